@@ -1,0 +1,77 @@
+"""What the command lines of this repository have in common."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Sequence
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line each, and which suggests the near name of an unknown option."""
+
+    def __init__(self, **keywords):
+        keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **keywords)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None):
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].split("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(name, known, n=1)
+            self.error(f"unknown argument {name}" + (f", did you mean {near[0]}?" if near else ""))
+        return options
+
+    def error(self, message: str):
+        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def true_or_false(text: str) -> bool:
+    """The `True/False` options of the original's scripts; also `true/false`, anything else is an error."""
+    if text in ("True", "true"):
+        return True
+    if text in ("False", "false"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be True or False, not {text!r}")
+
+
+def positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return number
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """The options that mean the same in every script that works with a configuration and data."""
+    group = parser.add_argument_group("what to work on")
+    group.add_argument(
+        "--config", metavar="FILE", help="configuration (default: config_1p.py, for 8 processes config_8p.py)"
+    )
+    group.add_argument("--dataset", metavar="NAME", help="CASIA-B, OUMVLP, CASIA-A or Synthetic: picks the protocol")
+    group.add_argument("--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store")
+    group.add_argument("--partition", metavar="FILE", help="JSON partition, or `all`: every subject is a test subject")
+    group.add_argument("--pid_num", type=int, metavar="N", help="the first N subjects train, where no file says so")
+    group.add_argument("--work_path", metavar="DIR", help="where checkpoints, partitions and results are kept")
+    group.add_argument("--skip_bad", action="store_true", help="leave unreadable images out instead of stopping")
+    group = parser.add_argument_group("how to run")
+    group.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, npu, or cuda:1 (default: auto)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="of initial weights, batches and shuffling (default: 0)")
+    group.add_argument("--cache", type=true_or_false, metavar="True|False",
+                       help="hold all frames in memory, the device's if they fit (default: True in training)")  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="no progress bars, only warnings and results")
+
+
+def set_up_logging(quiet: bool, main_process: bool = True) -> None:
+    """Plain lines on standard output; other processes than the first are heard only when they fail."""
+    level = logging.ERROR if not main_process else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)

@@ -1,0 +1,72 @@
+"""The labelled index of sequences: who walks, how, seen from where, and where the frames lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class SequenceIndex:
+    """Columns of equal length, one entry a sequence.
+
+    subject, seq_type, view: arrays of str; offset: first row of the sequence in the packed frames;
+    frames: number of rows. Entries keep the order in which they were given.
+    """
+
+    subject: np.ndarray
+    seq_type: np.ndarray
+    view: np.ndarray
+    offset: np.ndarray
+    frames: np.ndarray
+
+    @classmethod
+    def from_lengths(
+        cls, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
+    ) -> SequenceIndex:
+        """The index of sequences that lie one after another without gaps."""
+        lengths = np.asarray(frames, dtype=np.int64)
+        return cls(
+            np.asarray(subject, dtype=np.str_),
+            np.asarray(seq_type, dtype=np.str_),
+            np.asarray(view, dtype=np.str_),
+            np.cumsum(lengths) - lengths,
+            lengths,
+        )
+
+    def __len__(self) -> int:
+        return len(self.subject)
+
+    @property
+    def subjects(self) -> list[str]:
+        return sorted(set(self.subject.tolist()))
+
+    def name(self, position: int) -> str:
+        return f"{self.subject[position]}/{self.seq_type[position]}/{self.view[position]}"
+
+    def take(self, positions: np.ndarray) -> SequenceIndex:
+        """The entries at `positions` (integers or a mask), in that order."""
+        columns = (self.subject, self.seq_type, self.view, self.offset, self.frames)
+        return SequenceIndex(*(column[positions] for column in columns))
+
+    def of_subjects(self, subjects: Iterable[str]) -> SequenceIndex:
+        return self.take(np.isin(self.subject, list(subjects)))
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Dimension `sequence`, coordinates subject, seq_type and view, variables offset and frames."""
+        import xarray
+
+        return xarray.Dataset(
+            {"offset": ("sequence", self.offset), "frames": ("sequence", self.frames)},
+            coords={
+                "subject": ("sequence", self.subject),
+                "seq_type": ("sequence", self.seq_type),
+                "view": ("sequence", self.view),
+            },
+        )

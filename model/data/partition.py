@@ -1,0 +1,97 @@
+"""Which subjects train and which test."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.data.source import ArrayUnpickler
+from model.errors import UserError
+from model.files import read_json, write_json
+
+INCOMPLETE = {"CASIA-B": {"005"}}  # subjects whose data are incomplete: left out of both parts, as published
+
+
+@dataclass(frozen=True)
+class Partition:
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: bool) -> Path:
+    return work_path / "partition" / f"{dataset}_{pid_num}_{pid_shuffle}.json"
+
+
+def make_partition(
+    subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False, seed: int = 0
+) -> Partition:
+    """The first `pid_num` of the sorted (or, with `pid_shuffle`, shuffled) subjects train, the others test."""
+    usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()))
+    if pid_shuffle:
+        random.Random(seed).shuffle(usable)
+    return Partition(tuple(usable[:pid_num]), tuple(usable[pid_num:]))
+
+
+def read_partition(path: Path) -> Partition:
+    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (ours and OpenGait's), or a ragged .npy of the original tool."""
+    if path.suffix == ".npy":
+        return _read_ragged(path)
+    content = read_json(path)
+    try:
+        parts = [content["TRAIN_SET"], content["TEST_SET"]]
+    except (KeyError, TypeError):
+        parts = []
+    if not parts or not all(isinstance(part, list) and all(isinstance(s, str) for s in part) for part in parts):
+        raise UserError(f'{path}: no partition; expected {{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}}')
+    return Partition(tuple(parts[0]), tuple(parts[1]))
+
+
+def write_partition(path: Path, partition: Partition) -> None:
+    write_json(path, {"TRAIN_SET": list(partition.train), "TEST_SET": list(partition.test)})
+
+
+def resolve_partition(
+    given: str | None, standard: Path, present: Sequence[str], make: Callable[[], Partition]
+) -> Partition:
+    """The partition a command works with, checked against the subjects of the data.
+
+    given: `all` (every subject is a test subject), a file, or None: then the `standard` file, which is written
+    with what `make()` returns when it is not there yet.
+    """
+    if given == "all":
+        return Partition((), tuple(sorted(present)))
+    path = Path(given) if given else standard
+    if not given and not path.exists():
+        write_partition(path, make())
+    partition = read_partition(path)
+    unknown = sorted({*partition.train, *partition.test} - set(present))
+    if unknown:
+        raise UserError(
+            f"{path}: names {len(unknown)} subjects that the data lack ({', '.join(unknown[:5])}); give another "
+            "--partition, or delete the file to have it made for these data"
+        )
+    return partition
+
+
+def _read_ragged(path: Path) -> Partition:
+    """A pair of lists of unequal length, which numpy saves as a pickle inside the .npy."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            dtype = header(file)[2]
+            if dtype.hasobject:
+                train, test = ArrayUnpickler(file).load()
+            else:
+                file.seek(0)
+                train, test = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, pickle.UnpicklingError, EOFError, OSError, TypeError) as error:
+        raise UserError(f"{path}: no partition of the original tool ({error})") from error
+    return Partition(tuple(map(str, train)), tuple(map(str, test)))

@@ -1,0 +1,55 @@
+"""P×K batches: P subjects, K sequences of each, a fixed number of frames of each sequence."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from model.data.index import SequenceIndex
+from model.errors import UserError
+
+
+class BatchPlan(NamedTuple):
+    """sequences: positions in the index [P·K], subject after subject; rows: of the packed frames [P·K, frame_num]."""
+
+    sequences: np.ndarray
+    rows: np.ndarray
+
+
+class PKSampler:
+    """Draws P subjects without replacement, K sequences of each and `frame_num` frames of each with replacement.
+
+    The batch of an iteration is a function of (seed, rank, iteration) and of nothing else: reading ahead,
+    stopping and resuming cannot change what is drawn, and no state needs saving. Every sequence can be
+    drawn (the original's `> 0` for `>= 0` never draws the first).
+    """
+
+    def __init__(
+        self,
+        index: SequenceIndex,
+        subjects: int,
+        sequences: int,
+        frame_num: int,
+        seed: int = 0,
+        rank: int = 0,
+    ):
+        names, codes = np.unique(index.subject, return_inverse=True)
+        if len(names) < subjects:
+            raise UserError(
+                f"the training set has {len(names)} subjects, a batch needs P = {subjects}: "
+                "lower batch_size (--batch_size_p) or give more subjects (pid_num, --partition)"
+            )
+        self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
+        self.subjects, self.sequences = subjects, sequences
+        self.by_subject = np.argsort(codes, kind="stable")  # positions, those of one subject side by side
+        self.count = np.bincount(codes)
+        self.first = np.cumsum(self.count) - self.count
+
+    def plan(self, iteration: int) -> BatchPlan:
+        rng = np.random.default_rng((self.seed, self.rank, iteration))
+        subjects = rng.choice(len(self.count), self.subjects, replace=False)[:, None]
+        nth = rng.integers(self.count[subjects], size=(self.subjects, self.sequences))
+        sequences = self.by_subject[self.first[subjects] + nth].reshape(-1)
+        frames = rng.integers(self.index.frames[sequences][:, None], size=(len(sequences), self.frame_num))
+        return BatchPlan(sequences, self.index.offset[sequences][:, None] + frames)

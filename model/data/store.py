@@ -1,0 +1,173 @@
+"""One packed, memory-mapped file of all frames, and the index that says whose they are.
+
+A store is a folder: `frames.u8` (uint8 [frames, 64, 44], rows of all sequences one after another),
+`index.json` (the columns of SequenceIndex, coded) and `source.json` (where it came from and how to see that
+this has changed). It is built once from an aligned tree and opened in milliseconds from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from model.data.index import SequenceIndex
+from model.data.silhouette import HEIGHT, WIDTH
+from model.data.source import first_and_last, read_sequence, source_stamp
+from model.data.tree import SequenceFolder, scan_tree
+from model.errors import UsageError, UserError
+from model.files import read_json, whole_folder
+
+FORMAT = "gaitset-store-1"
+FRAMES, INDEX, SOURCE = "frames.u8", "index.json", "source.json"
+FRAME_BYTES = HEIGHT * WIDTH
+POOL_PAYS_FROM = 20_000  # frames; below, starting worker processes takes longer than reading
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SilhouetteStore:
+    """`frames` [rows, 64, 44] uint8 (a memory map, or in memory when cached) and the index into them."""
+
+    path: Path
+    index: SequenceIndex
+    frames: np.ndarray
+
+    def sequence(self, position: int) -> np.ndarray:
+        """All frames of one sequence, uint8 [frames, 64, 44]."""
+        offset = self.index.offset[position]
+        return self.frames[offset : offset + self.index.frames[position]]
+
+
+def is_store(path: Path) -> bool:
+    return (path / INDEX).is_file() and (path / FRAMES).is_file()
+
+
+def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
+    """Open a store; `cache` reads all frames into memory now. Raises UserError when it is damaged or foreign."""
+    path = Path(path)
+    meta = read_json(path / INDEX)
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise UserError(
+            f"{path / INDEX}: not a store of this version ({FORMAT}); delete the folder to have it built anew"
+        )
+    labels = [np.asarray(meta[name], np.str_)[np.asarray(meta[f"{name}_code"], np.int64)] for name in _LABELS]
+    index = SequenceIndex.from_lengths(*labels, meta["frames"])
+    rows = int(index.frames.sum())
+    size = (path / FRAMES).stat().st_size
+    if size != rows * FRAME_BYTES:
+        raise UserError(
+            f"{path / FRAMES}: {size} bytes, {rows * FRAME_BYTES} expected; delete {path} to have it built anew"
+        )
+    shape = (rows, HEIGHT, WIDTH)
+    if cache:
+        frames = np.fromfile(path / FRAMES, np.uint8).reshape(shape)
+    else:  # copy on write: torch warns of arrays that it may not write to
+        frames = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
+    return SilhouetteStore(path, index, frames)
+
+
+def open_data(
+    path: Path | str,
+    store_root: Path | str,
+    *,
+    cache: bool = False,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    quiet: bool = False,
+) -> SilhouetteStore:
+    """Open the sequences at `path`: a store, an aligned tree of images, or a tree of OpenGait pickles.
+
+    The store of a tree is kept below `store_root` and built (again) when there is none or the tree has changed.
+    Raises UsageError for a path that is not there, UserError for raw frames, bad images (unless `skip_bad`)
+    and trees of another layout.
+    """
+    path = Path(path)
+    if is_store(path):
+        return open_store(path, cache)
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give an aligned tree (--data_path) or a store")
+    path = path.resolve()
+    store = store_path(path, store_root)
+    if not is_store(store):
+        build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
+    elif is_stale(path, store):
+        log.info("%s has changed since %s was built: building it anew", path, store)
+        build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
+    return open_store(store, cache)
+
+
+def store_path(tree: Path, store_root: Path | str) -> Path:
+    """Where the store of a tree is kept: its name, and a digest of where it is."""
+    return Path(store_root) / f"{tree.name}-{hashlib.sha256(str(tree).encode()).hexdigest()[:10]}"
+
+
+def is_stale(tree: Path, store: Path) -> bool:
+    source = read_json(store / SOURCE)
+    return source["stamp"] != source_stamp(tree, source["ends"])
+
+
+def build_store(
+    tree: Path, store: Path, *, workers: int | None = None, skip_bad: bool = False, quiet: bool = False
+) -> None:
+    """Pack `tree` into `store`, which appears complete or not at all. Sequences without a frame are left out."""
+    sequences = scan_tree(tree)
+    ends = first_and_last(sequences, tree)
+    stamp = source_stamp(tree, ends)
+    faults: list[str] = []
+    kept: list[SequenceFolder] = []
+    lengths: list[int] = []
+    with whole_folder(store) as part:
+        bar = tqdm(total=sum(len(s.files) for s in sequences), unit="file", desc="packing", disable=quiet or None)
+        with (part / FRAMES).open("wb") as file, bar:
+            for sequence, (frames, bad) in zip(sequences, _read_all(sequences, workers), strict=True):
+                faults += bad
+                if len(frames):
+                    kept.append(sequence)
+                    lengths.append(len(frames))
+                    file.write(np.ascontiguousarray(frames))
+                bar.update(len(sequence.files))
+        names = {sequence.name for sequence in kept}
+        _report(tree, faults, skip_bad, [s.name for s in sequences if s.name not in names])
+        index = {"format": FORMAT, **_coded(kept), "frames": lengths}
+        (part / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        source = {"tree": str(tree), "stamp": stamp, "ends": ends}
+        (part / SOURCE).write_text(json.dumps(source), encoding="utf-8")
+
+
+_LABELS = ("subject", "seq_type", "view")
+
+
+def _coded(sequences: list[SequenceFolder]) -> dict[str, list]:
+    """Each label column as its distinct values and, a sequence each, the position among them."""
+    columns: dict[str, list] = {}
+    for name in _LABELS:
+        values, codes = np.unique([getattr(s, name) for s in sequences], return_inverse=True)
+        columns |= {name: values.tolist(), f"{name}_code": codes.tolist()}
+    return columns
+
+
+def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
+    workers = workers or os.cpu_count() or 1
+    pool_pays = workers > 1 and sum(len(s.files) for s in sequences) >= POOL_PAYS_FROM
+    with multiprocessing.get_context("spawn").Pool(workers) if pool_pays else nullcontext() as pool:
+        yield from pool.imap(read_sequence, sequences, chunksize=8) if pool else map(read_sequence, sequences)
+
+
+def _report(tree: Path, faults: list[str], skip_bad: bool, empty: list[str]) -> None:
+    if faults and not skip_bad:
+        raise UserError(f"{tree}: {len(faults)} unreadable files, the first: {faults[0]}; mend them or pass --skip_bad")
+    for fault in faults:
+        log.warning("left out: %s", fault)
+    if empty:
+        log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))

@@ -1,0 +1,193 @@
+"""The one place that knows kinds of device, their backends, their precision and their memory."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.errors import UsageError, UserError
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """A row of the device table."""
+
+    name: str
+    backend: str  # of torch.distributed
+    amp_dtype: torch.dtype  # that autocast uses when none is asked for
+    scales: bool  # whether that dtype needs a gradient scaler
+    config_key: str | None = None  # of the config, naming the devices to use ...
+    visible: str | None = None  # ... which go into this environment variable
+    extension: str | None = None  # module that brings the device to torch
+
+
+DEVICE_KINDS = {
+    "cpu": DeviceKind("cpu", "gloo", torch.bfloat16, scales=False),
+    "cuda": DeviceKind("cuda", "nccl", torch.float16, True, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    "npu": DeviceKind(
+        "npu", "hccl", torch.float16, True, "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "torch_npu"
+    ),
+}
+AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def kind_of(device: torch.device) -> DeviceKind:
+    return DEVICE_KINDS[device.type]
+
+
+def show_devices(config: Mapping) -> None:
+    """Let the process see the devices that the config names, unless the environment says otherwise already.
+
+    Must run before the devices are first used: afterwards it has no effect.
+    """
+    for kind in DEVICE_KINDS.values():
+        if kind.visible and config.get(kind.config_key):
+            os.environ.setdefault(kind.visible, str(config[kind.config_key]).replace(" ", ""))
+
+
+def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """`auto` (the first accelerator that is there, else the CPU), a kind, or a kind and a number as in `cuda:1`.
+
+    Without a number a process takes the device of its local rank. Raises UsageError with a line that says
+    what is missing when the device is not there.
+    """
+    if name == "auto":
+        name = next((kind for kind in ("npu", "cuda") if _count(kind)), "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in DEVICE_KINDS or (number and not number.isdigit()):
+        raise UsageError(
+            f"--device {name}: no such device; give auto, {', '.join(DEVICE_KINDS)}, or for example cuda:0"
+        )
+    if kind == "cpu":
+        _keep_freed_memory()
+        return torch.device("cpu")
+    _require(kind)
+    position = int(number) if number else local_rank
+    if position >= _count(kind):
+        raise UsageError(f"--device {kind}:{position}: only {_count(kind)} {kind} devices are there, counted from 0")
+    device = torch.device(kind, position)
+    torch.get_device_module(device).set_device(device)
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """For the log: what runs the job."""
+    if device.type == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads"
+    name = torch.get_device_module(device).get_device_name(device)
+    return f"{device} ({name})"
+
+
+def _load_extension(kind: str) -> str | None:
+    """Import the module that brings `kind`; returns why this failed."""
+    extension = DEVICE_KINDS[kind].extension
+    if extension is None or hasattr(torch, kind):
+        return None
+    try:
+        importlib.import_module(extension)
+    except ModuleNotFoundError as error:
+        return f"the module {error.name} is not installed"
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"{extension} cannot be loaded ({str(error).splitlines()[0]})"
+    return None
+
+
+def _count(kind: str) -> int:
+    if _load_extension(kind) is not None:
+        return 0
+    module = getattr(torch, kind)
+    return module.device_count() if module.is_available() else 0
+
+
+def _require(kind: str) -> None:
+    fault = _load_extension(kind)
+    if fault is not None:
+        raise UsageError(
+            f"--device {kind}: {fault}; install torch_npu for torch {torch.__version__.split('+')[0]} and source "
+            "CANN's set_env.sh, or use --device cpu"
+        )
+    if not _count(kind):
+        raise UsageError(f"--device {kind}: this machine shows no {kind} device to torch {torch.__version__}")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what the device still has to do."""
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize(device)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes on the device; None where it shares the memory of the host or cannot tell."""
+    if device.type == "cpu" or not hasattr(torch.get_device_module(device), "mem_get_info"):
+        return None
+    return torch.get_device_module(device).mem_get_info(device)[0]
+
+
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device, without waiting for it: through pinned memory where the tensor comes from the host."""
+    if tensor.device == device:
+        return tensor
+    if device.type != "cpu" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def set_precision(device: torch.device, environment: Mapping[str, str] = os.environ) -> None:
+    """Float32 means float32, as in the original, unless the environment asks for faster products.
+
+    `ALLOW_HF32` lets an Ascend device, and `ALLOW_FP32` nothing at all, round operands of convolutions and
+    matrix products (names of the NPU port). Raises UsageError when both are set.
+    """
+    if environment.get("ALLOW_FP32") and environment.get("ALLOW_HF32"):
+        raise UsageError("ALLOW_FP32 and ALLOW_HF32 exclude each other: unset one")
+    module = torch.get_device_module(device)
+    for part in ("conv", "matmul"):
+        if hasattr(getattr(module, part, None), "allow_hf32"):
+            getattr(module, part).allow_hf32 = bool(environment.get("ALLOW_HF32"))
+
+
+def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
+    """`--rt2` of the NPU port turns compilation of single operators off; other devices have no such switch."""
+    module = torch.get_device_module(device)
+    if hasattr(module, "set_compile_mode"):
+        module.set_compile_mode(jit_compile=jit_compile)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed memory for the next iteration instead of giving it back to the system.
+
+    An iteration on the CPU allocates the same hundreds of megabytes again and again, and getting them fresh
+    from the system (a page fault every four kilobytes) costs about a fifth of its time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h of glibc
+    with suppress(OSError, AttributeError):  # another C library, which has no mallopt
+        library = ctypes.CDLL(None)
+        library.mallopt(m_mmap_max, 0)
+        library.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dtype, bool]:
+    """The dtype of autocast on `device` and whether gradients need scaling. Raises UserError where it has none."""
+    kind = kind_of(device)
+    dtype = AMP_DTYPES[amp_dtype] if amp_dtype else kind.amp_dtype
+    module = torch.get_device_module(device)
+    supported = getattr(module, "is_bf16_supported", None)
+    if dtype == torch.bfloat16 and supported is not None and not supported():
+        raise UserError(f"--amp_dtype bf16: {describe(device)} has no bfloat16; use fp16")
+    return dtype, dtype == torch.float16
+
+
+def processes_possible(name: str = "auto") -> int:
+    """How many processes can each have a device of their own; on the CPU, a core."""
+    device = resolve_device(name)
+    return os.cpu_count() or 1 if device.type == "cpu" else _count(device.type)

@@ -1,0 +1,123 @@
+"""One process or many. No process group is normal: then the world has size 1 and this is rank 0."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model.device import kind_of
+from model.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+
+def world_from_environment() -> World:
+    """What torchrun says in RANK, LOCAL_RANK and WORLD_SIZE (alone when it says nothing)."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    if "WORLD_SIZE" not in os.environ:
+        return World()
+    try:
+        return World(*(int(os.environ[name]) for name in names))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"RANK, LOCAL_RANK and WORLD_SIZE must be numbers as torchrun sets them ({error})") from None
+
+
+def start(world: World, device: torch.device, backend: str | None = None) -> None:
+    """Join the process group when there is more than one process."""
+    if world.size > 1 and not dist.is_initialized():
+        # Each process hands its device over where it has one, so that collectives need not guess it.
+        where = {"device_id": device} if device.type != "cpu" and backend in (None, "nccl") else {}
+        dist.init_process_group(backend or kind_of(device).backend, rank=world.rank, world_size=world.size, **where)
+
+
+def finish() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def active() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def wrap(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network whose gradients are the mean over processes; the network itself when alone."""
+    if not active():
+        return network
+    ids = None if device.type == "cpu" else [device.index]
+    return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    if active():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up in any process; all must ask."""
+    if not active():
+        return flag
+    raised = torch.tensor(float(flag), device=device)
+    dist.all_reduce(raised)
+    return raised.item() > 0
+
+
+def gather_rows(rows: Tensor, positions: Tensor, total: int) -> Tensor | None:
+    """Put the rows that each process made for its `positions` together, [total, ...]; None but on rank 0.
+
+    Every position must be given by exactly one process: each row is checked to be there once.
+    """
+    if not active():
+        parts = [(positions.cpu(), rows.cpu())]
+    else:
+        gathered: list | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        dist.gather_object((positions.cpu(), rows.cpu()), gathered)
+        if gathered is None:
+            return None
+        parts = gathered
+    result = parts[0][1].new_empty((total, *rows.shape[1:]))
+    seen = torch.zeros(total, dtype=torch.int64)
+    for position, row in parts:
+        result[position] = row
+        seen.index_add_(0, position, torch.ones_like(position))
+    assert bool((seen == 1).all()), "each sequence must be counted exactly once"
+    return result
+
+
+def main_first(job: Callable[[], T]) -> T:
+    """Do a job on rank 0, then on the others, which find what it left on the disk.
+
+    When rank 0 fails, the others end too instead of waiting for it.
+    """
+    if not active():
+        return job()
+    outcome: list = [None]
+    result = None
+    if dist.get_rank() == 0:
+        try:
+            result = job()
+        except UserError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome)
+    if outcome[0] is not None:
+        raise outcome[0]
+    return result if dist.get_rank() == 0 else job()

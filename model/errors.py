@@ -1,0 +1,34 @@
+"""Errors that a user can cause, and how every command of this repository ends on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A job failed for a reason that the user can mend: one line, exit status 1, no traceback."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """The command was given something it cannot work with: one line, exit status 2."""
+
+    exit_status = 2
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run `main` and end the process: status 0 (or what it returns), 1 or 2 with one line, 130 on Ctrl-C.
+
+    Any other exception is a fault of ours and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,178 @@
+"""Builds what the commands work with from a configuration; below this, nothing sees a configuration but the trainer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model import distributed
+from model.checkpoint import CheckpointFiles, load_encoder
+from model.config import Config
+from model.data.batches import BatchLoader, fits_device
+from model.data.index import SequenceIndex
+from model.data.partition import Partition, make_partition, partition_path, resolve_partition
+from model.data.sampler import PKSampler
+from model.data.store import SilhouetteStore, open_data
+from model.device import describe
+from model.errors import UserError
+from model.evaluation.cross_view import CrossViewResult, evaluate_index
+from model.evaluation.protocols import protocol_of
+from model.features import extract
+from model.meters import LogBook
+from model.network import GaitSet
+from model.precision import make_precision
+from model.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The store of all sequences, and the parts of it that train and test."""
+
+    store: SilhouetteStore
+    partition: Partition
+
+    @property
+    def train(self) -> SilhouetteStore:
+        return self._part(self.partition.train, "training")
+
+    @property
+    def test(self) -> SilhouetteStore:
+        return self._part(self.partition.test, "test")
+
+    def _part(self, subjects: tuple[str, ...], what: str) -> SilhouetteStore:
+        index = self.store.index.of_subjects(subjects)
+        if not len(index):
+            raise UserError(
+                f"{self.store.path}: no {what} sequences: the partition gives {len(subjects)} of "
+                f"{len(self.store.index.subjects)} subjects to {what}; see pid_num and --partition"
+            )
+        return SilhouetteStore(self.store.path, index, self.store.frames)
+
+
+def open_dataset(
+    config: Config,
+    partition: str | None = None,
+    *,
+    cache: bool = False,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    quiet: bool = False,
+) -> Data:
+    """The data of the configuration; the first process builds the store and the partition when they are missing."""
+    if not config.data.dataset_path:
+        raise UserError("no data: give --data_path, or dataset_path in the config")
+
+    def open_both() -> Data:
+        store = open_data(
+            config.data.dataset_path, config.work_path / "store",
+            cache=cache, workers=workers, skip_bad=skip_bad, quiet=quiet,
+        )  # fmt: skip
+        return Data(store, _partition_of(config, partition, store.index))
+
+    return distributed.main_first(open_both)
+
+
+def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Partition:
+    d = config.data
+    standard = partition_path(config.work_path, d.dataset, d.pid_num, d.pid_shuffle)
+    return resolve_partition(
+        given,
+        standard,
+        index.subjects,
+        lambda: make_partition(index.subjects, d.dataset, d.pid_num, d.pid_shuffle),
+    )
+
+
+def checkpoint_files(config: Config) -> CheckpointFiles:
+    return CheckpointFiles(config.checkpoint_folder, config.experiment)
+
+
+def load_network(
+    config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device
+) -> tuple[GaitSet, Path]:
+    """The network with the weights of `checkpoint`, or of the experiment's `iteration` (None or -1: its last)."""
+    files = checkpoint_files(config)
+    if checkpoint is None:
+        if iteration in (None, -1):
+            iteration = next(reversed(files.iterations()), -1)
+            if iteration == -1:
+                raise UserError(
+                    f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint"
+                )
+        checkpoint = files.part(iteration, "encoder")
+    network = GaitSet(config.model.hidden_dim)
+    load_encoder(network, checkpoint)
+    return network.to(device).eval(), checkpoint
+
+
+def headline(result: CrossViewResult) -> float:
+    """One number to compare checkpoints by: rank-1 without identical views, mean over conditions.
+
+    Data with one view have no cell without identical views; then those count.
+    """
+    figures = [value for value in result.excluding().values() if not math.isnan(value)]
+    return statistics.mean(figures or result.including().values())
+
+
+def build_trainer(
+    config: Config, data: Data, device: torch.device, world: distributed.World, *,
+    cache: bool = True, quiet: bool = False, writing: bool = True,
+) -> Trainer:  # fmt: skip
+    """Network, optimizer, precision, sampler and trainer, restored when the configuration says so."""
+    settings = config.model
+    torch.manual_seed(settings.seed)  # the same start in every process
+    network = GaitSet(settings.hidden_dim).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    precision, model, optimizer = make_precision(
+        settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale
+    )
+    train = data.train
+    sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
+    resident = cache and fits_device(train, device)
+    loader = BatchLoader(train, sampler, device, settings.num_workers, resident)
+    trainer = Trainer(
+        config=config, network=network, model=distributed.wrap(model, device), optimizer=optimizer,
+        precision=precision, loader=loader, files=checkpoint_files(config), device=device, world=world, quiet=quiet,
+        logbook=LogBook(config.work_path / "log" / config.experiment) if writing and world.is_main else None,
+        writing=writing,
+    )  # fmt: skip
+    if settings.eval_iter:
+        test = data.test
+        protocol_of(config.data.dataset)  # a dataset without one should be told of now, not after an hour
+
+        def score() -> float | None:
+            embeddings = extract(network, test, device, settings.batch_size[1], world, quiet)
+            if embeddings is None:
+                return None
+            return headline(evaluate_index(embeddings, test.index, config.data.dataset, device))
+
+        trainer.evaluate = score
+    _restore(trainer, settings.restore_iter, world)
+    log.info(
+        "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
+        len(train.index.subjects), len(train.index), train.index.frames.sum(),
+        ", resident on the device" if resident else "",
+    )  # fmt: skip
+    return trainer
+
+
+def _restore(trainer: Trainer, restore_iter: int, world: distributed.World) -> None:
+    files = trainer.files
+    last = files.last_complete()
+    if restore_iter == 0:
+        if last is not None:
+            log.warning("%s has a checkpoint of iteration %d; --restore_iter -1 goes on from it", files.folder, last)
+        return
+    if restore_iter == -1:
+        if last is None:
+            raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
+        restore_iter = last
+    trainer.restore(restore_iter)
+    log.info("going on from iteration %d", restore_iter)

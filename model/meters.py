@@ -1,0 +1,89 @@
+"""What training tells: the means between two log points, the log line, the JSON line, TensorBoard, the collapse."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.network.triplet import TripletLosses
+
+log = logging.getLogger(__name__)
+
+# Names and order of the original's log lines, so that scripts which read them go on working.
+FIELDS = ("hard_loss_metric", "full_loss_metric", "full_loss_num", "mean_dist")
+
+
+class LossMeter:
+    """Means over the iterations since the last log point, kept on the device: reading one would wait for it."""
+
+    def __init__(self, device: torch.device):
+        self.sums = torch.zeros(len(FIELDS), device=device)
+        self.iterations = 0
+
+    def add(self, losses: TripletLosses) -> None:
+        values = (losses.hard, losses.full, losses.full_num, losses.mean_dist)
+        self.sums += torch.stack([value.detach().mean() for value in values])
+        self.iterations += 1
+
+    def means(self) -> Tensor:
+        return self.sums / max(self.iterations, 1)
+
+    def reset(self) -> None:
+        self.sums.zero_()
+        self.iterations = 0
+
+
+def log_line(iteration: int, point: dict) -> str:
+    return (
+        f"iter {iteration}: hard_loss_metric={point['hard_loss_metric']:.8f}, "
+        f"full_loss_metric={point['full_loss_metric']:.8f}, full_loss_num={point['full_loss_num']:.8f}, "
+        f"mean_dist={point['mean_dist']:.8f}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
+        f"{point['iterations_per_second']:.2f} it/s"
+    )
+
+
+def is_collapsed(point: dict, margin: float) -> bool:
+    """All embeddings in one point: both losses stand at the margin and distances are next to nothing."""
+    at_margin = all(abs(point[name] - margin) < 0.01 * margin for name in FIELDS[:2])
+    return at_margin and point["mean_dist"] < 0.05 * margin
+
+
+COLLAPSE_ADVICE = (
+    "the loss has collapsed: hard = full = margin and mean_dist near 0 mean that all embeddings lie in one point. "
+    "Stop, start again with a lower learning rate (lr) or hard_or_full_trip 'full' instead of 'hard'; "
+    "check also that the data show more than one person"
+)
+
+
+class LogBook:
+    """Writes each log point as a line of JSON and as TensorBoard scalars, under `folder`."""
+
+    def __init__(self, folder: Path, tensorboard: bool = True):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "train.jsonl"
+        self.writer = _summary_writer(folder) if tensorboard else None
+
+    def write(self, iteration: int, point: dict) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": iteration, **point}) + "\n")
+        if self.writer is not None:
+            for name, value in point.items():
+                if isinstance(value, int | float):
+                    self.writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _summary_writer(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.warning("tensorboard is not installed: no scalars for it are written")
+        return None
+    return SummaryWriter(str(folder))

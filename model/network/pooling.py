@@ -1,0 +1,30 @@
+"""Set pooling over the frames of a sequence, horizontal pyramid pooling over the height of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+BINS = (1, 2, 4, 8, 16)
+
+
+def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> Tensor:
+    """Maximum over the frames of each sequence (paper section 3.2, SP = max).
+
+    maps: [frames of all sequences, c, h, w], sequence after sequence.
+    lengths: frames of each sequence, or None when all have the same number.
+    Returns [sequences, c, h, w].
+    """
+    # A maximum with indices sends its gradient to one frame, as the original does. `amax` would share it
+    # among equal ones, and its compiled half-precision gradient is NaN when rounding hides the equal one.
+    if lengths is None:
+        return maps.unflatten(0, (sequences, -1)).max(1).values
+    return torch.stack([sequence.max(0).values for sequence in maps.split(list(lengths))])
+
+
+def horizontal_pyramid_pooling(maps: Tensor) -> list[Tensor]:
+    """Mean plus maximum of each horizontal strip (paper section 3.3). [n, c, h, w] -> per bin count [n, c, bins]."""
+    strips = (maps.reshape(*maps.shape[:2], bins, -1) for bins in BINS)
+    return [strip.mean(-1) + strip.max(-1).values for strip in strips]

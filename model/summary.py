@@ -1,0 +1,47 @@
+"""What a shell driver leaves behind: one JSON file, and the same as key=value lines.
+
+python -m model.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.json and STEM.txt. A file is merged under
+its name, in the lines as `name.key=value`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from model.errors import UsageError, run_command
+from model.files import read_json, whole_file, write_json
+
+
+def collect(arguments: list[str]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals:
+            content[key] = value
+        elif argument.endswith(".json"):
+            content[Path(argument).stem] = read_json(argument)
+        else:
+            raise UsageError(f"{argument}: neither KEY=VALUE nor a JSON file")
+    return content
+
+
+def flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Leaves of nested dicts with their dotted names; lists stay as they are."""
+    if not isinstance(content, dict):
+        return [(prefix, content)]
+    return [leaf for key, value in content.items() for leaf in flat(value, f"{prefix}.{key}" if prefix else key)]
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        raise UsageError("usage: python -m model.summary STEM [FILE.json | KEY=VALUE ...]")
+    stem, content = Path(sys.argv[1]), collect(sys.argv[2:])
+    write_json(stem.with_suffix(".json"), content)
+    with whole_file(stem.with_suffix(".txt")) as part:
+        part.write_text("".join(f"{key}={value}\n" for key, value in flat(content)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)

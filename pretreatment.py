@@ -1,0 +1,63 @@
+"""Align raw silhouettes to 64×64, once per data set, before training and testing.
+
+    python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64
+    python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --worker_num=8 --log=True
+    python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --skip_bad --json=summary.json
+
+Both trees are laid out as ROOT/<subject>/<condition-take>/<view>/<frame>. The same command again goes on
+where the last run ended, and does only what is missing, damaged or changed.
+Exit status: 0 done, 1 unreadable images (named; --skip_bad accepts them) or a failed job, 2 bad arguments.
+"""
+
+from __future__ import annotations
+
+from model.command_line import CommandParser, positive, true_or_false
+from model.errors import run_command
+
+
+def parser() -> CommandParser:
+    parser = CommandParser(prog="pretreatment.py", description=__doc__)
+    paths = parser.add_argument_group("paths")
+    paths.add_argument("--input_path", required=True, help="root of the raw silhouettes (PNG, BMP or JPEG)")
+    paths.add_argument("--output_path", required=True, help="root of the aligned tree, made if need be")
+    paths.add_argument("--log_file", default="./pretreatment.log", help="appended to (default %(default)s)")
+    paths.add_argument("--json", metavar="FILE", help="write the summary here (default: nowhere)")
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--log",
+        type=true_or_false,
+        default=False,
+        help="True: every sequence goes to the log file; False (default): warnings and failures only",
+    )
+    running.add_argument("--worker_num", type=positive, help="worker processes (default: all cores)")
+    running.add_argument("--skip_bad", action="store_true", help="end with status 0 in spite of unreadable images")
+    running.add_argument("--quiet", action="store_true", help="no progress bar, no summary; problems are still named")
+    return parser
+
+
+def main() -> int:
+    options = parser().parse_args()
+    # Imported here: worker processes import this file anew, and bad arguments should not wait for it.
+    from dataclasses import asdict
+
+    from model.data.pretreatment import pretreat
+    from model.files import write_json
+
+    summary = pretreat(
+        options.input_path,
+        options.output_path,
+        options.worker_num,
+        log_file=options.log_file,
+        log_all=options.log,
+        skip_bad=options.skip_bad,
+        quiet=options.quiet,
+    )
+    if options.json:
+        write_json(options.json, asdict(summary))
+    if not options.quiet:
+        print(summary)
+    return 1 if summary.failed else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

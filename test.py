@@ -1,0 +1,171 @@
+"""Test GaitSet: cross-view recognition of the test subjects.
+
+  python test.py --data_path work/CASIA-B-pre                              the experiment's last checkpoint
+  python test.py --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --json rank1.json
+  torchrun --nproc_per_node 8 test.py --use_8p_model True                  embeddings by all devices
+  python test.py --dataset CASIA-A --partition all --data_path people-pre --checkpoint some-encoder.ptm
+
+The deployed model, in three steps:
+  python test.py --pre_process                                             bins, .info list and manifest
+  python -m model.runtime --model gaitset_submit.onnx --info CASIA-B-bin.info --output result
+  python test.py --post_process                                            the same tables from its results
+or in one, without files between:
+  python test.py --runtime onnxruntime --checkpoint gaitset_submit.onnx
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.command_line import CommandParser, add_common_options, positive, set_up_logging, true_or_false
+from model.errors import UsageError, run_command
+
+ROOT = Path(__file__).resolve().parent
+
+
+def options_parser() -> CommandParser:
+    parser = CommandParser(prog="test.py", description=__doc__)
+    add_common_options(parser)
+    group = parser.add_argument_group("what to test")
+    group.add_argument("--iter", type=int, metavar="N", help="checkpoint of this iteration; -1: the last (default)")
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder; with --runtime its model")
+    group.add_argument("--use_8p_model", type=true_or_false, default=False, metavar="True|False",
+                       help="take config_8p.py")  # fmt: skip
+    group.add_argument("--batch_size", type=positive, default=1, metavar="N", help="sequences at once (1)")
+    group.add_argument("--runtime", default="torch", choices=("torch", "onnxruntime"), help="what embeds (torch)")
+    group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    group = parser.add_argument_group("for the deployed model")
+    group.add_argument("--pre_process", action="store_true", help="write bins, list and manifest")
+    group.add_argument("--post_process", action="store_true", help="evaluate result files")
+    group.add_argument("--bin_path", type=Path, metavar="DIR", help="folder of the bins (<dataset>-bin)")
+    group.add_argument("--result_path", type=Path, default=Path("result/dumpOutput_device0"), metavar="DIR",
+                       help="folder of the result files (%(default)s)")  # fmt: skip
+    group.add_argument("--bin_frames", type=positive, default=100, metavar="N", help="frames of each bin (100)")
+    group.add_argument("--padding", choices=("repeat", "zero"), default="repeat",
+                       help="shorter sequences: repeat is exact, zero is what the published 95.512 had")  # fmt: skip
+    group.add_argument("--truncate", choices=("first", "even"), default="first",
+                       help="longer sequences: the first frames, or as many spread evenly")  # fmt: skip
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = options_parser().parse_args(arguments)
+    if options.pre_process and options.post_process:
+        raise UsageError("--pre_process and --post_process: the model runs between them, so give one at a time")
+    from model import distributed
+    from model.config import load_config, overrides_of
+    from model.evaluation.protocols import protocol_of
+
+    world = distributed.world_from_environment()
+    set_up_logging(options.quiet, world.is_main)
+    standard = ROOT / ("config_8p.py" if options.use_8p_model else "config_1p.py")
+    config = load_config(options.config or standard, overrides_of(options))
+    protocol_of(config.data.dataset)  # a name without a protocol should be told of before the work, not after
+    if options.pre_process:
+        pre_process(options, config)
+    elif options.post_process:
+        post_process(options, config)
+    else:
+        test(options, config, world)
+
+
+def test(options, config, world) -> None:
+    """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
+    from model import distributed
+    from model.device import describe, resolve_device, set_precision, show_devices
+    from model.evaluation.cross_view import evaluate_index
+    from model.features import extract
+    from model.initialization import load_network, open_dataset
+
+    show_devices(config.visible_devices)
+    device = resolve_device(options.device, world.local_rank)
+    set_precision(device)
+    distributed.start(world, device)
+    try:
+        data = open_dataset(
+            config,
+            options.partition,
+            cache=bool(options.cache),
+            skip_bad=options.skip_bad,
+            quiet=options.quiet,
+        )
+        if options.runtime == "torch":
+            network, model = load_network(config, options.checkpoint, options.iter, device)
+            embeddings = extract(network, data.test, device, options.batch_size, world, options.quiet)
+        else:
+            embeddings, model = embed_deployed(options, data.test), options.checkpoint
+        if embeddings is not None:
+            result = evaluate_index(embeddings, data.test.index, config.data.dataset, device)
+            show(options, config, result, model, {"device": describe(device), "processes": world.size})
+    finally:
+        distributed.finish()
+
+
+def embed_deployed(options, store):
+    from model.runtime.ort_runtime import OrtRuntime, embed_fixed
+
+    if options.checkpoint is None:
+        raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
+    return embed_fixed(OrtRuntime(options.checkpoint), store, options.padding, options.truncate, options.quiet)
+
+
+def pre_process(options, config) -> None:
+    """Write the test sequences as bins of fixed length, with list and manifest."""
+    from model.export.bins import write_bins
+    from model.files import write_json
+    from model.initialization import open_dataset
+
+    data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
+    folder = bins_of(options, config)
+    listed = folder.with_name(folder.name + ".info")
+    manifest = write_bins(
+        data.test, None, folder, listed, frame_num=options.bin_frames, padding=options.padding,
+        truncate=options.truncate, dataset=config.data.dataset, partition={"TEST_SET": list(data.partition.test)},
+        quiet=options.quiet,
+    )  # fmt: skip
+    if options.json is not None:
+        write_json(options.json, {"bins": len(manifest.entries), "list": str(listed), **manifest.settings})
+    print(f"wrote {len(manifest.entries)} bins to {folder}, the list {listed} and the manifest {manifest.path}")
+    print("next: run the model over the list (python -m model.runtime), then test.py --post_process")
+
+
+def post_process(options, config) -> None:
+    """Evaluate what the deployed model wrote; the manifest says whose results they are."""
+    from model.evaluation.cross_view import evaluate_index
+    from model.export.bins import manifest_path, read_manifest
+    from model.runtime.result_files import read_results
+
+    manifest = read_manifest(manifest_path(bins_of(options, config)))
+    made_for = manifest.settings["dataset"]
+    if made_for and made_for != config.data.dataset:
+        raise UsageError(
+            f"{manifest.path}: bins of {made_for}, but the dataset is {config.data.dataset}: pass --dataset {made_for}"
+        )
+    embeddings, index = read_results(options.result_path, manifest, (62, config.model.hidden_dim))
+    result = evaluate_index(embeddings, index, config.data.dataset)
+    show(options, config, result, options.result_path, {"padding": manifest.settings["padding"]})
+
+
+def bins_of(options, config) -> Path:
+    return options.bin_path or Path(f"{config.data.dataset}-bin")
+
+
+def show(options, config, result, model: Path, details: dict) -> None:
+    """Print the tables and write them under work/results."""
+    from model.evaluation.report import result_text, write_results
+    from model.files import write_json
+    from model.provenance import provenance
+
+    details |= {"model": str(model), "recipe": vars(config.model), **provenance()}
+    print(result_text(result))
+    name = options.name or (model.name.removesuffix("-encoder.ptm").removesuffix(".onnx"))
+    written = write_results(result, config.work_path / "results", name, details)
+    if options.json is not None:
+        write_json(options.json, {**result.to_json(), "details": details})
+    others = ", ".join(path.suffix for kind, path in written.items() if kind != "html")
+    print(f"report: {written['html']} (the same figures beside it as {others})")
+
+
+if __name__ == "__main__":
+    run_command(main)

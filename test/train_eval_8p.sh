@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Accuracy of a checkpoint: cross-view rank-1, the embeddings made by all devices.
+#
+#   bash test/train_eval_8p.sh --data_path=work/CASIA-B-pre
+#   bash test/train_eval_8p.sh --checkpoint=some-encoder.ptm --device=cpu
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+option data_path "" "aligned tree or store (none: the config's dataset_path)"
+option dataset "" "CASIA-B, OUMVLP, CASIA-A or Synthetic (none: the config's)"
+option config "$ROOT/config_8p.py" "configuration"
+option work_path "" "where checkpoints, partitions and results are kept (none: the config's)"
+option checkpoint "" "an encoder (none: the experiment's of --iter)"
+option iter "-1" "iteration of the checkpoint; -1: the last"
+option device auto "auto, cpu, cuda or npu"
+option batch_size 16 "sequences at once"
+parse "$@"
+
+TEST=(test.py --config "$(absolute "$config")" --device "$device" --batch_size "$batch_size")
+[[ -z "$data_path" ]] || TEST+=(--data_path "$(absolute "$data_path")")
+[[ -z "$dataset" ]] || TEST+=(--dataset "$dataset")
+[[ -z "$work_path" ]] || TEST+=(--work_path "$(absolute "$work_path")")
+if [[ -n "$checkpoint" ]]; then TEST+=(--checkpoint "$(absolute "$checkpoint")"); else TEST+=(--iter "$iter"); fi
+USED="$(processes_for 8 "$device")"
+((USED == 8)) || say "8 processes would be best; found devices or cores for $USED, using $USED"
+mkdir -p "$OUTPUT"
+launch "$USED" "${TEST[@]}" --json "$OUTPUT/accuracy.json" "${PASSED_ON[@]}"
+summary "$OUTPUT/accuracy.json" "processes=$USED"

@@ -1,0 +1,114 @@
+"""Train GaitSet.
+
+  python train.py --data_path work/CASIA-B-pre                         one device, config_1p.py
+  torchrun --nproc_per_node 8 train.py --data_path work/CASIA-B-pre    eight, config_8p.py
+  python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
+      --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
+  python train.py --data_path work/CASIA-B-pre --restore_iter -1       go on where training stopped
+
+Stop it with Ctrl-C or SIGTERM: it ends the iteration, writes a checkpoint and says how to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from model.command_line import CommandParser, add_common_options, positive, set_up_logging
+from model.errors import UsageError, run_command
+
+ROOT = Path(__file__).resolve().parent
+
+
+def options_parser() -> CommandParser:
+    parser = CommandParser(prog="train.py", description=__doc__)
+    add_common_options(parser)
+    group = parser.add_argument_group("recipe (defaults: the config's)")
+    group.add_argument("--iters", type=positive, metavar="N", help="total iterations")
+    group.add_argument("--batch_size_p", type=positive, metavar="P", help="subjects in a batch, per process")
+    group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences of each subject")
+    group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
+    group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
+    group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard loss")
+    group.add_argument("--restore_iter", type=int, metavar="N", help="go on from iteration N; -1: from the last")
+    group = parser.add_argument_group("what to write, and when")
+    group.add_argument("--log_iter", type=positive, metavar="N", help="iterations between log lines (100)")
+    group.add_argument("--save_iter", type=positive, metavar="N", help="iterations between checkpoints (1000)")
+    group.add_argument("--eval_iter", type=int, metavar="N", help="iterations between evaluations (0: none)")
+    group.add_argument("--keep", type=int, metavar="N", help="checkpoints kept beside the last and the best (0)")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run")
+    group.add_argument("--performance", action="store_true", help="measure throughput only: write no checkpoint")
+    group = parser.add_argument_group("precision")
+    group.add_argument("--amp", choices=("off", "torch", "apex"), help="mixed precision (off)")
+    group.add_argument("--amp_dtype", choices=("fp16", "bf16"), help="of --amp torch (the device's own)")
+    group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="32 is the NPU port's (dynamic)")
+    group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
+    group = parser.add_argument_group("several processes (torchrun sets the first four by itself)")
+    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N")
+    group.add_argument("--rank", type=int, metavar="N")
+    group.add_argument("--world_size", type=positive, metavar="N")
+    group.add_argument("--addr", metavar="HOST", help="of the first process (127.0.0.1)")
+    group.add_argument("--port", type=positive, metavar="N", help="of the first process (29500)")
+    group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="(the device's own)")
+    group.add_argument("--device_num", type=positive, metavar="N", help="start N processes, through torchrun")
+    parser.add_argument_group("data").add_argument(
+        "--num_workers", type=int, metavar="N", help="threads that read ahead"
+    )
+    return parser
+
+
+def set_environment(options) -> None:
+    """What a launcher other than torchrun gives as arguments goes where torchrun's goes."""
+    if options.world_size and options.world_size > 1 and "WORLD_SIZE" not in os.environ:
+        if options.rank is None:
+            raise UsageError("--world_size without --rank: give the number of this process, or start with torchrun")
+        local_rank = options.rank if options.local_rank is None else options.local_rank
+        os.environ |= {
+            "WORLD_SIZE": str(options.world_size),
+            "RANK": str(options.rank),
+            "LOCAL_RANK": str(local_rank),
+        }
+        os.environ.setdefault("MASTER_ADDR", options.addr or "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if options.device_num and options.device_num != launched:
+        if launched > 1:
+            raise UsageError(f"--device_num {options.device_num}, but {launched} processes were started")
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(options.device_num)]
+        address = ["--master_port", str(options.port)] if options.port else ["--standalone"]
+        os.execv(sys.executable, [*launch, *address, str(ROOT / "train.py"), *sys.argv[1:]])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = options_parser().parse_args(arguments)
+    set_environment(options)
+    from model import distributed
+    from model.config import load_config, overrides_of
+    from model.device import resolve_device, set_compile_mode, set_precision, show_devices
+    from model.initialization import build_trainer, open_dataset
+
+    world = distributed.world_from_environment()
+    set_up_logging(options.quiet, world.is_main)
+    standard = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
+    config = load_config(options.config or standard, overrides_of(options))
+    show_devices(config.visible_devices)
+    device = resolve_device(options.device, world.local_rank)
+    set_precision(device)
+    if options.rt2:
+        set_compile_mode(device, jit_compile=False)
+    distributed.start(world, device, options.dist_backend)
+    try:
+        cache = options.cache is not False
+        data = open_dataset(config, options.partition, cache=cache, skip_bad=options.skip_bad, quiet=options.quiet)
+        trainer = build_trainer(
+            config, data, device, world, cache=cache, quiet=options.quiet, writing=not options.performance
+        )
+        stopped_by = trainer.run(config.model.total_iter)
+        return trainer.report(stopped_by, options.json)
+    finally:
+        distributed.finish()
+
+
+if __name__ == "__main__":
+    run_command(main)
