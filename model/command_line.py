@@ -66,8 +66,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, npu, or cuda:1 (default: auto)"
     )
     group.add_argument("--seed", type=int, metavar="N", help="of initial weights, batches and shuffling (default: 0)")
-    group.add_argument("--cache", type=true_or_false, metavar="True|False",
-                       help="hold all frames in memory, the device's if they fit (default: True in training)")  # fmt: skip
+    group.add_argument(
+        "--cache",
+        type=true_or_false,
+        metavar="True|False",
+        help="hold all frames in memory, the device's if they fit (default: True in training)",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bars, only warnings and results")
 
 

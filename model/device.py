@@ -9,11 +9,14 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.errors import UsageError, UserError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,17 @@ class DeviceKind:
     name: str
     backend: str  # of torch.distributed
     amp_dtype: torch.dtype  # that autocast uses when none is asked for
-    scales: bool  # whether that dtype needs a gradient scaler
+    channels_last: bool  # whether maps are best laid out with the channels side by side
     config_key: str | None = None  # of the config, naming the devices to use ...
     visible: str | None = None  # ... which go into this environment variable
     extension: str | None = None  # module that brings the device to torch
 
 
 DEVICE_KINDS = {
-    "cpu": DeviceKind("cpu", "gloo", torch.bfloat16, scales=False),
+    "cpu": DeviceKind("cpu", "gloo", torch.bfloat16, True),
     "cuda": DeviceKind("cuda", "nccl", torch.float16, True, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
     "npu": DeviceKind(
-        "npu", "hccl", torch.float16, True, "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "torch_npu"
+        "npu", "hccl", torch.float16, False, "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "torch_npu"
     ),
 }
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -116,6 +119,12 @@ def _require(kind: str) -> None:
         )
     if not _count(kind):
         raise UsageError(f"--device {kind}: this machine shows no {kind} device to torch {torch.__version__}")
+
+
+def place(network: M, device: torch.device) -> M:
+    """The network on `device`, its convolutions in the layout that is fastest there."""
+    layout = torch.channels_last if kind_of(device).channels_last else torch.contiguous_format
+    return network.to(device=device, memory_format=layout)
 
 
 def synchronize(device: torch.device) -> None:

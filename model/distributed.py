@@ -119,5 +119,6 @@ def main_first(job: Callable[[], T]) -> T:
             outcome = [error]
     dist.broadcast_object_list(outcome)
     if outcome[0] is not None:
+        outcome[0].told = dist.get_rank() > 0
         raise outcome[0]
     return result if dist.get_rank() == 0 else job()

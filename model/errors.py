@@ -10,6 +10,7 @@ class UserError(Exception):
     """A job failed for a reason that the user can mend: one line, exit status 1, no traceback."""
 
     exit_status = 1
+    told = False  # another process of the job says it already
 
 
 class UsageError(UserError):
@@ -26,7 +27,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     try:
         status = main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.told:
+            print(f"error: {error}", file=sys.stderr)
         status = error.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -18,7 +18,7 @@ from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
-from model.device import describe
+from model.device import describe, place
 from model.errors import UserError
 from model.evaluation.cross_view import CrossViewResult, evaluate_index
 from model.evaluation.protocols import protocol_of
@@ -109,7 +109,7 @@ def load_network(
         checkpoint = files.part(iteration, "encoder")
     network = GaitSet(config.model.hidden_dim)
     load_encoder(network, checkpoint)
-    return network.to(device).eval(), checkpoint
+    return place(network, device).eval(), checkpoint
 
 
 def headline(result: CrossViewResult) -> float:
@@ -128,7 +128,7 @@ def build_trainer(
     """Network, optimizer, precision, sampler and trainer, restored when the configuration says so."""
     settings = config.model
     torch.manual_seed(settings.seed)  # the same start in every process
-    network = GaitSet(settings.hidden_dim).to(device)
+    network = place(GaitSet(settings.hidden_dim), device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
     precision, model, optimizer = make_precision(
         settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale

@@ -171,7 +171,7 @@ class Trainer:
             "meter": {"sums": self.meter.sums.cpu(), "iterations": self.meter.iterations},
         }
         parts = {
-            "encoder": self.network.state_dict(),
+            "encoder": {key: value.contiguous() for key, value in self.network.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "state": state,
         }

@@ -119,9 +119,11 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     """
     import cv2
 
-    if cv2.sumElems(sil)[0] <= MINIMUM_PIXEL_SUM:
+    row_sums = cv2.reduce(sil, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+    if row_sums.sum() <= MINIMUM_PIXEL_SUM:
         return None
-    _, top, _, rows = cv2.boundingRect(sil)
+    filled = row_sums.nonzero()[0]
+    top, rows = int(filled[0]), int(filled[-1] - filled[0]) + 1
     width = HEIGHT * sil.shape[1] // rows
     if width == 0:
         return None
@@ -129,7 +131,7 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     running = cv2.reduce(resized, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
     if running[-1] == 0:
         return None
-    left = int(np.searchsorted(2 * running, running[-1], side="right")) - ALIGNED_WIDTH // 2
+    left = int((2 * running).searchsorted(running[-1], side="right")) - ALIGNED_WIDTH // 2
     # The original pads both sides by 32 columns when `left <= 0 or right >= width`; pixel for pixel that
     # is the same as filling in only the columns that are missing.
     first, last = max(left, 0), min(left + ALIGNED_WIDTH, width)

@@ -26,7 +26,7 @@ def pairwise_distance(x: Tensor) -> Tensor:
     """
     square = x.square().sum(2)
     squared = F.relu(square.unsqueeze(1) + square.unsqueeze(2) - 2 * x.matmul(x.transpose(1, 2)))
-    apart = squared > 0
+    apart = squared != 0  # not `> 0`: that would pass off NaN as a distance of 0 and hide it
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)
 
 

@@ -1,0 +1,149 @@
+"""Writing a raw tree of synthetic walkers, ROOT/<subject>/<seq_type>/<view>/*.png, by several processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from model.data.synthetic.camera import VIEWS
+from model.data.synthetic.png import encode_png
+from model.data.synthetic.walkers import SEQ_TYPES, photograph, walking_figure
+from model.errors import UsageError, UserError
+from model.files import remove_leftovers, whole_folder, write_json
+
+VERSION = 1  # of the walkers: raise it whenever the same arguments give other pictures
+DESCRIPTION = "synthetic.json"  # beside the subjects; readers of the tree pass over plain files there
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The arguments that decide what is in a tree, byte for byte."""
+
+    subjects: int
+    frames: int = 60
+    seed: int = 0
+    first_subject: int = 1
+    views: tuple[str, ...] = VIEWS
+    takes: tuple[str, ...] = SEQ_TYPES
+    noise: float = 1.0
+
+    def __post_init__(self):
+        for name in ("subjects", "frames", "first_subject"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} must be a whole number above 0, not {getattr(self, name)}")
+        for name in ("seed", "noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"--{name} must not be negative, not {getattr(self, name)}")
+        for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
+            chosen = getattr(self, name)
+            unknown = [one for one in chosen if one not in known]
+            if unknown or not chosen:
+                raise UsageError(f"--{name}: {unknown[0] if unknown else 'nothing'!r} is none of {', '.join(known)}")
+            # The order and the repetition of names change nothing that is written.
+            object.__setattr__(self, name, tuple(one for one in known if one in chosen))
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first_subject, self.first_subject + self.subjects)
+
+    def description(self) -> dict:
+        return {"made_by": "python -m model.data.synthetic", "version": VERSION, **asdict(self)}
+
+
+def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet: bool = False) -> dict:
+    """Write the tree and `synthetic.json` beside the subjects, and return what was done.
+
+    Returns {"subjects", "sequences", "frames", "seconds", "frames_per_second", "output_path"}. The bytes do
+    not depend on `workers`. A tree made with the same recipe is written again. Raises UsageError when
+    `output_path` is a file or holds anything else, UserError when it cannot be written.
+    """
+    root = Path(output_path)
+    if workers < 1:
+        raise UsageError(f"--worker_num must be a whole number above 0, not {workers}")
+    start = time.perf_counter()
+    try:
+        _claim(root, recipe)
+        tasks = [(root, recipe, subject, take) for subject in recipe.numbers for take in recipe.takes]
+        bar = tqdm(total=len(tasks), unit="take", disable=True if quiet else None)
+        with bar:
+            for _ in _results(_write_take, tasks, min(workers, len(tasks))):
+                bar.update()
+        write_json(root / DESCRIPTION, recipe.description() | {"complete": True})
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written ({error})") from error
+    seconds = time.perf_counter() - start
+    sequences = len(tasks) * len(recipe.views)
+    frames = sequences * recipe.frames
+    return {
+        "subjects": recipe.subjects,
+        "sequences": sequences,
+        "frames": frames,
+        "seconds": seconds,
+        "frames_per_second": frames / seconds,
+        "output_path": str(root),
+    }
+
+
+def _claim(root: Path, recipe: Recipe) -> None:
+    """Make sure that `root` is ours to write to, and leave a note of what it is going to hold."""
+    described = root / DESCRIPTION
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file, give --output_path a new or empty folder")
+    if described.is_file():
+        try:
+            found = json.loads(described.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        wanted = json.loads(json.dumps(recipe.description()))
+        differing = [name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name]]
+        if differing:
+            raise UsageError(
+                f"{root}: holds walkers made with other arguments ({', '.join(differing)}), "
+                "give --output_path a new folder or remove this one"
+            )
+    elif root.exists() and any(root.iterdir()):
+        raise UsageError(f"{root}: already holds other things, give --output_path a new or empty folder")
+    write_json(described, recipe.description() | {"complete": False})
+
+
+def _results(function: Callable, tasks: list[tuple], workers: int) -> Iterator:
+    """Apply `function` to all tasks in this process, or in a pool; in no particular order."""
+    if workers == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in the pool, so that no sum is ever taken in another order
+        try:
+            yield from map(function, tasks)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _start_worker) as pool:
+        yield from pool.imap_unordered(function, tasks)
+
+
+def _start_worker() -> None:
+    """One thread each: the processes share the cores. Ctrl-C is for the parent, which then ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _write_take(task: tuple[Path, Recipe, int, str]) -> None:
+    """Write all views of one take; each view's folder appears whole."""
+    root, recipe, subject, take = task
+    name = f"{subject:03d}"
+    figure = walking_figure(recipe.seed, subject, take, recipe.frames)
+    folder = root / name / take
+    if folder.is_dir():
+        remove_leftovers(folder)
+    for view in recipe.views:
+        sils = photograph(figure, recipe.seed, subject, take, view, recipe.noise).numpy()
+        with whole_folder(folder / view) as part:
+            for number, sil in enumerate(sils, 1):
+                (part / f"{name}-{take}-{view}-{number:03d}.png").write_bytes(encode_png(sil))

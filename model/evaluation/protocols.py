@@ -1,0 +1,137 @@
+"""The evaluation protocols, one table: which takes are enrolled (gallery), which are identified (probes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from model.errors import UsageError, UserError
+
+
+class PublishedRow(NamedTuple):
+    """Rank-1 in percent per condition, as published; None where the source gives no such figure."""
+
+    label: str
+    including: Mapping[str, float] | None
+    excluding: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`gallery` and the values of `probes` are seq_types, the keys of `probes` conditions in print order."""
+
+    name: str
+    gallery: tuple[str, ...]
+    probes: Mapping[str, tuple[str, ...]]
+    published: tuple[PublishedRow, ...] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which rows of the embeddings are looked up where. `gallery_rows` are in the order of their views."""
+
+    conditions: tuple[str, ...]
+    views: tuple[str, ...]
+    probe_rows: np.ndarray  # [m] rows of the embeddings
+    probe_condition: np.ndarray  # [m]
+    probe_view: np.ndarray  # [m]
+    gallery_rows: np.ndarray  # [n]
+    gallery_counts: np.ndarray  # [v]
+    notes: tuple[str, ...]
+
+
+_CASIA_B_GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
+_CASIA_B_PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
+
+PROTOCOLS = (
+    Protocol(
+        "CASIA-B",
+        _CASIA_B_GALLERY,
+        _CASIA_B_PROBES,
+        published=(
+            PublishedRow(
+                "original GaitSet, 80,000 iterations",
+                {"NM": 95.405, "BG": 88.284, "CL": 72.041},
+                {"NM": 94.964, "BG": 87.239, "CL": 70.355},
+            ),
+            PublishedRow("om on Ascend 310", {"NM": 95.512}, None),
+            # The source does not say whether identical views count; its size and its script say they do.
+            PublishedRow("trained on 8 NPUs (most likely including)", {"NM": 93.744}, None),
+        ),
+    ),
+    Protocol("OUMVLP", ("01",), {"NM": ("00",)}),
+    Protocol("CASIA-A", ("nm-01", "nm-02"), {"NM": ("nm-03", "nm-04")}),
+    Protocol("Synthetic", _CASIA_B_GALLERY, _CASIA_B_PROBES),
+)
+
+
+def protocol_of(dataset: str) -> Protocol:
+    """The protocol of a dataset's name; case, `-`, `_` and blanks do not matter (OU-MVLP, ou_mvlp, casia-b).
+
+    Raises UsageError naming the known datasets.
+    """
+    wanted = _plain(dataset)
+    for protocol in PROTOCOLS:
+        if _plain(protocol.name) == wanted:
+            return protocol
+    known = ", ".join(protocol.name for protocol in PROTOCOLS)
+    raise UsageError(f"no evaluation protocol for dataset {dataset!r}; known are {known}")
+
+
+def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) -> Plan:
+    """Sort the sequences into gallery and probes. Raises UserError when either would be empty."""
+    take = np.asarray(seq_types, dtype=str)
+    gallery_rows = np.flatnonzero(np.isin(take, protocol.gallery))
+    rows_of = {c: np.flatnonzero(np.isin(take, wanted)) for c, wanted in protocol.probes.items()}
+    all_probes = [t for wanted in protocol.probes.values() for t in wanted]
+    for part, wanted, count in (
+        ("gallery", protocol.gallery, len(gallery_rows)),
+        ("probe", all_probes, sum(map(len, rows_of.values()))),
+    ):
+        if not count:
+            raise UserError(
+                f"no {part} sequence for protocol {protocol.name}: it wants seq_type {', '.join(wanted)}, "
+                f"the {len(take)} sequences given have {_some(take)}; check the data or the --dataset"
+            )
+    notes = [
+        f"{c} is left out: no sequence of seq_type {', '.join(protocol.probes[c])}"
+        for c, rows in rows_of.items()
+        if not len(rows)
+    ]
+    unused = take[~np.isin(take, [*protocol.gallery, *all_probes])]
+    if len(unused):
+        notes.append(f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {_some(unused)}")
+
+    conditions = tuple(c for c, rows in rows_of.items() if len(rows))
+    probe_rows = np.concatenate([rows_of[c] for c in conditions])
+    names = [str(view) for view in views]
+    ordered = sorted({names[i] for i in (*gallery_rows, *probe_rows)}, key=_natural)
+    place = {view: i for i, view in enumerate(ordered)}
+    view_ids = np.array([place.get(view, -1) for view in names])
+    return Plan(
+        conditions=conditions,
+        views=tuple(ordered),
+        probe_rows=probe_rows,
+        probe_condition=np.repeat(np.arange(len(conditions)), [len(rows_of[c]) for c in conditions]),
+        probe_view=view_ids[probe_rows],
+        gallery_rows=gallery_rows[np.argsort(view_ids[gallery_rows], kind="stable")],
+        gallery_counts=np.bincount(view_ids[gallery_rows], minlength=len(ordered)),
+        notes=tuple(notes),
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+def _natural(view: str) -> tuple[bool, int, str]:
+    """Numbers by value, then other names: 000, 018, 90, 180, front."""
+    return not view.isdecimal(), int(view) if view.isdecimal() else 0, view
+
+
+def _some(values: np.ndarray, limit: int = 6) -> str:
+    names = np.unique(values).tolist()
+    return (", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")) or "none"

@@ -1,0 +1,284 @@
+"""Sequences as raw files of one fixed size, for the deployed model: bins, their list, their manifest.
+
+CASIA-B-bin/0000.bin   little-endian float32 [frame_num, 64, 44], pixel / 255
+CASIA-B-bin.info       `index path 64 64` a line, what the benchmark tool reads
+CASIA-B-bin.json       the manifest: whose sequence each file holds. Only this pairs results with people
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from model.data.index import SequenceIndex
+from model.data.silhouette import HEIGHT, WIDTH
+from model.errors import UserError
+from model.files import read_json, whole_file, whole_folder, write_json
+
+FORMAT = "gaitset-bins-1"
+FRAME_NUM = 100
+PADDINGS = ("repeat", "zero")
+TRUNCATIONS = ("first", "even")
+DTYPE = np.dtype("<f4")
+FILLER_PREFIX = "filler_"  # begins the name of a sample that only fills the last batch: its result is ignored
+INFO_SIZE = 64  # width and height in the list; the tool ignores them for raw files, scripts expect these
+_CHUNK = 64  # sequences in flight
+_LABELS = ("subject", "seq_type", "view")
+
+
+class InfoEntry(NamedTuple):
+    """A line of the `.info` list. `path` is as written there."""
+
+    index: int
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in the bins.
+
+    entries: in the order of their index, each with file, subject, seq_type, view, frames (those of the
+    sequence), frames_used (of those, in the file) and frames_padded. settings: what holds for all.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    entries: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+    @property
+    def labels(self) -> SequenceIndex:
+        """Whose sequence each entry is; `frames` counts those before cutting and padding."""
+        return SequenceIndex.from_lengths(
+            *([entry[column] for entry in self.entries] for column in (*_LABELS, "frames"))
+        )
+
+
+def fixed_length(
+    sequence: np.ndarray, frame_num: int = FRAME_NUM, padding: str = "repeat", truncate: str = "first"
+) -> np.ndarray:
+    """A sequence cut or padded to `frame_num` frames. uint8 [f, h, w] -> uint8 [frame_num, h, w].
+
+    padding `repeat` goes through the sequence again and again, which the set maximum makes exact; `zero`
+    puts black frames in front, as the published om was evaluated, and is not exact (LeakyReLU leaves
+    negative features, which a black frame clips at zero).
+    truncate `first` keeps the first frames, as published; `even` keeps frames spread over the whole walk.
+    """
+    if padding not in PADDINGS or truncate not in TRUNCATIONS:
+        raise ValueError(f"padding {padding!r} and truncate {truncate!r} must be of {PADDINGS} and {TRUNCATIONS}")
+    frames = len(sequence)
+    if frames < 1:
+        raise ValueError("a sequence without a frame has no fixed length")
+    if frames >= frame_num:
+        middles = (2 * np.arange(frame_num) + 1) * frames // (2 * frame_num)
+        return sequence[middles if truncate == "even" else slice(frame_num)]
+    if padding == "repeat":
+        return sequence[np.arange(frame_num) % frames]
+    missing = np.zeros((frame_num - frames, *sequence.shape[1:]), sequence.dtype)
+    return np.concatenate([missing, sequence])
+
+
+def manifest_path(folder: Path | str) -> Path:
+    """CASIA-B-bin -> CASIA-B-bin.json"""
+    folder = Path(folder)
+    return folder.with_name(folder.name + ".json")
+
+
+def write_bins(
+    store,
+    positions: Sequence[int] | np.ndarray | None,
+    folder: Path | str,
+    info_path: Path | str,
+    *,
+    frame_num: int = FRAME_NUM,
+    padding: str = "repeat",
+    truncate: str = "first",
+    dataset: str = "",
+    partition: dict[str, Any] | None = None,
+    threads: int = 4,
+    quiet: bool = False,
+) -> Manifest:
+    """Write the sequences at `positions` (integers, a mask, None: all) as bins, with their list and manifest.
+
+    store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].
+    partition: recorded in the manifest as it is. An older `folder` of bins is replaced as a whole; list and
+    manifest vanish before that and come back after it, so that they never describe other bins.
+    Raises UserError when there is nothing to write, the disk is too small or `folder` holds other things.
+    """
+    folder, info_path = Path(folder), Path(info_path)
+    positions = _numbers(positions, len(store.index))
+    index = store.index.take(positions)
+    if not len(index):
+        raise UserError(f"{folder}: no sequence to write, the partition leaves none of the data")
+    if not index.frames.all():
+        raise UserError(f"{index.name(int(index.frames.argmin()))}: no frame, so no bin can be made of it")
+    check_replaceable(folder, ".bin")
+    _check_space(folder, len(index) * frame_num * HEIGHT * WIDTH * DTYPE.itemsize)
+    settings = {
+        "format": FORMAT,
+        "dataset": dataset,
+        "partition": partition,
+        "frame_num": frame_num,
+        "padding": padding,
+        "truncate": truncate,
+        "dtype": DTYPE.str,
+        "scale": "pixel / 255",
+        "shape": [frame_num, HEIGHT, WIDTH],
+        "count": len(index),
+    }
+    entries = _entries(index, frame_num)
+    targets = (manifest_path(folder), info_path)
+    try:
+        with whole_folder(folder) as part:
+            files = [part / entry["file"] for entry in entries]
+            _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
+            for target in targets:
+                target.unlink(missing_ok=True)
+        write_json(targets[0], {**settings, "entries": entries})
+        write_info(info_path, [folder / entry["file"] for entry in entries])
+    except OSError as error:
+        raise UserError(f"{folder}: writing the bins failed ({error.strerror or error})") from error
+    return Manifest(targets[0], tuple(settings["shape"]), entries, settings)
+
+
+def write_info(path: Path | str, files: Sequence[Path]) -> None:
+    """The list of `files`, counted from 0. LF line ends everywhere."""
+    lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
+    with whole_file(path) as part:
+        part.write_bytes("".join(lines).encode())
+
+
+def read_info(path: Path | str) -> list[InfoEntry]:
+    """The list, sorted by index. Raises UserError naming the line that is wrong. A path may hold blanks."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of bins ({error}); make it with --pre_process") from error
+    entries: dict[int, InfoEntry] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            first, rest = line.split(maxsplit=1)
+            file, width, height = rest.rsplit(maxsplit=2)
+            entry = InfoEntry(int(first), Path(file), int(width), int(height))
+        except ValueError:
+            raise UserError(f"{path}, line {number}: {line!r} is not `index path width height`") from None
+        if entry.index in entries:
+            raise UserError(f"{path}, line {number}: index {entry.index} a second time; make the list anew")
+        entries[entry.index] = entry
+    if not entries:
+        raise UserError(f"{path}: the list is empty; make it anew with --pre_process")
+    return [entries[index] for index in sorted(entries)]
+
+
+def read_manifest(path: Path | str) -> Manifest:
+    """Raises UserError when `path` is no manifest, or one whose entries do not fit together."""
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: no manifest of bins (format {FORMAT}); make it with --pre_process")
+    entries = content.pop("entries", None)
+    needed = {"index", "file", "frames", *_LABELS}
+    if not isinstance(entries, list) or not entries or len(entries) != content.get("count"):
+        raise UserError(f"{path}: not as many entries as its count says; make the bins anew")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not needed <= entry.keys() or entry["index"] != i:
+            raise UserError(f"{path}: entry {i} is damaged or out of order; make the bins anew")
+    if len({entry["file"] for entry in entries}) != len(entries):
+        raise UserError(f"{path}: two entries name the same file; make the bins anew")
+    return Manifest(path, tuple(content["shape"]), entries, content)
+
+
+def fill_last_batch(info_path: Path | str, target: Path | str, batch_size: int) -> int:
+    """Write at `target` the list of `info_path`, lengthened to whole batches; returns the number of fillers.
+
+    For tools that do not say what they do with an incomplete batch. Results are named by
+    bins, so fillers are the last bin under other names: hard links where the disk can, in `target`.fill.
+    """
+    files = [entry.path for entry in read_info(info_path)]
+    target = Path(target)
+    fillers = -len(files) % batch_size
+    with whole_folder(target.with_name(target.name + ".fill")) as part:
+        names = [f"{FILLER_PREFIX}{i:04d}{files[-1].suffix}" for i in range(fillers)]
+        for name in names:
+            try:
+                os.link(files[-1], part / name)
+            except OSError:
+                shutil.copyfile(files[-1], part / name)
+    write_info(target, [*files, *(target.with_name(target.name + ".fill") / name for name in names)])
+    return fillers
+
+
+def check_replaceable(folder: Path, *suffixes: str) -> None:
+    """UserError unless `folder` is absent or holds files of these suffixes only: the rest is not ours."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file where a folder is to be written; give another path")
+    with os.scandir(folder) as entries:
+        foreign = next((e.name for e in entries if not (e.is_file() and e.name.endswith(suffixes))), None)
+    if foreign is not None:
+        raise UserError(f"{folder}: would be replaced as a whole but also holds {foreign}; give another folder")
+
+
+def _numbers(positions: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray:
+    everything = np.arange(count)
+    if positions is None:
+        return everything
+    positions = np.asarray(positions)
+    return everything[positions if positions.dtype == bool else positions.astype(np.int64)]
+
+
+def _entries(index: SequenceIndex, frame_num: int) -> list[dict[str, Any]]:
+    digits = max(4, len(str(len(index) - 1)))
+    entries = []
+    for i, frames in enumerate(index.frames.tolist()):
+        used = min(frames, frame_num)
+        labels = {column: str(getattr(index, column)[i]) for column in _LABELS}
+        numbers = {"frames": frames, "frames_used": used, "frames_padded": frame_num - used}
+        entries.append({"index": i, "file": f"{i:0{digits}d}.bin", **labels, **numbers})
+    return entries
+
+
+def _write_all(
+    store,
+    positions: np.ndarray,
+    files: list[Path],
+    length: tuple[int, str, str],
+    threads: int,
+    quiet: bool,
+) -> None:
+    def write(file: Path, sequence: np.ndarray) -> None:
+        fixed = fixed_length(sequence, *length)
+        file.write_bytes(np.divide(fixed, np.float32(255), dtype=DTYPE))
+
+    bar = tqdm(total=len(files), unit="sequence", desc="bins", disable=quiet or None)
+    with bar, ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(files), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            # Read here: a store need not be safe to read from several threads.
+            sequences = [store.sequence(int(position)) for position in positions[chunk]]
+            for _ in pool.map(write, files[chunk], sequences):
+                bar.update()
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    existing = next(parent for parent in folder.absolute().parents if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: the bins need {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free on that disk; "
+            "free some (older bins go only after the new ones are complete) or give another folder"
+        )

@@ -1,0 +1,159 @@
+"""What a runtime leaves behind: one result file a sequence, and a performance file.
+
+Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`, which scripts rely on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from model.data.index import SequenceIndex
+from model.errors import UserError
+from model.export.bins import FILLER_PREFIX, Manifest, read_manifest
+from model.files import whole_file
+
+DTYPE = np.dtype("<f4")
+EMBEDDING_SHAPE = (62, 256)
+TOOLS = {"_1": "benchmark, which counts outputs from 1", "_0": "ais_bench, which counts them from 0"}
+OUR_SUFFIX = "_1"
+
+# Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
+_FIELDS = {
+    "throughputRate": "throughput",
+    "Interface throughputRate": "interface_throughput",
+    "latency": "latency_ms",
+    "moduleLatency": "module_latency_ms",
+}
+_STAGES = {"inference": "infer", "postprocess": "post"}
+_PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
+_PAIR = re.compile(r"([A-Za-z][A-Za-z_ ]*?)\s*[:=]\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:samples/s|ms)?")
+
+Performance = dict[str, dict[str, float]]
+
+
+def read_results(
+    result_folder: Path | str,
+    manifest: Manifest | Path | str,
+    embedding_shape: tuple[int, ...] = EMBEDDING_SHAPE,
+) -> tuple[np.ndarray, SequenceIndex]:
+    """The embeddings, float32 [N, *embedding_shape], in the manifest's order, and whose they are.
+
+    Takes `<stem>_1.bin` or `<stem>_0.bin`, never some of each. Passes over files that begin with the filler
+    prefix and those that do not end in .bin. Raises UserError when files are missing, of the wrong size,
+    surplus, or hold values that are no numbers: it names the first ones and their number.
+    """
+    folder = Path(result_folder)
+    if not isinstance(manifest, Manifest):
+        manifest = read_manifest(manifest)
+    stems = [Path(entry["file"]).stem for entry in manifest.entries]
+    present = _present(folder)
+    suffix = _suffix_of(folder, present, set(stems))
+    _check_complete(folder, present, [f"{stem}{suffix}.bin" for stem in stems], manifest.path)
+    values = int(np.prod(embedding_shape))
+    _check_sizes(folder, present, values)
+    embeddings = np.empty((len(stems), values), DTYPE)
+    for row, stem in zip(embeddings, stems, strict=True):
+        row[:] = np.fromfile(folder / f"{stem}{suffix}.bin", DTYPE, values)
+    finite = np.isfinite(embeddings).all(1)
+    if not finite.all():
+        names = [f"{stems[i]}{suffix}.bin" for i in np.flatnonzero(~finite)]
+        raise UserError(
+            f"{folder}: {_listed(names)} hold values that are no finite numbers; convert with more precision"
+        )
+    return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
+
+
+def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Path:
+    return Path(folder) / f"perf_vision_batchsize_{batch_size}_device_{device_id}.txt"
+
+
+def write_performance(
+    folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
+) -> Path:
+    """Write what `read_performance` returns, one line a stage, the way the tool does; returns the path."""
+    file_names = {ours: name for name, ours in _FIELDS.items()}
+    lines = []
+    for stage, figures in performance.items():
+        pairs = (f"{file_names[name]}: {value:.6g}" for name, value in figures.items())
+        lines.append(f"[{stage}] {', '.join(pairs)}\n")
+    path = performance_path(folder, batch_size, device_id)
+    with whole_file(path) as part:
+        part.write_bytes("".join(lines).encode())
+    return path
+
+
+def read_performance(path: Path | str) -> Performance:
+    """Stage -> figure -> value, for example {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}.
+
+    Stages are e2e, data read, preprocess, infer (also spelt inference), post (postprocess), and pure for the
+    tool's pure inference; figures throughput, interface_throughput, latency_ms (of the whole run) and
+    module_latency_ms (of one sample). Raises UserError when nothing of the kind is there.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
+    performance: Performance = {}
+    for line in lines:
+        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]*)\])?\s*(.*)", line).groups()
+        for name, value in _PAIR.findall(rest):
+            if name in _PURE:
+                performance.setdefault("pure", {})[_PURE[name]] = float(value)
+            elif name in _FIELDS and stage:
+                performance.setdefault(_STAGES.get(stage, stage), {})[_FIELDS[name]] = float(value)
+    if not performance:
+        raise UserError(
+            f"{path}: no throughput in it; a line looks like `[e2e] throughputRate: 336.39, latency: 148637`"
+        )
+    return performance
+
+
+def _present(folder: Path) -> dict[str, int]:
+    """Name and size of each result file."""
+    try:
+        with os.scandir(folder) as entries:
+            return {
+                entry.name: entry.stat().st_size
+                for entry in entries
+                if entry.name.endswith(".bin") and not entry.name.startswith(FILLER_PREFIX)
+            }
+    except OSError as error:
+        raise UserError(f"{folder}: no folder of results ({error.strerror}); run the deployed model first") from error
+
+
+def _suffix_of(folder: Path, present: dict[str, int], stems: set[str]) -> str:
+    found = {name[-6:-4] for name in present if name[-6:-4] in TOOLS and name[:-6] in stems}
+    if len(found) == 2:
+        raise UserError(f"{folder}: results of two tools, names end in _0 and in _1; empty the folder and run again")
+    if not found:
+        tools = " or ".join(f"<stem>{suffix}.bin ({tool})" for suffix, tool in TOOLS.items())
+        raise UserError(f"{folder}: no result of the {len(stems)} sequences, expected {tools}; run the deployed model")
+    return found.pop()
+
+
+def _check_complete(folder: Path, present: dict[str, int], expected: list[str], manifest: Path) -> None:
+    missing = [name for name in expected if name not in present]
+    if missing:
+        raise UserError(f"{folder}: {_listed(missing)} of {len(expected)} results are missing; run the model again")
+    surplus = sorted(present.keys() - set(expected))
+    if surplus:
+        raise UserError(f"{folder}: {_listed(surplus)} belong to nothing in {manifest}; empty the folder and run again")
+
+
+def _check_sizes(folder: Path, present: dict[str, int], values: int) -> None:
+    expected = values * DTYPE.itemsize
+    wrong = sorted(name for name, size in present.items() if size != expected)
+    if wrong:
+        size = present[wrong[0]]
+        hint = "convert with float32 output" if size * 2 == expected else "run the deployed model again"
+        raise UserError(f"{folder}: {_listed(wrong)} have the wrong size, {size} bytes instead of {expected}; {hint}")
+
+
+def _listed(names: list[str]) -> str:
+    return f"{len(names)} files ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from walkers import write_aligned_tree
+
+REAL_DATA = "casia-a-10"  # ten subjects of CASIA Gait Dataset A, for research use: never part of this repository
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real silhouettes: GAITSET_REAL_DATA itself, or `casia-a-10` inside it."""
+    given = os.environ.get("GAITSET_REAL_DATA")
+    if not given:
+        pytest.skip(f"GAITSET_REAL_DATA is not set: it names the folder {REAL_DATA}, or one that holds it")
+    for folder in (Path(given) / REAL_DATA, Path(given)):
+        if (folder / "fyc" / "nm-01").is_dir():
+            return folder
+    pytest.skip(f"GAITSET_REAL_DATA={given} does not hold {REAL_DATA}/fyc/nm-01")
+
+
+@pytest.fixture(scope="session")
+def aligned_tree(tmp_path_factory) -> Path:
+    """A small aligned tree that tests only read: 4 subjects, CASIA-B's ten takes, two views."""
+    return write_aligned_tree(tmp_path_factory.mktemp("aligned") / "walkers")

@@ -1,0 +1,74 @@
+"""Configurations: what is read, what is refused, and what a command line may change."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from model.config import build_config, load_config, overrides_of
+from model.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_shipped_configs_are_the_published_recipes():
+    one, eight = load_config(ROOT / "config_1p.py"), load_config(ROOT / "config_8p.py")
+    assert one.experiment == "GaitSet_CASIA-B_73_False_256_0.2_128_full_30"
+    assert (one.model.lr, one.model.total_iter, one.model.batch_size) == (1e-4, 80000, (8, 16))
+    assert (eight.model.lr, eight.model.total_iter, eight.model.batch_size) == (8e-4, 40000, (8, 16))
+    assert eight.visible_devices["ASCEND_VISIBLE_DEVICES"] == "0,1,2,3,4,5,6,7"
+    assert one.checkpoint_folder == ROOT / "work" / "checkpoint" / "GaitSet"
+
+
+def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
+    (tmp_path / "config.py").write_text(
+        "conf = {'WORK_PATH': './w', 'data': {'dataset_path': 'd'}, 'model': {'lr': 1}}"
+    )
+    config = load_config(tmp_path / "config.py")
+    assert (config.model.lr, config.model.seed, config.model.amp) == (1.0, 0, "off")
+    assert config.work_path == tmp_path / "w"
+    assert Path(config.data.dataset_path) == tmp_path / "d"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"model": {"margins": 1}}, "unknown key 'margins', did you mean 'margin'"),
+        ({"modell": {}}, "did you mean 'model'"),
+        ({"model": {"lr": "fast"}}, "lr must be float"),
+        ({"model": {"lr": 0}}, "lr must be above 0"),
+        ({"model": {"batch_size": (8,)}}, "batch_size must be"),
+        ({"model": {"batch_size": 128}}, "batch_size must be"),
+        ({"model": {"total_iter": True}}, "total_iter must be int"),
+        ({"model": {"hard_or_full_trip": "half"}}, "'full', 'hard'"),
+        ({"model": {"restore_iter": -2}}, "at least -1"),
+        ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
+        ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),
+        ({"data": {"resolution": "128"}}, "only '64'"),
+    ],
+)
+def test_what_is_wrong_is_named(content, told):
+    with pytest.raises(UsageError, match=told) as caught:
+        build_config(content, Path())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["import nothing_of_this_name", "conf = 3", "conf = {"])
+def test_files_that_are_no_config_are_refused(tmp_path, text):
+    (tmp_path / "c.py").write_text(text)
+    with pytest.raises(UsageError, match=r"c\.py"):
+        load_config(tmp_path / "c.py")
+
+
+def test_command_line_overrides_the_file_and_leaves_the_rest():
+    options = Namespace(iters=7, lr=None, batch_size_p=4, batch_size_m=None, data_path="here", device="cpu", pid_num=3)
+    config = load_config(ROOT / "config_1p.py", overrides_of(options))
+    assert config.model.total_iter == 7
+    assert config.model.lr == 1e-4
+    assert config.model.batch_size == (4, 16)
+    assert (config.data.dataset_path, config.data.pid_num) == ("here", 3)
+
+
+def test_numbers_given_as_text_where_the_original_has_text():
+    config = build_config({"data": {"resolution": 64}, "model": {"loss_scale": 32}}, Path())
+    assert (config.data.resolution, config.model.loss_scale) == ("64", "32")

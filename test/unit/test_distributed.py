@@ -1,0 +1,106 @@
+"""Several processes: gradients, evaluation and failure, with gloo on the CPU."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+import workers
+from scripts import ROOT, run_quietly
+from test_trainer import arguments, files_of, same, weights
+
+from model import distributed
+from model.data.sampler import PKSampler
+from model.data.store import SilhouetteStore, open_data
+from model.device import place
+from model.network import GaitSet, triplet_losses
+
+
+def torchrun(processes: int, script: str, *options, **environment):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return run_quietly([*launch, str(ROOT / script), *map(str, options)], None, {"OMP_NUM_THREADS": "1", **environment})
+
+
+def batch_of(store: SilhouetteStore, rank: int, iteration: int) -> torch.Tensor:
+    training = SilhouetteStore(store.path, store.index.of_subjects(["001", "002", "003"]), store.frames)
+    rows = PKSampler(training.index, 2, 2, 2, seed=0, rank=rank).plan(iteration).rows
+    return torch.from_numpy(np.asarray(store.frames[rows])).float() / 255
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(aligned_tree, tmp_path):
+    """The formula of the NPU port, computed here by one process: each rank's triplets are of its own batch."""
+    done = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path, "--iters", 3, "--lr", 1e-4))
+    assert done.returncode == 0, done.stderr
+    store = open_data(aligned_tree, tmp_path / "store")
+    torch.manual_seed(0)
+    # The same layout too: Adam blows rounding up where a gradient is next to nothing.
+    network = place(GaitSet(), torch.device("cpu"))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for iteration in range(3):
+        losses = [triplet_losses(network(batch_of(store, rank, iteration)), 2, 2, 0.2).full.mean() for rank in (0, 1)]
+        optimizer.zero_grad()
+        (sum(losses) / 2).backward()
+        optimizer.step()
+    for name, theirs in weights(tmp_path, 3).items():
+        ours = network.state_dict()[name]
+        assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4
+
+
+@pytest.mark.slow
+def test_evaluation_by_two_processes_counts_each_sequence_once(aligned_tree, tmp_path):
+    torch.manual_seed(1)
+    torch.save(GaitSet().state_dict(), tmp_path / "encoder.ptm")
+    options = [
+        "--device", "cpu", "--dataset", "Synthetic", "--data_path", aligned_tree, "--partition", "all",
+        "--work_path", tmp_path, "--checkpoint", tmp_path / "encoder.ptm",
+    ]  # fmt: skip
+    figures = []
+    for processes in (1, 2):
+        done = torchrun(processes, "test.py", *options, "--json", tmp_path / f"{processes}.json")
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((tmp_path / f"{processes}.json").read_text()))
+        assert figures[-1].pop("details")["processes"] == processes
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on(aligned_tree, tmp_path):
+    first = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", 3))
+    second = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", 6, "--restore_iter", -1))
+    whole = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "b", "--iters", 6))
+    assert [first.returncode, second.returncode, whole.returncode] == [0, 0, 0], second.stderr
+    assert same(weights(tmp_path / "a", 6), weights(tmp_path / "b", 6))
+    assert files_of(tmp_path / "a").iterations() == [6]
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_user_ends_all_processes_with_one_line(tmp_path):
+    done = torchrun(2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
+        f"error: {tmp_path / 'nowhere'}: no such folder; give an aligned tree (--data_path) or a store"
+    ]
+
+
+@pytest.mark.slow
+def test_gathering_flags_and_means_over_three_processes(tmp_path):
+    mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
+    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60]
+    assert results[1]["rows"] is None and results[2]["rows"] is None
+    assert all(result["up"] and result["mean"].item() == 1 for result in results)
+
+
+def test_alone_everything_is_as_it_is():
+    rows = distributed.gather_rows(torch.tensor([[2.0], [1.0]]), torch.tensor([1, 0]), 2)
+    assert rows.flatten().tolist() == [1, 2]
+    assert distributed.any_process(True, torch.device("cpu")) is True
+    assert distributed.main_first(lambda: 5) == 5
+
+
+def test_a_sequence_embedded_twice_is_a_fault_of_ours():
+    with pytest.raises(AssertionError, match="exactly once"):
+        distributed.gather_rows(torch.zeros(2, 1), torch.tensor([0, 0]), 2)

@@ -1,0 +1,146 @@
+"""Graphs built by hand, each with one fault that ATC would stumble over."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from model.errors import UserError
+from model.export.lint import lint_onnx
+
+
+def tiny_model(
+    nodes=None,
+    batch=2,
+    opsets=(("", 11),),
+    ir_version=6,
+    dtype=TensorProto.FLOAT,
+    names=("image_seq", "feature"),
+    output_shape=(2, 8, 6),
+    initializers=(),
+):
+    """image_seq [2, 4, 8, 6] -> maximum over axis 1."""
+    source, target = names
+    if nodes is None:
+        nodes = [helper.make_node("ReduceMax", [source], [target], "pool", axes=[1], keepdims=0)]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(source, dtype, [batch, 4, 8, 6])],
+        [helper.make_tensor_value_info(target, dtype, output_shape)],
+        list(initializers),
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets]
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+
+
+def with_nodes(*nodes, output_shape=(2, 4, 8, 6), initializers=()):
+    return tiny_model(list(nodes), output_shape=output_shape, initializers=initializers)
+
+
+def without_axes(operator):
+    node = helper.make_node(operator, ["image_seq"], ["feature"], "mean")
+    node.attribute.append(helper.make_attribute("axes", [], attr_type=onnx.AttributeProto.INTS))
+    return node
+
+
+def constant(name, values):
+    return numpy_helper.from_array(np.asarray(values, np.int64), name)
+
+
+def test_sound_graph_has_no_problem(tmp_path):
+    model = tiny_model()
+    assert lint_onnx(model) == []
+    onnx.save(model, tmp_path / "tiny.onnx")
+    assert lint_onnx(tmp_path / "tiny.onnx") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"opsets": [("", 12)]}, "opset 12"),
+        ({"opsets": [("", 11), ("ai.onnx.ml", 2)]}, "2 opset imports"),
+        ({"ir_version": 8}, "IR version 8"),
+        ({"batch": "batch"}, "input image_seq has shape ['batch', 4, 8, 6]"),
+        ({"batch": 0}, "input image_seq has shape [0, 4, 8, 6]"),
+        ({"output_shape": ("batch", 8, 6)}, "output feature has shape"),
+        ({"dtype": TensorProto.DOUBLE}, "is DOUBLE"),
+        ({"names": ("input", "feature")}, "the inputs are called input"),
+        ({"names": ("image_seq", "out")}, "the outputs are called out"),
+    ],
+)
+def test_faults_of_the_model(arguments, words):
+    problems = lint_onnx(tiny_model(**arguments))
+    assert any(words in problem for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (helper.make_node("ReduceMax", ["image_seq"], ["feature"], "pool"), "ReduceMax node pool has no axes"),
+        (without_axes("ReduceMean"), "ReduceMean node mean has no"),
+        (helper.make_node("Relu", ["image_seq"], ["feature"], "act"), "operator Relu of node act"),
+        (helper.make_node("Add", ["image_seq", "image_seq"], ["feature"], domain="own"), "operator own::Add of node"),
+        (helper.make_node("Add", ["image_seq", "nowhere"], ["feature"]), "no valid ONNX graph"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_node(node, words):
+    problems = lint_onnx(with_nodes(node))
+    assert any(words in problem for problem in problems), problems
+
+
+def test_axes_as_an_input():
+    """Opset 13 and later: some ATC drop them without a word."""
+    node = helper.make_node("Unsqueeze", ["image_seq", "axes"], ["feature"], "wide")
+    model = tiny_model([node], opsets=[("", 13)], output_shape=(2, 1, 4, 8, 6), initializers=[constant("axes", [1])])
+    assert any("has axes as input" in problem for problem in lint_onnx(model))
+
+
+def test_six_axes_are_one_too_many():
+    def unsqueeze(axes):
+        return helper.make_node("Unsqueeze", ["image_seq"], ["wide"], "widen", axes=axes)
+
+    def back(shape):
+        return helper.make_node("Reshape", ["wide", shape], ["feature"])
+
+    shape = constant("shape", [2, 4, 8, 6])
+    assert lint_onnx(with_nodes(unsqueeze([0]), back("shape"), initializers=[shape])) == []
+    problems = lint_onnx(with_nodes(unsqueeze([0, 1]), back("shape"), initializers=[shape]))
+    assert len(problems) == 1 and "has 6 axes" in problems[0]
+
+
+def test_shape_computed_while_running():
+    problems = lint_onnx(
+        with_nodes(
+            helper.make_node("Shape", ["image_seq"], ["shape"]),
+            helper.make_node("Reshape", ["image_seq", "shape"], ["feature"], "fold"),
+        )
+    )
+    assert any("operator Shape" in problem for problem in problems)
+    assert any("Reshape node fold computes its shape" in problem for problem in problems)
+
+
+def test_pooling_with_indices():
+    node = helper.make_node("MaxPool", ["image_seq"], ["feature", "where"], "pool", kernel_shape=[2, 2])
+    problems = lint_onnx(with_nodes(node, output_shape=(2, 4, 7, 5)))
+    assert any("MaxPool node pool also gives indices" in problem for problem in problems)
+
+
+def test_weights_in_another_file(tmp_path):
+    weights = numpy_helper.from_array(np.ones((2, 4, 8, 6), np.float32), "weights")
+    node = helper.make_node("Add", ["image_seq", "weights"], ["feature"])
+    model = with_nodes(node, initializers=[weights])
+    assert lint_onnx(model) == []
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(model, tmp_path / "split.onnx", **options)
+    assert any("1 weights lie in another file" in problem for problem in lint_onnx(tmp_path / "split.onnx"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf at all", None])
+def test_no_model(tmp_path, content):
+    path = tmp_path / "bad.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.onnx"):
+        lint_onnx(path)

@@ -1,0 +1,197 @@
+"""The packed store: what it holds, when it is rebuilt, and what it refuses."""
+
+import json
+import pickle
+import shutil
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from walkers import write_aligned_tree
+
+from model.data import store as store_module
+from model.data.silhouette import cut_sides
+from model.data.source import source_stamp
+from model.data.store import is_stale, is_store, open_data, open_store, store_path
+from model.errors import UsageError, UserError
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return write_aligned_tree(tmp_path / "tree", subjects=2, seq_types=("nm-01", "bg-01"), frames=3)
+
+
+def frames_by_hand(folder):
+    return np.stack([cv2.imread(str(path), 0)[:, 10:54] for path in sorted(folder.iterdir())])
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_store_holds_the_tree(tree, tmp_path, cache):
+    store = open_data(tree, tmp_path / "stores", cache=cache)
+    assert len(store.index) == 2 * 2 * 2
+    for position in range(len(store.index)):
+        expected = frames_by_hand(tree / store.index.name(position))
+        assert np.array_equal(store.sequence(position), expected)
+    assert isinstance(store.frames, np.memmap) is not cache
+
+
+def test_index_carries_labels_into_xarray(tree, tmp_path):
+    dataset = open_data(tree, tmp_path / "stores").index.to_xarray()
+    oblique = dataset.where((dataset.subject == "002") & (dataset.view == "090"), drop=True)
+    assert sorted(oblique.seq_type.values) == ["bg-01", "nm-01"]
+    assert oblique.frames.values.sum() == sum(
+        len(list((tree / "002" / t / "090").iterdir())) for t in ("nm-01", "bg-01")
+    )
+
+
+def test_second_opening_builds_nothing(tree, tmp_path, monkeypatch):
+    first = open_data(tree, tmp_path / "stores")
+    monkeypatch.setattr(store_module, "build_store", lambda *a, **k: pytest.fail("built again"))
+    second = open_data(tree, tmp_path / "stores")
+    assert np.array_equal(first.frames, second.frames)
+
+
+def test_the_store_itself_may_be_given_as_data(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    shutil.rmtree(tree)
+    assert len(open_data(path, tmp_path / "unused").index) == 8
+
+
+def rewrite_in_place(tree):
+    for path in sorted((tree / "001" / "nm-01" / "000").iterdir()):
+        path.write_bytes(cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes())
+
+
+CHANGES = {
+    "frame added": lambda t: shutil.copy(t / "001/nm-01/000/001-nm-01-000-001.png", t / "001/nm-01/000/zz.png"),
+    "frame removed": lambda t: (t / "001/nm-01/000/001-nm-01-000-002.png").unlink(),
+    "frames written anew in place": rewrite_in_place,
+    "sequence added": lambda t: shutil.copytree(t / "001/nm-01/000", t / "001/nm-01/180"),
+    "sequence removed": lambda t: shutil.rmtree(t / "002/bg-01/090"),
+    "subject added": lambda t: shutil.copytree(t / "001", t / "003"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_tree_is_noticed_and_packed_anew(tree, tmp_path, change):
+    before = open_data(tree, tmp_path / "stores")
+    assert not is_stale(tree, before.path)
+    change(tree)
+    assert is_stale(tree, before.path)
+    after = open_data(tree, tmp_path / "stores")
+    total = sum(len(list(folder.iterdir())) for folder in tree.glob("*/*/*"))
+    assert after.index.frames.sum() == total
+    assert not is_stale(tree, after.path)
+
+
+def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
+    alone = open_data(tree, tmp_path / "one", workers=1)
+    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    many = open_data(tree, tmp_path / "two", workers=2)
+    assert np.array_equal(alone.frames, many.frames)
+    assert alone.index.subject.tolist() == many.index.subject.tolist()
+
+
+def test_a_build_that_fails_leaves_the_old_store(tree, tmp_path):
+    before = open_data(tree, tmp_path / "stores")
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"001-nm-01-000-001\.png"):
+        open_data(tree, tmp_path / "stores")
+    assert is_store(before.path)
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
+
+
+def test_bad_images_are_left_out_when_asked(tree, tmp_path, caplog):
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"no image")
+    store = open_data(tree, tmp_path / "stores", skip_bad=True)
+    position = [store.index.name(i) for i in range(len(store.index))].index("001/nm-01/000")
+    assert store.index.frames[position] == len(list((tree / "001/nm-01/000").iterdir())) - 1
+    assert "001-nm-01-000-001.png" in caplog.text
+
+
+def test_empty_sequences_are_left_out_and_named(tree, tmp_path, caplog):
+    (tree / "001" / "nm-02" / "000").mkdir(parents=True)
+    store = open_data(tree, tmp_path / "stores")
+    assert len(store.index) == 8
+    assert "001/nm-02/000" in caplog.text
+
+
+def test_raw_frames_are_refused_with_the_right_advice(tree, tmp_path):
+    cv2.imwrite(str(tree / "001/nm-01/000/001-nm-01-000-001.png"), np.zeros((240, 320), np.uint8))
+    with pytest.raises(UserError, match=r"240×320.*pretreatment\.py"):
+        open_data(tree, tmp_path / "stores")
+
+
+def test_missing_path_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        open_data(tmp_path / "nowhere", tmp_path / "stores")
+
+
+def test_truncated_store_is_refused(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    with (path / "frames.u8").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=r"1000 bytes.*delete"):
+        open_store(path)
+
+
+def test_store_of_another_version_is_refused(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    meta = json.loads((path / "index.json").read_text())
+    (path / "index.json").write_text(json.dumps(meta | {"format": "gaitset-store-0"}))
+    with pytest.raises(UserError, match="not a store of this version"):
+        open_store(path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def write_pickle(root, content, protocol=4):
+    folder = root / "0001" / "nm-01" / "000"
+    folder.mkdir(parents=True)
+    with (folder / "000.pkl").open("wb") as file:
+        pickle.dump(content, file, protocol=protocol)
+    return root
+
+
+@pytest.mark.parametrize("width", [44, 54, 64])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_opengait_pickles_are_read(tmp_path, width, protocol):
+    frames = np.random.default_rng(0).integers(256, size=(5, 64, width), dtype=np.uint8)
+    store = open_data(write_pickle(tmp_path / "tree", frames, protocol), tmp_path / "stores")
+    left = (width - 44) // 2
+    assert np.array_equal(store.sequence(0), frames[:, :, left : left + 44])
+    assert np.array_equal(store.sequence(0), cut_sides(frames))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Harmful(),
+        [1, 2],
+        np.array([Harmful()], object),
+        np.zeros((3, 64, 44), np.float32),
+        np.zeros((64, 44), np.uint8),
+    ],
+    ids=["code", "list", "array of code", "float", "one frame"],
+)
+def test_other_pickles_are_refused_and_never_run(tmp_path, content):
+    with pytest.raises(UserError, match=r"000\.pkl"):
+        open_data(write_pickle(tmp_path / "tree", content), tmp_path / "stores")
+
+
+def test_raw_pickles_are_refused_with_advice(tmp_path):
+    with pytest.raises(UserError, match=r"pretreatment\.py"):
+        open_data(write_pickle(tmp_path / "tree", np.zeros((3, 240, 320), np.uint8)), tmp_path / "stores")
+
+
+def test_stamp_of_a_tree_that_lost_a_listed_file_is_none(tree):
+    ends = {"001/nm-01/000": ("001-nm-01-000-001.png", "gone.png")}
+    assert source_stamp(tree, ends) is None
+
+
+def test_trees_of_one_name_in_two_places_have_stores_of_their_own(tmp_path):
+    assert store_path(tmp_path / "a" / "CASIA-B", "s") != store_path(tmp_path / "b" / "CASIA-B", "s")

@@ -1,0 +1,194 @@
+"""Training: exact resuming after every kind of stop, what is kept, what is told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from scripts import ROOT, load_script, run_script
+
+from model.checkpoint import CheckpointFiles, load_tensors
+from model.errors import UserError
+from model.meters import COLLAPSE_ADVICE, is_collapsed
+from model.trainer import Trainer
+
+TOTAL = 8
+
+
+def arguments(tree, work, *more) -> list[str]:
+    settings = {
+        "--device": "cpu", "--dataset": "Synthetic", "--data_path": tree, "--pid_num": 3, "--work_path": work,
+        "--batch_size_p": 2, "--batch_size_m": 2, "--frame_num": 2, "--iters": TOTAL, "--save_iter": 3, "--log_iter": 2,
+    }  # fmt: skip
+    return [str(part) for pair in settings.items() for part in pair] + [str(part) for part in more]
+
+
+def train(tree, work, *more) -> int:
+    return load_script("train").main(arguments(tree, work, *more))
+
+
+def files_of(work) -> CheckpointFiles:
+    return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_256_0.2_4_full_2")
+
+
+def weights(work, iteration=TOTAL) -> dict[str, torch.Tensor]:
+    return load_tensors(files_of(work).part(iteration, "encoder"))
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def unbroken(aligned_tree, tmp_path_factory):
+    """A run that was never stopped."""
+    work = tmp_path_factory.mktemp("unbroken")
+    assert train(aligned_tree, work) == 0
+    return work
+
+
+def stop_at(monkeypatch, iteration, number):
+    step = Trainer._step
+
+    def step_and_stop(self, sils):
+        step(self, sils)
+        if self.iteration == iteration:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trainer, "_step", step_and_stop)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_resumed_equals_never_stopped(aligned_tree, unbroken, tmp_path, monkeypatch, number):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, number)
+        assert train(aligned_tree, tmp_path) == 128 + number
+    assert files_of(tmp_path).last_complete() == 5
+    assert train(aligned_tree, tmp_path, "--restore_iter", -1) == 0
+    assert same(weights(tmp_path), weights(unbroken))
+    lines = [[json.loads(line) for line in next(w.glob("log/*/train.jsonl")).open()] for w in (tmp_path, unbroken)]
+    for point in (point for points in lines for point in points):
+        del point["iterations_per_second"]
+    assert lines[0] == lines[1]  # the means between two log points go on, too
+
+
+def test_resumed_with_reading_ahead_equals_without(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 3, "--num_workers", 0)
+    train(aligned_tree, tmp_path, "--restore_iter", 3, "--num_workers", 4, "--cache", False)
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
+    """SIGKILL, as a power cut, lets nothing be written: training goes on from the last whole checkpoint."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(aligned_tree, tmp_path / "a", "--iters", 10_000)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    files = files_of(tmp_path / "a")
+    deadline = time.monotonic() + 120
+    while files.last_complete() is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    last = files.last_complete()
+    assert last
+    total = last + 4
+    assert (
+        run_script(
+            "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", total, "--restore_iter", -1)
+        ).returncode
+        == 0
+    )
+    assert run_script("train.py", *arguments(aligned_tree, tmp_path / "b", "--iters", total)).returncode == 0
+    assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
+
+
+def test_seeds_matter(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--seed", 1)
+    assert not same(weights(tmp_path), weights(unbroken))
+
+
+def test_last_is_kept_and_others_when_asked(aligned_tree, unbroken, tmp_path):
+    assert files_of(unbroken).iterations() == [TOTAL]
+    train(aligned_tree, tmp_path, "--keep", 1)
+    assert files_of(tmp_path).iterations() == [6, TOTAL]
+
+
+def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp_path, monkeypatch):
+    scores = iter([40.0, 90.0, 50.0, 60.0])
+    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    train(aligned_tree, tmp_path, "--eval_iter", 2)
+    assert files_of(tmp_path).iterations() == [4, TOTAL]
+    assert json.loads(files_of(tmp_path).record(TOTAL).read_text())["best"] == [90.0, 4]
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+def test_starting_anew_leaves_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 4)
+    train(aligned_tree, tmp_path, "--seed", 1, "--iters", 5)
+    assert files_of(tmp_path).iterations() == [4, 5]
+
+
+def test_the_two_published_files_are_enough_to_go_on(aligned_tree, unbroken, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 4)
+    files = files_of(tmp_path)
+    files.part(4, "state").unlink()
+    files.record(4).unlink()
+    assert train(aligned_tree, tmp_path, "--restore_iter", 4) == 0
+    assert "only the two published files" in capsys.readouterr().out
+    assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
+
+
+def test_log_lines_are_the_ones_users_know(aligned_tree, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 2)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("iter 2:"))
+    for name in (
+        "hard_loss_metric=",
+        "full_loss_metric=",
+        "full_loss_num=",
+        "mean_dist=",
+        "lr=0.000100",
+        "hard or full=full",
+    ):
+        assert name in line
+    assert list(tmp_path.glob("log/*/events.out.tfevents*"))
+
+
+def test_performance_run_writes_figures_and_no_checkpoint(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--performance", "--json", tmp_path / "p.json", "--iters", 2)
+    figures = json.loads((tmp_path / "p.json").read_text())
+    assert figures["sequences_per_second"] == pytest.approx(4 * figures["iterations_per_second"])
+    assert not (tmp_path / "checkpoint").exists() and not (tmp_path / "log").exists()
+
+
+def test_collapse_is_told_with_what_to_do():
+    point = {"hard_loss_metric": 0.2004, "full_loss_metric": 0.1999, "mean_dist": 0.001}
+    assert is_collapsed(point, 0.2)
+    assert not is_collapsed(point | {"mean_dist": 0.3}, 0.2)
+    assert not is_collapsed(point | {"full_loss_metric": 0.1}, 0.2)
+    assert "lower learning rate" in COLLAPSE_ADVICE
+
+
+def test_collapse_is_warned_of_while_training(aligned_tree, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "model.network.gaitset.GaitSet.embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256)
+    )
+    train(aligned_tree, tmp_path, "--iters", 2)
+    assert COLLAPSE_ADVICE in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "model.network.gaitset.GaitSet.embed",
+        lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
+    )
+    with pytest.raises(UserError, match="iteration 2: the loss is no finite number"):
+        train(aligned_tree, tmp_path)
+
+
+def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        train(aligned_tree, tmp_path, "--restore_iter", -1)
