@@ -103,7 +103,8 @@ def test(options, config, world) -> None:
 
 
 def embed_deployed(options, store):
-    from model.runtime.ort_runtime import OrtRuntime, embed_fixed
+    from model.runtime.info_list import embed_fixed
+    from model.runtime.ort_runtime import OrtRuntime
 
     if options.checkpoint is None:
         raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")

@@ -17,6 +17,7 @@ option bin_path "" "folder of the bins (none: <dataset>-bin)"
 option padding repeat "sequences under 100 frames: repeat (exact) or zero (as the published 95.512)"
 option truncate first "longer ones: first (as published) or even"
 option workers "" "processes of the pretreatment (none: all cores)"
+option synthetic_path "$ROOT/work/synthetic" "where synthetic walkers are kept"
 option synthetic_subjects 20 "synthetic walkers to make"
 option synthetic_frames 20 "frames of each of their sequences"
 option skip_bad False "leave unreadable images out instead of failing"
@@ -26,7 +27,7 @@ if [[ -z "$input_path" ]]; then
   say "no --input_path: making $synthetic_subjects synthetic walkers"
   dataset="${dataset:-Synthetic}"
   pid_num="${pid_num:-10}"
-  input_path="$ROOT/work/synthetic"
+  input_path="$(absolute "$synthetic_path")"
   output_path="${output_path:-$ROOT/work/synthetic-pre}"
   python -m model.data.synthetic --output_path "$input_path" \
     --subjects "$synthetic_subjects" --frames "$synthetic_frames" --seed 0

@@ -49,7 +49,8 @@ def report(summary: dict[str, Any]) -> str:
 
 
 def _onnxruntime(options: Namespace, result_folder: Path) -> dict[str, Any]:
-    from model.runtime.ort_runtime import OrtRuntime, run_info_list
+    from model.runtime.info_list import run_info_list
+    from model.runtime.ort_runtime import OrtRuntime
 
     runtime = OrtRuntime(options.model, options.threads)
     return run_info_list(

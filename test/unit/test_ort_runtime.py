@@ -15,7 +15,8 @@ from model.export.bins import read_info, write_bins, write_info
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
 from model.runtime import __main__ as command
-from model.runtime.ort_runtime import OrtRuntime, run_info_list
+from model.runtime.info_list import run_info_list
+from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_files import read_performance, read_results
 
 

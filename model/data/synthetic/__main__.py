@@ -30,7 +30,7 @@ behind. A walk longer than the line starts over at its beginning, in step.
 A subject's body and gait follow from --seed and the subject's number alone, clothes and mood of the day from
 these and the take, faults of the segmentation from these and the view: any part is the same, byte for byte,
 alone or within the whole, whatever the number of processes. DIR/synthetic.json records the arguments; a
-folder made with the same arguments is written again, any other folder that is not empty is refused.
+folder made with the same arguments is completed, any other folder that is not empty is refused.
 """
 
 EXAMPLES = """\

@@ -73,13 +73,13 @@ def vary_outfit(rng: np.random.Generator, outfit: Outfit) -> Outfit:
 
 def put_on_coat(rng: np.random.Generator, outfit: Outfit) -> Outfit:
     """A coat or down jacket over everything: wide trunk and sleeves, a skirt that hides the upper legs."""
-    thick = rng.uniform(0.016, 0.042)
+    thick = rng.uniform(0.020, 0.050)
     return replace(
         outfit,
         trunk=outfit.trunk + thick,
         sleeve=outfit.sleeve + thick * rng.uniform(0.45, 0.75),
-        hem=rng.uniform(0.35, 1.25),
-        flare=rng.uniform(0.015, 0.055),
+        hem=rng.uniform(0.55, 1.35),
+        flare=rng.uniform(0.015, 0.065),
         collar=thick * rng.uniform(0.3, 1.0) + 0.008,
     )
 
@@ -89,9 +89,9 @@ def take_bag(rng: np.random.Generator, outfit: Outfit, gait: Gait) -> tuple[Outf
     kind = BAGS[int(rng.integers(len(BAGS)))]
     left = bool(rng.random() < 0.5)
     size = {
-        "shoulder": (rng.uniform(0.24, 0.36), rng.uniform(0.18, 0.30), rng.uniform(0.035, 0.065)),
-        "hand": (rng.uniform(0.24, 0.38), rng.uniform(0.22, 0.34), rng.uniform(0.035, 0.060)),
-        "backpack": (rng.uniform(0.26, 0.34), rng.uniform(0.36, 0.48), rng.uniform(0.055, 0.095)),
+        "shoulder": (rng.uniform(0.20, 0.32), rng.uniform(0.16, 0.26), rng.uniform(0.030, 0.055)),
+        "hand": (rng.uniform(0.20, 0.34), rng.uniform(0.18, 0.30), rng.uniform(0.030, 0.055)),
+        "backpack": (rng.uniform(0.24, 0.32), rng.uniform(0.32, 0.44), rng.uniform(0.045, 0.080)),
     }[kind]
     drop = {"shoulder": rng.uniform(0.36, 0.52), "hand": rng.uniform(0.06, 0.14), "backpack": 0.03}[kind]
     held = {"shoulder": rng.uniform(0.45, 0.9), "hand": rng.uniform(0.25, 0.6), "backpack": 0.9}[kind]

@@ -62,7 +62,7 @@ def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet:
     """Write the tree and `synthetic.json` beside the subjects, and return what was done.
 
     Returns {"subjects", "sequences", "frames", "seconds", "frames_per_second", "output_path"}. The bytes do
-    not depend on `workers`. A tree made with the same recipe is written again. Raises UsageError when
+    not depend on `workers`. Of a tree made with the same recipe only what is missing is written. Raises UsageError when
     `output_path` is a file or holds anything else, UserError when it cannot be written.
     """
     root = Path(output_path)
@@ -134,15 +134,23 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
+def _is_written(folder: Path, frames: int) -> bool:
+    """Whether a view is there: its folder appears whole, so only a hand from outside can have thinned it out."""
+    return folder.is_dir() and sum(1 for _ in folder.glob("*.png")) == frames
+
+
 def _write_take(task: tuple[Path, Recipe, int, str]) -> None:
-    """Write all views of one take; each view's folder appears whole."""
+    """Write the views of one take that are not there yet; each view's folder appears whole."""
     root, recipe, subject, take = task
     name = f"{subject:03d}"
+    missing = [view for view in recipe.views if not _is_written(root / name / take / view, recipe.frames)]
+    if not missing:
+        return
     figure = walking_figure(recipe.seed, subject, take, recipe.frames)
     folder = root / name / take
     if folder.is_dir():
         remove_leftovers(folder)
-    for view in recipe.views:
+    for view in missing:
         sils = photograph(figure, recipe.seed, subject, take, view, recipe.noise).numpy()
         with whole_folder(folder / view) as part:
             for number, sil in enumerate(sils, 1):

@@ -1,0 +1,159 @@
+"""What users see of the entry scripts when they, or their data, are wrong: one line and the right exit status."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scripts import load_script, one_line_error, run_script
+from test_trainer import arguments, files_of, train
+
+from model.errors import UsageError, UserError
+from model.network import GaitSet
+from model.runtime.info_list import run_info_list
+from model.runtime.ort_runtime import OrtRuntime
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    torch.manual_seed(2)
+    path = tmp_path_factory.mktemp("encoder") / "some-encoder.ptm"
+    torch.save(GaitSet().state_dict(), path)
+    return path
+
+
+def options_of_test(tree, work, *more):
+    return ["--device", "cpu", "--dataset", "Synthetic", "--data_path", str(tree), "--work_path", str(work), *map(str, more)]
+
+
+def run_test(tree, work, *more):
+    return load_script("test").main(options_of_test(tree, work, *more))
+
+
+@pytest.mark.parametrize("script", ["pretreatment.py", "train.py", "test.py", "pth2onnx.py"])
+def test_help_names_every_option_and_ends_well(script):
+    done = run_script(script, "--help")
+    assert done.returncode == 0
+    assert f"python {script}" in done.stdout
+    assert "None" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "told"),
+    [
+        ("train.py", ["--iterz", 3], "did you mean --iters?"),
+        ("train.py", ["--cache", "yes"], "argument --cache: must be True or False, not 'yes'"),
+        ("train.py", ["--iters", "-3"], "argument --iters: must be a whole number above 0"),
+        ("train.py", ["--config", "nowhere.py"], "--config nowhere.py: no such file"),
+        ("train.py", ["--device", "tpu"], "--device tpu: no such device"),
+        ("train.py", ["--world_size", 2], "--world_size without --rank"),
+        ("test.py", ["--pre_process", "--post_process"], "one at a time"),
+        ("test.py", ["--dataset", "CASIA-Z"], "CASIA-Z"),
+        ("test.py", ["--runtime", "onnxruntime", "--device", "cpu", "--data_path", "."], "give its model with --checkpoint"),
+        ("pretreatment.py", ["--input_path", "nowhere", "--output_path", "out"], "nowhere: no such folder"),
+        ("pth2onnx.py", ["--batch_size", 0], "argument --batch_size"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(script, options, told, tmp_path):
+    assert told in one_line_error(run_script(script, *options, cwd=tmp_path), 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--device", "cuda"], "--device cuda: this machine shows no cuda device"),
+        (["--device", "npu"], "torch_npu"),
+        (["--device", "cpu", "--amp", "apex"], "--amp apex: apex is not installed"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(aligned_tree, tmp_path, options, told):
+    done = run_script("train.py", *arguments(aligned_tree, tmp_path), *options)
+    assert told in one_line_error(done, 2)
+
+
+def test_a_job_that_fails_ends_with_status_1(tmp_path):
+    (tmp_path / "001" / "nm-01" / "000").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "001" / "nm-01" / "000" / "1.png"), np.zeros((240, 320), np.uint8))
+    line = one_line_error(run_script("train.py", *arguments(tmp_path, tmp_path / "work")), 1)
+    assert "240×320" in line and "pretreatment.py" in line
+
+
+def test_too_few_subjects_for_a_batch(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match=r"3 subjects.*P = 9"):
+        train(aligned_tree, tmp_path, "--batch_size_p", 9)
+
+
+def test_no_subject_left_to_test(aligned_tree, tmp_path, encoder):
+    with pytest.raises(UserError, match=r"no test sequences.*gives 0 of 4 subjects"):
+        run_test(aligned_tree, tmp_path, "--pid_num", 4, "--checkpoint", encoder)
+
+
+def test_partition_with_unknown_subjects(aligned_tree, tmp_path, encoder):
+    partition = tmp_path / "p.json"
+    partition.write_text(json.dumps({"TRAIN_SET": ["001"], "TEST_SET": ["002", "zoe"]}))
+    with pytest.raises(UserError, match=r"p\.json.*1 subjects that the data lack \(zoe\)"):
+        run_test(aligned_tree, tmp_path, "--partition", partition, "--checkpoint", encoder)
+
+
+def test_missing_checkpoint_names_the_folder(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint of GaitSet_Synthetic.*--checkpoint"):
+        run_test(aligned_tree, tmp_path, "--pid_num", 2)
+
+
+def test_foreign_checkpoint_names_keys(aligned_tree, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "foreign.ptm")
+    with pytest.raises(UserError, match=r"lacks set_layer1.*12 faults"):
+        run_test(aligned_tree, tmp_path, "--pid_num", 2, "--checkpoint", tmp_path / "foreign.ptm")
+
+
+def test_post_process_without_results(aligned_tree, tmp_path, encoder):
+    bins = ["--bin_path", tmp_path / "b", "--bin_frames", 8, "--partition", "all"]
+    run_test(aligned_tree, tmp_path, "--pre_process", *bins)
+    with pytest.raises(UserError, match="no folder of results"):
+        run_test(aligned_tree, tmp_path, "--post_process", *bins, "--result_path", tmp_path / "r")
+    with pytest.raises(UsageError, match="bins of Synthetic"):
+        load_script("test").main(["--post_process", "--dataset", "CASIA-A", "--bin_path", str(tmp_path / "b")])
+
+
+def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree, tmp_path, capsys):
+    assert train(aligned_tree, tmp_path, "--iters", 2) == 0
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("conf = {'data': {'pid_num': 3}, 'model': {'batch_size': (2, 2), 'frame_num': 2}}")
+    run_test(aligned_tree, tmp_path, "--config", recipe, "--json", tmp_path / "r.json")
+    printed = capsys.readouterr().out
+    assert "===Rank-1 (Include identical-view cases)===" in printed
+    assert "published" not in printed  # those figures are of CASIA-B
+    stem = files_of(tmp_path).part(2, "encoder").name.removesuffix("-encoder.ptm")
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {f"{stem}{s}" for s in (".json", ".csv", ".nc", ".html")}
+    figures = json.loads((tmp_path / "r.json").read_text())
+    assert set(figures["rank1"]) == {"NM", "BG", "CL"}
+    assert figures["details"]["model"].endswith("-00002-encoder.ptm")
+
+
+def test_published_figures_stand_beside_ours_on_casia_b(aligned_tree, tmp_path, encoder, capsys):
+    load_script("test").main(
+        [*options_of_test(aligned_tree, tmp_path, "--partition", "all", "--checkpoint", encoder), "--dataset", "CASIA-B"]
+    )
+    printed = capsys.readouterr().out
+    for figure in ("95.405", "88.284", "72.041", "94.964", "87.239", "70.355", "95.512", "93.744"):
+        assert figure in printed
+
+
+def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, encoder):
+    """Three roads from the same weights: whole sequences in torch, bins on the disk, ONNX Runtime directly."""
+    model, bins = tmp_path / "m.onnx", ["--bin_path", tmp_path / "bins", "--bin_frames", 8]
+    load_script("pth2onnx").main(
+        ["--input_path", str(encoder), "--output_path", str(model), "--batch_size", "4", "--frame_num", "8"]
+    )
+    common = ["--partition", "all", "--json"]
+    run_test(aligned_tree, tmp_path, *common, tmp_path / "torch.json", "--checkpoint", encoder, "--batch_size", 7)
+    run_test(aligned_tree, tmp_path, *common, tmp_path / "direct.json", "--runtime", "onnxruntime", "--checkpoint", model)
+    run_test(aligned_tree, tmp_path, *common, tmp_path / "b.json", "--pre_process", *bins)
+    run_info_list(OrtRuntime(model), tmp_path / "bins.info", tmp_path / "result", quiet=True)
+    run_test(aligned_tree, tmp_path, *common, tmp_path / "bins.json", "--post_process", *bins, "--result_path", tmp_path / "result")
+    tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "direct", "bins")]
+    for table in tables:
+        del table["details"]
+    assert tables[0] == tables[1] == tables[2]

@@ -1,0 +1,89 @@
+"""Embeddings of whole sequences: any batch size, any piece size, and the network called plainly, give the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.data.index import SequenceIndex
+from model.data.store import SilhouetteStore
+from model.distributed import World
+from model.features import _cut, embed_sequences, extract
+from model.network import GaitSet
+
+CPU = torch.device("cpu")
+LENGTHS = [3, 1, 9, 2, 5]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return GaitSet().eval()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    frames = (np.random.default_rng(0).random((sum(LENGTHS), 64, 44)) > 0.6).astype(np.uint8) * 255
+    names = [f"{i:03d}" for i in range(len(LENGTHS))]
+    index = SequenceIndex.from_lengths(names, ["nm-01"] * 5, ["000"] * 5, LENGTHS)
+    return SilhouetteStore(tmp_path_factory.mktemp("store"), index, frames)
+
+
+@pytest.fixture(scope="module")
+def expected(network, store):
+    with torch.no_grad():
+        return torch.cat(
+            [network(torch.from_numpy(store.sequence(i))[None].float() / 255) for i in range(len(LENGTHS))]
+        )
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 2, 4, 7, 20, 1000])
+def test_cuts_anywhere_change_nothing(network, store, expected, frames_at_once):
+    ours = embed_sequences(network, store.frames, LENGTHS, CPU, frames_at_once)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 99])
+def test_batches_of_any_size_come_in_the_order_of_the_index(network, store, expected, batch_size):
+    ours = extract(network, store, CPU, batch_size, quiet=True)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 50])
+def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
+    pieces = list(_cut(LENGTHS, size))
+    assert [sum(parts) for parts, _ in pieces[:-1]] == [size] * (len(pieces) - 1)
+    rebuilt: list[int] = []
+    for parts, goes_on in pieces:
+        if goes_on:
+            rebuilt[-1] += parts[0]
+            parts = parts[1:]
+        rebuilt += parts
+    assert rebuilt == LENGTHS
+
+
+def test_each_process_takes_every_nth_sequence(network, store, monkeypatch):
+    taken = []
+    monkeypatch.setattr("model.distributed.gather_rows", lambda rows, positions, total: taken.append(positions.tolist()))
+    for rank in range(3):
+        extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
+    assert sorted(sum(taken, [])) == list(range(5))
+
+
+def test_a_process_without_a_sequence_still_takes_part(network, store):
+    alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
+    shapes = []
+
+    def note(rows, positions, total):
+        shapes.append((tuple(rows.shape), total))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.distributed.gather_rows", note)
+        extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
+    assert shapes == [((0, 62, 256), 1)]
+
+
+def test_training_mode_is_left_as_it_was(network, store):
+    network.train()
+    extract(network, store, CPU, quiet=True)
+    assert network.training
+    network.eval()

@@ -1,0 +1,49 @@
+"""The whole chain on real silhouettes: ten people of CASIA-A, five train and five test."""
+
+import json
+
+import pytest
+from scripts import load_script, run_module, run_script
+
+LONGEST = 128  # frames; the longest of these sequences has 127, so nothing is cut and repeating is exact
+
+
+@pytest.mark.slow
+def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
+    done = run_script(
+        "pretreatment.py", "--input_path", real_data, "--output_path", tmp_path / "pre", "--json", tmp_path / "pre.json",
+        "--log_file", tmp_path / "pre.log",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "pre.json").read_text())
+    assert summary["kept"] + summary["dropped"] == 9934
+    assert summary["unreadable"] == 0
+
+    data = ["--dataset", "CASIA-A", "--data_path", tmp_path / "pre", "--pid_num", 5, "--work_path", tmp_path]
+    data = list(map(str, data))
+    recipe = "--batch_size_p 3 --batch_size_m 2 --frame_num 4 --iters 6 --log_iter 3 --device cpu".split()
+    assert load_script("train").main([*data, *recipe, "--json", str(tmp_path / "train.json")]) == 0
+    encoder = json.loads((tmp_path / "train.json").read_text())["checkpoint"]
+
+    test = load_script("test").main
+    test([*data, "--device", "cpu", "--checkpoint", encoder, "--batch_size", "4", "--json", str(tmp_path / "torch.json")])
+
+    model, bins = str(tmp_path / "m.onnx"), ["--bin_path", str(tmp_path / "bins"), "--bin_frames", str(LONGEST)]
+    load_script("pth2onnx").main(
+        ["--input_path", encoder, "--output_path", model, "--batch_size", "1", "--frame_num", str(LONGEST)]
+    )
+    test([*data, "--pre_process", *bins])
+    ran = run_module("model.runtime", "--model", model, "--info", tmp_path / "bins.info", "--output", tmp_path / "result")
+    assert ran.returncode == 0, ran.stderr
+    results = ["--result_path", str(tmp_path / "result" / "dumpOutput_device0"), "--json", str(tmp_path / "onnx.json")]
+    test([*data, "--post_process", *bins, *results])
+
+    tables = [json.loads((tmp_path / name).read_text()) for name in ("torch.json", "onnx.json")]
+    for table in tables:
+        del table["details"]
+    assert tables[0] == tables[1]
+    assert tables[0]["views"] == ["000", "045", "090"]
+    assert tables[0]["galleries"] == {"000": 10, "045": 10, "090": 10}
+    # A set network that has learnt next to nothing still knows people seen from one side by their shape.
+    diagonal = [tables[0]["rank1"]["NM"]["matrix"][i][i] for i in range(3)]
+    assert sum(diagonal) / 3 > 50
