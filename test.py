@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
     if options.pre_process and options.post_process:
         raise UsageError("--pre_process and --post_process: the model runs between them, so give one at a time")
+    if options.runtime != "torch" and options.checkpoint is None:
+        raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
     from model import distributed
     from model.config import load_config, overrides_of
     from model.evaluation.protocols import protocol_of
@@ -106,8 +108,6 @@ def embed_deployed(options, store):
     from model.runtime.info_list import embed_fixed
     from model.runtime.ort_runtime import OrtRuntime
 
-    if options.checkpoint is None:
-        raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
     return embed_fixed(OrtRuntime(options.checkpoint), store, options.padding, options.truncate, options.quiet)
 
 

@@ -43,9 +43,7 @@ def world_from_environment() -> World:
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
     """Join the process group when there is more than one process."""
     if world.size > 1 and not dist.is_initialized():
-        # Each process hands its device over where it has one, so that collectives need not guess it.
-        where = {"device_id": device} if device.type != "cpu" and backend in (None, "nccl") else {}
-        dist.init_process_group(backend or kind_of(device).backend, rank=world.rank, world_size=world.size, **where)
+        dist.init_process_group(backend or kind_of(device).backend, rank=world.rank, world_size=world.size)
 
 
 def finish() -> None:

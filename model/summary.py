@@ -18,12 +18,12 @@ def collect(arguments: list[str]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals:
-            content[key] = value
-        elif argument.endswith(".json"):
-            content[Path(argument).stem] = read_json(argument)
-        else:
+        if not equals and not argument.endswith(".json"):
             raise UsageError(f"{argument}: neither KEY=VALUE nor a JSON file")
+        name = key if equals else Path(argument).stem
+        if name in content:
+            raise UsageError(f"{argument}: there is a {name} already")
+        content[name] = value if equals else read_json(argument)
     return content
 
 

@@ -47,4 +47,4 @@ python test.py --pre_process --dataset "$dataset" --data_path "$output_path" --w
   --bin_path "$bin_path" --padding "$padding" --truncate "$truncate" \
   ${partition:+--partition "$partition"} ${pid_num:+--pid_num "$pid_num"} \
   --json "$OUTPUT/bins.json" "${PASSED_ON[@]}"
-summary "$OUTPUT/pretreatment.json" "$OUTPUT/bins.json" "aligned=$output_path" "bins=$bin_path" "dataset=$dataset"
+summary "$OUTPUT/pretreatment.json" "$OUTPUT/bins.json" "output_path=$output_path" "bin_path=$bin_path" "dataset=$dataset"

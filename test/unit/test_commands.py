@@ -24,7 +24,17 @@ def encoder(tmp_path_factory):
 
 
 def options_of_test(tree, work, *more):
-    return ["--device", "cpu", "--dataset", "Synthetic", "--data_path", str(tree), "--work_path", str(work), *map(str, more)]
+    return [
+        "--device",
+        "cpu",
+        "--dataset",
+        "Synthetic",
+        "--data_path",
+        str(tree),
+        "--work_path",
+        str(work),
+        *map(str, more),
+    ]
 
 
 def run_test(tree, work, *more):
@@ -50,7 +60,11 @@ def test_help_names_every_option_and_ends_well(script):
         ("train.py", ["--world_size", 2], "--world_size without --rank"),
         ("test.py", ["--pre_process", "--post_process"], "one at a time"),
         ("test.py", ["--dataset", "CASIA-Z"], "CASIA-Z"),
-        ("test.py", ["--runtime", "onnxruntime", "--device", "cpu", "--data_path", "."], "give its model with --checkpoint"),
+        (
+            "test.py",
+            ["--runtime", "onnxruntime", "--device", "cpu", "--data_path", "."],
+            "give its model with --checkpoint",
+        ),
         ("pretreatment.py", ["--input_path", "nowhere", "--output_path", "out"], "nowhere: no such folder"),
         ("pth2onnx.py", ["--batch_size", 0], "argument --batch_size"),
     ],
@@ -126,7 +140,9 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
     assert "===Rank-1 (Include identical-view cases)===" in printed
     assert "published" not in printed  # those figures are of CASIA-B
     stem = files_of(tmp_path).part(2, "encoder").name.removesuffix("-encoder.ptm")
-    assert {p.name for p in (tmp_path / "results").iterdir()} == {f"{stem}{s}" for s in (".json", ".csv", ".nc", ".html")}
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {
+        f"{stem}{s}" for s in (".json", ".csv", ".nc", ".html")
+    }
     figures = json.loads((tmp_path / "r.json").read_text())
     assert set(figures["rank1"]) == {"NM", "BG", "CL"}
     assert figures["details"]["model"].endswith("-00002-encoder.ptm")
@@ -134,7 +150,11 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
 
 def test_published_figures_stand_beside_ours_on_casia_b(aligned_tree, tmp_path, encoder, capsys):
     load_script("test").main(
-        [*options_of_test(aligned_tree, tmp_path, "--partition", "all", "--checkpoint", encoder), "--dataset", "CASIA-B"]
+        [
+            *options_of_test(aligned_tree, tmp_path, "--partition", "all", "--checkpoint", encoder),
+            "--dataset",
+            "CASIA-B",
+        ]
     )
     printed = capsys.readouterr().out
     for figure in ("95.405", "88.284", "72.041", "94.964", "87.239", "70.355", "95.512", "93.744"):
@@ -149,10 +169,21 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
     )
     common = ["--partition", "all", "--json"]
     run_test(aligned_tree, tmp_path, *common, tmp_path / "torch.json", "--checkpoint", encoder, "--batch_size", 7)
-    run_test(aligned_tree, tmp_path, *common, tmp_path / "direct.json", "--runtime", "onnxruntime", "--checkpoint", model)
+    run_test(
+        aligned_tree, tmp_path, *common, tmp_path / "direct.json", "--runtime", "onnxruntime", "--checkpoint", model
+    )
     run_test(aligned_tree, tmp_path, *common, tmp_path / "b.json", "--pre_process", *bins)
     run_info_list(OrtRuntime(model), tmp_path / "bins.info", tmp_path / "result", quiet=True)
-    run_test(aligned_tree, tmp_path, *common, tmp_path / "bins.json", "--post_process", *bins, "--result_path", tmp_path / "result")
+    run_test(
+        aligned_tree,
+        tmp_path,
+        *common,
+        tmp_path / "bins.json",
+        "--post_process",
+        *bins,
+        "--result_path",
+        tmp_path / "result",
+    )
     tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "direct", "bins")]
     for table in tables:
         del table["details"]

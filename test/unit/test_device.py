@@ -110,7 +110,7 @@ def test_copying_to_where_a_tensor_is_copies_nothing():
 def test_no_other_module_names_a_kind_of_device():
     """Config keys and help texts speak of them; code that would have to change for another device must not."""
     kinds = [kind for kind in DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
-    pattern = re.compile(rf"""["'.]({'|'.join(kinds)})\b""")
+    pattern = re.compile(rf"""["'.]({"|".join(kinds)})\b""")
     for path in (ROOT / "model").rglob("*.py"):
         if path.name != "device.py":
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

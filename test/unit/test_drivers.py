@@ -88,10 +88,18 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
     ours = summary_of("train_eval_8p")["accuracy"]["rank1"]
 
     done = run_driver(
-        "pth2om.sh", f"--checkpoint={checkpoint}", "--onnx-only", "--output_path=models", f"--frame_num={frames}", cwd=tmp_path
+        "pth2om.sh",
+        f"--checkpoint={checkpoint}",
+        "--onnx-only",
+        "--output_path=models",
+        f"--frame_num={frames}",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["gaitset_submit.onnx", "gaitset_submit_bs16.onnx"]
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [
+        "gaitset_submit.onnx",
+        "gaitset_submit_bs16.onnx",
+    ]
 
     done = run_driver(
         "eval_acc_perf.sh", "--dataset=Synthetic", "--bin_path=bins", "--model_path=models", "--result_path=result",

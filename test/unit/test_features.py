@@ -63,7 +63,9 @@ def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
 
 def test_each_process_takes_every_nth_sequence(network, store, monkeypatch):
     taken = []
-    monkeypatch.setattr("model.distributed.gather_rows", lambda rows, positions, total: taken.append(positions.tolist()))
+    monkeypatch.setattr(
+        "model.distributed.gather_rows", lambda rows, positions, total: taken.append(positions.tolist())
+    )
     for rank in range(3):
         extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
     assert sorted(sum(taken, [])) == list(range(5))

@@ -69,3 +69,5 @@ def test_summaries_merge_files_under_their_names(tmp_path):
     assert json.dumps(content)
     with pytest.raises(UserError, match="neither"):
         collect(["what"])
+    with pytest.raises(UserError, match="already"):  # the later would hide the earlier
+        collect([str(tmp_path / "training.json"), "training=2"])

@@ -112,7 +112,9 @@ def test_no_apex_is_told(monkeypatch):
         import_apex_amp()
 
 
-@pytest.mark.parametrize(("attribute", "told"), [("normalization", "NVIDIA removed it"), ("sessions", "another package")])
+@pytest.mark.parametrize(
+    ("attribute", "told"), [("normalization", "NVIDIA removed it"), ("sessions", "another package")]
+)
 def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, attribute, told):
     apex = ModuleType("apex")
     setattr(apex, attribute, object())

@@ -26,14 +26,18 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
     encoder = json.loads((tmp_path / "train.json").read_text())["checkpoint"]
 
     test = load_script("test").main
-    test([*data, "--device", "cpu", "--checkpoint", encoder, "--batch_size", "4", "--json", str(tmp_path / "torch.json")])
+    test(
+        [*data, "--device", "cpu", "--checkpoint", encoder, "--batch_size", "4", "--json", str(tmp_path / "torch.json")]
+    )
 
     model, bins = str(tmp_path / "m.onnx"), ["--bin_path", str(tmp_path / "bins"), "--bin_frames", str(LONGEST)]
     load_script("pth2onnx").main(
         ["--input_path", encoder, "--output_path", model, "--batch_size", "1", "--frame_num", str(LONGEST)]
     )
     test([*data, "--pre_process", *bins])
-    ran = run_module("model.runtime", "--model", model, "--info", tmp_path / "bins.info", "--output", tmp_path / "result")
+    ran = run_module(
+        "model.runtime", "--model", model, "--info", tmp_path / "bins.info", "--output", tmp_path / "result"
+    )
     assert ran.returncode == 0, ran.stderr
     results = ["--result_path", str(tmp_path / "result" / "dumpOutput_device0"), "--json", str(tmp_path / "onnx.json")]
     test([*data, "--post_process", *bins, *results])
