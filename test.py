@@ -134,7 +134,7 @@ def pre_process(options, config) -> None:
 def post_process(options, config) -> None:
     """Evaluate what the deployed model wrote; the manifest says whose results they are."""
     from model.evaluation.cross_view import evaluate_index
-    from model.export.bins import manifest_path, read_manifest
+    from model.export.manifest import manifest_path, read_manifest
     from model.runtime.result_files import read_results
 
     manifest = read_manifest(manifest_path(bins_of(options, config)))

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from model.cores import core_count
 from model.errors import UsageError, UserError
 
 M = TypeVar("M", bound=nn.Module)
@@ -199,4 +200,4 @@ def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dty
 def processes_possible(name: str = "auto") -> int:
     """How many processes can each have a device of their own; on the CPU, a core."""
     device = resolve_device(name)
-    return os.cpu_count() or 1 if device.type == "cpu" else _count(device.type)
+    return core_count() if device.type == "cpu" else _count(device.type)

@@ -20,8 +20,9 @@ from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
 from model.device import describe, place
 from model.errors import UserError
-from model.evaluation.cross_view import CrossViewResult, evaluate_index
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import protocol_of
+from model.evaluation.result import CrossViewResult
 from model.features import extract
 from model.meters import LogBook
 from model.network import GaitSet

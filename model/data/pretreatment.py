@@ -10,55 +10,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TextIO
 
+from model.cores import core_count
 from model.data.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
-from model.data.silhouette import HEIGHT, MINIMUM_FRAMES, BadImage, read_image
+from model.data.pretreatment_report import PretreatmentSummary, Reporter, open_log
+from model.data.silhouette import HEIGHT, BadImage, read_image
 from model.data.tree import SequenceFolder, scan_tree
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers
 
 CHUNK_FRAMES = 256  # a task of this many frames takes about a tenth of a second
-MESSAGES_SHOWN = 20  # the log file has them all
-
 _stop = None  # in worker processes: the event that says that the run was interrupted
-
-
-@dataclass
-class PretreatmentSummary:
-    """What a run found and did. `frames` is what the input holds: kept + dropped + unreadable."""
-
-    sequences: int = 0
-    done: int = 0  # sequences of which at least one frame was worked on
-    unchanged: int = 0  # sequences kept from before
-    empty: int = 0  # no usable frame
-    short: int = 0  # fewer than five, but some
-    frames: int = 0
-    kept: int = 0
-    dropped: int = 0
-    unreadable: int = 0
-    frames_worked_on: int = 0
-    seconds: float = 0.0
-    frames_per_second: float = 0.0
-    failed: bool = False  # unreadable images, and they were not to be skipped
-    problems: list[str] = field(default_factory=list)  # a line for each unreadable, empty, short one
-
-    def __str__(self) -> str:
-        return (
-            f"{self.sequences} sequences: {self.done} done, {self.unchanged} kept from before, "
-            f"{self.empty} empty, {self.short} short; {self.frames} frames: {self.kept} kept, "
-            f"{self.dropped} dropped, {self.unreadable} unreadable; {self.frames_worked_on} frames in "
-            f"{self.seconds:.1f} s, {self.frames_per_second:.0f} frames/s"
-        )
 
 
 def pretreat(
@@ -89,7 +58,7 @@ def pretreat(
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))
     start = time.perf_counter()
     with ExitStack() as stack:
-        report = _Reporter(summary, stack.enter_context(_log(log_file)), log_all, quiet)
+        report = Reporter(summary, stack.enter_context(open_log(log_file)), log_all, quiet)
         stack.callback(report.bar.close)
         report.log(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
         _remove_leftovers(target)
@@ -103,11 +72,6 @@ def pretreat(
         summary.failed = summary.unreadable > 0 and not skip_bad
         report.log(0, "FINISH", str(summary))
     return summary
-
-
-def core_count() -> int:
-    """The cores this process may use, which in a container may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Before the work
@@ -231,73 +195,3 @@ def _pretreat_chunk(jobs: list[SequenceJob]) -> list[SequenceResult]:
 
 
 # Reporting
-
-
-@contextmanager
-def _log(log_file: Path | str | None) -> Iterator[TextIO | None]:
-    if log_file is None:
-        yield None
-        return
-    try:
-        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        stream = Path(log_file).open("a", encoding="utf-8")  # noqa: SIM115, closed below
-    except OSError as error:
-        raise UsageError(f"{log_file}: cannot be written as log file ({error.strerror})") from error
-    with stream:
-        yield stream
-
-
-class _Reporter:
-    """Adds results to the summary, the log file, the bar and, as far as they are problems, to stderr."""
-
-    def __init__(self, summary: PretreatmentSummary, stream: TextIO | None, log_all: bool, quiet: bool):
-        from tqdm import tqdm
-
-        self.summary, self.stream, self.log_all = summary, stream, log_all
-        self.bar = tqdm(total=summary.frames, unit="frame", desc="pretreatment", disable=quiet or None)
-
-    def add(self, results: list[SequenceResult]) -> None:
-        for result in results:
-            self._count(result)
-            for message in result.unreadable:
-                self.problem(result.number, "FAIL", message)
-            for frame in result.dropped:
-                self.log(result.number, "WARNING", f"{result.name}/{frame}: dropped, no silhouette in it")
-            if result.kept < MINIMUM_FRAMES:
-                self.problem(result.number, "WARNING", _few_frames(result))
-            if result.changed:
-                done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
-                self.log(result.number, "FINISH", done)
-            self.bar.update(result.frames)
-        if self.stream:
-            self.stream.flush()
-
-    def log(self, number: int, comment: str, message: str) -> None:
-        """The original's form of a line, and its rule: START and FINISH only where all is asked for."""
-        if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
-            self.stream.write(f"# JOB {number} : --{comment}-- {message}\n")
-
-    def _count(self, result: SequenceResult) -> None:
-        summary = self.summary
-        summary.done += result.changed
-        summary.unchanged += not result.changed
-        summary.empty += result.kept == 0
-        summary.short += 0 < result.kept < MINIMUM_FRAMES
-        summary.kept += result.kept
-        summary.dropped += len(result.dropped) + result.dropped_before
-        summary.unreadable += len(result.unreadable)
-        summary.frames_worked_on += result.worked_on
-
-    def problem(self, number: int, comment: str, message: str) -> None:
-        self.log(number, comment, message)
-        self.summary.problems.append(message)
-        if len(self.summary.problems) <= MESSAGES_SHOWN:
-            self.bar.write(f"warning: {message}", file=sys.stderr)
-        elif len(self.summary.problems) == MESSAGES_SHOWN + 1:
-            self.bar.write("warning: and more like these, see the log file", file=sys.stderr)
-
-
-def _few_frames(result: SequenceResult) -> str:
-    if result.kept:
-        return f"{result.name}: only {result.kept} of {result.frames} frames are usable"
-    return f"{result.name}: none of {result.frames} frames is usable, the sequence is left out"

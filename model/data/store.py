@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from model.cores import core_count
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.data.source import first_and_last, read_sequence, source_stamp
@@ -158,7 +158,7 @@ def _coded(sequences: list[SequenceFolder]) -> dict[str, list]:
 
 
 def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
-    workers = workers or os.cpu_count() or 1
+    workers = workers or core_count()
     pool_pays = workers > 1 and sum(len(s.files) for s in sequences) >= POOL_PAYS_FROM
     with multiprocessing.get_context("spawn").Pool(workers) if pool_pays else nullcontext() as pool:
         yield from pool.imap(read_sequence, sequences, chunksize=8) if pool else map(read_sequence, sequences)

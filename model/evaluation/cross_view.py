@@ -7,8 +7,6 @@ view at a time, so a cell is one (condition, probe view, gallery view).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,138 +18,9 @@ from model.errors import UserError
 from model.evaluation.distance import squared_length, stream_distances
 from model.evaluation.metrics import average_precision, rank_hits, wrong_before
 from model.evaluation.protocols import Plan, Protocol, plan_of, protocol_of
+from model.evaluation.result import CrossViewResult
 
-IDENTICAL_VIEWS = (
-    "including: mean over all cells, those where probe and gallery have the same view too; excluding: those "
-    "cells are dropped, mean over the other gallery views of each probe view, then over probe views"
-)
 PROBE_CHUNK = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class CrossViewResult:
-    """Axes: c conditions, v views of the probes, v views of the gallery (the same list), k ranks from 1.
-
-    A cell without a probe or without a gallery sequence is NaN. Means skip such cells.
-    """
-
-    protocol: Protocol
-    conditions: tuple[str, ...]  # those that have a probe, in the protocol's order
-    views: tuple[str, ...]
-    accuracy: np.ndarray  # [c, v, v, k] float64, percent of probes with a mate among the k nearest
-    average_precision: np.ndarray  # [c, v, v] float64, percent
-    probe_counts: np.ndarray  # [c, v] int64
-    gallery_counts: np.ndarray  # [v] int64
-    without_mate: np.ndarray  # [c, v, v] int64: probes whose subject is not in that gallery view; they count as wrong
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ranks(self) -> int:
-        return self.accuracy.shape[-1]
-
-    def cells(self, rank: int = 1, rounded: bool = True) -> np.ndarray:
-        """Rank-`rank` in percent, [c, v, v]; `rounded` to two decimals like the original's before averaging."""
-        if not 1 <= rank <= self.ranks:
-            raise ValueError(f"rank must be 1 to {self.ranks}, not {rank}")
-        return _rounded(self.accuracy[..., rank - 1], rounded)
-
-    def including(self, rank: int = 1, rounded: bool = True) -> dict[str, float]:
-        """Mean over all cells of a condition, identical views among them."""
-        return self._named([_mean(cells) for cells in self.cells(rank, rounded)])
-
-    def excluding(self, rank: int = 1, rounded: bool = True) -> dict[str, float]:
-        """Mean without identical views; NaN where the data has a single view."""
-        return self._named([_mean(_exclude_identical(cells)) for cells in self.cells(rank, rounded)])
-
-    def per_probe_view(self, rank: int = 1, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """Mean over the other gallery views, for each view that the condition has probes of."""
-        tables = {}
-        for condition, cells, counts in zip(self.conditions, self.cells(rank, rounded), self.probe_counts, strict=True):
-            means = _exclude_identical(cells)
-            tables[condition] = {v: float(m) for v, m, n in zip(self.views, means, counts, strict=True) if n}
-        return tables
-
-    def mean_average_precision(self, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """{condition: {"including", "excluding"}} in percent, averaged over the cells like the ranks."""
-        return {
-            condition: {"including": _mean(cells), "excluding": _mean(_exclude_identical(cells))}
-            for condition, cells in zip(self.conditions, _rounded(self.average_precision, rounded), strict=True)
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, None for NaN. `full_precision` repeats the figures without rounded cells."""
-        summary = {str(k): self._rank_summary(k) for k in range(1, self.ranks + 1)}
-        rank1 = {c: dict(values) for c, values in summary["1"].items()}
-        for i, condition in enumerate(self.conditions):
-            rank1[condition]["matrix"] = self.cells(1)[i].tolist()
-            rank1[condition]["full_precision"] = {
-                **rank1[condition]["full_precision"],
-                "matrix": self.cells(1, rounded=False)[i].tolist(),
-            }
-        precise = self.mean_average_precision(rounded=False)
-        mean_ap = self.mean_average_precision()
-        return without_nan(
-            {
-                "protocol": {
-                    "name": self.protocol.name,
-                    "gallery": list(self.protocol.gallery),
-                    "probes": {c: list(seq_types) for c, seq_types in self.protocol.probes.items()},
-                },
-                "conditions": list(self.conditions),
-                "views": list(self.views),
-                "rank1": rank1,
-                "rank": summary,
-                "map": {c: {**mean_ap[c], "full_precision": precise[c]} for c in self.conditions},
-                "probes": self._named([dict(zip(self.views, n.tolist(), strict=True)) for n in self.probe_counts]),
-                "galleries": dict(zip(self.views, self.gallery_counts.tolist(), strict=True)),
-                "without_mate": self._named([int(n.sum()) for n in self.without_mate]),
-                "identical_views": IDENTICAL_VIEWS,
-                "units": "percent; cells rounded to two decimals before averaging, except in full_precision",
-                "notes": list(self.notes),
-            }
-        )
-
-    def to_xarray(self):
-        """The whole result as an xarray.Dataset, every axis labelled. Needs xarray."""
-        import xarray
-
-        cell = ("condition", "probe_view", "gallery_view")
-        percent = {"units": "percent"}
-        return xarray.Dataset(
-            {
-                "accuracy": ((*cell, "rank"), self.accuracy, percent),
-                "average_precision": (cell, self.average_precision, percent),
-                "without_mate": (cell, self.without_mate),
-                "probes": (cell[:2], self.probe_counts),
-                "galleries": (cell[2:], self.gallery_counts),
-            },
-            coords={
-                "condition": list(self.conditions),
-                "probe_view": list(self.views),
-                "gallery_view": list(self.views),
-                "rank": np.arange(1, self.ranks + 1),
-            },
-            attrs={
-                "protocol": self.protocol.name,
-                "identical_views": IDENTICAL_VIEWS,
-                "notes": "; ".join(self.notes),
-            },
-        )
-
-    def _rank_summary(self, rank: int) -> dict[str, dict[str, Any]]:
-        def figures(rounded: bool) -> dict[str, dict[str, Any]]:
-            named = {
-                "including": self.including(rank, rounded),
-                "excluding": self.excluding(rank, rounded),
-                "per_probe_view": self.per_probe_view(rank, rounded),
-            }
-            return {c: {name: values[c] for name, values in named.items()} for c in self.conditions}
-
-        precise = figures(rounded=False)
-        return {c: {**values, "full_precision": precise[c]} for c, values in figures(rounded=True).items()}
-
-    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(self.conditions, values, strict=True))
 
 
 def evaluate(
@@ -196,15 +65,6 @@ def evaluate_index(
     """`evaluate` for the sequences of an index, with the protocol of `dataset`."""
     labels = (index.subject, index.seq_type, index.view)
     return evaluate(torch.as_tensor(embeddings), *labels, protocol_of(dataset), device=device)
-
-
-def without_nan(value: Any) -> Any:
-    """`value` with None for each NaN, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _count_wrong(
@@ -312,20 +172,3 @@ def _check_finite(flat: Tensor, subjects: Sequence[str], seq_types: Sequence[str
             f"{len(bad)} of {len(flat)} embeddings are not finite (or too large to square), "
             f"the first is sequence {first}; check the checkpoint and the precision it was run with"
         )
-
-
-def _exclude_identical(cells: np.ndarray) -> np.ndarray:
-    """Mean of each row [v, v] without its diagonal cell: [v]; NaN where nothing is left."""
-    off_diagonal = cells.copy()
-    np.fill_diagonal(off_diagonal, np.nan)
-    return np.array([_mean(row) for row in off_diagonal])
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN, silently, of nothing."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
-def _rounded(values: np.ndarray, rounded: bool) -> np.ndarray:
-    return np.round(values, 2) if rounded else values

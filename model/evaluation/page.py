@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.evaluation.cross_view import IDENTICAL_VIEWS, CrossViewResult, without_nan
+from model.evaluation.result import IDENTICAL_VIEWS, CrossViewResult, without_nan
 
 # One hue, light to dark: told apart without colour vision too. Equal steps along the scale of a heat map.
 _SCALE = ((240, 246, 252), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))

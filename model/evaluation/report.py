@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.cross_view import CrossViewResult, without_nan
 from model.evaluation.page import html_page
+from model.evaluation.result import CrossViewResult, without_nan
 from model.files import whole_file, write_json
 
 logger = logging.getLogger(__name__)

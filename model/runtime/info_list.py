@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from model.data.store import SilhouetteStore
 from model.errors import UserError
-from model.export.bins import DTYPE, InfoEntry, check_replaceable, fixed_length, read_info
+from model.export.bins import DTYPE, check_replaceable, fixed_length
+from model.export.manifest import InfoEntry, read_info
 from model.files import whole_folder, write_json
 from model.runtime.result_files import OUR_SUFFIX, write_performance
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model.cores import core_count
 from model.errors import UserError
 
 CPU = "CPUExecutionProvider"
@@ -33,7 +33,7 @@ class OrtRuntime:
     ):
         ort = _import_onnxruntime()
         self.path = Path(onnx_path)
-        self.threads = threads or _usable_threads()
+        self.threads = threads or core_count()
         self.version = ort.__version__
         providers = list(providers or [CPU])
         asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
@@ -95,12 +95,6 @@ def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[in
             "axes, export it with pth2onnx.py"
         )
     return values[0].name, tuple(values[0].shape)
-
-
-def _usable_threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _import_onnxruntime():

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.export.bins import FILLER_PREFIX, Manifest, read_manifest
+from model.export.manifest import FILLER_PREFIX, Manifest, read_manifest
 from model.files import whole_file
 
 DTYPE = np.dtype("<f4")

@@ -7,16 +7,8 @@ import pytest
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.export.bins import (
-    check_replaceable,
-    fill_last_batch,
-    fixed_length,
-    manifest_path,
-    read_info,
-    read_manifest,
-    write_bins,
-    write_info,
-)
+from model.export.bins import check_replaceable, fixed_length, write_bins
+from model.export.manifest import fill_last_batch, manifest_path, read_info, read_manifest, write_info
 from model.files import read_json, write_json
 
 FRAMES = [3, 7, 4, 5, 1]

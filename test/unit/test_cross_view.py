@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from model.errors import UserError
-from model.evaluation.cross_view import CrossViewResult, evaluate
+from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import Protocol, protocol_of
+from model.evaluation.result import CrossViewResult
 
 TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
 VIEWS = [f"{18 * v:03d}" for v in range(11)]

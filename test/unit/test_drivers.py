@@ -67,7 +67,7 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
     assert "making 4 synthetic walkers" in done.stdout
     assert summary_of("predeal")["bins"]["bins"] == 2 * 110
 
-    recipe = "--pid_num 2 --batch_size_p 2 --batch_size_m 2 --frame_num 2 --save_iter 2".split()
+    recipe = ["--pid_num", "2", "--batch_size_p", "2", "--batch_size_m", "2", "--frame_num", "2", "--save_iter", "2"]
     data = ["--dataset=Synthetic", "--data_path=pre", "--device=cpu", *places]
     done = run_driver("train_full_1p.sh", *data, "--iters=2", "--", *recipe, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

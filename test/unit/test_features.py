@@ -68,7 +68,7 @@ def test_each_process_takes_every_nth_sequence(network, store, monkeypatch):
     )
     for rank in range(3):
         extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
-    assert sorted(sum(taken, [])) == list(range(5))
+    assert sorted(position for positions in taken for position in positions) == list(range(5))
 
 
 def test_a_process_without_a_sequence_still_takes_part(network, store):

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.export.bins import read_info, write_bins, write_info
+from model.export.bins import write_bins
+from model.export.manifest import read_info, write_info
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
 from model.runtime import __main__ as command

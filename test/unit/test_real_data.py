@@ -11,8 +11,8 @@ LONGEST = 128  # frames; the longest of these sequences has 127, so nothing is c
 @pytest.mark.slow
 def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
     done = run_script(
-        "pretreatment.py", "--input_path", real_data, "--output_path", tmp_path / "pre", "--json", tmp_path / "pre.json",
-        "--log_file", tmp_path / "pre.log",
+        "pretreatment.py", "--input_path", real_data, "--output_path", tmp_path / "pre",
+        "--json", tmp_path / "pre.json", "--log_file", tmp_path / "pre.log",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "pre.json").read_text())
@@ -21,7 +21,20 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
 
     data = ["--dataset", "CASIA-A", "--data_path", tmp_path / "pre", "--pid_num", 5, "--work_path", tmp_path]
     data = list(map(str, data))
-    recipe = "--batch_size_p 3 --batch_size_m 2 --frame_num 4 --iters 6 --log_iter 3 --device cpu".split()
+    recipe = [
+        "--batch_size_p",
+        "3",
+        "--batch_size_m",
+        "2",
+        "--frame_num",
+        "4",
+        "--iters",
+        "6",
+        "--log_iter",
+        "3",
+        "--device",
+        "cpu",
+    ]
     assert load_script("train").main([*data, *recipe, "--json", str(tmp_path / "train.json")]) == 0
     encoder = json.loads((tmp_path / "train.json").read_text())["checkpoint"]
 

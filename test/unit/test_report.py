@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.evaluation.cross_view import CrossViewResult, evaluate
+from model.evaluation.cross_view import evaluate
 from model.evaluation.page import Section, cell_colours, html_page, luminance
 from model.evaluation.protocols import protocol_of
 from model.evaluation.report import result_text, write_results
+from model.evaluation.result import CrossViewResult
 
 TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
 DETAILS = {"command": "test.py --iter 80000 <now>", "config": {"lr": 1e-4, "best": float("nan")}}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.errors import UserError
-from model.export.bins import Manifest
+from model.export.manifest import Manifest
 from model.runtime.result_files import performance_path, read_performance, read_results, write_performance
 
 SHAPE = (3, 4)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from model.command_line import CommandParser, positive
+from model.cores import core_count
 from model.data.synthetic.camera import FPS, PATH, VIEWS
 from model.data.synthetic.preview import contact_sheet, write_preview
 from model.data.synthetic.tree import Recipe, write_tree
@@ -124,7 +124,7 @@ def build_parser() -> CommandParser:
     how.add_argument(
         "--worker_num",
         type=positive,
-        default=os.cpu_count() or 1,
+        default=core_count(),
         metavar="N",
         help="processes (default all cores)",
     )

@@ -1,0 +1,125 @@
+"""What goes with bins: the `.info` list that the benchmark tool reads, the manifest that says whose they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from model.data.index import SequenceIndex
+from model.errors import UserError
+from model.files import read_json, whole_file, whole_folder
+
+FORMAT = "gaitset-bins-1"
+FILLER_PREFIX = "filler_"  # begins the name of a sample that only fills the last batch: its result is ignored
+INFO_SIZE = 64  # width and height in the list; the tool ignores them for raw files, scripts expect these
+LABELS = ("subject", "seq_type", "view")
+
+
+class InfoEntry(NamedTuple):
+    """A line of the `.info` list. `path` is as written there."""
+
+    index: int
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in the bins.
+
+    entries: in the order of their index, each with file, subject, seq_type, view, frames (those of the
+    sequence), frames_used (of those, in the file) and frames_padded. settings: what holds for all.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    entries: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+    @property
+    def labels(self) -> SequenceIndex:
+        """Whose sequence each entry is; `frames` counts those before cutting and padding."""
+        return SequenceIndex.from_lengths(
+            *([entry[column] for entry in self.entries] for column in (*LABELS, "frames"))
+        )
+
+
+def manifest_path(folder: Path | str) -> Path:
+    """CASIA-B-bin -> CASIA-B-bin.json"""
+    folder = Path(folder)
+    return folder.with_name(folder.name + ".json")
+
+
+def write_info(path: Path | str, files: Sequence[Path]) -> None:
+    """The list of `files`, counted from 0. LF line ends everywhere."""
+    lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
+    with whole_file(path) as part:
+        part.write_bytes("".join(lines).encode())
+
+
+def read_info(path: Path | str) -> list[InfoEntry]:
+    """The list, sorted by index. Raises UserError naming the line that is wrong. A path may hold blanks."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of bins ({error}); make it with --pre_process") from error
+    entries: dict[int, InfoEntry] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            first, rest = line.split(maxsplit=1)
+            file, width, height = rest.rsplit(maxsplit=2)
+            entry = InfoEntry(int(first), Path(file), int(width), int(height))
+        except ValueError:
+            raise UserError(f"{path}, line {number}: {line!r} is not `index path width height`") from None
+        if entry.index in entries:
+            raise UserError(f"{path}, line {number}: index {entry.index} a second time; make the list anew")
+        entries[entry.index] = entry
+    if not entries:
+        raise UserError(f"{path}: the list is empty; make it anew with --pre_process")
+    return [entries[index] for index in sorted(entries)]
+
+
+def read_manifest(path: Path | str) -> Manifest:
+    """Raises UserError when `path` is no manifest, or one whose entries do not fit together."""
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: no manifest of bins (format {FORMAT}); make it with --pre_process")
+    entries = content.pop("entries", None)
+    needed = {"index", "file", "frames", *LABELS}
+    if not isinstance(entries, list) or not entries or len(entries) != content.get("count"):
+        raise UserError(f"{path}: not as many entries as its count says; make the bins anew")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not needed <= entry.keys() or entry["index"] != i:
+            raise UserError(f"{path}: entry {i} is damaged or out of order; make the bins anew")
+    if len({entry["file"] for entry in entries}) != len(entries):
+        raise UserError(f"{path}: two entries name the same file; make the bins anew")
+    return Manifest(path, tuple(content["shape"]), entries, content)
+
+
+def fill_last_batch(info_path: Path | str, target: Path | str, batch_size: int) -> int:
+    """Write at `target` the list of `info_path`, lengthened to whole batches; returns the number of fillers.
+
+    For tools that do not say what they do with an incomplete batch. Results are named by
+    bins, so fillers are the last bin under other names: hard links where the disk can, in `target`.fill.
+    """
+    files = [entry.path for entry in read_info(info_path)]
+    target = Path(target)
+    fillers = -len(files) % batch_size
+    with whole_folder(target.with_name(target.name + ".fill")) as part:
+        names = [f"{FILLER_PREFIX}{i:04d}{files[-1].suffix}" for i in range(fillers)]
+        for name in names:
+            try:
+                os.link(files[-1], part / name)
+            except OSError:
+                shutil.copyfile(files[-1], part / name)
+    write_info(target, [*files, *(target.with_name(target.name + ".fill") / name for name in names)])
+    return fillers
