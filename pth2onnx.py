@@ -19,7 +19,7 @@ def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
     parser.add_argument("--input_path", type=Path, metavar="FILE", help="an encoder (.ptm)")
     parser.add_argument(
-        "--iters", type=int, default=-1, metavar="N", help="iteration of the experiment; -1: its last (-1)"
+        "--iters", type=int, default=-1, metavar="N", help="iteration; -1: the config's total_iter, else the last (-1)"
     )
     parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE", help="(config_1p.py)")
     parser.add_argument("--work_path", metavar="DIR", help="where checkpoints are kept (the config's)")

@@ -27,7 +27,8 @@ def options_parser() -> CommandParser:
     parser = CommandParser(prog="test.py", description=__doc__)
     add_common_options(parser)
     group = parser.add_argument_group("what to test")
-    group.add_argument("--iter", type=int, metavar="N", help="checkpoint of this iteration; -1: the last (default)")
+    group.add_argument("--iter", type=int, metavar="N",
+                       help="checkpoint of this iteration (the config's total_iter, else the last)")  # fmt: skip
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder; with --runtime its model")
     group.add_argument("--use_8p_model", type=true_or_false, default=False, metavar="True|False",
                        help="take config_8p.py")  # fmt: skip
@@ -61,7 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     world = distributed.world_from_environment()
     set_up_logging(options.quiet, world.is_main)
-    standard = ROOT / ("config_8p.py" if options.use_8p_model else "config_1p.py")
+    if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):
+        raise UsageError("only embedding with torch can be shared by processes: start this once, without torchrun")
+    standard = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
     config = load_config(options.config or standard, overrides_of(options))
     protocol_of(config.data.dataset)  # a name without a protocol should be told of before the work, not after
     if options.pre_process:
@@ -80,7 +83,7 @@ def test(options, config, world) -> None:
     from model.features import extract
     from model.initialization import load_network, open_dataset
 
-    show_devices(config.visible_devices)
+    show_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)
     set_precision(device)
     distributed.start(world, device)
@@ -145,6 +148,7 @@ def post_process(options, config) -> None:
         )
     embeddings, index = read_results(options.result_path, manifest, (62, config.model.hidden_dim))
     result = evaluate_index(embeddings, index, config.data.dataset)
+    options.name = options.name or f"{config.data.dataset}-deployed"
     show(options, config, result, options.result_path, {"padding": manifest.settings["padding"]})
 
 

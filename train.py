@@ -44,7 +44,7 @@ def options_parser() -> CommandParser:
     group.add_argument("--amp_dtype", choices=("fp16", "bf16"), help="of --amp torch (the device's own)")
     group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="32 is the NPU port's (dynamic)")
     group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
-    group = parser.add_argument_group("several processes (torchrun sets the first four by itself)")
+    group = parser.add_argument_group("several processes (torchrun sets the first five by itself)")
     group.add_argument("--local_rank", "--local-rank", type=int, metavar="N")
     group.add_argument("--rank", type=int, metavar="N")
     group.add_argument("--world_size", type=positive, metavar="N")
@@ -60,6 +60,8 @@ def options_parser() -> CommandParser:
 
 def set_environment(options) -> None:
     """What a launcher other than torchrun gives as arguments goes where torchrun's goes."""
+    from model.distributed import world_from_environment
+
     if options.world_size and options.world_size > 1 and "WORLD_SIZE" not in os.environ:
         if options.rank is None:
             raise UsageError("--world_size without --rank: give the number of this process, or start with torchrun")
@@ -71,7 +73,7 @@ def set_environment(options) -> None:
         }
         os.environ.setdefault("MASTER_ADDR", options.addr or "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
-    launched = int(os.environ.get("WORLD_SIZE", 1))
+    launched = world_from_environment().size
     if options.device_num and options.device_num != launched:
         if launched > 1:
             raise UsageError(f"--device_num {options.device_num}, but {launched} processes were started")
@@ -92,18 +94,20 @@ def main(arguments: list[str] | None = None) -> int:
     set_up_logging(options.quiet, world.is_main)
     standard = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
     config = load_config(options.config or standard, overrides_of(options))
-    show_devices(config.visible_devices)
+    show_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)
     set_precision(device)
     if options.rt2:
         set_compile_mode(device, jit_compile=False)
     distributed.start(world, device, options.dist_backend)
     try:
-        cache = options.cache is not False
-        data = open_dataset(config, options.partition, cache=cache, skip_bad=options.skip_bad, quiet=options.quiet)
-        trainer = build_trainer(
-            config, data, device, world, cache=cache, quiet=options.quiet, writing=not options.performance
+        data = open_dataset(
+            config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
         )
+        trainer = build_trainer(
+            config, data, device, world,
+            resident=options.cache is not False, quiet=options.quiet, writing=not options.performance,
+        )  # fmt: skip
         stopped_by = trainer.run(config.model.total_iter)
         return trainer.report(stopped_by, options.json)
     finally:

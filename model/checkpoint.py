@@ -15,6 +15,7 @@ import hashlib
 import pickle
 import platform
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,18 @@ class CheckpointFiles:
         return all(path.exists() and _digest(path) == digests.get(name) for name, path in paths.items())
 
     def last_complete(self) -> int | None:
-        return next((i for i in reversed(self.iterations()) if self.is_complete(i)), None)
+        """The complete set written last: several runs may share the folder, so it is not the highest number."""
+        written = {i: read_json(self.record(i))["time"] for i in self.iterations() if self.is_complete(i)}
+        return max(written, key=written.__getitem__, default=None)
+
+    def run_of(self, iteration: int) -> str | None:
+        """Which run wrote a set; None for files without a record, as published ones are."""
+        record = self.record(iteration)
+        return read_json(record).get("run") if record.exists() else None
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write a set; each file appears whole, the record last, all of them on the disk before this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
+        remove_leftovers(self.folder, f"{self.experiment}-")
         digests = {}
         for name in PARTS:
             path = self.part(iteration, name)
@@ -71,16 +78,13 @@ class CheckpointFiles:
                 torch.save(parts[name], aside)
                 digests[name] = _digest(aside)
         versions = {"torch": torch.__version__, "python": platform.python_version()}
-        record = {"iteration": iteration, "files": digests, "versions": versions, **facts}
+        record = {"iteration": iteration, "time": time.time(), "files": digests, "versions": versions, **facts}
         write_json(self.record(iteration), record, durable=True)
 
-    def prune(self, run: str, keep: set[int]) -> None:
-        """Delete the sets that `run` wrote, but for those of the iterations in `keep`."""
-        for record in self.folder.glob(f"{glob_escape(self.experiment)}-*.json"):
-            content = read_json(record)
-            if content.get("run") == run and content["iteration"] not in keep:
-                for path in (record, *(self.part(content["iteration"], name) for name in PARTS)):
-                    path.unlink(missing_ok=True)
+    def remove(self, iteration: int) -> None:
+        """Delete a set, the record first: without it the others are no complete set."""
+        for path in (self.record(iteration), *(self.part(iteration, name) for name in PARTS)):
+            path.unlink(missing_ok=True)
 
 
 def glob_escape(text: str) -> str:

@@ -53,7 +53,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options that mean the same in every script that works with a configuration and data."""
     group = parser.add_argument_group("what to work on")
     group.add_argument(
-        "--config", metavar="FILE", help="configuration (default: config_1p.py, for 8 processes config_8p.py)"
+        "--config", metavar="FILE", help="configuration (default: config_1p.py, for several processes config_8p.py)"
     )
     group.add_argument("--dataset", metavar="NAME", help="CASIA-B, OUMVLP, CASIA-A or Synthetic: picks the protocol")
     group.add_argument("--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store")
@@ -65,12 +65,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, npu, or cuda:1 (default: auto)"
     )
-    group.add_argument("--seed", type=int, metavar="N", help="of initial weights, batches and shuffling (default: 0)")
+    group.add_argument("--seed", type=int, metavar="N", help="of initial weights and batches (default: 0)")
     group.add_argument(
         "--cache",
         type=true_or_false,
         metavar="True|False",
-        help="hold all frames in memory, the device's if they fit (default: True in training)",
+        help="True: read all frames into memory now; False: not even into the device's, where training puts them when "
+        "they fit (default: they stay in the memory-mapped store and, in training, on the device)",
     )
     group.add_argument("--quiet", action="store_true", help="no progress bars, only warnings and results")
 

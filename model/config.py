@@ -6,11 +6,12 @@ import copy
 import difflib
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from model.errors import UsageError
+from model.evaluation.protocols import canonical_name
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # what a config file may call its dict
 
@@ -87,7 +88,7 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
         raise UsageError(f"--config {path}: no such file")
     try:
         content = runpy.run_path(str(path))
-    except (SyntaxError, NameError, ImportError, ValueError) as error:
+    except Exception as error:  # it is a program of the user and can fail in any way
         raise UsageError(f"--config {path}: is no Python file that runs ({error})") from error
     found = [name for name in NAMES if isinstance(content.get(name), dict)]
     if not found:
@@ -117,6 +118,8 @@ def build_config(
     parts = {}
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     for part, kind in (("data", DataConfig), ("model", ModelConfig)):
+        if not isinstance(content.get(part, {}), dict):
+            raise UsageError(f"{where}: {part} must be a dict, not {content[part]!r}")
         values = dict(content.get(part, {}))
         names = {f.name for f in fields(kind)}
         _refuse_unknown(values, names, f"{where}, {part}")
@@ -133,6 +136,7 @@ def build_config(
         work_path = Path(given.pop("work_path"))
     assert not given, f"overrides must be keys of the config: {given}"
     devices = {key: str(content[key]) for key in _DEVICE_KEYS if content.get(key)}
+    parts["data"] = replace(parts["data"], dataset=canonical_name(parts["data"].dataset))
     if parts["data"].resolution != "64":
         raise UsageError(f"{where}: resolution is {parts['data'].resolution!r}; only '64' is supported")
     return Config(work_path, devices, parts["data"], parts["model"])
@@ -166,8 +170,8 @@ def _fault(key: str, value: Any) -> str | None:
     if key in _CHOICES:
         return None if value in _CHOICES[key] else f"one of {', '.join(map(repr, _CHOICES[key]))}"
     if key == "batch_size":
-        right = len(value) == 2 and all(isinstance(n, int) and n > 0 for n in value)
-        return None if right else "(P, K), two whole numbers above 0"
+        right = len(value) == 2 and all(isinstance(n, int) and n > 0 for n in value) and value[0] > 1
+        return None if right else "(P, K), whole numbers, P at least 2 and K at least 1"
     if key == "loss_scale" and value != "dynamic":
         return None if _is_number(value) else "'dynamic' or a number"
     if key in _AT_LEAST:

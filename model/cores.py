@@ -1,8 +1,9 @@
-"""How many processor cores this process may use."""
+"""Processor cores, and processes on them."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 
 def core_count() -> int:
@@ -10,3 +11,8 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def leave_interrupts_to_parent() -> None:
+    """For worker processes: Ctrl-C reaches them too, but the parent ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

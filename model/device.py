@@ -47,13 +47,15 @@ def kind_of(device: torch.device) -> DeviceKind:
     return DEVICE_KINDS[device.type]
 
 
-def show_devices(config: Mapping) -> None:
-    """Let the process see the devices that the config names, unless the environment says otherwise already.
+def show_devices(config: Mapping, wanted: str = "auto") -> None:
+    """Let the process see the devices that the config names, unless the environment or `wanted` says otherwise.
+
+    wanted: the --device of the command line; one with a number counts all devices of the machine.
 
     Must run before the devices are first used: afterwards it has no effect.
     """
     for kind in DEVICE_KINDS.values():
-        if kind.visible and config.get(kind.config_key):
+        if kind.visible and config.get(kind.config_key) and ":" not in wanted:
             os.environ.setdefault(kind.visible, str(config[kind.config_key]).replace(" ", ""))
 
 
@@ -153,11 +155,15 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
 def set_precision(device: torch.device, environment: Mapping[str, str] = os.environ) -> None:
     """Float32 means float32, as in the original, unless the environment asks for faster products.
 
-    `ALLOW_HF32` lets an Ascend device, and `ALLOW_FP32` nothing at all, round operands of convolutions and
-    matrix products (names of the NPU port). Raises UsageError when both are set.
+    `ALLOW_TF32` lets an NVIDIA device and `ALLOW_HF32` an Ascend one round operands of convolutions and matrix
+    products; `ALLOW_FP32` lets nobody (it and ALLOW_HF32 are names of the NPU port). Raises UsageError when both
+    of those are set.
     """
     if environment.get("ALLOW_FP32") and environment.get("ALLOW_HF32"):
         raise UsageError("ALLOW_FP32 and ALLOW_HF32 exclude each other: unset one")
+    if device.type == "cuda":
+        allowed = bool(environment.get("ALLOW_TF32"))
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     module = torch.get_device_module(device)
     for part in ("conv", "matmul"):
         if hasattr(getattr(module, part, None), "allow_hf32"):
@@ -198,6 +204,8 @@ def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dty
 
 
 def processes_possible(name: str = "auto") -> int:
-    """How many processes can each have a device of their own; on the CPU, a core."""
+    """How many processes can each have a device of their own; on the CPU, a core. One where a device is named."""
     device = resolve_device(name)
+    if ":" in name:
+        return 1
     return core_count() if device.type == "cpu" else _count(device.type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.device import kind_of
-from model.errors import UserError
+from model.errors import UsageError, UserError
 
 T = TypeVar("T")
 
@@ -43,7 +44,12 @@ def world_from_environment() -> World:
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
     """Join the process group when there is more than one process."""
     if world.size > 1 and not dist.is_initialized():
-        dist.init_process_group(backend or kind_of(device).backend, rank=world.rank, world_size=world.size)
+        backend = backend or kind_of(device).backend
+        if (backend == "gloo") != (device.type == "cpu") and backend != "gloo":
+            raise UsageError(f"--dist_backend {backend} does not go with --device {device.type}")
+        # Others wait while the first packs a large tree or evaluates; the standard ten minutes can be too short.
+        wait = datetime.timedelta(hours=3)
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=wait)
 
 
 def finish() -> None:
@@ -115,6 +121,9 @@ def main_first(job: Callable[[], T]) -> T:
             result = job()
         except UserError as error:
             outcome = [error]
+        except Exception:
+            dist.broadcast_object_list([UserError("the first process failed")])
+            raise
     dist.broadcast_object_list(outcome)
     if outcome[0] is not None:
         outcome[0].told = dist.get_rank() > 0

@@ -35,10 +35,11 @@ def embed_sequences(
     `frames_at_once` whatever sequence they belong to, and set pooling goes on over a cut.
     """
     frames_at_once = frames_at_once or (FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE)
+    dtype = network.fc_bin[0].dtype  # half where apex has made the weights so
     pooled: list[list[Tensor]] = [[], [], []]  # per stage, per sequence [c, h, w]
     pieces = torch.from_numpy(frames).split(frames_at_once)
     for piece, (parts, goes_on) in zip(pieces, _cut(lengths, frames_at_once), strict=True):
-        maps = network.frame_maps(copy_to(piece, device).float().div_(255))
+        maps = network.frame_maps(copy_to(piece, device).to(dtype).div_(255))
         for stage, stage_maps in zip(pooled, maps, strict=True):
             of_parts = list(set_pooling(stage_maps, parts, len(parts)))
             if goes_on:

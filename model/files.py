@@ -24,16 +24,17 @@ def whole_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    try:
+    with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        if durable:
-            _force_to_disk(part)
-        part.replace(path)
-        if durable and os.name == "posix":
-            _force_to_disk(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+        try:
+            yield part
+            if durable:
+                _force_to_disk(part, os.O_RDWR)
+            part.replace(path)
+            if durable and os.name == "posix":
+                _force_to_disk(path.parent, os.O_RDONLY)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -42,21 +43,51 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    part.mkdir(parents=True)
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed and had the same number
+    with _told(path):
+        part.mkdir(parents=True)
+        try:
+            yield part
+            if path.exists():
+                path.replace(old)
+            part.replace(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A full disk or a folder that may not be written to is the user's to mend: one line, no traceback."""
     try:
-        yield part
-        if path.exists():
-            path.replace(old)
-        part.replace(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a process that was killed while writing left in `folder`."""
+def remove_leftovers(folder: Path, stem: str = "") -> None:
+    """Delete what processes that were killed while writing `stem`... left in `folder`.
+
+    Parts of processes that live are another job's work and stay.
+    """
     for part in folder.glob(f".*{PART}"):
-        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        name, _, process = part.name.removeprefix(".").removesuffix(PART).rpartition(".")
+        if name.startswith(stem) and not _is_alive(process):
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    if os.name != "posix":
+        return True  # there is no harmless way to ask
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_json(path: Path | str, value: Any, durable: bool = False) -> None:
@@ -74,8 +105,8 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _force_to_disk(path: Path, mode: int) -> None:
+    descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
     finally:

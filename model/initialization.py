@@ -21,12 +21,13 @@ from model.data.store import SilhouetteStore, open_data
 from model.device import describe, place
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
-from model.evaluation.protocols import protocol_of
+from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.features import extract
 from model.meters import LogBook
 from model.network import GaitSet
 from model.precision import make_precision
+from model.run_checkpoints import RunCheckpoints
 from model.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -98,16 +99,22 @@ def checkpoint_files(config: Config) -> CheckpointFiles:
 def load_network(
     config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device
 ) -> tuple[GaitSet, Path]:
-    """The network with the weights of `checkpoint`, or of the experiment's `iteration` (None or -1: its last)."""
+    """The network with the weights of `checkpoint`, or of the experiment's `iteration`.
+
+    None or -1 stands for total_iter of the config, or, where training did not get there, for the last.
+    """
     files = checkpoint_files(config)
     if checkpoint is None:
         if iteration in (None, -1):
-            iteration = next(reversed(files.iterations()), -1)
-            if iteration == -1:
+            there = files.iterations()
+            if not there:
                 raise UserError(
                     f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint"
                 )
+            last = files.last_complete()
+            iteration = config.model.total_iter if config.model.total_iter in there else last or there[-1]
         checkpoint = files.part(iteration, "encoder")
+        log.info("checkpoint: %s", checkpoint)
     network = GaitSet(config.model.hidden_dim)
     load_encoder(network, checkpoint)
     return place(network, device).eval(), checkpoint
@@ -124,7 +131,7 @@ def headline(result: CrossViewResult) -> float:
 
 def build_trainer(
     config: Config, data: Data, device: torch.device, world: distributed.World, *,
-    cache: bool = True, quiet: bool = False, writing: bool = True,
+    resident: bool = True, quiet: bool = False, writing: bool = True,
 ) -> Trainer:  # fmt: skip
     """Network, optimizer, precision, sampler and trainer, restored when the configuration says so."""
     settings = config.model
@@ -136,17 +143,18 @@ def build_trainer(
     )
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
-    resident = cache and fits_device(train, device)
+    resident = resident and fits_device(train, device)
     loader = BatchLoader(train, sampler, device, settings.num_workers, resident)
+    if settings.eval_iter:  # data that cannot be evaluated should be told of now, not after an hour
+        plan_of(data.test.index.seq_type, data.test.index.view, protocol_of(config.data.dataset))
+    checkpoints = RunCheckpoints(checkpoint_files(config), settings.keep)
     trainer = Trainer(
         config=config, network=network, model=distributed.wrap(model, device), optimizer=optimizer,
-        precision=precision, loader=loader, files=checkpoint_files(config), device=device, world=world, quiet=quiet,
-        logbook=LogBook(config.work_path / "log" / config.experiment) if writing and world.is_main else None,
+        precision=precision, loader=loader, checkpoints=checkpoints, device=device, world=world, quiet=quiet,
         writing=writing,
     )  # fmt: skip
     if settings.eval_iter:
         test = data.test
-        protocol_of(config.data.dataset)  # a dataset without one should be told of now, not after an hour
 
         def score() -> float | None:
             embeddings = extract(network, test, device, settings.batch_size[1], world, quiet)
@@ -155,7 +163,9 @@ def build_trainer(
             return headline(evaluate_index(embeddings, test.index, config.data.dataset, device))
 
         trainer.evaluate = score
-    _restore(trainer, settings.restore_iter, world)
+    _restore(trainer, settings.restore_iter)
+    if writing and world.is_main:
+        trainer.logbook = LogBook(config.work_path / "log" / config.experiment, trainer.iteration)
     log.info(
         "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
         len(train.index.subjects), len(train.index), train.index.frames.sum(),
@@ -164,14 +174,14 @@ def build_trainer(
     return trainer
 
 
-def _restore(trainer: Trainer, restore_iter: int, world: distributed.World) -> None:
-    files = trainer.files
-    last = files.last_complete()
+def _restore(trainer: Trainer, restore_iter: int) -> None:
+    files = trainer.checkpoints.files
     if restore_iter == 0:
-        if last is not None:
-            log.warning("%s has a checkpoint of iteration %d; --restore_iter -1 goes on from it", files.folder, last)
+        if trainer.writing:
+            trainer.checkpoints.warn_of_others()
         return
     if restore_iter == -1:
+        last = files.last_complete()
         if last is None:
             raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
         restore_iter = last

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from model.files import whole_file
 from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
@@ -60,12 +62,28 @@ COLLAPSE_ADVICE = (
 
 
 class LogBook:
-    """Writes each log point as a line of JSON and as TensorBoard scalars, under `folder`."""
+    """Writes each log point as a line of JSON and as TensorBoard scalars, under `folder`.
 
-    def __init__(self, folder: Path, tensorboard: bool = True):
+    A run that goes on from iteration `start` keeps the lines up to there; one from the start sets the log of the run
+    before it aside, as `train-<time of its last line>.jsonl`.
+    """
+
+    def __init__(self, folder: Path, start: int = 0):
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "train.jsonl"
-        self.writer = _summary_writer(folder) if tensorboard else None
+        if self.path.exists():
+            if start:
+                self._keep_until(start)
+            else:
+                last = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.path.stat().st_mtime))
+                self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
+        self.writer = _summary_writer(folder, start)
+
+    def _keep_until(self, iteration: int) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        with whole_file(self.path) as part:
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["iteration"] <= iteration]
+            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, point: dict) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -80,10 +98,10 @@ class LogBook:
             self.writer.close()
 
 
-def _summary_writer(folder: Path):
+def _summary_writer(folder: Path, start: int):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("tensorboard is not installed: no scalars for it are written")
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=start or None)

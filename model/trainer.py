@@ -6,7 +6,6 @@ import logging
 import math
 import signal
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +18,28 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model import distributed
-from model.checkpoint import CheckpointFiles, load_encoder, load_optimizer, load_tensors
+from model.checkpoint import load_encoder, load_optimizer, load_tensors
 from model.config import Config
 from model.data.batches import BatchLoader
 from model.device import describe, synchronize
 from model.errors import UserError
-from model.files import read_json, write_json
+from model.files import write_json
 from model.meters import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
 from model.network.triplet import triplet_losses
 from model.precision import Precision
+from model.run_checkpoints import RunCheckpoints
 
 log = logging.getLogger(__name__)
 
-ASK_OTHERS_EVERY = 10  # iterations between two looks at whether any process was told to stop
+# Iterations between two looks at whether any process was told to stop. On a device each look waits for it; on the
+# CPU iterations are long, and who sends SIGTERM sends SIGKILL half a minute later.
+ASK_OTHERS_EVERY = 10
+WARM_UP = 10  # iterations that do not count towards the throughput, where there are many more
+
+NO_NUMBER = (
+    "iteration {}: the loss or a weight is no finite number; go on from the last checkpoint (--restore_iter -1) with "
+    "a lower learning rate or with --amp off"
+)
 
 
 class StopSignals:
@@ -70,7 +78,7 @@ class Trainer:
     optimizer: Optimizer
     precision: Precision
     loader: BatchLoader
-    files: CheckpointFiles
+    checkpoints: RunCheckpoints
     device: torch.device
     world: distributed.World
     logbook: LogBook | None = None
@@ -80,10 +88,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.iteration = 0  # iterations done
-        self.run_id = uuid.uuid4().hex  # tells the checkpoints of this run, resumed or not, from others
-        self.best: tuple[float, int] | None = None  # score, iteration
+        self.saved_at: int | None = None  # the iteration of the last checkpoint
         self.meter = LossMeter(self.device)
-        self.saved: list[int] = []
 
     def run(self, total_iter: int) -> int:
         """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0."""
@@ -92,10 +98,13 @@ class Trainer:
             disable=True if self.quiet or not self.world.is_main else None,
         )  # fmt: skip
         with StopSignals() as stop, logging_redirect_tqdm(), bar:
-            self._since = self._started = time.perf_counter(), self.iteration
+            self._since = self._started = self._warm = time.perf_counter(), self.iteration
             for sils in self.loader.batches(self.iteration, total_iter):
                 self._step(sils)
                 bar.update()
+                if self.iteration - self._started[1] == WARM_UP and total_iter - self.iteration > 5 * WARM_UP:
+                    synchronize(self.device)
+                    self._warm = time.perf_counter(), self.iteration
                 settings = self.config.model
                 if self.iteration % settings.log_iter == 0:
                     self._log_point()
@@ -122,7 +131,7 @@ class Trainer:
     def _told_to_stop(self, stop: StopSignals) -> bool:
         if self.world.size == 1:
             return stop.received is not None
-        if self.iteration % ASK_OTHERS_EVERY:
+        if self.device.type != "cpu" and self.iteration % ASK_OTHERS_EVERY:
             return False
         return distributed.any_process(stop.received is not None, self.device)
 
@@ -145,55 +154,56 @@ class Trainer:
             if is_collapsed(point, self.config.model.margin):
                 log.warning("warning: %s", COLLAPSE_ADVICE)
         if not all(math.isfinite(point[name]) for name in FIELDS):
-            raise UserError(
-                f"iteration {self.iteration}: the loss is no finite number; continue from the last checkpoint "
-                "(--restore_iter -1) with a lower learning rate or with --amp off"
-            )
+            raise UserError(NO_NUMBER.format(self.iteration))
         self._since = time.perf_counter(), self.iteration
 
     def _evaluate(self) -> None:
         score = self.evaluate()
-        if score is not None:
-            if self.best is None or score > self.best[0]:
-                self.best = (score, self.iteration)
-                self.save()
-            if self.logbook is not None:
-                self.logbook.write(self.iteration, {"rank1": score})
+        is_best = score is not None and self.checkpoints.is_better(score)
+        if is_best:
+            self.checkpoints.best = (score, self.iteration)
+        if score is not None and self.logbook is not None:
+            self.logbook.write(self.iteration, {"rank1": score})
+        if distributed.any_process(is_best, self.device):  # only the main process knows, and all must save
+            self.save()
         self._since = time.perf_counter(), self.iteration
 
     def save(self) -> None:
-        """Write the checkpoint of this iteration, then delete those of this run that are not to be kept."""
-        if not self.writing or not self.world.is_main or self.saved[-1:] == [self.iteration]:
+        """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
+        if not self.writing or self.saved_at == self.iteration:
+            return
+        self.saved_at = self.iteration
+        sums = distributed.mean_over_processes(self.meter.sums.clone())
+        finite = bool(sums.isfinite().all()) and all(p.isfinite().all() for p in self.network.parameters())
+        if distributed.any_process(not finite, self.device):
+            raise UserError(NO_NUMBER.format(self.iteration))
+        if not self.world.is_main:
             return
         state = {
             "random": torch.get_rng_state(),
             "precision": self.precision.state_dict(),
-            "meter": {"sums": self.meter.sums.cpu(), "iterations": self.meter.iterations},
+            "meter": {"sums": sums.cpu(), "iterations": self.meter.iterations},
         }
         parts = {
+            # Others read the weights: they get them in the layout that every program expects.
             "encoder": {key: value.contiguous() for key, value in self.network.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "state": state,
         }
-        data, model = vars(self.config.data), vars(self.config.model)
         facts = {
-            "run": self.run_id, "best": self.best, "seed": model["seed"], "world_size": self.world.size,
-            "device": describe(self.device), "data": data, "model": model,
+            "world_size": self.world.size, "device": describe(self.device),
+            "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
-        self.files.save(self.iteration, parts, facts)
-        self.saved = [i for i in self.saved if i != self.iteration] + [self.iteration]
-        others = [i for i in self.saved[:-1] if self.best is None or i != self.best[1]]
-        keep = {self.iteration, *others[len(others) - self.config.model.keep :]}
-        self.files.prune(self.run_id, keep | ({self.best[1]} if self.best else set()))
+        self.checkpoints.save(self.iteration, parts, facts)
 
     def restore(self, iteration: int) -> None:
         """Go on from the checkpoint of `iteration`: exactly where it is ours, else from its two published files."""
-        files, settings = self.files, self.config.model
+        files = self.checkpoints.files
         load_encoder(self.network, files.part(iteration, "encoder"))
         load_optimizer(self.optimizer, files.part(iteration, "optimizer"))
         for group in self.optimizer.param_groups:  # the config decides, as with the original
-            group["lr"] = settings.lr
-        self.iteration = iteration
+            group["lr"] = self.config.model.lr
+        self.iteration = self.saved_at = iteration
         if not files.is_complete(iteration):
             log.warning(
                 "%s has only the two published files, or they disagree with their record: going on from them, "
@@ -201,38 +211,36 @@ class Trainer:
                 files.part(iteration, "encoder"),
             )
             return
-        record = read_json(files.record(iteration))
-        self._say_what_differs(record)
-        self.run_id, self.best = record["run"], tuple(record["best"]) if record["best"] else None
+        record = self.checkpoints.take_up(iteration)
         state = load_tensors(files.part(iteration, "state"))
         torch.set_rng_state(state["random"])
-        self.precision.load_state_dict(state["precision"])
+        if self._say_what_differs(record):
+            self.precision.load_state_dict(state["precision"])
         self.meter.sums.copy_(state["meter"]["sums"])
         self.meter.iterations = state["meter"]["iterations"]
-        self.saved = sorted({iteration, *(i for i in files.iterations() if i <= iteration and self._is_own(i))})
 
-    def _is_own(self, iteration: int) -> bool:
-        record = self.files.record(iteration)
-        return record.exists() and read_json(record).get("run") == self.run_id
-
-    def _say_what_differs(self, record: dict) -> None:
-        now = {"seed": self.config.model.seed, "world_size": self.world.size, "lr": self.config.model.lr}
-        then = {"seed": record["seed"], "world_size": record["world_size"], "lr": record["model"]["lr"]}
-        for key, value in now.items():
-            if then[key] != value:
-                log.warning("%s was %s when the checkpoint was written and is %s now", key, then[key], value)
+    def _say_what_differs(self, record: dict) -> bool:
+        """Warn of what makes the rest another training than it was. Returns whether the precision is the same."""
+        now = {"world_size": self.world.size, **vars(self.config.model)}
+        then = {"world_size": record["world_size"], **record["model"]}
+        for key in ("world_size", "seed", "lr", "amp"):
+            if then.get(key) != now[key]:
+                log.warning("%s was %s when the checkpoint was written and is %s now", key, then.get(key), now[key])
+        return then.get("amp") == now["amp"]
 
     def report(self, stopped_by: int, json: Path | None = None) -> int:
         """Say how the run ended and what to do next. Returns the exit status: 0, or 128 + the signal."""
-        started, first = self._started
         synchronize(self.device)
-        iterations, seconds = self.iteration - first, time.perf_counter() - started
-        sequences = iterations * math.prod(self.config.model.batch_size) * self.world.size
+        seconds = time.perf_counter() - self._started[0]
+        counted = self.iteration - self._warm[1]
+        speed = counted / (time.perf_counter() - self._warm[0])
+        batch = math.prod(self.config.model.batch_size) * self.world.size
+        iterations = self.iteration - self._started[1]
         summary = {
-            "iterations": iterations, "seconds": seconds, "iterations_per_second": iterations / seconds,
-            "sequences_per_second": sequences / seconds, "processes": self.world.size,
+            "iterations": iterations, "seconds": seconds, "counted_iterations": counted,
+            "iterations_per_second": speed, "sequences_per_second": speed * batch, "processes": self.world.size,
             "device": describe(self.device), "amp": self.config.model.amp, "iteration": self.iteration,
-            "checkpoint": str(self.files.part(self.iteration, "encoder")) if self.writing else None,
+            "checkpoint": str(self.checkpoints.files.part(self.iteration, "encoder")) if self.writing else None,
         }  # fmt: skip
         if self.logbook is not None:
             self.logbook.close()
@@ -243,7 +251,9 @@ class Trainer:
                 "%d iterations in %.1f s: %.2f iterations/s, %.1f sequences/s", iterations, seconds,
                 summary["iterations_per_second"], summary["sequences_per_second"],
             )  # fmt: skip
-            if self.writing:
+            if not iterations:
+                log.warning("nothing to do: iteration %d has been reached already", self.iteration)
+            elif self.writing:
                 next_step = "stopped; --restore_iter -1 goes on from it" if stopped_by else "test it with test.py"
                 log.warning("wrote %s: %s", summary["checkpoint"], next_step)
         return 128 + stopped_by if stopped_by else 0

@@ -1,5 +1,6 @@
 # What the drivers in this folder share; each of them sources it first. Not a program of its own.
 set -euo pipefail
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or later is needed, this is $BASH_VERSION" >&2; exit 1; }
 
 CALLED_FROM="$PWD"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -11,10 +12,15 @@ cd "$ROOT"
 # PYTHON from the environment, else the repository's own environment, else python3.
 PYTHON_GIVEN="${PYTHON:-}"
 choose_python() {
-  if [[ -n "$PYTHON_GIVEN" ]]; then PYTHON="$PYTHON_GIVEN"
+  if [[ "$PYTHON_GIVEN" == */* ]]; then PYTHON="$(absolute "$PYTHON_GIVEN")"
+  elif [[ -n "$PYTHON_GIVEN" ]]; then PYTHON="$PYTHON_GIVEN"
   elif [[ -x "$ROOT/.venv/bin/python" ]]; then PYTHON="$ROOT/.venv/bin/python"
   else PYTHON=python3; fi
 }
+
+# A path that the user gave is relative to where the user is.
+absolute() { [[ -z "$1" || "$1" == /* ]] && echo "$1" || echo "$CALLED_FROM/$1"; }
+
 choose_python
 
 die() { echo "$DRIVER: error: $1" >&2; exit "${2:-1}"; }
@@ -41,7 +47,7 @@ parse() {
     argument="$1"; shift
     case "$argument" in
       -h | --help) usage; exit 0 ;;
-      --) PASSED_ON=("$@"); return ;;
+      --) PASSED_ON=("$@"); break ;;
       --*=*) name="${argument%%=*}"; name="${name#--}" ;;
       --*) name="${argument#--}" ;;
       *) die "unexpected argument $argument (options are --name=value; see --help)" 2 ;;
@@ -51,6 +57,14 @@ parse() {
     if [[ "$argument" == *=* ]]; then printf -v "$name" '%s' "${argument#*=}"
     elif [[ "${OPTION_DEFAULT[$name]}" == False ]]; then printf -v "$name" '%s' True
     else die "--$name needs a value: --$name=VALUE" 2; fi
+  done
+  for name in "${OPTION_NAMES[@]}"; do
+    [[ "${OPTION_DEFAULT[$name]}" == False ]] || continue
+    case "${!name}" in
+      True | true) printf -v "$name" True ;;
+      False | false) printf -v "$name" False ;;
+      *) die "--$name must be True or False, not ${!name}" 2 ;;
+    esac
   done
 }
 
@@ -66,13 +80,10 @@ usage() {
   echo "PYTHON names the interpreter (now: $PYTHON)."
 }
 
-# A path that the user gave is relative to where the user is.
-absolute() { [[ -z "$1" || "$1" == /* ]] && echo "$1" || echo "$CALLED_FROM/$1"; }
-
 # python ARGUMENTS: show the command, run it.
 python() {
   echo "+ python $*" >&2
-  "$PYTHON" "$@"
+  command "$PYTHON" "$@"
 }
 
 # install REQUIREMENTS...: into .venv, once for each state of the files. With PYTHON given, that interpreter is
@@ -94,7 +105,11 @@ install() {
 # How many processes to start when WANTED would be best: as many as there are devices; on the CPU, cores.
 processes_for() {
   local found
-  found="$("$PYTHON" -c 'import sys; from model.device import processes_possible; print(processes_possible(sys.argv[1]))' "$2")" || exit $?
+  found="$(command "$PYTHON" -c '
+import sys
+from model.device import processes_possible
+from model.errors import run_command
+run_command(lambda: print(processes_possible(sys.argv[1])))' "$2")" || exit $?
   echo $((found < $1 ? found : $1))
 }
 
@@ -106,4 +121,4 @@ launch() {
 }
 
 # summary [FILE.json ...] KEY=VALUE ...: test/output/<driver>.json and .txt (key=value lines) of all of them.
-summary() { "$PYTHON" -m model.summary "$OUTPUT/${DRIVER%.sh}" "$@"; }
+summary() { command "$PYTHON" -m model.summary "$OUTPUT/${DRIVER%.sh}" "$@"; }

@@ -36,6 +36,9 @@ for batch in ${batch_sizes//,/ }; do
   atc --framework=5 --model="$stem.onnx" --output="$stem" --soc_version="$soc_version" \
     --input_shape="image_seq:$batch,$frame_num,64,44" | tee "$OUTPUT/atc_bs$batch.log" || die "atc failed; its output is in $OUTPUT/atc_bs$batch.log"
   grep -q 'ATC run success' "$OUTPUT/atc_bs$batch.log" || die "atc did not report success; see $OUTPUT/atc_bs$batch.log"
-  compgen -G "$stem*.om" > /dev/null || die "atc reported success but wrote no $stem.om"
+  # With some settings atc adds system and processor to the name. What an earlier run left does not count.
+  written=""
+  for om in "$stem.om" "$stem"_linux_*.om; do [[ "$om" -nt "$stem.onnx" ]] && written="$om"; done
+  [[ -n "$written" ]] || die "atc reported success but wrote no $stem.om"
 done
 summary "${made[@]}" "soc_version=$([[ "$onnx_only" == True ]] && echo none || echo "$soc_version")" "folder=$output_path"

@@ -32,7 +32,7 @@ python pretreatment.py --input_path "$work_path/walkers" --output_path "$work_pa
 say "3 of 6: training on $pid_num of them, $iters iterations"
 python train.py "${DATA[@]}" --device "$device" --seed "$seed" --iters "$iters" --lr 1e-3 \
   --batch_size_p 6 --batch_size_m 4 --frame_num 6 --log_iter 20 --json "$OUTPUT/training.json" "${PASSED_ON[@]}"
-checkpoint="$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$OUTPUT/training.json")"
+checkpoint="$(command "$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$OUTPUT/training.json")"
 
 say "4 of 6: export to ONNX, batch 16"
 python pth2onnx.py --input_path "$checkpoint" --output_path "$work_path/gaitset_submit_bs16.onnx" \

@@ -18,6 +18,10 @@ prepare_training() {
   [[ -z "$work_path" ]] || TRAIN+=(--work_path "$(absolute "$work_path")")
   [[ -z "$iters" ]] || TRAIN+=(--iters "$iters")
   USED="$(processes_for "$PROCESSES" "$device")"
+  if ((USED < PROCESSES)) && [[ "$(basename "$config")" == config_8p.py ]]; then
+    say "config_8p.py is made for $PROCESSES processes; for $USED the learning rate that fits its batch is about" \
+      "$(awk "BEGIN { print 1e-4 * $USED }"): give -- --lr RATE"
+  fi
   ((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"
   mkdir -p "$OUTPUT"
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import random
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ import numpy as np
 from model.data.source import ArrayUnpickler
 from model.errors import UserError
 from model.files import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 INCOMPLETE = {"CASIA-B": {"005"}}  # subjects whose data are incomplete: left out of both parts, as published
 
@@ -67,14 +70,27 @@ def resolve_partition(
         return Partition((), tuple(sorted(present)))
     path = Path(given) if given else standard
     if not given and not path.exists():
-        write_partition(path, make())
+        original = path.with_suffix(".npy")  # left there by the original tool
+        write_partition(path, read_partition(original) if original.exists() else make())
     partition = read_partition(path)
+    both = sorted({*partition.train} & {*partition.test})
+    if both:
+        raise UserError(f"{path}: {len(both)} subjects both train and test ({', '.join(both[:5])})")
     unknown = sorted({*partition.train, *partition.test} - set(present))
     if unknown:
         raise UserError(
             f"{path}: names {len(unknown)} subjects that the data lack ({', '.join(unknown[:5])}); give another "
             "--partition, or delete the file to have it made for these data"
         )
+    if not given:
+        made = make()
+        unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test})
+        if unnamed:
+            log.warning(
+                "%s does not name %d subjects of the data (%s), so they neither train nor test; delete the file to "
+                "have it made anew",
+                path, len(unnamed), ", ".join(unnamed[:5]),
+            )  # fmt: skip
     return partition
 
 

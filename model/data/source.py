@@ -39,15 +39,7 @@ def read_pickle(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             array = ArrayUnpickler(file).load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-        ImportError,
-    ) as error:
+    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
         raise BadImage(f"{path}: not a pickle of a numpy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3:
         raise BadImage(f"{path}: must hold uint8 [frames, {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")

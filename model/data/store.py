@@ -12,20 +12,21 @@ import json
 import logging
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import nullcontext
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from model.cores import core_count
+from model.cores import core_count, leave_interrupts_to_parent
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.data.source import first_and_last, read_sequence, source_stamp
 from model.data.tree import SequenceFolder, scan_tree
 from model.errors import UsageError, UserError
-from model.files import read_json, whole_folder
+from model.files import read_json, remove_leftovers, whole_folder
 
 FORMAT = "gaitset-store-1"
 FRAMES, INDEX, SOURCE = "frames.u8", "index.json", "source.json"
@@ -88,7 +89,8 @@ def open_data(
 ) -> SilhouetteStore:
     """Open the sequences at `path`: a store, an aligned tree of images, or a tree of OpenGait pickles.
 
-    The store of a tree is kept below `store_root` and built (again) when there is none or the tree has changed.
+    The store of a tree is kept below `store_root` and built (again) when there is none or the tree has changed, as
+    far as `source_stamp` sees: a frame in the middle of a sequence that is written anew in place is not noticed.
     Raises UsageError for a path that is not there, UserError for raw frames, bad images (unless `skip_bad`)
     and trees of another layout.
     """
@@ -104,6 +106,8 @@ def open_data(
     elif is_stale(path, store):
         log.info("%s has changed since %s was built: building it anew", path, store)
         build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
+    else:
+        _judge(path, read_json(store / SOURCE)["faults"], skip_bad)
     return open_store(store, cache)
 
 
@@ -124,6 +128,10 @@ def build_store(
     sequences = scan_tree(tree)
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
+    if stamp is None:
+        raise UserError(f"{tree}: is being changed; start again when that is done")
+    if store.parent.is_dir():
+        remove_leftovers(store.parent, store.name)
     faults: list[str] = []
     kept: list[SequenceFolder] = []
     lengths: list[int] = []
@@ -137,11 +145,16 @@ def build_store(
                     lengths.append(len(frames))
                     file.write(np.ascontiguousarray(frames))
                 bar.update(len(sequence.files))
+        _judge(tree, faults, skip_bad)
+        if not kept:
+            raise UserError(f"{tree}: not one readable frame in {len(sequences)} sequences")
         names = {sequence.name for sequence in kept}
-        _report(tree, faults, skip_bad, [s.name for s in sequences if s.name not in names])
+        empty = [sequence.name for sequence in sequences if sequence.name not in names]
+        if empty:
+            log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))
         index = {"format": FORMAT, **_coded(kept), "frames": lengths}
         (part / INDEX).write_text(json.dumps(index), encoding="utf-8")
-        source = {"tree": str(tree), "stamp": stamp, "ends": ends}
+        source = {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": faults}
         (part / SOURCE).write_text(json.dumps(source), encoding="utf-8")
 
 
@@ -160,14 +173,21 @@ def _coded(sequences: list[SequenceFolder]) -> dict[str, list]:
 def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
     workers = workers or core_count()
     pool_pays = workers > 1 and sum(len(s.files) for s in sequences) >= POOL_PAYS_FROM
-    with multiprocessing.get_context("spawn").Pool(workers) if pool_pays else nullcontext() as pool:
-        yield from pool.imap(read_sequence, sequences, chunksize=8) if pool else map(read_sequence, sequences)
+    if not pool_pays:
+        yield from map(read_sequence, sequences)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts_to_parent) as pool:
+        try:
+            yield from pool.map(read_sequence, sequences, chunksize=8)
+        except BrokenProcessPool:
+            raise UserError("a process that read images was killed, perhaps for want of memory; start again") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _report(tree: Path, faults: list[str], skip_bad: bool, empty: list[str]) -> None:
+def _judge(tree: Path, faults: list[str], skip_bad: bool) -> None:
+    """Name unreadable files; they are an error unless they may be left out."""
+    for fault in faults:
+        log.warning("unreadable: %s", fault)
     if faults and not skip_bad:
         raise UserError(f"{tree}: {len(faults)} unreadable files, the first: {faults[0]}; mend them or pass --skip_bad")
-    for fault in faults:
-        log.warning("left out: %s", fault)
-    if empty:
-        log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))

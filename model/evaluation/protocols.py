@@ -68,6 +68,11 @@ PROTOCOLS = (
 )
 
 
+def canonical_name(dataset: str) -> str:
+    """How the table spells a dataset it knows; other names stay as they are."""
+    return next((protocol.name for protocol in PROTOCOLS if _plain(protocol.name) == _plain(dataset)), dataset)
+
+
 def protocol_of(dataset: str) -> Protocol:
     """The protocol of a dataset's name; case, `-`, `_` and blanks do not matter (OU-MVLP, ou_mvlp, casia-b).
 

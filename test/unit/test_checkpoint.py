@@ -1,6 +1,8 @@
 """Checkpoint files: published names and keys, whole sets, loading what others wrote, refusing what is foreign."""
 
+import os
 import pickle
+import subprocess
 import sys
 
 import pytest
@@ -120,27 +122,41 @@ def test_a_killed_save_leaves_the_set_before_it(tmp_path, network, monkeypatch):
     def power_cut(value, path):
         real_save(value, path)
         if "optimizer" in str(path):
-            raise OSError("power cut")
+            raise RuntimeError("power cut")
 
     monkeypatch.setattr(torch, "save", power_cut)
-    with pytest.raises(OSError, match="power cut"):
+    with pytest.raises(RuntimeError, match="power cut"):
         files.save(20, some_parts(network), {})
     assert files.last_complete() == 10
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path, network):
-    (tmp_path / ".x-00010-encoder.ptm.123.part").write_bytes(b"half")
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / f".x-00010-encoder.ptm.{int(dead.stdout)}.part").write_bytes(b"half")
     CheckpointFiles(tmp_path, "x").save(20, some_parts(network), {})
     assert not list(tmp_path.glob(".*"))
 
 
-def test_pruning_spares_other_runs_and_other_experiments(tmp_path, network):
+def test_what_living_processes_and_other_experiments_are_writing_stays(tmp_path, network):
+    """All experiments share a folder: a second training must not pull files away from under the first."""
+    alive, other = tmp_path / f".x-1-encoder.ptm.{os.getppid()}.part", tmp_path / ".y-00010-encoder.ptm.999999.part"
+    alive.touch()
+    other.touch()
+    CheckpointFiles(tmp_path, "x").save(20, some_parts(network), {})
+    assert alive.exists() and other.exists()
+
+
+def test_removing_a_set_leaves_other_experiments_alone(tmp_path, network):
     mine, theirs = CheckpointFiles(tmp_path, "x"), CheckpointFiles(tmp_path, "x-y")
-    mine.save(10, some_parts(network), {"run": "old"})
-    mine.save(20, some_parts(network), {"run": "new"})
-    mine.save(30, some_parts(network), {"run": "new"})
-    theirs.save(40, some_parts(network), {"run": "other"})
-    torch.save(network.state_dict(), mine.part(80000, "encoder"))  # published weights, no record
-    mine.prune("new", {30})
-    assert mine.iterations() == [10, 30, 80000]
-    assert theirs.iterations() == [40]
+    mine.save(10, some_parts(network), {"run": "a"})
+    mine.save(20, some_parts(network), {"run": "b"})
+    theirs.save(10, some_parts(network), {"run": "c"})
+    mine.remove(10)
+    assert mine.iterations() == [20] and mine.run_of(20) == "b"
+    assert theirs.is_complete(10)
+
+
+def test_folders_that_cannot_be_written_to_are_one_line(tmp_path, network):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        CheckpointFiles(tmp_path / "file" / "below", "x").save(1, some_parts(network), {})

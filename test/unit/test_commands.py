@@ -58,6 +58,7 @@ def test_help_names_every_option_and_ends_well(script):
         ("train.py", ["--config", "nowhere.py"], "--config nowhere.py: no such file"),
         ("train.py", ["--device", "tpu"], "--device tpu: no such device"),
         ("train.py", ["--world_size", 2], "--world_size without --rank"),
+        ("train.py", ["--batch_size_p", 1], "P at least 2"),
         ("test.py", ["--pre_process", "--post_process"], "one at a time"),
         ("test.py", ["--dataset", "CASIA-Z"], "CASIA-Z"),
         (
@@ -188,3 +189,13 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
     for table in tables:
         del table["details"]
     assert tables[0] == tables[1] == tables[2]
+
+
+def test_an_environment_that_makes_no_sense_is_one_line(tmp_path):
+    assert "must be numbers" in one_line_error(run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1)
+
+
+def test_a_work_path_that_cannot_be_written_to_is_one_line(aligned_tree, tmp_path):
+    (tmp_path / "file").touch()
+    done = run_script("train.py", *arguments(aligned_tree, tmp_path / "file"))
+    assert "cannot be written" in one_line_error(done, 1)

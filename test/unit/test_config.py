@@ -44,6 +44,8 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"restore_iter": -2}}, "at least -1"),
         ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
         ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),
+        ({"data": None}, "data must be a dict"),
+        ({"model": {"batch_size": (1, 16)}}, "P at least 2"),
         ({"data": {"resolution": "128"}}, "only '64'"),
     ],
 )
@@ -53,7 +55,7 @@ def test_what_is_wrong_is_named(content, told):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["import nothing_of_this_name", "conf = 3", "conf = {"])
+@pytest.mark.parametrize("text", ["import nothing_of_this_name", "conf = 3", "conf = {", "conf = {}[1]", "1 / 0"])
 def test_files_that_are_no_config_are_refused(tmp_path, text):
     (tmp_path / "c.py").write_text(text)
     with pytest.raises(UsageError, match=r"c\.py"):
@@ -72,3 +74,9 @@ def test_command_line_overrides_the_file_and_leaves_the_rest():
 def test_numbers_given_as_text_where_the_original_has_text():
     config = build_config({"data": {"resolution": 64}, "model": {"loss_scale": 32}}, Path())
     assert (config.data.resolution, config.model.loss_scale) == ("64", "32")
+
+
+@pytest.mark.parametrize(("given", "known"), [("casia-b", "CASIA-B"), ("OU_MVLP", "OUMVLP"), ("mine", "mine")])
+def test_a_dataset_has_one_name_however_it_is_spelt(given, known):
+    """The name decides about subject 005, file names and the protocol: all must see the same."""
+    assert build_config({"data": {"dataset": given}}, Path()).data.dataset == known

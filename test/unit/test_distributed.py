@@ -74,6 +74,11 @@ def test_two_processes_stop_together_and_go_on(aligned_tree, tmp_path):
     assert [first.returncode, second.returncode, whole.returncode] == [0, 0, 0], second.stderr
     assert same(weights(tmp_path / "a", 6), weights(tmp_path / "b", 6))
     assert files_of(tmp_path / "a").iterations() == [6]
+    logs = [[json.loads(line) for line in next(tmp_path.glob(f"{run}/log/*/train.jsonl")).open()] for run in "ab"]
+    for ours, theirs in zip(*logs, strict=True):
+        del ours["iterations_per_second"], theirs["iterations_per_second"]
+        # The point at 4 is a mean over iterations 3 and 4 of both processes, taken in another order.
+        assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -104,3 +109,16 @@ def test_alone_everything_is_as_it_is():
 def test_a_sequence_embedded_twice_is_a_fault_of_ours():
     with pytest.raises(AssertionError, match="exactly once"):
         distributed.gather_rows(torch.zeros(2, 1), torch.tensor([0, 0]), 2)
+
+
+@pytest.mark.slow
+def test_what_only_one_process_should_do_is_refused_to_several(aligned_tree, tmp_path):
+    done = torchrun(2, "test.py", "--pre_process", "--data_path", aligned_tree, "--dataset", "Synthetic")
+    assert done.returncode != 0 and "without torchrun" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_fault_of_ours_in_the_first_process_ends_the_others_at_once(tmp_path):
+    with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|the first process failed"):
+        mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
+    assert (tmp_path / "told").exists()

@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from scripts import ROOT, one_line_error, run_driver
+
+from model.network import GaitSet
 
 DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in ("env.sh", "train_common.sh"))
 
@@ -52,6 +56,38 @@ def test_without_atc_the_way_out_is_named(tmp_path):
 def test_without_bins_the_step_before_is_named(tmp_path):
     done = run_driver("eval_acc_perf.sh", f"--bin_path={tmp_path}/none")
     assert "predeal.sh" in one_line_error(done, 1)
+
+
+def test_python_may_be_named_without_a_path():
+    """`python` is also what the drivers call their own function: it must not call itself."""
+    folder = str(Path(sys.executable).parent)
+    done = run_driver(
+        "pth2om.sh", "--onnx-only", "--config=nowhere.py", PYTHON="python", PATH=f"{folder}:/usr/bin:/bin"
+    )
+    assert "--config" in done.stderr and "no such file" in done.stderr
+
+
+def test_a_device_that_is_not_there_is_one_line():
+    done = run_driver("train_full_1p.sh", "--device=tpu")
+    assert "--device tpu: no such device" in one_line_error(done, 2)
+
+
+def test_flags_take_true_and_false_and_nothing_else(tmp_path):
+    done = run_driver("pth2om.sh", "--onnx_only=true", "--config=nowhere.py")
+    assert "no such file" in done.stderr and "atc is not" not in done.stderr
+    assert "--onnx_only must be True or False, not yes" in one_line_error(run_driver("pth2om.sh", "--onnx_only=yes"), 2)
+
+
+@pytest.mark.slow
+def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path):
+    torch.save(GaitSet().state_dict(), tmp_path / "e.ptm")
+    (tmp_path / "atc").write_text("#!/bin/sh\necho 'ATC run success, welcome to the next use.'\n")
+    (tmp_path / "atc").chmod(0o755)
+    for name in ("gaitset_submit.om", "gaitset_submit_bs16.om"):
+        (tmp_path / name).touch()
+    options = [f"--checkpoint={tmp_path}/e.ptm", f"--output_path={tmp_path}", "--batch_sizes=1", "--frame_num=2"]
+    done = run_driver("pth2om.sh", *options, PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert "wrote no" in one_line_error(done, 1)
 
 
 @pytest.mark.slow

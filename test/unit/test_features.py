@@ -84,6 +84,15 @@ def test_a_process_without_a_sequence_still_takes_part(network, store):
     assert shapes == [((0, 62, 256), 1)]
 
 
+def test_weights_in_half_precision_get_their_inputs_so(store, expected):
+    """As apex leaves them while training."""
+    torch.manual_seed(0)
+    half = GaitSet().to(torch.bfloat16).eval()
+    ours = extract(half, store, CPU, 5, quiet=True)
+    assert ours.dtype == torch.float32
+    assert (ours - expected).abs().max() < 0.1 * expected.abs().max()
+
+
 def test_training_mode_is_left_as_it_was(network, store):
     network.train()
     extract(network, store, CPU, quiet=True)

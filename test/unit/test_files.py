@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import json
+import os
 
 import pytest
 
@@ -43,12 +44,13 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
 
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
-    (tmp_path / ".a.txt.1.part").touch()
-    (tmp_path / ".f.2.part").mkdir()
+    (tmp_path / ".a.txt.99999999.part").touch()
+    (tmp_path / ".f.99999999.part").mkdir()
+    (tmp_path / f".alive.{os.getppid()}.part").touch()
     (tmp_path / ".hidden").touch()
     (tmp_path / "a.part").touch()
     remove_leftovers(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.part"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f".alive.{os.getppid()}.part", ".hidden", "a.part"]
 
 
 def test_json_is_read_back_and_faults_name_the_file(tmp_path):
@@ -71,3 +73,17 @@ def test_summaries_merge_files_under_their_names(tmp_path):
         collect(["what"])
     with pytest.raises(UserError, match="already"):  # the later would hide the earlier
         collect([str(tmp_path / "training.json"), "training=2"])
+
+
+def test_a_folder_that_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+    (tmp_path / f".f.{os.getpid()}.part" / "old").mkdir(parents=True)
+    with whole_folder(tmp_path / "f") as part:
+        (part / "new").touch()
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(UserError, match="cannot be written"), whole(tmp_path / "file" / "x"):
+            pass

@@ -68,6 +68,25 @@ def test_all_means_everybody_tests(tmp_path):
 def test_the_standard_file_is_made_once_and_kept(tmp_path):
     standard = tmp_path / "partition" / "p.json"
     made = resolve_partition(None, standard, ["a", "b"], lambda: Partition(("a",), ("b",)))
-    assert resolve_partition(None, standard, ["a", "b"], pytest.fail) == made
+    assert resolve_partition(None, standard, ["a", "b"], lambda: Partition(("b",), ("a",))) == made
     with pytest.raises(UserError, match=r"p\.json.*\(b\).*delete the file"):
         resolve_partition(None, standard, ["a"], pytest.fail)
+
+
+def test_subjects_that_came_later_are_told_of(tmp_path, caplog):
+    standard = tmp_path / "p.json"
+    write_partition(standard, Partition(("a",), ("b",)))
+    resolve_partition(None, standard, ["a", "b", "c"], lambda: Partition(("a", "b"), ("c",)))
+    assert "does not name 1 subjects of the data (c)" in caplog.text
+
+
+def test_a_subject_may_not_train_and_test(tmp_path):
+    write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
+    with pytest.raises(UserError, match=r"both train and test \(b\)"):
+        resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], pytest.fail)
+
+
+def test_a_partition_of_the_original_tool_in_the_standard_place_is_converted(tmp_path):
+    np.save(tmp_path / "p.npy", np.array([["b"], ["a", "c"]], dtype=object), allow_pickle=True)
+    partition = resolve_partition(None, tmp_path / "p.json", ["a", "b", "c"], lambda: Partition(("a",), ("b", "c")))
+    assert partition == Partition(("b",), ("a", "c")) == read_partition(tmp_path / "p.json")

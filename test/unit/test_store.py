@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 import numpy as np
@@ -195,3 +196,32 @@ def test_stamp_of_a_tree_that_lost_a_listed_file_is_none(tree):
 
 def test_trees_of_one_name_in_two_places_have_stores_of_their_own(tmp_path):
     assert store_path(tmp_path / "a" / "CASIA-B", "s") != store_path(tmp_path / "b" / "CASIA-B", "s")
+
+
+def test_what_was_left_out_once_is_not_forgotten(tree, tmp_path, caplog):
+    """A store built with skip_bad must not pass for a whole one later."""
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
+    open_data(tree, tmp_path / "stores", skip_bad=True)
+    with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
+        open_data(tree, tmp_path / "stores")
+    caplog.clear()
+    open_data(tree, tmp_path / "stores", skip_bad=True)
+    assert "001-nm-01-000-001.png" in caplog.text
+
+
+def test_a_tree_without_one_readable_frame_makes_no_store(tree, tmp_path):
+    for path in tree.glob("*/*/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="not one readable frame"):
+        open_data(tree, tmp_path / "stores", skip_bad=True)
+    assert not list((tmp_path / "stores").iterdir())
+
+
+def test_a_worker_that_is_killed_ends_the_job(tree, tmp_path, monkeypatch):
+    def broken(self, *arguments, **keywords):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", broken)
+    with pytest.raises(UserError, match="was killed"):
+        open_data(tree, tmp_path / "stores", workers=2)

@@ -185,10 +185,68 @@ def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypa
         "model.network.gaitset.GaitSet.embed",
         lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
     )
-    with pytest.raises(UserError, match="iteration 2: the loss is no finite number"):
+    with pytest.raises(UserError, match="iteration 2: the loss or a weight is no finite number"):
         train(aligned_tree, tmp_path)
 
 
 def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         train(aligned_tree, tmp_path, "--restore_iter", -1)
+
+
+def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(aligned_tree, tmp_path):
+    """Between two log points nobody looks at the loss, but a checkpoint may fall due."""
+    train(aligned_tree, tmp_path, "--iters", 3)
+    with pytest.raises(UserError, match="a weight is no finite number"):
+        train(aligned_tree, tmp_path, "--restore_iter", 3, "--lr", 1e30, "--log_iter", 100, "--save_iter", 6)
+    assert files_of(tmp_path).iterations() == [3]
+    assert all(value.isfinite().all() for value in weights(tmp_path, 3).values())
+
+
+def test_going_back_to_an_earlier_iteration_deletes_no_later_checkpoint(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 2, "--keep", 10)
+    train(aligned_tree, tmp_path, "--iters", 3, "--save_iter", 2, "--keep", 10, "--restore_iter", 2)
+    assert files_of(tmp_path).iterations() == [2, 3, 4, 6]
+
+
+def test_the_last_checkpoint_is_the_one_written_last(aligned_tree, tmp_path):
+    """A second run of the same experiment is shorter than the first: its last is the last, not the highest number."""
+    train(aligned_tree, tmp_path, "--iters", 6)
+    train(aligned_tree, tmp_path, "--iters", 2, "--seed", 5)
+    assert files_of(tmp_path).last_complete() == 2
+    train(aligned_tree, tmp_path, "--iters", 4, "--seed", 5, "--restore_iter", -1)
+    assert files_of(tmp_path).last_complete() == 4
+    train(aligned_tree, tmp_path / "b", "--iters", 4, "--seed", 5)
+    assert same(weights(tmp_path, 4), weights(tmp_path / "b", 4))
+
+
+def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 2)
+    capsys.readouterr()
+    assert train(aligned_tree, tmp_path, "--iters", 2, "--restore_iter", -1) == 0
+    printed = capsys.readouterr().out
+    assert "nothing to do: iteration 2" in printed and "wrote" not in printed
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
+def test_as_many_others_are_kept_as_asked(aligned_tree, tmp_path, keep, expected):
+    train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 1, "--keep", keep)
+    assert files_of(tmp_path).iterations() == expected
+
+
+def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 4, "--save_iter", 2, "--keep", 9, "--log_iter", 1)
+    train(aligned_tree, tmp_path, "--iters", 3, "--log_iter", 1, "--restore_iter", 2)
+    folder = next((tmp_path / "log").iterdir())
+    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
+    assert logged == [1, 2, 3]
+    train(aligned_tree, tmp_path, "--iters", 2, "--log_iter", 1)
+    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
+    assert logged == [1, 2]
+    assert len(list(folder.glob("train-*.jsonl"))) == 1  # that of the run before
+
+
+def test_data_that_cannot_be_evaluated_are_told_of_before_training(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match=r"OUMVLP|01"):
+        train(aligned_tree, tmp_path, "--dataset", "OUMVLP", "--eval_iter", 4)
+    assert not list(tmp_path.glob("checkpoint/*/*"))

@@ -42,9 +42,8 @@ examples:
   python -m model.data.synthetic --output_path work/synthetic-B --subjects 124 --frames 60 --seed 7
 
   # the same people as above, but only some of them, from two sides, in two takes
-  python -m model.data.synthetic --output_path work/some --first_subject 20 --subjects 5 --frames 60 --seed 7
-  \\
-      --views 000,090 --takes nm-01,bg-01
+  python -m model.data.synthetic --output_path work/some --first_subject 20 --subjects 5 --frames 60 \\
+      --seed 7 --views 000,090 --takes nm-01,bg-01
 
   # look before you leap: a contact sheet and no tree
   python -m model.data.synthetic --subjects 4 --takes nm-01,bg-01,cl-01 --preview walkers.png
