@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 
 import torch
 from torch import nn
@@ -28,6 +27,7 @@ from model.meters import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collaps
 from model.network.triplet import triplet_losses
 from model.precision import Precision
 from model.run_checkpoints import RunCheckpoints
+from model.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -40,28 +40,6 @@ NO_NUMBER = (
     "iteration {}: the loss or a weight is no finite number; go on from the last checkpoint (--restore_iter -1) with "
     "a lower learning rate or with --amp off"
 )
-
-
-class StopSignals:
-    """Turns the first SIGTERM or Ctrl-C into a flag, so that the iteration in work ends; the second interrupts."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def __enter__(self) -> StopSignals:
-        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
 
 
 @dataclass
