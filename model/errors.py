@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -20,16 +21,21 @@ class UsageError(UserError):
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run `main` and end the process: status 0 (or what it returns), 1 or 2 with one line, 130 on Ctrl-C.
+    """Run `main` and end the process: status 0 (or what it returns), 1 or 2 with one line, 130 on Ctrl-C,
+    141 when nobody reads the output any more.
 
     Any other exception is a fault of ours and keeps its traceback.
     """
     try:
         status = main() or 0
+        sys.stdout.flush()
     except UserError as error:
         if not error.told:
             print(f"error: {error}", file=sys.stderr)
         status = error.exit_status
+    except BrokenPipeError:  # who reads the output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141  # 128 + SIGPIPE, as shells count
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130

@@ -1,12 +1,14 @@
 """What users see of the entry scripts when they, or their data, are wrong: one line and the right exit status."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from scripts import load_script, one_line_error, run_script
+from scripts import ROOT, load_script, one_line_error, run_script
 from test_trainer import arguments, files_of, train
 
 from model.errors import UsageError, UserError
@@ -199,3 +201,10 @@ def test_a_work_path_that_cannot_be_written_to_is_one_line(aligned_tree, tmp_pat
     (tmp_path / "file").touch()
     done = run_script("train.py", *arguments(aligned_tree, tmp_path / "file"))
     assert "cannot be written" in one_line_error(done, 1)
+
+
+def test_a_reader_that_has_seen_enough_causes_no_traceback():
+    code = "from model.errors import run_command\nrun_command(lambda: [print('x' * 999) for _ in range(9999)] and None)"
+    command = f'"{sys.executable}" -c "{code}" | head -n 1; exit "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
