@@ -70,7 +70,7 @@ class CheckpointFiles:
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write a set; each file appears whole, the record last, all of them on the disk before this returns."""
-        remove_leftovers(self.folder, f"{self.experiment}-")
+        remove_leftovers(self.folder, f"{self.experiment}-", spare_living=True)
         digests = {}
         for name in PARTS:
             path = self.part(iteration, name)

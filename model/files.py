@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,15 +66,30 @@ def _told(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def remove_leftovers(folder: Path, stem: str = "") -> None:
+def remove_leftovers(folder: Path, stem: str = "", spare_living: bool = False) -> None:
     """Delete what processes that were killed while writing `stem`... left in `folder`.
 
-    Parts of processes that live are another job's work and stay.
+    spare_living: leave the parts of processes that live, for folders that several jobs write to. (Where one job
+    writes at a time, such a process is an orphan about to end, or a number that has been given again.)
     """
     for part in folder.glob(f".*{PART}"):
         name, _, process = part.name.removeprefix(".").removesuffix(PART).rpartition(".")
-        if name.startswith(stem) and not _is_alive(process):
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        if name.startswith(stem) and not (spare_living and _is_alive(process)):
+            _remove_folder(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _remove_folder(folder: Path, patience: float = 2.0) -> None:
+    """Delete a folder to which an orphan may be adding files in its last moments."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return shutil.rmtree(folder)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _is_alive(process: str) -> bool:

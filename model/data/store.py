@@ -131,7 +131,7 @@ def build_store(
     if stamp is None:
         raise UserError(f"{tree}: is being changed; start again when that is done")
     if store.parent.is_dir():
-        remove_leftovers(store.parent, store.name)
+        remove_leftovers(store.parent, store.name, spare_living=True)
     faults: list[str] = []
     kept: list[SequenceFolder] = []
     lengths: list[int] = []

@@ -44,13 +44,15 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
 
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    alive = f".alive.{os.getppid()}.part"
     (tmp_path / ".a.txt.99999999.part").touch()
     (tmp_path / ".f.99999999.part").mkdir()
-    (tmp_path / f".alive.{os.getppid()}.part").touch()
-    (tmp_path / ".hidden").touch()
-    (tmp_path / "a.part").touch()
+    for name in (alive, ".hidden", "a.part"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, spare_living=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [alive, ".hidden", "a.part"]
     remove_leftovers(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f".alive.{os.getppid()}.part", ".hidden", "a.part"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.part"]
 
 
 def test_json_is_read_back_and_faults_name_the_file(tmp_path):
