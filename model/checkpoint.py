@@ -11,6 +11,7 @@ the set before it as the last. Only tensors and plain values are ever unpickled.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import pickle
 import platform
@@ -47,7 +48,7 @@ class CheckpointFiles:
     def iterations(self) -> list[int]:
         """Iterations that have an encoder, ascending."""
         pattern = re.compile(re.escape(self.experiment) + r"-(\d{5,})-encoder\.ptm")
-        matches = (pattern.fullmatch(path.name) for path in self.folder.glob(f"{glob_escape(self.experiment)}-*"))
+        matches = (pattern.fullmatch(path.name) for path in self.folder.glob(f"{glob.escape(self.experiment)}-*"))
         return sorted(int(match[1]) for match in matches if match)
 
     def is_complete(self, iteration: int) -> bool:
@@ -85,10 +86,6 @@ class CheckpointFiles:
         """Delete a set, the record first: without it the others are no complete set."""
         for path in (self.record(iteration), *(self.part(iteration, name) for name in PARTS)):
             path.unlink(missing_ok=True)
-
-
-def glob_escape(text: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", text)
 
 
 def _digest(path: Path) -> str:

@@ -111,8 +111,8 @@ def load_network(
                 raise UserError(
                     f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint"
                 )
-            last = files.last_complete()
-            iteration = config.model.total_iter if config.model.total_iter in there else last or there[-1]
+            total = config.model.total_iter
+            iteration = total if total in there else files.last_complete() or there[-1]
         checkpoint = files.part(iteration, "encoder")
         log.info("checkpoint: %s", checkpoint)
     network = GaitSet(config.model.hidden_dim)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from model.cores import core_count
+from model.cores import core_count, leave_interrupts_to_parent
 from model.data.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.pretreatment_report import PretreatmentSummary, Reporter, open_log
 from model.data.silhouette import HEIGHT, BadImage, read_image
@@ -170,7 +169,7 @@ def _start_worker(stop) -> None:
     """Ctrl-C is for the parent, which sets `stop`; a parent that was killed takes its workers with it."""
     global _stop
     _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from model.cores import leave_interrupts_to_parent
 from model.data.synthetic.camera import VIEWS
 from model.data.synthetic.png import encode_png
 from model.data.synthetic.walkers import SEQ_TYPES, photograph, walking_figure
@@ -130,7 +130,7 @@ def _results(function: Callable, tasks: list[tuple], workers: int) -> Iterator:
 
 def _start_worker() -> None:
     """One thread each: the processes share the cores. Ctrl-C is for the parent, which then ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
     torch.set_num_threads(1)
 
 
