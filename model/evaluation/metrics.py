@@ -1,7 +1,8 @@
 """Rank-k and average precision, by counting instead of sorting.
 
 Everything follows from one number per (probe, mate): how many wrong gallery entries lie at least as near to
-the probe as that mate does. A *mate* is a gallery entry of the probe's own subject.
+the probe as that mate does. A *mate* is a gallery entry of the probe's own subject. All entries that near are
+counted, which needs no look at whose they are, and the mates among them are taken off again.
 """
 
 from __future__ import annotations
@@ -9,33 +10,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+INFINITE = float("inf")
 
-def wrong_before(distance: Tensor, mate: Tensor, most_mates: int | None = None) -> Tensor:
-    """Wrong gallery entries at least as near as the probe's i-th nearest mate: [..., most_mates] int32.
 
-    `distance` [..., n] float without NaN, `mate` [..., n] bool; an infinite distance means no gallery entry.
-    `most_mates` bounds the mates of any one probe; given, no value is read back from the device.
-    -1 where a probe has fewer than i + 1 mates.
+def nearest_mates(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int) -> Tensor:
+    """Distances of a probe's mates in each of v galleries, ascending: [m, v, most_mates], infinite where none is left.
+
+    `distance` [m, n] float without NaN; the mates of probe i in gallery j stand in its columns first[i, j] up to,
+    not including, stop[i, j], at most `most_mates` of them. No value is read back from the device.
+    """
+    column = first[..., None] + torch.arange(most_mates, device=first.device)
+    absent = column >= stop[..., None]
+    found = distance.gather(1, column.masked_fill(absent, 0).flatten(1)).view(column.shape)
+    return found.masked_fill_(absent, INFINITE).sort(dim=-1).values
+
+
+def entries_within(distance: Tensor, radius: Tensor) -> Tensor:
+    """How many gallery entries lie within each radius of a probe: [..., n] and [..., r] give [..., r] int32."""
+    # One pass over the distances a mate: a subject has a handful in a view, so this beats sorting by far.
+    counts = [(distance <= edge[..., None]).sum(dim=-1, dtype=torch.int32) for edge in radius.unbind(-1)]
+    return torch.stack(counts, dim=-1)
+
+
+def wrong_before(within: Tensor, nearest: Tensor) -> Tensor:
+    """Wrong gallery entries at least as near as the probe's i-th nearest mate: [..., r] int32.
+
+    `nearest` [..., r] are the distances of its mates as `nearest_mates` gives them, `within` [..., r] the
+    `entries_within` them. -1 where a probe has fewer than i + 1 mates.
 
     A wrong entry at exactly the mate's distance counts as nearer: an encoder that has collapsed to one
     embedding for everybody scores 0, where counting ties in the probe's favour would give it 100.
     """
-    if distance.shape != mate.shape:
-        raise ValueError(f"distance {list(distance.shape)} and mate {list(mate.shape)} must have one shape")
-    if most_mates is None:
-        most_mates = int(mate.sum(dim=-1).max()) if mate.numel() else 0
-    if most_mates == 0:
-        return torch.empty(*distance.shape[:-1], 0, dtype=torch.int32, device=distance.device)
-    infinite = float("inf")
-    mate_distance = torch.where(mate, distance, infinite)
-    if most_mates == 1:  # a minimum is much cheaper than the general case, and OU-MVLP is this case
-        nearest = mate_distance.amin(dim=-1, keepdim=True)
-    else:
-        nearest = mate_distance.topk(most_mates, dim=-1, largest=False, sorted=True).values
-    wrong_distance = torch.where(mate, infinite, distance)
-    # One pass over the distances a mate: a subject has a handful in a view, so this beats sorting by far.
-    counts = [(wrong_distance <= nearest[..., i, None]).sum(dim=-1, dtype=torch.int32) for i in range(most_mates)]
-    return torch.stack(counts, dim=-1).masked_fill_(nearest == infinite, -1)
+    mates_within = torch.searchsorted(nearest, nearest, right=True, out_int32=True)
+    return (within - mates_within).masked_fill_(nearest == INFINITE, -1)
 
 
 def rank_hits(wrong: Tensor, ranks: int) -> Tensor:

@@ -123,6 +123,34 @@ def test_ragged_data_with_free_names(seed):
     assert "xx-01" in notes
 
 
+@pytest.mark.parametrize("memory_mapped", [False, True])
+def test_a_gallery_in_pieces_has_the_same_tables(tmp_path, memory_mapped):
+    rng = np.random.default_rng(5)
+    rows = grid([f"{i:03d}" for i in range(25)], TAKES, ["000", "090", "180"])
+    rows = [row for row in rows if rng.random() < 0.7 and row[1:] != ("nm-05", "090")]
+    embeddings = embeddings_of(rows).reshape(-1, 4, 6)
+    given = embeddings
+    if memory_mapped:
+        mapped = np.memmap(tmp_path / "embeddings", np.float32, "w+", shape=tuple(embeddings.shape))
+        mapped[:] = embeddings.numpy()
+        given = torch.from_numpy(mapped)
+    whole = evaluate(embeddings, *split(rows), protocol_of("CASIA-B"))
+    pieces = evaluate(given, *split(rows), protocol_of("CASIA-B"), device_bytes=10_000)
+    assert_equals_plain(pieces, embeddings, rows, protocol_of("CASIA-B"))
+    np.testing.assert_array_equal(pieces.accuracy, whole.accuracy)
+    np.testing.assert_array_equal(pieces.average_precision, whole.average_precision)
+    np.testing.assert_array_equal(pieces.without_mate, whole.without_mate)
+    assert pieces.notes == whole.notes
+
+
+@pytest.mark.parametrize("device_bytes", [0, None])
+def test_a_collapsed_encoder_scores_nothing(device_bytes):
+    rows = grid([f"{i:03d}" for i in range(29)], TAKES[:5], ["000", "090"])
+    embeddings = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)).repeat(len(rows), 1)
+    result = evaluate(embeddings, *split(rows), protocol_of("CASIA-B"), device_bytes=device_bytes)
+    assert (result.accuracy[0] == 0).all()
+
+
 def test_means_on_ragged_data_skip_cells_that_do_not_exist():
     rows = grid(["a", "b", "c"], ["00", "01"], ["000", "015", "030"])
     rows = [row for row in rows if row[1:] not in {("01", "015"), ("00", "030")}]
@@ -231,6 +259,14 @@ def test_embeddings_that_are_not_finite_are_counted_and_the_first_named(bad):
     with pytest.raises(UserError, match="2 of 40 embeddings are not finite") as error:
         evaluate(embeddings, *split(rows), protocol_of("CASIA-B"))
     assert "/".join(rows[5]) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_half_precision_too_large_to_square_is_still_fine():
+    rows = grid(["a", "b", "c"], TAKES, ["000"])
+    embeddings = embeddings_of(rows)
+    expected = evaluate(embeddings.half().float(), *split(rows), protocol_of("CASIA-B"))
+    result = evaluate(embeddings.half() * 4096, *split(rows), protocol_of("CASIA-B"))
+    np.testing.assert_array_equal(result.accuracy, expected.accuracy)
 
 
 def test_lengths_that_disagree_are_named():

@@ -1,13 +1,11 @@
-"""Distances: against float64 differences, and the stream against the whole matrix."""
+"""Distances: against float64 differences."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from model.evaluation.distance import euclidean_distance, squared_length, stream_distances
-
-CPU = torch.device("cpu")
+from model.evaluation.distance import euclidean_distance, squared_length
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -49,23 +47,42 @@ def test_shapes_that_do_not_fit_are_named(shapes):
         euclidean_distance(randn(*shapes[0]), randn(*shapes[1]))
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 10, 99])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_the_stream_gives_every_probe_once(chunk, dtype):
-    embeddings = randn(20, 32).to(dtype)
-    probe_rows = torch.tensor([3, 0, 19, 7, 7, 2, 11, 5, 4, 1])  # out of order, one twice
-    gallery_rows = torch.tensor([18, 6, 3])
-    kept = embeddings.clone()
-    seen = torch.full((10, 3), float("nan"))
-    for places, distance in stream_distances(embeddings, probe_rows, gallery_rows, chunk, CPU):
-        assert len(distance) <= chunk
-        assert seen[places].isnan().all(), "a probe was given twice"
-        seen[places] = distance
-    expected = euclidean_distance(embeddings[probe_rows], embeddings[gallery_rows])
-    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=2e-3)
-    assert torch.equal(embeddings, kept)
+def test_squares_and_memory_of_the_caller_are_used():
+    probe, gallery = randn(7, 100), randn(5, 100, seed=1)
+    out = torch.full((7, 5), float("nan"))
+    squares = squared_length(probe), squared_length(gallery)
+    assert euclidean_distance(probe, gallery, *squares, out=out) is out
+    assert torch.equal(out, euclidean_distance(probe, gallery))
 
 
-def test_a_chunk_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="probe_chunk"):
-        next(stream_distances(randn(2, 3), torch.tensor([0]), torch.tensor([1]), 0, CPU))
+def test_an_infinite_square_is_infinitely_far():
+    gallery_square = squared_length(randn(5, 100, seed=1))
+    gallery_square[3] = float("inf")
+    distance = euclidean_distance(randn(7, 100), randn(5, 100, seed=1), gallery_square=gallery_square)
+    assert distance.isinf().all(dim=0).tolist() == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("rows_at_once", [0, 1, 3, 10, 11, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_squared_length_in_blocks(rows_at_once, dtype):
+    embeddings = randn(10, 50).to(dtype)
+    expected = embeddings.double().square().sum(dim=1)
+    squares = squared_length(embeddings, rows_at_once * 50 * 4)
+    assert squares.dtype == torch.float32
+    torch.testing.assert_close(squares.double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 17, 33])
+def test_equal_rows_have_equal_squares_in_every_block(rows):
+    # 33 rows in blocks of 16 leave one: alone, its 40,000 numbers would be summed by several threads.
+    squares = squared_length(randn(1, 40000).repeat(rows, 1), block_bytes=16 * 40000 * 4)
+    assert (squares == squares[0]).all()
+
+
+def test_squares_of_whole_numbers_are_exact():
+    embeddings = torch.arange(-300.0, 300).view(60, 10)
+    assert squared_length(embeddings).tolist() == embeddings.double().square().sum(dim=1).tolist()
+
+
+def test_squared_length_of_nothing():
+    assert squared_length(torch.empty(0, 5)).shape == (0,)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.evaluation.metrics import average_precision, rank_hits, wrong_before
+from model.evaluation.metrics import (
+    average_precision,
+    entries_within,
+    nearest_mates,
+    rank_hits,
+    wrong_before,
+)
 
 
 def sorted_by_hand(distance: np.ndarray, mate: np.ndarray, ranks: int) -> tuple[list[bool], float]:
@@ -18,6 +24,15 @@ def sorted_by_hand(distance: np.ndarray, mate: np.ndarray, ranks: int) -> tuple[
     return hits, sum(precisions) / len(precisions) if precisions else 0.0
 
 
+def count_wrong(distance: torch.Tensor, mate: torch.Tensor, most_mates: int | None = None) -> torch.Tensor:
+    """[m, n] and [m, n] bool give [m, most_mates]: the three steps, for mates that stand anywhere."""
+    most_mates = int(mate.sum(dim=1).max()) if most_mates is None else most_mates
+    mates_first = mate.int().argsort(dim=1, descending=True, stable=True)
+    first = torch.zeros(len(mate), 1, dtype=torch.int64)
+    nearest = nearest_mates(distance.gather(1, mates_first), first, mate.sum(dim=1, keepdim=True), most_mates)[:, 0]
+    return wrong_before(entries_within(distance, nearest), nearest)
+
+
 @pytest.mark.parametrize("gallery_size", [1, 3, 40])
 @pytest.mark.parametrize("share_of_mates", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("levels", [5, 10**6])  # five distances only: nearly everything is a tie
@@ -25,7 +40,7 @@ def test_equals_sorting(gallery_size, share_of_mates, levels):
     rng = np.random.default_rng(gallery_size)
     distance = rng.integers(0, levels, (60, gallery_size)).astype(np.float32)
     mate = rng.random((60, gallery_size)) < share_of_mates
-    wrong = wrong_before(torch.from_numpy(distance), torch.from_numpy(mate))
+    wrong = count_wrong(torch.from_numpy(distance), torch.from_numpy(mate), max(1, mate.sum(axis=1).max()))
     hits, precision = rank_hits(wrong, 5), average_precision(wrong)
     for i in range(60):
         expected_hits, expected_precision = sorted_by_hand(distance[i], mate[i], 5)
@@ -37,48 +52,59 @@ def test_worked_example():
     # Order of the gallery: wrong, mate, wrong, wrong, mate.
     distance = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
     mate = torch.tensor([[False, True, False, False, True]])
-    wrong = wrong_before(distance, mate)
+    wrong = count_wrong(distance, mate)
     assert wrong.tolist() == [[1, 3]]
     assert rank_hits(wrong, 3).tolist() == [[False, True, True]]
     assert average_precision(wrong).item() == pytest.approx((1 / 2 + 2 / 5) / 2)
 
 
+def test_mates_of_a_probe_in_several_galleries():
+    distance = torch.tensor([[5.0, 3, 4, 1, 2, 0], [9.0, 8, 7, 6, 5, 4]])
+    first = torch.tensor([[0, 3, 4], [5, 6, 0]])
+    stop = torch.tensor([[3, 4, 4], [6, 6, 2]])  # three, one and none; one, none and two
+    infinite = float("inf")
+    assert nearest_mates(distance, first, stop, 3).tolist() == [
+        [[3, 4, 5], [1, infinite, infinite], [infinite] * 3],
+        [[4, infinite, infinite], [infinite] * 3, [8, 9, infinite]],
+    ]
+
+
 def test_leading_axes_are_so_many_probes():
-    distance, mate = torch.rand(4, 3, 20), torch.rand(4, 3, 20) < 0.3
-    wrong = wrong_before(distance, mate)
-    flat = wrong_before(distance.flatten(0, 1), mate.flatten(0, 1))
+    nearest, within = torch.rand(4, 3, 5).sort(dim=-1).values, torch.randint(5, 20, (4, 3, 5), dtype=torch.int32)
+    wrong = wrong_before(within, nearest)
+    assert wrong.dtype == torch.int32
+    flat = wrong_before(within.flatten(0, 1), nearest.flatten(0, 1))
     assert torch.equal(wrong.flatten(0, 1), flat)
     assert torch.equal(rank_hits(wrong, 5).flatten(0, 1), rank_hits(flat, 5))
+    assert torch.equal(average_precision(wrong).flatten(), average_precision(flat))
 
 
-def test_a_known_bound_on_the_mates_changes_nothing():
+def test_a_loose_bound_on_the_mates_changes_nothing():
     distance, mate = torch.rand(30, 25), torch.rand(30, 25) < 0.1
-    found, bounded = wrong_before(distance, mate), wrong_before(distance, mate, 12)
+    found, bounded = count_wrong(distance, mate), count_wrong(distance, mate, 12)
     assert torch.equal(bounded[:, : found.shape[1]], found)
     assert (bounded[:, found.shape[1] :] == -1).all()
-    assert torch.equal(average_precision(found), average_precision(bounded))
+    torch.testing.assert_close(average_precision(found), average_precision(bounded), rtol=1e-12, atol=0)
 
 
 def test_infinite_distances_are_no_gallery_entries():
     distance, mate = torch.rand(30, 25), torch.rand(30, 25) < 0.2
     padding = torch.full((30, 7), float("inf"))
-    padded = wrong_before(torch.cat([padding, distance], 1), torch.cat([padding > 0, mate], 1) & (torch.arange(32) > 6))
-    assert torch.equal(padded, wrong_before(distance, mate))
+    padded = count_wrong(torch.cat([padding, distance], 1), torch.cat([padding < 0, mate], 1))
+    assert torch.equal(padded, count_wrong(distance, mate))
 
 
 def test_a_collapsed_encoder_scores_nothing():
     mate = torch.eye(6, dtype=torch.bool)
-    assert not rank_hits(wrong_before(torch.zeros(6, 6), mate), 5).any()
+    assert not rank_hits(count_wrong(torch.zeros(6, 6), mate), 5).any()
 
 
 def test_no_mate_is_no_hit_even_with_the_whole_gallery():
-    wrong = wrong_before(torch.rand(4, 3), torch.zeros(4, 3, dtype=torch.bool))
+    wrong = count_wrong(torch.rand(4, 3), torch.zeros(4, 3, dtype=torch.bool), 1)
     assert not rank_hits(wrong, 5).any()
     assert average_precision(wrong).tolist() == [0, 0, 0, 0]
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="one shape"):
-        wrong_before(torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="ranks"):
         rank_hits(torch.zeros(2, 1, dtype=torch.int32), 0)
