@@ -17,7 +17,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.command_line import CommandParser, add_common_options, positive, set_up_logging, true_or_false
+from model.command_line import (
+    CommandParser,
+    add_common_options,
+    add_precision_options,
+    positive,
+    set_up_logging,
+    true_or_false,
+)
 from model.errors import UsageError, run_command
 
 ROOT = Path(__file__).resolve().parent
@@ -32,10 +39,12 @@ def options_parser() -> CommandParser:
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder; with --runtime its model")
     group.add_argument("--use_8p_model", type=true_or_false, default=False, metavar="True|False",
                        help="take config_8p.py")  # fmt: skip
-    group.add_argument("--batch_size", type=positive, default=1, metavar="N", help="sequences at once (1)")
+    group.add_argument("--batch_size", type=positive, default=0, metavar="N",
+                       help="sequences at once (default: as many as keep the device busy)")  # fmt: skip
     group.add_argument("--runtime", default="torch", choices=("torch", "onnxruntime"), help="what embeds (torch)")
     group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    add_precision_options(parser, ("off", "torch"))
     group = parser.add_argument_group("for the deployed model")
     group.add_argument("--pre_process", action="store_true", help="write bins, list and manifest")
     group.add_argument("--post_process", action="store_true", help="evaluate result files")

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from model.command_line import CommandParser, add_common_options, positive, set_up_logging
+from model.command_line import CommandParser, add_common_options, add_precision_options, positive, set_up_logging
 from model.errors import UsageError, run_command
 
 ROOT = Path(__file__).resolve().parent
@@ -39,9 +39,7 @@ def options_parser() -> CommandParser:
     group.add_argument("--keep", type=int, metavar="N", help="checkpoints kept beside the last and the best (0)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run")
     group.add_argument("--performance", action="store_true", help="measure throughput only: write no checkpoint")
-    group = parser.add_argument_group("precision")
-    group.add_argument("--amp", choices=("off", "torch", "apex"), help="mixed precision (off)")
-    group.add_argument("--amp_dtype", choices=("fp16", "bf16"), help="of --amp torch (the device's own)")
+    group = add_precision_options(parser, ("off", "torch", "apex"))
     group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="32 is the NPU port's (dynamic)")
     group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
     group = parser.add_argument_group("several processes (torchrun sets the first five by itself)")

@@ -133,8 +133,14 @@ def load_encoder(network: nn.Module, path: Path) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Load a published optimizer or ours. How a step is computed stays what `optimizer` was made for.
+
+    Raises UserError when it does not fit.
+    """
     state = load_tensors(path)
+    computed = [{key: group.get(key) for key in ("foreach", "fused", "capturable")} for group in optimizer.param_groups]
     try:
+        state["param_groups"] = [group | own for group, own in zip(state["param_groups"], computed, strict=True)]
         optimizer.load_state_dict(state)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: does not fit the optimizer ({error})") from error

@@ -76,6 +76,17 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress bars, only warnings and results")
 
 
+def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...]) -> argparse._ArgumentGroup:
+    """The options that say how exactly the network computes."""
+    group = parser.add_argument_group("precision")
+    group.add_argument("--amp", choices=amp, help="mixed precision (off)")
+    group.add_argument("--amp_dtype", choices=("fp16", "bf16"), help="of --amp torch (the device's own)")
+    group.add_argument(
+        "--kernels", choices=("auto", "plain"), help="plain: torch's own even where the project has faster ones (auto)"
+    )
+    return group
+
+
 def set_up_logging(quiet: bool, main_process: bool = True) -> None:
     """Plain lines on standard output; other processes than the first are heard only when they fail."""
     level = logging.ERROR if not main_process else logging.WARNING if quiet else logging.INFO

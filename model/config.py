@@ -44,6 +44,7 @@ class ModelConfig:
     amp: str = "off"
     amp_dtype: str = ""  # empty: the device's own
     loss_scale: str = "dynamic"  # or a number
+    kernels: str = "auto"  # plain: torch's own everywhere; auto: with amp, the project's where they run
     seed: int = 0
 
 
@@ -73,6 +74,7 @@ _CHOICES = {
     "hard_or_full_trip": ("full", "hard"),
     "amp": ("off", "torch", "apex"),
     "amp_dtype": ("", "fp16", "bf16"),
+    "kernels": ("auto", "plain"),
 }
 _AT_LEAST = {"restore_iter": -1, "num_workers": 0, "eval_iter": 0, "keep": 0, "seed": 0, "pid_num": 0}
 

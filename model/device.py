@@ -31,11 +31,22 @@ class DeviceKind:
     config_key: str | None = None  # of the config, naming the devices to use ...
     visible: str | None = None  # ... which go into this environment variable
     extension: str | None = None  # module that brings the device to torch
+    triton: bool = False  # whether Triton compiles for it
+    graph: str | None = None  # class of its module that records work and replays it
 
 
 DEVICE_KINDS = {
     "cpu": DeviceKind("cpu", "gloo", torch.bfloat16, True),
-    "cuda": DeviceKind("cuda", "nccl", torch.float16, True, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    "cuda": DeviceKind(
+        "cuda",
+        "nccl",
+        torch.float16,
+        True,
+        "CUDA_VISIBLE_DEVICES",
+        "CUDA_VISIBLE_DEVICES",
+        triton=True,
+        graph="CUDAGraph",
+    ),
     "npu": DeviceKind(
         "npu", "hccl", torch.float16, False, "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "torch_npu"
     ),
@@ -130,6 +141,16 @@ def place(network: M, device: torch.device) -> M:
     return network.to(device=device, memory_format=layout)
 
 
+def can_record(device: torch.device) -> bool:
+    """Whether work on `device` can be recorded once and replayed."""
+    return kind_of(device).graph is not None
+
+
+def adam_options(device: torch.device) -> dict[str, bool]:
+    """Arguments of torch's Adam that make a step one kernel, and one that a recording may hold."""
+    return {"fused": True, "capturable": True} if kind_of(device).graph else {}
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for what the device still has to do."""
     if device.type != "cpu":
@@ -141,6 +162,12 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cpu" or not hasattr(torch.get_device_module(device), "mem_get_info"):
         return None
     return torch.get_device_module(device).mem_get_info(device)[0]
+
+
+def fits(size: int, device: torch.device, share: float = 0.5) -> bool:
+    """Whether `size` bytes are at most `share` of the free memory of `device`. The CPU is not asked: always."""
+    free = free_memory(device)
+    return device.type == "cpu" if free is None else size <= share * free
 
 
 def copy_to(tensor: Tensor, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,11 +62,32 @@ def active() -> bool:
 
 
 def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network whose gradients are the mean over processes; the network itself when alone."""
+    """The network whose gradients become the mean over processes while they come in; itself when alone."""
     if not active():
         return network
     ids = None if device.type == "cpu" else [device.index]
     return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+
+
+def backend() -> str | None:
+    """What the processes talk through; None when alone."""
+    return dist.get_backend() if active() else None
+
+
+def is_wrapped(network: nn.Module) -> bool:
+    return isinstance(network, nn.parallel.DistributedDataParallel)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Each gradient becomes its mean over processes, in one exchange; all must call this. Nothing when alone."""
+    if not active():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
@@ -85,25 +106,30 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return raised.item() > 0
 
 
-def gather_rows(rows: Tensor, positions: Tensor, total: int) -> Tensor | None:
-    """Put the rows that each process made for its `positions` together, [total, ...]; None but on rank 0.
+ROWS_AT_ONCE = 1024  # that travel in one message
 
-    Every position must be given by exactly one process: each row is checked to be there once.
+
+def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None:
+    """Put together the rows that process r of w made for the positions r, r + w, r + 2w ... below `total`.
+
+    rows: [share of this process, ...]. Returns [total, ...] on rank 0, where `rows` is, and None elsewhere. Messages
+    travel between `device`s, a few rows at a time.
     """
     if not active():
-        parts = [(positions.cpu(), rows.cpu())]
-    else:
-        gathered: list | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-        dist.gather_object((positions.cpu(), rows.cpu()), gathered)
-        if gathered is None:
-            return None
-        parts = gathered
-    result = parts[0][1].new_empty((total, *rows.shape[1:]))
-    seen = torch.zeros(total, dtype=torch.int64)
-    for position, row in parts:
-        result[position] = row
-        seen.index_add_(0, position, torch.ones_like(position))
-    assert bool((seen == 1).all()), "each sequence must be counted exactly once"
+        return rows
+    rank, size = dist.get_rank(), dist.get_world_size()
+    assert len(rows) == len(range(rank, total, size)), "each sequence must be counted exactly once"
+    if rank:
+        for piece in rows.split(ROWS_AT_ONCE):
+            dist.send(piece.to(device), 0)
+        return None
+    result = rows.new_empty(total, *rows.shape[1:])
+    result[::size] = rows
+    for other in range(1, size):
+        for piece in result[other::size].split(ROWS_AT_ONCE):
+            message = torch.empty(piece.shape, dtype=rows.dtype, device=device)
+            dist.recv(message, other)
+            piece.copy_(message)
     return result
 
 

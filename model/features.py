@@ -12,19 +12,19 @@ from tqdm import tqdm
 
 from model import distributed
 from model.data.store import SilhouetteStore
-from model.device import copy_to
+from model.device import copy_to, fits
 from model.network.gaitset import GaitSet
-from model.network.pooling import set_pooling
 
 # Frames that pass the set layers at once, by kind of memory: few on the CPU, where maps should stay in its
 # cache, many where a device must be kept busy. It bounds the memory however long a sequence is.
-FRAMES_AT_ONCE_ON_CPU, FRAMES_AT_ONCE = 64, 4096
+FRAMES_AT_ONCE_ON_CPU, FRAMES_AT_ONCE = 64, 8192
+READERS = 4  # threads that copy sequences out of the store, ahead of the device
 
 
 @torch.inference_mode()
 def embed_sequences(
     network: GaitSet,
-    frames: np.ndarray,
+    frames: Tensor,
     lengths: Sequence[int],
     device: torch.device,
     frames_at_once: int = 0,
@@ -34,34 +34,40 @@ def embed_sequences(
     frames: uint8 [sum(lengths), 64, 44]. No sequence is padded: frames pass the set layers in pieces of
     `frames_at_once` whatever sequence they belong to, and set pooling goes on over a cut.
     """
-    frames_at_once = frames_at_once or (FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE)
-    dtype = network.fc_bin[0].dtype  # half where apex has made the weights so
-    pooled: list[list[Tensor]] = [[], [], []]  # per stage, per sequence [c, h, w]
-    pieces = torch.from_numpy(frames).split(frames_at_once)
-    for piece, (parts, goes_on) in zip(pieces, _cut(lengths, frames_at_once), strict=True):
-        maps = network.frame_maps(copy_to(piece, device).to(dtype).div_(255))
-        for stage, stage_maps in zip(pooled, maps, strict=True):
-            of_parts = list(set_pooling(stage_maps, parts, len(parts)))
-            if goes_on:
-                stage[-1] = torch.maximum(stage[-1], of_parts.pop(0))
-            stage += of_parts
-    return network.embed(*map(torch.stack, pooled))
+    pieces = frames.split(frames_at_once or _frames_at_once(device))
+    stages: list[list[Tensor]] = [[], [], []]  # per stage, of each piece [sequences in it, c, h, w]
+    with network.autocast():
+        for piece, (parts, goes_on) in zip(pieces, _cut(lengths, len(pieces[0])), strict=True):
+            for stage, pooled in zip(stages, network.pooled_maps(copy_to(piece, device), parts), strict=True):
+                if goes_on:
+                    cut = stage[-1][-1]
+                    torch.maximum(cut, pooled[0], out=cut)
+                    pooled = pooled[1:]
+                if len(pooled):  # none in a piece from the middle of a sequence
+                    stage.append(pooled)
+        return network.embed(*map(torch.cat, stages))
+
+
+def _frames_at_once(device: torch.device) -> int:
+    return FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE
 
 
 def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
     """Cut sequences laid end to end every `size` frames: for each piece the lengths in it, and whether the first
     goes on from the piece before."""
     parts: list[int] = []
+    taken_so_far = 0
     goes_on = False
     for length in lengths:
         left = length
         while left:
-            taken = min(left, size - sum(parts))
+            taken = min(left, size - taken_so_far)
             parts.append(taken)
             left -= taken
-            if sum(parts) == size:
+            taken_so_far += taken
+            if taken_so_far == size:
                 yield parts, goes_on
-                parts, goes_on = [], left > 0
+                parts, taken_so_far, goes_on = [], 0, left > 0
     if parts:
         yield parts, goes_on
 
@@ -70,40 +76,72 @@ def extract(
     network: GaitSet,
     store: SilhouetteStore,
     device: torch.device,
-    batch_size: int = 1,
+    batch_size: int = 0,
     world: distributed.World | None = None,
     quiet: bool = False,
 ) -> Tensor | None:
-    """Embeddings of all sequences of `store`, in the order of its index: float32 [N, 62, d] on the CPU.
+    """Embeddings of all sequences of `store`, in the order of its index: float32 [N, 62, d].
 
-    The processes of `world` share the work, each sequence going to one of them; the result is on rank 0,
+    batch_size: sequences at once; 0 for as many as keep `device` busy. The processes of `world` share the work, each
+    sequence going to one of them; the result is on rank 0, on `device` where it has room for it and else on the CPU;
     the others get None.
     """
     world = world or distributed.World()
     own = np.arange(world.rank, len(store.index), world.size)
-    batches = [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
-
-    def load(batch: np.ndarray) -> np.ndarray:
-        return np.concatenate([store.sequence(position) for position in batch])
-
+    batches = _batches(own, store.index.frames[own], batch_size, _frames_at_once(device))
     was_training = network.training
     network.eval()
-    rows = []
+    shape = (len(own), *network.fc_bin[0].shape[::2])
+    rows = torch.empty(shape, device=device if fits(4 * np.prod(shape) * world.size, device) else "cpu")
     bar = tqdm(
         total=len(own),
         unit="sequence",
         desc="embedding",
         disable=True if quiet or not world.is_main else None,
     )
-    with ThreadPoolExecutor(1) as ahead, bar:
-        coming = ahead.submit(load, batches[0]) if batches else None
-        for number, batch in enumerate(batches):
-            frames = coming.result()
-            if number + 1 < len(batches):
-                coming = ahead.submit(load, batches[number + 1])
-            rows.append(embed_sequences(network, frames, store.index.frames[batch].tolist(), device).float().cpu())
+    done = 0
+    with bar:
+        for batch, frames in _read_ahead(store, batches, device):
+            embeddings = embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
+            rows[done : done + len(batch)] = embeddings
+            done += len(batch)
             bar.update(len(batch))
     network.train(was_training)
-    # A process without any sequence still has to say so when all are gathered.
-    own_rows = torch.cat(rows) if rows else torch.empty(0, *network.fc_bin[0].shape[::2])
-    return distributed.gather_rows(own_rows, torch.from_numpy(own), len(store.index))
+    return distributed.gather_rows(rows, len(store.index), device)
+
+
+def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frames_at_once: int) -> list[np.ndarray]:
+    """Cut the positions `own` after every `batch_size`, or, for 0, before their frames exceed `frames_at_once`."""
+    if batch_size:
+        return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
+    batches, start = [], 0
+    ends = np.cumsum(frames)
+    while start < len(own):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + frames_at_once, side="right")))
+        batches.append(own[start:stop])
+        start = stop
+    return batches
+
+
+def _read_ahead(
+    store: SilhouetteStore, batches: list[np.ndarray], device: torch.device
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Batches with their frames, uint8 [f, 64, 44], read by threads while the device is at work on earlier ones."""
+
+    def read(batch: np.ndarray) -> Tensor:
+        frames = torch.empty(
+            int(store.index.frames[batch].sum()), *store.frames.shape[1:], dtype=torch.uint8,
+            pin_memory=device.type != "cpu",
+        )  # fmt: skip
+        np.concatenate([store.sequence(position) for position in batch], out=frames.numpy())
+        return frames
+
+    readers = 1 if device.type == "cpu" else READERS
+    with ThreadPoolExecutor(readers) as pool:
+        ahead = [pool.submit(read, batch) for batch in batches[: 2 * readers]]
+        for number, batch in enumerate(batches):
+            frames = ahead.pop(0).result()
+            if number + 2 * readers < len(batches):
+                ahead.append(pool.submit(read, batches[number + 2 * readers]))
+            yield batch, frames

@@ -12,20 +12,20 @@ import torch
 
 from model import distributed
 from model.checkpoint import CheckpointFiles, load_encoder
-from model.config import Config
+from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
 from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
-from model.device import describe, place
+from model.device import adam_options, can_record, describe, kind_of, place, precision_of
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.features import extract
 from model.meters import LogBook
-from model.network import GaitSet
+from model.network import GaitSet, fused
 from model.precision import make_precision
 from model.run_checkpoints import RunCheckpoints
 from model.trainer import Trainer
@@ -117,7 +117,15 @@ def load_network(
         log.info("checkpoint: %s", checkpoint)
     network = GaitSet(config.model.hidden_dim)
     load_encoder(network, checkpoint)
+    if config.model.amp == "torch":
+        network.half, _ = precision_of(device, config.model.amp_dtype)
+        network.fused = wants_fused(config.model, device)
     return place(network, device).eval(), checkpoint
+
+
+def wants_fused(settings: ModelConfig, device: torch.device) -> bool:
+    """Whether the project's own kernels are to run: in half precision, where they can and nobody said otherwise."""
+    return settings.amp == "torch" and settings.kernels == "auto" and fused.usable(device)
 
 
 def headline(result: CrossViewResult) -> float:
@@ -137,27 +145,29 @@ def build_trainer(
     settings = config.model
     torch.manual_seed(settings.seed)  # the same start in every process
     network = place(GaitSet(settings.hidden_dim), device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
     precision, model, optimizer = make_precision(
         settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale
     )
+    network.fused = wants_fused(settings, device)
+    recorded = network.fused and can_record(device) and distributed.backend() in (None, kind_of(device).backend)
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
     resident = resident and fits_device(train, device)
-    loader = BatchLoader(train, sampler, device, settings.num_workers, resident)
+    loader = BatchLoader(train, sampler, device, settings.num_workers, resident, packed=network.fused)
     if settings.eval_iter:  # data that cannot be evaluated should be told of now, not after an hour
         plan_of(data.test.index.seq_type, data.test.index.view, protocol_of(config.data.dataset))
     checkpoints = RunCheckpoints(checkpoint_files(config), settings.keep)
     trainer = Trainer(
-        config=config, network=network, model=distributed.wrap(model, device), optimizer=optimizer,
-        precision=precision, loader=loader, checkpoints=checkpoints, device=device, world=world, quiet=quiet,
-        writing=writing,
+        config=config, network=network, model=model if recorded else distributed.wrap(model, device),
+        optimizer=optimizer, precision=precision, loader=loader, checkpoints=checkpoints, device=device, world=world,
+        recorded=recorded, quiet=quiet, writing=writing,
     )  # fmt: skip
     if settings.eval_iter:
         test = data.test
 
         def score() -> float | None:
-            embeddings = extract(network, test, device, settings.batch_size[1], world, quiet)
+            embeddings = extract(network, test, device, world=world, quiet=quiet)
             if embeddings is None:
                 return None
             return headline(evaluate_index(embeddings, test.index, config.data.dataset, device))

@@ -24,12 +24,11 @@ class LossMeter:
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(len(FIELDS), device=device)
-        self.iterations = 0
+        self.iterations = 0  # counted by who calls `add`, which may be a recording
 
     def add(self, losses: TripletLosses) -> None:
         values = (losses.hard, losses.full, losses.full_num, losses.mean_dist)
         self.sums += torch.stack([value.detach().mean() for value in values])
-        self.iterations += 1
 
     def means(self) -> Tensor:
         return self.sums / max(self.iterations, 1)
@@ -45,6 +44,7 @@ def log_line(iteration: int, point: dict) -> str:
         f"full_loss_metric={point['full_loss_metric']:.8f}, full_loss_num={point['full_loss_num']:.8f}, "
         f"mean_dist={point['mean_dist']:.8f}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
         f"{point['iterations_per_second']:.2f} it/s"
+        + (f", {point['skipped']} steps left out for gradients that overflow" if point.get("skipped") else "")
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -17,10 +16,11 @@ from model.errors import UsageError
 class Precision(Protocol):
     """How one training step runs in the chosen precision."""
 
-    def autocast(self) -> AbstractContextManager: ...
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Gradients of `loss`, scaled where the precision needs that."""
 
-    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """Gradients of `loss`, then one step of `optimizer`."""
+    def step(self, optimizer: Optimizer) -> None:
+        """One step, or none where a gradient is not finite and the precision can try another scale."""
 
     def state_dict(self) -> dict: ...
 
@@ -28,11 +28,10 @@ class Precision(Protocol):
 
 
 class FullPrecision:
-    def autocast(self) -> AbstractContextManager:
-        return nullcontext()
-
-    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         loss.backward()
+
+    def step(self, optimizer: Optimizer) -> None:
         optimizer.step()
 
     def state_dict(self) -> dict:
@@ -43,19 +42,19 @@ class FullPrecision:
 
 
 class TorchPrecision:
-    """autocast, and a GradScaler where the dtype needs one. `loss_scale`: `dynamic`, or a number that stays."""
+    """A GradScaler beside a network that computes in half precision, where that needs one.
 
-    def __init__(self, device: torch.device, amp_dtype: str | None, loss_scale: str):
-        self.device = device
-        self.dtype, scales = precision_of(device, amp_dtype)
+    loss_scale: `dynamic`, or a number that stays.
+    """
+
+    def __init__(self, device: torch.device, scales: bool, loss_scale: str):
         self.static = None if loss_scale == "dynamic" else float(loss_scale)
         self.scaler = torch.amp.GradScaler(device.type, init_scale=self.static or 65536.0, enabled=scales)
 
-    def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, self.dtype)
-
-    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         self.scaler.scale(loss).backward()
+
+    def step(self, optimizer: Optimizer) -> None:
         self.scaler.step(optimizer)
         # The scaler has no switch for a scale that stays; told a new scale each time, it keeps to it and
         # still leaves out steps with infinite gradients.
@@ -77,12 +76,11 @@ class ApexPrecision:
         scale = loss_scale if loss_scale == "dynamic" else float(loss_scale)
         self.network, self.optimizer = amp.initialize(network, optimizer, opt_level="O2", loss_scale=scale)
 
-    def autocast(self) -> AbstractContextManager:
-        return nullcontext()  # apex casts the network's inputs itself
-
-    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
+
+    def step(self, optimizer: Optimizer) -> None:
         optimizer.step()
 
     def state_dict(self) -> dict:
@@ -115,9 +113,13 @@ def import_apex_amp():
 def make_precision(
     amp: str, network: nn.Module, optimizer: Optimizer, device: torch.device, amp_dtype: str, loss_scale: str
 ) -> tuple[Precision, nn.Module, Optimizer]:
-    """The precision of `--amp off|torch|apex` with the network and optimizer to train (apex replaces both)."""
+    """The precision of `--amp off|torch|apex` with the network and optimizer to train (apex replaces both).
+
+    `torch` is told to the network as well: what it computes in half precision it knows best.
+    """
     if amp == "torch":
-        return TorchPrecision(device, amp_dtype or None, loss_scale), network, optimizer
+        network.half, scales = precision_of(device, amp_dtype or None)
+        return TorchPrecision(device, scales, loss_scale), network, optimizer
     if amp == "apex":
         apex = ApexPrecision(import_apex_amp(), network, optimizer, loss_scale)
         return apex, apex.network, apex.optimizer

@@ -19,15 +19,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from model import distributed
 from model.checkpoint import load_encoder, load_optimizer, load_tensors
 from model.config import Config
-from model.data.batches import BatchLoader
+from model.data.batches import Batch, BatchLoader
 from model.device import describe, synchronize
 from model.errors import UserError
 from model.files import write_json
 from model.meters import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
-from model.network.triplet import triplet_losses
 from model.precision import Precision
 from model.run_checkpoints import RunCheckpoints
 from model.stop_signals import StopSignals
+from model.training_step import RecordedStep, TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ log = logging.getLogger(__name__)
 ASK_OTHERS_EVERY = 10
 WARM_UP = 10  # iterations that do not count towards the throughput, where there are many more
 
+ALL_SKIPPED = 50  # steps left out in a row: a loss scale of 65536 halved that often is long below any use
+
+OVERFLOW = (
+    "iteration {}: the last {} steps were all left out because gradients overflow half precision at any loss scale; "
+    "try --amp_dtype bf16, --kernels plain or --amp off"
+)
 NO_NUMBER = (
     "iteration {}: the loss or a weight is no finite number; go on from the last checkpoint (--restore_iter -1) with "
     "a lower learning rate or with --amp off"
@@ -46,6 +52,7 @@ NO_NUMBER = (
 class Trainer:
     """Trains `network` (the plain GaitSet) with batches of `loader`; `model` is what runs forward: it, or its wrapper.
 
+    recorded: replay a recording of the iteration, which needs packed batches and a device that can record.
     evaluate: gives the score (rank-1 in percent) of the network as it is, on the main process.
     Only the main process writes; all processes must call `run`.
     """
@@ -61,6 +68,7 @@ class Trainer:
     world: distributed.World
     logbook: LogBook | None = None
     evaluate: Callable[[], float | None] | None = None
+    recorded: bool = False
     quiet: bool = False
     writing: bool = True
 
@@ -68,6 +76,10 @@ class Trainer:
         self.iteration = 0  # iterations done
         self.saved_at: int | None = None  # the iteration of the last checkpoint
         self.meter = LossMeter(self.device)
+        self.skipped_in_a_row = 0
+        self.step = TrainingStep(self.model, self.optimizer, self.precision, self.meter, self.config.model)
+        if self.recorded:
+            self.step = RecordedStep(self.step, self.device)
 
     def run(self, total_iter: int) -> int:
         """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0."""
@@ -77,8 +89,9 @@ class Trainer:
         )  # fmt: skip
         with StopSignals() as stop, logging_redirect_tqdm(), bar:
             self._since = self._started = self._warm = time.perf_counter(), self.iteration
-            for sils in self.loader.batches(self.iteration, total_iter):
-                self._step(sils)
+            self._stepped = steps_taken(self.optimizer)
+            for batch in self.loader.batches(self.iteration, total_iter):
+                self._step(batch)
                 bar.update()
                 if self.iteration - self._started[1] == WARM_UP and total_iter - self.iteration > 5 * WARM_UP:
                     synchronize(self.device)
@@ -95,15 +108,9 @@ class Trainer:
                     return stop.received or signal.SIGTERM
         return 0
 
-    def _step(self, sils: torch.Tensor) -> None:
-        settings = self.config.model
-        with self.precision.autocast():
-            embeddings = self.model(sils)
-        losses = triplet_losses(embeddings, *settings.batch_size, settings.margin)
-        loss = losses.full if settings.hard_or_full_trip == "full" else losses.hard
-        self.optimizer.zero_grad(set_to_none=True)
-        self.precision.step(loss.mean(), self.optimizer)
-        self.meter.add(losses)
+    def _step(self, batch: Batch) -> None:
+        self.step(*batch)
+        self.meter.iterations += 1
         self.iteration += 1
 
     def _told_to_stop(self, stop: StopSignals) -> bool:
@@ -124,6 +131,10 @@ class Trainer:
             "hard_or_full": self.config.model.hard_or_full_trip,
             "iterations_per_second": (self.iteration - before) / seconds,
         }
+        stepped = steps_taken(self.optimizer)
+        point["skipped"] = skipped = self.iteration - before - (stepped - self._stepped)
+        self._stepped = stepped
+        self.skipped_in_a_row = self.skipped_in_a_row + skipped if skipped == self.iteration - before else 0
         self.meter.reset()
         if self.world.is_main:
             log.info(log_line(self.iteration, point))
@@ -133,9 +144,12 @@ class Trainer:
                 log.warning("warning: %s", COLLAPSE_ADVICE)
         if not all(math.isfinite(point[name]) for name in FIELDS):
             raise UserError(NO_NUMBER.format(self.iteration))
+        if self.skipped_in_a_row >= ALL_SKIPPED:
+            raise UserError(OVERFLOW.format(self.iteration, self.skipped_in_a_row))
         self._since = time.perf_counter(), self.iteration
 
     def _evaluate(self) -> None:
+        start = time.perf_counter()
         score = self.evaluate()
         is_best = score is not None and self.checkpoints.is_better(score)
         if is_best:
@@ -144,7 +158,8 @@ class Trainer:
             self.logbook.write(self.iteration, {"rank1": score})
         if distributed.any_process(is_best, self.device):  # only the main process knows, and all must save
             self.save()
-        self._since = time.perf_counter(), self.iteration
+        since, iteration = self._since
+        self._since = since + time.perf_counter() - start, iteration  # the next figure is of training alone
 
     def save(self) -> None:
         """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
@@ -235,3 +250,9 @@ class Trainer:
                 next_step = "stopped; --restore_iter -1 goes on from it" if stopped_by else "test it with test.py"
                 log.warning("wrote %s: %s", summary["checkpoint"], next_step)
         return 128 + stopped_by if stopped_by else 0
+
+
+def steps_taken(optimizer: Optimizer) -> int:
+    """Steps that changed the weights. A loss scaler leaves out those with gradients that are not finite."""
+    state = optimizer.state.get(optimizer.param_groups[0]["params"][0], {})
+    return int(state.get("step", 0))

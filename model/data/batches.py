@@ -1,27 +1,43 @@
-"""Turns planned batches into tensors on the device, a few iterations ahead."""
+"""Turns planned batches into silhouettes on the device, a few iterations ahead."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
-from model.device import copy_to, free_memory
+from model.device import copy_to, fits
 
 RESIDENT_SHARE = 0.5  # of the free device memory that cached frames may take
+PACK_TO = 64  # a packed batch has a multiple of this many frames, so that few sizes occur
+
+
+class Batch(NamedTuple):
+    """Silhouettes of P·K sequences on the device, uint8.
+
+    Either sils [P·K, frame_num, 64, 44] and no ends; or packed: sils [f, 64, 44] without the frames that were drawn
+    twice, and ends [P·K + 1] int32: sequence i has the frames ends[i] to ends[i + 1] - 1, those after the last belong
+    to none.
+    """
+
+    sils: Tensor
+    ends: Tensor | None = None
 
 
 class BatchLoader:
-    """Yields silhouettes [P·K, frame_num, 64, 44], float32 of 0 to 1, on `device`, from a given iteration on.
+    """Yields the batches that `sampler` plans, on `device`, from a given iteration on.
 
     Threads do the gathering: it is one indexed copy that runs outside the interpreter lock, so there is nothing
     to start, to pickle or to leave behind. `workers` = 0 gathers between the iterations. With `resident` all
-    frames lie in the memory of the device and only row numbers travel.
+    frames lie in the memory of the device and only row numbers travel. With `packed` each frame of a sequence
+    comes once however often it was drawn: a set does not change by a second copy of a member.
     """
 
     def __init__(
@@ -31,37 +47,70 @@ class BatchLoader:
         device: torch.device,
         workers: int,
         resident: bool = False,
+        packed: bool = False,
     ):
-        self.sampler, self.device, self.workers = sampler, device, workers
+        self.sampler, self.device, self.workers, self.packed = sampler, device, workers, packed
         self.frames = torch.from_numpy(store.frames)
+        self.resident = resident
         if resident:
             self.frames = self.frames.to(device)
 
-    def gather(self, iteration: int) -> Tensor:
-        rows = torch.from_numpy(self.sampler.plan(iteration).rows)
-        flat = rows.flatten().to(self.frames.device)
-        sils = copy_to(self.frames.index_select(0, flat), self.device)
-        return sils.view(*rows.shape, *sils.shape[1:]).float().div_(255)
+    def gather(self, iteration: int) -> Batch:
+        """What of an iteration's batch the host can prepare: the silhouettes, or their rows when they are resident."""
+        rows = self.sampler.plan(iteration).rows
+        ends = None
+        if self.packed:
+            rows, ends = pack(rows)
+        chosen = torch.from_numpy(rows)
+        if not self.resident:
+            flat = self.frames.index_select(0, chosen.flatten())
+            chosen = flat.view(*rows.shape, *flat.shape[1:])
+        if self.device.type != "cpu":
+            chosen = chosen.pin_memory()
+        return Batch(chosen, None if ends is None else torch.from_numpy(ends))
 
-    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
+    def deliver(self, gathered: Batch) -> Batch:
+        """The batch on the device. Nothing here waits for the device."""
+        sils = copy_to(gathered.sils, self.device)
+        if self.resident:
+            flat = self.frames.index_select(0, sils.flatten())
+            sils = flat.view(*sils.shape, *flat.shape[1:])
+        return Batch(sils, None if gathered.ends is None else copy_to(gathered.ends, self.device))
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of iterations `start` to `stop` - 1, in order."""
         if self.workers < 1:
-            yield from map(self.gather, range(start, stop))
+            yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
-        ahead: deque[Future[Tensor]] = deque()
+        ahead: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="gather") as pool:
             try:
                 for iteration in range(start, stop):
                     ahead.append(pool.submit(self.gather, iteration))
                     if len(ahead) > 2 * self.workers:
-                        yield ahead.popleft().result()
+                        yield self.deliver(ahead.popleft().result())
                 while ahead:
-                    yield ahead.popleft().result()
+                    yield self.deliver(ahead.popleft().result())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
+def pack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows drawn with replacement, [n, s] -> each once, sequence after sequence, [f] int64, and ends [n + 1] int32.
+
+    f is filled up to a multiple of PACK_TO (at most n·s) with a row that no sequence counts as its own.
+    """
+    ordered = np.sort(rows, axis=1)
+    new = np.ones(rows.shape, bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    ends = np.concatenate([[0], np.cumsum(new.sum(1))]).astype(np.int32)
+    distinct = ordered[new]
+    size = min(-(-len(distinct) // PACK_TO) * PACK_TO, rows.size)
+    packed = np.full(size, distinct[0])
+    packed[: len(distinct)] = distinct
+    return packed, ends
+
+
 def fits_device(store: SilhouetteStore, device: torch.device) -> bool:
     """Whether all frames may lie in the memory of `device` beside the network. Never on the CPU: they are there."""
-    free = free_memory(device)
-    return free is not None and store.frames.nbytes <= RESIDENT_SHARE * free
+    return device.type != "cpu" and fits(store.frames.nbytes, device, RESIDENT_SHARE)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     if cache:
         frames = np.fromfile(path / FRAMES, np.uint8).reshape(shape)
     else:  # copy on write: torch warns of arrays that it may not write to
-        frames = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
+        mapped = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
+        frames = np.asarray(mapped)  # the same memory without memmap's cost of several microseconds a slice
     return SilhouetteStore(path, index, frames)
 
 
@@ -152,8 +153,7 @@ def build_store(
         empty = [sequence.name for sequence in sequences if sequence.name not in names]
         if empty:
             log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))
-        index = {"format": FORMAT, **_coded(kept), "frames": lengths}
-        (part / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        write_index(part, [s.subject for s in kept], [s.seq_type for s in kept], [s.view for s in kept], lengths)
         source = {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": faults}
         (part / SOURCE).write_text(json.dumps(source), encoding="utf-8")
 
@@ -161,13 +161,19 @@ def build_store(
 _LABELS = ("subject", "seq_type", "view")
 
 
-def _coded(sequences: list[SequenceFolder]) -> dict[str, list]:
-    """Each label column as its distinct values and, a sequence each, the position among them."""
-    columns: dict[str, list] = {}
-    for name in _LABELS:
-        values, codes = np.unique([getattr(s, name) for s in sequences], return_inverse=True)
-        columns |= {name: values.tolist(), f"{name}_code": codes.tolist()}
-    return columns
+def write_index(
+    folder: Path, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
+) -> None:
+    """Write a store's index: each label column as its distinct values and, a sequence each, the position among them.
+
+    frames: of each sequence; they lie in the file of frames in this order.
+    """
+    index: dict[str, object] = {"format": FORMAT}
+    for name, labels in zip(_LABELS, (subject, seq_type, view), strict=True):
+        values, codes = np.unique(labels, return_inverse=True)
+        index |= {name: values.tolist(), f"{name}_code": codes.tolist()}
+    index["frames"] = [int(number) for number in frames]
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:

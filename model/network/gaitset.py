@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from model.network import fused
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import BINS, horizontal_pyramid_pooling, set_pooling
 
@@ -19,7 +21,14 @@ class GaitSet(nn.Module):
 
     Every frame passes the six set layers alone. Set pooling after layers 2, 4 and 6 turns frames into one
     map a sequence; the global branch (multilayer global pipeline) works on those pooled maps.
+
+    half: the half precision to compute in, by autocast; None for that of the weights.
+    fused: whether uint8 silhouettes pass the set layers through the kernels of `model.network.fused`, which need
+    `half` and a device that they are usable on.
     """
+
+    half: torch.dtype | None = None
+    fused: bool = False
 
     def __init__(self, hidden_dim: int = 256):
         super().__init__()
@@ -44,13 +53,28 @@ class GaitSet(nn.Module):
     def hidden_dim(self) -> int:
         return self.fc_bin[0].shape[-1]
 
-    def forward(self, sils: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+    def forward(self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None) -> Tensor:
         """Embeddings [n, 62, hidden_dim].
 
-        sils: [n, s, h, w] with values 0 to 1; or, with `lengths` (frames of each of n sequences), frames of
-        all sequences one after another [sum(lengths), h, w]. A sequence gets the same embedding either way,
-        and alone as in company.
+        sils: uint8, or float of 0 to 1. [n, s, h, w]; or, with `lengths` (frames of each of n sequences), frames of
+        all sequences one after another [sum(lengths), h, w]. A sequence gets the same embedding either way, and alone
+        as in company. Where `fused`, `ends` [n + 1] int32 on the device may stand for the lengths: sequence i has
+        frames ends[i] to ends[i + 1] - 1, and frames past the last end belong to none.
         """
+        with self.autocast():
+            return self.embed(*self.pooled_maps(sils, lengths, ends))
+
+    def autocast(self) -> torch.autocast:
+        """The precision that `half` asks for."""
+        return torch.autocast(self.fc_bin[0].device.type, self.half, enabled=self.half is not None)
+
+    def pooled_maps(
+        self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each; see `forward`."""
+        if self.fused and sils.dtype == torch.uint8:
+            ends = _ends(sils, lengths) if ends is None else ends
+            return fused.pooled_maps(self, sils.flatten(0, -3), ends, self.half)
         if lengths is None:
             sequences = len(sils)
             sils = sils.flatten(0, 1)
@@ -58,14 +82,16 @@ class GaitSet(nn.Module):
             sequences = len(lengths)
             if sum(lengths) != len(sils) or min(lengths, default=0) < 1:
                 raise ValueError(f"lengths sum to {sum(lengths)} for {len(sils)} frames, each must be at least 1")
-        return self.embed(*(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils)))
+        return tuple(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils))
 
     def frame_maps(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the set layers make of each frame alone, where set pooling reads it.
 
-        frames: [f, 64, 44]. Returns the maps after layers 2, 4 and 6:
+        frames: [f, 64, 44], uint8 or float of 0 to 1. Returns the maps after layers 2, 4 and 6:
         [f, 32, 32, 22], [f, 64, 16, 11], [f, 128, 16, 11].
         """
+        if frames.dtype == torch.uint8:
+            frames = frames.to(self.fc_bin[0].dtype).div_(255)  # half where apex has made the weights so
         after2 = self.set_layer2(self.set_layer1(frames.unsqueeze(1)))
         after4 = self.set_layer4(self.set_layer3(after2))
         after6 = self.set_layer6(self.set_layer5(after4))
@@ -82,3 +108,11 @@ class GaitSet(nn.Module):
             strips += [of_set, of_global]
         features = torch.cat(strips, 2).permute(2, 0, 1)  # p n c
         return features.matmul(self.fc_bin[0]).permute(1, 0, 2)  # n p d
+
+
+def _ends(sils: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Where sequences begin and end among the packed frames, [n + 1] int32 on the device of `sils`."""
+    if lengths is None:
+        n, s = sils.shape[:2]
+        return torch.arange(0, n * s + 1, s, dtype=torch.int32, device=sils.device)
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(sils.device, non_blocking=True)

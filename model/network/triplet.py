@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.network import fused
+
 
 class TripletLosses(NamedTuple):
     """Per bin, float32, [bins] each. `full_num` (active triplets) and `mean_dist` carry no gradient."""
@@ -61,16 +63,24 @@ def _batch_all(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> tu
     often as it is in one. So the gradient needs a table of counts [p, n, n], not all triplets [p, n, K, n].
     """
     with torch.no_grad():
-        excess = margin + positive.unsqueeze(3) - dist.unsqueeze(2)
-        excess = excess.masked_fill_(own.unsqueeze(1), 0).relu_()
-        active = excess > 0
-        number = active.sum((1, 2, 3)).float()
+        if fused.usable(dist.device):
+            excess, as_positive, as_negative = fused.active_triplets(dist, positive.shape[2], margin)
+        else:
+            excess, as_positive, as_negative = active_triplets(dist, positive, own, margin)
+        number = as_positive.sum((1, 2))
         divisor = number.clamp(min=1)
-        value = excess.sum((1, 2, 3)) / divisor
-        as_positive = active.sum(3).float() / divisor[:, None, None]
-        as_negative = active.sum(2).float() / divisor[:, None, None]
-    linear = (as_positive * positive).sum((1, 2)) - (as_negative * dist).sum((1, 2))
+        value = excess.sum(1) / divisor
+    linear = ((as_positive * positive).sum((1, 2)) - (as_negative * dist).sum((1, 2))) / divisor
     return value + (linear - linear.detach()), number
+
+
+def active_triplets(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What is above 0 in margin + d_ap - d_an: its sum over the triplets of each anchor [p, n], and in how many such
+    triplets each distance is, as positive [p, n, K] and as negative [p, n, n]."""
+    excess = margin + positive.unsqueeze(3) - dist.unsqueeze(2)
+    excess = excess.masked_fill_(own.unsqueeze(1), 0).relu_()
+    active = excess > 0
+    return excess.sum((2, 3)), active.sum(3).float(), active.sum(2).float()
 
 
 def _batch_hard(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> Tensor:

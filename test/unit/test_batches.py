@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.batches import BatchLoader, fits_device
+from model.data.batches import PACK_TO, BatchLoader, fits_device, pack
 from model.data.index import SequenceIndex
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
@@ -21,26 +21,61 @@ def store(tmp_path):
     )
 
 
-def loader_of(store, workers=0, resident=False):
-    return BatchLoader(store, PKSampler(store.index, 3, 2, 4), CPU, workers, resident)
+def loader_of(store, workers=0, resident=False, packed=False):
+    return BatchLoader(store, PKSampler(store.index, 3, 2, 4), CPU, workers, resident, packed)
 
 
-def test_a_batch_is_the_planned_rows_scaled_to_one(store):
+def test_a_batch_is_the_planned_rows(store):
     loader = loader_of(store)
-    plan = loader.sampler.plan(7)
-    sils = loader.gather(7)
-    assert sils.shape == (6, 4, 64, 44) and sils.dtype == torch.float32
-    assert np.allclose(sils.numpy(), store.frames[plan.rows] / 255)
+    sils, ends = loader.deliver(loader.gather(7))
+    assert sils.shape == (6, 4, 64, 44) and sils.dtype == torch.uint8 and ends is None
+    assert np.array_equal(sils.numpy(), store.frames[loader.sampler.plan(7).rows])
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("resident", [False, True])
-def test_batches_come_in_order_from_any_iteration_on(store, workers, resident):
-    loader = loader_of(store, workers, resident)
-    expected = [loader_of(store).gather(i) for i in range(5, 17)]
-    batches = list(loader.batches(5, 17))
+@pytest.mark.parametrize("packed", [False, True])
+def test_batches_come_in_order_from_any_iteration_on(store, workers, resident, packed):
+    batches = list(loader_of(store, workers, resident, packed).batches(5, 17))
     assert len(batches) == 12
-    assert all(torch.equal(a, b) for a, b in zip(batches, expected, strict=True))
+    sampler = PKSampler(store.index, 3, 2, 4)
+    for iteration, (sils, ends) in enumerate(batches, 5):
+        rows = sampler.plan(iteration).rows
+        if packed:
+            rows, expected = pack(rows)
+            assert ends.dtype == torch.int32 and ends.tolist() == expected.tolist()
+        assert np.array_equal(sils.numpy(), store.frames[rows])
+
+
+@pytest.mark.parametrize("frames", [1, 4, 40])
+def test_a_packed_batch_has_each_drawn_frame_of_a_sequence_once(frames):
+    """Of 5 to 16 frames a sequence 1 to 40 are drawn, so that sequences keep from 1 to 16."""
+    rng = np.random.default_rng(frames)
+    starts, lengths = np.cumsum([0, 5, 9, 16, 12, 7, 11]), [5, 9, 16, 12, 7, 11, 8]
+    rows = np.stack([start + rng.integers(n, size=frames) for start, n in zip(starts, lengths, strict=True)])
+    before = rows.copy()
+    packed, ends = pack(rows)
+    assert np.array_equal(rows, before)
+    assert (packed.dtype, ends.dtype, ends.shape) == (np.int64, np.int32, (8,))
+    assert ends[0] == 0
+    for own, start, end in zip(rows, ends[:-1], ends[1:], strict=True):
+        assert packed[start:end].tolist() == sorted(set(own.tolist()))
+    # Filled up to the next multiple, or to as many as were drawn, with frames that belong to no sequence.
+    assert len(packed) == min(-(-ends[-1] // PACK_TO) * PACK_TO, rows.size)
+    assert set(packed[ends[-1] :].tolist()) <= set(rows.flatten().tolist())
+
+
+@pytest.mark.parametrize("n", [PACK_TO, PACK_TO + 1])
+def test_a_batch_of_different_frames_is_packed_as_it_is(n):
+    """Not filled up beyond what was drawn, even where that is no multiple."""
+    packed, ends = pack(np.arange(n)[:, None])
+    assert packed.tolist() == list(range(n)) and ends.tolist() == list(range(n + 1))
+
+
+def test_the_same_frame_in_two_sequences_stays_in_both():
+    """A sequence can be drawn twice for one subject."""
+    packed, ends = pack(np.array([[3, 3, 5], [5, 3, 3], [5, 5, 5]]))
+    assert packed[: ends[-1]].tolist() == [3, 5, 3, 5, 5] and ends.tolist() == [0, 2, 4, 5]
 
 
 def test_a_fault_while_reading_ahead_reaches_the_loop(store, monkeypatch):

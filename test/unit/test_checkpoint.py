@@ -100,6 +100,58 @@ def test_optimizer_of_another_network_is_refused(tmp_path):
         load_optimizer(torch.optim.Adam(GaitSet().parameters()), tmp_path / "o.ptm")
 
 
+COMPUTED = {
+    "plain": {"foreach": False},
+    "fused": {"fused": True, "capturable": True},  # as on devices that record an iteration
+}
+
+
+def adam_after(steps: int, how: str) -> tuple[torch.nn.Parameter, torch.optim.Adam]:
+    parameter = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4))
+    optimizer = torch.optim.Adam([parameter], lr=0.01, **COMPUTED[how])
+    take_steps(parameter, optimizer, range(steps))
+    return parameter, optimizer
+
+
+def take_steps(parameter, optimizer, numbers) -> None:
+    for number in numbers:
+        parameter.grad = torch.sin(torch.arange(12.0) * (number + 1)).view(3, 4)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("written", COMPUTED)
+@pytest.mark.parametrize("read", COMPUTED)
+def test_an_optimizer_goes_on_however_its_steps_are_computed(tmp_path, written, read):
+    """A fused step on one device and a plain one on another: the state is the same, how to compute is not of it."""
+    parameter, optimizer = adam_after(3, written)
+    torch.save(optimizer.state_dict(), tmp_path / "o.ptm")
+    other, restored = adam_after(1, read)
+    other.data.copy_(parameter.data)
+    load_optimizer(restored, tmp_path / "o.ptm")
+    for key, value in COMPUTED[read].items():
+        assert restored.param_groups[0][key] == value
+    assert restored.param_groups[0]["betas"] == (0.9, 0.999)
+    take_steps(parameter, optimizer, range(3, 8))
+    take_steps(other, restored, range(3, 8))
+    torch.testing.assert_close(other, parameter, rtol=1e-6, atol=1e-7)
+    assert restored.state[other]["step"] == 8
+
+
+def test_an_optimizer_saved_before_steps_could_be_fused_loads(tmp_path):
+    """As the original's, whose groups have none of the keys that say how to compute."""
+    parameter, optimizer = adam_after(2, "plain")
+    state = optimizer.state_dict()
+    for key in ("foreach", "fused", "capturable", "maximize", "differentiable", "decoupled_weight_decay"):
+        del state["param_groups"][0][key]
+    torch.save(state, tmp_path / "o.ptm")
+    other, restored = adam_after(0, "fused")
+    other.data.copy_(parameter.data)
+    load_optimizer(restored, tmp_path / "o.ptm")
+    take_steps(parameter, optimizer, [2])
+    take_steps(other, restored, [2])
+    torch.testing.assert_close(other, parameter, rtol=1e-6, atol=1e-7)
+
+
 def test_a_set_is_complete_only_with_its_record_and_matching_files(tmp_path, network):
     files = CheckpointFiles(tmp_path, "x")
     for iteration in (10, 20, 30, 40):

@@ -25,7 +25,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         "conf = {'WORK_PATH': './w', 'data': {'dataset_path': 'd'}, 'model': {'lr': 1}}"
     )
     config = load_config(tmp_path / "config.py")
-    assert (config.model.lr, config.model.seed, config.model.amp) == (1.0, 0, "off")
+    assert (config.model.lr, config.model.seed, config.model.amp, config.model.kernels) == (1.0, 0, "off", "auto")
     assert config.work_path == tmp_path / "w"
     assert Path(config.data.dataset_path) == tmp_path / "d"
 
@@ -43,6 +43,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"hard_or_full_trip": "half"}}, "'full', 'hard'"),
         ({"model": {"restore_iter": -2}}, "at least -1"),
         ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
+        ({"model": {"kernels": "own"}}, "'auto', 'plain'"),
         ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),
         ({"data": None}, "data must be a dict"),
         ({"model": {"batch_size": (1, 16)}}, "P at least 2"),

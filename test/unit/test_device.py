@@ -11,8 +11,11 @@ import torch
 
 from model.device import (
     DEVICE_KINDS,
+    adam_options,
+    can_record,
     copy_to,
     describe,
+    fits,
     free_memory,
     place,
     precision_of,
@@ -104,6 +107,27 @@ def test_placing_changes_the_layout_and_nothing_else():
         after = place(network, CPU)(sils)
     assert network.set_layer2.forward_block.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert (before - after).abs().max() < 3e-5 * before.abs().max()
+
+
+CUDA = torch.device("cuda", 0)  # only its name is looked at
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "expected"), [(500, 0.5, True), (501, 0.5, False), (501, 0.6, True), (1001, 1.0, False)]
+)
+def test_what_fits_is_a_share_of_the_free_memory(monkeypatch, size, share, expected):
+    monkeypatch.setattr("model.device.free_memory", lambda device: 1000)
+    assert fits(size, CUDA, share) is expected
+
+
+def test_everything_fits_the_cpu_and_nothing_a_device_that_cannot_tell(monkeypatch):
+    monkeypatch.setattr("model.device.free_memory", lambda device: None)
+    assert fits(2**60, CPU) and not fits(1, CUDA)
+
+
+def test_only_devices_that_record_get_an_optimizer_that_can_be_recorded():
+    assert can_record(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
+    assert not can_record(CPU) and adam_options(CPU) == {}
 
 
 def test_copying_to_where_a_tensor_is_copies_nothing():

@@ -95,21 +95,38 @@ def test_a_fault_of_the_user_ends_all_processes_with_one_line(tmp_path):
 def test_gathering_flags_and_means_over_three_processes(tmp_path):
     mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
-    assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60]
-    assert results[1]["rows"] is None and results[2]["rows"] is None
-    assert all(result["up"] and result["mean"].item() == 1 for result in results)
+    assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert results[0]["few"].flatten().tolist() == [0, 1]
+    for result in results:
+        assert result["up"] and result["mean"].item() == 1
+        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # twice the first process's
+        assert result["unused"] is None and result["number"].item() == 3
+    for result in results[1:]:
+        assert result["rows"] is None and result["few"] is None
 
 
 def test_alone_everything_is_as_it_is():
-    rows = distributed.gather_rows(torch.tensor([[2.0], [1.0]]), torch.tensor([1, 0]), 2)
-    assert rows.flatten().tolist() == [1, 2]
-    assert distributed.any_process(True, torch.device("cpu")) is True
+    rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
+    assert distributed.gather_rows(rows, 2, cpu) is rows
+    assert distributed.any_process(True, cpu) is True
     assert distributed.main_first(lambda: 5) == 5
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, 2.0])
+    distributed.average_gradients([parameter])
+    assert parameter.grad.tolist() == [1, 2]
+    assert distributed.backend() is None
+    assert distributed.wrap(parameter, cpu) is parameter and not distributed.is_wrapped(parameter)
 
 
-def test_a_sequence_embedded_twice_is_a_fault_of_ours():
-    with pytest.raises(AssertionError, match="exactly once"):
-        distributed.gather_rows(torch.zeros(2, 1), torch.tensor([0, 0]), 2)
+def test_a_sequence_embedded_twice_is_a_fault_of_ours(tmp_path):
+    """One process alone must make all three rows."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        with pytest.raises(AssertionError, match="exactly once"):
+            distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
+        assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
+    finally:
+        distributed.finish()
 
 
 @pytest.mark.slow

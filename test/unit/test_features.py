@@ -7,7 +7,7 @@ import torch
 from model.data.index import SequenceIndex
 from model.data.store import SilhouetteStore
 from model.distributed import World
-from model.features import _cut, embed_sequences, extract
+from model.features import _batches, _cut, embed_sequences, extract
 from model.network import GaitSet
 
 CPU = torch.device("cpu")
@@ -38,11 +38,11 @@ def expected(network, store):
 
 @pytest.mark.parametrize("frames_at_once", [1, 2, 4, 7, 20, 1000])
 def test_cuts_anywhere_change_nothing(network, store, expected, frames_at_once):
-    ours = embed_sequences(network, store.frames, LENGTHS, CPU, frames_at_once)
+    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frames_at_once)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 99])
+@pytest.mark.parametrize("batch_size", [0, 1, 2, 5, 99])
 def test_batches_of_any_size_come_in_the_order_of_the_index(network, store, expected, batch_size):
     ours = extract(network, store, CPU, batch_size, quiet=True)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
@@ -61,27 +61,69 @@ def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
     assert rebuilt == LENGTHS
 
 
-def test_each_process_takes_every_nth_sequence(network, store, monkeypatch):
-    taken = []
-    monkeypatch.setattr(
-        "model.distributed.gather_rows", lambda rows, positions, total: taken.append(positions.tolist())
-    )
+@pytest.mark.parametrize("frames_at_once", [1, 4, 9, 11, 20, 1000])
+def test_batches_left_to_the_device_are_as_full_as_its_pieces_allow(frames_at_once):
+    positions, lengths = np.array([3, 7, 8, 20, 21]), np.array(LENGTHS)
+    batches = _batches(positions, lengths, 0, frames_at_once)
+    assert np.concatenate(batches).tolist() == positions.tolist()
+    frames = dict(zip(positions, lengths, strict=True))
+    for number, batch in enumerate(batches):
+        size = sum(frames[position] for position in batch)
+        assert size <= frames_at_once or len(batch) == 1  # a sequence that is longer goes alone
+        if number + 1 < len(batches):  # the next one would not have gone in
+            assert size + frames[batches[number + 1][0]] > frames_at_once
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (99, [5])])
+def test_batches_asked_for_have_as_many_sequences(batch_size, sizes):
+    batches = _batches(np.arange(5), np.array(LENGTHS), batch_size, 1)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate(batches).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_sequence_makes_no_batch():
+    nothing = np.array([], np.int64)
+    assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
+
+
+def test_more_batches_than_are_read_ahead_come_in_order(network, store, expected, monkeypatch):
+    """With one reader two are read ahead; a device that is no CPU has more readers."""
+    monkeypatch.setattr("model.features.FRAMES_AT_ONCE_ON_CPU", 1)
+    ours = extract(network, store, CPU, quiet=True)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+def test_each_process_takes_every_nth_sequence(network, store, expected, monkeypatch):
+    shares = []
+    monkeypatch.setattr("model.distributed.gather_rows", lambda rows, total, device: shares.append((rows, total)))
     for rank in range(3):
         extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
-    assert sorted(position for positions in taken for position in positions) == list(range(5))
+    for rank, (rows, total) in enumerate(shares):
+        assert total == 5 and rows.shape == expected[rank::3].shape
+        assert (rows - expected[rank::3]).abs().max() < 3e-5 * expected.abs().max()
 
 
 def test_a_process_without_a_sequence_still_takes_part(network, store):
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
     shapes = []
 
-    def note(rows, positions, total):
+    def note(rows, total, device):
         shapes.append((tuple(rows.shape), total))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("model.distributed.gather_rows", note)
         extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
     assert shapes == [((0, 62, 256), 1)]
+
+
+def test_half_precision_that_the_network_computes_in_stays_inside(network, store, expected):
+    network.half = torch.bfloat16
+    try:
+        ours = extract(network, store, CPU, quiet=True)
+    finally:
+        network.half = None
+    assert ours.dtype == torch.float32
+    assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 def test_weights_in_half_precision_get_their_inputs_so(store, expected):

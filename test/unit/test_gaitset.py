@@ -1,5 +1,6 @@
 """The set network against the original's numbers and against itself in other company."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.network import GaitSet
+from model.network import GaitSet, fused
 
 # Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32: every third strip and
 # every eighth of the 256 values.
@@ -81,6 +82,75 @@ def test_a_set_has_neither_order_nor_repetition(network):
 def test_lengths_that_do_not_fit_are_refused(network, lengths):
     with pytest.raises(ValueError, match="lengths"):
         network(formula_silhouettes()[0], lengths)
+
+
+@torch.no_grad()
+def test_silhouettes_may_be_bytes_or_numbers_up_to_one(network):
+    sils = (formula_silhouettes() * 200).to(torch.uint8)  # grey: 200 of 255
+    expected = network(sils.float() / 255)
+    assert torch.equal(network(sils), expected)
+    assert torch.equal(network(sils[0], lengths=[5, 3]), network(sils[0].float() / 255, lengths=[5, 3]))
+
+
+@torch.no_grad()
+def test_half_precision_is_told_to_the_network(network):
+    exact = network(formula_silhouettes())
+    network.half = torch.bfloat16
+    try:
+        half = network(formula_silhouettes())
+    finally:
+        network.half = None
+    assert half.dtype == torch.bfloat16 and exact.dtype == torch.float32
+    assert 0 < (half - exact).abs().max() < 0.05 * LARGEST
+
+
+@pytest.fixture
+def fused_network(monkeypatch):
+    """A network that would run the kernels, and what it hands to them: the maximum of frames stands in."""
+    network, handed = GaitSet(8).eval(), []
+
+    def pooled_maps(network, frames, ends, dtype):
+        handed.append((frames, ends, dtype))
+        maps = network.frame_maps(frames)
+        return tuple(torch.stack([stage[a:b].amax(0) for a, b in pairwise(ends)]) for stage in maps)
+
+    monkeypatch.setattr(fused, "pooled_maps", pooled_maps)
+    network.half, network.fused = torch.bfloat16, True
+    return network, handed
+
+
+@torch.no_grad()
+def test_kernels_get_frames_and_where_sequences_end(fused_network):
+    network, handed = fused_network
+    sils = formula_silhouettes().mul(255).to(torch.uint8)
+    together = network(sils)
+    packed = network(sils.flatten(0, 1), lengths=[8, 8])
+    given = network(sils.flatten(0, 1), ends=torch.tensor([0, 8, 16], dtype=torch.int32))
+    assert torch.equal(together, packed) and torch.equal(together, given)
+    for frames, ends, dtype in handed:
+        assert torch.equal(frames, sils.flatten(0, 1)) and dtype == torch.bfloat16
+        assert ends.dtype == torch.int32 and ends.tolist() == [0, 8, 16]
+    network.fused = False
+    assert (network(sils) - together).abs().max() < 0.05 * together.abs().max()
+    assert len(handed) == 3
+
+
+@torch.no_grad()
+def test_frames_past_the_last_end_belong_to_no_sequence(fused_network):
+    network, _ = fused_network
+    frames = formula_silhouettes()[0].mul(255).to(torch.uint8)
+    ends = torch.tensor([0, 2, 5], dtype=torch.int32)
+    embeddings = network(frames, ends=ends)
+    changed = torch.cat([frames[:5], 255 - frames[5:]])
+    assert torch.equal(network(changed, ends=ends), embeddings)
+    assert not torch.equal(network(255 - changed, ends=ends), embeddings)
+
+
+@torch.no_grad()
+def test_kernels_are_for_bytes_only(fused_network):
+    network, handed = fused_network
+    network(formula_silhouettes())
+    assert not handed
 
 
 def test_gradients_are_those_of_activating_before_pooling():

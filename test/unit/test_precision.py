@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from model.errors import UsageError
+from model.network import GaitSet
 from model.precision import FullPrecision, TorchPrecision, import_apex_amp, make_precision
 
 CPU = torch.device("cpu")
@@ -21,11 +22,16 @@ def small_problem():
 
 
 def one_step(precision, network, optimizer, x):
-    with precision.autocast():
-        output = network(x)
+    output = network(x)
     optimizer.zero_grad()
-    precision.step(output.float().square().mean(), optimizer)
-    return output, network.weight.detach().clone()
+    precision.backward(output.float().square().mean(), optimizer)
+    precision.step(optimizer)
+    return output, next(network.parameters()).detach().clone()
+
+
+def step_with_infinite_gradients(precision, network, optimizer, x):
+    precision.backward((network(x) * torch.inf).sum(), optimizer)
+    precision.step(optimizer)
 
 
 def test_off_is_plain_float32():
@@ -36,33 +42,50 @@ def test_off_is_plain_float32():
     assert output.dtype == torch.float32
 
 
+def gaitset_problem():
+    torch.manual_seed(0)
+    network = GaitSet(8)
+    sils = (torch.rand(2, 2, 64, 44) > 0.5).float()
+    return network, torch.optim.SGD(network.parameters(), lr=0.1), sils
+
+
 @pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
 def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
-    network, optimizer, x = small_problem()
-    _, exact = one_step(FullPrecision(), network, optimizer, x)
-    network, optimizer, x = small_problem()
-    precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, "1024")
-    output, mixed = one_step(precision, network, optimizer, x)
-    assert output.dtype == expected
-    assert (mixed - exact).abs().max() < 0.02 * exact.abs().max()
+    exact_output, exact = one_step(FullPrecision(), *gaitset_problem())
+    start, optimizer, sils = gaitset_problem()
+    precision, network, optimizer = make_precision("torch", start, optimizer, CPU, dtype, "1024")
+    assert network is start
+    before = next(network.parameters()).detach().clone()
+    output, mixed = one_step(precision, network, optimizer, sils)
+    assert exact_output.dtype == torch.float32 and output.dtype == expected
+    assert next(network.parameters()).dtype == torch.float32
+    assert 0 < (mixed - exact).norm() < 0.05 * (exact - before).norm()
+
+
+def test_gradients_are_scaled_only_in_the_precision_that_needs_it():
+    for dtype, scale in (("fp16", 1024.0), ("bf16", 1.0)):
+        network, optimizer, _ = small_problem()
+        precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, "1024")
+        precision.backward(network.weight.sum(), optimizer)
+        assert network.weight.grad.eq(scale).all()
 
 
 def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():
     network, optimizer, x = small_problem()
-    precision = TorchPrecision(CPU, "fp16", "32")
+    precision = TorchPrecision(CPU, True, "32")
     _, before = one_step(precision, network, optimizer, x)
     assert precision.scaler.get_scale() == 32
-    precision.step((network(x) * torch.inf).sum(), optimizer)
+    step_with_infinite_gradients(precision, network, optimizer, x)
     assert torch.equal(network.weight, before)
     assert precision.scaler.get_scale() == 32
 
 
 def test_a_dynamic_scale_goes_down_and_its_state_is_restored():
     network, optimizer, x = small_problem()
-    precision = TorchPrecision(CPU, "fp16", "dynamic")
-    precision.step((network(x) * torch.inf).sum(), optimizer)
+    precision = TorchPrecision(CPU, True, "dynamic")
+    step_with_infinite_gradients(precision, network, optimizer, x)
     assert precision.scaler.get_scale() == 32768
-    other = TorchPrecision(CPU, "fp16", "dynamic")
+    other = TorchPrecision(CPU, True, "dynamic")
     other.scaler.scale(torch.ones(1))
     other.load_state_dict(precision.state_dict())
     assert other.scaler.get_scale() == 32768

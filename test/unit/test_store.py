@@ -34,7 +34,7 @@ def test_store_holds_the_tree(tree, tmp_path, cache):
     for position in range(len(store.index)):
         expected = frames_by_hand(tree / store.index.name(position))
         assert np.array_equal(store.sequence(position), expected)
-    assert isinstance(store.frames, np.memmap) is not cache
+    assert isinstance(store.frames.base, np.memmap) is not cache
 
 
 def test_index_carries_labels_into_xarray(tree, tmp_path):

@@ -1,5 +1,6 @@
 """Training: exact resuming after every kind of stop, what is kept, what is told."""
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from scripts import ROOT, load_script, run_script
 from model.checkpoint import CheckpointFiles, load_tensors
 from model.errors import UserError
 from model.meters import COLLAPSE_ADVICE, is_collapsed
+from model.network import GaitSet
 from model.trainer import Trainer
 
 TOTAL = 8
@@ -54,8 +56,8 @@ def unbroken(aligned_tree, tmp_path_factory):
 def stop_at(monkeypatch, iteration, number):
     step = Trainer._step
 
-    def step_and_stop(self, sils):
-        step(self, sils)
+    def step_and_stop(self, batch):
+        step(self, batch)
         if self.iteration == iteration:
             os.kill(os.getpid(), number)
 
@@ -187,6 +189,60 @@ def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypa
     )
     with pytest.raises(UserError, match="iteration 2: the loss or a weight is no finite number"):
         train(aligned_tree, tmp_path)
+
+
+FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
+
+
+def overflow_at(monkeypatch, iterations) -> None:
+    """Gradients are infinite at some iterations, counted from 1, of a network that is quick and learns hardly more
+    than brightness: convolutions of fp16 are slow on a CPU."""
+    calls = itertools.count(1)
+
+    def forward(self, sils, ends=None):
+        brightness = sils.float().mean((1, 2, 3)).div(255)[:, None, None]
+        weight = torch.stack([parameter.mean() + 1 for parameter in self.parameters()])
+        embeddings = brightness * weight.expand(62, -1)
+        if next(calls) in iterations:
+            embeddings.register_hook(lambda gradient: gradient * torch.inf)
+        return embeddings
+
+    monkeypatch.setattr(GaitSet, "forward", forward)
+
+
+def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
+    overflow_at(monkeypatch, (3, 5, 6))
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [0, 1, 2, 0]
+    told = [line for line in capsys.readouterr().out.splitlines() if "steps left out" in line]
+    assert [line.partition(":")[0] for line in told] == ["iter 4", "iter 6"]
+    optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
+    assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
+
+
+def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monkeypatch):
+    """Four in a row: those of iterations 1 and 2 are too few, and one step between them and the rest counts anew."""
+    monkeypatch.setattr("model.trainer.ALL_SKIPPED", 4)
+    overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
+    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .*--amp off$"):
+        train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [2, 1, 2, 2]
+
+
+def test_steps_left_out_are_counted_on_after_going_on(aligned_tree, tmp_path, monkeypatch):
+    """The optimizer goes on with the steps it has taken, which are fewer than the iterations."""
+    overflow_at(monkeypatch, (1,))
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [1, 0, 0]
+
+
+def test_without_half_precision_no_step_is_left_out(aligned_tree, unbroken):
+    points = [json.loads(line) for line in next(unbroken.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [0, 0, 0, 0]
 
 
 def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):

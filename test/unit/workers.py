@@ -11,11 +11,21 @@ from model.errors import UserError
 
 def gather_worker(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
-    positions = torch.arange(rank, 7, 3)
-    rows = distributed.gather_rows(positions[:, None].float() * 10, positions, 7)
-    up = distributed.any_process(rank == 1, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    distributed.ROWS_AT_ONCE = 2
+    own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
+    few = torch.arange(rank, 2, 3)[:, None].float()  # none on the last
+    up = distributed.any_process(rank == 1, cpu)
     mean = distributed.mean_over_processes(torch.tensor([float(rank)]))
-    torch.save({"rows": rows, "up": up, "mean": mean}, f"{folder}/{rank}.pt")
+    matrix, unused, number = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), ()))
+    matrix.grad = torch.arange(6.0).view(3, 2).t() * (rank + 1)  # not contiguous
+    number.grad = torch.tensor(3.0 * rank)
+    distributed.average_gradients([matrix, unused, number])
+    result = {
+        "rows": distributed.gather_rows(own * 10, 10, cpu), "few": distributed.gather_rows(few, 2, cpu), "up": up,
+        "mean": mean, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
+    }  # fmt: skip
+    torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
