@@ -4,6 +4,8 @@
   python test/bench/train_step.py --device cuda --p 8 --k 16 --frames 30 --amp torch
   python test/bench/train_step.py --p 2 --k 2 --frames 2 --iters 1 --rounds 1       for a quick look
 
+Ours is an iteration as `train.py` runs it: with --amp torch and where they run, with the project's kernels, packed
+batches and a recording (--kernels plain: without). Frames are drawn with replacement, as in training.
 Each round runs either version in a process of its own, in turn, since memory that one has got used to would help the
 other. The last line is JSON: medians over rounds and the ratio of each round.
 """
@@ -16,8 +18,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,13 +29,22 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.device import place, resolve_device, synchronize  # noqa: E402
-from model.network import GaitSet, triplet_losses  # noqa: E402
+from model.config import ModelConfig  # noqa: E402
+from model.data.batches import pack  # noqa: E402
+from model.device import adam_options, can_record, place, resolve_device, synchronize  # noqa: E402
+from model.initialization import wants_fused  # noqa: E402
+from model.meters import LossMeter  # noqa: E402
+from model.network import GaitSet  # noqa: E402
 from model.precision import make_precision  # noqa: E402
+from model.training_step import FIRST_EAGER, RecordedStep, TrainingStep  # noqa: E402
+
+LENGTH = 80  # frames of a sequence, about as many as in CASIA-B
 
 
 class PlainGaitSet(nn.Module):
-    """The mathematics of contracts in the order in which the original computes it: activation before pooling."""
+    """The mathematics of the original in the order in which it computes it: activation before pooling."""
+
+    half: torch.dtype | None = None  # to compute in, by autocast
 
     def __init__(self):
         super().__init__()
@@ -78,39 +91,81 @@ def plain_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     return (metric.sum(1) / number.clamp(min=1)).mean()
 
 
-def seconds_of(version: str, options: argparse.Namespace) -> float:
-    """Median seconds of an iteration, data on the device already."""
-    plain = version == "plain"
-    device = torch.device(options.device) if plain else resolve_device(options.device)
-    torch.manual_seed(0)
-    network = PlainGaitSet().to(device) if plain else place(GaitSet(), device)
+def drawn_frames(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of P·K sequences, uint8 [f, 64, 44], and the rows of them that a batch has [P·K, frames]."""
+    rng = np.random.default_rng(1)
+    n = options.p * options.k
+    rows = np.arange(n)[:, None] * LENGTH + rng.integers(LENGTH, size=(n, options.frames))
+    return (rng.random((n * LENGTH, 64, 44), np.float32) > 0.6).astype(np.uint8) * 255, rows
+
+
+def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
+    network = PlainGaitSet().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
-    generator = torch.Generator().manual_seed(1)
-    shape = (options.p * options.k, options.frames, 64, 44)
-    sils = (torch.rand(shape, generator=generator) > 0.6).float().to(device)
+    frames, rows = drawn_frames(options)
+    sils = torch.from_numpy(frames[rows]).to(device).float() / 255
     labels = torch.arange(options.p, device=device).repeat_interleave(options.k)
+
+    def iteration() -> None:
+        with torch.autocast(device.type, network.half, enabled=network.half is not None):
+            features = network(sils)
+        loss = plain_loss(features.float(), labels, 0.2)
+        optimizer.zero_grad(set_to_none=True)
+        precision.backward(loss, optimizer)
+        precision.step(optimizer)
+
+    return iteration
+
+
+def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Callable[[], None], dict[str, bool]]:
+    """An iteration put together as `model.initialization` does it, and what it makes use of."""
+    settings = ModelConfig(
+        batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
+    )
+    network = place(GaitSet(), device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
+    precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
+    network.fused = wants_fused(settings, device)
+    recorded = network.fused and can_record(device)
+    step = TrainingStep(network, optimizer, precision, LossMeter(device), settings)
+    frames, rows = drawn_frames(options)
+    ends = None
+    if network.fused:
+        rows, ends = pack(rows)
+        ends = torch.from_numpy(ends).to(device)
+    sils = torch.from_numpy(frames[rows]).to(device)
+    if recorded:
+        step = RecordedStep(step, device)
+    return lambda: step(sils, ends), {"kernels": network.fused, "recorded": recorded}
+
+
+def measure(version: str, options: argparse.Namespace) -> dict:
+    """Median seconds of an iteration, data on the device already."""
+    torch.manual_seed(0)
+    uses: dict[str, bool] = {}
+    if version == "plain":
+        device = torch.device(options.device)  # without what `resolve_device` does for memory
+        iteration = plain_iteration(options, device)
+    else:
+        device = resolve_device(options.device)
+        iteration, uses = our_iteration(options, device)
     times = []
-    for _ in range(options.iters + 2):
+    warm_up = FIRST_EAGER + 2  # a recording is made after the first few
+    for _ in range(warm_up + options.iters):
         synchronize(device)
         start = time.perf_counter()
-        with precision.autocast():
-            features = network(sils)
-        if plain:
-            loss = plain_loss(features.float(), labels, 0.2)
-        else:
-            loss = triplet_losses(features, options.p, options.k, 0.2).full.mean()
-        optimizer.zero_grad(set_to_none=True)
-        precision.step(loss, optimizer)
+        iteration()
         synchronize(device)
         times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+    return {"seconds": statistics.median(times[warm_up:]), "uses": uses}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", default="off", choices=("off", "torch"))
+    parser.add_argument("--kernels", default="auto", choices=("auto", "plain"))
     parser.add_argument("--p", type=int, default=4)
     parser.add_argument("--k", type=int, default=4)
     parser.add_argument("--frames", type=int, default=10)
@@ -119,13 +174,17 @@ def main() -> None:
     parser.add_argument("--version", choices=("plain", "ours"), help="only this one, in this process")
     options = parser.parse_args()
     if options.version:
-        print(seconds_of(options.version, options))
+        print(json.dumps(measure(options.version, options)))
         return
     times: dict[str, list[float]] = {"plain": [], "ours": []}
+    uses: dict[str, bool] = {}
     for _ in range(options.rounds):
         for version, seconds in times.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--version", version]
-            seconds.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            figures = json.loads(done.stdout.splitlines()[-1])
+            seconds.append(figures["seconds"])
+            uses |= figures["uses"]
     ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
     print(
         json.dumps(
@@ -134,6 +193,7 @@ def main() -> None:
                 "shape": [options.p, options.k, options.frames],
                 "device": options.device,
                 "amp": options.amp,
+                **uses,
                 **{f"{version}_s": round(statistics.median(seconds), 4) for version, seconds in times.items()},
                 "ratios": [round(ratio, 2) for ratio in ratios],
                 "ratio": round(statistics.median(ratios), 2),

@@ -1,0 +1,100 @@
+"""Packed stores of any size to measure with: a few rendered walkers, bent into as many people as are asked for.
+
+Every subject is one of the walkers seen through rows and columns of different widths, so subjects differ in build and
+can be told apart, and a store of 26 GB is written at the speed of copying.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from model.cores import core_count, leave_interrupts_to_parent  # noqa: E402
+from model.data.silhouette import HEIGHT, WIDTH, align, cut_sides  # noqa: E402
+from model.data.store import FRAMES, write_index  # noqa: E402
+
+CYCLE = 80  # frames of a rendered walk, which starts over
+TAKES = {
+    "CASIA-B": [*(f"nm-{i:02d}" for i in range(1, 7)), "bg-01", "bg-02", "cl-01", "cl-02"],
+    "OUMVLP": ["00", "01"],
+}
+VIEWS = {
+    "CASIA-B": [f"{v:03d}" for v in range(0, 181, 18)],
+    "OUMVLP": [f"{v:03d}" for v in (*range(0, 91, 15), *range(180, 271, 15))],
+}
+
+
+def make_store(
+    folder: Path, dataset: str, subjects: int, frames: int, walkers: int = 16, most_sequences: int | None = None
+) -> tuple[int, int]:
+    """Write a store of `subjects` with all takes and views of `dataset`, `frames` frames a sequence on average.
+
+    most_sequences: leave out random sequences beyond that many, as real data have gaps. Returns how many sequences
+    and frames there are.
+    """
+    rng = np.random.default_rng(0)
+    labels = list(itertools.product(range(subjects), TAKES[dataset], VIEWS[dataset]))
+    if most_sequences is not None and most_sequences < len(labels):
+        labels = [labels[i] for i in np.sort(rng.choice(len(labels), most_sequences, replace=False))]
+    lengths = np.maximum(rng.normal(frames, frames / 6, len(labels)).round().astype(int), 1)
+    folder.mkdir(parents=True)
+    shape = (int(lengths.sum()), HEIGHT, WIDTH)
+    np.memmap(folder / FRAMES, np.uint8, "w+", shape=shape).flush()
+    with ProcessPoolExecutor(core_count(), get_context("spawn"), leave_interrupts_to_parent) as pool:
+        walks = np.stack(list(pool.map(_render, range(walkers))))  # [walkers, views, CYCLE, 64, 44]
+        np.save(folder / "walks.npy", walks)
+        bounds = np.linspace(0, len(labels), 8 * core_count() + 1).astype(int)
+        jobs = [
+            pool.submit(_fill, folder, shape, labels[a:b], lengths[a:b], int(lengths[:a].sum()), VIEWS[dataset])
+            for a, b in itertools.pairwise(bounds)
+        ]
+        for job in jobs:
+            job.result()
+    (folder / "walks.npy").unlink()
+    subject, seq_type, view = zip(*labels, strict=True)
+    write_index(folder, [f"{s + 1:05d}" for s in subject], seq_type, view, lengths)
+    return len(labels), shape[0]
+
+
+def _render(walker: int) -> np.ndarray:
+    """One walker's aligned silhouettes from six sides, uint8 [6, CYCLE, 64, 44]."""
+    import torch
+
+    from model.data.synthetic.walkers import render_sequence
+
+    torch.set_num_threads(1)
+    views = []
+    for view in ("000", "036", "072", "108", "144", "180"):
+        raw = np.asarray(render_sequence(0, walker + 1, "nm-01", view, CYCLE))
+        kept = [sil for sil in map(align, raw) if sil is not None]
+        views.append(cut_sides(np.stack([kept[i % len(kept)] for i in range(CYCLE)])))
+    return np.stack(views)
+
+
+def _fill(folder: Path, shape: tuple, labels: list, lengths: np.ndarray, start: int, views: list[str]) -> None:
+    walks = np.load(folder / "walks.npy", mmap_mode="r")
+    frames = np.memmap(folder / FRAMES, np.uint8, "r+", shape=shape)
+    for (subject, take, view), length in zip(labels, lengths, strict=True):
+        rows, columns = _build_of(subject)
+        rng = np.random.default_rng((subject, views.index(view), sum(take.encode())))
+        seen = walks[subject % len(walks), views.index(view) % walks.shape[1]]
+        picture = seen[(rng.integers(CYCLE) + np.arange(length)) % CYCLE]
+        frames[start : start + length] = picture[:, rows][:, :, columns]
+        start += length
+
+
+def _build_of(subject: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and columns of the picture that this subject's rows and columns show."""
+    rng = np.random.default_rng(subject)
+    widths = np.interp(np.arange(HEIGHT), np.linspace(0, HEIGHT, 6), rng.uniform(0.6, 1.4, 6))
+    rows = np.cumsum(widths) / widths.sum() * (HEIGHT - 1)
+    columns = (np.arange(WIDTH) - WIDTH / 2) * rng.uniform(0.8, 1.25) + WIDTH / 2
+    return rows.astype(int), np.clip(columns, 0, WIDTH - 1).astype(int)

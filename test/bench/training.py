@@ -1,0 +1,86 @@
+"""Iterations per second of training as `train.py` runs it: sampling, reading, logging and checkpoints included.
+
+  python test/bench/training.py --device cuda                        the full recipe's batch, 8×16×30, in five ways
+  python test/bench/training.py --device cuda --only fused --iters 20000 --log_iter 1000
+  python test/bench/training.py --device cpu --p 2 --k 2 --frame_num 4 --iters 3 --subjects 4 --only float32
+                                                                     for a quick look
+
+Sequences have 80 frames on average, as those of CASIA-B do. The ways: float32 (strict), tf32, autocast (--amp torch
+--kernels plain), fused (--amp torch) and streamed (the same, frames read from the memory map instead of lying on the
+device). The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made_store import make_store  # noqa: E402
+
+WAYS = {
+    "float32": ["--amp", "off"],
+    "tf32": ["--amp", "off"],
+    "autocast": ["--amp", "torch", "--kernels", "plain"],
+    "fused": ["--amp", "torch"],
+    "streamed": ["--amp", "torch", "--cache", "False"],
+}
+SLOW = {"float32": 10, "tf32": 4, "autocast": 4}  # how many times fewer iterations these are given
+
+
+def measure(way: str, options: argparse.Namespace, store: Path, work: Path) -> dict:
+    iters = max(1, options.iters // SLOW.get(way, 1))
+    result = work / f"{way}.json"
+    command = [
+        sys.executable, ROOT / "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B",
+        "--pid_num", options.subjects, "--work_path", work / way, "--batch_size_p", options.p, "--batch_size_m",
+        options.k, "--frame_num", options.frame_num, "--iters", iters, "--log_iter", options.log_iter, "--save_iter",
+        options.save_iter, "--json", result, "--quiet", *WAYS[way],
+    ]  # fmt: skip
+    environment = os.environ | ({"ALLOW_TF32": "1"} if way == "tf32" else {})
+    subprocess.run(list(map(str, command)), check=True, env=environment, stdout=sys.stderr)
+    summary = json.loads(result.read_text(encoding="utf-8"))
+    return {key: summary[key] for key in ("iterations", "seconds", "iterations_per_second", "device")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--p", type=int, default=8)
+    parser.add_argument("--k", type=int, default=16)
+    parser.add_argument("--frame_num", type=int, default=30)
+    parser.add_argument("--iters", type=int, default=2000)
+    parser.add_argument("--log_iter", type=int, default=100)
+    parser.add_argument("--save_iter", type=int, default=1000)
+    parser.add_argument("--subjects", type=int, default=30)
+    parser.add_argument("--only", choices=WAYS, action="append", help="this way (may be given several times)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:
+        store = Path(folder) / "store"
+        sequences, frames = make_store(store, "CASIA-B", options.subjects, 80, walkers=min(16, options.subjects))
+        results = {way: measure(way, options, store, Path(folder)) for way in options.only or WAYS}
+    device = next(iter(results.values())).pop("device")
+    for other in results.values():
+        other.pop("device", None)
+    print(
+        json.dumps(
+            {
+                "what": "iterations per second of train.py",
+                "batch": [options.p, options.k, options.frame_num],
+                "data": {"sequences": sequences, "frames": frames},
+                "device": device,
+                **results,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Seconds of a whole cross-view test as `test.py` runs it, and frames per second of embedding alone.
+
+  python test/bench/whole_test.py --device cuda                      133,780 sequences of 70 frames, as many as the
+                                                                     test set of OU-MVLP has (needs 27 GB on --folder)
+  python test/bench/whole_test.py --device cpu --subjects 3 --frames 5 --sequences 60          for a quick look
+
+Sequences are of unequal length. Embedding is timed with the frames in the page cache, reading included, by the median
+of --rounds; the whole command from start to exit. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from made_store import make_store  # noqa: E402
+
+from model.config import Config, ModelConfig  # noqa: E402
+from model.data.index import SequenceIndex  # noqa: E402
+from model.data.store import SilhouetteStore, open_store  # noqa: E402
+from model.device import describe, resolve_device, set_precision, synchronize  # noqa: E402
+from model.features import extract  # noqa: E402
+from model.initialization import load_network  # noqa: E402
+from model.network import GaitSet  # noqa: E402
+
+
+def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.Namespace) -> dict:
+    """Frames per second of `extract` over the first sequences of the store."""
+    device = resolve_device(options.device)
+    set_precision(device)
+    config = Config(model=ModelConfig(amp=options.amp, kernels=options.kernels))
+    network, _ = load_network(config, checkpoint, None, device)
+    count = int(np.searchsorted(np.cumsum(store.index.frames), options.embed_frames)) + 1
+    index: SequenceIndex = store.index.take(np.arange(min(count, len(store.index))))
+    some = SilhouetteStore(store.path, index, store.frames)
+    frames, seconds = int(index.frames.sum()), []
+    for _ in range(options.rounds + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        extract(network, some, device, quiet=True)
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    median = statistics.median(seconds[1:])
+    return {
+        "device": describe(device),
+        "frames": frames,
+        "frames_per_second": round(frames / median),
+        "sequences_per_second": round(len(index) / median, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--amp", default="torch", choices=("off", "torch"))
+    parser.add_argument("--kernels", default="auto", choices=("auto", "plain"))
+    parser.add_argument("--dataset", default="OUMVLP", choices=("OUMVLP", "CASIA-B"))
+    parser.add_argument("--subjects", type=int, default=5154)
+    parser.add_argument("--sequences", type=int, default=133_780)
+    parser.add_argument("--frames", type=int, default=70)
+    parser.add_argument("--embed_frames", type=int, default=2_000_000, help="that embedding alone is timed with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the store is made and left (default: a temporary one)")
+    parser.add_argument("--checkpoint", type=Path, help="(default: random weights)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
+        folder = options.folder or Path(temporary)
+        start = time.perf_counter()
+        if not (folder / "store").exists():
+            walkers = min(16, options.subjects)
+            make_store(folder / "store", options.dataset, options.subjects, options.frames, walkers, options.sequences)
+        made = time.perf_counter() - start
+        checkpoint = options.checkpoint or folder / "random-encoder.ptm"
+        if options.checkpoint is None:
+            torch.manual_seed(0)
+            torch.save(GaitSet().state_dict(), checkpoint)
+        store = open_store(folder / "store")
+        embedding = embedding_rate(store, checkpoint, options)
+        command = [
+            sys.executable, ROOT / "test.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
+            options.dataset, "--partition", "all", "--checkpoint", checkpoint, "--amp", options.amp, "--kernels",
+            options.kernels, "--work_path", folder / "work", "--quiet",
+        ]  # fmt: skip
+        start = time.perf_counter()
+        subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr)
+        whole = time.perf_counter() - start
+    print(
+        json.dumps(
+            {
+                "what": "a whole cross-view test, and embedding alone",
+                "dataset": options.dataset,
+                "sequences": len(store.index),
+                "frames": int(store.index.frames.sum()),
+                "amp": options.amp,
+                "kernels": options.kernels,
+                "seconds_to_make_the_data": round(made, 1),
+                "seconds_of_the_command": round(whole, 1),
+                "embedding": embedding,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
