@@ -2,7 +2,7 @@
 
   python test/bench/training.py --device cuda                        the full recipe's batch, 8×16×30, in five ways
   python test/bench/training.py --device cuda --only fused --iters 20000 --log_iter 1000
-  python test/bench/training.py --device cpu --p 2 --k 2 --frame_num 4 --iters 3 --subjects 4 --only float32
+  python test/bench/training.py --device cpu --p 2 --k 2 --frame_num 4 --iters 3 --subjects 4 --frames 5 --only float32
                                                                      for a quick look
 
 Sequences have 80 frames on average, as those of CASIA-B do. The ways: float32 (strict), tf32, autocast (--amp torch
@@ -60,11 +60,15 @@ def main() -> None:
     parser.add_argument("--log_iter", type=int, default=100)
     parser.add_argument("--save_iter", type=int, default=1000)
     parser.add_argument("--subjects", type=int, default=30)
+    parser.add_argument("--frames", type=int, default=80, help="of a sequence, on average")
+    parser.add_argument("--sequences", type=int, help="so many only (default: all takes and views)")
     parser.add_argument("--only", choices=WAYS, action="append", help="this way (may be given several times)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:
         store = Path(folder) / "store"
-        sequences, frames = make_store(store, "CASIA-B", options.subjects, 80, walkers=min(16, options.subjects))
+        sequences, frames = make_store(
+            store, "CASIA-B", options.subjects, options.frames, min(16, options.subjects), options.sequences
+        )
         results = {way: measure(way, options, store, Path(folder)) for way in options.only or WAYS}
     device = next(iter(results.values())).pop("device")
     for other in results.values():

@@ -1,0 +1,41 @@
+"""Every benchmark runs, small, and ends with a line of JSON that tells what it claims. None is timed here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The command, and figures that its JSON must hold.
+SMALL = {
+    "training.py": (
+        "--device cpu --p 2 --k 2 --frame_num 2 --iters 2 --subjects 3 --frames 3 --only float32 --only streamed",
+        ("float32", "streamed"),
+    ),
+    "train_step.py": ("--p 2 --k 2 --frames 2 --iters 1 --rounds 1", ("plain_s", "ours_s", "ratio")),
+    "precision.py": (
+        "--device cpu --seeds 1 --iters 1 --subjects 4 --train 2 --p 2 --k 2 --frame_num 2 --frames 8 --views 000,090 "
+        "--only float32",
+        ("runs", "mean"),
+    ),
+    "whole_test.py": (
+        "--device cpu --subjects 2 --frames 3 --sequences 20 --amp off --embed_frames 30 --rounds 1",
+        ("seconds_of_the_command", "embedding"),
+    ),
+    "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
+    "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_runs_and_ends_with_its_figures(name):
+    arguments, wanted = SMALL[name]
+    command = [sys.executable, f"test/bench/{name.strip()}", *arguments.split()]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0, run.stderr[-2000:]
+    figures = json.loads(run.stdout.splitlines()[-1])
+    assert set(wanted) <= figures.keys()
