@@ -118,7 +118,7 @@ def load_network(
     network = GaitSet(config.model.hidden_dim)
     load_encoder(network, checkpoint)
     if config.model.amp == "torch":
-        network.half, _ = precision_of(device, config.model.amp_dtype)
+        network.amp_dtype, _ = precision_of(device, config.model.amp_dtype)
         network.fused = wants_fused(config.model, device)
     return place(network, device).eval(), checkpoint
 

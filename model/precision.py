@@ -118,7 +118,7 @@ def make_precision(
     `torch` is told to the network as well: what it computes in half precision it knows best.
     """
     if amp == "torch":
-        network.half, scales = precision_of(device, amp_dtype or None)
+        network.amp_dtype, scales = precision_of(device, amp_dtype or None)
         return TorchPrecision(device, scales, loss_scale), network, optimizer
     if amp == "apex":
         apex = ApexPrecision(import_apex_amp(), network, optimizer, loss_scale)

@@ -22,12 +22,12 @@ class GaitSet(nn.Module):
     Every frame passes the six set layers alone. Set pooling after layers 2, 4 and 6 turns frames into one
     map a sequence; the global branch (multilayer global pipeline) works on those pooled maps.
 
-    half: the half precision to compute in, by autocast; None for that of the weights.
+    amp_dtype: the half precision to compute in, by autocast; None for that of the weights.
     fused: whether uint8 silhouettes pass the set layers through the kernels of `model.network.fused`, which need
-    `half` and a device that they are usable on.
+    `amp_dtype` and a device that they are usable on.
     """
 
-    half: torch.dtype | None = None
+    amp_dtype: torch.dtype | None = None
     fused: bool = False
 
     def __init__(self, hidden_dim: int = 256):
@@ -65,8 +65,8 @@ class GaitSet(nn.Module):
             return self.embed(*self.pooled_maps(sils, lengths, ends))
 
     def autocast(self) -> torch.autocast:
-        """The precision that `half` asks for."""
-        return torch.autocast(self.fc_bin[0].device.type, self.half, enabled=self.half is not None)
+        """The precision that `amp_dtype` asks for."""
+        return torch.autocast(self.fc_bin[0].device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def pooled_maps(
         self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None
@@ -74,7 +74,7 @@ class GaitSet(nn.Module):
         """Set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each; see `forward`."""
         if self.fused and sils.dtype == torch.uint8:
             ends = _ends(sils, lengths) if ends is None else ends
-            return fused.pooled_maps(self, sils.flatten(0, -3), ends, self.half)
+            return fused.pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
         if lengths is None:
             sequences = len(sils)
             sils = sils.flatten(0, 1)

@@ -44,7 +44,7 @@ LENGTH = 80  # frames of a sequence, about as many as in CASIA-B
 class PlainGaitSet(nn.Module):
     """The mathematics of the original in the order in which it computes it: activation before pooling."""
 
-    half: torch.dtype | None = None  # to compute in, by autocast
+    amp_dtype: torch.dtype | None = None  # to compute in, by autocast
 
     def __init__(self):
         super().__init__()
@@ -108,7 +108,7 @@ def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callab
     labels = torch.arange(options.p, device=device).repeat_interleave(options.k)
 
     def iteration() -> None:
-        with torch.autocast(device.type, network.half, enabled=network.half is not None):
+        with torch.autocast(device.type, network.amp_dtype, enabled=network.amp_dtype is not None):
             features = network(sils)
         loss = plain_loss(features.float(), labels, 0.2)
         optimizer.zero_grad(set_to_none=True)

@@ -117,11 +117,11 @@ def test_a_process_without_a_sequence_still_takes_part(network, store):
 
 
 def test_half_precision_that_the_network_computes_in_stays_inside(network, store, expected):
-    network.half = torch.bfloat16
+    network.amp_dtype = torch.bfloat16
     try:
         ours = extract(network, store, CPU, quiet=True)
     finally:
-        network.half = None
+        network.amp_dtype = None
     assert ours.dtype == torch.float32
     assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
 

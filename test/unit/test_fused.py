@@ -315,7 +315,7 @@ def test_the_network_in_half_precision_is_as_exact_as_with_autocast_alone(kernel
     torch.manual_seed(0)
     network, sils = GaitSet(16), silhouettes(40).view(4, 10, 64, 44)
     results = []
-    for device, network.half, network.fused in (
+    for device, network.amp_dtype, network.fused in (
         (CPU, None, False),
         (kernels.device, dtype, False),
         (kernels.device, dtype, True),

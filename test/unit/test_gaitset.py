@@ -95,11 +95,11 @@ def test_silhouettes_may_be_bytes_or_numbers_up_to_one(network):
 @torch.no_grad()
 def test_half_precision_is_told_to_the_network(network):
     exact = network(formula_silhouettes())
-    network.half = torch.bfloat16
+    network.amp_dtype = torch.bfloat16
     try:
         half = network(formula_silhouettes())
     finally:
-        network.half = None
+        network.amp_dtype = None
     assert half.dtype == torch.bfloat16 and exact.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < 0.05 * LARGEST
 
@@ -115,7 +115,7 @@ def fused_network(monkeypatch):
         return tuple(torch.stack([stage[a:b].amax(0) for a, b in pairwise(ends)]) for stage in maps)
 
     monkeypatch.setattr(fused, "pooled_maps", pooled_maps)
-    network.half, network.fused = torch.bfloat16, True
+    network.amp_dtype, network.fused = torch.bfloat16, True
     return network, handed
 
 
