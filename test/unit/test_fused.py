@@ -368,3 +368,22 @@ def test_losses_are_the_same_with_the_kernel(kernels, monkeypatch, bad):
     assert ours.isnan().tolist() == [False, bad, False]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0, equal_nan=True)
     torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("capability", "fault", "expected"), [((7, 5), None, False), ((8, 0), None, True), ((9, 0), "no C compiler", False)]
+)
+def test_usable_where_triton_really_works(monkeypatch, caplog, capability, fault, expected):
+    def tried(dist, sequences, margin):
+        if fault:
+            raise RuntimeError(f"{fault}\nand more")
+
+    monkeypatch.setattr(fused, "kind_of", lambda device: SimpleNamespace(triton=True))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    module = SimpleNamespace(get_device_capability=lambda device: capability)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    monkeypatch.setattr(fused, "active_triplets", tried)
+    assert fused.usable.__wrapped__(CPU) is expected
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"Triton does not work here ({fault}): torch's own kernels are used instead"] if fault else []
+    )

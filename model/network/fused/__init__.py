@@ -6,6 +6,7 @@ The modules below import Triton, so they are imported only where `usable` says y
 from __future__ import annotations
 
 import importlib.util
+import logging
 from functools import cache
 
 import torch
@@ -13,11 +14,26 @@ from torch import Tensor
 
 from model.device import kind_of
 
+log = logging.getLogger(__name__)
+
+
+OLDEST = (8, 0)  # compute capability that current versions of Triton compile matrix products for
+
 
 @cache
 def usable(device: torch.device) -> bool:
-    """Whether the kernels run on `device`: it must be of a kind that Triton compiles for, and Triton must be there."""
-    return kind_of(device).triton and importlib.util.find_spec("triton") is not None
+    """Whether the kernels run on `device`; where they should and do not, the log says why."""
+    if not kind_of(device).triton or importlib.util.find_spec("triton") is None:
+        return False
+    if torch.get_device_module(device).get_device_capability(device) < OLDEST:
+        return False
+    try:
+        active_triplets(torch.zeros(1, 4, 4, device=device), 2, 0.0)
+    except Exception as error:  # no C compiler, no header, a driver too old: Triton has no error of its own for them
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        log.warning("Triton does not work here (%s): torch's own kernels are used instead", reason)
+        return False
+    return True
 
 
 def active_triplets(dist: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor]:
