@@ -1,4 +1,5 @@
 # What the drivers in this folder share; each of them sources it first. Not a program of its own.
+# shellcheck shell=bash disable=SC2034,SC2154  # options are variables that `option` names, read by the drivers
 set -euo pipefail
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or later is needed, this is $BASH_VERSION" >&2; exit 1; }
 
@@ -23,6 +24,10 @@ absolute() { [[ -z "$1" || "$1" == /* ]] && echo "$1" || echo "$CALLED_FROM/$1";
 
 choose_python
 
+# Installed torch extensions load themselves with torch, and torch_npu without CANN's environment then breaks
+# `import torch` even where no NPU is wanted. model/device.py imports it when one is.
+export TORCH_DEVICE_BACKEND_AUTOLOAD="${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}"
+
 die() { echo "$DRIVER: error: $1" >&2; exit "${2:-1}"; }
 say() { echo "== $*"; }
 
@@ -32,10 +37,11 @@ OPTION_NAMES=()
 declare -A OPTION_HELP OPTION_DEFAULT
 option() {
   local capitals="${1^^}"
-  OPTION_NAMES+=("$1")
+  [[ -v "OPTION_HELP[$1]" ]] || OPTION_NAMES+=("$1")
   OPTION_HELP[$1]="$3"
   OPTION_DEFAULT[$1]="$2"
   printf -v "$1" '%s' "${!capitals:-$2}"
+  if [[ "$1" == device ]]; then option cann_path "" "CANN's folder, for an NPU (none: found)"; fi
 }
 
 # parse "$@": sets the declared options. What follows a bare -- is passed on, in PASSED_ON. A flag, that is an
@@ -66,11 +72,12 @@ parse() {
       *) die "--$name must be True or False, not ${!name}" 2 ;;
     esac
   done
+  if [[ -v "OPTION_HELP[device]" ]]; then use_cann_for "$device"; fi
 }
 
 # The comment on top of the driver, then its options.
 usage() {
-  sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p}}' "$ROOT/test/$DRIVER"
+  sed -n '2,/^[^#]/{/^# shellcheck/d;/^#/{s/^# \{0,1\}//;p}}' "$ROOT/test/$DRIVER"
   echo
   echo "Options (--name=value, or NAME=value in the environment; after -- come options of the Python command):"
   local name
@@ -90,7 +97,8 @@ python() {
 # taken as it is.
 install() {
   if [[ -n "$PYTHON_GIVEN" ]]; then return; fi
-  local stamp="$ROOT/.venv/installed-$(cat "$@" | cksum | cut -d' ' -f1)"
+  local stamp
+  stamp="$ROOT/.venv/installed-$(cat "$@" | cksum | cut -d' ' -f1)"
   if [[ ! -e "$stamp" ]]; then
     say "installing into .venv (some minutes and some GB the first time)"
     [[ -x "$ROOT/.venv/bin/python" ]] || python3 -m venv "$ROOT/.venv" || die "python3 -m venv failed: install your system's python3-venv"
@@ -118,6 +126,90 @@ launch() {
   local processes="$1"; shift
   if ((processes == 1)); then python "$@"
   else python -m torch.distributed.run --standalone --nproc_per_node "$processes" "$@"; fi
+}
+
+# use_cann [DIR]: CANN's environment for all that follows, as `source set_env.sh` gives it; says in one line where it
+# comes from. DIR is what the user named; else the place that the environment names, else the usual places. One that
+# is sourced already stays as it is. Where there is none, says so and leaves the rest to what needs it.
+use_cann() {
+  local given="${1:-}" home script=""
+  home="$(sourced_cann)"
+  if [[ -n "$given" ]]; then
+    given="$(absolute "$given")"
+    script="$(cann_script "$given")"
+    [[ -n "$script" ]] || die "--cann_path=$given: no CANN: no set_env.sh in it, its ascend-toolkit or its cann" 2
+    if [[ -n "$home" && "$(realpath -m -- "$home")/" == "$(realpath -m -- "${script%/*}")/"* ]]; then script=""; fi
+  elif [[ -z "$home" ]]; then
+    script="$(found_cann)"
+    if [[ -z "$script" ]]; then
+      say "CANN: no set_env.sh in the usual places; --cann_path=DIR (or CANN_PATH) names another" >&2
+      return 0
+    fi
+  fi
+  if [[ -z "$script" ]]; then say "CANN: $home, its environment is set already" >&2; return 0; fi
+  say "CANN: sourcing $script" >&2
+  take_environment_of "$script"
+  [[ -n "${ASCEND_HOME_PATH:-}${ASCEND_TOOLKIT_HOME:-}" ]] ||
+    die "$script sets no ASCEND_HOME_PATH, so it is not CANN's; name CANN's folder with --cann_path"
+}
+
+# use_cann_for DEVICE: the same where an NPU is asked for, or is there for `auto` to find.
+use_cann_for() {
+  case "$1" in
+    npu | npu:*) use_cann "$cann_path" ;;
+    auto)
+      if command -v npu-smi > /dev/null || compgen -G '/dev/davinci[0-9]*' > /dev/null; then use_cann "$cann_path"; fi
+      ;;
+  esac
+}
+
+# The CANN whose environment is set: its libraries are among those that are looked for.
+sourced_cann() {
+  local home
+  for home in "${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}"; do
+    if [[ -n "$home" && ":${LD_LIBRARY_PATH:-}" == *":${home%/}/"* ]]; then echo "$home"; return; fi
+  done
+}
+
+# cann_script DIR: the set_env.sh of the CANN in or right around DIR: that of .../ascend-toolkit/latest lies one up.
+cann_script() {
+  local folder="${1%/}" script
+  if [[ -f "$folder" ]]; then echo "$folder"; return; fi
+  [[ -d "$folder" ]] || return 0
+  for script in "$folder"/{,ascend-toolkit/,cann/}set_env.sh "${folder%/*}/set_env.sh"; do
+    if [[ -f "$script" ]]; then echo "$script"; return; fi
+  done
+}
+
+# The first set_env.sh of the documented places; of CANN's numbered folders the newest.
+found_cann() {
+  local root home script homes=("${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}") numbered
+  for root in /usr/local/Ascend "${HOME:-/root}/Ascend"; do
+    mapfile -t numbered < <(compgen -G "$root/cann-*" | sort -rV)
+    homes+=("$root/ascend-toolkit" "$root/cann" "${numbered[@]}" "$root/nnae" "$root/nnrt")
+  done
+  for home in "${homes[@]}"; do
+    script="$(cann_script "$home")"
+    if [[ -n "$script" ]]; then echo "$script"; return; fi
+  done
+}
+
+# take_environment_of SCRIPT: what a shell exports that has sourced it. It is a shell of its own, because such scripts
+# read variables that may be unset, and some `set -e` and end the shell that sources them.
+take_environment_of() {
+  local entries entry
+  # shellcheck disable=SC2016  # that shell is to expand it
+  mapfile -d '' -t entries < <(
+    CANN_SET_ENV="$1" bash -c 'set +eu; set +o pipefail; source "$CANN_SET_ENV" >&2; env -0' bash < /dev/null
+  )
+  ((${#entries[@]})) || die "$1 ended early: source it yourself, mend what it says, and run this again"
+  for entry in "${entries[@]}"; do
+    case "${entry%%=*}" in
+      _ | [!A-Za-z_]* | *[!A-Za-z0-9_]* | PWD | OLDPWD | SHLVL | SHELLOPTS | BASHOPTS | UID | EUID | PPID) ;;
+      CANN_SET_ENV) ;;
+      *) export "${entry?}" ;;
+    esac
+  done
 }
 
 # summary [FILE.json ...] KEY=VALUE ...: test/output/<driver>.json and .txt (key=value lines) of all of them.

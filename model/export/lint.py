@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import UserError
+from model.export.operator_limits import operator_limits
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +51,7 @@ def lint_onnx(
     onnx = import_onnx()
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
-    problems = [*_versions(model), *_operators(model), *_axes(onnx, model), *_constant_shapes(model)]
+    problems = [*_versions(model), *_operators(model), *_axes(model), *_constant_shapes(model), *_names(model)]
     problems += _interface(onnx, model.graph.input, input_names, "input", _initializers(model))
     problems += _interface(onnx, model.graph.output, output_names, "output", set())
     problems += _external_data(onnx, model)
@@ -99,7 +100,7 @@ def _operators(model: onnx.ModelProto) -> Iterator[str]:
         yield f"{len(model.functions)} functions in the model, ATC reads none; {_REEXPORT}"
 
 
-def _axes(onnx, model: onnx.ModelProto) -> Iterator[str]:
+def _axes(model: onnx.ModelProto) -> Iterator[str]:
     """Lost or absent axes reduce over everything in one ATC and over nothing in another, without an error."""
     for node in model.graph.node:
         if node.op_type not in ("ReduceMax", "ReduceMean", "Unsqueeze"):
@@ -118,6 +119,15 @@ def _constant_shapes(model: onnx.ModelProto) -> Iterator[str]:
     for node in model.graph.node:
         if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] not in constant:
             yield f"Reshape node {_name(node)} computes its shape while running; export static shapes"
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str]:
+    """ATC tells operators apart by their names; without one they get one from it."""
+    seen: set[str] = set()
+    for node in model.graph.node:
+        if node.name and node.name in seen:
+            yield f"two nodes are called {node.name}, ATC tells them apart by name; {_REEXPORT}"
+        seen.add(node.name)
 
 
 def _interface(onnx, values, names: Sequence[str], kind: str, initializers: set[str]) -> Iterator[str]:
@@ -140,6 +150,8 @@ def _interface(onnx, values, names: Sequence[str], kind: str, initializers: set[
 
 def _external_data(onnx, model: onnx.ModelProto) -> Iterator[str]:
     outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if model.graph.sparse_initializer:
+        yield f"{len(model.graph.sparse_initializer)} sparse weights, ATC reads none; store them whole"
     if outside:
         yield f"{len(outside)} weights lie in another file (first: {outside[0]}); save the model as one file"
 
@@ -152,21 +164,49 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         yield f"no valid ONNX graph: {_first_line(error)}; {_REEXPORT}"
         return
-    shapes = {
-        value.name: [_dimension(dimension) for dimension in value.type.tensor_type.shape.dim]
-        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
-        if value.type.tensor_type.HasField("shape")
-    }
+    shapes, dtypes = _tensors(onnx, model, inferred)
+    static = {name for name, shape in shapes.items() if all(isinstance(size, int) and size > 0 for size in shape)}
     for node in model.graph.node:
         for name in node.output:
-            shape = shapes.get(name)
-            if shape is None or not all(isinstance(size, int) and size > 0 for size in shape):
+            shape = shapes.get(name, [])
+            if name not in static:
                 yield f"tensor {name} of {node.op_type} node {_name(node)} has no static shape; fix its sizes"
             elif len(shape) > HIGHEST_RANK:
                 yield (
                     f"tensor {name} of {node.op_type} node {_name(node)} has {len(shape)} axes, at most "
                     f"{HIGHEST_RANK} are known to convert; flatten axes before it"
                 )
+        if static.issuperset(node.input):
+            for problem in operator_limits(node, shapes):
+                yield f"{node.op_type} node {_name(node)} {problem}"
+        yield from _dtypes(onnx, node, dtypes)
+
+
+def _tensors(onnx, model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[str, list], dict[str, int]]:
+    """Shape and element type of every tensor, by its name."""
+    known = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
+    shapes = {
+        value.name: [_dimension(dimension) for dimension in value.type.tensor_type.shape.dim]
+        for value in known
+        if value.type.tensor_type.HasField("shape")
+    }
+    dtypes = {value.name: value.type.tensor_type.elem_type for value in known}
+    for tensor in model.graph.initializer:
+        shapes[tensor.name], dtypes[tensor.name] = list(tensor.dims), tensor.data_type
+    return shapes, dtypes
+
+
+def _dtypes(onnx, node, dtypes: dict[str, int]) -> Iterator[str]:
+    """All arithmetic is FLOAT; INT64 is the type of the shapes that Reshape is given, and of nothing else."""
+    types = onnx.TensorProto
+    for position, name in enumerate(node.input):
+        wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
+        if dtypes.get(name, wanted) != wanted:
+            found = types.DataType.Name(dtypes[name])
+            yield (
+                f"{node.op_type} node {_name(node)} reads {name}, which is {found}, not "
+                f"{types.DataType.Name(wanted)}; export the network in float32"
+            )
 
 
 def _initializers(model: onnx.ModelProto) -> set[str]:

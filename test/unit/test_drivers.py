@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cann_folder import write_cann, write_command, write_script
 from scripts import ROOT, one_line_error, run_driver
 
 from model.network import GaitSet
@@ -48,9 +49,36 @@ def test_every_script_is_strict_and_parses(path):
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
 
 
+@pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="there is a CANN on this machine")
 def test_without_atc_the_way_out_is_named(tmp_path):
-    done = run_driver("pth2om.sh", PATH="/usr/bin:/bin")
-    assert "--onnx-only" in one_line_error(done, 1)
+    done = run_driver("pth2om.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path))
+    line = one_line_error(done, 1)
+    assert "--onnx-only" in line and "--cann_path" in line and "set_env.sh" in line
+    assert "CANN: no set_env.sh in the usual places" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--output_path={}/a b", "ATC takes letters"),
+        ("--output_path={}/$(touch x)", "ATC takes letters"),
+        ("--soc_version=310P3", "probably Ascend310P3"),
+        ("--soc_version=$(touch x)", "ATC takes"),
+        ("--atc_options=`touch x`", "has not the form --name=value"),
+        ("--atc_options=--dynamic_batch_size=1,16", "one for each of --batch_sizes"),
+        ("--batch_sizes=1;touch x", "must be numbers such as 1,16"),
+        ("--batch_sizes=1,,16", "must be numbers such as 1,16"),
+        ("--batch_sizes=*", "must be numbers such as 1,16"),
+        ("--batch_sizes=0", "must be numbers such as 1,16"),
+        ("--batch_sizes=4,1,4", "4 is there twice"),
+        ("--cann_path={}/nowhere", "no CANN"),
+    ],
+)
+def test_what_atc_would_stumble_over_is_told_before_a_model_is_made(tmp_path, option, told):
+    cann = write_cann(tmp_path / "cann")
+    done = run_driver("pth2om.sh", f"--cann_path={cann}", option.format(tmp_path), cwd=tmp_path)
+    assert told in one_line_error(done, 2)
+    assert not list(tmp_path.glob("**/x")) and not (ROOT / "x").exists()
 
 
 def test_without_bins_the_step_before_is_named(tmp_path):
@@ -78,16 +106,44 @@ def test_flags_take_true_and_false_and_nothing_else(tmp_path):
     assert "--onnx_only must be True or False, not yes" in one_line_error(run_driver("pth2om.sh", "--onnx_only=yes"), 2)
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoder") / "e.ptm"
+    torch.save(GaitSet(hidden_dim=8).state_dict(), path)
+    (path.parent / "small.py").write_text("conf = {'model': {'hidden_dim': 8}}")
+    return [f"--checkpoint={path}", f"--config={path.parent / 'small.py'}", "--frame_num=2"]
+
+
 @pytest.mark.slow
-def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path):
-    torch.save(GaitSet().state_dict(), tmp_path / "e.ptm")
-    (tmp_path / "atc").write_text("#!/bin/sh\necho 'ATC run success, welcome to the next use.'\n")
-    (tmp_path / "atc").chmod(0o755)
-    for name in ("gaitset_submit.om", "gaitset_submit_bs16.om"):
-        (tmp_path / name).touch()
-    options = [f"--checkpoint={tmp_path}/e.ptm", f"--output_path={tmp_path}", "--batch_sizes=1", "--frame_num=2"]
-    done = run_driver("pth2om.sh", *options, PATH=f"{tmp_path}:/usr/bin:/bin")
-    assert "wrote no" in one_line_error(done, 1)
+def test_a_checkpoint_becomes_one_om_for_each_batch_size(tmp_path, encoder):
+    """With CANN neither on the PATH nor named, only in the user's home; the SoC by npu-smi."""
+    write_cann(tmp_path / "Ascend" / "ascend-toolkit")
+    write_command(tmp_path / "bin", "npu-smi")
+    machine = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NPU_SMI_CHIPS": "310P3,310P3"}
+    options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--atc_options=--log=debug"]
+    done = run_driver("pth2om.sh", *options, cwd=tmp_path, **machine)
+    assert done.returncode == 0, done.stderr
+    assert "CANN: sourcing" in done.stderr and "SoC version Ascend310P3: by npu-smi info" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "oms").iterdir()) == [
+        "gaitset_submit.om", "gaitset_submit.onnx", "gaitset_submit_bs3.om", "gaitset_submit_bs3.onnx",
+    ]  # fmt: skip
+    summary = summary_of("pth2om")
+    assert summary["soc_version"] == "Ascend310P3" and summary["folder"] == str(tmp_path / "oms")
+    for batch, name in ((1, "gaitset_submit"), (3, "gaitset_submit_bs3")):
+        facts = summary[f"om_bs{batch}"]
+        assert facts["om"] == str(tmp_path / "oms" / f"{name}.om") and facts["batch_size"] == batch
+        assert facts["input"] == summary[f"onnx_bs{batch}"]["input"] == {"image_seq": [batch, 2, 64, 44]}
+        assert "--log=debug" in Path(facts["log"]).read_text()
+
+
+@pytest.mark.slow
+def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path, encoder):
+    write_script(tmp_path / "bin" / "atc", "echo 'ATC run success, welcome to the next use.'")
+    (tmp_path / "gaitset_submit.om").write_bytes(b"an earlier run's")
+    options = [*encoder, f"--output_path={tmp_path}", "--batch_sizes=1"]
+    done = run_driver("pth2om.sh", *options, PATH=f"{tmp_path}/bin:/usr/bin:/bin", HOME=str(tmp_path))
+    assert "gaitset_submit.om expected there is none" in one_line_error(done, 1)
+    assert (tmp_path / "gaitset_submit.om").read_bytes() == b"an earlier run's"
 
 
 @pytest.mark.slow

@@ -127,6 +127,56 @@ def test_pooling_with_indices():
     assert any("MaxPool node pool also gives indices" in problem for problem in problems)
 
 
+def test_reductions_stay_at_four_axes():
+    """No ATC promises one at rank 5."""
+    wide = helper.make_node("Unsqueeze", ["image_seq"], ["wide"], "widen", axes=[0])
+    reduced = helper.make_node("ReduceMax", ["wide"], ["feature"], "pool", axes=[2], keepdims=0)
+    problems = lint_onnx(with_nodes(wide, reduced, output_shape=(1, 2, 8, 6)))
+    assert len(problems) == 1 and "ReduceMax node pool works on 5 axes, at most 4" in problems[0]
+
+
+def test_a_pooling_beyond_the_limits_of_atc():
+    node = helper.make_node("MaxPool", ["image_seq"], ["feature"], "pool", kernel_shape=[2, 2], dilations=[2, 2])
+    problems = lint_onnx(with_nodes(node, output_shape=(2, 4, 6, 4)))
+    assert len(problems) == 1 and "MaxPool node pool has dilations [2, 2]" in problems[0]
+
+
+def test_integers_may_be_shapes_and_nothing_else():
+    fold = helper.make_node("Reshape", ["image_seq", "shape"], ["folded"], "fold")
+    shape = constant("shape", [2, 4, 8, 6])
+    add = helper.make_node("Add", ["folded", "ones"], ["feature"], "add")
+    floats = numpy_helper.from_array(np.ones(6, np.float32), "ones")
+    assert lint_onnx(with_nodes(fold, add, initializers=[shape, floats])) == []
+    doubles = numpy_helper.from_array(np.ones(6), "ones")
+    problems = lint_onnx(with_nodes(fold, add, initializers=[shape, doubles]))
+    assert any("Add" in problem or "no valid ONNX graph" in problem for problem in problems), problems
+    both = helper.make_node("Add", ["shape", "shape"], ["sum"], "sum")
+    problems = lint_onnx(with_nodes(both, fold, add, initializers=[shape, floats]))
+    assert problems == [problems[0]] * 2 and "Add node sum reads shape, which is INT64, not FLOAT" in problems[0]
+
+
+def test_names_of_nodes_are_told_apart():
+    nodes = [
+        helper.make_node("LeakyRelu", ["image_seq"], ["middle"], "act"),
+        helper.make_node("LeakyRelu", ["middle"], ["feature"], "act"),
+    ]
+    assert lint_onnx(with_nodes(*nodes)) == [
+        "two nodes are called act, ATC tells them apart by name; "
+        "export with torch.onnx.export(dynamo=False, opset_version=11)"
+    ]
+    for node in nodes:
+        node.ClearField("name")
+    assert lint_onnx(with_nodes(*nodes)) == []
+
+
+def test_sparse_weights():
+    model = tiny_model()
+    values = numpy_helper.from_array(np.ones(1, np.float32), "sparse")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.zeros(1, np.int64)), [4])
+    model.graph.sparse_initializer.append(sparse)
+    assert any("1 sparse weights" in problem for problem in lint_onnx(model))
+
+
 def test_weights_in_another_file(tmp_path):
     weights = numpy_helper.from_array(np.ones((2, 4, 8, 6), np.float32), "weights")
     node = helper.make_node("Add", ["image_seq", "weights"], ["feature"])

@@ -1,0 +1,65 @@
+"""Convert ONNX files to om files with atc, one after the other.
+
+    python -m model.export.atc gaitset_submit.onnx gaitset_submit_bs16.onnx
+    python -m model.export.atc --soc_version=Ascend310P3 --atc_options="--op_select_implmode=high_precision" m.onnx
+    python -m model.export.atc --check m.onnx           what can be told before m.onnx is there; prints the SoC version
+
+atc must be on the PATH: source CANN's set_env.sh first. NAME.om appears beside NAME.onnx.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from model.command_line import CommandParser
+from model.errors import UsageError, run_command
+from model.export.atc.arguments import check_options, check_path, find_atc
+from model.export.atc.convert import convert
+from model.export.atc.soc_version import choose_soc_version
+from model.files import write_json
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    oms = [model.with_suffix(".om") for model in options.models]
+    for model, om in zip(options.models, oms, strict=True):
+        if model.suffix != ".onnx":
+            raise UsageError(f"{model}: its name must end in .onnx")
+        check_path(model)
+        check_path(om)
+    if len(options.models) > 1 and (options.json or options.log_file):
+        raise UsageError("--json and --log_file are of one model: give one, or leave them out")
+    more = check_options(options.atc_options)
+    find_atc()
+    soc_version, why = choose_soc_version(options.soc_version)
+    if not options.soc_version:
+        print(f"SoC version {soc_version}: {why}", file=sys.stderr)
+    if options.check:
+        print(soc_version)
+        return
+    for model, om in zip(options.models, oms, strict=True):
+        print(f"atc compiles {model.name} for {soc_version}, which can take minutes", flush=True)
+        facts = convert(model, om, soc_version, more, options.log_file)
+        if options.json:
+            write_json(options.json, facts)
+        print(f"wrote {om}: {facts['bytes']:,} bytes in {facts['seconds']:.0f} s; atc's output is in {facts['log']}")
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m model.export.atc", description=__doc__)
+    parser.add_argument("models", nargs="+", type=Path, metavar="FILE.onnx", help="what pth2onnx.py wrote")
+    parser.add_argument(
+        "--soc_version", default="", metavar="NAME", help="SoC that will run the om (npu-smi info's, else Ascend310)"
+    )
+    parser.add_argument(
+        "--atc_options", default="", metavar="TEXT", help="more options of atc, as on its command line (none)"
+    )
+    parser.add_argument("--log_file", type=Path, metavar="FILE", help="what atc prints (NAME.atc.log)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of the conversion")
+    parser.add_argument("--check", action="store_true", help="only check what needs no model")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

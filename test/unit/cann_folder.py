@@ -1,0 +1,48 @@
+"""A CANN folder as its installer leaves it, around the stand-ins: set_env.sh, and atc where that expects it."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+STANDINS = Path(__file__).resolve().parent / "standins"
+ARCH = f"{platform.machine()}-linux"
+
+# The lines of the real one, which reads variables that may be unset.
+SET_ENV = """\
+if [ -n "$ZSH_VERSION" ]; then here=$(cd "$(dirname "${(%%):-%%x}")" && pwd); else
+  here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+fi
+export ASCEND_TOOLKIT_HOME=$here%(latest)s
+export LD_LIBRARY_PATH=${ASCEND_TOOLKIT_HOME}/lib64:${ASCEND_TOOLKIT_HOME}/lib64/plugin/opskernel:$LD_LIBRARY_PATH
+export PYTHONPATH=${ASCEND_TOOLKIT_HOME}/python/site-packages:$PYTHONPATH
+export PATH=${ASCEND_TOOLKIT_HOME}/bin:$PATH
+export ASCEND_OPP_PATH=${ASCEND_TOOLKIT_HOME}/opp
+export ASCEND_HOME_PATH=${ASCEND_TOOLKIT_HOME}
+echo "the environment is set"
+[ -d /nowhere ] && export TOOLCHAIN_HOME=/nowhere
+"""
+
+
+def write_script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def write_command(folder: Path, name: str) -> Path:
+    """A stand-in as a command, run by the interpreter of the tests."""
+    return write_script(folder / name, f'exec {shlex.quote(sys.executable)} {shlex.quote(str(STANDINS / name))} "$@"')
+
+
+def write_cann(folder: Path, latest: str = "latest", version: str = "8.0.0") -> Path:
+    """A CANN in `folder`, its files in `folder/latest` (to 8.3) or, where `latest` is empty, in `folder` (from 8.5)."""
+    home = folder / latest
+    write_command(home / "bin", "atc")
+    (home / ARCH).mkdir()
+    (home / ARCH / "ascend_toolkit_install.info").write_text(f"package_name=Ascend-cann-toolkit\nversion={version}\n")
+    (folder / "set_env.sh").write_text(SET_ENV % {"latest": f"/{latest}" if latest else ""})
+    return folder

@@ -1,0 +1,59 @@
+"""Single nodes, each one step inside a limit and one step beyond it."""
+
+import pytest
+from onnx import helper
+
+from model.export.operator_limits import operator_limits
+
+
+def problems(operator, shape, **attributes):
+    node = helper.make_node(operator, ["x"], ["y"], "node", **attributes)
+    return list(operator_limits(node, {"x": shape}))
+
+
+def pool(shape=(2, 8, 16, 11), kernel_shape=(2, 2), **attributes):
+    return problems("MaxPool", shape, kernel_shape=kernel_shape, **attributes)
+
+
+def test_what_torch_writes_for_the_network_is_within():
+    written = {"strides": (2, 2), "pads": (0, 0, 0, 0), "dilations": (1, 1), "ceil_mode": 0}
+    assert pool((1600, 32, 64, 44), **written) == []
+    assert problems("ReduceMax", (2, 100, 22528), axes=[1], keepdims=0) == []
+    assert problems("ReduceMean", (2, 128, 16, 11), axes=[-1], keepdims=0) == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "beyond", "word"),
+    [
+        ({"shape": (1, 1, 1, 4096)}, {"shape": (1, 1, 1, 4097)}, "width of 4097"),
+        ({"kernel_shape": (1, 255)}, {"kernel_shape": (1, 256)}, "window of [1, 256]"),
+        ({"kernel_shape": (16, 16)}, {"kernel_shape": (16, 17)}, "window of [16, 17]"),
+        ({"strides": (63, 63)}, {"strides": (63, 64)}, "strides [63, 64]"),
+        ({"dilations": (1, 1)}, {"dilations": (1, 2)}, "dilations"),
+        ({"storage_order": 0}, {"storage_order": 1}, "storage_order"),
+        ({"auto_pad": "NOTSET", "pads": (1, 1, 1, 1)}, {"auto_pad": "SAME_UPPER", "pads": (1, 1, 1, 1)}, "auto_pad"),
+        ({"auto_pad": "VALID", "ceil_mode": 0}, {"auto_pad": "VALID", "ceil_mode": 1}, "ceil_mode"),
+    ],
+)
+def test_max_pool(inside, beyond, word):
+    assert pool(**inside) == []
+    found = pool(**beyond)
+    assert len(found) == 1 and word in found[0] and "\n" not in found[0]
+
+
+def test_max_pool_of_other_than_two_axes():
+    assert "must pool height and width" in pool((2, 8, 16), (2,))[0]
+    assert len(pool((2, 8, 16, 16, 16), (2, 2, 2))) == 2  # its rank, too
+
+
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
+def test_reductions(operator):
+    assert problems(operator, (2, 3, 4, 5), axes=[-4, 3]) == []
+    assert "works on 5 axes" in problems(operator, (1, 2, 3, 4, 5), axes=[1])[0]
+    for axes in ([4], [-5], [1, -3]):
+        assert "name each axis once" in problems(operator, (2, 3, 4, 5), axes=axes)[0]
+
+
+def test_other_operators_have_the_general_limit_only():
+    assert problems("Transpose", (1, 2, 3, 4, 5), perm=[4, 3, 2, 1, 0]) == []
+    assert list(operator_limits(helper.make_node("Constant", [], ["y"]), {})) == []
