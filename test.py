@@ -7,10 +7,11 @@
 
 The deployed model, in three steps:
   python test.py --pre_process                                             bins, .info list and manifest
-  python -m model.runtime --model gaitset_submit.onnx --info CASIA-B-bin.info --output result
+  python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --output result
   python test.py --post_process                                            the same tables from its results
 or in one, without files between:
   python test.py --runtime onnxruntime --checkpoint gaitset_submit.onnx
+  python test.py --runtime acl --checkpoint gaitset_submit.om              an om on an Ascend chip
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from model.command_line import (
 from model.errors import UsageError, run_command
 
 ROOT = Path(__file__).resolve().parent
+RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
 
 def options_parser() -> CommandParser:
@@ -41,7 +43,8 @@ def options_parser() -> CommandParser:
                        help="take config_8p.py")  # fmt: skip
     group.add_argument("--batch_size", type=positive, default=0, metavar="N",
                        help="sequences at once (default: as many as keep the device busy)")  # fmt: skip
-    group.add_argument("--runtime", default="torch", choices=("torch", "onnxruntime"), help="what embeds (torch)")
+    group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="what embeds (torch); auto: what the "
+                       "file given with --checkpoint needs")  # fmt: skip
     group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     add_precision_options(parser, ("off", "torch"))
@@ -92,8 +95,10 @@ def test(options, config, world) -> None:
     from model.features import extract
     from model.initialization import load_network, open_dataset
 
+    choice = choose_deployed(options)
     show_devices(config.visible_devices, options.device)
-    device = resolve_device(options.device, world.local_rank)
+    # A deployed model brings its own device: only the distances are computed here, and not where pyACL works.
+    device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)
     set_precision(device)
     distributed.start(world, device)
     try:
@@ -104,11 +109,11 @@ def test(options, config, world) -> None:
             skip_bad=options.skip_bad,
             quiet=options.quiet,
         )
-        if options.runtime == "torch":
+        if choice is None:
             network, model = load_network(config, options.checkpoint, options.iter, device)
             embeddings = extract(network, data.test, device, options.batch_size, world, options.quiet)
         else:
-            embeddings, model = embed_deployed(options, data.test), options.checkpoint
+            embeddings, model = embed_deployed(options, config, choice, data.test), choice.model
         if embeddings is not None:
             result = evaluate_index(embeddings, data.test.index, config.data.dataset, device)
             show(options, config, result, model, {"device": describe(device), "processes": world.size})
@@ -116,11 +121,22 @@ def test(options, config, world) -> None:
         distributed.finish()
 
 
-def embed_deployed(options, store):
-    from model.runtime.info_list import embed_fixed
-    from model.runtime.ort_runtime import OrtRuntime
+def choose_deployed(options):
+    """Runtime and file of a deployed model; None for a checkpoint, which torch runs."""
+    from model.runtime.choice import choose
 
-    return embed_fixed(OrtRuntime(options.checkpoint), store, options.padding, options.truncate, options.quiet)
+    if options.runtime == "torch" or (options.runtime == "auto" and options.checkpoint.suffix == ".ptm"):
+        return None
+    choice = choose(options.runtime, options.checkpoint, direct=True)
+    print(choice.why)
+    return choice
+
+
+def embed_deployed(options, config, choice, store):
+    from model.runtime.runners import embed
+
+    length = (options.padding, options.truncate, options.bin_frames)
+    return embed(choice, store, *length, config.work_path, options.quiet)
 
 
 def pre_process(options, config) -> None:
@@ -173,7 +189,7 @@ def show(options, config, result, model: Path, details: dict) -> None:
 
     details |= {"model": str(model), "recipe": vars(config.model), **provenance()}
     print(result_text(result))
-    name = options.name or (model.name.removesuffix("-encoder.ptm").removesuffix(".onnx"))
+    name = options.name or (model.name.removesuffix("-encoder.ptm").removesuffix(".onnx").removesuffix(".om"))
     written = write_results(result, config.work_path / "results", name, details)
     if options.json is not None:
         write_json(options.json, {**result.to_json(), "details": details})

@@ -15,17 +15,24 @@ from tqdm import tqdm
 from model.data.store import SilhouetteStore
 from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
-from model.export.manifest import InfoEntry, read_info
+from model.export.manifest import InfoEntry
 from model.files import whole_folder, write_json
-from model.runtime.result_files import OUR_SUFFIX, write_performance
+from model.runtime.bin_list import check_bins
+from model.runtime.performance_files import latency_figures, write_performance
+from model.runtime.result_files import OUR_SUFFIX
 
 _READ_AHEAD = 2  # batches being read or waiting while one runs; as many may wait to be written
 
 
 class Runtime(Protocol):
-    """What runs a model: float32 of exactly `input_shape` [n, s, h, w] -> float32 [n, 62, d]."""
+    """What runs a model: float32 of exactly `input_shape` [n, s, h, w] -> float32 [n, 62, d].
+
+    device_ms: how long the model alone ran in each `run`, for runtimes that know; else None, and the whole
+    `run` counts. Leaving `with runtime:` gives back what it holds; it runs nothing after that.
+    """
 
     input_shape: tuple[int, ...]
+    device_ms: list[float] | None
 
     @property
     def batch_size(self) -> int: ...
@@ -33,6 +40,10 @@ class Runtime(Protocol):
     def run(self, image_seq: np.ndarray) -> np.ndarray: ...
 
     def facts(self) -> dict[str, Any]: ...
+
+    def __enter__(self) -> Runtime: ...
+
+    def __exit__(self, *error) -> None: ...
 
 
 def embed_fixed(
@@ -66,12 +77,13 @@ def run_info_list(
 
     The last batch is filled up by repeating its last sequence; fillers leave no result. `warmup` batches of
     zeros go first and are not counted. Beside the folder appear the benchmark tool's performance file and
-    the same as JSON, which is also returned: throughput in sequences a second, latency in ms a batch.
+    the same as JSON, which is also returned: throughput in sequences a second (from reading to writing, of
+    inference with its copies, and of the device alone), latency in ms a batch on the device.
     runtime: has run, facts, input_shape (static [n, s, h, w]) and batch_size.
     Raises UserError before anything runs when a bin is missing or of another size than the model takes.
     """
     result_folder = Path(result_folder)
-    entries = _check_bins(Path(info_path), runtime.input_shape)
+    entries = check_bins(Path(info_path), runtime.input_shape[1:])
     check_replaceable(result_folder, ".bin")
     for _ in range(warmup):
         runtime.run(np.zeros(runtime.input_shape, np.float32))
@@ -150,52 +162,26 @@ def _ahead(reader: ThreadPoolExecutor, read: Callable, batches: list) -> Iterato
         yield image_seq
 
 
-def _check_bins(info_path: Path, shape: tuple[int, ...]) -> list[InfoEntry]:
-    """The list with paths that exist: as written, or from the list's folder when the first is only there."""
-    entries = read_info(info_path)
-    if not entries[0].path.exists() and (info_path.parent / entries[0].path).exists():
-        entries = [entry._replace(path=info_path.parent / entry.path) for entry in entries]
-    stems: dict[str, Path] = {}
-    frame_bytes = int(np.prod(shape[2:])) * DTYPE.itemsize
-    for entry in entries:
-        if entry.path.stem in stems:
-            raise UserError(f"{info_path}: {stems[entry.path.stem]} and {entry.path} would share one result file")
-        stems[entry.path.stem] = entry.path
-        try:
-            size = entry.path.stat().st_size
-        except OSError as error:
-            raise UserError(
-                f"{entry.path}: in {info_path} but not there ({error.strerror}); make the bins anew"
-            ) from error
-        if size != shape[1] * frame_bytes:
-            found = f"{size // frame_bytes} frames" if size % frame_bytes == 0 else "no whole number of frames"
-            raise UserError(
-                f"{entry.path}: {size} bytes ({found}), the model takes {shape[1] * frame_bytes} "
-                f"({shape[1]} frames); make the bins or export the model with the other's number of frames"
-            )
-    return entries
-
-
 def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> dict[str, Any]:
     seconds = {stage: float(np.sum(values)) for stage, values in clock.seconds.items()}
-    infer_ms = np.array(clock.seconds["infer"]) * 1000
+    batches = len(clock.seconds["infer"])
     stages: dict[str, dict[str, float]] = {"e2e": {"throughput": count / wall, "latency_ms": wall * 1000}}
     for stage, total in seconds.items():
         stages[stage] = {"throughput": count / total, "module_latency_ms": total / count * 1000}
-    interface = len(infer_ms) * runtime.batch_size / seconds["infer"]  # fillers count: the model ran them too
+    device_ms = np.array(clock.seconds["infer"]) * 1000
+    if runtime.device_ms is not None:
+        device_ms = np.array(runtime.device_ms[-batches:])  # those before were to warm up
+    device = batches * runtime.batch_size * 1000 / float(device_ms.sum())  # fillers count: the model ran them too
     module = stages["infer"].pop("module_latency_ms")
-    stages["infer"] |= {"interface_throughput": interface, "module_latency_ms": module}
+    stages["infer"] |= {"interface_throughput": device, "module_latency_ms": module}
     return {
         "stages": stages,
         "batch_size": runtime.batch_size,
         "sequences": count,
-        "batches": len(infer_ms),
+        "batches": batches,
         "seconds": wall,
         "e2e_throughput": count / wall,
         "inference_throughput": count / seconds["infer"],
-        "latency_ms": {
-            "mean": float(infer_ms.mean()),
-            "median": float(np.median(infer_ms)),
-            "p99": float(np.percentile(infer_ms, 99)),
-        },
+        "device_throughput": device,
+        "latency_ms": latency_figures(device_ms),
     }

@@ -24,6 +24,7 @@ class OrtRuntime:
     """
 
     name = "onnxruntime"
+    device_ms = None
 
     def __init__(
         self,
@@ -75,6 +76,12 @@ class OrtRuntime:
         feature = self.session.run([self.output_name], {self.input_name: image_seq})[0]
         assert feature.shape == self.output_shape, "ONNX Runtime keeps to the shape of a static graph"
         return feature
+
+    def __enter__(self) -> OrtRuntime:
+        return self
+
+    def __exit__(self, *error) -> None:
+        """Python frees the session; there is nothing else to give back."""
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""What a runtime leaves behind: one result file a sequence, and a performance file.
+"""What a runtime leaves behind: one result file a sequence.
 
 Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`, which scripts rely on.
 """
@@ -6,8 +6,6 @@ Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`, whic
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +13,11 @@ import numpy as np
 from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.export.manifest import FILLER_PREFIX, Manifest, read_manifest
-from model.files import whole_file
 
 DTYPE = np.dtype("<f4")
 EMBEDDING_SHAPE = (62, 256)
 TOOLS = {"_1": "benchmark, which counts outputs from 1", "_0": "ais_bench, which counts them from 0"}
 OUR_SUFFIX = "_1"
-
-# Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
-_FIELDS = {
-    "throughputRate": "throughput",
-    "Interface throughputRate": "interface_throughput",
-    "latency": "latency_ms",
-    "moduleLatency": "module_latency_ms",
-}
-_STAGES = {"inference": "infer", "postprocess": "post"}
-_PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
-_PAIR = re.compile(r"([A-Za-z][A-Za-z_ ]*?)\s*[:=]\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:samples/s|ms)?")
-
-Performance = dict[str, dict[str, float]]
 
 
 def read_results(
@@ -66,52 +50,6 @@ def read_results(
             f"{folder}: {_listed(names)} hold values that are no finite numbers; convert with more precision"
         )
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
-
-
-def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Path:
-    return Path(folder) / f"perf_vision_batchsize_{batch_size}_device_{device_id}.txt"
-
-
-def write_performance(
-    folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
-) -> Path:
-    """Write what `read_performance` returns, one line a stage, the way the tool does; returns the path."""
-    file_names = {ours: name for name, ours in _FIELDS.items()}
-    lines = []
-    for stage, figures in performance.items():
-        pairs = (f"{file_names[name]}: {value:.6g}" for name, value in figures.items())
-        lines.append(f"[{stage}] {', '.join(pairs)}\n")
-    path = performance_path(folder, batch_size, device_id)
-    with whole_file(path) as part:
-        part.write_bytes("".join(lines).encode())
-    return path
-
-
-def read_performance(path: Path | str) -> Performance:
-    """Stage -> figure -> value, for example {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}.
-
-    Stages are e2e, data read, preprocess, infer (also spelt inference), post (postprocess), and pure for the
-    tool's pure inference; figures throughput, interface_throughput, latency_ms (of the whole run) and
-    module_latency_ms (of one sample). Raises UserError when nothing of the kind is there.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
-    performance: Performance = {}
-    for line in lines:
-        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]*)\])?\s*(.*)", line).groups()
-        for name, value in _PAIR.findall(rest):
-            if name in _PURE:
-                performance.setdefault("pure", {})[_PURE[name]] = float(value)
-            elif name in _FIELDS and stage:
-                performance.setdefault(_STAGES.get(stage, stage), {})[_FIELDS[name]] = float(value)
-    if not performance:
-        raise UserError(
-            f"{path}: no throughput in it; a line looks like `[e2e] throughputRate: 336.39, latency: 148637`"
-        )
-    return performance
 
 
 def _present(folder: Path) -> dict[str, int]:

@@ -25,3 +25,11 @@ def real_data() -> Path:
 def aligned_tree(tmp_path_factory) -> Path:
     """A small aligned tree that tests only read: 4 subjects, CASIA-B's ten takes, two views."""
     return write_aligned_tree(tmp_path_factory.mktemp("aligned") / "walkers")
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory):
+    """A tiny model as om (of the stand-ins) and ONNX for batch 1 and 4, and bins, which tests only read."""
+    from ascend import deploy  # imports torch, which not every test wants
+
+    return deploy(tmp_path_factory.mktemp("deployed"))

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from ascend import TinyStore
 from onnx import TensorProto, helper
 
-from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.export.bins import write_bins
 from model.export.manifest import read_info, write_info
@@ -18,20 +18,8 @@ from model.network import GaitSet
 from model.runtime import __main__ as command
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
-from model.runtime.result_files import read_performance, read_results
-
-
-class TinyStore:
-    def __init__(self, frames):
-        count = len(frames)
-        self.index = SequenceIndex.from_lengths(
-            [f"{i}" for i in range(count)], ["nm-01"] * count, ["090"] * count, frames
-        )
-        random = np.random.default_rng(0)
-        self.sequences = [random.integers(0, 256, (f, 64, 44), dtype=np.uint8) for f in frames]
-
-    def sequence(self, position):
-        return self.sequences[position]
+from model.runtime.performance_files import read_performance
+from model.runtime.result_files import read_results
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +63,8 @@ def test_performance_files_agree_with_the_summary(deployed, tmp_path):
     # Two batches of four were run for five sequences.
     assert figures["infer"]["interface_throughput"] == pytest.approx(figures["infer"]["throughput"] * 8 / 5, rel=1e-4)
     assert summary["inference_throughput"] == pytest.approx(5000 / (2 * summary["latency_ms"]["mean"]))
+    assert summary["device_throughput"] == pytest.approx(summary["inference_throughput"] * 8 / 5)
+    assert sorted(summary["latency_ms"]) == ["mean", "p50", "p90", "p99"]
     assert json.loads(text.with_suffix(".json").read_text()) == summary
 
 
@@ -219,6 +209,7 @@ def test_command(deployed, tmp_path, monkeypatch, capsys):
 
 def test_command_names_the_runtimes_it_has(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--runtime", "tensorrt", "--model", "m", "--info", "i"])
-    with pytest.raises(UserError, match="tensorrt: no such runtime here, there is onnxruntime") as error:
+    known = "auto, benchmark, ais_bench, acl, onnxruntime"
+    with pytest.raises(UserError, match=f"tensorrt: no such runtime here, there is {known}") as error:
         command.main()
     assert error.value.exit_status == 2

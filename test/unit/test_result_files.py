@@ -3,7 +3,7 @@ import pytest
 
 from model.errors import UserError
 from model.export.manifest import Manifest
-from model.runtime.result_files import performance_path, read_performance, read_results, write_performance
+from model.runtime.result_files import read_results
 
 SHAPE = (3, 4)
 
@@ -99,49 +99,3 @@ def test_values_that_are_no_numbers(tmp_path, manifest, value):
     (tmp_path / "r" / "0001_1.bin").write_bytes(np.full(SHAPE, value, "<f4").tobytes())
     with pytest.raises(UserError, match=r"0001_1\.bin.*no finite numbers"):
         read_results(tmp_path / "r", manifest, SHAPE)
-
-
-PERFORMANCE = {
-    "e2e": {"throughput": 336.39, "latency_ms": 148637.0},
-    "data read": {"throughput": 357.787, "module_latency_ms": 2.79496},
-    "preprocess": {"throughput": 357.147, "module_latency_ms": 2.79997},
-    "infer": {"throughput": 338.442, "interface_throughput": 787.709, "module_latency_ms": 2.21785},
-    "post": {"throughput": 338.44, "module_latency_ms": 2.95473},
-}
-TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
-[data read] throughputRate: 357.787, moduleLatency: 2.79496
-[preprocess] throughputRate: 357.147, moduleLatency: 2.79997
-[infer] throughputRate: 338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785
-[post] throughputRate: 338.44, moduleLatency: 2.95473
-"""
-
-
-def test_performance_file_is_the_tool_s_to_the_byte(tmp_path):
-    path = write_performance(tmp_path, 16, 3, PERFORMANCE)
-    assert path == performance_path(tmp_path, 16, 3) == tmp_path / "perf_vision_batchsize_16_device_3.txt"
-    assert path.read_bytes() == TOOL_TEXT.encode()
-    assert read_performance(path) == PERFORMANCE
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[inference] throughputRate: 1.45105e+06samples/s, moduleLatency: 0.7 ms\r\n[postprocess] throughputRate: 2",
-         {"infer": {"throughput": 1.45105e06, "module_latency_ms": 0.7}, "post": {"throughput": 2.0}}),
-        ("---PureInfer Performance Summary---\n[INFO] ave_throughputRate: 38.4344samples/s, ave_latency: 26.1589ms",
-         {"pure": {"throughput": 38.4344, "latency_ms": 26.1589}}),
-        ("ave_throughputRate = 5.20623samples/s, ave_latency = 192.894ms",
-         {"pure": {"throughput": 5.20623, "latency_ms": 192.894}}),
-    ],
-)  # fmt: skip
-def test_variants_of_the_performance_file(tmp_path, text, expected):
-    (tmp_path / "perf.txt").write_text(text, newline="")
-    assert read_performance(tmp_path / "perf.txt") == expected
-
-
-def test_no_performance(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        read_performance(tmp_path / "perf.txt")
-    (tmp_path / "perf.txt").write_text("[INFO] nothing went well\n")
-    with pytest.raises(UserError, match="no throughput in it"):
-        read_performance(tmp_path / "perf.txt")

@@ -1,0 +1,218 @@
+"""An om through pyACL, the Python binding that comes with Ascend's CANN: no tool and no files between.
+
+The sequence of calls is that of the documents: init, set_device, create_context, load_from_file, descriptions,
+data sets of one buffer each; memcpy, execute, memcpy; then everything is given back in reverse order.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from model.errors import UserError
+
+_HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
+_HUGE_FIRST = 0  # how rt.malloc takes pages
+_BYTE = 1  # numpy's number of int8, for ptr_to_numpy
+_FLOAT32 = 0
+_TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}
+_REPEATED = 100002  # acl.init was called before in this process: torch_npu does that
+_BINS = 62
+_ADVICE = {
+    "init": "is CANN's driver there? source its set_env.sh",
+    "rt.set_device": "is the device there and free? see npu-smi info, and ASCEND_RT_VISIBLE_DEVICES",
+    "mdl.load_from_file": "was the om made for this chip (--soc_version) and not by a newer CANN than this one?",
+    "rt.malloc": "is the device's memory full? see npu-smi info",
+}
+
+
+class _Buffer(NamedTuple):
+    pointer: int  # on the device
+    size: int  # bytes
+
+
+class AclRuntime:
+    """An om of static shapes on one chip: float32 [n, s, h, w] -> float32 [n, 62, d].
+
+    To be used from the thread that made it. When something else in this process has opened ACL already,
+    its device is used as it is and stays open.
+    Raises UserError naming the call and its code for whatever ACL refuses, and for an om with dynamic gears,
+    several inputs or another type than float32.
+    """
+
+    name = "acl"
+
+    def __init__(self, om_path: Path | str, device_id: int = 0):
+        self.path, self.device_id = Path(om_path), device_id
+        self.device_ms: list[float] = []
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such om; make it with test/pth2om.sh")
+        self._acl = import_acl()
+        with ExitStack() as held:
+            self._open(held)
+            self._held = held.pop_all()
+
+    @property
+    def batch_size(self) -> int:
+        return self.input_shape[0]
+
+    def run(self, image_seq: np.ndarray) -> np.ndarray:
+        """float32 of exactly the om's input shape -> float32 of its output shape."""
+        if image_seq.shape != self.input_shape:
+            raise ValueError(f"input of shape {image_seq.shape}, {self.path} takes {self.input_shape}")
+        host, keep = self._pointer_to(np.ascontiguousarray(image_seq, np.float32))
+        self._call("rt.memcpy", self._input.pointer, self._input.size, host, image_seq.size * 4, _HOST_TO_DEVICE)
+        del keep  # the bytes had to live until here
+        start = time.perf_counter()
+        self._call("mdl.execute", self._model, self._inputs, self._outputs)
+        self.device_ms.append((time.perf_counter() - start) * 1000)
+        pointer, size = self._output
+        self._call("rt.memcpy", self._host, size, pointer, size, _DEVICE_TO_HOST)
+        count = int(np.prod(self.output_shape))  # the buffer may be larger than the tensor
+        return np.frombuffer(self._bytes_at(self._host, size), "<f4", count).reshape(self.output_shape)
+
+    def facts(self) -> dict[str, Any]:
+        name = getattr(self._acl, "get_soc_name", lambda: None)()
+        return {
+            "runtime": self.name,
+            "version": "pyACL",
+            "provider": f"device {self.device_id}",
+            "chip": name if isinstance(name, str) and name else None,
+            "model": str(self.path),
+        }
+
+    def __enter__(self) -> AclRuntime:
+        return self
+
+    def __exit__(self, *error) -> None:
+        """Give back buffers, model, context and device. Raises UserError when ACL refuses one, unless another
+        error is on its way."""
+        self._held.__exit__(*error)
+
+    def _open(self, held: ExitStack) -> None:
+        code = self._acl.init()
+        shared = code == _REPEATED
+        if not shared:
+            self._check("init", code)
+            self._later(held, "finalize")
+        self._call("rt.set_device", self.device_id)
+        if not shared:
+            self._later(held, "rt.reset_device", self.device_id)
+            context = self._call("rt.create_context", self.device_id)
+            self._later(held, "rt.destroy_context", context)
+        self._model = self._call("mdl.load_from_file", str(self.path))
+        self._later(held, "mdl.unload", self._model)
+        self._description = self._made("mdl.create_desc")
+        self._later(held, "mdl.destroy_desc", self._description)
+        self._call("mdl.get_desc", self._description, self._model)
+        self.input_shape = self._shape("input", 4)
+        flat = self._shape("output")
+        per_vector, rest = divmod(int(np.prod(flat)), self.batch_size * _BINS)
+        if rest:
+            raise UserError(f"{self.path}: its output is {list(flat)}, needed is [{self.batch_size}, {_BINS}, d]")
+        self.output_shape = (self.batch_size, _BINS, per_vector)
+        self._inputs, self._input = self._data_set(held, "input", int(np.prod(self.input_shape)) * 4)
+        self._outputs, self._output = self._data_set(held, "output", int(np.prod(self.output_shape)) * 4)
+        self._host = self._call("rt.malloc_host", self._output.size)
+        self._later(held, "rt.free_host", self._host)
+
+    def _shape(self, kind: str, rank: int | None = None) -> tuple[int, ...]:
+        """The dimensions of the only input or output, which has to be float32 and static."""
+        count = self._function(f"mdl.get_num_{kind}s")(self._description)
+        if count != 1:
+            hint = " (dynamic gears add one)" if kind == "input" else ""
+            raise UserError(f"{self.path}: has {count} {kind}s{hint}, needed is one; convert with test/pth2om.sh")
+        dims = tuple(self._call(f"mdl.get_{kind}_dims", self._description, 0)["dims"])
+        number = self._function(f"mdl.get_{kind}_data_type")(self._description, 0)
+        if number != _FLOAT32 or min(dims, default=0) < 1 or (rank and len(dims) != rank):
+            raise UserError(
+                f"{self.path}: its {kind} is {_TYPES.get(number, f'type {number}')} {list(dims)}, needed is float32 of "
+                "static shape; convert with test/pth2om.sh, without --input_fp16_nodes, --output_type or dynamic axes"
+            )
+        return dims
+
+    def _data_set(self, held: ExitStack, kind: str, needed: int) -> tuple[Any, _Buffer]:
+        """A data set of one buffer on the device, as large as the om says."""
+        size = self._function(f"mdl.get_{kind}_size_by_index")(self._description, 0)
+        if size < needed:
+            raise UserError(f"{self.path}: its {kind} has {size} bytes, its shape needs {needed}; convert it anew")
+        data_set = self._made("mdl.create_dataset")
+        self._later(held, "mdl.destroy_dataset", data_set)
+        pointer = self._call("rt.malloc", size, _HUGE_FIRST)
+        self._later(held, "rt.free", pointer)
+        buffer = self._made("create_data_buffer", pointer, size)
+        self._later(held, "destroy_data_buffer", buffer)
+        self._call("mdl.add_dataset_buffer", data_set, buffer)
+        return data_set, _Buffer(pointer, size)
+
+    def _pointer_to(self, values: np.ndarray) -> tuple[int, Any]:
+        """A host pointer to the values, and what has to be kept alive meanwhile. Older CANN has only the second way."""
+        util = self._acl.util
+        if hasattr(util, "bytes_to_ptr"):
+            content = values.tobytes()
+            return util.bytes_to_ptr(content), content
+        return util.numpy_to_ptr(values), values
+
+    def _bytes_at(self, pointer: int, size: int) -> bytes:
+        util = self._acl.util
+        if hasattr(util, "ptr_to_bytes"):
+            return util.ptr_to_bytes(pointer, size)
+        return util.ptr_to_numpy(pointer, (size,), _BYTE).tobytes()
+
+    def _function(self, name: str):
+        function = self._acl
+        for part in name.split("."):
+            function = getattr(function, part)
+        return function
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call acl.NAME, whose last (or only) value is a code; returns the value before it."""
+        result = self._function(name)(*arguments)
+        *values, code = result if isinstance(result, tuple) else (result,)
+        self._check(name, code)
+        return values[0] if values else None
+
+    def _made(self, name: str, *arguments: Any) -> Any:
+        """Call acl.NAME, which gives a handle or nothing."""
+        handle = self._function(name)(*arguments)
+        if not handle:
+            raise UserError(f"{self.path}: pyACL's acl.{name} gave nothing; CANN's log in ~/ascend/log says more")
+        return handle
+
+    def _check(self, name: str, code: int) -> None:
+        if code == 0:
+            return
+        said = getattr(self._acl, "get_recent_err_msg", lambda: None)()
+        detail = f": {said.strip().splitlines()[0]}" if isinstance(said, str) and said.strip() else ""
+        advice = _ADVICE.get(name, "CANN's log in ~/ascend/log says more")
+        raise UserError(
+            f"{self.path}: pyACL's acl.{name} failed on device {self.device_id} with code {code}{detail}; {advice}"
+        )
+
+    def _later(self, held: ExitStack, name: str, *arguments: Any) -> None:
+        """When `held` closes, call acl.NAME to give something back; a failure there does not hide an earlier one."""
+
+        def give_back(kind, error, trace) -> None:
+            code = self._function(name)(*arguments)
+            if error is None:
+                self._check(name, code)
+
+        held.push(give_back)
+
+
+def import_acl():
+    """The module acl of CANN. Raises UserError when it is not there, or when acl is another package."""
+    try:
+        import acl
+    except ImportError as error:
+        raise UserError(f"pyACL cannot be imported ({error}); it comes with CANN: source its set_env.sh") from error
+    if not hasattr(acl, "mdl") or not hasattr(acl, "rt"):
+        place = getattr(acl, "__file__", None) or "a folder of that name"
+        raise UserError(
+            f"the module acl ({place}) is not Ascend's pyACL; uninstall it, and source set_env.sh of CANN, which has it"
+        )
+    return acl

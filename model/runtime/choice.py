@@ -1,0 +1,97 @@
+"""Which runtime runs which file: what was asked for, or with `auto` what this machine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from model.errors import UsageError, UserError
+from model.runtime.acl_runtime import import_acl
+from model.runtime.ais_bench_tool import find_ais_bench
+from model.runtime.benchmark_tool import find_benchmark, tool_name
+
+# How to find each of those that run an om; in the order in which `auto` takes them.
+_OM_TOOLS: dict[str, Callable[[Path], object]] = {
+    "benchmark": find_benchmark,
+    "ais_bench": lambda om: find_ais_bench(),
+    "acl": lambda om: import_acl(),
+}
+RUNTIMES = ("auto", *_OM_TOOLS, "onnxruntime")
+
+
+class Choice(NamedTuple):
+    """A runtime, the file it runs, and a sentence that says why, for people."""
+
+    runtime: str
+    model: Path
+    why: str
+
+
+def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
+    """The runtime for `model`, an om or ONNX file or what both names begin with.
+
+    auto: an om and something that runs it, else ONNX Runtime with the ONNX file. direct: the caller has
+    no files for a tool, so `auto` takes pyACL first.
+    Raises UsageError for a name that is none of RUNTIMES, UserError when file or tool is not there.
+    """
+    if runtime not in RUNTIMES:
+        raise UsageError(f"--runtime {runtime}: no such runtime here, there is {', '.join(RUNTIMES)}")
+    om, onnx = _om_of(model), _onnx_of(model)
+    if runtime == "auto" and model.suffix == ".onnx" and onnx is not None:
+        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: an ONNX file was given")
+    if runtime == "auto":
+        return _choose(model, om, onnx, direct)
+    if runtime == "onnxruntime":
+        if onnx is None:
+            raise UserError(_no_onnx(model, om))
+        return Choice(runtime, onnx, f"runtime {runtime} with {onnx}, as asked")
+    if om is None:
+        beside = f"{onnx} is there; " if onnx else ""
+        raise UserError(f"{model}: no om file for --runtime {runtime}; {beside}test/pth2om.sh makes one, with CANN")
+    _OM_TOOLS[runtime](om)
+    return Choice(runtime, om, f"runtime {runtime} with {om}, as asked")
+
+
+def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Choice:
+    if om is not None:
+        for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl"):
+            try:
+                _OM_TOOLS[name](om)
+            except UserError:
+                continue
+            return Choice(name, om, f"runtime {name} with {om}: the om and what runs it are both here")
+    nothing = f"{om} is here, but nothing that runs it: no {tool_name()}, no ais_bench, no pyACL"
+    if onnx is not None:
+        reason = nothing if om else "there is no om beside it"
+        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: {reason}")
+    if om is not None:
+        raise UserError(f"{nothing} (source CANN's set_env.sh), and no ONNX file beside it to run instead")
+    raise UserError(f"{model}: no om or ONNX file of that name; make them with test/pth2om.sh")
+
+
+def _no_onnx(model: Path, om: Path | None) -> str:
+    if om is not None:
+        return f"{om}: ONNX Runtime cannot run an om, and there is no ONNX file beside it; pth2onnx.py makes one"
+    return f"{model}: no such ONNX file; make it with pth2onnx.py"
+
+
+def _om_of(model: Path) -> Path | None:
+    """The om itself or the newest one of that stem: with some settings atc adds system and processor to the name."""
+    if model.suffix == ".om":
+        return model if model.is_file() else None
+    stem = _stem(model)
+    found = [om for om in (Path(f"{stem}.om"), *stem.parent.glob(f"{stem.name}_linux_*.om")) if om.is_file()]
+    return max(found, key=lambda om: om.stat().st_mtime, default=None)
+
+
+def _onnx_of(model: Path) -> Path | None:
+    if model.suffix not in (".om", "") and model.is_file():
+        return model  # ONNX Runtime says what it thinks of it
+    stem = _stem(model)
+    onnx = stem.with_name(f"{stem.name.partition('_linux_')[0]}.onnx")
+    return onnx if onnx.is_file() else None
+
+
+def _stem(model: Path) -> Path:
+    return model.with_suffix("") if model.suffix in (".om", ".onnx") else model

@@ -1,0 +1,201 @@
+"""Throughput and latency as the tools write them, each in a format of its own, read into one.
+
+perf_vision_batchsize_1_device_0.txt        benchmark; also written by `python -m model.runtime`, with .json
+PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
+<folder>_summary.json                       ais_bench, and its printed lines
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.errors import UserError
+from model.files import whole_file
+
+# Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
+_FIELDS = {
+    "throughputRate": "throughput",
+    "Interface throughputRate": "interface_throughput",
+    "latency": "latency_ms",
+    "moduleLatency": "module_latency_ms",
+}
+_STAGES = {"inference": "infer", "postprocess": "post"}
+_PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
+_NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
+_PAIR = re.compile(rf"([A-Za-z][A-Za-z_ ]*?)\s*[:=]\s*{_NUMBER}\s*(?:samples/s|ms)?")
+_BENCHMARK = (
+    "expected are benchmark's lines `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
+    "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
+)
+_AIS_BENCH = "expected is ais_bench's summary.json with NPU_compute_time (min, max, mean, …) and throughput"
+_PRINTED = (
+    "expected are ais_bench's lines `NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, …` and "
+    "`throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85`"
+)
+
+Performance = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run measured. None stands for what the tool does not say.
+
+    end_to_end, device: sequences a second, from reading to writing, and of the model alone on ONE chip.
+    latency_ms: of a batch on the device: some of mean, p50, p90, p99.
+    chip: such as Ascend310P3, where known.
+    """
+
+    runtime: str
+    batch_size: int | None
+    end_to_end: float | None
+    device: float | None
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    chip: str | None = None
+    problem: str | None = None
+
+
+def latency_figures(milliseconds: Sequence[float]) -> dict[str, float]:
+    values = np.asarray(milliseconds, float)
+    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
+    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
+
+
+def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Path:
+    return Path(folder) / f"perf_vision_batchsize_{batch_size}_device_{device_id}.txt"
+
+
+def write_performance(
+    folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
+) -> Path:
+    """Write what `read_performance` returns, one line a stage, the way the tool does; returns the path."""
+    file_names = {ours: name for name, ours in _FIELDS.items()}
+    lines = []
+    for stage, figures in performance.items():
+        pairs = (f"{file_names[name]}: {value:.6g}" for name, value in figures.items())
+        lines.append(f"[{stage}] {', '.join(pairs)}\n")
+    path = performance_path(folder, batch_size, device_id)
+    with whole_file(path) as part:
+        part.write_bytes("".join(lines).encode())
+    return path
+
+
+def read_performance(path: Path | str) -> Performance:
+    """Stage -> figure -> value, for example {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}.
+
+    Stages are e2e, data read, preprocess, infer (also spelt inference), post (postprocess), and pure for the
+    tool's pure inference; figures throughput, interface_throughput, latency_ms (of the whole run; for pure of
+    one sample) and module_latency_ms (of one sample). Raises UserError when nothing of the kind is there.
+    """
+    performance = _parse_performance(_text(Path(path)))
+    if not performance:
+        raise UserError(f"{path}: no throughput in it; {_BENCHMARK}")
+    return performance
+
+
+def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
+    """The figures of any of the files above. batch_size: for those that do not say theirs.
+
+    Raises UserError naming the file and what was expected when it is none of them or lacks what counts.
+    """
+    path = Path(path)
+    text = _text(path)
+    if text.lstrip().startswith("{"):
+        read, expected = _of_json, _AIS_BENCH
+    elif "NPU_compute_time" in text:
+        read, expected = _of_printed_lines, _PRINTED
+    else:
+        read, expected = _of_benchmark, _BENCHMARK
+    try:
+        return read(path, text, batch_size)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {expected}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
+
+
+def _parse_performance(text: str) -> Performance:
+    performance: Performance = {}
+    for line in text.splitlines():
+        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]*)\])?\s*(.*)", line).groups()
+        for name, value in _PAIR.findall(rest):
+            if name in _PURE:
+                performance.setdefault("pure", {})[_PURE[name]] = float(value)
+            elif name in _FIELDS and stage:
+                performance.setdefault(_STAGES.get(stage, stage), {})[_FIELDS[name]] = float(value)
+    return performance
+
+
+def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
+    performance = _parse_performance(text)
+    named = re.search(r"batchsize_(\d+)|_bs(\d+)", path.name)
+    if named:
+        batch_size = int(named[1] or named[2])
+    if "pure" in performance:
+        device = _positive(performance["pure"], "throughput", "ave_throughputRate")
+        return Figures("benchmark, no data", batch_size, None, device, _mean_of_batch(batch_size, device), str(path))
+    end_to_end = _positive(performance.get("e2e", {}), "throughput", "[e2e] throughputRate")
+    infer = performance.get("infer", {})
+    device = infer.get("interface_throughput") or _positive(infer, "throughput", "[infer] throughputRate")
+    return Figures("benchmark", batch_size, end_to_end, device, _mean_of_batch(batch_size, device), str(path))
+
+
+def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float]:
+    """benchmark's latencies are of one sample and hold waiting; its throughput of the interface gives the batch's."""
+    return {"mean": batch_size * 1000 / throughput} if batch_size else {}
+
+
+def _of_json(path: Path, text: str, batch_size: int | None) -> Figures:
+    content = json.loads(text)
+    if "device_throughput" in content and "runtime" in content:  # of python -m model.runtime
+        names = ("runtime", "batch_size", "e2e_throughput", "device_throughput", "latency_ms")
+        known = {"source": str(path), "chip": content.get("chip"), "problem": content.get("problem")}
+        return Figures(*(content.get(name) for name in names), **known)
+    times = content.get("NPU_compute_time")
+    if not isinstance(times, dict):
+        raise ValueError("no NPU_compute_time in it")
+    latency = _ais_bench_latency(times)
+    listed = content.get("npu_compute_time_list") or []
+    if listed and not isinstance(listed[0], list):  # with several threads it holds pairs of start and end
+        latency = latency_figures(listed)
+    throughput = _positive(content, "throughput", "throughput")
+    return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
+
+
+def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> Figures:
+    line = re.search(r"NPU_compute_time \(ms\):(.*)", text)
+    rate = re.search(rf"throughput [^\n]*:\s*{_NUMBER}", text)
+    if line is None or rate is None:
+        raise ValueError(f"no line of its {'throughput' if line else 'NPU_compute_time'}")
+    times = {name: float(value) for name, value in re.findall(rf"([a-z]+(?:\(\d+%\))?) = {_NUMBER}", line[1])}
+    latency, throughput = _ais_bench_latency(times), float(rate[1])
+    return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
+
+
+def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:
+    names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99"}
+    named = {ours: float(times[name]) for name, ours in names.items() if name in times}
+    return {"mean": _positive(times, "mean", "mean of NPU_compute_time"), **named}
+
+
+def _ais_bench_batch(throughput: float, times: Mapping[str, Any]) -> int:
+    return round(throughput * times["mean"] / 1000)  # its throughput is defined as 1000 * batch / mean
+
+
+def _positive(figures: Mapping[str, Any], key: str, name: str) -> float:
+    value = figures.get(key)
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name} is {'not in it' if value is None else value}")
+    return float(value)

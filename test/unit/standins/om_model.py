@@ -1,0 +1,45 @@
+"""What all stand-ins of Ascend's tools do with an om: load it for the chip of this pretended machine, run it.
+
+The machine has STANDIN_DEVICES chips (4, like an Ascend 310 card) of the kind STANDIN_SOC (Ascend310).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from standins.om_file import NotAnOmError, read_om
+
+
+def soc() -> str:
+    return os.environ.get("STANDIN_SOC", "Ascend310")
+
+
+def devices() -> int:
+    return int(os.environ.get("STANDIN_DEVICES", "4"))
+
+
+class OmModel:
+    """Raises NotAnOmError, also for an om of another chip: the documents say that it is not usable then."""
+
+    def __init__(self, path: Path | str):
+        import onnxruntime
+
+        header, onnx = read_om(path)
+        if header["soc_version"] != soc():
+            raise NotAnOmError(f"{path} was made for {header['soc_version']}, this is {soc()}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self.inputs, self.outputs = self.session.get_inputs(), self.session.get_outputs()
+        self.shape = tuple(self.inputs[0].shape)
+        assert list(self.shape) == header["input_shape"], "the header of the stand-in om belongs to another model"
+
+    @property
+    def batch_size(self) -> int:
+        return self.shape[0]
+
+    def run(self, values: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {self.inputs[0].name: values.reshape(self.shape)})[0]

@@ -1,0 +1,313 @@
+"""Stands in for pyACL, the module `acl` of Ascend's CANN: the calls that running an om needs, and no more.
+
+Pointers are addresses of real memory, so a copy from bytes that nobody kept alive reads what lies there now.
+Refuses, with the real codes where the documents name them, what is out of order: calls before init or without a
+device, wrong directions and sizes of a copy, an om for another chip, giving back what others still use.
+
+calls: the names called so far. fail: name -> code that this call is to return. left(): what was not given back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1].parent))
+
+import numpy as np
+from standins.om_file import NotAnOmError
+from standins.om_model import OmModel, devices, soc
+
+_INVALID, _UNINITIALIZED, _REPEATED, _LOAD_FAILED, _NO_DEVICE = 100000, 100001, 100002, 500002, 507033
+_TYPES = {"tensor(float)": 0, "tensor(float16)": 1, "tensor(int32)": 3, "tensor(int64)": 9}
+calls: list[str] = []
+fail: dict[str, int] = {}
+_state = SimpleNamespace(init=False, device=None, memory={}, host={}, made={}, number=0)
+
+
+def left() -> list[str]:
+    """What is still held, for tests."""
+    held = [f"memory {pointer}" for pointer in _state.memory] + [kind for kind, _ in _state.made.values()]
+    return held + ["device"] * (_state.device is not None) + ["init"] * _state.init
+
+
+def _named(name: str, has_code: bool = True, needs: str = "device"):
+    """A call of that name: it is noted, fails when told to, and wants to be initialised or to have a device."""
+
+    def decorate(function):
+        def call(*arguments):
+            calls.append(name)
+            code = fail.get(name, 0)
+            if not code and needs and not _state.init:
+                code = _UNINITIALIZED
+            if not code and needs == "device" and _state.device is None:
+                code = _INVALID
+            gives = function.__annotations__.get("return") == "tuple"
+            if code:
+                return (None, code) if gives else code if has_code else None
+            return function(*arguments)
+
+        return call
+
+    return decorate
+
+
+def _make(kind: str, value) -> int:
+    _state.number += 1
+    _state.made[_state.number] = (kind, value)
+    return _state.number
+
+
+def _made(handle: int, kind: str):
+    found = _state.made.get(handle)
+    return found[1] if found and found[0] == kind else None
+
+
+def _drop(handle: int, kind: str) -> int:
+    return 0 if _made(handle, kind) is not None and _state.made.pop(handle) else _INVALID
+
+
+@_named("init", needs="")
+def init(*config) -> int:
+    if _state.init:
+        return _REPEATED
+    _state.init = True
+    return 0
+
+
+@_named("finalize", needs="init")
+def finalize() -> int:
+    if _state.device is not None or _state.made or _state.memory:
+        return _INVALID
+    _state.init = False
+    return 0
+
+
+def get_soc_name() -> str:
+    return soc()
+
+
+@_named("create_data_buffer", has_code=False)
+def create_data_buffer(pointer: int, size: int):
+    buffer = _state.memory.get(pointer)
+    return _make("buffer", (pointer, size)) if buffer is not None and size <= len(buffer) else None
+
+
+@_named("destroy_data_buffer")
+def destroy_data_buffer(handle: int) -> int:
+    return _drop(handle, "buffer")
+
+
+@_named("rt.set_device", needs="init")
+def _set_device(device: int) -> int:
+    if not 0 <= device < devices():
+        return _NO_DEVICE
+    _state.device = device
+    return 0
+
+
+@_named("rt.reset_device")
+def _reset_device(device: int) -> int:
+    if device != _state.device or _state.made or _state.memory:
+        return _INVALID
+    _state.device = None
+    return 0
+
+
+@_named("rt.create_context")
+def _create_context(device: int) -> tuple:
+    return (_make("context", device), 0) if device == _state.device else (None, _INVALID)
+
+
+@_named("rt.destroy_context")
+def _destroy_context(handle: int) -> int:
+    if any(kind != "context" for kind, _ in _state.made.values()) or _state.memory:
+        return _INVALID
+    return _drop(handle, "context")
+
+
+def _allocate(size: int, place: str) -> tuple:
+    if size < 1:
+        return None, _INVALID
+    block = (ctypes.c_char * size)()
+    _state.memory[ctypes.addressof(block)] = block
+    _state.host[ctypes.addressof(block)] = place == "host"
+    return ctypes.addressof(block), 0
+
+
+def _free(pointer: int, place: str) -> int:
+    if _state.host.get(pointer) is not (place == "host"):
+        return _INVALID
+    if any(kind == "buffer" and value[0] == pointer for kind, value in _state.made.values()):
+        return _INVALID
+    del _state.memory[pointer], _state.host[pointer]
+    return 0
+
+
+@_named("rt.malloc")
+def _malloc(size: int, policy: int) -> tuple:
+    return _allocate(size, "device") if policy in (0, 1, 2) else (None, _INVALID)
+
+
+@_named("rt.malloc_host")
+def _malloc_host(size: int) -> tuple:
+    return _allocate(size, "host")
+
+
+@_named("rt.free")
+def _free_device(pointer: int) -> int:
+    return _free(pointer, "device")
+
+
+@_named("rt.free_host")
+def _free_host(pointer: int) -> int:
+    return _free(pointer, "host")
+
+
+@_named("rt.memcpy")
+def _memcpy(to: int, room: int, source: int, count: int, direction: int) -> int:
+    to_device, from_device = (_state.host.get(pointer) is False for pointer in (to, source))
+    if (to_device, from_device) != {1: (True, False), 2: (False, True)}.get(direction) or count > room:
+        return _INVALID
+    if to not in _state.memory or room > len(_state.memory[to]):
+        return _INVALID
+    ctypes.memmove(to, source, count)
+    return 0
+
+
+@_named("mdl.load_from_file")
+def _load(path: str) -> tuple:
+    if not isinstance(path, str):
+        return None, _INVALID
+    try:
+        return _make("model", OmModel(path)), 0
+    except (OSError, NotAnOmError):
+        return None, _LOAD_FAILED
+
+
+@_named("mdl.unload")
+def _unload(handle: int) -> int:
+    return _drop(handle, "model")
+
+
+@_named("mdl.create_desc", has_code=False)
+def _create_desc():
+    return _make("description", {})
+
+
+@_named("mdl.get_desc")
+def _get_desc(handle: int, model: int) -> int:
+    if _made(handle, "description") is None or _made(model, "model") is None:
+        return _INVALID
+    _made(handle, "description")["model"] = _made(model, "model")
+    return 0
+
+
+@_named("mdl.destroy_desc")
+def _destroy_desc(handle: int) -> int:
+    return _drop(handle, "description")
+
+
+@_named("mdl.create_dataset", has_code=False)
+def _create_dataset():
+    return _make("data set", [])
+
+
+@_named("mdl.add_dataset_buffer")
+def _add_buffer(handle: int, buffer: int) -> tuple:
+    if _made(handle, "data set") is None or _made(buffer, "buffer") is None:
+        return None, _INVALID
+    _made(handle, "data set").append(_made(buffer, "buffer"))
+    return handle, 0
+
+
+@_named("mdl.destroy_dataset")
+def _destroy_dataset(handle: int) -> int:
+    return _drop(handle, "data set")
+
+
+@_named("mdl.execute")
+def _execute(model: int, inputs: int, outputs: int) -> int:
+    model, inputs, outputs = _made(model, "model"), _made(inputs, "data set"), _made(outputs, "data set")
+    if model is None or not inputs or not outputs:
+        return _INVALID
+    needed = [_size(value) for value in (model.inputs[0], model.outputs[0])]
+    if [len(inputs), len(outputs), inputs[0][1], outputs[0][1]] != [1, 1, *needed]:
+        return _INVALID
+    values = np.frombuffer(ctypes.string_at(*inputs[0]), "<f4")
+    content = model.run(values).astype("<f4").tobytes()
+    ctypes.memmove(outputs[0][0], content, len(content))
+    return 0
+
+
+def _size(value) -> int:
+    return int(np.prod(value.shape)) * (8 if _TYPES[value.type] == 9 else 2 if _TYPES[value.type] == 1 else 4)
+
+
+def _describe(kind: str):
+    """get_num_<kind>s, get_<kind>_dims, get_<kind>_data_type and get_<kind>_size_by_index."""
+
+    def values(handle: int) -> list:
+        return getattr(_made(handle, "description")["model"], f"{kind}s")
+
+    @_named(f"mdl.get_num_{kind}s", has_code=False)
+    def count(handle: int):
+        return len(values(handle))
+
+    @_named(f"mdl.get_{kind}_dims")
+    def dims(handle: int, i: int) -> tuple:
+        value = values(handle)[i]
+        sizes = [size if isinstance(size, int) else -1 for size in value.shape]
+        return {"name": value.name, "dimCount": len(sizes), "dims": sizes}, 0
+
+    @_named(f"mdl.get_{kind}_data_type", has_code=False)
+    def data_type(handle: int, i: int):
+        return _TYPES[values(handle)[i].type]
+
+    @_named(f"mdl.get_{kind}_size_by_index", has_code=False)
+    def size(handle: int, i: int):
+        return _size(values(handle)[i])
+
+    return {
+        f"get_num_{kind}s": count,
+        f"get_{kind}_dims": dims,
+        f"get_{kind}_data_type": data_type,
+        f"get_{kind}_size_by_index": size,
+    }
+
+
+def _bytes_to_ptr(content: bytes) -> int:
+    return ctypes.cast(ctypes.c_char_p(content), ctypes.c_void_p).value
+
+
+rt = SimpleNamespace(
+    set_device=_set_device,
+    reset_device=_reset_device,
+    create_context=_create_context,
+    destroy_context=_destroy_context,
+    malloc=_malloc,
+    malloc_host=_malloc_host,
+    free=_free_device,
+    free_host=_free_host,
+    memcpy=_memcpy,
+)
+mdl = SimpleNamespace(
+    load_from_file=_load,
+    unload=_unload,
+    create_desc=_create_desc,
+    get_desc=_get_desc,
+    destroy_desc=_destroy_desc,
+    create_dataset=_create_dataset,
+    add_dataset_buffer=_add_buffer,
+    destroy_dataset=_destroy_dataset,
+    execute=_execute,
+    **_describe("input"),
+    **_describe("output"),
+)
+util = SimpleNamespace(bytes_to_ptr=_bytes_to_ptr, ptr_to_bytes=ctypes.string_at)
+OLD_UTIL = SimpleNamespace(  # what older releases have in place of `util`
+    numpy_to_ptr=lambda values: values.ctypes.data,
+    ptr_to_numpy=lambda pointer, shape, kind: np.frombuffer(ctypes.string_at(pointer, shape[0]), np.int8),
+)

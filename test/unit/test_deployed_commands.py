@@ -1,0 +1,136 @@
+"""test.py and eval_acc_perf.sh as an Ascend user runs them, on stand-ins of the tools."""
+
+import json
+
+import pytest
+import torch
+from ascend import STANDINS, bare_machine, install_acl, install_ais_bench, make_om, names_in, place_benchmark
+from scripts import ROOT, load_script, one_line_error, run_driver
+
+from model.errors import UserError
+from model.export.onnx_export import export_onnx
+from model.network import GaitSet
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory, aligned_tree):
+    """A folder with encoder, oms and ONNX files of two frames for batch 1 and 16, bins, and tools on the PATH."""
+    folder = tmp_path_factory.mktemp("user")
+    torch.manual_seed(0)
+    network = GaitSet()
+    torch.save(network.state_dict(), folder / "e-encoder.ptm")
+    for name, batch_size in (("gaitset_submit", 1), ("gaitset_submit_bs16", 16)):
+        export_onnx(network, folder / f"{name}.onnx", batch_size, frame_num=2)
+        make_om(folder / f"{name}.onnx", folder / f"{name}.om", batch_size, frames=2)
+    run_test(aligned_tree, folder, "--pre_process", "--bin_path", folder / "bins", "--bin_frames", 2)
+    (folder / "bin").mkdir()
+    place_benchmark(folder / "bin")
+    (folder / "bin" / "npu-smi").symlink_to(STANDINS / "npu-smi")
+    return folder
+
+
+def run_test(tree, folder, *more):
+    options = ["--device", "cpu", "--dataset", "Synthetic", "--data_path", tree, "--work_path", folder / "work"]
+    return load_script("test").main([str(option) for option in (*options, "--partition", "all", *more)])
+
+
+def summary_of_evaluation():
+    lines = (ROOT / "test" / "output" / "eval_acc_perf.txt").read_text().splitlines()
+    assert all("=" in line for line in lines)
+    return json.loads((ROOT / "test" / "output" / "eval_acc_perf.json").read_text())
+
+
+def evaluate(folder, runtime, *more, **environment):
+    options = ["--dataset=Synthetic", "--bin_path=bins", "--model_path=.", "--result_path=result", "--work_path=work"]
+    machine = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "", "HOME": str(folder)} | environment
+    return run_driver("eval_acc_perf.sh", *options, f"--runtime={runtime}", *more, cwd=folder, **machine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "taken", "suffix"),
+    [("auto", "benchmark", "_1"), ("ais_bench", "ais_bench", "_0"), ("acl", "acl", "_1")],
+)
+def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
+    tools = {"PATH": f"{user}/bin:/usr/bin:/bin", "PYTHONPATH": f"{STANDINS}/python"}
+    done = evaluate(user, asked, "--device_id=1", **tools, NPU_SMI_CHIPS="310,310,310,310")
+    assert done.returncode == 0, done.stderr
+    summary = summary_of_evaluation()
+    for batch_size in (1, 16):
+        throughput = summary[f"throughput_bs{batch_size}"]
+        assert (throughput["runtime"], throughput["batch_size"], throughput["sequences"]) == (taken, batch_size, 80)
+    assert summary["accuracy_bs1"]["rank1"] == summary["accuracy_bs16"]["rank1"]
+    assert summary["performance"]["accuracy_agrees"] is True and "the same in all 2" in done.stdout
+    assert [row["chip"] for row in summary["performance"]["rows"]] == ["Ascend310"] * 2
+    for figure in ("599.98", "684.812", "849.55", "941.825", "354.39", "379.23", "95.512"):
+        assert figure in done.stdout
+    assert f"0079{suffix}.bin" in names_in(user / "result" / "dumpOutput_device1")
+
+
+@pytest.mark.slow
+def test_an_om_without_anything_to_run_it_gives_way_to_the_onnx_file(user):
+    done = evaluate(user, "auto", "--batch_sizes=16")
+    assert done.returncode == 0, done.stderr
+    assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is here, but nothing" in done.stdout
+    assert summary_of_evaluation()["throughput_bs16"]["runtime"] == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "told"),
+    [
+        (["ais_bench"], 1, "no ais_bench found"),
+        (["acl"], 1, "pyACL cannot be imported"),
+        (["auto", "--batch_sizes=4"], 1, "gaitset_submit_bs4: no om or ONNX file of that name"),
+        (["tensorrt"], 2, "--runtime tensorrt: no such runtime here"),
+        (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
+        (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
+        (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such list; run test/predeal.sh first"),
+    ],
+)
+def test_what_ends_the_evaluation_is_one_line(tmp_path, options, status, told):
+    for name in ("gaitset_submit.om", "gaitset_submit.onnx", "bins.info"):
+        (tmp_path / name).touch()
+    assert told in one_line_error(evaluate(tmp_path, *options), status)
+
+
+@pytest.mark.slow
+def test_every_runtime_of_an_om_gives_torch_s_table(aligned_tree, user, tmp_path, monkeypatch, capsys):
+    """Without files between; benchmark and ais_bench read files all the same, made and removed meanwhile.
+
+    Eight frames are as many as the sequences have, so torch sees what the om sees.
+    """
+    encoder, om = user / "e-encoder.ptm", tmp_path / "m_bs4.om"
+    network = GaitSet()
+    network.load_state_dict(torch.load(encoder))
+    export_onnx(network, tmp_path / "m.onnx", 4, frame_num=8)
+    make_om(tmp_path / "m.onnx", om, 4, frames=8)
+    bare_machine(monkeypatch, tmp_path)
+    install_ais_bench(monkeypatch)
+    install_acl(monkeypatch)
+    place_benchmark(tmp_path)
+    tables = []
+    for runtime, model in (
+        ("torch", encoder), ("auto", encoder), ("benchmark", om), ("ais_bench", om), ("acl", om), ("auto", om),
+    ):  # fmt: skip
+        more = ["--bin_frames", 8, "--json", tmp_path / "table.json", "--runtime", runtime, "--checkpoint", model]
+        run_test(aligned_tree, tmp_path, *more)
+        table = json.loads((tmp_path / "table.json").read_text())
+        assert table.pop("details")["model"] == str(model)
+        tables.append(table)
+    assert all(table == tables[0] for table in tables)
+    assert "runtime acl with" in capsys.readouterr().out.split("runtime ais_bench with")[1]
+    assert (tmp_path / "work" / "results" / "m_bs4.html").is_file()
+    assert "deployed" not in " ".join(names_in(tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--runtime", "acl", "--checkpoint", "none.om"], r"none\.om: no om file for --runtime acl"),
+        (["--runtime", "auto", "--checkpoint", "none"], "none: no om or ONNX file of that name"),
+        (["--runtime", "onnxruntime", "--checkpoint", "none.onnx"], r"none\.onnx: no such ONNX file"),
+    ],
+)
+def test_a_deployed_model_that_is_not_there_is_told_before_the_data_are_read(tmp_path, options, told):
+    with pytest.raises(UserError, match=told):
+        run_test(tmp_path / "no data", tmp_path, *options)
