@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     from model.initialization import load_network
 
     set_up_logging(options.quiet)
-    config = load_config(options.config, {"work_path": options.work_path})
+    # Exported in float32, in whatever precision it was trained.
+    config = load_config(options.config, {"work_path": options.work_path, "amp": "off"})
     network, checkpoint = load_network(config, options.input_path, options.iters, torch.device("cpu"))
     suffix = "" if options.batch_size == 1 else f"_bs{options.batch_size}"
     path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")

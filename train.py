@@ -5,12 +5,14 @@
   python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
   python train.py --data_path work/CASIA-B-pre --restore_iter -1       go on where training stopped
+  python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    where the time goes
 
 Stop it with Ctrl-C or SIGTERM: it ends the iteration, writes a checkpoint and says how to go on.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -39,6 +41,13 @@ def options_parser() -> CommandParser:
     group.add_argument("--keep", type=int, metavar="N", help="checkpoints kept beside the last and the best (0)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run")
     group.add_argument("--performance", action="store_true", help="measure throughput only: write no checkpoint")
+    group = parser.add_argument_group("where the time goes: a record of some iterations, under work/profile")
+    group.add_argument(
+        "--profiling", nargs="?", const=True, type=profiling_wanted, metavar="KIND",
+        help="record them (CANN and GE, the NPU port's kinds, are the same)",
+    )  # fmt: skip
+    group.add_argument("--start_step", type=int, default=-1, metavar="N", help="the first, counted in this run (11)")
+    group.add_argument("--stop_step", type=int, default=-1, metavar="N", help="the last (four after the first)")
     group = add_precision_options(parser, ("off", "torch", "apex"))
     group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="32 is the NPU port's (dynamic)")
     group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
@@ -56,19 +65,30 @@ def options_parser() -> CommandParser:
     return parser
 
 
+def profiling_wanted(text: str) -> bool:
+    """The kinds of the NPU port, whose profilers are one by now, and True or False."""
+    if text in ("True", "true", "CANN", "GE"):
+        return True
+    if text in ("", "None", "NONE", "none", "False", "false"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be CANN, GE, None or left away, not {text!r}")
+
+
 def set_environment(options) -> None:
     """What a launcher other than torchrun gives as arguments goes where torchrun's goes."""
     from model.distributed import world_from_environment
 
-    if options.world_size and options.world_size > 1 and "WORLD_SIZE" not in os.environ:
-        if options.rank is None:
+    processes = options.world_size or 1
+    if "WORLD_SIZE" not in os.environ and (processes > 1 or options.local_rank):
+        rank = options.rank
+        if rank is None and processes > 1:
             raise UsageError("--world_size without --rank: give the number of this process, or start with torchrun")
-        local_rank = options.rank if options.local_rank is None else options.local_rank
-        os.environ |= {
-            "WORLD_SIZE": str(options.world_size),
-            "RANK": str(options.rank),
-            "LOCAL_RANK": str(local_rank),
-        }
+        local_rank = rank if options.local_rank is None else options.local_rank
+        if processes == 1:  # the NPU port's way to name the device
+            rank = 0
+        elif rank == 0:  # or the number of the machine, as there: process 0 is always the first of its machine
+            rank = local_rank
+        os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
         os.environ.setdefault("MASTER_ADDR", options.addr or "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
     launched = world_from_environment().size
@@ -87,16 +107,22 @@ def main(arguments: list[str] | None = None) -> int:
     from model.config import load_config, overrides_of
     from model.device import resolve_device, set_compile_mode, set_precision, show_devices
     from model.initialization import build_trainer, open_dataset
+    from model.profiling import Profiling
 
     world = distributed.world_from_environment()
     set_up_logging(options.quiet, world.is_main)
     standard = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
     config = load_config(options.config or standard, overrides_of(options))
-    show_devices(config.visible_devices, options.device)
+    if world.size > 1 or not world.local_rank:  # else the one process has been given a device by its number
+        show_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)
     set_precision(device)
     if options.rt2:
         set_compile_mode(device, jit_compile=False)
+    profiling = None
+    if options.profiling:
+        folder = config.work_path / "profile" / config.experiment
+        profiling = Profiling(folder, device, world.rank, options.start_step, options.stop_step)
     distributed.start(world, device, options.dist_backend)
     try:
         data = open_dataset(
@@ -106,8 +132,12 @@ def main(arguments: list[str] | None = None) -> int:
             config, data, device, world,
             resident=options.cache is not False, quiet=options.quiet, writing=not options.performance,
         )  # fmt: skip
+        trainer.profiling = profiling
         stopped_by = trainer.run(config.model.total_iter)
-        return trainer.report(stopped_by, options.json)
+        status = trainer.report(stopped_by, options.json)
+        if profiling is not None:
+            profiling.report()
+        return status
     finally:
         distributed.finish()
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+# Every command imports this first, and before torch. Installed extensions of torch load themselves with it, and
+# torch_npu, where CANN's environment is not set, then breaks `import torch` even where no NPU is wanted.
+# `model.device` imports it when one is.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from model.cores import core_count
+from model.device_extension import is_installed, load_extension
 from model.errors import UsageError, UserError
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -25,32 +28,30 @@ class DeviceKind:
     """A row of the device table."""
 
     name: str
-    backend: str  # of torch.distributed
+    backends: tuple[str, ...]  # of torch.distributed that carry its tensors, its own first
     amp_dtype: torch.dtype  # that autocast uses when none is asked for
     channels_last: bool  # whether maps are best laid out with the channels side by side
     config_key: str | None = None  # of the config, naming the devices to use ...
     visible: str | None = None  # ... which go into this environment variable
+    look: str | None = None  # command that lists the devices which the driver sees
     extension: str | None = None  # module that brings the device to torch
+    adam: str | None = None  # class of an Adam of its own, whose state torch's can load and the other way round
+    profiler: str = "torch.profiler"  # module that records what the device does
     triton: bool = False  # whether Triton compiles for it
     graph: str | None = None  # class of its module that records work and replays it
 
 
+_VISIBLE, _ASCEND_VISIBLE = "CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"
 DEVICE_KINDS = {
-    "cpu": DeviceKind("cpu", "gloo", torch.bfloat16, True),
+    "cpu": DeviceKind("cpu", ("gloo",), torch.bfloat16, True),
     "cuda": DeviceKind(
-        "cuda",
-        "nccl",
-        torch.float16,
-        True,
-        "CUDA_VISIBLE_DEVICES",
-        "CUDA_VISIBLE_DEVICES",
-        triton=True,
-        graph="CUDAGraph",
+        "cuda", ("nccl", "gloo"), torch.float16, True, _VISIBLE, _VISIBLE, "nvidia-smi", triton=True, graph="CUDAGraph"
     ),
     "npu": DeviceKind(
-        "npu", "hccl", torch.float16, False, "ASCEND_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "torch_npu"
+        "npu", ("hccl",), torch.float16, False, "ASCEND_VISIBLE_DEVICES", _ASCEND_VISIBLE, "npu-smi info",
+        extension="torch_npu", adam="torch_npu.optim.NpuFusedAdam", profiler="torch_npu.profiler",
     ),
-}
+}  # fmt: skip
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -77,7 +78,7 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     what is missing when the device is not there.
     """
     if name == "auto":
-        name = next((kind for kind in ("npu", "cuda") if _count(kind)), "cpu")
+        name = next((kind for kind in ("npu", "cuda") if _found(kind)), "cpu")
     kind, _, number = name.partition(":")
     if kind not in DEVICE_KINDS or (number and not number.isdigit()):
         raise UsageError(
@@ -91,7 +92,10 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     if position >= _count(kind):
         raise UsageError(f"--device {kind}:{position}: only {_count(kind)} {kind} devices are there, counted from 0")
     device = torch.device(kind, position)
-    torch.get_device_module(device).set_device(device)
+    try:
+        torch.get_device_module(device).set_device(device)
+    except RuntimeError as error:  # the driver's: taken by another process, unhealthy, not allowed
+        raise UsageError(f"--device {device}: cannot be used ({str(error).splitlines()[0]})") from error
     return device
 
 
@@ -103,36 +107,37 @@ def describe(device: torch.device) -> str:
     return f"{device} ({name})"
 
 
-def _load_extension(kind: str) -> str | None:
-    """Import the module that brings `kind`; returns why this failed."""
+def _missing(kind: str) -> str | None:
+    """Why torch does not know the kind of device; None if it does."""
     extension = DEVICE_KINDS[kind].extension
-    if extension is None or hasattr(torch, kind):
-        return None
-    try:
-        importlib.import_module(extension)
-    except ModuleNotFoundError as error:
-        return f"the module {error.name} is not installed"
-    except (ImportError, RuntimeError, OSError) as error:
-        return f"{extension} cannot be loaded ({str(error).splitlines()[0]})"
-    return None
+    return None if extension is None or hasattr(torch, kind) else load_extension(extension)
 
 
 def _count(kind: str) -> int:
-    if _load_extension(kind) is not None:
-        return 0
     module = getattr(torch, kind)
     return module.device_count() if module.is_available() else 0
 
 
+def _found(kind: str) -> bool:
+    """Whether `auto` can take the kind; what half of an installation lacks is said, for its owner counts on it."""
+    extension, missing = DEVICE_KINDS[kind].extension, _missing(kind)
+    if missing is not None and is_installed(extension):
+        log.warning("warning: --device auto leaves out %s: %s", kind, missing)
+    return missing is None and _count(kind) > 0
+
+
 def _require(kind: str) -> None:
-    fault = _load_extension(kind)
-    if fault is not None:
-        raise UsageError(
-            f"--device {kind}: {fault}; install torch_npu for torch {torch.__version__.split('+')[0]} and source "
-            "CANN's set_env.sh, or use --device cpu"
-        )
+    missing = _missing(kind)
+    if missing is not None:
+        raise UsageError(f"--device {kind}: {missing}; or use --device cpu")
     if not _count(kind):
-        raise UsageError(f"--device {kind}: this machine shows no {kind} device to torch {torch.__version__}")
+        row = DEVICE_KINDS[kind]
+        chosen = os.environ.get(row.visible)
+        hint = "" if chosen is None else f"; {row.visible}={chosen} must name some of them, in ascending order"
+        raise UsageError(
+            f"--device {kind}: this machine shows no {kind} device to torch {torch.__version__} "
+            f"(`{row.look}` lists those that the driver sees{hint})"
+        )
 
 
 def place(network: M, device: torch.device) -> M:
@@ -182,23 +187,29 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
 def set_precision(device: torch.device, environment: Mapping[str, str] = os.environ) -> None:
     """Float32 means float32, as in the original, unless the environment asks for faster products.
 
-    `ALLOW_TF32` lets an NVIDIA device and `ALLOW_HF32` an Ascend one round operands of convolutions and matrix
-    products; `ALLOW_FP32` lets nobody (it and ALLOW_HF32 are names of the NPU port). Raises UsageError when both
-    of those are set.
+    `ALLOW_TF32` lets an NVIDIA device round operands of convolutions and matrix products, `ALLOW_HF32` an Ascend one
+    those of convolutions (its own default); `ALLOW_FP32` lets nobody. As in the NPU port the last two also keep
+    weights in torch's layout instead of a private one. Raises UsageError when both are set.
     """
-    if environment.get("ALLOW_FP32") and environment.get("ALLOW_HF32"):
+    allow_fp32, allow_hf32 = (bool(environment.get(name)) for name in ("ALLOW_FP32", "ALLOW_HF32"))
+    if allow_fp32 and allow_hf32:
         raise UsageError("ALLOW_FP32 and ALLOW_HF32 exclude each other: unset one")
     if device.type == "cuda":
         allowed = bool(environment.get("ALLOW_TF32"))
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
-    module = torch.get_device_module(device)
-    for part in ("conv", "matmul"):
-        if hasattr(getattr(module, part, None), "allow_hf32"):
-            getattr(module, part).allow_hf32 = bool(environment.get("ALLOW_HF32"))
+    elif device.type == "npu":
+        module = torch.get_device_module(device)
+        module.conv.allow_hf32 = allow_hf32
+        module.matmul.allow_hf32 = False  # the distances of loss and evaluation are matrix products
+        if allow_fp32 or allow_hf32:
+            module.config.allow_internal_format = False
 
 
 def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
-    """`--rt2` of the NPU port turns compilation of single operators off; other devices have no such switch."""
+    """`--rt2` of the NPU port turns compilation of single operators off; other devices have no such switch.
+
+    Where torch_npu compiles (by default on the 910 and 310 series, not on A2 and A3), it does so anew for every shape.
+    """
     module = torch.get_device_module(device)
     if hasattr(module, "set_compile_mode"):
         module.set_compile_mode(jit_compile=jit_compile)

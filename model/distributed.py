@@ -42,11 +42,15 @@ def world_from_environment() -> World:
 
 
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
-    """Join the process group when there is more than one process."""
+    """Join the process group when there is more than one process. Raises UsageError for a backend that cannot carry
+    the tensors of `device`."""
     if world.size > 1 and not dist.is_initialized():
-        backend = backend or kind_of(device).backend
-        if device.type == "cpu" and backend != "gloo":
-            raise UsageError(f"--dist_backend {backend} does not go with --device {device.type}")
+        backends = kind_of(device).backends
+        backend = backend or backends[0]
+        if backend not in backends:
+            raise UsageError(
+                f"--dist_backend {backend} does not go with --device {device.type}, which takes {' or '.join(backends)}"
+            )
         # Others wait while the first packs a large tree or evaluates; the standard ten minutes can be too short.
         wait = datetime.timedelta(hours=3)
         dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=wait)
@@ -66,7 +70,7 @@ def wrap(network: nn.Module, device: torch.device) -> nn.Module:
     if not active():
         return network
     ids = None if device.type == "cpu" else [device.index]
-    return nn.parallel.DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
 def backend() -> str | None:
@@ -113,24 +117,31 @@ def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None
     """Put together the rows that process r of w made for the positions r, r + w, r + 2w ... below `total`.
 
     rows: [share of this process, ...]. Returns [total, ...] on rank 0, where `rows` is, and None elsewhere. Messages
-    travel between `device`s, a few rows at a time.
+    travel between `device`s (gloo's: between hosts), a few rows at a time.
     """
     if not active():
         return rows
+    if backend() == "gloo":  # it would read the device's memory as its own
+        device = torch.device("cpu")
     rank, size = dist.get_rank(), dist.get_world_size()
     assert len(rows) == len(range(rank, total, size)), "each sequence must be counted exactly once"
     if rank:
-        for piece in rows.split(ROWS_AT_ONCE):
+        for piece in _pieces(rows):
             dist.send(piece.to(device), 0)
         return None
     result = rows.new_empty(total, *rows.shape[1:])
     result[::size] = rows
     for other in range(1, size):
-        for piece in result[other::size].split(ROWS_AT_ONCE):
+        for piece in _pieces(result[other::size]):
             message = torch.empty(piece.shape, dtype=rows.dtype, device=device)
             dist.recv(message, other)
             piece.copy_(message)
     return result
+
+
+def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
+    """Rows cut into messages; none for no rows, as not every backend carries empty ones."""
+    return rows.split(ROWS_AT_ONCE) if len(rows) else ()
 
 
 def main_first(job: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
-from model.device import adam_options, can_record, describe, kind_of, place, precision_of
+from model.device import can_record, describe, kind_of, place, precision_of
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
@@ -26,6 +26,7 @@ from model.evaluation.result import CrossViewResult
 from model.features import extract
 from model.meters import LogBook
 from model.network import GaitSet, fused
+from model.optimizer import make_adam
 from model.precision import make_precision
 from model.run_checkpoints import RunCheckpoints
 from model.trainer import Trainer
@@ -145,12 +146,14 @@ def build_trainer(
     settings = config.model
     torch.manual_seed(settings.seed)  # the same start in every process
     network = place(GaitSet(settings.hidden_dim), device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
+    # apex wants an optimizer that knows nothing of it; the NPU port, too, gave it torch's own.
+    plain = settings.kernels == "plain" or settings.amp == "apex"
+    optimizer = make_adam(network.parameters(), settings.lr, device, plain)
     precision, model, optimizer = make_precision(
         settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale
     )
     network.fused = wants_fused(settings, device)
-    recorded = network.fused and can_record(device) and distributed.backend() in (None, kind_of(device).backend)
+    recorded = network.fused and can_record(device) and distributed.backend() in (None, kind_of(device).backends[0])
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
     resident = resident and fits_device(train, device)
@@ -175,7 +178,7 @@ def build_trainer(
         trainer.evaluate = score
     _restore(trainer, settings.restore_iter)
     if writing and world.is_main:
-        trainer.logbook = LogBook(config.work_path / "log" / config.experiment, trainer.iteration)
+        trainer.progress.logbook = LogBook(config.work_path / "log" / config.experiment, trainer.iteration)
     log.info(
         "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
         len(train.index.subjects), len(train.index), train.index.frames.sum(),

@@ -1,17 +1,18 @@
-"""The training loop: iterations, log points, checkpoints, evaluation, and stopping without losing a step."""
+"""The training loop: iterations, checkpoints, evaluation, and stopping without losing a step."""
 
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -20,11 +21,13 @@ from model import distributed
 from model.checkpoint import load_encoder, load_optimizer, load_tensors
 from model.config import Config
 from model.data.batches import Batch, BatchLoader
-from model.device import describe, synchronize
+from model.device import describe
 from model.errors import UserError
 from model.files import write_json
-from model.meters import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
+from model.meters import LossMeter
 from model.precision import Precision
+from model.profiling import Profiling
+from model.progress import NO_NUMBER, Progress
 from model.run_checkpoints import RunCheckpoints
 from model.stop_signals import StopSignals
 from model.training_step import RecordedStep, TrainingStep
@@ -34,18 +37,6 @@ log = logging.getLogger(__name__)
 # Iterations between two looks at whether any process was told to stop. On a device each look waits for it; on the
 # CPU iterations are long, and who sends SIGTERM sends SIGKILL half a minute later.
 ASK_OTHERS_EVERY = 10
-WARM_UP = 10  # iterations that do not count towards the throughput, where there are many more
-
-ALL_SKIPPED = 50  # steps left out in a row: a loss scale of 65536 halved that often is long below any use
-
-OVERFLOW = (
-    "iteration {}: the last {} steps were all left out because gradients overflow half precision at any loss scale; "
-    "try --amp_dtype bf16, --kernels plain or --amp off"
-)
-NO_NUMBER = (
-    "iteration {}: the loss or a weight is no finite number; go on from the last checkpoint (--restore_iter -1) with "
-    "a lower learning rate or with --amp off"
-)
 
 
 @dataclass
@@ -54,6 +45,7 @@ class Trainer:
 
     recorded: replay a recording of the iteration, which needs packed batches and a device that can record.
     evaluate: gives the score (rank-1 in percent) of the network as it is, on the main process.
+    profiling: records what some of the iterations do.
     Only the main process writes; all processes must call `run`.
     """
 
@@ -66,8 +58,8 @@ class Trainer:
     checkpoints: RunCheckpoints
     device: torch.device
     world: distributed.World
-    logbook: LogBook | None = None
     evaluate: Callable[[], float | None] | None = None
+    profiling: Profiling | None = None
     recorded: bool = False
     quiet: bool = False
     writing: bool = True
@@ -76,7 +68,7 @@ class Trainer:
         self.iteration = 0  # iterations done
         self.saved_at: int | None = None  # the iteration of the last checkpoint
         self.meter = LossMeter(self.device)
-        self.skipped_in_a_row = 0
+        self.progress = Progress(self.meter, self.optimizer, self.config.model, self.device, self.world)
         self.step = TrainingStep(self.model, self.optimizer, self.precision, self.meter, self.config.model)
         if self.recorded:
             self.step = RecordedStep(self.step, self.device)
@@ -87,18 +79,14 @@ class Trainer:
             total=total_iter, initial=self.iteration, unit="it", desc="training",
             disable=True if self.quiet or not self.world.is_main else None,
         )  # fmt: skip
-        with StopSignals() as stop, logging_redirect_tqdm(), bar:
-            self._since = self._started = self._warm = time.perf_counter(), self.iteration
-            self._stepped = steps_taken(self.optimizer)
+        settings = self.config.model
+        profiling = self.profiling or nullcontext()
+        with StopSignals() as stop, logging_redirect_tqdm(), bar, profiling:
+            self.progress.start(self.iteration, total_iter)
             for batch in self.loader.batches(self.iteration, total_iter):
                 self._step(batch)
                 bar.update()
-                if self.iteration - self._started[1] == WARM_UP and total_iter - self.iteration > 5 * WARM_UP:
-                    synchronize(self.device)
-                    self._warm = time.perf_counter(), self.iteration
-                settings = self.config.model
-                if self.iteration % settings.log_iter == 0:
-                    self._log_point()
+                self.progress.after(self.iteration)
                 stopping = self._told_to_stop(stop)
                 if settings.eval_iter and self.iteration % settings.eval_iter == 0 and self.evaluate and not stopping:
                     self._evaluate()
@@ -112,6 +100,8 @@ class Trainer:
         self.step(*batch)
         self.meter.iterations += 1
         self.iteration += 1
+        if self.profiling is not None:
+            self.profiling.step()
 
     def _told_to_stop(self, stop: StopSignals) -> bool:
         if self.world.size == 1:
@@ -120,46 +110,17 @@ class Trainer:
             return False
         return distributed.any_process(stop.received is not None, self.device)
 
-    def _log_point(self) -> None:
-        synchronize(self.device)
-        since, before = self._since
-        seconds = time.perf_counter() - since
-        means = distributed.mean_over_processes(self.meter.means().float())
-        point = dict(zip(FIELDS, means.tolist(), strict=True))
-        point |= {
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "hard_or_full": self.config.model.hard_or_full_trip,
-            "iterations_per_second": (self.iteration - before) / seconds,
-        }
-        stepped = steps_taken(self.optimizer)
-        point["skipped"] = skipped = self.iteration - before - (stepped - self._stepped)
-        self._stepped = stepped
-        self.skipped_in_a_row = self.skipped_in_a_row + skipped if skipped == self.iteration - before else 0
-        self.meter.reset()
-        if self.world.is_main:
-            log.info(log_line(self.iteration, point))
-            if self.logbook is not None:
-                self.logbook.write(self.iteration, point)
-            if is_collapsed(point, self.config.model.margin):
-                log.warning("warning: %s", COLLAPSE_ADVICE)
-        if not all(math.isfinite(point[name]) for name in FIELDS):
-            raise UserError(NO_NUMBER.format(self.iteration))
-        if self.skipped_in_a_row >= ALL_SKIPPED:
-            raise UserError(OVERFLOW.format(self.iteration, self.skipped_in_a_row))
-        self._since = time.perf_counter(), self.iteration
-
     def _evaluate(self) -> None:
         start = time.perf_counter()
         score = self.evaluate()
         is_best = score is not None and self.checkpoints.is_better(score)
         if is_best:
             self.checkpoints.best = (score, self.iteration)
-        if score is not None and self.logbook is not None:
-            self.logbook.write(self.iteration, {"rank1": score})
+        if score is not None and self.progress.logbook is not None:
+            self.progress.logbook.write(self.iteration, {"rank1": score})
         if distributed.any_process(is_best, self.device):  # only the main process knows, and all must save
             self.save()
-        since, iteration = self._since
-        self._since = since + time.perf_counter() - start, iteration  # the next figure is of training alone
+        self.progress.leave_out(time.perf_counter() - start)
 
     def save(self) -> None:
         """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
@@ -175,11 +136,11 @@ class Trainer:
         state = {
             "random": torch.get_rng_state(),
             "precision": self.precision.state_dict(),
-            "meter": {"sums": sums.cpu(), "iterations": self.meter.iterations},
+            "meter": {"sums": sums, "iterations": self.meter.iterations},
         }
         parts = {
-            # Others read the weights: they get them in the layout that every program expects.
-            "encoder": {key: value.contiguous() for key, value in self.network.state_dict().items()},
+            # Others read the weights: they get them in the type and layout that every program expects.
+            "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "state": state,
         }
@@ -187,12 +148,13 @@ class Trainer:
             "world_size": self.world.size, "device": describe(self.device),
             "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
-        self.checkpoints.save(self.iteration, parts, facts)
+        self.checkpoints.save(self.iteration, _on_host(parts), facts)
 
     def restore(self, iteration: int) -> None:
         """Go on from the checkpoint of `iteration`: exactly where it is ours, else from its two published files."""
         files = self.checkpoints.files
         load_encoder(self.network, files.part(iteration, "encoder"))
+        self.precision.weights_loaded()
         load_optimizer(self.optimizer, files.part(iteration, "optimizer"))
         for group in self.optimizer.param_groups:  # the config decides, as with the original
             group["lr"] = self.config.model.lr
@@ -223,28 +185,21 @@ class Trainer:
 
     def report(self, stopped_by: int, json: Path | None = None) -> int:
         """Say how the run ended and what to do next. Returns the exit status: 0, or 128 + the signal."""
-        synchronize(self.device)
-        seconds = time.perf_counter() - self._started[0]
-        counted = self.iteration - self._warm[1]
-        speed = counted / (time.perf_counter() - self._warm[0])
-        batch = math.prod(self.config.model.batch_size) * self.world.size
-        iterations = self.iteration - self._started[1]
         summary = {
-            "iterations": iterations, "seconds": seconds, "counted_iterations": counted,
-            "iterations_per_second": speed, "sequences_per_second": speed * batch, "processes": self.world.size,
+            **self.progress.figures(self.iteration), "processes": self.world.size,
             "device": describe(self.device), "amp": self.config.model.amp, "iteration": self.iteration,
             "checkpoint": str(self.checkpoints.files.part(self.iteration, "encoder")) if self.writing else None,
         }  # fmt: skip
-        if self.logbook is not None:
-            self.logbook.close()
+        if self.progress.logbook is not None:
+            self.progress.logbook.close()
         if self.world.is_main:
             if json is not None:
                 write_json(json, summary)
             log.warning(
-                "%d iterations in %.1f s: %.2f iterations/s, %.1f sequences/s", iterations, seconds,
-                summary["iterations_per_second"], summary["sequences_per_second"],
+                "%(iterations)d iterations in %(seconds).1f s: %(iterations_per_second).2f iterations/s, "
+                "%(sequences_per_second).1f sequences/s", summary,
             )  # fmt: skip
-            if not iterations:
+            if not summary["iterations"]:
                 log.warning("nothing to do: iteration %d has been reached already", self.iteration)
             elif self.writing:
                 next_step = "stopped; --restore_iter -1 goes on from it" if stopped_by else "test it with test.py"
@@ -252,7 +207,10 @@ class Trainer:
         return 128 + stopped_by if stopped_by else 0
 
 
-def steps_taken(optimizer: Optimizer) -> int:
-    """Steps that changed the weights. A loss scaler leaves out those with gradients that are not finite."""
-    state = optimizer.state.get(optimizer.param_groups[0]["params"][0], {})
-    return int(state.get("step", 0))
+def _on_host(value: Any) -> Any:
+    """The same with all tensors in the memory of the host: a checkpoint must load where there is no such device."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_host(item) for key, item in value.items()}
+    return type(value)(map(_on_host, value)) if isinstance(value, list | tuple) else value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,8 @@ class TrainingStep:
     """Forward, losses, gradients, one step of the optimizer, and the sums of the meter. Reads nothing back.
 
     model: the network, or its wrapper that takes the mean of gradients over processes. A bare network in one of
-    several processes has the mean taken here, which a recording can hold.
+    several processes has the mean taken here, between two parts that recordings can hold.
+    keeps_gradients: write them into the tensors of the iteration before.
     """
 
     model: nn.Module
@@ -34,17 +37,31 @@ class TrainingStep:
     precision: Precision
     meter: LossMeter
     settings: ModelConfig
+    keeps_gradients: bool = False
 
     def __call__(self, sils: Tensor, ends: Tensor | None) -> None:
+        self.gradients(sils, ends)
+        self.exchange()
+        self.update()
+
+    def gradients(self, sils: Tensor, ends: Tensor | None) -> None:
         embeddings = self.model(sils, ends=ends)
-        losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin)
+        plain = self.settings.kernels == "plain"
+        losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, plain)
         loss = losses.full if self.settings.hard_or_full_trip == "full" else losses.hard
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.keeps_gradients:
+            self.optimizer.zero_grad(set_to_none=False)
+        else:
+            self.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
         self.precision.backward(loss.mean(), self.optimizer)
+        self.meter.add(losses)
+
+    def exchange(self) -> None:
         if not distributed.is_wrapped(self.model):
             distributed.average_gradients(self.model.parameters())
+
+    def update(self) -> None:
         self.precision.step(self.optimizer)
-        self.meter.add(losses)
 
 
 class RecordedStep:
@@ -52,6 +69,10 @@ class RecordedStep:
 
     Every call is an iteration of training: those before a recording run as they are, and recording itself only
     records. All recordings share their memory, as only one runs at a time.
+
+    What several processes exchange stays out of the recordings: NCCL wants such a recording made and replayed by all
+    at once, though each has its own numbers of frames, and does not let a group go while one is left. So gradients
+    are recorded once a number of frames, always into the same tensors, and the update after the exchange once.
     """
 
     def __init__(self, step: TrainingStep, device: torch.device):
@@ -60,6 +81,8 @@ class RecordedStep:
         self.stream = self.module.Stream(device)
         self.seen: Counter[int] = Counter()
         self.graphs: dict[int, object] = {}
+        self.update: object | None = None  # recorded apart from the gradients where there is an exchange
+        step.keeps_gradients = self.exchanges = distributed.active()
         # What a recording reads lies where it was when it was made, so all read from here.
         sequences = math.prod(step.settings.batch_size)
         self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)
@@ -73,10 +96,16 @@ class RecordedStep:
             if eager:
                 self._run_aside(sils, ends)
                 return
-            self.graphs[frames] = self._record(frames)
+            part = self.step.gradients if self.exchanges else self.step
+            self.graphs[frames] = self._record(partial(part, self.sils[:frames], self.ends))
+            if self.exchanges and self.update is None:
+                self.update = self._record(self.step.update)
         self.sils[:frames].copy_(sils)
         self.ends.copy_(ends)
         self.graphs[frames].replay()
+        if self.exchanges:
+            self.step.exchange()
+            self.update.replay()
 
     def _run_aside(self, sils: Tensor, ends: Tensor) -> None:
         """Run on the stream that recordings use: what autograd keeps from one iteration to the next is bound to it."""
@@ -85,10 +114,10 @@ class RecordedStep:
             self.step(sils, ends)
         self.module.current_stream(self.device).wait_stream(self.stream)
 
-    def _record(self, frames: int):
+    def _record(self, work: Callable[[], None]):
         graph = getattr(self.module, kind_of(self.device).graph)()
         pool = next(iter(self.graphs.values())).pool() if self.graphs else None
         # Threads that read ahead may allocate meanwhile; only what this one does is recorded.
         with self.module.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
-            self.step(self.sils[:frames], self.ends)
+            work()
         return graph

@@ -1,4 +1,4 @@
-# What the four training drivers share; they set PROCESSES (how many would be best) and source it.
+# What the drivers of training and its evaluation share; they set PROCESSES (how many would be best) and source it.
 set -euo pipefail
 
 declare_training_options() {
@@ -8,6 +8,28 @@ declare_training_options() {
   option work_path "" "where checkpoints, partitions and results are kept (none: the config's)"
   option device auto "auto, cpu, cuda or npu"
   option iters "$1" "iterations (none: the config's)"
+  option rt2 False "NPU: no compilation of single operators (no new one for every shape)"
+  option profiling "" "record some iterations: CANN, GE or True, which do the same (none: do not)"
+  option start_step -1 "the first that is recorded, counted in this run (-1: 11)"
+  option stop_step -1 "the last (-1: four after the first)"
+}
+
+# How many processes to start: as many as there are devices that the config lets them see (on the CPU, cores), and
+# PROCESSES at most.
+processes_shown() {
+  local found
+  found="$(command "$PYTHON" -c '
+import sys
+from model.config import load_config
+from model.device import processes_possible, show_devices
+from model.errors import run_command
+
+def count():
+    show_devices(load_config(sys.argv[1]).visible_devices, sys.argv[2])
+    print(processes_possible(sys.argv[2]))
+
+run_command(count)' "$(absolute "$config")" "$device")" || exit $?
+  echo $((found < PROCESSES ? found : PROCESSES))
 }
 
 # Arguments of train.py from the options, in TRAIN; how many processes, in USED.
@@ -17,7 +39,9 @@ prepare_training() {
   [[ -z "$dataset" ]] || TRAIN+=(--dataset "$dataset")
   [[ -z "$work_path" ]] || TRAIN+=(--work_path "$(absolute "$work_path")")
   [[ -z "$iters" ]] || TRAIN+=(--iters "$iters")
-  USED="$(processes_for "$PROCESSES" "$device")"
+  [[ "$rt2" == False ]] || TRAIN+=(--rt2)
+  [[ -z "$profiling" ]] || TRAIN+=("--profiling=$profiling" --start_step "$start_step" --stop_step "$stop_step")
+  USED="$(processes_shown)"
   if ((USED < PROCESSES)) && [[ "$(basename "$config")" == config_8p.py ]]; then
     say "config_8p.py is made for $PROCESSES processes; for $USED the learning rate that fits its batch is about" \
       "$(awk "BEGIN { print 1e-4 * $USED }"): give -- --lr RATE"

@@ -5,6 +5,8 @@
 #   bash test/train_eval_8p.sh --checkpoint=some-encoder.ptm --device=cpu
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+PROCESSES=8
+source "$ROOT/test/train_common.sh"
 option data_path "" "aligned tree or store (none: the config's dataset_path)"
 option dataset "" "CASIA-B, OUMVLP, CASIA-A or Synthetic (none: the config's)"
 option config "$ROOT/config_8p.py" "configuration"
@@ -20,8 +22,8 @@ TEST=(test.py --config "$(absolute "$config")" --device "$device" --batch_size "
 [[ -z "$dataset" ]] || TEST+=(--dataset "$dataset")
 [[ -z "$work_path" ]] || TEST+=(--work_path "$(absolute "$work_path")")
 if [[ -n "$checkpoint" ]]; then TEST+=(--checkpoint "$(absolute "$checkpoint")"); else TEST+=(--iter "$iter"); fi
-USED="$(processes_for 8 "$device")"
-((USED == 8)) || say "8 processes would be best; found devices or cores for $USED, using $USED"
+USED="$(processes_shown)"
+((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"
 mkdir -p "$OUTPUT"
 launch "$USED" "${TEST[@]}" --json "$OUTPUT/accuracy.json" "${PASSED_ON[@]}"
 summary "$OUTPUT/accuracy.json" "processes=$USED"

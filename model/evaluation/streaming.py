@@ -93,7 +93,8 @@ def sizes_within(limit: int, embeddings: Tensor, probes: int, galleries: int, pr
     numbers = embeddings.shape[1]
     per_probe = (4 + embeddings.element_size()) * numbers + 16  # as float32, and before that as it was
     chunk = _evenly(probes, max(1, min(probe_chunk, limit // 2 // per_probe)))
-    per_row = 4 * numbers + 16 + 5 * chunk  # itself; its distances, and whether each is near
+    # Itself; its distances, whether each is near, and the copy in the counts' type that torch sums those through.
+    per_row = 4 * numbers + 16 + (4 + 1 + 4) * chunk
     rows = (limit - chunk * per_probe) // per_row // EVEN * EVEN
     rows = _evenly(galleries, max(EVEN, rows))
     return Sizes(chunk, rows + -rows % EVEN)

@@ -32,13 +32,16 @@ def pairwise_distance(x: Tensor) -> Tensor:
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)
 
 
-def triplet_losses(embeddings: Tensor, subjects: int, sequences: int, margin: float) -> TripletLosses:
+def triplet_losses(
+    embeddings: Tensor, subjects: int, sequences: int, margin: float, plain: bool = False
+) -> TripletLosses:
     """The two losses of a batch in which `subjects` (P) people come with `sequences` (K) rows each, in turn.
 
     embeddings: [n, bins, d] with n = P·K; computed in float32 whatever comes in.
     Batch-all (`full`): relu(margin + d_ap - d_an) over all triplets, divided by the number above 0; 0 if none is.
     Batch-hard (`hard`): farthest positive and nearest negative of each anchor, mean over anchors.
     An anchor counts among its own positives (paper section 4.1; Hermans et al. 2017).
+    plain: without the kernel of `model.network.fused`, also where that runs.
     """
     n, bins, _ = embeddings.shape
     if n != subjects * sequences or subjects < 2:
@@ -51,22 +54,22 @@ def triplet_losses(embeddings: Tensor, subjects: int, sequences: int, margin: fl
         positive = torch.diagonal(by_subject, dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(bins, n, sequences)
         own = torch.eye(subjects, dtype=torch.bool, device=dist.device)
         own = own.repeat_interleave(sequences, 0).repeat_interleave(sequences, 1)
-        full, full_num = _batch_all(dist, positive, own, margin)
+        full, full_num = _batch_all(dist, positive, own, margin, plain)
         hard = _batch_hard(dist, positive, own, margin)
         return TripletLosses(full, hard, full_num, dist.detach().mean((1, 2)))
 
 
-def _batch_all(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+def _batch_all(dist: Tensor, positive: Tensor, own: Tensor, margin: float, plain: bool) -> tuple[Tensor, Tensor]:
     """dist [p, n, n], positive [p, n, K], own [n, n] -> loss and number of active triplets, [p] each.
 
     The loss is linear in the distances once it is known which triplets are active: each distance counts as
     often as it is in one. So the gradient needs a table of counts [p, n, n], not all triplets [p, n, K, n].
     """
     with torch.no_grad():
-        if fused.usable(dist.device):
-            excess, as_positive, as_negative = fused.active_triplets(dist, positive.shape[2], margin)
-        else:
+        if plain or not fused.usable(dist.device):
             excess, as_positive, as_negative = active_triplets(dist, positive, own, margin)
+        else:
+            excess, as_positive, as_negative = fused.active_triplets(dist, positive.shape[2], margin)
         number = as_positive.sum((1, 2))
         divisor = number.clamp(min=1)
         value = excess.sum(1) / divisor

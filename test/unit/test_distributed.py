@@ -96,6 +96,7 @@ def test_gathering_flags_and_means_over_three_processes(tmp_path):
     mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert results[0]["by host"].flatten().tolist() == list(range(10))
     assert results[0]["few"].flatten().tolist() == [0, 1]
     for result in results:
         assert result["up"] and result["mean"].item() == 1
@@ -140,3 +141,13 @@ def test_a_fault_of_ours_in_the_first_process_ends_the_others_at_once(tmp_path):
     with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|the first process failed"):
         mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
     assert (tmp_path / "told").exists()
+
+
+def test_wrapping_warns_of_nothing(tmp_path, recwarn):
+    """What torch warns of, every process would print."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))
+    finally:
+        distributed.finish()
+    assert not [warning for warning in recwarn if "buffers" in str(warning.message)]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scripts import ROOT, run_quietly
 
 from model.device import resolve_device
+from model.errors import UserError
 from model.network import GaitSet, fused, triplet, triplet_losses
 
 CPU = torch.device("cpu")
@@ -112,6 +114,10 @@ def difference(ours, theirs) -> float:
 def test_kernels_do_not_run_on_the_cpu_nor_without_triton(monkeypatch):
     usable = fused.usable.__wrapped__  # without what it remembers
     cuda, npu = torch.device("cuda"), SimpleNamespace(type="npu")
+    module = SimpleNamespace(get_device_capability=lambda device: (9, 0))
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: None)  # what is tried there is another test's
+    monkeypatch.setattr(fused, "active_triplets", lambda dist, sequences, margin: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert usable(cuda) and not usable(npu) and not usable(CPU)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -213,6 +219,64 @@ def test_what_only_gradients_need_is_kept_only_for_them(kernels, monkeypatch, le
     for (_, name), place in places.items():
         for arguments in noted[name].arguments:
             assert arguments[-1] == learning and (arguments[place].numel() > 0) == learning, name
+
+
+def test_first_layers_learn_after_an_extraction_has_used_them(kernels):
+    """What is kept from one call to the next must not be bound to the inference mode of the first."""
+    kernels.first_layers._places.cache_clear()
+    weights = first_weights()
+    with torch.inference_mode():
+        fused_first_layers(kernels, silhouettes(1), weights, torch.float16)
+    maps = fused_first_layers(kernels, silhouettes(1), weights, torch.float16)
+    assert all(gradient.any() for gradient in torch.autograd.grad(maps.float().sum(), weights))
+
+
+COMPILE = """
+import sys
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from model.network.fused import first_layers, maxima, triplet_counts
+
+half = sys.argv[1]
+types = dict.fromkeys(("x", "w1", "w2", "out", "gradient", "maps", "of_maps"), "*" + half)  # others: float32
+types |= dict.fromkeys(("blocks", "sequences", "frames"), "i32")
+types |= {"codes": "*u8", "ends": "*i32", "largest": "*i32", "margin": "fp32"}
+of_maps = dict(FEATURES=22528, BLOCK=512, STEP=8)
+for kernel, constants in (
+    (first_layers._forward_kernel, dict(BLOCK=first_layers.BLOCK, CODES=True)),
+    (first_layers._backward_kernel, dict(BLOCK=first_layers.BLOCK)),
+    (maxima._pool_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCKS, CODES=True)),
+    (maxima._pool_backward_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCKS)),
+    (maxima._set_maximum_kernel, of_maps | dict(KEEP=True)),
+    (maxima._spread_kernel, of_maps | dict(ADD=True)),
+    (triplet_counts._active_kernel, dict(K=16, N=128, PADDED_K=16, PADDED_N=128)),
+):
+    signature = {n: "constexpr" if n in constants else types.get(n, "*fp32") for n in kernel.arg_names}
+    pointers = [i for i, n in enumerate(kernel.arg_names) if signature[n].startswith("*")]
+    aligned = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    source = ASTSource(kernel, signature, constants, aligned)
+    compiled = compile(source, target=GPUTarget("cuda", 86, 32), options={"num_warps": 4, "num_stages": 1})
+    print(kernel.__name__, compiled.metadata.shared)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", ["fp16", "bf16"])
+def test_kernels_compile_for_the_smallest_shared_memory(half):
+    """Compute capability 8.6 has 99 KiB for a program. No device is needed to compile for it."""
+    pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
+    run = run_quietly([sys.executable, "-c", COMPILE, half], ROOT, {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0, run.stderr[-2000:]
+    shared = dict(line.split() for line in run.stdout.splitlines())
+    assert len(shared) == 7 and max(map(int, shared.values())) <= 99 << 10
+
+
+def test_more_frames_than_the_kernels_can_count_are_refused():
+    """Their pooled maps, 32·22·32 numbers a frame, are counted in 32 bits."""
+    frames = torch.empty(2**31 // (32 * 22 * 32) + 1, 64, 44, dtype=torch.uint8, device="meta")
+    with pytest.raises(UserError, match="95326 frames at once"):
+        fused.pooled_maps(GaitSet(4), frames, torch.tensor([0, len(frames)], dtype=torch.int32), torch.float16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

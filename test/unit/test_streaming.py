@@ -142,7 +142,10 @@ class Watch(TorchDispatchMode):
             if storage._cdata not in given:
                 self._storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         self._storages = {key: value for key, value in self._storages.items() if not value[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._storages.values()))
+        inside = 0
+        if function.overloadpacket is torch.ops.aten.sum and args[0].dtype == torch.bool:
+            inside = args[0].numel() * result.element_size()  # torch sums a copy in the type of the result
+        self.peak = max(self.peak, sum(size for _, size in self._storages.values()) + inside)
         return result
 
 
@@ -160,10 +163,10 @@ def test_hardly_any_product_is_computed_twice():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("device_bytes", [1 << 20, 3 << 20])
-def test_memory_stays_within_the_bound(device_bytes, dtype):
+@pytest.mark.parametrize(("numbers", "device_bytes"), [(1500, 1 << 20), (1500, 3 << 20), (60, 1 << 20)])
+def test_memory_stays_within_the_bound(numbers, device_bytes, dtype):
     subject = np.tile(np.arange(1000), 2)
-    embeddings = torch.zeros(2000, 1500, dtype=dtype)  # 12 or 6 MB
+    embeddings = torch.zeros(2000, numbers, dtype=dtype)  # 12 or 6 MB; or little beside the distances
     plan = make_plan(np.arange(1000), np.arange(1000, 2000), np.arange(1000) % 3, 3)
     squares = squared_length(embeddings)
     with Watch() as watch:
@@ -179,7 +182,7 @@ def test_sizes_keep_to_the_limit(limit, probes, galleries):
     embeddings = torch.empty(0, 256)
     chunk, rows = sizes_within(limit, embeddings, probes, galleries, 1024)
     assert 1 <= chunk <= min(probes, 1024) and rows % EVEN == 0 and EVEN <= rows < galleries + EVEN
-    taken = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 5
+    taken = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 9
     assert taken <= limit or (chunk, rows) == (1, EVEN)
 
 

@@ -223,7 +223,7 @@ def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch
 
 def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monkeypatch):
     """Four in a row: those of iterations 1 and 2 are too few, and one step between them and the rest counts anew."""
-    monkeypatch.setattr("model.trainer.ALL_SKIPPED", 4)
+    monkeypatch.setattr("model.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
     with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .*--amp off$"):
         train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)

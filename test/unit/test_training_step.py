@@ -1,6 +1,6 @@
 """One iteration, and its recording: with a stand-in for a device that records, since the CPU cannot."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.data.batches import Batch
 from model.device import DEVICE_KINDS
 from model.meters import LossMeter
-from model.network import triplet_losses
+from model.network import fused, triplet_losses
 from model.precision import FullPrecision
 from model.training_step import RecordedStep, TrainingStep
 
@@ -217,3 +217,85 @@ def test_recordings_read_from_one_place_and_share_their_memory(recorder):
         assert ends.data_ptr() == recorded.ends.data_ptr() and len(ends) == 5
     assert recorded.sils.shape == (24, 64, 44)  # four sequences of six frames is the most that comes
     assert [graph.memory for graph in recorder.graphs] == [None] + ["memory of recording 0"] * 3
+
+
+class RecorderOfParts(Recorder):
+    """For several processes, which may exchange between recordings only."""
+
+    @property
+    def keeps_gradients(self) -> bool:
+        return self.step.keeps_gradients
+
+    @keeps_gradients.setter
+    def keeps_gradients(self, value: bool) -> None:
+        self.step.keeps_gradients = value
+
+    def gradients(self, *arguments) -> None:
+        self("gradients", *arguments)
+
+    def update(self) -> None:
+        self("update")
+
+    def exchange(self) -> None:
+        self.step.exchange()
+
+    def execute(self, part, *arguments) -> None:
+        if isinstance(part, str):
+            self.run += part == "gradients"
+            getattr(self.step, part)(*arguments)
+        else:
+            super().execute(part, *arguments)
+
+
+@pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])
+def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes):
+    """Each has its own numbers of frames, so they would not record and replay at the same time."""
+    recorder.__class__ = RecorderOfParts
+    exchanged = []
+
+    def average(parameters):
+        assert recorder.into is None
+        (gradient,) = (parameter.grad for parameter in parameters)
+        gradient /= 2  # as if the other process's were 0
+        exchanged.append(gradient.data_ptr())
+
+    monkeypatch.setattr(distributed, "average_gradients", average)
+    expected = weights_without_recording(sizes)
+    exchanged.clear()
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    recorded = RecordedStep(recorder, CPU)
+    for number, frames in enumerate(sizes):
+        recorded(*batch_of(frames, number))
+        assert recorder.run == len(exchanged) == number + 1
+    assert torch.equal(recorder.step.model.matrix, expected)
+    assert len(set(exchanged)) == 1, "the update reads where it was recorded to"
+    parts = [[call[0] for call in graph.calls] for graph in recorder.graphs]
+    assert parts == [["gradients"], ["update"]] + [["gradients"]] * (len(set(sizes)) - 1)
+
+
+def test_gradients_are_kept_in_place_for_an_exchange_between_recordings():
+    step = new_step()
+    step.keeps_gradients = True
+    step(*batch_of(7, 0))
+    kept = step.model.matrix.grad
+    step(*batch_of(7, 1))
+    assert step.model.matrix.grad is kept
+    other = new_step()
+    other(*batch_of(7, 0))
+    other(*batch_of(7, 1))
+    assert torch.equal(other.model.matrix, step.model.matrix)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_plain_kernels_are_torchs_in_the_loss_too(monkeypatch, kernels):
+    class CalledError(Exception):
+        pass
+
+    def fail(*arguments):
+        raise CalledError
+
+    monkeypatch.setattr(fused, "usable", lambda device: True)
+    monkeypatch.setattr(fused, "active_triplets", fail)
+    step = new_step(kernels=kernels)
+    with pytest.raises(CalledError) if kernels == "auto" else nullcontext():
+        step(*batch_of(7, 0))

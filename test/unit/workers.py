@@ -22,7 +22,9 @@ def gather_worker(rank: int, folder: str) -> None:
     number.grad = torch.tensor(3.0 * rank)
     distributed.average_gradients([matrix, unused, number])
     result = {
-        "rows": distributed.gather_rows(own * 10, 10, cpu), "few": distributed.gather_rows(few, 2, cpu), "up": up,
+        "rows": distributed.gather_rows(own * 10, 10, cpu),
+        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # a device whose memory gloo cannot read
+        "few": distributed.gather_rows(few, 2, cpu), "up": up,
         "mean": mean, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
     }  # fmt: skip
     torch.save(result, f"{folder}/{rank}.pt")

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from model.device import kind_of
+from model.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 OLDEST = (8, 0)  # compute capability that current versions of Triton compile matrix products for
+MOST_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # whose pooled maps the first layers' kernels can count in 32 bits
 
 
 @cache
@@ -43,6 +45,11 @@ def active_triplets(dist: Tensor, sequences: int, margin: float) -> tuple[Tensor
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    if len(frames) > MOST_FRAMES:
+        raise UserError(
+            f"{len(frames)} frames at once are more than the project's kernels can count ({MOST_FRAMES}): "
+            "take a smaller batch or --kernels plain"
+        )
     from model.network.fused.set_layers import pooled_maps
 
     return pooled_maps(network, frames, ends, dtype)

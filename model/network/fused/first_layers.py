@@ -65,7 +65,7 @@ def _window(pixels, m, row: tl.constexpr, pair):
 
 @triton.jit
 def _leaky(z):
-    return tl.maximum(z, (z * 0.01).to(z.dtype))
+    return tl.maximum(z, (z * 0.01).to(z.dtype)).to(z.dtype)  # Triton's maximum of bfloat16 is a float32
 
 
 @triton.jit
@@ -173,6 +173,7 @@ def _processors(device: torch.device) -> int:
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first: training keeps these for the gradient, which forbids others
 def _places(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where each weight stands in the kernels' matrices, which hold every weight twice.
 

@@ -1,0 +1,140 @@
+"""A stand-in for torch_npu: torch's device `npu`, made of npusim.cpp, with what of torch_npu this project calls.
+
+NPUSIM_LIBRARY names the compiled npusim.cpp, NPUSIM_CHIP what the devices are called (Ascend910B3), NPUSIM_MEMORY their
+free memory in bytes (32 GB). Names, signatures and refusals are those of torch_npu 2.11 to 2.13.
+"""
+
+import ctypes
+import os
+import sys
+import types
+
+import torch
+
+if torch._C._get_accelerator().type != "cpu":
+    kind = torch._C._get_accelerator().type
+    raise RuntimeError(f"Two accelerators cannot be used at the same time in PyTorch: npu and {kind}.")
+
+_library = ctypes.CDLL(os.environ["NPUSIM_LIBRARY"])
+_library.npusim_seed.argtypes = [ctypes.c_ulonglong]
+torch.utils.rename_privateuse1_backend("npu")
+calls = []  # of switches that change nothing here
+
+
+def _chip() -> str:
+    return os.environ.get("NPUSIM_CHIP", "Ascend910B3")
+
+
+def _index(device=None) -> int:
+    if device is None:
+        return _library.npusim_current()
+    index = device if isinstance(device, int) else torch.device(device).index
+    return _library.npusim_current() if index is None else index
+
+
+def _set_device(device) -> None:
+    if not _library.npusim_set(_index(device)):
+        raise RuntimeError(
+            f"SetDevice: NPU function error: aclrtSetDevice({_index(device)}), error code is 107001\n[ERROR] ERR00100"
+        )
+
+
+class _Device:
+    """Context manager that changes the current device."""
+
+    def __init__(self, device):
+        self.index = _index(device)
+
+    def __enter__(self):
+        self.before = _library.npusim_current()
+        _set_device(self.index)
+
+    def __exit__(self, *exception):
+        _set_device(self.before)
+
+
+class _Noted:
+    """Attributes that are switches of the device: settable, and noted in `calls`."""
+
+    def __init__(self, name: str, **values):
+        vars(self).update(values, name=name)
+
+    def __setattr__(self, key, value):
+        if key not in vars(self):
+            raise AttributeError(f"{self.name} has no {key}")
+        vars(self)[key] = value
+        calls.append((self.name, key, value))
+
+
+def _set_compile_mode(jit_compile=False) -> None:
+    calls.append(("set_compile_mode", "jit_compile", jit_compile))
+
+
+def _get_device_name(device_name=None) -> str:
+    if _index(device_name) >= _library.npusim_count():
+        raise AssertionError("Invalid device id")
+    return _chip()
+
+
+def _npu_module() -> types.ModuleType:
+    module = types.ModuleType("torch_npu.npu")
+    module.__path__ = []
+    module.is_available = lambda: _library.npusim_count() > 0
+    module.is_initialized = lambda: True
+    module.device_count = lambda: _library.npusim_count()
+    module.current_device = lambda: _library.npusim_current()
+    module.set_device = _set_device
+    module.device = _Device
+    module.get_device_name = _get_device_name
+    module.synchronize = lambda device=None: None
+    module.empty_cache = lambda: None
+    module.mem_get_info = lambda device=None: (int(os.environ.get("NPUSIM_MEMORY", 32 << 30)), 64 << 30)
+    module.is_bf16_supported = lambda: not _chip().startswith(("Ascend910A", "Ascend910P", "Ascend310P"))
+    module.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16, torch.float32]
+    module._is_in_bad_fork = lambda: False
+    module.manual_seed = module.manual_seed_all = _library.npusim_seed
+    module.set_compile_mode = _set_compile_mode
+    module.conv = _Noted("conv", allow_hf32=True)
+    module.matmul = _Noted("matmul", allow_hf32=False)
+    module.config = _Noted("config", allow_internal_format=True)
+    module.amp = types.ModuleType("torch_npu.npu.amp")
+    return module
+
+
+npu = _npu_module()
+sys.modules["torch_npu.npu"] = npu
+torch._register_device_module("npu", npu)
+torch.utils.generate_methods_for_privateuse1_backend(for_tensor=True, for_module=True, for_storage=True)
+
+
+def _register_autocast() -> tuple[torch.library.Library, ...]:
+    """The operators of this network that autocast runs in half precision; others take what comes."""
+    library = torch.library.Library("aten", "IMPL")
+    everything = torch.library.Library("_", "IMPL")
+    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+    def in_half(operator):
+        def run(*arguments, **keywords):
+            dtype = torch.get_autocast_dtype("npu")
+            with torch._C._ExcludeDispatchKeyGuard(keys):
+                cast = [
+                    a.to(dtype) if isinstance(a, torch.Tensor) and a.dtype == torch.float32 else a for a in arguments
+                ]
+                return operator(*cast, **keywords)
+
+        return run
+
+    for name in ("conv2d", "matmul", "linear", "bmm", "mm"):
+        library.impl(name, in_half(getattr(torch.ops.aten, name)), "AutocastPrivateUse1")
+    return library, everything
+
+
+_libraries = _register_autocast()  # their registrations end with them
+
+
+def _autoload() -> None:
+    """What torch calls where the package is installed with its entry point."""
+
+
+from torch_npu import hccl, optim, profiler  # noqa: E402, F401

@@ -1,0 +1,151 @@
+"""amp.initialize, scale_loss, state_dict, load_state_dict and master_params, as Ascend's patched apex has them.
+
+O2: the model's weights become float16 and its outputs float32. The optimizer gets float32 master weights when it is
+first used (`zero_grad`, or `scale_loss` before a backward pass), made from the float16 weights as they are then, and
+its step copies them back. The optimizer's `zero_grad` takes no arguments. A dynamic scale halves on overflow and
+leaves the step out, and doubles after 2000 steps without one; a static scale takes the step all the same.
+"""
+
+from contextlib import contextmanager
+from types import MethodType, SimpleNamespace
+
+import torch
+import torch_npu  # noqa: F401  the real one imports it here, too
+
+_state = SimpleNamespace(scaler=None)
+
+
+class LossScaler:
+    def __init__(self, loss_scale):
+        self.dynamic = loss_scale == "dynamic"
+        self.scale = 2.0**16 if self.dynamic else float(loss_scale)
+        self.unskipped = 0
+
+    def update(self, overflow: bool) -> bool:
+        """Returns whether to leave out the step."""
+        if overflow and self.dynamic:
+            self.scale /= 2
+            self.unskipped = 0
+            return True
+        self.unskipped += 1
+        if self.unskipped == 2000 and self.dynamic:
+            self.scale = min(self.scale * 2, 2.0**24)
+            self.unskipped = 0
+        return False
+
+
+def initialize(models, optimizers=None, enabled=True, opt_level="O1", loss_scale=None, verbosity=1, **others):
+    if opt_level != "O2" or others or not enabled:
+        raise RuntimeError("the stand-in knows opt_level O2 only")
+    if isinstance(models, torch.nn.parallel.DistributedDataParallel):
+        raise RuntimeError("Parallel wrappers should only be applied to the model(s) AFTER \namp.initialize.")
+    for name, parameter in models.named_parameters():
+        if "npu" not in parameter.type() or "Half" in parameter.type():
+            raise RuntimeError(
+                f"Found param {name} with type {parameter.type()}, expected torch.npu.FloatTensor.\nWhen using "
+                "amp.initialize, you need to provide a model with parameters\nlocated on a Npu device"
+            )
+    models.to(torch.float16)
+    models.forward = _in_half(models.forward)
+    optimizers.load_state_dict(optimizers.state_dict())
+    _process(optimizers)
+    _state.scaler = LossScaler("dynamic" if loss_scale is None else loss_scale)
+    if verbosity:
+        print(f"Selected optimization level {opt_level}")
+    return models, optimizers
+
+
+def _in_half(forward):
+    def cast(value, dtype):
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    def run(*arguments, **keywords):
+        arguments = [cast(argument, torch.float16) for argument in arguments]
+        keywords = {key: cast(value, torch.float16) for key, value in keywords.items()}
+        return cast(forward(*arguments, **keywords), torch.float32)
+
+    return run
+
+
+def _process(optimizer) -> None:
+    if hasattr(optimizer, "_amp_stash"):
+        raise RuntimeError("A given optimizer should only be passed through amp.initialize once.")
+    optimizer._amp_stash = SimpleNamespace(pairs=None)
+    plain_step = optimizer.step
+
+    def zero_grad(self):
+        for half, master in _pairs(self):
+            if half.grad is not None:
+                half.grad.detach_()
+                half.grad.zero_()
+            master.grad = None
+
+    def step(self, closure=None):
+        if closure is not None:
+            raise RuntimeError("Currently, Amp does not support closure use with optimizers.")
+        plain_step()
+        for half, master in _pairs(self):
+            half.data.copy_(master.data)
+            master.grad = None
+
+    optimizer.zero_grad = MethodType(zero_grad, optimizer)
+    optimizer.step = MethodType(step, optimizer)
+
+
+def _pairs(optimizer):
+    """The float16 weights with their float32 masters, which are made by the first call."""
+    stash = optimizer._amp_stash
+    if stash.pairs is None:
+        stash.pairs = []
+        for group in optimizer.param_groups:
+            for position, half in enumerate(group["params"]):
+                if half.type() != "torch.npu.HalfTensor":
+                    raise TypeError(f"Optimizer's parameters must be torch.npu.HalfTensor. Received {half.type()}")
+                master = half.detach().clone().float().requires_grad_()
+                group["params"][position] = master
+                if half in optimizer.state:
+                    optimizer.state[master] = optimizer.state.pop(half)
+                stash.pairs.append((half, master))
+        optimizer.load_state_dict(optimizer.state_dict())  # recasts the state to float32
+    return stash.pairs
+
+
+@contextmanager
+def scale_loss(loss, optimizers):
+    optimizer, scaler = optimizers, _state.scaler
+    for half, _ in _pairs(optimizer):
+        half.grad = None
+    yield loss.float() * scaler.scale
+    overflow = False
+    for half, master in _pairs(optimizer):
+        if half.grad is not None:
+            master.grad = half.grad.float() / scaler.scale
+            overflow = overflow or not bool(half.grad.isfinite().all())
+    if scaler.update(overflow):
+        _skip_next_step(optimizer, scaler)
+
+
+def _skip_next_step(optimizer, scaler) -> None:
+    step = optimizer.step
+
+    def skip(closure=None):
+        print(f"Gradient overflow.  Skipping step, loss scaler 0 reducing loss scale to {scaler.scale}")
+        for _, master in _pairs(optimizer):
+            master.grad = None
+        optimizer.step = step
+
+    optimizer.step = skip
+
+
+def state_dict(destination=None):
+    return {"loss_scaler0": {"loss_scale": _state.scaler.scale, "unskipped": _state.scaler.unskipped}}
+
+
+def load_state_dict(state) -> None:
+    _state.scaler.scale = state["loss_scaler0"]["loss_scale"]
+    _state.scaler.unskipped = state["loss_scaler0"]["unskipped"]
+
+
+def master_params(optimizer):
+    for group in optimizer.param_groups:
+        yield from group["params"]

@@ -1,0 +1,419 @@
+"""Training on NPUs, with a stand-in for torch_npu and its device in the memory of the host (see test/unit/standins)."""
+
+import json
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import ROOT, load_script, one_line_error, run_driver, run_quietly, run_script
+from standins.npu_machine import STANDINS, NpuProcess, compile_npusim, npu_environment
+from test_trainer import arguments as common_arguments
+from test_trainer import files_of, same
+from test_trainer import weights as weights_of
+from walkers import write_aligned_tree
+
+from model.checkpoint import load_tensors
+from model.device import DEVICE_KINDS
+from model.device_extension import load_extension
+from model.errors import run_command
+
+TOTAL, HALF = 4, 2  # iterations
+FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
+APEX = ("--amp", "apex", "--loss_scale")
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    """The stand-in's compiled part; NPUSIM_LIBRARY may name one that is there already."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the stand-in for an NPU is compiled as it is on Linux")
+    try:
+        return Path(os.environ.get("NPUSIM_LIBRARY") or compile_npusim(tmp_path_factory.mktemp("npusim")))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def machine(library):
+    machine = NpuProcess(library)
+    yield machine
+    machine.close()
+
+
+def arguments(tree, work, *more) -> list[str]:
+    return common_arguments(tree, work, "--iters", TOTAL, "--save_iter", HALF, *more)
+
+
+def weights(work, iteration=TOTAL) -> dict[str, torch.Tensor]:
+    return weights_of(work, iteration)
+
+
+def on_npu(machine, tree, work, *more, **environment):
+    done = machine.run("train", *arguments(tree, work, "--device", "npu", *more), **environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def unbroken(machine, aligned_tree, tmp_path_factory):
+    """A run on the stand-in that was never stopped."""
+    work = tmp_path_factory.mktemp("npu")
+    done = on_npu(machine, aligned_tree, work)
+    assert "on npu:0 (Ascend910B3)" in done.stdout and "resident on the device" in done.stdout
+    return work
+
+
+@pytest.fixture
+def on_cpu(aligned_tree, monkeypatch):
+    """Training on the CPU, with what decides about the last bit as on the stand-in: one thread, the NPU's layout."""
+    monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], channels_last=False))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def run(work, *more) -> None:
+        assert load_script("train").main(arguments(aligned_tree, work, *more)) == 0
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def optimizer_of(work, iteration=TOTAL) -> dict:
+    return load_tensors(files_of(work).part(iteration, "optimizer"))
+
+
+def points_of(work) -> list[dict]:
+    return [json.loads(line) for line in next(work.glob("log/*/train.jsonl")).open()]
+
+
+def test_training_on_the_stand_in_is_the_cpus_to_the_last_bit(unbroken, on_cpu, tmp_path):
+    on_cpu(tmp_path)
+    assert same(weights(tmp_path), weights(unbroken))
+    ours, theirs = (optimizer_of(work)["state"] for work in (unbroken, tmp_path))
+    for number in theirs:
+        assert all(torch.equal(ours[number][key], theirs[number][key]) for key in ("exp_avg", "exp_avg_sq"))
+        assert ours[number]["step"] == theirs[number]["step"] == TOTAL
+
+
+def test_the_devices_own_adam_is_used_unless_torchs_is_asked_for(machine, aligned_tree, unbroken, tmp_path):
+    on_npu(machine, aligned_tree, tmp_path, "--kernels", "plain")
+    assert same(weights(tmp_path), weights(unbroken))
+    assert isinstance(optimizer_of(unbroken)["state"][0]["step"], int)  # which of the two wrote them
+    assert isinstance(optimizer_of(tmp_path)["state"][0]["step"], torch.Tensor)
+
+
+def test_stopped_and_resumed_equals_never_stopped(machine, aligned_tree, unbroken, tmp_path):
+    on_npu(machine, aligned_tree, tmp_path, "--iters", HALF)
+    on_npu(machine, aligned_tree, tmp_path, "--restore_iter", -1)
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+def test_checkpoints_go_from_device_to_device(machine, aligned_tree, unbroken, on_cpu, tmp_path):
+    """torch's Adam writes its steps as tensors, which the NPU's would count twice; it writes numbers itself."""
+    on_cpu(tmp_path / "a", "--iters", HALF)
+    on_npu(machine, aligned_tree, tmp_path / "a", "--restore_iter", -1)
+    on_npu(machine, aligned_tree, tmp_path / "b", "--iters", HALF)
+    parts = [load_tensors(files_of(tmp_path / "b").part(HALF, name)) for name in ("encoder", "optimizer", "state")]
+    assert "npu" not in str(parts)  # tensors show their device unless it is the CPU
+    on_cpu(tmp_path / "b", "--restore_iter", -1)
+    assert same(weights(tmp_path / "a"), weights(unbroken)) and same(weights(tmp_path / "b"), weights(unbroken))
+
+
+def options_of_test(tree, work, checkpoint, device) -> list:
+    return [
+        "--dataset", "Synthetic", "--data_path", tree, "--partition", "all", "--work_path", work, "--device", device,
+        "--checkpoint", checkpoint, "--json", work / "figures.json",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory) -> Path:
+    return write_aligned_tree(tmp_path_factory.mktemp("small") / "walkers", subjects=2, frames=2)
+
+
+def test_evaluation_gives_the_cpus_table(machine, small_tree, unbroken, tmp_path):
+    figures = []
+    for device in ("npu", "cpu"):
+        checkpoint = files_of(unbroken).part(TOTAL, "encoder")
+        done = machine.run("test", *options_of_test(small_tree, tmp_path, checkpoint, device))
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((tmp_path / "figures.json").read_text()))
+        assert figures[-1].pop("details")["device"].startswith(device)
+    assert figures[0] == figures[1]
+
+
+def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_path):
+    """Few small batches of the real network, whose convolutions are slow in half precision on a CPU."""
+    small = (*FP16, "--batch_size_m", 1, "--frame_num", 1, "--save_iter", 1)
+    on_npu(machine, aligned_tree, tmp_path / "a", *small, "--iters", 2)
+    on_npu(machine, aligned_tree, tmp_path / "b", *small, "--iters", 1)
+    on_npu(machine, aligned_tree, tmp_path / "b", *small, "--iters", 2, "--restore_iter", -1)
+    a, b = (load_tensors(next(tmp_path.glob(f"{run}/checkpoint/*/*-00002-encoder.ptm"))) for run in "ab")
+    assert same(a, b) and all(value.dtype == torch.float32 for value in a.values())
+
+
+def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):
+    options = arguments(aligned_tree, tmp_path, "--device", "npu", "--amp", "torch", "--amp_dtype", "bf16")
+    done = machine.run("train", *options, NPUSIM_CHIP="Ascend910A")
+    assert "npu:0 (Ascend910A) has no bfloat16; use fp16" in one_line_error(done, 1)
+    assert machine.run("train", *options, QUICK_NETWORK="").returncode == 0
+
+
+def test_apex_trains_the_network_in_half_precision(machine, aligned_tree, tmp_path):
+    options = (*APEX, 32, "--batch_size_m", 1, "--frame_num", 1, "--iters", 2)
+    done = on_npu(machine, aligned_tree, tmp_path, *options)
+    assert "Selected optimization level O2" in done.stdout
+    encoder = load_tensors(next(tmp_path.glob("checkpoint/*/*-00002-encoder.ptm")))
+    assert all(torch.equal(value, value.half().float()) for value in encoder.values())
+    assert all(value.dtype == torch.float32 for value in encoder.values())
+
+
+@pytest.mark.parametrize("scale", ["dynamic", 32])
+def test_apex_resumes_exactly_with_the_master_weights(machine, aligned_tree, tmp_path, scale):
+    overflow = "2" if scale == "dynamic" else ""  # so that its scale is another than at the start
+    on_npu(machine, aligned_tree, tmp_path / "a", *APEX, scale, QUICK_NETWORK=overflow)
+    on_npu(machine, aligned_tree, tmp_path / "b", *APEX, scale, "--iters", HALF, QUICK_NETWORK=overflow)
+    on_npu(machine, aligned_tree, tmp_path / "b", *APEX, scale, "--restore_iter", -1, QUICK_NETWORK="")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    a, b = (load_tensors(files_of(tmp_path / run).part(TOTAL, "state"))["precision"] for run in "ab")
+    scaler = a["amp"]["loss_scaler0"]
+    assert scaler["loss_scale"] == b["amp"]["loss_scaler0"]["loss_scale"] == (32768 if overflow else 32)
+    assert not overflow or (a["amp"] == b["amp"] and scaler["unskipped"] == TOTAL - 2)
+    masters = [a["masters"], b["masters"]]
+    assert all(torch.equal(x, y) for x, y in zip(*masters, strict=True))
+    rounded = weights(tmp_path / "a").values()
+    assert any(not torch.equal(master, weight) for master, weight in zip(masters[0], rounded, strict=True))
+    assert all(torch.equal(master.half().float(), weight) for master, weight in zip(masters[0], rounded, strict=True))
+    moments = [optimizer_of(tmp_path / run)["state"][0]["exp_avg_sq"] for run in "ab"]
+    assert torch.equal(*moments) and moments[0].any()
+
+
+def test_apex_from_the_published_files_begins_with_their_weights(machine, aligned_tree, tmp_path):
+    """Nothing is left of the master weights that apex made of the network as it was initialised."""
+    on_npu(machine, aligned_tree, tmp_path, *APEX, 32, "--iters", HALF, QUICK_NETWORK="")
+    files = files_of(tmp_path)
+    before = weights(tmp_path, HALF)
+    for path in (files.part(HALF, "state"), files.record(HALF)):
+        path.unlink()
+    on_npu(
+        machine, aligned_tree, tmp_path, *APEX, 32, "--iters", 3, "--restore_iter", HALF, "--seed", 7, QUICK_NETWORK=""
+    )
+    after = weights(tmp_path, 3)
+    assert max((after[key] - before[key]).abs().max() for key in before) < 3e-3  # a step of 1e-4, rounding of 1e-3
+
+
+def test_apex_leaves_steps_out_with_a_dynamic_scale_only(machine, aligned_tree, tmp_path):
+    on_npu(machine, aligned_tree, tmp_path, *APEX, "dynamic", "--iters", 8, QUICK_NETWORK="3 5 6")
+    assert [point["skipped"] for point in points_of(tmp_path)] == [0, 1, 2, 0]
+    done = machine.run(
+        "train", *arguments(aligned_tree, tmp_path / "b", "--device", "npu", *APEX, 32), QUICK_NETWORK="3"
+    )
+    assert "is no finite number" in one_line_error(done, 1)
+
+
+def test_switches_of_the_npu_port(machine, aligned_tree, tmp_path):
+    def switches(*more, **environment):
+        options = ("--iters", 1, "--performance", *more)
+        return on_npu(machine, aligned_tree, tmp_path, *options, QUICK_NETWORK="", **environment).switches
+
+    exact = [["conv", "allow_hf32", False], ["matmul", "allow_hf32", False]]
+    layout = ["config", "allow_internal_format", False]
+    assert switches() == exact
+    assert switches(ALLOW_FP32="1") == [*exact, layout]
+    assert switches(ALLOW_HF32="1") == [["conv", "allow_hf32", True], exact[1], layout]
+    assert switches("--rt2") == [*exact, ["set_compile_mode", "jit_compile", False]]
+    done = machine.run("train", "--device", "npu", ALLOW_FP32="1", ALLOW_HF32="1")
+    assert "exclude each other" in one_line_error(done, 2)
+
+
+def test_profiling_leaves_the_profilers_folder_of_each_process(machine, aligned_tree, tmp_path):
+    options = ("--iters", 4, "--performance", "--profiling=CANN", "--start_step", 2, "--stop_step", 3)
+    done = on_npu(machine, aligned_tree, tmp_path, *options)
+    (trace,) = tmp_path.glob("profile/*/rank0_*_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json")
+    names = [event.get("name") for event in json.loads(trace.read_text())["traceEvents"]]
+    assert [name for name in names if name and name.startswith("ProfilerStep#")]
+    assert f"profiled iterations 2 to 3 of this run: {trace.parents[2]}" in done.stdout
+
+
+def test_devices_are_chosen_by_number_environment_and_config(machine, aligned_tree, tmp_path):
+    def device(*more, **environment):
+        options = ("--iters", 1, "--performance", *more)
+        done = on_npu(machine, aligned_tree, tmp_path, *options, QUICK_NETWORK="", **environment)
+        return re.search(r" on npu:(\d) ", done.stdout)[1]
+
+    config = tmp_path / "config.py"
+    config.write_text("conf = {'ASCEND_VISIBLE_DEVICES': '0, 1'}")
+    assert device("--device", "npu:1") == "1"
+    assert device("--local_rank", 1) == "1"  # as the NPU port names the device of one process
+    assert device("--config", config) == "0"
+    assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # those that are left are counted from 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "told", "device", "options"),
+    [
+        ({}, "--device npu:2: only 2 npu devices are there, counted from 0", "npu:2", ()),
+        ({"ASCEND_RT_VISIBLE_DEVICES": "1,0"}, "_DEVICES=1,0 must name some of them, in ascending order", "npu", ()),
+        ({"ASCEND_RT_VISIBLE_DEVICES": "4"}, "ASCEND_RT_VISIBLE_DEVICES=4 must name some of them", "npu", ()),
+        ({"NPUSIM_DEVICES": "0"}, "this machine shows no npu device to torch", "npu:0", ()),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+            "--dist_backend nccl does not go with --device npu, which takes hccl",
+            "npu",
+            ("--dist_backend", "nccl"),
+        ),
+        ({}, "--amp apex computes in fp16", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
+        ({}, "apex computes on an NPU or GPU and this is the cpu", "cpu", (*APEX, "32")),
+        ({}, "--start_step 5 to --stop_step 3: no", "npu", ("--profiling", "--start_step", 5, "--stop_step", 3)),
+        ({}, "--profiling: must be CANN, GE, None or left away, not 'XLA'", "npu", ("--profiling=XLA",)),
+    ],
+)
+def test_refusals_where_torch_npu_is_sound(machine, aligned_tree, tmp_path, environment, told, device, options):
+    done = machine.run("train", *arguments(aligned_tree, tmp_path, "--device", device, *options), **environment)
+    assert told in one_line_error(done, 2)
+
+
+def install(folder: Path, name: str, version: str, content: str, more: str = "") -> None:
+    """What pip leaves of a package of one module."""
+    (folder / f"{name}.py").write_text(content)
+    facts = folder / f"{name}-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+    (facts / "entry_points.txt").write_text(f"[torch.backends]\n{name} = {name}:_autoload\n")
+
+
+RELEASE = torch.__version__.partition("+")[0]
+FITTING = f"{RELEASE}.post2"
+NO_FILE = "cannot open shared object file: No such file or directory"
+BROKEN = {  # what the import raises: what is told
+    f"ImportError('libhccl.so: {NO_FILE}. Please check\\n[ERROR] ERR00001')":
+        "CANN's libhccl.so is not found, and ASCEND_HOME_PATH is not set: source CANN's set_env.sh first",
+    f"OSError('libascendcl.so: {NO_FILE}')":
+        "CANN's libascendcl.so is not found, and ASCEND_HOME_PATH is not set",
+    f"ImportError('libascend_hal.so: {NO_FILE}')":
+        "the NPU driver's libascend_hal.so is not found: install the driver",
+    "Exception('ASCEND_OPP_PATH environment variable is not set. Please check')":
+        "CANN's environment is not whole (ASCEND_OPP_PATH environment variable is not set.",
+    "ModuleNotFoundError(name='decorator')":
+        "torch_npu needs the module decorator, which is not installed: pip install it",
+    "RuntimeError('Two accelerators cannot be used at the same time in PyTorch: npu and cuda.')":
+        f"torch_npu needs torch's CPU build, and this torch {torch.__version__} is built for another accelerator",
+    "ImportError('torch_npu/lib/libtorch_npu.so: undefined symbol: _ZN5torch10ValueErrorC1E')":
+        f"torch_npu {FITTING} does not fit this torch {torch.__version__}, or this CANN (torch_npu/lib/libtorch_npu.so",
+    "ImportError('/usr/lib/libgomp.so.1: cannot allocate memory in static TLS block')":
+        "static TLS block): export LD_PRELOAD=/usr/lib/libgomp.so.1 before",
+    "AttributeError('no get_npu_backend')":
+        "torch_npu cannot be loaded (no get_npu_backend)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "raised", "told"),
+    [
+        *((FITTING, raised, told) for raised, told in BROKEN.items()),
+        ("2.1.0.post8", "SystemExit", f"torch_npu 2.1.0.post8 is made for torch 2.1.0, and this is torch {RELEASE}"),
+    ],
+)
+def test_refusals_where_torch_npu_is_not_sound(tmp_path, monkeypatch, capsys, version, raised, told):
+    install(tmp_path, "torch_npu", version, f"raise {raised}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
+    load_extension.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: load_script("train").main(["--device", "npu"]))
+    load_extension.cache_clear()
+    sys.modules.pop("torch_npu", None)
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and len(lines) == 1
+    assert (
+        lines[0].startswith("error: --device npu: ") and told in lines[0] and lines[0].endswith("or use --device cpu")
+    )
+
+
+def test_cann_that_is_there_but_lacks_a_library_is_named(tmp_path, monkeypatch):
+    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libge_runner.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann")
+    load_extension.cache_clear()
+    assert "libge_runner.so is not found, though ASCEND_HOME_PATH is /opt/cann" in load_extension("torch_npu")
+    load_extension.cache_clear()
+
+
+def test_a_near_version_that_loads_is_only_warned_of(tmp_path, monkeypatch, caplog):
+    near = f"{'.'.join(RELEASE.split('.')[:2])}.99"
+    install(tmp_path, "torch_npu_of_a_test", near, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_extension("torch_npu_of_a_test") is None
+    assert f"torch_npu_of_a_test {near} is made for torch {near}" in caplog.text
+
+
+def test_auto_says_why_it_leaves_out_an_npu(tmp_path):
+    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
+    code = "import logging; from model.device import resolve_device; logging.basicConfig(); print(resolve_device())"
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    done = run_quietly([sys.executable, "-c", code], None, environment)
+    assert done.stdout in ("cpu\n", "cuda:0\n")
+    assert "--device auto leaves out npu: CANN's libhccl.so is not found" in done.stderr
+
+
+def test_an_extension_that_breaks_torch_itself_does_not_break_the_commands(tmp_path, monkeypatch):
+    """torch loads installed extensions with itself: without CANN not even `import torch` works, on any device."""
+    monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # commands set it, and this process is one
+    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
+    environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
+    assert run_quietly([sys.executable, "-c", "import torch"], None, environment).returncode == 1
+    told = one_line_error(run_script("train.py", "--device", "npu", **environment), 2)
+    assert "CANN's libhccl.so is not found" in told
+    told = one_line_error(run_script("train.py", "--device", "tpu", **environment), 2)
+    assert "no such device" in told
+
+
+def job(script: str, *options) -> dict:
+    return {"script": script, "arguments": list(map(str, options))}
+
+
+@pytest.mark.slow
+def test_two_processes_with_hccl_equal_two_with_gloo(library, aligned_tree, small_tree, tmp_path):
+    """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    figures = []
+    for device in ("npu", "cpu"):
+        work = tmp_path / device
+        training = arguments(aligned_tree, work, "--device", device, "--iters", HALF)
+        testing = options_of_test(small_tree, work, files_of(work).part(HALF, "encoder"), device)
+        jobs = [job("train", *training), job("test", *testing)]
+        command = [*launch, str(STANDINS / "npu_machine.py"), json.dumps(jobs)]
+        done = run_quietly(command, None, npu_environment(library))
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((work / "figures.json").read_text()))
+        assert figures[-1].pop("details")["processes"] == 2
+    assert same(weights(tmp_path / "npu", HALF), weights(tmp_path / "cpu", HALF))
+    assert figures[0] == figures[1]
+    ours, theirs = (points_of(tmp_path / device) for device in ("npu", "cpu"))
+    for point in (*ours, *theirs):
+        del point["iterations_per_second"]
+    assert ours == theirs
+
+
+RECIPE = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1, "--save_iter", 2)
+
+
+@pytest.mark.slow
+def test_the_drivers_train_on_eight_npus_and_on_one(library, aligned_tree, tmp_path):
+    def drive(driver, *options, **environment):
+        common = [f"--data_path={aligned_tree}", "--dataset=Synthetic", f"--work_path={tmp_path}", "--iters=2"]
+        places = npu_environment(library, NPUSIM_DEVICES="8", **environment)
+        done = run_driver(driver, *common, "--device=npu", *options, "--", *RECIPE, cwd=tmp_path, **places)
+        assert done.returncode == 0, done.stderr
+        return done, json.loads((ROOT / "test" / "output" / driver).with_suffix(".json").read_text())
+
+    done, summary = drive("train_full_8p.sh")
+    assert summary["training"]["processes"] == 8 and "using" not in done.stdout
+    assert summary["training"]["device"] == "npu:0 (Ascend910B3)"
+    assert Path(summary["training"]["checkpoint"]).is_file()
+    done, summary = drive("train_performance_1p.sh", "--rt2", "--profiling=CANN", "--start_step=1", "--stop_step=1")
+    assert summary["performance"]["sequences_per_second"] > 0
+    assert list(tmp_path.glob("profile/*/rank0_*_ascend_pt")) and "profiled iterations 1 to 1" in done.stdout
