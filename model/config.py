@@ -44,7 +44,7 @@ class ModelConfig:
     amp: str = "off"
     amp_dtype: str = ""  # empty: the device's own
     loss_scale: str = "dynamic"  # or a number
-    kernels: str = "auto"  # plain: torch's own everywhere; auto: with amp, the project's where they run
+    kernels: str = "auto"  # plain: torch's own everywhere; auto: the project's where they run
     seed: int = 0
 
 
