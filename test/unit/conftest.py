@@ -9,6 +9,15 @@ from walkers import write_aligned_tree
 REAL_DATA = "casia-a-10"  # ten subjects of CASIA Gait Dataset A, for research use: never part of this repository
 
 
+@pytest.fixture(autouse=True)
+def environment_as_before():
+    """Commands run within a test say in the environment which devices are to be seen; the next test sees all."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of the real silhouettes: GAITSET_REAL_DATA itself, or `casia-a-10` inside it."""
