@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -69,6 +70,8 @@ def wrap(network: nn.Module, device: torch.device) -> nn.Module:
     """The network whose gradients become the mean over processes while they come in; itself when alone."""
     if not active():
         return network
+    # A kernel of one input channel has two layouts that are the same in memory; some libraries answer with the other.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = None if device.type == "cpu" else [device.index]
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
@@ -88,10 +91,25 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
+    average_in_place(flat)
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def gradients_in_one(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Give each parameter a gradient of zeros, laid out like it, within one tensor: one exchange moves all of them."""
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    flat = parameters[0].new_zeros(sum(parameter.numel() for parameter in parameters))
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.as_strided(parameter.shape, parameter.stride(), part.storage_offset())
+    return flat
+
+
+def average_in_place(values: Tensor) -> None:
+    """`values` become their mean over processes; all must call this. Nothing when alone."""
+    if active():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ class TrainingStep:
 
     model: the network, or its wrapper that takes the mean of gradients over processes. A bare network in one of
     several processes has the mean taken here, between two parts that recordings can hold.
-    keeps_gradients: write them into the tensors of the iteration before.
+    flat_gradients: the one tensor that holds all gradients (`distributed.gradients_in_one`), where iterations are to
+    write into the same memory every time.
     """
 
     model: nn.Module
@@ -37,7 +38,7 @@ class TrainingStep:
     precision: Precision
     meter: LossMeter
     settings: ModelConfig
-    keeps_gradients: bool = False
+    flat_gradients: Tensor | None = None
 
     def __call__(self, sils: Tensor, ends: Tensor | None) -> None:
         self.gradients(sils, ends)
@@ -49,15 +50,17 @@ class TrainingStep:
         plain = self.settings.kernels == "plain"
         losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, plain)
         loss = losses.full if self.settings.hard_or_full_trip == "full" else losses.hard
-        if self.keeps_gradients:
-            self.optimizer.zero_grad(set_to_none=False)
+        if self.flat_gradients is not None:
+            self.flat_gradients.zero_()
         else:
             self.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
         self.precision.backward(loss.mean(), self.optimizer)
         self.meter.add(losses)
 
     def exchange(self) -> None:
-        if not distributed.is_wrapped(self.model):
+        if self.flat_gradients is not None:
+            distributed.average_in_place(self.flat_gradients)
+        elif not distributed.is_wrapped(self.model):
             distributed.average_gradients(self.model.parameters())
 
     def update(self) -> None:
@@ -72,7 +75,7 @@ class RecordedStep:
 
     What several processes exchange stays out of the recordings: NCCL wants such a recording made and replayed by all
     at once, though each has its own numbers of frames, and does not let a group go while one is left. So gradients
-    are recorded once a number of frames, always into the same tensors, and the update after the exchange once.
+    are recorded once a number of frames, always into the same tensor, and the update after the exchange once.
     """
 
     def __init__(self, step: TrainingStep, device: torch.device):
@@ -82,7 +85,9 @@ class RecordedStep:
         self.seen: Counter[int] = Counter()
         self.graphs: dict[int, object] = {}
         self.update: object | None = None  # recorded apart from the gradients where there is an exchange
-        step.keeps_gradients = self.exchanges = distributed.active()
+        self.exchanges = distributed.active()
+        if self.exchanges:
+            step.flat_gradients = distributed.gradients_in_one(step.model.parameters())
         # What a recording reads lies where it was when it was made, so all read from here.
         sequences = math.prod(step.settings.batch_size)
         self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)

@@ -16,6 +16,10 @@ SMALL = {
         ("float32", "streamed"),
     ),
     "train_step.py": ("--p 2 --k 2 --frames 2 --iters 1 --rounds 1", ("plain_s", "ours_s", "ratio")),
+    "scaling.py": (
+        "--device cpu --processes 1 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --subjects 3 --frames 3",
+        ("runs",),
+    ),
     "precision.py": (
         "--device cpu --seeds 1 --iters 1 --subjects 4 --train 2 --p 2 --k 2 --frame_num 2 --frames 8 --views 000,090 "
         "--only float32",

@@ -223,12 +223,16 @@ class RecorderOfParts(Recorder):
     """For several processes, which may exchange between recordings only."""
 
     @property
-    def keeps_gradients(self) -> bool:
-        return self.step.keeps_gradients
+    def model(self) -> nn.Module:
+        return self.step.model
 
-    @keeps_gradients.setter
-    def keeps_gradients(self, value: bool) -> None:
-        self.step.keeps_gradients = value
+    @property
+    def flat_gradients(self) -> torch.Tensor | None:
+        return self.step.flat_gradients
+
+    @flat_gradients.setter
+    def flat_gradients(self, value: torch.Tensor) -> None:
+        self.step.flat_gradients = value
 
     def gradients(self, *arguments) -> None:
         self("gradients", *arguments)
@@ -253,15 +257,14 @@ def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes
     recorder.__class__ = RecorderOfParts
     exchanged = []
 
-    def average(parameters):
+    def average(gradients):
         assert recorder.into is None
-        (gradient,) = (parameter.grad for parameter in parameters)
-        gradient /= 2  # as if the other process's were 0
-        exchanged.append(gradient.data_ptr())
+        gradients /= 2  # as if the other process's were 0
+        exchanged.append(gradients.data_ptr())
 
-    monkeypatch.setattr(distributed, "average_gradients", average)
+    monkeypatch.setattr(distributed, "average_gradients", lambda parameters: next(parameters).grad.div_(2))
+    monkeypatch.setattr(distributed, "average_in_place", average)
     expected = weights_without_recording(sizes)
-    exchanged.clear()
     monkeypatch.setattr(distributed, "active", lambda: True)
     recorded = RecordedStep(recorder, CPU)
     for number, frames in enumerate(sizes):
@@ -273,17 +276,34 @@ def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes
     assert parts == [["gradients"], ["update"]] + [["gradients"]] * (len(set(sizes)) - 1)
 
 
-def test_gradients_are_kept_in_place_for_an_exchange_between_recordings():
-    step = new_step()
-    step.keeps_gradients = True
-    step(*batch_of(7, 0))
-    kept = step.model.matrix.grad
-    step(*batch_of(7, 1))
-    assert step.model.matrix.grad is kept
-    other = new_step()
-    other(*batch_of(7, 0))
-    other(*batch_of(7, 1))
-    assert torch.equal(other.model.matrix, step.model.matrix)
+class TwoLayouts(nn.Module):
+    """Parameters of which one lies channels last: [3, 2, 2, 2] and [5]."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        kernel = torch.randn(3, 2, 2, 2, generator=generator).to(memory_format=torch.channels_last)
+        self.kernel, self.scale = nn.Parameter(kernel), nn.Parameter(torch.randn(5, generator=generator))
+
+    def forward(self, sils, ends):
+        maps = nn.functional.conv2d(sils.float().div(255).view(-1, 2, 32, 44), self.kernel)
+        features = maps.mean((2, 3)).view(-1, 1, 3) * self.scale.view(5, 1)
+        return torch.stack([features[a:b].amax(0) for a, b in pairwise(ends.tolist())])
+
+
+def test_all_gradients_are_kept_in_one_tensor_for_an_exchange_between_recordings():
+    steps = [new_step(TwoLayouts()) for _ in range(2)]
+    flat = steps[0].flat_gradients = distributed.gradients_in_one(steps[0].model.parameters())
+    for seed in range(3):
+        for step in steps:
+            step(*batch_of(7, seed))
+        grads = [[parameter.grad for parameter in step.model.parameters()] for step in steps]
+        for kept, fresh, parameter in zip(*grads, steps[0].model.parameters(), strict=True):
+            assert kept.untyped_storage().data_ptr() == flat.untyped_storage().data_ptr()
+            assert kept.stride() == parameter.stride() and torch.equal(kept, fresh)
+        assert flat.abs().sum() == pytest.approx(sum(float(grad.abs().sum()) for grad in grads[1]))
+    for ours, theirs in zip(*(step.model.parameters() for step in steps), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kernels", ["auto", "plain"])

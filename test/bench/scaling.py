@@ -1,0 +1,167 @@
+"""Training by several processes: sequences per second, what the exchange of gradients costs, and whether it is right.
+
+  python test/bench/scaling.py --device cuda --processes 1 2              the full recipe's batch on one and two GPUs
+  python test/bench/scaling.py --device cpu --processes 1 2 --p 2 --k 2 --frame_num 4 --iters 3 --agree 2 \\
+      --subjects 8 --frames 5                                             for a quick look
+
+For each number of processes: train.py as train_performance_8p.sh starts it, sampling and logging included; the median
+milliseconds of one exchange of all gradients alone; and the weights after --agree iterations beside those of one
+process that computes every process's batch in turn and takes the mean of the gradients, which is what the exchange
+must amount to. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import torch  # noqa: E402
+from made_store import make_store  # noqa: E402
+
+from model import distributed  # noqa: E402
+from model.checkpoint import load_tensors  # noqa: E402
+from model.config import Config, DataConfig, ModelConfig  # noqa: E402
+from model.device import resolve_device, set_precision, synchronize  # noqa: E402
+from model.initialization import build_trainer, open_dataset  # noqa: E402
+from model.network import GaitSet  # noqa: E402
+
+EXCHANGES = 50
+
+
+def torchrun(processes: int, *arguments) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    shown = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(processes)))}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, **shown}
+    subprocess.run([*launch, *map(str, arguments)], check=True, env=environment, stdout=sys.stderr)
+
+
+def train(processes: int, options: argparse.Namespace, folder: Path, *more) -> None:
+    torchrun(
+        processes, ROOT / "train.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
+        "CASIA-B", "--pid_num", options.subjects, "--batch_size_p", options.p, "--batch_size_m", options.k,
+        "--frame_num", options.frame_num, "--amp", options.amp, "--lr", options.lr, "--quiet", *more,
+    )  # fmt: skip
+
+
+def throughput(processes: int, options: argparse.Namespace, folder: Path) -> dict:
+    result = folder / f"{processes}.json"
+    train(processes, options, folder, "--work_path", folder / "speed", "--iters", options.iters, "--performance",
+          "--json", result)  # fmt: skip
+    summary = json.loads(result.read_text(encoding="utf-8"))
+    return {key: summary[key] for key in ("device", "iterations_per_second", "sequences_per_second")}
+
+
+def exchange_worker(device_name: str, result: Path) -> None:
+    """One of several processes: times `average_gradients` of the whole network."""
+    world = distributed.world_from_environment()
+    device = resolve_device(device_name, world.local_rank)
+    distributed.start(world, device)
+    parameters = list(GaitSet().to(device).parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    seconds = []
+    for _ in range(EXCHANGES):
+        synchronize(device)
+        start = time.perf_counter()
+        distributed.average_gradients(parameters)
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    if world.is_main:
+        result.write_text(json.dumps(1000 * statistics.median(seconds)), encoding="utf-8")
+    distributed.finish()
+
+
+def exchange_ms(processes: int, options: argparse.Namespace, folder: Path) -> float:
+    result = folder / f"exchange-{processes}.json"
+    torchrun(processes, __file__, "--device", options.device, "--exchange_worker", result)
+    return json.loads(result.read_text(encoding="utf-8"))
+
+
+def weights_of_one_process(processes: int, options: argparse.Namespace, folder: Path) -> dict[str, torch.Tensor]:
+    """`--agree` iterations in which one process computes the batch of every process and takes the mean gradient."""
+    device = resolve_device(options.device)
+    set_precision(device)
+    model = ModelConfig(
+        batch_size=(options.p, options.k), frame_num=options.frame_num, amp=options.amp, lr=options.lr,
+        total_iter=options.agree,
+    )  # fmt: skip
+    data_config = DataConfig(dataset_path=folder / "store", dataset="CASIA-B", pid_num=options.subjects)
+    config = Config(work_path=folder / "one", data=data_config, model=model)
+    data = open_dataset(config, quiet=True)
+    trainers = [
+        build_trainer(config, data, device, distributed.World(rank, 0, processes), quiet=True, writing=False)
+        for rank in range(processes)
+    ]
+    step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration itself, not its recording
+    parameters = list(trainers[0].network.parameters())
+    batches = [trainer.loader.batches(0, options.agree) for trainer in trainers]
+    for of_all in zip(*batches, strict=True):
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for batch in of_all:
+            step.gradients(*batch)
+            torch._foreach_add_(sums, [parameter.grad for parameter in parameters])
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad.copy_(gradient / processes)
+        step.update()
+    return {name: value.float().cpu() for name, value in trainers[0].network.state_dict().items()}
+
+
+def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> dict:
+    """The largest and the median difference of a weight, in steps of the learning rate."""
+    work = folder / f"agree-{processes}"
+    train(processes, options, folder, "--work_path", work, "--iters", options.agree)
+    theirs = load_tensors(next((work / "checkpoint" / "GaitSet").glob("*-encoder.ptm")))
+    ours = weights_of_one_process(processes, options, folder)
+    differences = torch.cat([(theirs[name] - ours[name]).abs().flatten() for name in ours]) / options.lr
+    return {"largest": differences.max().item(), "median": differences.median().item(), "unit": "learning rates"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--amp", choices=("off", "torch"), default="off")
+    parser.add_argument("--p", type=int, default=8)
+    parser.add_argument("--k", type=int, default=16)
+    parser.add_argument("--frame_num", type=int, default=30)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--iters", type=int, default=1000)
+    parser.add_argument("--agree", type=int, default=40, help="iterations after which weights are compared")
+    parser.add_argument("--subjects", type=int, default=30)
+    parser.add_argument("--frames", type=int, default=80, help="of a sequence, on average")
+    parser.add_argument("--exchange_worker", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.exchange_worker:
+        exchange_worker(options.device, options.exchange_worker)
+        return
+    with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
+        folder = Path(temporary)
+        make_store(folder / "store", "CASIA-B", options.subjects, options.frames, min(16, options.subjects))
+        runs = {}
+        for processes in options.processes:
+            runs[processes] = throughput(processes, options, folder)
+            if processes > 1:
+                runs[processes]["exchange_ms"] = exchange_ms(processes, options, folder)
+                runs[processes]["disagreement"] = disagreement(processes, options, folder)
+    alone = runs[options.processes[0]]["sequences_per_second"] / options.processes[0]
+    for processes, run in runs.items():
+        run["efficiency"] = run["sequences_per_second"] / processes / alone
+        run["exchange_share"] = run.get("exchange_ms", 0.0) * run["iterations_per_second"] / 1000
+    print(json.dumps({
+        "what": "training by several processes", "batch_per_process": [options.p, options.k, options.frame_num],
+        "amp": options.amp, "runs": runs,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
