@@ -6,7 +6,8 @@ set -euo pipefail
 CALLED_FROM="$PWD"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 DRIVER="$(basename "${BASH_SOURCE[1]:-$0}")"
-OUTPUT="$ROOT/test/output"
+# Where drivers leave summaries and logs; GAITSET_OUTPUT names another place, which runs at the same time need each.
+OUTPUT="$(realpath -m -- "${GAITSET_OUTPUT:-$ROOT/test/output}")"
 # Default outputs land in the same place wherever the driver was called from.
 cd "$ROOT"
 
@@ -84,7 +85,7 @@ usage() {
   for name in "${OPTION_NAMES[@]}"; do
     printf '  --%-20s %s (default: %s)\n' "$name" "${OPTION_HELP[$name]}" "${OPTION_DEFAULT[$name]:-none}"
   done
-  echo "PYTHON names the interpreter (now: $PYTHON)."
+  echo "PYTHON names the interpreter (now: $PYTHON), GAITSET_OUTPUT the folder of summaries and logs (now: $OUTPUT)."
 }
 
 # python ARGUMENTS: show the command, run it.

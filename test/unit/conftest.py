@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,25 @@ def environment_as_before():
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drivers_leave_their_summaries_elsewhere(tmp_path_factory):
+    """Each process of tests reads only what its own drivers wrote; `scripts.output_folder` says where."""
+    os.environ["GAITSET_OUTPUT"] = str(tmp_path_factory.mktemp("output"))
+
+
+@pytest.fixture(scope="session")
+def npu_library(request) -> Path:
+    """The compiled part of the stand-in for NPUs, compiled once for all processes of tests and all their runs."""
+    from standins.npu_machine import npusim_library
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the stand-in for an NPU is compiled as it is on Linux")
+    try:
+        return npusim_library(Path(request.config.cache.mkdir("npusim")))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,11 @@ def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **envir
     return run_quietly(command, cwd, {"PYTHON": sys.executable, **environment})
 
 
+def output_folder() -> Path:
+    """Where drivers leave summaries and logs in this process of tests."""
+    return Path(os.environ["GAITSET_OUTPUT"])
+
+
 def run_quietly(command: list[str], cwd: Path | None, environment: dict[str, str]):
     return subprocess.run(
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=600

@@ -5,9 +5,8 @@ import json
 import pytest
 from ascend import place_benchmark
 from cann_folder import write_cann
-from scripts import run_driver, run_module, run_script
+from scripts import output_folder, run_driver, run_module, run_script
 from standins.npu_machine import npu_environment
-from test_npu import library  # noqa: F401, a fixture
 
 TAKES = "nm-01,nm-02,nm-05,bg-01,cl-01"  # of two test subjects in two views: 20 sequences, no multiple of 16
 
@@ -18,7 +17,7 @@ def succeed(done) -> str:
 
 
 @pytest.mark.slow
-def test_the_om_gives_the_table_that_torch_gives(library, tmp_path):  # noqa: F811
+def test_the_om_gives_the_table_that_torch_gives(npu_library, tmp_path):
     data = {"dataset": "Synthetic", "work_path": tmp_path / "work"}
     options = [f"--{name}={value}" for name, value in data.items()]
     raw, pre, models, bins = (tmp_path / name for name in ("raw", "pre", "models", "bins"))
@@ -29,14 +28,17 @@ def test_the_om_gives_the_table_that_torch_gives(library, tmp_path):  # noqa: F8
     succeed(run_driver("predeal.sh", *options, *places))
 
     tiny = ("--batch_size_p", 2, "--batch_size_m", 2, "--frame_num", 3, "--pid_num", 3, "--quiet")
-    eight = npu_environment(library, NPUSIM_DEVICES="8")
+    eight = npu_environment(npu_library, NPUSIM_DEVICES="8")
     said = succeed(
         run_driver(
             "train_full_8p.sh", *options, f"--data_path={pre}", "--device=npu", "--iters=2", "--", *tiny, **eight
         )
     )
     assert "would be best" not in said, "eight devices are there, so eight processes run"
+    summary = json.loads((output_folder() / "train_full_8p.json").read_text())["training"]
+    assert summary["processes"] == 8 and summary["device"] == "npu:0 (Ascend910B3)"
     (checkpoint,) = (tmp_path / "work" / "checkpoint" / "GaitSet").glob("*-00002-encoder.ptm")
+    assert summary["checkpoint"] == str(checkpoint)
     record = json.loads(next(checkpoint.parent.glob("*.json")).read_text())
     assert record["world_size"] == 8 and record["device"].startswith("npu:0")
 

@@ -1,6 +1,7 @@
 """The shell drivers: their help, their refusals, and one run of the whole chain from another folder."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from cann_folder import write_cann, write_command, write_script
-from scripts import ROOT, one_line_error, run_driver
+from scripts import ROOT, one_line_error, output_folder, run_driver
 
 from model.network import GaitSet
 
@@ -16,8 +17,8 @@ DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in (
 
 
 def summary_of(driver: str) -> dict:
-    content = json.loads((ROOT / "test" / "output" / f"{driver}.json").read_text())
-    lines = (ROOT / "test" / "output" / f"{driver}.txt").read_text().splitlines()
+    content = json.loads((output_folder() / f"{driver}.json").read_text())
+    lines = (output_folder() / f"{driver}.txt").read_text().splitlines()
     assert all("=" in line for line in lines)
     return content
 
@@ -47,6 +48,17 @@ def test_unknown_options_are_refused(driver):
 def test_every_script_is_strict_and_parses(path):
     assert "set -euo pipefail" in path.read_text()
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("", ROOT / "test" / "output"), ("/some/where", "/some/where"), ("a b", "{}/a b")]
+)
+def test_summaries_and_logs_go_where_gaitset_output_says(tmp_path, given, expected):
+    command = ["bash", "-c", f'source "{ROOT}/test/env.sh"; echo "$OUTPUT"']
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"GAITSET_OUTPUT": given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(expected).format(tmp_path)
 
 
 @pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="there is a CANN on this machine")

@@ -358,19 +358,22 @@ def test_set_maximum_does_not_hide_what_is_no_number(kernels, frame):
 
 
 def test_embeddings_and_gradients_are_those_of_the_plain_network(kernels):
+    """From two starts. Where two elements are nearly equal, rounding decides which is the maximum: one such among the
+    tens of thousands moves the gradients of the layers below it by some thousandths, but not from both."""
     skip_where_compiled(kernels, "products of float32 are rounded on the device")
-    torch.manual_seed(0)
-    network, sils = GaitSet(16), silhouettes(4)
-    ends = torch.tensor([0, 2, 3], dtype=torch.int32)  # the fourth frame belongs to no sequence
-    ours = network.embed(*kernels.set_layers.pooled_maps(network, sils, ends, torch.float32))
-    theirs = network(sils[:3].float() / 255, lengths=[2, 1])
-    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
-    gradient = torch.randn(theirs.shape)
-    gradients = [torch.autograd.grad(y, list(network.parameters()), gradient) for y in (ours, theirs)]
-    for (name, _), a, b in zip(network.named_parameters(), *gradients, strict=True):
-        # Where two elements are nearly equal, rounding decides which is the maximum: one such among the tens of
-        # thousands moves the gradients of the layers below it by some thousandths, and every convolution is below one.
-        assert difference(a, b) < (1e-5 if name == "fc_bin.0" else 0.01), name
+    differences = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network, sils = GaitSet(16), silhouettes(4)
+        ends = torch.tensor([0, 2, 3], dtype=torch.int32)  # the fourth frame belongs to no sequence
+        ours = network.embed(*kernels.set_layers.pooled_maps(network, sils, ends, torch.float32))
+        theirs = network(sils[:3].float() / 255, lengths=[2, 1])
+        assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+        gradient = torch.randn(theirs.shape)
+        gradients = [torch.autograd.grad(y, list(network.parameters()), gradient) for y in (ours, theirs)]
+        differences.append([difference(a, b) for a, b in zip(*gradients, strict=True)])
+    for (name, _), of_both in zip(network.named_parameters(), zip(*differences, strict=True), strict=True):
+        assert min(of_both) < 1e-5 and max(of_both) < 0.01, (name, of_both)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import ROOT, load_script, one_line_error, run_driver, run_quietly, run_script
-from standins.npu_machine import STANDINS, NpuProcess, compile_npusim, npu_environment
+from scripts import ROOT, load_script, one_line_error, output_folder, run_driver, run_quietly, run_script
+from standins.npu_machine import STANDINS, NpuProcess, npu_environment
 from test_trainer import arguments as common_arguments
 from test_trainer import files_of, same
 from test_trainer import weights as weights_of
@@ -26,20 +26,9 @@ FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
 APEX = ("--amp", "apex", "--loss_scale")
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory) -> Path:
-    """The stand-in's compiled part; NPUSIM_LIBRARY may name one that is there already."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the stand-in for an NPU is compiled as it is on Linux")
-    try:
-        return Path(os.environ.get("NPUSIM_LIBRARY") or compile_npusim(tmp_path_factory.mktemp("npusim")))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module")
-def machine(library):
-    machine = NpuProcess(library)
+def machine(npu_library):
+    machine = NpuProcess(npu_library)
     yield machine
     machine.close()
 
@@ -146,7 +135,7 @@ def test_evaluation_gives_the_cpus_table(machine, small_tree, unbroken, tmp_path
 
 
 def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_path):
-    """Few small batches of the real network, whose convolutions are slow in half precision on a CPU."""
+    """Few small batches of the real network."""
     small = (*FP16, "--batch_size_m", 1, "--frame_num", 1, "--save_iter", 1)
     on_npu(machine, aligned_tree, tmp_path / "a", *small, "--iters", 2)
     on_npu(machine, aligned_tree, tmp_path / "b", *small, "--iters", 1)
@@ -376,7 +365,7 @@ def job(script: str, *options) -> dict:
 
 
 @pytest.mark.slow
-def test_two_processes_with_hccl_equal_two_with_gloo(library, aligned_tree, small_tree, tmp_path):
+def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, small_tree, tmp_path):
     """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     figures = []
@@ -386,7 +375,7 @@ def test_two_processes_with_hccl_equal_two_with_gloo(library, aligned_tree, smal
         testing = options_of_test(small_tree, work, files_of(work).part(HALF, "encoder"), device)
         jobs = [job("train", *training), job("test", *testing)]
         command = [*launch, str(STANDINS / "npu_machine.py"), json.dumps(jobs)]
-        done = run_quietly(command, None, npu_environment(library))
+        done = run_quietly(command, None, npu_environment(npu_library))
         assert done.returncode == 0, done.stderr
         figures.append(json.loads((work / "figures.json").read_text()))
         assert figures[-1].pop("details")["processes"] == 2
@@ -398,22 +387,15 @@ def test_two_processes_with_hccl_equal_two_with_gloo(library, aligned_tree, smal
     assert ours == theirs
 
 
-RECIPE = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1, "--save_iter", 2)
-
-
 @pytest.mark.slow
-def test_the_drivers_train_on_eight_npus_and_on_one(library, aligned_tree, tmp_path):
-    def drive(driver, *options, **environment):
-        common = [f"--data_path={aligned_tree}", "--dataset=Synthetic", f"--work_path={tmp_path}", "--iters=2"]
-        places = npu_environment(library, NPUSIM_DEVICES="8", **environment)
-        done = run_driver(driver, *common, "--device=npu", *options, "--", *RECIPE, cwd=tmp_path, **places)
-        assert done.returncode == 0, done.stderr
-        return done, json.loads((ROOT / "test" / "output" / driver).with_suffix(".json").read_text())
-
-    done, summary = drive("train_full_8p.sh")
-    assert summary["training"]["processes"] == 8 and "using" not in done.stdout
-    assert summary["training"]["device"] == "npu:0 (Ascend910B3)"
-    assert Path(summary["training"]["checkpoint"]).is_file()
-    done, summary = drive("train_performance_1p.sh", "--rt2", "--profiling=CANN", "--start_step=1", "--stop_step=1")
+def test_the_driver_of_one_npu_measures_and_profiles(npu_library, aligned_tree, tmp_path):
+    """That of eight is driven by test_ascend_chain.py."""
+    recipe = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1)
+    options = [f"--data_path={aligned_tree}", "--dataset=Synthetic", f"--work_path={tmp_path}", "--iters=2"]
+    options += ["--device=npu", "--rt2", "--profiling=CANN", "--start_step=1", "--stop_step=1", "--", *recipe]
+    eight = npu_environment(npu_library, NPUSIM_DEVICES="8")
+    done = run_driver("train_performance_1p.sh", *options, cwd=tmp_path, **eight)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((output_folder() / "train_performance_1p.json").read_text())
     assert summary["performance"]["sequences_per_second"] > 0
     assert list(tmp_path.glob("profile/*/rank0_*_ascend_pt")) and "profiled iterations 1 to 1" in done.stdout

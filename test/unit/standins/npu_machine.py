@@ -16,6 +16,8 @@ import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib import metadata
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -24,19 +26,35 @@ STANDINS = Path(__file__).resolve().parent
 UNIT = STANDINS.parent
 
 
-def compile_npusim(folder: Path) -> Path:
-    """The library of the stand-in, in about twenty seconds. Raises FileNotFoundError without a compiler."""
+def npusim_library(cache: Path) -> Path:
+    """The library of the stand-in for this torch, compiled into `cache` (in about twenty seconds) if it is not there.
+
+    Processes that want it at the same time wait for the first. Raises FileNotFoundError without a compiler.
+    """
+    import fcntl  # not on Windows, where there is no such library either
+
+    source = STANDINS / "npu" / "npusim.cpp"
+    facts = f"{metadata.version('torch')} {sys.executable}".encode() + source.read_bytes()
+    library = cache / f"npusim-{sha256(facts).hexdigest()[:16]}.so"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            part = library.with_suffix(".part")
+            _compile(source, part)
+            part.replace(library)
+    return library
+
+
+def _compile(source: Path, library: Path) -> None:
     if shutil.which("g++") is None:
         raise FileNotFoundError("g++ is not installed: it compiles the stand-in for an NPU")
     torch = Path(find_spec("torch").origin).parent
-    library = folder / "npusim.so"
     command = [
         "g++", "-std=c++20", "-O0", "-w", "-shared", "-fPIC", "-DAT_PER_OPERATOR_HEADERS", f"-I{torch}/include",
-        f"-I{torch}/include/torch/csrc/api/include", STANDINS / "npu" / "npusim.cpp", "-o", library, f"-L{torch}/lib",
+        f"-I{torch}/include/torch/csrc/api/include", source, "-o", library, f"-L{torch}/lib",
         "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch}/lib",
     ]  # fmt: skip
     subprocess.run(command, check=True)
-    return library
 
 
 def npu_environment(library: Path, **more: str) -> dict[str, str]:

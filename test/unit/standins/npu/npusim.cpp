@@ -1,6 +1,8 @@
 // A device of torch's spare kind (PrivateUse1) whose memory is the host's: an operator without a kernel here is run by
-// the CPU's kernel on the same bytes, so that results are the CPU's to the last bit. What it shows is that tensors are
-// where they should be and that no line takes another device for granted; it shows nothing of speed or rounding.
+// the CPU's kernel on the same bytes, so that results are the CPU's to the last bit. Only convolutions of float16 are
+// not: they add in float32 and round the sum, as an NPU does, and as the CPU does not, which takes ages over them. What
+// it shows is that tensors are where they should be and that no line takes another device for granted; it shows nothing
+// of speed or rounding.
 //
 // NPUSIM_DEVICES: how many there are (2). ASCEND_RT_VISIBLE_DEVICES chooses from them as torch_npu reads it.
 #include <ATen/core/Tensor.h>
@@ -188,13 +190,20 @@ void refuse_double(const at::Tensor& t, const char* name) {
   TORCH_CHECK(t.scalar_type() != at::kDouble, "npusim: ", name, " not implemented for DT_DOUBLE");
 }
 
+// The bytes of a tensor for a product: float16 as float32.
+at::Tensor factor(const at::Tensor& t) {
+  auto bytes = on_cpu(t);
+  return bytes.scalar_type() == at::kHalf ? bytes.to(at::kFloat) : bytes;
+}
+
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
                        bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups) {
   refuse_double(x, "convolution");
-  auto b = bias && bias->defined() ? std::optional<at::Tensor>(on_cpu(*bias)) : std::nullopt;
-  return at::convolution_symint(on_cpu(x), on_cpu(weight), b, stride, padding, dilation, transposed, output_padding,
+  auto b = bias && bias->defined() ? std::optional<at::Tensor>(factor(*bias)) : std::nullopt;
+  return at::convolution_symint(factor(x), factor(weight), b, stride, padding, dilation, transposed, output_padding,
                                 groups)
+      .to(x.scalar_type())
       .to(x.device());
 }
 
@@ -203,9 +212,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef output_padding,
     c10::SymInt groups, std::array<bool, 3> mask) {
   auto bias_size = at::OptionalSymIntArrayRef(c10::SymIntArrayRef(&weight.sym_sizes()[0], 1));
-  auto all = at::convolution_backward_symint(on_cpu(grad), on_cpu(x), on_cpu(weight), bias_size, stride, padding,
+  auto all = at::convolution_backward_symint(factor(grad), factor(x), factor(weight), bias_size, stride, padding,
                                              dilation, transposed, output_padding, groups, mask);
-  auto back = [&](const at::Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
+  auto back = [&](const at::Tensor& t) { return t.defined() ? t.to(x.scalar_type()).to(x.device()) : t; };
   return {back(std::get<0>(all)), back(std::get<1>(all)), back(std::get<2>(all))};
 }
 
