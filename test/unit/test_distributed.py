@@ -1,6 +1,7 @@
 """Several processes: gradients, evaluation and failure, with gloo on the CPU."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import workers
-from scripts import ROOT, run_quietly
+from scripts import ROOT, load_script, run_quietly
 from test_trainer import arguments, files_of, same, weights
 
 from model import distributed
@@ -39,11 +40,23 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
-def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(aligned_tree, tmp_path, one_thread):
-    """The formula of the NPU port, computed here by one process: each rank's triplets are of its own batch."""
-    done = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path, "--iters", 3, "--lr", 1e-4))
+RATE = ("--lr", 1e-4)
+
+
+@pytest.fixture(scope="module")
+def three_iterations(aligned_tree, tmp_path_factory):
+    """What two processes leave after three iterations."""
+    work = tmp_path_factory.mktemp("two")
+    done = torchrun(2, "train.py", *arguments(aligned_tree, work, "--iters", 3, *RATE))
     assert done.returncode == 0, done.stderr
+    return work
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
+    aligned_tree, three_iterations, tmp_path, one_thread
+):
+    """The formula of the NPU port, computed here by one process: each rank's triplets are of its own batch."""
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
     # The same layout too: Adam blows rounding up where a gradient is next to nothing.
@@ -54,7 +67,7 @@ def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(aligne
         optimizer.zero_grad()
         (sum(losses) / 2).backward()
         optimizer.step()
-    for name, theirs in weights(tmp_path, 3).items():
+    for name, theirs in weights(three_iterations, 3).items():
         ours = network.state_dict()[name]
         assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4
 
@@ -69,19 +82,24 @@ def test_evaluation_by_two_processes_counts_each_sequence_once(aligned_tree, tmp
     ]  # fmt: skip
     figures = []
     for processes in (1, 2):
-        done = torchrun(processes, "test.py", *options, "--json", tmp_path / f"{processes}.json")
-        assert done.returncode == 0, done.stderr
+        command = [*map(str, options), "--json", str(tmp_path / f"{processes}.json")]
+        if processes == 1:
+            load_script("test").main(command)
+        else:
+            done = torchrun(processes, "test.py", *command)
+            assert done.returncode == 0, done.stderr
         figures.append(json.loads((tmp_path / f"{processes}.json").read_text()))
         assert figures[-1].pop("details")["processes"] == processes
     assert figures[0] == figures[1]
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_go_on(aligned_tree, tmp_path):
-    first = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", 3))
-    second = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", 6, "--restore_iter", -1))
-    whole = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "b", "--iters", 6))
-    assert [first.returncode, second.returncode, whole.returncode] == [0, 0, 0], second.stderr
+def test_two_processes_stop_together_and_go_on(aligned_tree, three_iterations, tmp_path):
+    shutil.copytree(three_iterations, tmp_path / "a")
+    six = ("--iters", 6, *RATE)
+    second = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", *six, "--restore_iter", -1))
+    whole = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "b", *six))
+    assert [second.returncode, whole.returncode] == [0, 0], second.stderr
     assert same(weights(tmp_path / "a", 6), weights(tmp_path / "b", 6))
     assert files_of(tmp_path / "a").iterations() == [6]
     logs = [[json.loads(line) for line in next(tmp_path.glob(f"{run}/log/*/train.jsonl")).open()] for run in "ab"]

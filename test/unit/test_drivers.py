@@ -161,7 +161,7 @@ def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path, encoder):
 @pytest.mark.slow
 def test_the_published_commands_give_a_table(tmp_path: Path):
     """predeal, train, export, evaluate: few walkers, few frames, called from another folder with relative paths."""
-    frames = "8"
+    frames = "4"
     places = ["--work_path=work"]
     done = run_driver(
         "predeal.sh", "--synthetic_subjects=4", f"--synthetic_frames={frames}", "--pid_num=2", "--output_path=pre",
