@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.files import read_json, whole_file, whole_folder
+from model.files import read_json, whole_file
+
+T = TypeVar("T")
 
 FORMAT = "gaitset-bins-1"
 FILLER_PREFIX = "filler_"  # begins the name of a sample that only fills the last batch: its result is ignored
@@ -105,21 +105,11 @@ def read_manifest(path: Path | str) -> Manifest:
     return Manifest(path, tuple(content["shape"]), entries, content)
 
 
-def fill_last_batch(info_path: Path | str, target: Path | str, batch_size: int) -> int:
-    """Write at `target` the list of `info_path`, lengthened to whole batches; returns the number of fillers.
+def fill_last_batch(items: Sequence[T], batch_size: int) -> tuple[list[T], int]:
+    """The items in whole batches, the last one again and again where they are too few; and how many were added.
 
-    For tools that do not say what they do with an incomplete batch. Results are named by
-    bins, so fillers are the last bin under other names: hard links where the disk can, in `target`.fill.
+    A model of static shapes takes whole batches only, and no tool's document says what it does with fewer. Results of
+    what was added are nobody's.
     """
-    files = [entry.path for entry in read_info(info_path)]
-    target = Path(target)
-    fillers = -len(files) % batch_size
-    with whole_folder(target.with_name(target.name + ".fill")) as part:
-        names = [f"{FILLER_PREFIX}{i:04d}{files[-1].suffix}" for i in range(fillers)]
-        for name in names:
-            try:
-                os.link(files[-1], part / name)
-            except OSError:
-                shutil.copyfile(files[-1], part / name)
-    write_info(target, [*files, *(target.with_name(target.name + ".fill") / name for name in names)])
-    return fillers
+    added = -len(items) % batch_size
+    return [*items, *list(items[-1:]) * added], added

@@ -2,7 +2,7 @@
 
 A tool works in a folder of its own, where everything it is to read lies under plain names: the documents say
 nothing of blanks in a list's paths, and newer tools refuse symbolic links and files that a group may write to.
-The last batch is filled there, because what `benchmark` does with an incomplete one is not documented.
+The last batch is filled there, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from model.errors import UserError
 from model.export.atc.soc_version import run_npu_smi, soc_version_of, table_of
 from model.export.bins import check_replaceable
-from model.export.manifest import FILLER_PREFIX, InfoEntry, write_info
+from model.export.manifest import FILLER_PREFIX, InfoEntry, fill_last_batch, write_info
 from model.files import whole_folder
 from model.runtime.bin_list import check_bins
 from model.runtime.performance_files import Figures
@@ -95,14 +95,14 @@ def _stage(task: Task, entries: Sequence[InfoEntry], folder: Path) -> Staged:
     _place(task.om, om)
     digits = max(4, len(str(len(entries) - 1)))
     stems = [f"{i:0{digits}d}" for i in range(len(entries))]
-    fillers = [f"{FILLER_PREFIX}{i:04d}" for i in range(-len(entries) % task.batch())]
-    sources = [entry.path for entry in entries] + [entries[-1].path] * len(fillers)
+    sources, added = fill_last_batch([entry.path for entry in entries], task.batch())
+    fillers = [f"{FILLER_PREFIX}{i:04d}" for i in range(added)]
     files = [bins / f"{stem}.bin" for stem in [*stems, *fillers]]
     for source, file in zip(sources, files, strict=True):
         _place(source, file)
     info = folder / "bins.info"
     write_info(info, [file.relative_to(folder) for file in files])
-    return Staged(folder, om, bins, info, stems, len(fillers))
+    return Staged(folder, om, bins, info, stems, added)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from model.data.store import SilhouetteStore
 from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
-from model.export.manifest import InfoEntry
+from model.export.manifest import InfoEntry, fill_last_batch
 from model.files import whole_folder, write_json
 from model.runtime.bin_list import check_bins
 from model.runtime.performance_files import latency_figures, write_performance
@@ -56,11 +56,11 @@ def embed_fixed(
     batch_size, frame_num = runtime.input_shape[:2]
     rows = []
     for first in tqdm(range(0, len(store.index), batch_size), unit="batch", disable=quiet or None):
-        image_seq = np.zeros(runtime.input_shape, np.float32)
-        positions = range(first, min(first + batch_size, len(store.index)))
-        for row, position in zip(image_seq, positions, strict=False):
+        image_seq = np.empty(runtime.input_shape, np.float32)
+        positions, added = fill_last_batch(range(first, min(first + batch_size, len(store.index))), batch_size)
+        for row, position in zip(image_seq, positions, strict=True):
             row[:] = fixed_length(store.sequence(position), frame_num, padding, truncate).astype(np.float32) / 255
-        rows.append(runtime.run(image_seq)[: len(positions)])
+        rows.append(runtime.run(image_seq)[: batch_size - added])
     return np.concatenate(rows)
 
 
@@ -124,12 +124,12 @@ def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path,
     def read(batch: list[InfoEntry]) -> np.ndarray:
         with clock("data read"):
             image_seq = np.empty(runtime.input_shape, np.float32)
-            for row, entry in zip(image_seq, batch, strict=False):
+            filled, _ = fill_last_batch(batch, runtime.batch_size)
+            for row, entry in zip(image_seq, filled, strict=True):
                 values = np.fromfile(entry.path, DTYPE)
                 if values.size != row.size:
                     raise UserError(f"{entry.path}: changed its size while the list ran; run it again")
                 row[:] = values.reshape(row.shape)
-            image_seq[len(batch) :] = image_seq[len(batch) - 1]
             return image_seq
 
     def write(batch: list[InfoEntry], features: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from model.errors import UserError
-from model.export.manifest import fill_last_batch, write_info
+from model.export.manifest import write_info
 from model.runtime.bin_list import check_bins
 
 FRAME = 64 * 44 * 4
@@ -47,7 +47,7 @@ def test_the_model_takes_another_number(bins, tmp_path):
 
 
 def test_fillers_of_a_list_that_somebody_filled_are_left_out(bins, tmp_path):
-    assert fill_last_batch(tmp_path / "bins.info", tmp_path / "bins16.info", 16) == 11
+    write_info(tmp_path / "bins16.info", [*bins, *(tmp_path / f"filler_{i:04d}.bin" for i in range(11))])
     assert [entry.path for entry in check_bins(tmp_path / "bins16.info", None)] == bins
     write_info(tmp_path / "bins.info", [tmp_path / "filler_0000.bin"])
     assert "nothing but fillers" in refused(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.export.bins import check_replaceable, fixed_length, write_bins
-from model.export.manifest import fill_last_batch, manifest_path, read_info, read_manifest, write_info
+from model.export.manifest import fill_last_batch, manifest_path, read_info, read_manifest
 from model.files import read_json, write_json
 
 FRAMES = [3, 7, 4, 5, 1]
@@ -249,13 +249,8 @@ def test_damaged_manifest(at_home, damage):
         read_manifest("bad.json")
 
 
-def test_last_batch_is_filled_with_its_last_bin(at_home):
-    write()
-    assert fill_last_batch("CASIA-B-bin.info", "bs4.info", 4) == 3
-    files = [entry.path for entry in read_info("bs4.info")]
-    assert files[:5] == [entry.path for entry in read_info("CASIA-B-bin.info")]
-    assert [file.as_posix() for file in files[5:]] == [f"bs4.info.fill/filler_{i:04d}.bin" for i in range(3)]
-    assert all(file.read_bytes() == files[4].read_bytes() for file in files[5:])
-    assert fill_last_batch("CASIA-B-bin.info", "bs5.info", 5) == 0
-    write_info("one.info", files[:1])
-    assert fill_last_batch("one.info", "bs4.info", 4) == 3, "an older folder of fillers is replaced"
+@pytest.mark.parametrize(("count", "batch_size", "added"), [(5, 4, 3), (5, 5, 0), (1, 16, 15), (16, 16, 0), (7, 1, 0)])
+def test_last_batch_is_filled_with_its_last_item(count, batch_size, added):
+    items = [f"{i}" for i in range(count)]
+    assert fill_last_batch(items, batch_size) == (items + [items[-1]] * added, added)
+    assert fill_last_batch(range(count), batch_size)[0][count:] == [count - 1] * added
