@@ -21,7 +21,7 @@ def environment_as_before():
 
 @pytest.fixture(scope="session", autouse=True)
 def drivers_leave_their_summaries_elsewhere(tmp_path_factory):
-    """Each process of tests reads only what its own drivers wrote; `scripts.output_folder` says where."""
+    """Each process of tests reads only what its own drivers wrote; see `scripts.summary_of`."""
     os.environ["GAITSET_OUTPUT"] = str(tmp_path_factory.mktemp("output"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -36,9 +37,11 @@ def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **envir
     return run_quietly(command, cwd, {"PYTHON": sys.executable, **environment})
 
 
-def output_folder() -> Path:
-    """Where drivers leave summaries and logs in this process of tests."""
-    return Path(os.environ["GAITSET_OUTPUT"])
+def summary_of(driver: str) -> dict:
+    """What a driver left last in this process of tests; the same must be there as lines of key=value."""
+    output = Path(os.environ["GAITSET_OUTPUT"])
+    assert all("=" in line for line in (output / f"{driver}.txt").read_text().splitlines())
+    return json.loads((output / f"{driver}.json").read_text())
 
 
 def run_quietly(command: list[str], cwd: Path | None, environment: dict[str, str]):

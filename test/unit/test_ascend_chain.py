@@ -5,7 +5,7 @@ import json
 import pytest
 from ascend import place_benchmark
 from cann_folder import write_cann
-from scripts import output_folder, run_driver, run_module, run_script
+from scripts import run_driver, run_module, run_script, summary_of
 from standins.npu_machine import npu_environment
 
 TAKES = "nm-01,nm-02,nm-05,bg-01,cl-01"  # of two test subjects in two views: 20 sequences, no multiple of 16
@@ -35,7 +35,7 @@ def test_the_om_gives_the_table_that_torch_gives(npu_library, tmp_path):
         )
     )
     assert "would be best" not in said, "eight devices are there, so eight processes run"
-    summary = json.loads((output_folder() / "train_full_8p.json").read_text())["training"]
+    summary = summary_of("train_full_8p")["training"]
     assert summary["processes"] == 8 and summary["device"] == "npu:0 (Ascend910B3)"
     (checkpoint,) = (tmp_path / "work" / "checkpoint" / "GaitSet").glob("*-00002-encoder.ptm")
     assert summary["checkpoint"] == str(checkpoint)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from ascend import STANDINS, bare_machine, install_acl, install_ais_bench, make_om, names_in, place_benchmark
-from scripts import ROOT, load_script, one_line_error, run_driver
+from scripts import load_script, one_line_error, run_driver, summary_of
 
 from model.errors import UserError
 from model.export.onnx_export import export_onnx
@@ -34,12 +34,6 @@ def run_test(tree, folder, *more):
     return load_script("test").main([str(option) for option in (*options, "--partition", "all", *more)])
 
 
-def summary_of_evaluation():
-    lines = (ROOT / "test" / "output" / "eval_acc_perf.txt").read_text().splitlines()
-    assert all("=" in line for line in lines)
-    return json.loads((ROOT / "test" / "output" / "eval_acc_perf.json").read_text())
-
-
 def evaluate(folder, runtime, *more, **environment):
     options = ["--dataset=Synthetic", "--bin_path=bins", "--model_path=.", "--result_path=result", "--work_path=work"]
     machine = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "", "HOME": str(folder)} | environment
@@ -55,7 +49,7 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
     tools = {"PATH": f"{user}/bin:/usr/bin:/bin", "PYTHONPATH": f"{STANDINS}/python"}
     done = evaluate(user, asked, "--device_id=1", **tools, NPU_SMI_CHIPS="310,310,310,310")
     assert done.returncode == 0, done.stderr
-    summary = summary_of_evaluation()
+    summary = summary_of("eval_acc_perf")
     for batch_size in (1, 16):
         throughput = summary[f"throughput_bs{batch_size}"]
         assert (throughput["runtime"], throughput["batch_size"], throughput["sequences"]) == (taken, batch_size, 80)
@@ -72,7 +66,7 @@ def test_an_om_without_anything_to_run_it_gives_way_to_the_onnx_file(user):
     done = evaluate(user, "auto", "--batch_sizes=16")
     assert done.returncode == 0, done.stderr
     assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is here, but nothing" in done.stdout
-    assert summary_of_evaluation()["throughput_bs16"]["runtime"] == "onnxruntime"
+    assert summary_of("eval_acc_perf")["throughput_bs16"]["runtime"] == "onnxruntime"
 
 
 @pytest.mark.parametrize(

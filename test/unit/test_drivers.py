@@ -1,6 +1,5 @@
 """The shell drivers: their help, their refusals, and one run of the whole chain from another folder."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,18 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from cann_folder import write_cann, write_command, write_script
-from scripts import ROOT, one_line_error, output_folder, run_driver
+from scripts import ROOT, one_line_error, run_driver, summary_of
 
 from model.network import GaitSet
 
 DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in ("env.sh", "train_common.sh"))
-
-
-def summary_of(driver: str) -> dict:
-    content = json.loads((output_folder() / f"{driver}.json").read_text())
-    lines = (output_folder() / f"{driver}.txt").read_text().splitlines()
-    assert all("=" in line for line in lines)
-    return content
 
 
 def test_the_published_drivers_are_there():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import ROOT, load_script, one_line_error, output_folder, run_driver, run_quietly, run_script
+from scripts import ROOT, load_script, one_line_error, run_driver, run_quietly, run_script, summary_of
 from standins.npu_machine import STANDINS, NpuProcess, npu_environment
 from test_trainer import arguments as common_arguments
 from test_trainer import files_of, same
@@ -396,6 +396,5 @@ def test_the_driver_of_one_npu_measures_and_profiles(npu_library, aligned_tree, 
     eight = npu_environment(npu_library, NPUSIM_DEVICES="8")
     done = run_driver("train_performance_1p.sh", *options, cwd=tmp_path, **eight)
     assert done.returncode == 0, done.stderr
-    summary = json.loads((output_folder() / "train_performance_1p.json").read_text())
-    assert summary["performance"]["sequences_per_second"] > 0
+    assert summary_of("train_performance_1p")["performance"]["sequences_per_second"] > 0
     assert list(tmp_path.glob("profile/*/rank0_*_ascend_pt")) and "profiled iterations 1 to 1" in done.stdout
