@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 from model.cores import core_count
 from model.device_extension import is_installed, load_extension
 from model.errors import UsageError, UserError
+from model.host_memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +83,7 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
             f"--device {name}: no such device; give auto, {', '.join(DEVICE_KINDS)}, or for example cuda:0"
         )
     if kind == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         return torch.device("cpu")
     _require(kind)
     position = int(number) if number else local_rank
@@ -93,10 +91,17 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         raise UsageError(f"--device {kind}:{position}: only {_count(kind)} {kind} devices are there, counted from 0")
     device = torch.device(kind, position)
     try:
-        torch.get_device_module(device).set_device(device)
+        select(device)
     except RuntimeError as error:  # the driver's: taken by another process, unhealthy, not allowed
         raise UsageError(f"--device {device}: cannot be used ({str(error).splitlines()[0]})") from error
     return device
+
+
+def select(device: torch.device) -> None:
+    """Make it the one that this thread works with. Every thread begins with the first: what it pins for another would
+    claim memory there, and a driver may allow a process only its own."""
+    if device.type != "cpu":
+        torch.get_device_module(device).set_device(device)
 
 
 def describe(device: torch.device) -> str:
@@ -213,21 +218,6 @@ def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
     module = torch.get_device_module(device)
     if hasattr(module, "set_compile_mode"):
         module.set_compile_mode(jit_compile=jit_compile)
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next iteration instead of giving it back to the system.
-
-    An iteration on the CPU allocates the same hundreds of megabytes again and again, and getting them fresh
-    from the system (a page fault every four kilobytes) costs about a fifth of its time.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h of glibc
-    with suppress(OSError, AttributeError):  # another C library, which has no mallopt
-        library = ctypes.CDLL(None)
-        library.mallopt(m_mmap_max, 0)
-        library.mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dtype, bool]:

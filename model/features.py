@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from model import distributed
 from model.data.store import SilhouetteStore
-from model.device import copy_to, fits
+from model.device import copy_to, fits, select
 from model.network.gaitset import GaitSet
 
 # Frames that pass the set layers at once, by kind of memory: few on the CPU, where maps should stay in its
@@ -138,7 +138,7 @@ def _read_ahead(
         return frames
 
     readers = 1 if device.type == "cpu" else READERS
-    with ThreadPoolExecutor(readers) as pool:
+    with ThreadPoolExecutor(readers, initializer=select, initargs=(device,)) as pool:
         ahead = [pool.submit(read, batch) for batch in batches[: 2 * readers]]
         for number, batch in enumerate(batches):
             frames = ahead.pop(0).result()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
-from model.device import copy_to, fits
+from model.device import copy_to, fits, select
 
 RESIDENT_SHARE = 0.5  # of the free device memory that cached frames may take
 PACK_TO = 64  # a packed batch has a multiple of this many frames, so that few sizes occur
@@ -83,7 +83,7 @@ class BatchLoader:
             yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
         ahead: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="gather") as pool:
+        with ThreadPoolExecutor(self.workers, "gather", initializer=select, initargs=(self.device,)) as pool:
             try:
                 for iteration in range(start, stop):
                     ahead.append(pool.submit(self.gather, iteration))

@@ -241,6 +241,18 @@ def test_devices_are_chosen_by_number_environment_and_config(machine, aligned_tr
     assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # those that are left are counted from 0
 
 
+@pytest.mark.parametrize("cache", [(), ("--cache", "False")], ids=["resident", "read"])
+def test_threads_that_read_ahead_use_the_device_of_their_process(machine, aligned_tree, small_tree, unbroken, tmp_path, cache):
+    """Each thread begins with the first device, on which another process may be at work."""
+    training = ("--iters", 3, "--performance", "--num_workers", 2, *cache)
+    done = on_npu(machine, aligned_tree, tmp_path, "--device", "npu:1", *training, QUICK_NETWORK="")
+    assert done.pinned == [1]
+    if not cache:
+        checkpoint = files_of(unbroken).part(TOTAL, "encoder")
+        done = machine.run("test", *options_of_test(small_tree, tmp_path, checkpoint, "npu:1"))
+        assert done.returncode == 0 and done.pinned == [1], done.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "told", "device", "options"),
     [

@@ -65,12 +65,14 @@ def npu_environment(library: Path, **more: str) -> dict[str, str]:
 
 @dataclass
 class Done:
-    """How a job ended, in the words of `subprocess`, and the switches of torch_npu that it has set."""
+    """How a job ended, in the words of `subprocess`; the switches of torch_npu that it has set; the devices that were
+    its threads' when they pinned memory."""
 
     returncode: int
     stdout: str
     stderr: str
     switches: list[list]
+    pinned: list[int]
 
 
 class NpuProcess:
@@ -127,8 +129,10 @@ def _answer(job: dict) -> dict:
     quick = job["environment"].get("QUICK_NETWORK")
     if quick is not None:
         GaitSet.forward = quick_network([int(number) for number in quick.split()])
-    switches = getattr(sys.modules.get("torch_npu"), "calls", [])
-    del switches[:]
+    torch_npu = sys.modules.get("torch_npu")
+    if torch_npu is not None:  # forget what the job before has left
+        torch_npu.calls.clear()
+        torch_npu.pinned_for()
     out, err, status = StringIO(), StringIO(), None
     try:
         with redirect_stdout(out), redirect_stderr(err):
@@ -139,8 +143,10 @@ def _answer(job: dict) -> dict:
         os.environ.clear()
         os.environ.update(before)
         GaitSet.forward = forward
-    switches = getattr(sys.modules.get("torch_npu"), "calls", [])
-    return {"returncode": status, "stdout": out.getvalue(), "stderr": err.getvalue(), "switches": switches}
+    torch_npu = sys.modules.get("torch_npu")
+    switches, pinned = ([], []) if torch_npu is None else (list(torch_npu.calls), torch_npu.pinned_for())
+    said = {"stdout": out.getvalue(), "stderr": err.getvalue()}
+    return {"returncode": status, **said, "switches": switches, "pinned": pinned}
 
 
 def run_in_a_row(jobs: list[dict]) -> None:
@@ -173,7 +179,7 @@ def main() -> None:
         try:
             answer = _answer(json.loads(line))
         except Exception:  # a fault of ours: its traceback is for the test to show
-            answer = {"returncode": 1, "stdout": "", "stderr": traceback.format_exc(), "switches": []}
+            answer = {"returncode": 1, "stdout": "", "stderr": traceback.format_exc(), "switches": [], "pinned": []}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -24,6 +24,7 @@
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -34,6 +35,7 @@ namespace {
 constexpr auto kDevice = c10::DeviceType::PrivateUse1;
 const c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 thread_local c10::DeviceIndex current = 0;
+std::atomic<unsigned> pinned{0};  // a bit for each device that was a thread's when it asked for pinned memory
 
 int installed() {
   const char* number = std::getenv("NPUSIM_DEVICES");
@@ -129,7 +131,11 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   at::Generator getNewGenerator(c10::DeviceIndex index) const override {
     return at::make_generator<DeviceGenerator>(index < 0 ? current : index);
   }
-  at::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(c10::DeviceType::CPU); }
+  // The real one belongs to the device that is the thread's: it would claim memory on another.
+  at::Allocator* getPinnedMemoryAllocator() const override {
+    pinned |= 1u << current;
+    return c10::GetAllocator(c10::DeviceType::CPU);
+  }
   bool isPinnedPtr(const void*) const override { return false; }
 };
 struct RegisterHooks {
@@ -253,6 +259,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 extern "C" {
 int npusim_count() { return visible(); }
 int npusim_current() { return current; }
+unsigned npusim_pinned() { return pinned.exchange(0); }
 int npusim_set(int index) {  // 0 where there is no such device: an exception must not leave C
   if (index < 0 || index >= visible()) return 0;
   current = static_cast<c10::DeviceIndex>(index);

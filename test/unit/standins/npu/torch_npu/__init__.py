@@ -21,6 +21,12 @@ torch.utils.rename_privateuse1_backend("npu")
 calls = []  # of switches that change nothing here
 
 
+def pinned_for() -> list[int]:
+    """Numbers of the devices for which threads have asked for pinned memory since this was last called."""
+    bits = _library.npusim_pinned()
+    return [number for number in range(bits.bit_length()) if bits >> number & 1]
+
+
 def _chip() -> str:
     return os.environ.get("NPUSIM_CHIP", "Ascend910B3")
 
