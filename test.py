@@ -22,6 +22,7 @@ from model.command_line import (
     CommandParser,
     add_common_options,
     add_precision_options,
+    check_precision_options,
     positive,
     set_up_logging,
     true_or_false,
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UsageError("only embedding with torch can be shared by processes: start this once, without torchrun")
     standard = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
     config = load_config(options.config or standard, overrides_of(options))
+    check_precision_options(options, config.model.amp)
     protocol_of(config.data.dataset)  # a name without a protocol should be told of before the work, not after
     if options.pre_process:
         pre_process(options, config)

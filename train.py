@@ -17,7 +17,14 @@ import os
 import sys
 from pathlib import Path
 
-from model.command_line import CommandParser, add_common_options, add_precision_options, positive, set_up_logging
+from model.command_line import (
+    CommandParser,
+    add_common_options,
+    add_precision_options,
+    check_precision_options,
+    positive,
+    set_up_logging,
+)
 from model.errors import UsageError, run_command
 
 ROOT = Path(__file__).resolve().parent
@@ -49,7 +56,9 @@ def options_parser() -> CommandParser:
     group.add_argument("--start_step", type=int, default=-1, metavar="N", help="the first, counted in this run (11)")
     group.add_argument("--stop_step", type=int, default=-1, metavar="N", help="the last (four after the first)")
     group = add_precision_options(parser, ("off", "torch", "apex"))
-    group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="32 is the NPU port's (dynamic)")
+    group.add_argument(
+        "--loss_scale", metavar="dynamic|NUMBER", help="of --amp torch or apex; 32 is the NPU port's (dynamic)"
+    )
     group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
     group = parser.add_argument_group("several processes (torchrun sets the first five by itself)")
     group.add_argument("--local_rank", "--local-rank", type=int, metavar="N")
@@ -113,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_up_logging(options.quiet, world.is_main)
     standard = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
     config = load_config(options.config or standard, overrides_of(options))
+    check_precision_options(options, config.model.amp)
     if world.size > 1 or not world.local_rank:  # else the one process has been given a device by its number
         show_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from model.errors import UsageError
+
 # Every command imports this first, and before torch. Installed extensions of torch load themselves with it, and
 # torch_npu, where CANN's environment is not set, then breaks `import torch` even where no NPU is wanted.
 # `model.device` imports it when one is.
@@ -91,6 +93,14 @@ def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...])
         "--kernels", choices=("auto", "plain"), help="plain: torch's own even where the project has faster ones (auto)"
     )
     return group
+
+
+def check_precision_options(options: argparse.Namespace, amp: str) -> None:
+    """What the command line says of a precision must have an effect. A config may hold it for another time."""
+    for name, modes in (("amp_dtype", "torch"), ("loss_scale", "torch or apex")):
+        value = getattr(options, name, None)
+        if value is not None and amp == "off":
+            raise UsageError(f"--{name} {value} goes with --amp {modes}, and this run is in float32 (--amp off)")
 
 
 def set_up_logging(quiet: bool, main_process: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -183,6 +184,6 @@ def _fault(key: str, value: Any) -> str | None:
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) > 0
+        return 0 < float(text) < math.inf
     except ValueError:
         return False

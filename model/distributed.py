@@ -128,6 +128,11 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return raised.item() > 0
 
 
+def every_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up in all processes; all must ask."""
+    return not any_process(not flag, device)
+
+
 ROWS_AT_ONCE = 1024  # that travel in one message
 
 

@@ -120,13 +120,22 @@ def load_network(
     load_encoder(network, checkpoint)
     if config.model.amp == "torch":
         network.amp_dtype, _ = precision_of(device, config.model.amp_dtype)
-        network.fused = wants_fused(config.model, device)
+        network.fused = own_kernels(config.model, device)
     return place(network, device).eval(), checkpoint
 
 
-def wants_fused(settings: ModelConfig, device: torch.device) -> bool:
-    """Whether the project's own kernels are to run: in half precision, where they can and nobody said otherwise."""
-    return settings.amp == "torch" and settings.kernels == "auto" and fused.usable(device)
+def own_kernels(settings: ModelConfig, device: torch.device) -> bool:
+    """Whether the project's own kernels are to run: unless somebody said otherwise, where all processes can.
+
+    All of them or none, and all must ask: with and without these kernels gradients travel in other messages.
+    """
+    if settings.kernels == "plain":
+        return False
+    here = fused.usable(device)
+    everywhere = distributed.every_process(here, device)
+    if here and not everywhere:
+        log.warning("the project's kernels do not work in every process: all use torch's own")
+    return everywhere
 
 
 def headline(result: CrossViewResult) -> float:
@@ -152,7 +161,8 @@ def build_trainer(
     precision, model, optimizer = make_precision(
         settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale
     )
-    network.fused = wants_fused(settings, device)
+    own = own_kernels(settings, device)
+    network.fused = own and settings.amp == "torch"  # in float32 they would round what must not be rounded
     recorded = network.fused and can_record(device) and distributed.backend() in (None, kind_of(device).backends[0])
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
@@ -164,7 +174,7 @@ def build_trainer(
     trainer = Trainer(
         config=config, network=network, model=model if recorded else distributed.wrap(model, device),
         optimizer=optimizer, precision=precision, loader=loader, checkpoints=checkpoints, device=device, world=world,
-        recorded=recorded, quiet=quiet, writing=writing,
+        recorded=recorded, plain=not own, quiet=quiet, writing=writing,
     )  # fmt: skip
     if settings.eval_iter:
         test = data.test

@@ -51,7 +51,7 @@ class FullPrecision:
 
 
 class TorchPrecision:
-    """A GradScaler beside a network that computes in half precision, where that needs one.
+    """A GradScaler beside a network that computes in half precision, where that needs one or a scale is asked for.
 
     loss_scale: `dynamic`, or a number that stays.
     """
@@ -183,7 +183,7 @@ def make_precision(
     """
     if amp == "torch":
         network.amp_dtype, scales = precision_of(device, amp_dtype or None)
-        return TorchPrecision(device, scales, loss_scale), network, optimizer
+        return TorchPrecision(device, scales or loss_scale != "dynamic", loss_scale), network, optimizer
     if amp == "apex":
         if amp_dtype == "bf16":
             raise UsageError("--amp apex computes in fp16: --amp_dtype bf16 goes with --amp torch")

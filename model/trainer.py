@@ -44,6 +44,7 @@ class Trainer:
     """Trains `network` (the plain GaitSet) with batches of `loader`; `model` is what runs forward: it, or its wrapper.
 
     recorded: replay a recording of the iteration, which needs packed batches and a device that can record.
+    plain: the loss, too, is computed by torch's own kernels.
     evaluate: gives the score (rank-1 in percent) of the network as it is, on the main process.
     profiling: records what some of the iterations do.
     Only the main process writes; all processes must call `run`.
@@ -61,6 +62,7 @@ class Trainer:
     evaluate: Callable[[], float | None] | None = None
     profiling: Profiling | None = None
     recorded: bool = False
+    plain: bool = False
     quiet: bool = False
     writing: bool = True
 
@@ -69,7 +71,8 @@ class Trainer:
         self.saved_at: int | None = None  # the iteration of the last checkpoint
         self.meter = LossMeter(self.device)
         self.progress = Progress(self.meter, self.optimizer, self.config.model, self.device, self.world)
-        self.step = TrainingStep(self.model, self.optimizer, self.precision, self.meter, self.config.model)
+        settings = self.config.model
+        self.step = TrainingStep(self.model, self.optimizer, self.precision, self.meter, settings, self.plain)
         if self.recorded:
             self.step = RecordedStep(self.step, self.device)
 

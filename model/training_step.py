@@ -29,6 +29,7 @@ class TrainingStep:
 
     model: the network, or its wrapper that takes the mean of gradients over processes. A bare network in one of
     several processes has the mean taken here, between two parts that recordings can hold.
+    plain: whether the loss keeps to torch's own kernels.
     flat_gradients: the one tensor that holds all gradients (`distributed.gradients_in_one`), where iterations are to
     write into the same memory every time.
     """
@@ -38,6 +39,7 @@ class TrainingStep:
     precision: Precision
     meter: LossMeter
     settings: ModelConfig
+    plain: bool = False
     flat_gradients: Tensor | None = None
 
     def __call__(self, sils: Tensor, ends: Tensor | None) -> None:
@@ -47,8 +49,7 @@ class TrainingStep:
 
     def gradients(self, sils: Tensor, ends: Tensor | None) -> None:
         embeddings = self.model(sils, ends=ends)
-        plain = self.settings.kernels == "plain"
-        losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, plain)
+        losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, self.plain)
         loss = losses.full if self.settings.hard_or_full_trip == "full" else losses.hard
         if self.flat_gradients is not None:
             self.flat_gradients.zero_()

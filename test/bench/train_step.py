@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from model.config import ModelConfig  # noqa: E402
 from model.data.batches import pack  # noqa: E402
 from model.device import adam_options, can_record, place, resolve_device, synchronize  # noqa: E402
-from model.initialization import wants_fused  # noqa: E402
+from model.initialization import own_kernels  # noqa: E402
 from model.meters import LossMeter  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 from model.precision import make_precision  # noqa: E402
@@ -126,9 +126,10 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     network = place(GaitSet(), device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
     precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
-    network.fused = wants_fused(settings, device)
+    own = own_kernels(settings, device)
+    network.fused = own and options.amp == "torch"
     recorded = network.fused and can_record(device)
-    step = TrainingStep(network, optimizer, precision, LossMeter(device), settings)
+    step = TrainingStep(network, optimizer, precision, LossMeter(device), settings, plain=not own)
     frames, rows = drawn_frames(options)
     ends = None
     if network.fused:

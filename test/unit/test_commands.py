@@ -76,6 +76,19 @@ def test_bad_arguments_are_one_line_and_status_2(script, options, told, tmp_path
     assert told in one_line_error(run_script(script, *options, cwd=tmp_path), 2)
 
 
+@pytest.mark.parametrize(
+    ("script", "options", "told"),
+    [
+        ("train", ["--loss_scale", 32], "--loss_scale 32 goes with --amp torch or apex, and this run is in float32"),
+        ("train", ["--amp_dtype", "bf16"], "--amp_dtype bf16 goes with --amp torch, and this run is in float32"),
+        ("test", ["--amp", "off", "--amp_dtype", "fp16"], "--amp_dtype fp16 goes with --amp torch"),
+    ],
+)
+def test_a_precision_that_would_have_no_effect_is_refused(script, options, told):
+    with pytest.raises(UsageError, match=told):
+        load_script(script).main(list(map(str, options)))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize(
     ("options", "told"),

@@ -43,6 +43,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"hard_or_full_trip": "half"}}, "'full', 'hard'"),
         ({"model": {"restore_iter": -2}}, "at least -1"),
         ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
+        ({"model": {"loss_scale": "inf"}}, "'dynamic' or a number"),
         ({"model": {"kernels": "own"}}, "'auto', 'plain'"),
         ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),
         ({"data": None}, "data must be a dict"),

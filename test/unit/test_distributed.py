@@ -129,6 +129,8 @@ def test_gathering_flags_and_means_over_three_processes(tmp_path):
         assert result["up"] and result["mean"].item() == 1
         assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # twice the first process's
         assert result["unused"] is None and result["number"].item() == 3
+        # Of processes that differ in it gradients would pass each other by.
+        assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}
     for result in results[1:]:
         assert result["rows"] is None and result["few"] is None
 

@@ -62,12 +62,18 @@ def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
     assert 0 < (mixed - exact).norm() < 0.05 * (exact - before).norm()
 
 
-def test_gradients_are_scaled_only_in_the_precision_that_needs_it():
-    for dtype, scale in (("fp16", 1024.0), ("bf16", 1.0)):
-        network, optimizer, _ = small_problem()
-        precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, "1024")
-        precision.backward(network.weight.sum(), optimizer)
-        assert network.weight.grad.eq(scale).all()
+@pytest.mark.parametrize(
+    ("dtype", "loss_scale", "scale"),
+    [("fp16", "1024", 1024), ("fp16", "dynamic", 65536), ("bf16", "dynamic", 1), ("bf16", "1024", 1024)],
+)
+def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scale, scale):
+    network, optimizer, _ = small_problem()
+    precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, loss_scale)
+    precision.backward(network.weight.sum(), optimizer)
+    assert network.weight.grad.eq(scale).all()
+    before = network.weight.detach().clone()
+    precision.step(optimizer)
+    assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))  # the rate, whatever the scale
 
 
 def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():

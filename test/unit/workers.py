@@ -6,7 +6,10 @@ from pathlib import Path
 import torch
 
 from model import distributed
+from model.config import ModelConfig
 from model.errors import UserError
+from model.initialization import own_kernels
+from model.network import fused
 
 
 def gather_worker(rank: int, folder: str) -> None:
@@ -21,11 +24,15 @@ def gather_worker(rank: int, folder: str) -> None:
     matrix.grad = torch.arange(6.0).view(3, 2).t() * (rank + 1)  # not contiguous
     number.grad = torch.tensor(3.0 * rank)
     distributed.average_gradients([matrix, unused, number])
+    kernels = {}
+    for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
+        fused.usable = lambda device, works=works: works
+        kernels[where] = own_kernels(ModelConfig(), cpu)
     result = {
         "rows": distributed.gather_rows(own * 10, 10, cpu),
         "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # a device whose memory gloo cannot read
         "few": distributed.gather_rows(few, 2, cpu), "up": up,
-        "mean": mean, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
+        "mean": mean, "kernels": kernels, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
     }  # fmt: skip
     torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
