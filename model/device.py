@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class DeviceKind:
     look: str | None = None  # command that lists the devices which the driver sees
     extension: str | None = None  # module that brings the device to torch
     adam: str | None = None  # class of an Adam of its own, whose state torch's can load and the other way round
+    scaler: str | None = None  # class of a loss scaler of its own, which knows how overflow shows there
     profiler: str = "torch.profiler"  # module that records what the device does
     triton: bool = False  # whether Triton compiles for it
     graph: str | None = None  # class of its module that records work and replays it
@@ -47,7 +49,8 @@ DEVICE_KINDS = {
     ),
     "npu": DeviceKind(
         "npu", ("hccl",), torch.float16, False, "ASCEND_VISIBLE_DEVICES", _ASCEND_VISIBLE, "npu-smi info",
-        extension="torch_npu", adam="torch_npu.optim.NpuFusedAdam", profiler="torch_npu.profiler",
+        extension="torch_npu", adam="torch_npu.optim.NpuFusedAdam", scaler="torch_npu.npu.amp.GradScaler",
+        profiler="torch_npu.profiler",
     ),
 }  # fmt: skip
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -55,6 +58,14 @@ AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 def kind_of(device: torch.device) -> DeviceKind:
     return DEVICE_KINDS[device.type]
+
+
+def class_of(path: str | None) -> type | None:
+    """The class at module.name; None where the module has it not, or no longer."""
+    if path is None:
+        return None
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name, None)
 
 
 def show_devices(config: Mapping, wanted: str = "auto") -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from model.device import adam_options, kind_of
+from model.device import adam_options, class_of, kind_of
 
 
 def make_adam(parameters: Iterable[nn.Parameter], lr: float, device: torch.device, plain: bool = False) -> Optimizer:
@@ -18,20 +17,12 @@ def make_adam(parameters: Iterable[nn.Parameter], lr: float, device: torch.devic
     The state of either can be loaded into the other. The device's own keeps to the gradients it has once seen: they
     may be zeroed, not dropped. So call `zero_grad()` without arguments, which does what each optimizer allows.
     """
-    own = None if plain else _own_adam(kind_of(device).adam)
+    own = None if plain else class_of(kind_of(device).adam)
     if own is None:
         return torch.optim.Adam(parameters, lr=lr, **adam_options(device))
     optimizer = own(parameters, lr=lr)
     optimizer.register_load_state_dict_post_hook(_steps_as_numbers)
     return optimizer
-
-
-def _own_adam(path: str | None) -> type[Optimizer] | None:
-    """The class at module.name; None where the module has it not, or no longer."""
-    if path is None:
-        return None
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name, None)
 
 
 def _steps_as_numbers(optimizer: Optimizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import partial
 from importlib import metadata
 from types import ModuleType
 from typing import Protocol
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.device import precision_of
+from model.device import class_of, kind_of, precision_of
 from model.errors import UsageError
 
 
@@ -54,19 +55,24 @@ class TorchPrecision:
     """A GradScaler beside a network that computes in half precision, where that needs one or a scale is asked for.
 
     loss_scale: `dynamic`, or a number that stays.
+
+    The scaler is the device's own where it has one. An Ascend 910 or 310P makes the largest number of what overflows
+    and 0 of what is no number, and tells in a flag: torch's scaler, which looks for infinite gradients, would see none
+    and double its scale for ever. torch_npu's reads the flag, and has the processes agree on it.
     """
 
     def __init__(self, device: torch.device, scales: bool, loss_scale: str):
         self.static = None if loss_scale == "dynamic" else float(loss_scale)
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=self.static or 65536.0, enabled=scales)
+        own = class_of(kind_of(device).scaler) or partial(torch.amp.GradScaler, device.type)
+        self.scaler = own(init_scale=self.static or 65536.0, enabled=scales)
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: Optimizer) -> None:
         self.scaler.step(optimizer)
-        # The scaler has no switch for a scale that stays; told a new scale each time, it keeps to it and
-        # still leaves out steps with infinite gradients.
+        # torch's has no switch for a scale that stays, and with torch_npu's nobody looks for overflow; told a new
+        # scale each time, they keep to it and still leave out steps with infinite gradients.
         self.scaler.update(self.static)
 
     def weights_loaded(self) -> None:
@@ -77,7 +83,7 @@ class TorchPrecision:
 
     def load_state_dict(self, state: dict) -> None:
         if state:
-            self.scaler.load_state_dict(state)
+            self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu's has that beside what torch's has
 
 
 class ApexPrecision:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import load_script, one_line_error, run_driver, run_quietly, summary_of
-from standins.npu_machine import STANDINS, NpuProcess, npu_environment
+from standins.npu_machine import STANDINS, NpuProcess, npu_environment, quick_network
 from test_trainer import arguments as common_arguments
 from test_trainer import files_of, same
 from test_trainer import weights as weights_of
@@ -17,6 +17,7 @@ from walkers import write_aligned_tree
 
 from model.checkpoint import load_tensors
 from model.device import DEVICE_KINDS
+from model.network import GaitSet
 
 TOTAL, HALF = 4, 2  # iterations
 FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
@@ -139,6 +140,45 @@ def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_pat
     on_npu(machine, aligned_tree, tmp_path / "b", *small, "--iters", 2, "--restore_iter", -1)
     a, b = (load_tensors(next(tmp_path.glob(f"{run}/checkpoint/*/*-00002-encoder.ptm"))) for run in "ab")
     assert same(a, b) and all(value.dtype == torch.float32 for value in a.values())
+
+
+OLDER = {"NPUSIM_CHIP": "Ascend910ProB"}  # makes the largest number of what overflows, and tells in a flag
+
+
+@pytest.mark.parametrize("precision", [(), FP16, (*APEX, "dynamic")], ids=["float32", "fp16", "apex"])
+def test_a_chip_without_infinity_trains_alike(machine, aligned_tree, tmp_path, precision):
+    """Nothing in an iteration overflows by itself, which would leave out its step."""
+    small = (*precision, "--batch_size_m", 1, "--frame_num", 1, "--iters", 2)
+    on_npu(machine, aligned_tree, tmp_path / "a", *small)
+    on_npu(machine, aligned_tree, tmp_path / "b", *small, **OLDER)
+    a, b = (load_tensors(next(tmp_path.glob(f"{run}/checkpoint/*/*-00002-encoder.ptm"))) for run in "ab")
+    assert same(a, b)
+    assert [point["skipped"] for point in points_of(tmp_path / "b")] == [0]
+
+
+@pytest.mark.parametrize("precision", [FP16, (*APEX, "dynamic")], ids=["fp16", "apex"])
+def test_overflow_is_seen_where_there_is_no_infinity(machine, aligned_tree, tmp_path, precision):
+    on_npu(machine, aligned_tree, tmp_path, *precision, "--iters", 8, QUICK_NETWORK="3 5 6", **OLDER)
+    assert [point["skipped"] for point in points_of(tmp_path)] == [0, 1, 2, 0]
+    state = load_tensors(next(tmp_path.glob("checkpoint/*/*-00008-state.ptm")))["precision"]
+    scale = state["amp"]["loss_scaler0"]["loss_scale"] if "amp" in state else state["scale"]
+    assert scale == 65536 / 2**3
+
+
+def test_a_static_scale_leaves_out_overflowing_steps_and_stays(machine, aligned_tree, tmp_path):
+    for chip in ({}, OLDER):
+        work = tmp_path / chip.get("NPUSIM_CHIP", "A2")
+        on_npu(machine, aligned_tree, work, *FP16, "--loss_scale", 32, QUICK_NETWORK="2", **chip)
+        assert [point["skipped"] for point in points_of(work)] == [1, 0]
+        assert load_tensors(files_of(work).part(TOTAL, "state"))["precision"]["scale"] == 32
+
+
+def test_the_scale_of_another_device_is_taken_over(machine, aligned_tree, on_cpu, tmp_path, monkeypatch):
+    """torch's scaler leaves a state without what torch_npu's asks for."""
+    monkeypatch.setattr(GaitSet, "forward", quick_network([1]))
+    on_cpu(tmp_path, *FP16, "--iters", HALF)
+    on_npu(machine, aligned_tree, tmp_path, *FP16, "--restore_iter", -1, QUICK_NETWORK="2")
+    assert load_tensors(files_of(tmp_path).part(TOTAL, "state"))["precision"]["scale"] == 65536 / 2**2
 
 
 def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):

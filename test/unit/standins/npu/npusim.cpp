@@ -4,6 +4,8 @@
 // it shows is that tensors are where they should be and that no line takes another device for granted; it shows nothing
 // of speed or rounding.
 //
+// NPUSIM_CHIP: what they are. Those before the 910B have no infinity: what overflows becomes the largest number, what is
+// no number 0, and a flag says so until it is cleared.
 // NPUSIM_DEVICES: how many there are (2). ASCEND_RT_VISIBLE_DEVICES chooses from them as torch_npu reads it.
 #include <ATen/core/Tensor.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -16,6 +18,8 @@
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/resize_native.h>
 #include <ATen/ops/set_native.h>
 #include <ATen/ops/unfold_native.h>
@@ -153,6 +157,26 @@ at::Tensor on_cpu(const at::Tensor& t) {
   return at::from_blob(t.mutable_data_ptr(), t.sizes(), t.strides(), [keep = t](void*) {}, options);
 }
 
+std::atomic<bool> overflowed{false};
+
+bool saturates() {
+  const char* chip = std::getenv("NPUSIM_CHIP");
+  if (!chip) return false;
+  for (const char* newer : {"Ascend910B", "Ascend910_93", "Ascend950"})
+    if (std::strncmp(chip, newer, std::strlen(newer)) == 0) return false;
+  return true;
+}
+
+const at::Tensor& saturated(const at::Tensor& t) {
+  if (!saturates() || !t.defined() || !t.is_floating_point()) return t;
+  auto bytes = on_cpu(t);
+  if (!at::isfinite(bytes).all().item<bool>()) {
+    overflowed = true;
+    bytes.copy_(at::nan_to_num(bytes));
+  }
+  return t;
+}
+
 at::Tensor empty(c10::SymIntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
                  std::optional<c10::Device> device, std::optional<bool>, std::optional<at::MemoryFormat> format) {
   c10::DeviceGuard guard(device_of(device));
@@ -168,7 +192,7 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
   on_cpu(to).copy_(on_cpu(from));
-  return to;
+  return to.device().is_privateuseone() ? saturated(to) : to;
 }
 
 at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
@@ -207,10 +231,9 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std:
                        bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups) {
   refuse_double(x, "convolution");
   auto b = bias && bias->defined() ? std::optional<at::Tensor>(factor(*bias)) : std::nullopt;
-  return at::convolution_symint(factor(x), factor(weight), b, stride, padding, dilation, transposed, output_padding,
-                                groups)
-      .to(x.scalar_type())
-      .to(x.device());
+  auto result = at::convolution_symint(factor(x), factor(weight), b, stride, padding, dilation, transposed,
+                                       output_padding, groups);
+  return saturated(result.to(x.scalar_type())).to(x.device());
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -220,7 +243,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   auto bias_size = at::OptionalSymIntArrayRef(c10::SymIntArrayRef(&weight.sym_sizes()[0], 1));
   auto all = at::convolution_backward_symint(factor(grad), factor(x), factor(weight), bias_size, stride, padding,
                                              dilation, transposed, output_padding, groups, mask);
-  auto back = [&](const at::Tensor& t) { return t.defined() ? t.to(x.scalar_type()).to(x.device()) : t; };
+  auto back = [&](const at::Tensor& t) { return t.defined() ? saturated(t.to(x.scalar_type())).to(x.device()) : t; };
   return {back(std::get<0>(all)), back(std::get<1>(all)), back(std::get<2>(all))};
 }
 
@@ -232,6 +255,11 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       if (value.isTensor()) refuse_double(value.toTensor(), product);
   }
   at::native::cpu_fallback(op, stack);
+  for (const auto& value : torch::jit::last(*stack, op.schema().returns().size())) {
+    if (value.isTensor()) saturated(value.toTensor());
+    if (value.isTensorList())
+      for (const at::Tensor& t : value.toTensorVector()) saturated(t);
+  }
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
@@ -260,6 +288,9 @@ extern "C" {
 int npusim_count() { return visible(); }
 int npusim_current() { return current; }
 unsigned npusim_pinned() { return pinned.exchange(0); }
+int npusim_saturates() { return saturates(); }
+int npusim_overflowed() { return overflowed; }
+void npusim_clear_overflow() { overflowed = false; }
 int npusim_set(int index) {  // 0 where there is no such device: an exception must not leave C
   if (index < 0 || index >= visible()) return 0;
   current = static_cast<c10::DeviceIndex>(index);

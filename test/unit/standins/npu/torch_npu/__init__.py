@@ -104,11 +104,17 @@ def _npu_module() -> types.ModuleType:
     module.matmul = _Noted("matmul", allow_hf32=False)
     module.config = _Noted("config", allow_internal_format=True)
     module.amp = types.ModuleType("torch_npu.npu.amp")
+    module.amp.GradScaler = scaler.GradScaler
+    module.utils = types.ModuleType("torch_npu.npu.utils")
+    for function in (scaler.is_support_inf_nan, scaler.get_npu_overflow_flag, scaler.clear_npu_overflow_flag):
+        setattr(module.utils, function.__name__, function)
     return module
 
 
+from torch_npu import scaler  # noqa: E402
+
 npu = _npu_module()
-sys.modules["torch_npu.npu"] = npu
+sys.modules |= {module.__name__: module for module in (npu, npu.amp, npu.utils)}
 torch._register_device_module("npu", npu)
 torch.utils.generate_methods_for_privateuse1_backend(for_tensor=True, for_module=True, for_storage=True)
 

@@ -3,14 +3,15 @@
 O2: the model's weights become float16 and its outputs float32. The optimizer gets float32 master weights when it is
 first used (`zero_grad`, or `scale_loss` before a backward pass), made from the float16 weights as they are then, and
 its step copies them back. The optimizer's `zero_grad` takes no arguments. A dynamic scale halves on overflow and
-leaves the step out, and doubles after 2000 steps without one; a static scale takes the step all the same.
+leaves the step out, and doubles after 2000 steps without one; a static scale takes the step all the same. On chips that
+know no infinity a flag of the device tells of overflow.
 """
 
 from contextlib import contextmanager
 from types import MethodType, SimpleNamespace
 
 import torch
-import torch_npu  # noqa: F401  the real one imports it here, too
+import torch_npu
 
 _state = SimpleNamespace(scaler=None)
 
@@ -115,8 +116,11 @@ def scale_loss(loss, optimizers):
     optimizer, scaler = optimizers, _state.scaler
     for half, _ in _pairs(optimizer):
         half.grad = None
+    flagged = not torch_npu.npu.utils.is_support_inf_nan()
+    if flagged:
+        torch_npu.npu.utils.clear_npu_overflow_flag()
     yield loss.float() * scaler.scale
-    overflow = False
+    overflow = flagged and torch_npu.npu.utils.get_npu_overflow_flag()
     for half, master in _pairs(optimizer):
         if half.grad is not None:
             master.grad = half.grad.float() / scaler.scale

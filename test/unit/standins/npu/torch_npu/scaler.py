@@ -1,0 +1,86 @@
+"""torch_npu.npu.amp.GradScaler, and the flag by which it learns of overflow on chips that know no infinity.
+
+As the real one: with `dynamic` off nobody looks for overflow; what one process has seen counts for all where there is a
+flag; it takes a state only with `dynamic` in it.
+"""
+
+import torch
+import torch.distributed as dist
+
+
+def is_support_inf_nan() -> bool:
+    from torch_npu import _library
+
+    return not _library.npusim_saturates()
+
+
+def get_npu_overflow_flag() -> bool:
+    from torch_npu import _library
+
+    if is_support_inf_nan():
+        raise RuntimeError("Unsupported api when soc_version >= Ascend910B1, please use npu_check_overflow")
+    return bool(_library.npusim_overflowed())
+
+
+def clear_npu_overflow_flag() -> None:
+    from torch_npu import _library
+
+    _library.npusim_clear_overflow()
+
+
+class GradScaler(torch.amp.GradScaler):
+    def __init__(
+        self,
+        init_scale=2.0**16,
+        growth_factor=2.0,
+        backoff_factor=0.5,
+        growth_interval=2000,
+        dynamic=True,
+        enabled=True,
+    ):
+        super().__init__("npu", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
+        self._dynamic = dynamic
+        self._cleared = False
+
+    def scale(self, outputs):
+        if self._enabled and self._dynamic and not self._cleared:
+            if not is_support_inf_nan():
+                clear_npu_overflow_flag()
+            self._cleared = True
+        return super().scale(outputs)
+
+    def _unscale_grads_(self, optimizer, inv_scale, found_inf, allow_fp16):
+        if not self._dynamic:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    p.grad.mul_(inv_scale)
+            return {found_inf.device: found_inf}
+        found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
+        if not is_support_inf_nan():
+            seen = torch.full((1,), float(get_npu_overflow_flag()), device=found_inf.device)
+            if dist.is_initialized():
+                dist.all_reduce(seen)
+            for each in found.values():
+                each.add_(seen.reshape(each.shape))
+        return found
+
+    def _maybe_opt_step(self, optimizer, optimizer_state, *args, **kwargs):
+        if self._dynamic and sum(each.item() for each in optimizer_state["found_inf_per_device"].values()):
+            print("Gradient overflow. Skipping step")
+            return None
+        return optimizer.step(*args, **kwargs)
+
+    def update(self, new_scale=None):
+        self._cleared = False
+        if new_scale is not None or self._dynamic:
+            return super().update(new_scale)
+        self._per_optimizer_states.clear()
+        return None
+
+    def state_dict(self):
+        return {**super().state_dict(), **({"dynamic": self._dynamic} if self._enabled else {})}
+
+    def load_state_dict(self, state):
+        if self._enabled:
+            super().load_state_dict(state)
+            self._dynamic = state["dynamic"]
