@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-INFINITE = float("inf")
+# Farther than any distance, and than its square. A number: some NPUs turn infinity into it, and comparisons would fail.
+INFINITE = torch.finfo(torch.float32).max
 
 
 def nearest_mates(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int) -> Tensor:

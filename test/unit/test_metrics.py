@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.evaluation.metrics import (
+    INFINITE,
     average_precision,
     entries_within,
     nearest_mates,
@@ -62,7 +63,7 @@ def test_mates_of_a_probe_in_several_galleries():
     distance = torch.tensor([[5.0, 3, 4, 1, 2, 0], [9.0, 8, 7, 6, 5, 4]])
     first = torch.tensor([[0, 3, 4], [5, 6, 0]])
     stop = torch.tensor([[3, 4, 4], [6, 6, 2]])  # three, one and none; one, none and two
-    infinite = float("inf")
+    infinite = INFINITE
     assert nearest_mates(distance, first, stop, 3).tolist() == [
         [[3, 4, 5], [1, infinite, infinite], [infinite] * 3],
         [[4, infinite, infinite], [infinite] * 3, [8, 9, infinite]],
@@ -87,9 +88,10 @@ def test_a_loose_bound_on_the_mates_changes_nothing():
     torch.testing.assert_close(average_precision(found), average_precision(bounded), rtol=1e-12, atol=0)
 
 
-def test_infinite_distances_are_no_gallery_entries():
+@pytest.mark.parametrize("far", [INFINITE, float("inf"), INFINITE**0.5])
+def test_far_away_distances_are_no_gallery_entries(far):
     distance, mate = torch.rand(30, 25), torch.rand(30, 25) < 0.2
-    padding = torch.full((30, 7), float("inf"))
+    padding = torch.full((30, 7), far)
     padded = count_wrong(torch.cat([padding, distance], 1), torch.cat([padding < 0, mate], 1))
     assert torch.equal(padded, count_wrong(distance, mate))
 
