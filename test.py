@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
 def test(options, config, world) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
     from model import distributed
-    from model.device import describe, resolve_device, set_precision, show_devices
+    from model.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
     from model.evaluation.cross_view import evaluate_index
     from model.features import extract
     from model.initialization import load_network, open_dataset
@@ -102,6 +102,8 @@ def test(options, config, world) -> None:
     # A deployed model brings its own device: only the distances are computed here, and not where pyACL works.
     device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)
     set_precision(device)
+    if options.rt2:
+        set_compile_mode(device, jit_compile=False)
     distributed.start(world, device)
     try:
         data = open_dataset(

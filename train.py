@@ -59,7 +59,6 @@ def options_parser() -> CommandParser:
     group.add_argument(
         "--loss_scale", metavar="dynamic|NUMBER", help="of --amp torch or apex; 32 is the NPU port's (dynamic)"
     )
-    group.add_argument("--rt2", action="store_true", help="NPU: no compilation of single operators")
     group = parser.add_argument_group("several processes (torchrun sets the first five by itself)")
     group.add_argument("--local_rank", "--local-rank", type=int, metavar="N")
     group.add_argument("--rank", type=int, metavar="N")

@@ -92,6 +92,9 @@ def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...])
     group.add_argument(
         "--kernels", choices=("auto", "plain"), help="plain: torch's own even where the project has faster ones (auto)"
     )
+    group.add_argument(
+        "--rt2", action="store_true", help="NPU: no compilation of single operators, anew for each shape"
+    )
     return group
 
 

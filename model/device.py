@@ -205,14 +205,14 @@ def set_precision(device: torch.device, environment: Mapping[str, str] = os.envi
 
     `ALLOW_TF32` lets an NVIDIA device round operands of convolutions and matrix products, `ALLOW_HF32` an Ascend one
     those of convolutions (its own default); `ALLOW_FP32` lets nobody. As in the NPU port the last two also keep
-    weights in torch's layout instead of a private one. Raises UsageError when both are set.
+    weights in torch's layout instead of a private one. Raises UsageError when both are set. 0 and False leave unset.
     """
-    allow_fp32, allow_hf32 = (bool(environment.get(name)) for name in ("ALLOW_FP32", "ALLOW_HF32"))
+    names = ("ALLOW_FP32", "ALLOW_HF32", "ALLOW_TF32")
+    allow_fp32, allow_hf32, allow_tf32 = (environment.get(name, "").lower() not in ("", "0", "false") for name in names)
     if allow_fp32 and allow_hf32:
         raise UsageError("ALLOW_FP32 and ALLOW_HF32 exclude each other: unset one")
     if device.type == "cuda":
-        allowed = bool(environment.get("ALLOW_TF32"))
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     elif device.type == "npu":
         module = torch.get_device_module(device)
         module.conv.allow_hf32 = allow_hf32

@@ -15,12 +15,14 @@ option checkpoint "" "an encoder (none: the experiment's of --iter)"
 option iter "-1" "iteration of the checkpoint; -1: the last"
 option device auto "auto, cpu, cuda or npu"
 option batch_size 16 "sequences at once"
+option rt2 False "NPU: no compilation of single operators (no new one for every shape)"
 parse "$@"
 
 TEST=(test.py --config "$(absolute "$config")" --device "$device" --batch_size "$batch_size")
 [[ -z "$data_path" ]] || TEST+=(--data_path "$(absolute "$data_path")")
 [[ -z "$dataset" ]] || TEST+=(--dataset "$dataset")
 [[ -z "$work_path" ]] || TEST+=(--work_path "$(absolute "$work_path")")
+[[ "$rt2" == False ]] || TEST+=(--rt2)
 if [[ -n "$checkpoint" ]]; then TEST+=(--checkpoint "$(absolute "$checkpoint")"); else TEST+=(--iter "$iter"); fi
 USED="$(processes_shown)"
 ((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from model.errors import UsageError, UserError
 from model.runtime.acl_runtime import import_acl
 from model.runtime.ais_bench_tool import find_ais_bench
-from model.runtime.benchmark_tool import find_benchmark, tool_name
+from model.runtime.benchmark_tool import find_benchmark
 
 # How to find each of those that run an om; in the order in which `auto` takes them.
 _OM_TOOLS: dict[str, Callable[[Path], object]] = {
@@ -54,14 +54,17 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
 
 
 def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Choice:
+    passed_over = []
     if om is not None:
         for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl"):
             try:
                 _OM_TOOLS[name](om)
-            except UserError:
+            except UserError as error:
+                passed_over.append(str(error).partition(";")[0])
                 continue
-            return Choice(name, om, f"runtime {name} with {om}: the om and what runs it are both here")
-    nothing = f"{om} is here, but nothing that runs it: no {tool_name()}, no ais_bench, no pyACL"
+            before = f" ({', '.join(passed_over)})" if passed_over else ""
+            return Choice(name, om, f"runtime {name} with {om}: the om and what runs it are both here{before}")
+    nothing = f"{om} is here, but nothing that runs it: {', '.join(passed_over)}"
     if onnx is not None:
         reason = nothing if om else "there is no om beside it"
         return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: {reason}")

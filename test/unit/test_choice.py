@@ -39,6 +39,18 @@ def test_the_first_tool_that_is_there_is_taken(here, monkeypatch):
     assert choose("auto", here / "both", direct=True).runtime == "acl"
 
 
+def test_what_is_passed_over_is_told(here, monkeypatch):
+    """A tool that somebody has named, in the wrong place, must not give way to another in silence."""
+    install_ais_bench(monkeypatch)
+    why = choose("auto", here / "both").why
+    assert "both here (no benchmark." in why and "ais_bench found" not in why
+    monkeypatch.setenv("BENCHMARK_TOOL", str(here / "nowhere"))
+    assert f"(looked as BENCHMARK_TOOL={here / 'nowhere'})" in choose("auto", here / "both").why
+    place_benchmark(here).chmod(0o644)
+    monkeypatch.delenv("BENCHMARK_TOOL")
+    assert "is not executable" in choose("auto", here / "both").why
+
+
 def test_without_pyacl_the_direct_way_takes_a_tool(here):
     place_benchmark(here)
     assert choose("auto", here / "both", direct=True).runtime == "benchmark"

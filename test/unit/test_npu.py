@@ -131,8 +131,9 @@ def test_evaluation_gives_the_cpus_table(machine, small_tree, unbroken, tmp_path
     figures = []
     for device in ("npu", "cpu"):
         checkpoint = files_of(unbroken).part(TOTAL, "encoder")
-        done = machine.run("test", *options_of_test(small_tree, tmp_path, checkpoint, device), **chip)
+        done = machine.run("test", *options_of_test(small_tree, tmp_path, checkpoint, device), "--rt2", **chip)
         assert done.returncode == 0, done.stderr
+        assert (["set_compile_mode", "jit_compile", False] in done.switches) == (device == "npu")
         figures.append(json.loads((tmp_path / "figures.json").read_text()))
         assert figures[-1].pop("details")["device"].startswith(device)
     assert figures[0] == figures[1]
@@ -251,7 +252,8 @@ def test_switches_of_the_npu_port(machine, aligned_tree, tmp_path):
     exact = [["conv", "allow_hf32", False], ["matmul", "allow_hf32", False]]
     layout = ["config", "allow_internal_format", False]
     assert switches() == exact
-    assert switches(ALLOW_FP32="1") == [*exact, layout]
+    assert switches(ALLOW_FP32="1") == switches(ALLOW_FP32="1", ALLOW_HF32="0") == [*exact, layout]
+    assert switches(ALLOW_HF32="False") == exact
     assert switches(ALLOW_HF32="1") == [["conv", "allow_hf32", True], exact[1], layout]
     assert switches("--rt2") == [*exact, ["set_compile_mode", "jit_compile", False]]
     done = machine.run("train", "--device", "npu", ALLOW_FP32="1", ALLOW_HF32="1")

@@ -132,17 +132,56 @@ def test_no_apex_is_told(monkeypatch):
         import_apex_amp()
 
 
-@pytest.mark.parametrize(
-    ("part", "told"), [("normalization", "NVIDIA's of after May 2025 without amp"), ("sessions", "one without amp")]
-)
-def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, tmp_path, part, told):
-    (tmp_path / "apex" / part).mkdir(parents=True)
-    for folder in (tmp_path / "apex", tmp_path / "apex" / part):
-        (folder / "__init__.py").touch()
+SITES = "Summary: Pyramid toolkit to add Velruse, Flash Messages, CSRF, ReCaptcha and Sessions\n"
+FOUND = {  # what an installation says of itself, its module's text, those of parts -> what is told
+    "NVIDIA's without amp": (
+        "Version: 0.1\n",
+        "",
+        {"normalization": ""},
+        "apex 0.1 found here is NVIDIA's of after May",
+    ),
+    "a folder of NVIDIA's": (
+        None,
+        "",
+        {"normalization": ""},
+        "the apex found here is NVIDIA's of after May 2025 without",
+    ),
+    "the index's": (
+        f"Version: 0.9.10.dev0\n{SITES}",
+        "",
+        {"lib": ""},
+        "apex 0.9.10.dev0 found here is the package index's",
+    ),
+    "the index's without pyramid": (
+        None,
+        "from pyramid.response import Response",
+        {},
+        "apex found here is the package index's, a kit for",
+    ),
+    "some other": (None, "", {"sessions": ""}, "the apex found here is one without amp"),
+    "an amp of another kind": (None, "", {"amp": ""}, "the apex found here has no amp.initialize"),
+    "the right one, broken": (
+        "Version: 0.1\n",
+        "",
+        {"amp": "import amp_C"},
+        r"apex.amp 0.1 cannot be loaded .*'amp_C'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "text", "parts", "told"), FOUND.values(), ids=FOUND)
+def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, tmp_path, facts, text, parts, told):
+    for name, content in {"": text, **parts}.items():
+        (tmp_path / "apex" / name).mkdir(parents=True)
+        (tmp_path / "apex" / name / "__init__.py").write_text(content)
+    if facts is not None:
+        (tmp_path / "apex-0.dist-info").mkdir()
+        (tmp_path / "apex-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: apex\n{facts}")
     for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match=f"the apex found here is {told}.*--amp torch"):
+    with pytest.raises(UsageError, match=rf"^--amp apex: (the )?{told}.*--amp torch") as caught:
         import_apex_amp()
+    assert "\n" not in str(caught.value)
     for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
         del sys.modules[name]
