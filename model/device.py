@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.cores import core_count
 from model.device_extension import is_installed, load_extension
-from model.errors import UsageError, UserError
+from model.errors import UsageError
 from model.host_memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -232,13 +232,13 @@ def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
 
 
 def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dtype, bool]:
-    """The dtype of autocast on `device` and whether gradients need scaling. Raises UserError where it has none."""
+    """The dtype of autocast on `device` and whether gradients need scaling. Raises UsageError where it has none."""
     kind = kind_of(device)
     dtype = AMP_DTYPES[amp_dtype] if amp_dtype else kind.amp_dtype
     module = torch.get_device_module(device)
     supported = getattr(module, "is_bf16_supported", None)
     if dtype == torch.bfloat16 and supported is not None and not supported():
-        raise UserError(f"--amp_dtype bf16: {describe(device)} has no bfloat16; use fp16")
+        raise UsageError(f"--amp_dtype bf16: {describe(device)} has no bfloat16; use fp16")
     return dtype, dtype == torch.float16
 
 

@@ -188,7 +188,7 @@ def test_the_scale_of_another_device_is_taken_over(machine, aligned_tree, on_cpu
 def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):
     options = arguments(aligned_tree, tmp_path, "--device", "npu", "--amp", "torch", "--amp_dtype", "bf16")
     done = machine.run("train", *options, NPUSIM_CHIP="Ascend910A")
-    assert "npu:0 (Ascend910A) has no bfloat16; use fp16" in one_line_error(done, 1)
+    assert "npu:0 (Ascend910A) has no bfloat16; use fp16" in one_line_error(done, 2)
     assert machine.run("train", *options, QUICK_NETWORK="").returncode == 0
 
 
