@@ -1,4 +1,4 @@
-"""Random numbers by name: what is drawn for one walker depends on nothing else that is drawn, or on what is drawn with it.
+"""Random numbers by name: what one walker draws depends on nothing else that is drawn, nor on who is drawn beside it.
 
 A number is a hash of a key (seed, subject, take, ...), of its name and of its place, so any walker, alone or in a batch
 of thousands, on any device of a kind, is the same; and a new kind of number changes none of those there were. The hash
