@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from model.data.synthetic.draws import Draws
+from model.data.draws import Draws
 
 
 def draws_of(count: int, seed: int = 3, take: int = 1) -> Draws:
@@ -21,7 +21,7 @@ def splitmix_finalizer(x: int) -> int:
 
 
 def test_the_hash_is_the_published_one():
-    from model.data.synthetic.draws import _mixed
+    from model.data.draws import _mixed
 
     for number in (0, 1, 2**63, 0x123456789ABCDEF0, 2**64 - 1):
         signed = number - 2**64 if number >= 2**63 else number
