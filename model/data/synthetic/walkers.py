@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.data.draws import Draws
 from model.data.synthetic.body import draw_body
 from model.data.synthetic.camera import PATH, VIEWS, cameras_of, frame_times
 from model.data.synthetic.clothing import draw_outfit, put_on_coat, take_bag, vary_outfit
-from model.data.draws import Draws
 from model.data.synthetic.figure import Figure
 from model.data.synthetic.flesh import dress
 from model.data.synthetic.gait import draw_gait, vary_gait
