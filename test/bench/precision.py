@@ -33,12 +33,10 @@ def call(*arguments) -> None:
 def make_data(folder: Path, options: argparse.Namespace) -> Path:
     views = ["--views", options.views] if options.views else []
     call(
-        "-m", "model.data.synthetic", "--output_path", folder / "raw", "--subjects", options.subjects, "--frames",
-        options.frames, "--quiet", *views,
+        "-m", "model.data.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
+        options.frames, "--device", options.device, "--quiet", *views,
     )  # fmt: skip
-    call("pretreatment.py", "--input_path", folder / "raw", "--output_path", folder / "pre", "--log_file",
-         folder / "pretreatment.log")  # fmt: skip
-    return folder / "pre"
+    return folder / "store"
 
 
 def rank1(way: str, seed: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:

@@ -48,6 +48,13 @@ class World:
     bodies: float = 1.0
     gaits: float = 1.0
 
+    def __post_init__(self):
+        if self.frames < 1:
+            raise ValueError(f"need frames >= 1, not {self.frames}")
+        for name in ("seed", "noise", "cameras", "bodies", "gaits"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+
 
 @dataclass(frozen=True)
 class Takes:
