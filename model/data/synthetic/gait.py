@@ -1,8 +1,7 @@
-"""Gait: joint angle curves of one subject, and where they put the joints of a walking body.
+"""Gait: joint angle curves of one subject, how fast, with which posture and arms. b takes, s frames.
 
 The curves are Fourier series of the normative curves of level walking (D. A. Winter, The Biomechanics and
-Motor Control of Human Gait, 1991), read off every 5 % of the stride, heel contact first. A subject scales,
-shifts and distorts them; a take does so again, ten times less.
+Motor Control of Human Gait, 1991), read off every 5 % of the stride, heel contact first.
 """
 
 from __future__ import annotations
@@ -10,154 +9,269 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from model.data.synthetic.body import Body
+from model.data.synthetic.draws import Draws
+from model.data.synthetic.variety import Varied
 
 HARMONICS = 6
 # Degrees. Thigh against the vertical (forward positive), knee flexion, ankle dorsiflexion.
-_THIGH = (24, 23, 20.5, 16.5, 11.5, 6, 0.5, -5, -10, -14, -16.5, -15.5, -9.5, 0, 10, 18.5, 24.5, 27.5, 27, 25)
-_KNEE = (5, 10, 16, 18.5, 17, 13.5, 9.5, 6.5, 5, 6, 11, 21, 37, 53, 61, 59, 48, 31, 14, 4)
-_ANKLE = (0, -4.5, -4, 0, 3, 5.5, 7, 8.5, 9.5, 9.5, 6.5, -2, -13, -19, -15, -8, -3, -0.5, 0.5, 0.8)
+NORMATIVE = {
+    "thigh": (24, 23, 20.5, 16.5, 11.5, 6, 0.5, -5, -10, -14, -16.5, -15.5, -9.5, 0, 10, 18.5, 24.5, 27.5, 27, 25),
+    "knee": (5, 10, 16, 18.5, 17, 13.5, 9.5, 6.5, 5, 6, 11, 21, 37, 53, 61, 59, 48, 31, 14, 4),
+    "ankle": (0, -4.5, -4, 0, 3, 5.5, 7, 8.5, 9.5, 9.5, 6.5, -2, -13, -19, -15, -8, -3, -0.5, 0.5, 0.8),
+}
+Curve = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Gait:
-    """How one subject walks. Angles in degrees, lengths in metres, `cadence` in steps a minute.
+    """How one subject walks, float32 [b] or, left and right, [b, 2]. Angles in degrees, lengths in metres.
 
-    `curves` maps thigh, knee and ankle to complex Fourier coefficients [HARMONICS + 1], mean first.
+    `cadence` is in steps a minute. `curves` maps thigh, knee and ankle to Fourier coefficients (cos, sin), each
+    [b, HARMONICS + 1], mean first: the angle at `phase` t (strides) is the sum over k of
+    cos_k cos(2 pi k t) - sin_k sin(2 pi k t).
     """
 
-    cadence: float
-    phase: float
-    curves: dict[str, np.ndarray]
-    asymmetry: float
-    step_width: float
-    foot_progression: float
-    pelvis_yaw: float
-    pelvis_roll: float
-    pelvis_tilt: float
-    sway: float
-    thorax_yaw: float
-    thorax_lag: float
-    lean: float
-    kyphosis: float
-    thorax_roll: float
-    nod: float
-    head_forward: float
-    arm_swing: tuple[float, float]  # left, right
-    arm_mean: float
-    arm_lag: float
-    arm_abduction: tuple[float, float]
-    elbow: tuple[float, float]
-    elbow_swing: float
-    forearm_in: float
-    heading: float = 0.0
-    offset: float = 0.0
+    cadence: Tensor
+    phase: Tensor
+    curves: dict[str, Curve]
+    asymmetry: Tensor
+    step_width: Tensor
+    foot_progression: Tensor
+    knee_out: Tensor  # how far the knees stand outside the line from hip to ankle: bow legs positive
+    pelvis_yaw: Tensor
+    pelvis_roll: Tensor
+    pelvis_tilt: Tensor
+    sway: Tensor
+    thorax_yaw: Tensor
+    thorax_lag: Tensor
+    lean: Tensor
+    kyphosis: Tensor
+    thorax_roll: Tensor
+    nod: Tensor
+    head_turn: Tensor  # to the left
+    head_forward: Tensor
+    arm_swing: Tensor  # [b, 2]
+    arm_mean: Tensor  # [b, 2]
+    arm_lag: Tensor
+    arm_abduction: Tensor  # [b, 2]
+    elbow: Tensor  # [b, 2]
+    elbow_swing: Tensor  # [b, 2]
+    forearm_in: Tensor  # [b, 2]
+    hand_in_pocket: Tensor  # bool [b, 2]; the arm's other fields already put the hand there
+    heading: Tensor
+    offset: Tensor
 
 
-def _series(samples: tuple[float, ...]) -> np.ndarray:
-    """Fourier coefficients of one stride, such that the curve is Re(sum of c_k exp(2 pi i k t))."""
-    coefficients = np.fft.rfft(np.asarray(samples, float))[: HARMONICS + 1] / len(samples)
+def _series(samples: tuple[float, ...]) -> tuple[list[float], list[float]]:
+    """Fourier coefficients of one stride."""
+    coefficients = torch.fft.rfft(torch.tensor(samples, dtype=torch.float64))[: HARMONICS + 1] / len(samples)
     coefficients[1:] *= 2
-    return coefficients
+    return coefficients.real.tolist(), coefficients.imag.tolist()
 
 
-def draw_gait(rng: np.random.Generator, body: Body) -> Gait:
-    """Draw a way of walking for `body`: short legs step faster, heavy bodies swing wider and move less."""
-    brisk = rng.normal()  # long steps, large swings and high cadence come together
-    stride = 1.0 + 0.06 * brisk + rng.normal(0, 0.05)
-    heavy = body.mass / body.stature**2 / 22.5 - 1.0
+_SERIES = {name: _series(samples) for name, samples in NORMATIVE.items()}
+
+
+def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
+    """One way of walking a body; `variety` scales all that differs between people of the same build.
+
+    Speed in statures a second, and cadence with its power 0.57 (Grieve and Gear 1966), so that men of 1.715 m walk
+    1.30 m/s at 111 steps a minute, women of 1.60 m 1.26 m/s at 115 (Kadaba et al. 1990: 1.34 at 112, 1.27 at 115).
+    """
+    varied = Varied(draws, variety)
+    heavy = body.bmi / 22.0 - 1.0
+    speed = varied.normal("gait speed", 0.0, 0.10) - 0.004 * (body.age - 30).clamp(min=0)
+    relative = torch.where(body.female, 0.785, 0.76) * speed.exp()  # statures a second
+    usual = torch.where(body.female, 131.8, 129.6) * relative**0.57
+    cadence = (usual * varied.normal("gait cadence", 0.0, 0.045).exp()).clamp(85, 140)
     curves = {
-        "thigh": _distort(rng, _series(_THIGH), stride, rng.normal(0, 2.5), 0.10),
-        "knee": _distort(rng, _series(_KNEE), rng.normal(1.0, 0.09), rng.normal(1.0, 3.0), 0.12),
-        "ankle": _distort(rng, _series(_ANKLE), rng.normal(0.95, 0.17), rng.normal(0, 2.0), 0.15),
+        "thigh": _distort(varied, "thigh", _normative("thigh", speed), 1.0, varied.normal("gait thigh", 0, 2.5), 0.10),
+        "knee": _distort(
+            varied,
+            "knee",
+            _normative("knee", speed),
+            varied.normal("gait knee scale", 1.0, 0.08),
+            varied.normal("gait knee", 1.0, 3.0),
+            0.12,
+        ),
+        "ankle": _distort(
+            varied,
+            "ankle",
+            _normative("ankle", speed),
+            varied.normal("gait ankle scale", 0.95, 0.17),
+            varied.normal("gait ankle", 0, 2.0),
+            0.15,
+        ),
     }
-    swing = max(17.0 + 5.0 * brisk + rng.normal(0, 6.0), 3.0)
-    one_sided = rng.normal(0, 0.14)
-    elbow = max(rng.normal(18.0, 8.0), 4.0)
-    abduction = 7.0 + 8.0 * max(heavy, 0) + rng.normal(0, 2.5)
-    return Gait(
-        cadence=float(np.clip(113 * (0.90 / body.leg) ** 0.5 + 4.0 * brisk + rng.normal(0, 4), 90, 138)),
-        phase=0.0,
+    width = torch.where(body.female, 0.088, 0.105) + 0.06 * heavy
+    step_width = varied.bounded("gait step width", width, 0.025, 0.03)
+    swing = varied.normal("gait swing", 16.0, 5.5) + 25.0 * speed
+    one_sided = varied.normal("gait swing side", 0.08, 0.16).clamp(-0.6, 0.6)
+    sides = swing.new_tensor([1.0, -1.0])
+    elbow = varied.normal("gait elbow", 18.0, 7.0)
+    abduction = 7.0 + 9.0 * heavy.clamp(min=0) + varied.normal("gait abduction", 0.0, 2.5)
+    roll = torch.where(body.female, 4.6, 3.2)
+    stoop = (body.age - 45).clamp(min=0)
+    zero = torch.zeros_like(speed)
+    gait = Gait(
+        cadence=cadence,
+        phase=zero,
         curves=curves,
-        asymmetry=rng.normal(0, 0.025),
-        step_width=max(0.105 + 0.06 * heavy + rng.normal(0, 0.025), 0.04),
-        foot_progression=rng.normal(7.0, 5.0),
-        pelvis_yaw=max(rng.normal(5.0, 2.0), 0.5),
-        pelvis_roll=max(rng.normal(4.5 if body.female else 3.2, 1.3), 0.3),
-        pelvis_tilt=rng.normal(4.0, 4.0),
-        sway=max(rng.normal(0.020, 0.006), 0.004),
-        thorax_yaw=max(rng.normal(5.5, 2.5), 0.5),
-        thorax_lag=rng.normal(0.0, 0.03),
-        lean=rng.normal(3.0, 2.8),
-        kyphosis=rng.normal(8.0, 6.0),
-        thorax_roll=rng.normal(0.0, 1.4),
-        nod=rng.normal(2.0, 7.0),
-        head_forward=rng.normal(0.030, 0.016),
-        arm_swing=(swing * (1 + one_sided), swing * (1 - one_sided)),
-        arm_mean=rng.normal(-2.0, 4.5),
-        arm_lag=rng.normal(0.0, 0.03),
-        arm_abduction=(abduction + rng.normal(0, 1.0), abduction + rng.normal(0, 1.0)),
-        elbow=(elbow + rng.normal(0, 3.0), elbow + rng.normal(0, 3.0)),
-        elbow_swing=max(rng.normal(15.0, 7.0), 0.0),
-        forearm_in=rng.normal(8.0, 7.0),
+        asymmetry=varied.normal("gait asymmetry", 0.0, 0.025),
+        step_width=step_width,
+        foot_progression=varied.normal("gait feet", torch.where(body.female, 4.5, 7.0), 5.0),
+        knee_out=varied.normal("gait knees", torch.where(body.female, -0.003, 0.003), 0.010),
+        pelvis_yaw=varied.bounded("gait pelvis yaw", torch.where(body.female, 5.4, 4.6) + 8 * speed, 1.8, 0.5),
+        pelvis_roll=varied.bounded("gait pelvis roll", roll, 1.2, 0.3),
+        pelvis_tilt=varied.normal("gait pelvis tilt", torch.where(body.female, 5.0, 3.5), 4.0),
+        sway=varied.bounded("gait sway", 0.022 + 0.15 * (step_width - width) - 0.015 * speed, 0.005, 0.004),
+        thorax_yaw=varied.bounded("gait thorax yaw", 4.2, 1.8, 0.5),
+        thorax_lag=varied.normal("gait thorax lag", 0.0, 0.03),
+        lean=varied.normal("gait lean", 2.8, 2.6) + 6.0 * speed,
+        kyphosis=varied.normal("gait kyphosis", 8.0, 5.5) + 0.25 * stoop,
+        thorax_roll=varied.normal("gait shoulders", 0.0, 1.4),
+        nod=varied.normal("gait nod", 2.0, 6.0),
+        head_turn=varied.normal("gait head turn", 0.0, 2.0),
+        head_forward=varied.normal("gait head forward", 0.028, 0.014) + 0.0008 * stoop,
+        arm_swing=(swing[:, None] * (1 + one_sided[:, None] * sides)).clamp(min=1.5),
+        arm_mean=varied.normal("gait arm mean", -6.0, 4.0)[:, None] + varied.normal("gait arm side", 0.0, 1.5, (2,)),
+        arm_lag=varied.normal("gait arm lag", 0.0, 0.03),
+        arm_abduction=abduction[:, None] + varied.normal("gait abduction side", 0.0, 1.0, (2,)),
+        elbow=(elbow[:, None] + varied.normal("gait elbow side", 0.0, 3.0, (2,))).clamp(min=3.0),
+        elbow_swing=varied.bounded("gait elbow swing", 20.0, 8.0, 0.0)[:, None].expand(-1, 2),
+        forearm_in=varied.normal("gait forearm", 8.0, 6.0)[:, None].expand(-1, 2),
+        hand_in_pocket=torch.zeros_like(sides * zero[:, None], dtype=torch.bool),
+        heading=zero,
+        offset=zero,
     )
+    return _stride_to(gait, body, relative * body.stature)
 
 
-def _distort(rng: np.random.Generator, series: np.ndarray, scale: float, shift: float, spread: float) -> np.ndarray:
+def _normative(name: str, like: Tensor) -> Curve:
+    cos, sin = _SERIES[name]
+    return like.new_tensor(cos).expand(len(like), -1), like.new_tensor(sin).expand(len(like), -1)
+
+
+def _distort(
+    varied: Varied | Draws, name: str, curve: Curve, scale: float | Tensor, shift: Tensor, spread: float
+) -> Curve:
     """Scale and shift a curve, and change each harmonic by a relative amount and in phase."""
-    change = 1.0 + spread * (rng.normal(size=len(series)) + 1j * rng.normal(size=len(series))) / math.sqrt(2)
-    change[1] = change[1].real * 0.3 + 0.7  # the first harmonic belongs to `scale`; its phase times the step
-    distorted = series * change * scale
-    distorted[0] = series[0] + shift
-    return distorted
+    cos, sin = curve
+    real = varied.normal(f"gait {name} real", 0.0, spread / math.sqrt(2), (HARMONICS + 1,)) + 1.0
+    imaginary = varied.normal(f"gait {name} imaginary", 0.0, spread / math.sqrt(2), (HARMONICS + 1,))
+    # the first harmonic belongs to `scale`; its phase times the step
+    first = torch.arange(HARMONICS + 1, device=cos.device) == 1
+    real, imaginary = torch.where(first, real * 0.3 + 0.7, real), torch.where(first, 0.0, imaginary)
+    scale = torch.as_tensor(scale, device=cos.device).expand(len(cos))[:, None]
+    changed = (cos * real - sin * imaginary) * scale, (cos * imaginary + sin * real) * scale
+    mean = cos[:, :1] + shift[:, None]
+    return torch.cat([mean, changed[0][:, 1:]], 1), torch.cat([sin[:, :1], changed[1][:, 1:]], 1)
 
 
-def vary_gait(rng: np.random.Generator, gait: Gait, strength: float = 1.0) -> Gait:
-    """The same subject in another take: another start, speed, mood and line across the floor."""
-    speed = 1.0 + strength * rng.normal(0, 0.03)
-    small = strength * rng.normal(size=12)
+def _scaled(curve: Curve, scale: Tensor) -> Curve:
+    """The curve swung wider around its mean."""
+    cos, sin = curve
+    return torch.cat([cos[:, :1], cos[:, 1:] * scale[:, None]], 1), sin * scale[:, None]
+
+
+def _stride_to(gait: Gait, body: Body, speed: Tensor) -> Gait:
+    """Swing the thighs as wide as `speed` (metres a second) needs at this cadence: two steps of the secant rule."""
+    low, high = torch.full_like(speed, 0.9), torch.full_like(speed, 1.1)
+
+    def reached(scale: Tensor) -> Tensor:
+        wider = replace(gait, curves=gait.curves | {"thigh": _scaled(gait.curves["thigh"], scale)})
+        return walking_speed(body, wider)
+
+    for _ in range(2):
+        first, second = reached(low), reached(high)
+        low, high = high, (low + (speed - first) / (second - first) * (high - low)).clamp(0.6, 1.6)
+        low = torch.where((low - high).abs() < 1e-3, high - 0.05, low)
+    return replace(gait, curves=gait.curves | {"thigh": _scaled(gait.curves["thigh"], high)})
+
+
+def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
+    """The same subjects in another take, `draws` being the take's: another start, speed, mood and line."""
+    varied = Varied(draws, strength)
+    speed = varied.normal("gait speed", 0.0, 0.045).exp()
+    scales = {"thigh": speed**0.43, "knee": speed**0.2, "ankle": speed**0.2}
+    curves = {
+        name: _distort(
+            varied,
+            name,
+            gait.curves[name],
+            scale * varied.normal(f"gait {name} scale", 1.0, 0.010),
+            varied.normal(f"gait {name}", 0.0, 0.8),
+            0.02,
+        )
+        for name, scale in scales.items()
+    }
+    arms = varied.normal("gait arms", 1.0, 0.10)[:, None] * varied.normal("gait each arm", 1.0, 0.10, (2,))
+    aside = varied.chance("gait looks aside", 0.12)
+    turned = torch.where(aside, varied.normal("gait aside", 0.0, 22.0), varied.normal("gait head turn", 0.0, 4.0))
+    changed = replace(
+        gait,
+        cadence=gait.cadence * speed**0.57,
+        phase=draws.uniform("gait phase"),
+        curves=curves,
+        lean=gait.lean + varied.normal("gait lean", 0.0, 0.9) + 6.0 * (speed - 1),
+        nod=gait.nod + varied.normal("gait nod", 0.0, 2.5),
+        head_turn=gait.head_turn + turned,
+        arm_swing=(gait.arm_swing * arms * speed[:, None] ** 1.5).clamp(min=1.0),
+        arm_mean=gait.arm_mean + varied.normal("gait arm mean", 0.0, 1.2, (2,)),
+        arm_abduction=gait.arm_abduction + varied.normal("gait abduction", 0.0, 0.8, (2,)),
+        elbow=(gait.elbow + varied.normal("gait elbow", 0.0, 2.5, (2,))).clamp(min=2.0),
+        elbow_swing=gait.elbow_swing * varied.normal("gait elbow swing", 1.0, 0.08)[:, None],
+        step_width=(gait.step_width + varied.normal("gait step width", 0.0, 0.008)).clamp(min=0.02),
+        foot_progression=gait.foot_progression + varied.normal("gait feet", 0.0, 1.2),
+        heading=varied.normal("gait heading", 0.0, 1.5),
+        offset=varied.normal("gait offset", 0.0, 0.07),
+    )
+    one = varied.chance("gait pocket", 0.05, (2,))
+    both = varied.chance("gait pockets", 0.02)[:, None]
+    return put_in_pocket(changed, one | both)
+
+
+def put_in_pocket(gait: Gait, where: Tensor) -> Gait:
+    """Hands in the trouser or jacket pockets `where` [b, 2]: upper arm back and out, elbow bent, little swing."""
     return replace(
         gait,
-        cadence=gait.cadence * speed,
-        phase=float(rng.random()),
-        curves={
-            name: _distort(rng, series, 1 + 0.5 * (speed - 1) + 0.012 * small[i], 0.7 * small[3 + i], 0.02)
-            for i, (name, series) in enumerate(gait.curves.items())
-        },
-        lean=gait.lean + 0.8 * small[6],
-        nod=gait.nod + strength * rng.normal(0, 2.5),
-        arm_swing=tuple(max(swing * speed**2 * (1 + 0.10 * small[7]), 1.0) for swing in gait.arm_swing),
-        arm_mean=gait.arm_mean + 1.2 * small[8],
-        elbow=tuple(max(angle + 2.0 * small[9], 2.0) for angle in gait.elbow),
-        step_width=max(gait.step_width + 0.006 * small[10], 0.03),
-        heading=rng.normal(0, 1.5),
-        offset=rng.normal(0, 0.07),
+        arm_swing=torch.where(where, gait.arm_swing * 0.25, gait.arm_swing),
+        arm_mean=torch.where(where, gait.arm_mean - 10.0, gait.arm_mean),
+        arm_abduction=torch.where(where, gait.arm_abduction + 8.0, gait.arm_abduction),
+        elbow=torch.where(where, gait.elbow * 0.3 + 42.0, gait.elbow),
+        elbow_swing=torch.where(where, 0.0, gait.elbow_swing),
+        forearm_in=torch.where(where, gait.forearm_in * 0.3 + 10.0, gait.forearm_in),
+        hand_in_pocket=gait.hand_in_pocket | where,
     )
 
 
-def angle(series: np.ndarray, phase):
-    """Evaluate a curve: `phase` is a tensor in strides, the answer radians of the same shape."""
+def angle(curve: Curve, phase: Tensor) -> Tensor:
+    """Evaluate a curve: `phase` [b, s] in strides, the answer in radians [b, s]."""
     turn = phase * (2 * math.pi)
-    value = turn * 0 + math.radians(series[0].real)
-    for k in range(1, len(series)):
-        real, imaginary = math.radians(series[k].real), math.radians(series[k].imag)
-        value = value + real * (k * turn).cos() - imaginary * (k * turn).sin()
+    cos, sin = (math.pi / 180 * part for part in curve)
+    value = cos[:, :1].expand_as(turn)
+    for k in range(1, cos.shape[1]):
+        value = value + cos[:, k, None] * (k * turn).cos() - sin[:, k, None] * (k * turn).sin()
     return value
 
 
-def walking_speed(body: Body, gait: Gait) -> float:
-    """Metres a second at which the standing foot does not slide, from the thigh and knee curves alone."""
-    k = np.arange(HARMONICS + 1)
+def walking_speed(body: Body, gait: Gait) -> Tensor:
+    """Metres a second [b] at which the feet do not slide, on average over a step.
 
-    def reach(phase: float) -> float:
-        thigh, knee = (
-            math.radians((gait.curves[name] * np.exp(2j * math.pi * k * phase)).real.sum())
-            for name in ("thigh", "knee")
-        )
-        return body.lengths["thigh"] * math.sin(thigh) + body.lengths["shank"] * math.sin(thigh - knee)
-
-    hips = 2 * body.hip_half * math.sin(math.radians(gait.pelvis_yaw))
-    share = 0.35  # of the stride, from foot flat to heel rise
-    return (reach(0.07) - reach(0.07 + share) + hips * share) / share * gait.cadence / 120.0
+    A step is as long as the ankles are apart when the heel lands, and as feet roll: over the heel until they are flat,
+    over the ball as the heel leaves the ground.
+    """
+    phases = gait.cadence.new_tensor([0.0, 0.5]).expand(len(gait.cadence), 2)
+    thigh, knee, ankle = (angle(gait.curves[name], phases) for name in ("thigh", "knee", "ankle"))
+    shank = thigh - knee
+    reach = body.lengths["thigh"][:, None] * thigh.sin() + body.lengths["shank"][:, None] * shank.sin()
+    foot, height = body.lengths["foot"], body.lengths["ankle_height"]
+    toes_up, heel_up = (shank + ankle)[:, 0].clamp(min=0.0), (-shank - ankle)[:, 1].clamp(min=0.0)
+    over_heel = (height - body.radii["heel"]) * toes_up.sin() + (0.27 * foot - body.radii["heel"]) * (1 - toes_up.cos())
+    over_ball = (height - body.radii["ball"]) * heel_up.sin() + 0.43 * foot * (1 - heel_up.cos())
+    hips = 2 * body.hip_half * (gait.pelvis_yaw * (math.pi / 180)).sin()
+    return (reach[:, 0] - reach[:, 1] + hips + over_heel + over_ball) * gait.cadence / 60.0

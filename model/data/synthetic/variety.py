@@ -1,0 +1,33 @@
+"""Draws whose spread between people can be turned down: at a variety of 0 everybody is the average person."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from model.data.synthetic.draws import Draws
+
+
+class Varied:
+    """As `Draws`, every deviation from the mean times `variety`. What only some people have, nobody has at 0."""
+
+    def __init__(self, draws: Draws, variety: float = 1.0):
+        self.draws, self.variety = draws, variety
+
+    def normal(self, name: str, mean: float | Tensor = 0.0, sd: float | Tensor = 1.0, shape: tuple = ()) -> Tensor:
+        return self.draws.normal(name, shape=shape) * self.variety * sd + mean
+
+    def bounded(self, name: str, mean: float | Tensor, sd: float | Tensor, low: float, shape: tuple = ()) -> Tensor:
+        """Normal, but not below `low`."""
+        return self.normal(name, mean, sd, shape).clamp(min=low)
+
+    def between(self, name: str, low: float | Tensor, high: float | Tensor, shape: tuple = ()) -> Tensor:
+        """Uniform around the middle of the two."""
+        middle = (low + high) / 2
+        return middle + (self.draws.uniform(name, shape=shape) - 0.5) * (high - low) * self.variety
+
+    def skewed(self, name: str, mean: float | Tensor, shape: tuple = ()) -> Tensor:
+        """Gamma of shape 2 around its mean."""
+        return mean + (self.draws.gamma2(name, mean, shape) - mean) * self.variety
+
+    def chance(self, name: str, probability: float | Tensor, shape: tuple = ()) -> Tensor:
+        return self.draws.chance(name, probability * self.variety, shape)
