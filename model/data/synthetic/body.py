@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.data.draws import Draws
 from model.data.synthetic.anthropometry import WOMEN, draw_measures, draw_stature_and_mass
-from model.data.synthetic.draws import Draws
 from model.data.synthetic.variety import Varied
 
 # Levels of the trunk as fractions of the way from the hip joints (0) to the shoulders (1): crotch, hips, lower belly,

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.data.draws import Draws
 from model.data.synthetic.body import Body
-from model.data.synthetic.draws import Draws
 from model.data.synthetic.gait import Gait
 
 NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2

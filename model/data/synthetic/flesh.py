@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from model.data.synthetic.body import TRUNK_LEVELS, Body
 from model.data.synthetic.clothing import Outfit
 from model.data.synthetic.figure import Figure, FigureBuilder
 from model.data.synthetic.luggage import carry
 from model.data.synthetic.skeleton import SIDES, Skeleton, place
+
+_HIPS, _CHEST, _SHOULDERS = 1, 5, 7  # trunk levels
 
 
 def dress(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
@@ -25,14 +28,42 @@ def dress(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
 
 
 def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
+    """Cross sections of the trunk, what is worn over them, and breasts.
+
+    Cloth that drapes falls straight from the chest to the hips instead of following the waist.
+    """
     names = [f"trunk{level}" for level in range(len(TRUNK_LEVELS))]
+    width, depth = _draped(body.trunk_width, outfit.drape), _draped(body.trunk_depth, outfit.drape)
     for level, name in enumerate(names):
         frame = skeleton.trunk_frames[:, :, level]
         thin = (0.030 if level < 6 else 0.012) * body.stature
         cloth = outfit.trunk if level < len(names) - 2 else outfit.trunk * 0.6
-        half = (body.trunk_depth[:, level] + cloth, body.trunk_width[:, level] + cloth, thin)
+        wider = cloth + outfit.shoulder if level == _SHOULDERS else cloth
+        half = (depth[:, level] + cloth, width[:, level] + wider, thin)
         builder.ellipsoid(name, skeleton.trunk[:, :, level] + place(frame, body.trunk_shift[:, level]), frame, half)
     builder.chain(*names)
+
+    frame, chest = skeleton.trunk_frames[:, :, _CHEST], skeleton.trunk[:, :, _CHEST]
+    size = 0.5 * body.breasts + 0.03
+    front = body.trunk_shift[:, _CHEST] + body.trunk_depth[:, _CHEST] + body.breasts + outfit.trunk - size
+    for side, sign in (("left", 1), ("right", -1)):
+        point = chest + place(frame, front, sign * 0.42 * body.trunk_width[:, _CHEST], -0.010 * body.stature)
+        builder.ball(f"{side}_breast", point, size)
+        builder.join(f"{side}_breast", f"trunk{_CHEST - 1}", f"trunk{_CHEST}", where=body.breasts > 0)
+    hood = skeleton.trunk[:, :, _SHOULDERS] + place(
+        frame, -body.trunk_depth[:, _SHOULDERS] - 0.3 * outfit.hood, 0.0, 0.03
+    )
+    builder.ellipsoid("hood", hood, frame, (outfit.hood, 1.6 * outfit.hood, 0.9 * outfit.hood))
+    builder.join("hood", f"trunk{_SHOULDERS}", where=outfit.hood > 0)
+
+
+def _draped(size: Tensor, drape: Tensor) -> Tensor:
+    """Half widths or depths by level [b, l] with hollows between hips and chest filled up by the share `drape` [b]."""
+    levels = torch.tensor(TRUNK_LEVELS, dtype=size.dtype, device=size.device)
+    share = (levels - levels[_HIPS]) / (levels[_CHEST] - levels[_HIPS])
+    straight = size[:, _HIPS, None] + share * (size[:, _CHEST] - size[:, _HIPS])[:, None]
+    between = (share > 0) & (share < 1)
+    return size + torch.where(between, (straight - size).clamp(min=0) * drape[:, None], 0.0)
 
 
 def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
@@ -53,11 +84,18 @@ def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton
 
     collar = skeleton.joints["neck"] + place(frame, 0.0, 0.0, 0.035)
     builder.ball("collar", collar, body.radii["neck"] + outfit.collar)
-    builder.join("neck", "collar", where=outfit.collar > 0)
+    builder.join("neck", "collar")
     down = frame.new_tensor([0.0, 0.0, -1.0])
     tail = head + place(frame, -0.75 * depth, 0.0, -0.1 * height) + down * hair.tail[:, None, None]
     builder.ellipsoid("tail", tail, frame, (0.025, hair.tail_width, 0.03))
     builder.join("hair", "tail", where=hair.tail > 0)
+    cap = (0.92 * depth + thick, width + thick, 0.5 * height + outfit.hat)
+    on_top = head + place(frame, -0.05 * depth, 0.0, 0.55 * height + outfit.hat)
+    builder.ellipsoid("cap", on_top, frame, cap)
+    builder.join("cap", "hair", where=outfit.hat > 0)
+    brim = head + place(frame, 0.95 * depth + 0.5 * outfit.brim, 0.0, 0.42 * height)
+    builder.ellipsoid("brim", brim, frame, (0.5 * outfit.brim + 0.01, 0.7 * width, 0.008))
+    builder.join("brim", "skull", where=outfit.brim > 0)
     builder.ball("bun", head + place(frame, -1.02 * depth, 0.0, 0.12 * height), hair.bun)
     builder.join("bun", where=hair.bun > 0)
 
@@ -65,11 +103,12 @@ def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton
 def _arm(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton, side: str) -> None:
     shoulder, elbow, wrist = (skeleton.joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     radii, sleeve = body.radii, outfit.sleeve
-    builder.ball(f"{side}_shoulder", shoulder, radii["shoulder"] + sleeve)
+    below = torch.where(outfit.sleeve_length > 1, sleeve, 0.0)  # short sleeves end above the elbow
+    builder.ball(f"{side}_shoulder", shoulder, radii["shoulder"] + sleeve + outfit.shoulder)
     builder.ball(f"{side}_biceps", shoulder + 0.45 * (elbow - shoulder), radii["biceps"] + sleeve)
-    builder.ball(f"{side}_elbow", elbow, radii["elbow"] + sleeve)
-    builder.ball(f"{side}_forearm", elbow + 0.28 * (wrist - elbow), radii["forearm"] + sleeve)
-    builder.ball(f"{side}_wrist", wrist, radii["wrist"] + sleeve)
+    builder.ball(f"{side}_elbow", elbow, radii["elbow"] + below)
+    builder.ball(f"{side}_forearm", elbow + 0.28 * (wrist - elbow), radii["forearm"] + below)
+    builder.ball(f"{side}_wrist", wrist, radii["wrist"] + below)
     builder.ball(f"{side}_hand", skeleton.joints[f"{side}_hand"], radii["hand"])
     builder.ball(f"{side}_fingers", skeleton.joints[f"{side}_fingers"], radii["fingers"])
     builder.join(f"{side}_shoulder", "trunk7", "trunk6")
@@ -84,21 +123,24 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
         skeleton.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle", "heel", "ball", "toe")
     )
     radii, foot = body.radii, skeleton.frames[f"{side}_foot"]
-    skirted = outfit.hem > 0.5  # bare or stockinged legs below a skirt, trousers below a coat keep their cuff
     down = (ankle - knee) / (ankle - knee).norm(dim=-1, keepdim=True)
     back = torch.stack([down[..., 2], torch.zeros_like(down[..., 0]), -down[..., 0]], -1)
     builder.ball(f"{side}_hip", hip, radii["hip"] + outfit.thigh)
     builder.ball(f"{side}_thigh", hip + 0.45 * (knee - hip), radii["thigh"] + outfit.thigh)
-    cloth = torch.where(skirted, torch.full_like(outfit.knee, 0.002), outfit.knee)
-    builder.ball(f"{side}_knee", knee, radii["knee"] + cloth)
+    builder.ball(f"{side}_knee", knee, radii["knee"] + outfit.knee)
     calf = knee + 0.30 * (ankle - knee) + back * (radii["calf"] * 0.22)[:, None, None]
     builder.ball(f"{side}_calf", calf, radii["calf"] + outfit.knee * 0.6)
     builder.ball(f"{side}_cuff", ankle - 0.02 * down, radii["ankle"] + outfit.cuff)
     builder.ball(f"{side}_instep", ankle + place(foot, 0.02, 0.0, -0.01), radii["ankle"] * 0.9)
-    sole = outfit.sole
-    builder.ellipsoid(f"{side}_heel", heel, foot, (radii["heel"], radii["heel"] * 1.15, radii["heel"] + sole))
-    builder.ellipsoid(f"{side}_ball", ball, foot, (radii["ball"], radii["ball"] * 1.9, radii["ball"] + sole))
-    builder.ellipsoid(f"{side}_toe", toe, foot, (radii["toe"] * 1.2, radii["toe"] * 2.2, radii["toe"] + sole))
+    sole, longer = outfit.sole, 0.5 * outfit.shoe
+    builder.ellipsoid(
+        f"{side}_heel",
+        heel + place(foot, 0.0, 0.0, -0.5 * outfit.heel),
+        foot,
+        (radii["heel"] + longer, radii["heel"] * 1.15, radii["heel"] + sole + 0.5 * outfit.heel),
+    )
+    builder.ellipsoid(f"{side}_ball", ball, foot, (radii["ball"], radii["ball"] * 1.6, radii["ball"] * 0.8 + sole))
+    builder.ellipsoid(f"{side}_toe", toe, foot, (radii["toe"] + longer, radii["toe"] * 2.0, radii["toe"] + sole))
     builder.join(f"{side}_hip", "trunk1")
     builder.chain(*(f"{side}_{name}" for name in ("hip", "thigh", "knee", "calf", "cuff", "instep")))
     builder.join(f"{side}_heel", f"{side}_instep", f"{side}_ball")
@@ -126,4 +168,4 @@ def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
         builder.ellipsoid(f"{side}_hem", 0.9 * point + 0.1 * middle, upright, (radius, radius, 0.3 * radius))
     builder.join("trunk1", "left_hem", "right_hem", where=outfit.hem > 0)
     # A coat falls from the waist, a shirt from the hips.
-    builder.join("trunk2", "trunk1", "left_hem", "right_hem", where=(outfit.hem > 0) & (outfit.collar > 0))
+    builder.join("trunk2", "trunk1", "left_hem", "right_hem", where=(outfit.hem > 0) & outfit.coat)

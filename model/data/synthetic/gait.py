@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from model.data.draws import Draws
 from model.data.synthetic.body import Body
-from model.data.synthetic.draws import Draws
 from model.data.synthetic.variety import Varied
 
 HARMONICS = 6
@@ -63,7 +63,8 @@ class Gait:
     forearm_in: Tensor  # [b, 2]
     hand_in_pocket: Tensor  # bool [b, 2]; the arm's other fields already put the hand there
     heading: Tensor
-    offset: Tensor
+    offset: Tensor  # to the left of the walking line
+    start: Tensor  # ahead of the middle of the line when half of the frames are over
 
 
 def _series(samples: tuple[float, ...]) -> tuple[list[float], list[float]]:
@@ -147,6 +148,7 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
         hand_in_pocket=torch.zeros_like(sides * zero[:, None], dtype=torch.bool),
         heading=zero,
         offset=zero,
+        start=zero,
     )
     return _stride_to(gait, body, relative * body.stature)
 
@@ -229,6 +231,7 @@ def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
         foot_progression=gait.foot_progression + varied.normal("gait feet", 0.0, 1.2),
         heading=varied.normal("gait heading", 0.0, 1.5),
         offset=varied.normal("gait offset", 0.0, 0.07),
+        start=varied.normal("gait start", 0.0, 0.2),
     )
     one = varied.chance("gait pocket", 0.05, (2,))
     both = varied.chance("gait pockets", 0.02)[:, None]

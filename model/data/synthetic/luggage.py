@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 from model.data.synthetic.body import TRUNK_LEVELS, Body
-from model.data.synthetic.clothing import BAGS, Bag
+from model.data.synthetic.clothing import BACKPACK, HAND_BAG, SHOULDER_BAG, Bag
 from model.data.synthetic.figure import FigureBuilder
 from model.data.synthetic.skeleton import Skeleton, place
 
 
 def carry(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton) -> None:
     """Add the bags, and what they hang from, to the figures of the takes that have them."""
-    makers = {"shoulder": _shoulder_bag, "hand": _hand_bag, "backpack": _backpack}
-    for number, kind in enumerate(BAGS):
-        makers[kind](builder, body, bag, skeleton, bag.kind == number)
+    for kind, add in ((SHOULDER_BAG, _shoulder_bag), (HAND_BAG, _hand_bag), (BACKPACK, _backpack)):
+        add(builder, body, bag, skeleton, bag.kind == kind)
 
 
 def _box(builder: FigureBuilder, name: str, centre: Tensor, frame: Tensor, bag: Bag, flat: int, where: Tensor) -> None:

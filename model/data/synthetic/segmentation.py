@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.data.synthetic.draws import Draws
+from model.data.draws import Draws
 
 MARGIN = 24  # pixels of free space that a canvas has on every side of its largest figure
 

@@ -150,20 +150,17 @@ def _head(body, gait, trunk, trunk_frames, turn, joints, frames) -> None:
 
 
 def _arm(body, gait, side, phase, top, top_frame, joints, frames) -> None:
-    """Arms swing against the leg of their side, the elbow bends most when the arm is in front.
-
-    A hand in a pocket holds the elbow bent and the arm nearly still.
-    """
+    """Arms swing against the leg of their side, the elbow bends most when the arm is in front."""
     sign, which = (1, 0) if side == "left" else (-1, 1)
     turn = 2 * math.pi * (phase + 0.5 * which - gait.arm_lag[:, None])
     swing, spread = _radians(gait.arm_swing[:, which]), _radians(gait.arm_abduction[:, which])
-    flexion = _radians(gait.arm_mean) - swing * turn.cos()
-    bend = _radians(gait.elbow[:, which]) + _radians(gait.elbow_swing) * (0.5 - 0.5 * (turn - 0.35).cos())
+    flexion = _radians(gait.arm_mean[:, which]) - swing * turn.cos()
+    bend = _radians(gait.elbow[:, which]) + _radians(gait.elbow_swing[:, which]) * (0.5 - 0.5 * (turn - 0.35).cos())
 
     shoulder = top + place(top_frame, 0.0, sign * body.shoulder_half, -0.018 * body.stature)
     upper = _direction(flexion, (sign * spread).expand_as(flexion))
     elbow = shoulder + upper * _each(body.lengths["upper_arm"])
-    inward = sign * (spread - _radians(gait.forearm_in) - 0.25 * bend)
+    inward = sign * (spread - _radians(gait.forearm_in[:, which]) - 0.25 * bend)
     lower = _direction(flexion + bend, inward)
     joints[f"{side}_shoulder"], joints[f"{side}_elbow"] = shoulder, elbow
     joints[f"{side}_wrist"] = elbow + lower * _each(body.lengths["forearm"])
@@ -186,9 +183,10 @@ def _leg(body, gait, side, phase, pelvis, joints, frames) -> None:
     lean_in = (sign * (gait.step_width / 2 - body.hip_half) / leg)[:, None].expand_as(thigh)
     hip = place(pelvis, 0.0, sign * body.hip_half)
     joints[f"{side}_hip"] = hip
-    joints[f"{side}_knee"] = hip + _direction(thigh, lean_in) * _each(body.lengths["thigh"])
-    ankle = joints[f"{side}_knee"] + _direction(shank, lean_in) * _each(body.lengths["shank"])
-    joints[f"{side}_ankle"] = ankle
+    knee_at = hip + _direction(thigh, lean_in) * _each(body.lengths["thigh"])
+    ankle = knee_at + _direction(shank, lean_in) * _each(body.lengths["shank"])
+    aside = torch.stack([torch.zeros_like(thigh), (sign * gait.knee_out)[:, None].expand_as(thigh), thigh * 0], -1)
+    joints[f"{side}_knee"], joints[f"{side}_ankle"] = knee_at + aside, ankle
 
     yaw = (sign * _radians(gait.foot_progression)).expand_as(thigh)
     foot = orientation(yaw, -pitch, torch.zeros_like(yaw))

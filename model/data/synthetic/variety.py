@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from model.data.synthetic.draws import Draws
+from model.data.draws import Draws
 
 
 class Varied:
