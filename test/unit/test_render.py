@@ -86,7 +86,7 @@ def test_parts_not_worn_are_not_seen():
     builder.join("hat", where=torch.tensor([False, True]))
     sils = silhouettes(builder.figure(), cameras_of(["000"], Draws(torch.zeros(2, dtype=torch.int64)))).frames() > 0
     upper = sils[:, :72].sum((1, 2))
-    assert upper[0] == 0 and upper[1] > 100
+    assert upper[0] == 0 and upper[1] > 50
     assert sils[1].sum() > 1.5 * sils[0].sum()
 
 

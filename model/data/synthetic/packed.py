@@ -68,8 +68,9 @@ def _batches(recipe: Recipe, device: torch.device) -> Iterator[tuple[int, str, l
     """Of each take: subject, seq_type, usable frames of each view, and all those frames uint8 [frames, 64, 44]."""
     most = FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE
     at_once = max(1, most // (recipe.frames * len(recipe.views)))
-    whole = Takes.of(recipe.numbers, recipe.takes)
-    labels = [(subject, seq_type) for subject in recipe.numbers for seq_type in recipe.takes]
+    seq_types = sorted(recipe.takes)  # the order of a store that is made of the tree
+    whole = Takes.of(recipe.numbers, seq_types)
+    labels = [(subject, seq_type) for subject in recipe.numbers for seq_type in seq_types]
     waiting = None
     for start in range(0, len(whole), at_once):
         part = slice(start, start + at_once)

@@ -268,8 +268,11 @@ def spoil(clean: Tensor, box: Tensor, draws: Draws, strength: float = 1.0, take_
     frayed &= 1
     flips = (grain < code).view(torch.uint8) & ((code ^ frayed) & 1 ^ 1)
     raw = (frayed ^ flips).view(q, s, h, w)
-    raw &= (box[..., 1] >= box[..., 0]).to(torch.uint8)[..., None, None]
-    for border in (raw[..., :3], raw[..., -3:], raw[..., :3, :], raw[..., -3:, :]):
-        border.zero_()
+    # Nothing beyond what a canvas around this figure alone would hold, whatever else is in the batch; the last three
+    # pixels stay free for the squares that close and open.
+    near = MARGIN - 3
+    rows = (y >= box[..., :1] - near) & (y <= box[..., 1:2] + near) & (box[..., 1:2] >= box[..., :1])
+    columns = (x >= box[..., 2:3] - near) & (x <= box[..., 3:] + near)
+    raw &= (rows[..., None] & columns[..., None, :]).view(torch.uint8)
     closed = _shrunk(_spread(raw.view(-1), w), w)
     return _spread(_shrunk(closed, w), w).view(torch.bool).view(q, s, h, w)
