@@ -53,7 +53,7 @@ _LENGTHS = {
     "acromion_height": (0.817, 0.813, 1.0, 0.010, 0.00),
     "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # of the way from the ankle to the hip joint
     "ankle_height": (0.040, 0.039, 1.0, 0.050, 0.10),
-    "upper_arm": (0.172, 0.171, 1.0, 0.029, 0.60),  # from the joint, 0.018 statures below the acromion
+    "upper_arm": (0.162, 0.161, 1.0, 0.029, 0.60),  # from the joint, SHOULDER_DROP below the acromion
     "forearm": (0.146, 0.142, 1.0, 0.034, 0.65),
     "hand": (0.109, 0.109, 1.0, 0.036, 0.60),
     "foot": (0.150, 0.148, 1.0, 0.034, 0.50),
@@ -69,24 +69,26 @@ def draw_stature_and_mass(varied: Varied, female: Tensor) -> tuple[Tensor, Tenso
     mean, sd = by_sex(female, STATURE)
     stature = varied.normal("stature", mean, sd).clamp(1.42, 2.02)
     median, sd = by_sex(female, BODY_MASS_INDEX)
-    bmi = (median * varied.normal("bmi", 0.0, sd).exp()).clamp(16.5, 38.0)
+    bmi = (median * varied.normal("bmi", 0.0, sd).exp()).clamp(15.5, 38.0)
     return stature, bmi * stature**2
 
 
 def draw_measures(varied: Varied, female: Tensor, stature: Tensor, mass: Tensor) -> dict[str, Tensor]:
     """All measures of the tables above by name, [b] each; metres (`thigh_share` is a share)."""
-    reference, heavy = by_sex(female, _REFERENCE)
-    tall, heavy = stature / reference, mass / heavy
+    # Exponentials and logarithms instead of powers: the rounding of torch's powers may change with the batch.
+    usual, weight = by_sex(female, _REFERENCE)
+    tall, heavy = (stature / usual).log(), (mass / weight).log()
     measures = {}
     deviations = _correlated(varied, "girths", [row[5] for row in _GIRTHS.values()], female)
     for place, (name, (man, woman, a, b, sd, _)) in enumerate(_GIRTHS.items()):
         typical = torch.where(female, woman, man)
-        measures[name] = typical * tall**a * heavy**b * (sd * deviations[:, place]).exp()
+        measures[name] = typical * (a * tall + b * heavy + sd * deviations[:, place]).exp()
     deviations = _correlated(varied, "lengths", [(row[4],) for row in _LENGTHS.values()], female)
     average, _ = by_sex(female, STATURE)
+    tall = (stature / average).log()
     for place, (name, (man, woman, a, sd, _)) in enumerate(_LENGTHS.items()):
-        typical = torch.where(female, woman, man) * (1.0 if a == 0 else average * (stature / average) ** a)
-        measures[name] = typical * (sd * deviations[:, place]).exp()
+        typical = torch.where(female, woman, man) * (1.0 if a == 0 else average)
+        measures[name] = typical * (a * tall + sd * deviations[:, place]).exp()
     return measures
 
 

@@ -15,6 +15,7 @@ from model.data.synthetic.variety import Varied
 # Levels of the trunk as fractions of the way from the hip joints (0) to the shoulders (1): crotch, hips, lower belly,
 # waist, lower ribs, chest, armpits, shoulders, neck.
 TRUNK_LEVELS = (-0.12, 0.05, 0.22, 0.40, 0.58, 0.75, 0.90, 1.00, 1.12)
+SHOULDER_DROP = 0.028  # of the joint below the acromion, in statures: then the deltoid does not bulge above it
 # How far the middle of each cross section lies in front of the line of joints, in statures: the small of the back
 # hollow, buttocks and shoulder blades behind. Read off figures in profile, our own judgement.
 _SHIFT_MAN = (-0.004, -0.011, -0.002, 0.005, 0.004, 0.002, -0.005, -0.010, -0.008)
@@ -30,6 +31,7 @@ class Hair:
     tail: Tensor  # hair hanging down behind the neck
     tail_width: Tensor
     bun: Tensor  # radius of a knot at the back of the head
+    bob: Tensor  # hair beside and behind the jaw: how far it reaches below the middle of the head
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Body:
 
 def draw_body(draws: Draws, variety: float = 1.0) -> Body:
     """One body a key; `variety` scales all that differs between people, at 0 everybody is the average man."""
-    varied = Varied(draws, variety)
+    varied = Varied(draws, "body", variety)
     female = varied.chance("female", WOMEN)
     stature, mass = draw_stature_and_mass(varied, female)
     measures = draw_measures(varied, female, stature, mass)
@@ -147,7 +149,8 @@ def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor
         half = girth / 1.04 / (2 * math.pi) * (2 / (1 + flat**2)).sqrt()
         return half, half * flat
 
-    round_waist = (measures["waist_girth"] / torch.where(female, 0.69, 0.80)) ** 0.4  # bellies grow forward
+    bellies = (measures["waist_girth"] / torch.where(female, 0.69, 0.80)).log()
+    round_waist = (0.4 * bellies).exp()  # they grow forward
     waist, waist_deep = ellipse(measures["waist_girth"], torch.where(female, 0.70, 0.72) * round_waist)
     navel, navel_deep = ellipse(measures["navel_girth"], torch.where(female, 0.68, 0.74) * round_waist)
     hips = measures["bitrochanteric"] / 2 + torch.where(female, 0.014, 0.008)  # flesh over the bone
@@ -191,11 +194,13 @@ def _shift(varied: Varied, female: Tensor, stature: Tensor, depth: Tensor) -> Te
 
 def _draw_hair(varied: Varied, female: Tensor) -> Hair:
     """Lengths and shares of styles are our own judgement."""
-    tail = varied.chance("long hair", torch.where(female, 0.6, 0.05))
-    bun = varied.chance("bun", 0.4) & female & ~tail
+    tail = varied.chance("long hair", torch.where(female, 0.45, 0.03))
+    bun = varied.chance("bun", 0.25) & female & ~tail
+    bob = varied.chance("bob", torch.where(female, 0.7, 0.08)) & ~tail & ~bun
     return Hair(
-        thickness=varied.between("hair", 0.003, 0.018) + torch.where(female, 0.004, 0.0),
+        thickness=varied.between("hair", 0.005, 0.024) + torch.where(female, 0.004, 0.0),
         tail=torch.where(tail, varied.between("tail", 0.12, 0.34), 0.0),
         tail_width=varied.between("tail width", 0.03, 0.085),
         bun=torch.where(bun, varied.between("bun size", 0.03, 0.05), 0.0),
+        bob=torch.where(bob, varied.between("bob length", 0.04, 0.14), 0.0),
     )

@@ -6,6 +6,7 @@ from street photographs and from how much wider than naked bodies real silhouett
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from model.data.draws import Draws
 from model.data.synthetic.body import Body
 from model.data.synthetic.gait import Gait
 
-NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2
+BAGS = ("shoulder", "hand", "backpack")
+NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2  # kinds of bags: places in BAGS
 
 
 @dataclass(frozen=True)
@@ -68,49 +70,50 @@ class Outfit:
 
 
 def draw_outfit(draws: Draws, body: Body) -> Outfit:
-    """The everyday clothes in which subjects come to all takes: jackets, jumpers or shirts; trousers or skirts."""
+    """The everyday clothes in which subjects come to all takes: jackets, jumpers or shirts; trousers or skirts.
+
+    Trousers are cut by girth: 2 to 20 cm wider than the knee, a hem nearly as wide as the knee or narrower.
+    """
     jacket = draws.chance("outfit jacket", 0.5)
     skirt = body.female & draws.chance("outfit skirt", 0.16)
-    loose = draws.gamma2("outfit loose", 0.009) * torch.where(body.female, 0.7, 1.0)
-    untucked = draws.chance("outfit untucked", 0.65)
+    bulk = draws.uniform("outfit bulk")
 
-    def either(name: str, jackets: tuple[float, float], shirts: tuple[float, float]) -> Tensor:
-        share = draws.uniform(f"outfit {name}")
+    def upper(name: str, jackets: tuple[float, float], shirts: tuple[float, float], own: float = 0.4) -> Tensor:
+        share = (1 - own) * bulk + own * draws.uniform(f"outfit {name}")
         low, high = (torch.where(jacket, *ends) for ends in zip(jackets, shirts, strict=True))
         return low + share * (high - low)
 
     def only(those: Tensor, name: str, low: float, high: float, others: float | Tensor = 0.0) -> Tensor:
         return torch.where(those, draws.uniform(f"outfit {name}", low, high), others)
 
-    hem = torch.where(jacket | untucked, either("hem", (0.02, 0.36), (0.10, 0.34)), -1.0)
-    short = ~jacket & draws.chance("outfit short sleeves", 0.35)
-    trousers = ~skirt
-    capped = draws.chance("outfit cap", 0.05)
-    zero = torch.zeros_like(loose)
+    hem = upper("hem", (0.02, 0.36), (0.10, 0.34), own=1.0)
+    untucked = jacket | draws.chance("outfit untucked", 0.65)
+    short, capped = ~jacket & draws.chance("outfit short sleeves", 0.3), draws.chance("outfit cap", 0.05)
+    ease = draws.gamma2("outfit ease", 0.070) * torch.where(body.female, 0.75, 1.0) + 0.02
+    wide = 2 * math.pi * body.radii["knee"] + ease
+    narrow = wide * draws.uniform("outfit hem of trousers", torch.where(body.female, 0.70, 0.82), 1.05)
+    bare = torch.full_like(ease, 0.001)
+    zero = torch.zeros_like(ease)
     return Outfit(
-        trunk=either("trunk", (0.010, 0.030), (0.003, 0.013)),
-        shoulder=either("shoulder", (0.003, 0.018), (0.0, 0.006)),
-        drape=either("drape", (0.35, 1.0), (0.0, 0.7)),
-        sleeve=either("sleeve", (0.008, 0.022), (0.002, 0.011)),
+        trunk=upper("trunk", (0.014, 0.040), (0.004, 0.018)),
+        shoulder=upper("shoulder", (0.003, 0.016), (0.0, 0.006)),
+        drape=upper("drape", (0.4, 1.0), (0.1, 0.9), own=1.0),
+        sleeve=upper("sleeve", (0.010, 0.028), (0.003, 0.014)),
         sleeve_length=only(short, "sleeve length", 0.5, 0.9, 2.0),
-        thigh=torch.where(trousers, 0.003 + loose * 0.8, 0.001),
-        knee=torch.where(trousers, 0.004 + loose * 1.2, 0.001),
-        cuff=torch.where(trousers, 0.006 + loose * draws.uniform("outfit cuff", 0.8, 2.6), 0.001),
+        thigh=torch.where(skirt, bare, 0.003 + ease * draws.uniform("outfit thigh", 0.09, 0.16)),
+        knee=torch.where(skirt, bare, ease / (2 * math.pi)),
+        cuff=torch.where(skirt, bare, (narrow / (2 * math.pi) - body.radii["ankle"]).clamp(0.004, 0.060)),
         sole=draws.uniform("outfit sole", 0.008, 0.030),
         heel=torch.where(body.female, 1.0, 0.4) * draws.gamma2("outfit heel", 0.016).clamp(max=0.08),
         shoe=draws.uniform("outfit shoe", 0.008, 0.030),
-        hem=only(skirt, "skirt hem", 0.55, 1.25, hem),
-        flare=torch.where(
-            skirt, draws.uniform("outfit skirt flare", 0.01, 0.06), either("flare", (0, 0.025), (0, 0.015))
-        ),
+        hem=only(skirt, "skirt hem", 0.55, 1.25, torch.where(untucked, hem, -1.0)),
+        flare=only(skirt, "skirt flare", 0.01, 0.06, upper("flare", (0.0, 0.030), (0.0, 0.018), own=1.0)),
         skirt=skirt,
         coat=torch.zeros_like(skirt),
-        collar=only(jacket, "collar", 0.002, 0.016, 0.001),
-        hood=only(draws.chance("outfit hood", 0.22), "hood size", 0.030, 0.060),
+        collar=only(jacket, "collar", 0.004, 0.024, 0.001),
+        hood=only(draws.chance("outfit hood", 0.2), "hood size", 0.030, 0.060),
         hat=only(capped, "hat", 0.008, 0.035),
-        brim=torch.where(
-            capped & draws.chance("outfit brim", 0.7), draws.uniform("outfit brim size", 0.04, 0.075), 0.0
-        ),
+        brim=only(capped & draws.chance("outfit brim", 0.7), "brim size", 0.04, 0.075),
         bag=Bag(
             kind=torch.full_like(draws.keys, NO_BAG),
             left=torch.zeros_like(skirt),
@@ -152,10 +155,10 @@ def put_on_coat(draws: Draws, outfit: Outfit, where: Tensor) -> Outfit:
     hooded = draws.chance("coat hood", 0.4)
     coat = replace(
         outfit,
-        trunk=outfit.trunk.clamp(max=0.020) + thick,
+        trunk=outfit.trunk.clamp(max=0.022) + thick,
         shoulder=outfit.shoulder.clamp(max=0.010) + thick * draws.uniform("coat shoulder", 0.2, 0.6),
         drape=draws.uniform("coat drape", 0.5, 1.0),
-        sleeve=outfit.sleeve.clamp(max=0.014) + thick * draws.uniform("coat sleeve", 0.45, 0.75),
+        sleeve=outfit.sleeve.clamp(max=0.016) + thick * draws.uniform("coat sleeve", 0.45, 0.75),
         sleeve_length=torch.full_like(thick, 2.0),
         hem=hem,
         flare=draws.uniform("coat flare", 0.010, 0.065),
@@ -199,6 +202,12 @@ def take_bag(draws: Draws, outfit: Outfit, gait: Gait, where: Tensor) -> tuple[O
         thorax_roll=gait.thorax_roll + torch.where(back, 0.0, torch.where(left, 1.5, -1.5)),
     )
     return replace(outfit, bag=choose(where, bag, outfit.bag)), choose(where, changed, gait)
+
+
+def make_room(gait: Gait, outfit: Outfit) -> Gait:
+    """Thick clothes push the arms outward (degrees: what lies between arm and trunk, over the length of an arm)."""
+    between = 0.6 * outfit.trunk + 0.5 * outfit.sleeve
+    return replace(gait, arm_abduction=gait.arm_abduction + (between / 0.55 * (180 / math.pi))[:, None])
 
 
 def choose(where: Tensor, yes: Any, no: Any) -> Any:

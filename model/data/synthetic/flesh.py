@@ -89,6 +89,9 @@ def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton
     tail = head + place(frame, -0.75 * depth, 0.0, -0.1 * height) + down * hair.tail[:, None, None]
     builder.ellipsoid("tail", tail, frame, (0.025, hair.tail_width, 0.03))
     builder.join("hair", "tail", where=hair.tail > 0)
+    bob = head + place(frame, -0.35 * depth, 0.0, 0.05 - hair.bob)
+    builder.ellipsoid("bob", bob, frame, (0.65 * depth, width + 1.2 * thick, 0.05))
+    builder.join("hair", "bob", where=hair.bob > 0)
     cap = (0.92 * depth + thick, width + thick, 0.5 * height + outfit.hat)
     on_top = head + place(frame, -0.05 * depth, 0.0, 0.55 * height + outfit.hat)
     builder.ellipsoid("cap", on_top, frame, cap)

@@ -1,7 +1,12 @@
-"""Gait: joint angle curves of one subject, how fast, with which posture and arms. b takes, s frames.
+"""Gait: how fast subjects walk, with which curves, posture and arms. b takes.
 
-The curves are Fourier series of the normative curves of level walking (D. A. Winter, The Biomechanics and
-Motor Control of Human Gait, 1991), read off every 5 % of the stride, heel contact first.
+Sources. Speed and cadence: Kadaba, Ramakrishnan and Wootten (1990), Grieve and Gear (1966). Leg curves and how they
+differ: see `curves`. Pelvis: Kadaba et al. (1990); women tilt it more from side to side and men sway the shoulders more
+(Smith, Lelas and Kerrigan 2002; Bruening et al. 2015). Arms: Murray, Sepic and Barnard (1967), upper arm between 8
+degrees in front and 24 behind, elbow between 17 and 47 (here, by eye, 16 and 40); they swing unequally, in two of three
+people the left wider (Killeen et al. 2018). Step width: 0.10 m, standard deviation 0.03 (Owings and Grabiner 2004),
+wider with mass. What differs between two takes: about a fifth of what differs between people, as the curves of one day
+repeat themselves (Kadaba et al. 1989). Posture of trunk and head, and pockets, are our own judgement.
 """
 
 from __future__ import annotations
@@ -14,25 +19,29 @@ from torch import Tensor
 
 from model.data.draws import Draws
 from model.data.synthetic.body import Body
+from model.data.synthetic.curves import ADULTS, Curve, angle, deviate, moved, normative_curves
 from model.data.synthetic.variety import Varied
-
-HARMONICS = 6
-# Degrees. Thigh against the vertical (forward positive), knee flexion, ankle dorsiflexion.
-NORMATIVE = {
-    "thigh": (24, 23, 20.5, 16.5, 11.5, 6, 0.5, -5, -10, -14, -16.5, -15.5, -9.5, 0, 10, 18.5, 24.5, 27.5, 27, 25),
-    "knee": (5, 10, 16, 18.5, 17, 13.5, 9.5, 6.5, 5, 6, 11, 21, 37, 53, 61, 59, 48, 31, 14, 4),
-    "ankle": (0, -4.5, -4, 0, 3, 5.5, 7, 8.5, 9.5, 9.5, 6.5, -2, -13, -19, -15, -8, -3, -0.5, 0.5, 0.8),
-}
-Curve = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Gait:
-    """How one subject walks, float32 [b] or, left and right, [b, 2]. Angles in degrees, lengths in metres.
+    """How subjects walk, float32 [b] or, left and right, [b, 2]. Angles in degrees, lengths in metres.
 
-    `cadence` is in steps a minute. `curves` maps thigh, knee and ankle to Fourier coefficients (cos, sin), each
-    [b, HARMONICS + 1], mean first: the angle at `phase` t (strides) is the sum over k of
-    cos_k cos(2 pi k t) - sin_k sin(2 pi k t).
+    cadence             steps a minute; `phase` of the left leg at time 0, in strides
+    curves              thigh (against the vertical), knee and ankle: see `curves`
+    asymmetry           of the legs: the left swings so much wider than the mean, the right so much less
+    step_width          between the ankles; foot_progression [b, 2] is how far each foot points outward
+    knee_out            how far the knees stand outside the line from hip to ankle: bow legs positive
+    pelvis_yaw, pelvis_roll, thorax_yaw    half the range, about the vertical, from side to side, of the shoulders
+    pelvis_tilt, lean, kyphosis, thorax_roll    bowed forward; rounded upper back; left shoulder higher
+    sway                half the way of the body from side to side
+    thorax_lag, arm_lag behind the leg, in strides
+    nod, head_turn, head_forward    head bowed, turned to the left, carried in front of the shoulders
+    arm_swing, arm_mean, arm_abduction    [b, 2] half the range of the upper arm, its middle (forward), how far out
+    elbow, elbow_swing, forearm_in        [b, 2] least flexion, what is added in front, how far the hand points inward
+    hand_in_pocket      bool [b, 2]; the other fields of the arm already put the hand there
+    heading, offset     of the line walked: turned to the left, moved to the left
+    start               ahead of the middle of the line when half of the frames are over
     """
 
     cadence: Tensor
@@ -41,7 +50,7 @@ class Gait:
     asymmetry: Tensor
     step_width: Tensor
     foot_progression: Tensor
-    knee_out: Tensor  # how far the knees stand outside the line from hip to ankle: bow legs positive
+    knee_out: Tensor
     pelvis_yaw: Tensor
     pelvis_roll: Tensor
     pelvis_tilt: Tensor
@@ -52,214 +61,174 @@ class Gait:
     kyphosis: Tensor
     thorax_roll: Tensor
     nod: Tensor
-    head_turn: Tensor  # to the left
+    head_turn: Tensor
     head_forward: Tensor
-    arm_swing: Tensor  # [b, 2]
-    arm_mean: Tensor  # [b, 2]
+    arm_swing: Tensor
+    arm_mean: Tensor
     arm_lag: Tensor
-    arm_abduction: Tensor  # [b, 2]
-    elbow: Tensor  # [b, 2]
-    elbow_swing: Tensor  # [b, 2]
-    forearm_in: Tensor  # [b, 2]
-    hand_in_pocket: Tensor  # bool [b, 2]; the arm's other fields already put the hand there
+    arm_abduction: Tensor
+    elbow: Tensor
+    elbow_swing: Tensor
+    forearm_in: Tensor
+    hand_in_pocket: Tensor
     heading: Tensor
-    offset: Tensor  # to the left of the walking line
-    start: Tensor  # ahead of the middle of the line when half of the frames are over
-
-
-def _series(samples: tuple[float, ...]) -> tuple[list[float], list[float]]:
-    """Fourier coefficients of one stride."""
-    coefficients = torch.fft.rfft(torch.tensor(samples, dtype=torch.float64))[: HARMONICS + 1] / len(samples)
-    coefficients[1:] *= 2
-    return coefficients.real.tolist(), coefficients.imag.tolist()
-
-
-_SERIES = {name: _series(samples) for name, samples in NORMATIVE.items()}
+    offset: Tensor
+    start: Tensor
 
 
 def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
     """One way of walking a body; `variety` scales all that differs between people of the same build.
 
-    Speed in statures a second, and cadence with its power 0.57 (Grieve and Gear 1966), so that men of 1.715 m walk
-    1.30 m/s at 111 steps a minute, women of 1.60 m 1.26 m/s at 115 (Kadaba et al. 1990: 1.34 at 112, 1.27 at 115).
+    The average man of 1.715 m walks 1.30 m/s at 111 steps a minute, the average woman of 1.60 m 1.26 m/s at 115 (Kadaba
+    et al. 1990: 1.34 and 112, 1.27 and 115); who walks faster takes longer steps and more of them, cadence growing with
+    the power 0.57 of speed (Grieve and Gear 1966). The old walk slower (0.4 % a year from 50 on), bent.
     """
-    varied = Varied(draws, variety)
-    heavy = body.bmi / 22.0 - 1.0
-    speed = varied.normal("gait speed", 0.0, 0.10) - 0.004 * (body.age - 30).clamp(min=0)
-    relative = torch.where(body.female, 0.785, 0.76) * speed.exp()  # statures a second
-    usual = torch.where(body.female, 131.8, 129.6) * relative**0.57
-    cadence = (usual * varied.normal("gait cadence", 0.0, 0.045).exp()).clamp(85, 140)
-    curves = {
-        "thigh": _distort(varied, "thigh", _normative("thigh", speed), 1.0, varied.normal("gait thigh", 0, 2.5), 0.10),
-        "knee": _distort(
-            varied,
-            "knee",
-            _normative("knee", speed),
-            varied.normal("gait knee scale", 1.0, 0.08),
-            varied.normal("gait knee", 1.0, 3.0),
-            0.12,
-        ),
-        "ankle": _distort(
-            varied,
-            "ankle",
-            _normative("ankle", speed),
-            varied.normal("gait ankle scale", 0.95, 0.17),
-            varied.normal("gait ankle", 0, 2.0),
-            0.15,
-        ),
+    varied = Varied(draws, "gait", variety)
+    heavy, old = body.bmi / 22.0 - 1.0, (body.age - 50).clamp(min=0)
+    brisk = varied.normal("speed", 0.0, 0.10) - 0.004 * old
+    speed = torch.where(body.female, 0.785, 0.760) * brisk.exp()  # statures a second
+    usual = torch.where(body.female, 131.8, 129.6) * (0.57 * speed.log()).exp()
+    curves = deviate(varied, normative_curves(speed), ADULTS, 0.16)
+    shifts = {"thigh": varied.normal("thigh", 0.0, 2.0), "knee": 0.0 * speed, "ankle": varied.normal("ankle", 0.0, 2.2)}
+    scales = {
+        "thigh": 1.0 + 0.0 * speed,
+        "knee": (0.3 * brisk).exp(),
+        "ankle": varied.normal("ankle scale", 0.97, 0.13),
     }
     width = torch.where(body.female, 0.088, 0.105) + 0.06 * heavy
-    step_width = varied.bounded("gait step width", width, 0.025, 0.03)
-    swing = varied.normal("gait swing", 16.0, 5.5) + 25.0 * speed
-    one_sided = varied.normal("gait swing side", 0.08, 0.16).clamp(-0.6, 0.6)
-    sides = swing.new_tensor([1.0, -1.0])
-    elbow = varied.normal("gait elbow", 18.0, 7.0)
-    abduction = 7.0 + 9.0 * heavy.clamp(min=0) + varied.normal("gait abduction", 0.0, 2.5)
-    roll = torch.where(body.female, 4.6, 3.2)
-    stoop = (body.age - 45).clamp(min=0)
+    step_width = varied.bounded("step width", width, 0.025, 0.03)
     zero = torch.zeros_like(speed)
     gait = Gait(
-        cadence=cadence,
+        cadence=(usual * varied.normal("cadence", 0.0, 0.045).exp()).clamp(85, 140),
         phase=zero,
-        curves=curves,
-        asymmetry=varied.normal("gait asymmetry", 0.0, 0.025),
+        curves={name: moved(curve, scales[name], shifts[name]) for name, curve in curves.items()},
+        asymmetry=varied.normal("asymmetry", 0.0, 0.025),
         step_width=step_width,
-        foot_progression=varied.normal("gait feet", torch.where(body.female, 4.5, 7.0), 5.0),
-        knee_out=varied.normal("gait knees", torch.where(body.female, -0.003, 0.003), 0.010),
-        pelvis_yaw=varied.bounded("gait pelvis yaw", torch.where(body.female, 5.4, 4.6) + 8 * speed, 1.8, 0.5),
-        pelvis_roll=varied.bounded("gait pelvis roll", roll, 1.2, 0.3),
-        pelvis_tilt=varied.normal("gait pelvis tilt", torch.where(body.female, 5.0, 3.5), 4.0),
-        sway=varied.bounded("gait sway", 0.022 + 0.15 * (step_width - width) - 0.015 * speed, 0.005, 0.004),
-        thorax_yaw=varied.bounded("gait thorax yaw", 4.2, 1.8, 0.5),
-        thorax_lag=varied.normal("gait thorax lag", 0.0, 0.03),
-        lean=varied.normal("gait lean", 2.8, 2.6) + 6.0 * speed,
-        kyphosis=varied.normal("gait kyphosis", 8.0, 5.5) + 0.25 * stoop,
-        thorax_roll=varied.normal("gait shoulders", 0.0, 1.4),
-        nod=varied.normal("gait nod", 2.0, 6.0),
-        head_turn=varied.normal("gait head turn", 0.0, 2.0),
-        head_forward=varied.normal("gait head forward", 0.028, 0.014) + 0.0008 * stoop,
-        arm_swing=(swing[:, None] * (1 + one_sided[:, None] * sides)).clamp(min=1.5),
-        arm_mean=varied.normal("gait arm mean", -6.0, 4.0)[:, None] + varied.normal("gait arm side", 0.0, 1.5, (2,)),
-        arm_lag=varied.normal("gait arm lag", 0.0, 0.03),
-        arm_abduction=abduction[:, None] + varied.normal("gait abduction side", 0.0, 1.0, (2,)),
-        elbow=(elbow[:, None] + varied.normal("gait elbow side", 0.0, 3.0, (2,))).clamp(min=3.0),
-        elbow_swing=varied.bounded("gait elbow swing", 20.0, 8.0, 0.0)[:, None].expand(-1, 2),
-        forearm_in=varied.normal("gait forearm", 8.0, 6.0)[:, None].expand(-1, 2),
-        hand_in_pocket=torch.zeros_like(sides * zero[:, None], dtype=torch.bool),
+        foot_progression=varied.normal("feet", torch.where(body.female, 4.5, 7.0), 4.5)[:, None]
+        + varied.normal("each foot", 0.0, 2.0, (2,)),
+        knee_out=varied.normal("knees", torch.where(body.female, -0.003, 0.003), 0.010),
+        pelvis_yaw=varied.bounded("pelvis yaw", torch.where(body.female, 5.4, 4.6) + 8 * brisk, 1.8, 0.5),
+        pelvis_roll=varied.bounded("pelvis roll", torch.where(body.female, 4.7, 3.3), 1.2, 0.3),
+        pelvis_tilt=varied.normal("pelvis tilt", torch.where(body.female, 5.0, 3.5), 4.0),
+        sway=varied.bounded("sway", 0.022 + 0.20 * (step_width - width) - 0.02 * brisk + 0.008 * heavy, 0.005, 0.004),
+        thorax_yaw=varied.bounded("thorax yaw", torch.where(body.female, 3.8, 4.5), 1.6, 0.5),
+        thorax_lag=varied.normal("thorax lag", 0.0, 0.03),
+        lean=varied.normal("lean", 2.8, 2.6) + 6.0 * brisk,
+        kyphosis=varied.normal("kyphosis", 8.0, 5.5) + 0.25 * old,
+        thorax_roll=varied.normal("shoulders", 0.0, 1.4),
+        nod=varied.normal("nod", 2.0, 6.0),
+        head_turn=varied.normal("head turn", 0.0, 2.0),
+        head_forward=varied.normal("head forward", 0.028, 0.014) + 0.0008 * old,
         heading=zero,
         offset=zero,
         start=zero,
+        **_arms(varied, brisk, heavy),
     )
-    return _stride_to(gait, body, relative * body.stature)
+    return _stride_to(gait, body, speed * body.stature)
 
 
-def _normative(name: str, like: Tensor) -> Curve:
-    cos, sin = _SERIES[name]
-    return like.new_tensor(cos).expand(len(like), -1), like.new_tensor(sin).expand(len(like), -1)
-
-
-def _distort(
-    varied: Varied | Draws, name: str, curve: Curve, scale: float | Tensor, shift: Tensor, spread: float
-) -> Curve:
-    """Scale and shift a curve, and change each harmonic by a relative amount and in phase."""
-    cos, sin = curve
-    real = varied.normal(f"gait {name} real", 0.0, spread / math.sqrt(2), (HARMONICS + 1,)) + 1.0
-    imaginary = varied.normal(f"gait {name} imaginary", 0.0, spread / math.sqrt(2), (HARMONICS + 1,))
-    # the first harmonic belongs to `scale`; its phase times the step
-    first = torch.arange(HARMONICS + 1, device=cos.device) == 1
-    real, imaginary = torch.where(first, real * 0.3 + 0.7, real), torch.where(first, 0.0, imaginary)
-    scale = torch.as_tensor(scale, device=cos.device).expand(len(cos))[:, None]
-    changed = (cos * real - sin * imaginary) * scale, (cos * imaginary + sin * real) * scale
-    mean = cos[:, :1] + shift[:, None]
-    return torch.cat([mean, changed[0][:, 1:]], 1), torch.cat([sin[:, :1], changed[1][:, 1:]], 1)
-
-
-def _scaled(curve: Curve, scale: Tensor) -> Curve:
-    """The curve swung wider around its mean."""
-    cos, sin = curve
-    return torch.cat([cos[:, :1], cos[:, 1:] * scale[:, None]], 1), sin * scale[:, None]
+def _arms(varied: Varied, brisk: Tensor, heavy: Tensor) -> dict[str, Tensor]:
+    """The fields of the arms. Both peaks of the upper arm vary by themselves; heavy trunks push the arms outward."""
+    ahead, behind = varied.normal("arm ahead", 8.0, 6.0), varied.normal("arm behind", 24.0, 7.0)
+    swing = ((ahead + behind) / 2 + 25.0 * brisk)[:, None]
+    one_sided = varied.normal("left arm", 0.08, 0.16).clamp(-0.6, 0.6)
+    abduction = 7.0 + 9.0 * heavy.clamp(min=0) + varied.normal("abduction", 0.0, 2.5)
+    elbow, bent = varied.normal("elbow", 16.0, 7.0), varied.bounded("elbow swing", 24.0, 8.0, 0.0)
+    return {
+        "arm_swing": (swing * (1 + torch.stack([one_sided, -one_sided], -1))).clamp(min=1.5),
+        "arm_mean": ((ahead - behind) / 2)[:, None] + varied.normal("each arm", 0.0, 1.5, (2,)),
+        "arm_lag": varied.normal("arm lag", 0.0, 0.03),
+        "arm_abduction": abduction[:, None] + varied.normal("each abduction", 0.0, 1.0, (2,)),
+        "elbow": (elbow[:, None] + varied.normal("each elbow", 0.0, 3.0, (2,))).clamp(min=3.0),
+        "elbow_swing": bent[:, None] * (1 + 0.5 * torch.stack([one_sided, -one_sided], -1)),
+        "forearm_in": varied.normal("forearm", 8.0, 6.0)[:, None] + varied.normal("each forearm", 0.0, 2.0, (2,)),
+        "hand_in_pocket": torch.zeros(len(brisk), 2, dtype=torch.bool, device=brisk.device),
+    }
 
 
 def _stride_to(gait: Gait, body: Body, speed: Tensor) -> Gait:
-    """Swing the thighs as wide as `speed` (metres a second) needs at this cadence: two steps of the secant rule."""
+    """Swing the thighs as wide as `speed` (metres a second) needs at this cadence; three steps of the secant rule."""
+    thigh = gait.curves["thigh"]
+
+    def swung(scale: Tensor) -> Gait:
+        return replace(gait, curves=gait.curves | {"thigh": moved(thigh, scale, torch.zeros_like(scale))})
+
     low, high = torch.full_like(speed, 0.9), torch.full_like(speed, 1.1)
+    for _ in range(3):
+        first, second = walking_speed(body, swung(low)), walking_speed(body, swung(high))
+        slope = (second - first) / torch.where(high == low, 1.0, high - low)
+        low, high = high, (high + (speed - second) / slope.clamp(min=0.1)).clamp(0.6, 1.6)
+    return swung(high)
 
-    def reached(scale: Tensor) -> Tensor:
-        wider = replace(gait, curves=gait.curves | {"thigh": _scaled(gait.curves["thigh"], scale)})
-        return walking_speed(body, wider)
 
-    for _ in range(2):
-        first, second = reached(low), reached(high)
-        low, high = high, (low + (speed - first) / (second - first) * (high - low)).clamp(0.6, 1.6)
-        low = torch.where((low - high).abs() < 1e-3, high - 0.05, low)
-    return replace(gait, curves=gait.curves | {"thigh": _scaled(gait.curves["thigh"], high)})
+# What adds to a field from take to take: standard deviation and, of the sum, the least.
+_NO_LIMIT = -math.inf
+_OF_A_TAKE = {
+    "asymmetry": (0.005, _NO_LIMIT),
+    "step_width": (0.007, 0.02),
+    "foot_progression": (1.0, _NO_LIMIT),
+    "knee_out": (0.001, _NO_LIMIT),
+    "pelvis_yaw": (0.5, 0.3),
+    "pelvis_roll": (0.3, 0.2),
+    "pelvis_tilt": (0.6, _NO_LIMIT),
+    "sway": (0.0015, 0.003),
+    "thorax_yaw": (0.5, 0.3),
+    "thorax_lag": (0.008, _NO_LIMIT),
+    "lean": (0.8, _NO_LIMIT),
+    "kyphosis": (0.9, _NO_LIMIT),
+    "thorax_roll": (0.3, _NO_LIMIT),
+    "nod": (2.5, _NO_LIMIT),
+    "head_forward": (0.003, _NO_LIMIT),
+    "arm_mean": (1.2, _NO_LIMIT),
+    "arm_lag": (0.008, _NO_LIMIT),
+    "arm_abduction": (0.7, _NO_LIMIT),
+    "elbow": (2.2, 2.0),
+    "elbow_swing": (2.0, 0.0),
+    "forearm_in": (1.5, _NO_LIMIT),
+}
 
 
 def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
     """The same subjects in another take, `draws` being the take's: another start, speed, mood and line."""
-    varied = Varied(draws, strength)
-    speed = varied.normal("gait speed", 0.0, 0.045).exp()
-    scales = {"thigh": speed**0.43, "knee": speed**0.2, "ankle": speed**0.2}
-    curves = {
-        name: _distort(
-            varied,
-            name,
-            gait.curves[name],
-            scale * varied.normal(f"gait {name} scale", 1.0, 0.010),
-            varied.normal(f"gait {name}", 0.0, 0.8),
-            0.02,
-        )
-        for name, scale in scales.items()
-    }
-    arms = varied.normal("gait arms", 1.0, 0.10)[:, None] * varied.normal("gait each arm", 1.0, 0.10, (2,))
-    aside = varied.chance("gait looks aside", 0.12)
-    turned = torch.where(aside, varied.normal("gait aside", 0.0, 22.0), varied.normal("gait head turn", 0.0, 4.0))
+    varied = Varied(draws, "gait", strength)
+    brisk = varied.normal("speed", 0.0, 0.045)
+    shift = {name: varied.normal(name, 0.0, 0.6) for name in gait.curves}
+    wider = {"thigh": (0.43 * brisk).exp(), "knee": (0.2 * brisk).exp(), "ankle": (0.1 * brisk).exp()}
+    curves = deviate(varied, gait.curves, 0.18 * ADULTS, 0.02)
+    changed = {}
+    for name, (sd, least) in _OF_A_TAKE.items():
+        value = getattr(gait, name)
+        changed[name] = (value + varied.normal(name, 0.0, sd, value.shape[1:])).clamp(min=least)
+    aside = varied.chance("looks aside", 0.12)
+    arms = varied.normal("arms", 1.0, 0.08)[:, None] * varied.normal("arm swing", 1.0, 0.08, (2,))
     changed = replace(
         gait,
-        cadence=gait.cadence * speed**0.57,
+        **changed,
+        cadence=gait.cadence * (0.57 * brisk).exp(),
         phase=draws.uniform("gait phase"),
-        curves=curves,
-        lean=gait.lean + varied.normal("gait lean", 0.0, 0.9) + 6.0 * (speed - 1),
-        nod=gait.nod + varied.normal("gait nod", 0.0, 2.5),
-        head_turn=gait.head_turn + turned,
-        arm_swing=(gait.arm_swing * arms * speed[:, None] ** 1.5).clamp(min=1.0),
-        arm_mean=gait.arm_mean + varied.normal("gait arm mean", 0.0, 1.2, (2,)),
-        arm_abduction=gait.arm_abduction + varied.normal("gait abduction", 0.0, 0.8, (2,)),
-        elbow=(gait.elbow + varied.normal("gait elbow", 0.0, 2.5, (2,))).clamp(min=2.0),
-        elbow_swing=gait.elbow_swing * varied.normal("gait elbow swing", 1.0, 0.08)[:, None],
-        step_width=(gait.step_width + varied.normal("gait step width", 0.0, 0.008)).clamp(min=0.02),
-        foot_progression=gait.foot_progression + varied.normal("gait feet", 0.0, 1.2),
-        heading=varied.normal("gait heading", 0.0, 1.5),
-        offset=varied.normal("gait offset", 0.0, 0.07),
-        start=varied.normal("gait start", 0.0, 0.2),
+        curves={name: moved(curve, wider[name], shift[name]) for name, curve in curves.items()},
+        head_turn=gait.head_turn + varied.normal("head turn", 0.0, torch.where(aside, 22.0, 4.0)),
+        arm_swing=(gait.arm_swing * arms * (1.5 * brisk).exp()[:, None]).clamp(min=1.0),
+        heading=varied.normal("heading", 0.0, 1.5),
+        offset=varied.normal("offset", 0.0, 0.07),
+        start=varied.normal("start", 0.0, 0.2),
     )
-    one = varied.chance("gait pocket", 0.05, (2,))
-    both = varied.chance("gait pockets", 0.02)[:, None]
-    return put_in_pocket(changed, one | both)
+    one, both = varied.chance("pocket", 0.04, (2,)), varied.chance("pockets", 0.02)
+    return _put_in_pocket(changed, one | both[:, None])
 
 
-def put_in_pocket(gait: Gait, where: Tensor) -> Gait:
-    """Hands in the trouser or jacket pockets `where` [b, 2]: upper arm back and out, elbow bent, little swing."""
+def _put_in_pocket(gait: Gait, where: Tensor) -> Gait:
+    """Hands in the pockets of trousers or jacket: upper arm back and out, elbow bent, little swing. bool [b, 2]"""
     return replace(
         gait,
         arm_swing=torch.where(where, gait.arm_swing * 0.25, gait.arm_swing),
-        arm_mean=torch.where(where, gait.arm_mean - 10.0, gait.arm_mean),
+        arm_mean=torch.where(where, gait.arm_mean - 8.0, gait.arm_mean),
         arm_abduction=torch.where(where, gait.arm_abduction + 8.0, gait.arm_abduction),
-        elbow=torch.where(where, gait.elbow * 0.3 + 42.0, gait.elbow),
+        elbow=torch.where(where, gait.elbow * 0.3 + 40.0, gait.elbow),
         elbow_swing=torch.where(where, 0.0, gait.elbow_swing),
         forearm_in=torch.where(where, gait.forearm_in * 0.3 + 10.0, gait.forearm_in),
         hand_in_pocket=gait.hand_in_pocket | where,
     )
-
-
-def angle(curve: Curve, phase: Tensor) -> Tensor:
-    """Evaluate a curve: `phase` [b, s] in strides, the answer in radians [b, s]."""
-    turn = phase * (2 * math.pi)
-    cos, sin = (math.pi / 180 * part for part in curve)
-    value = cos[:, :1].expand_as(turn)
-    for k in range(1, cos.shape[1]):
-        value = value + cos[:, k, None] * (k * turn).cos() - sin[:, k, None] * (k * turn).sin()
-    return value
 
 
 def walking_speed(body: Body, gait: Gait) -> Tensor:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.data.synthetic.body import TRUNK_LEVELS, Body
-from model.data.synthetic.gait import Gait, angle, walking_speed
+from model.data.synthetic.body import SHOULDER_DROP, TRUNK_LEVELS, Body
+from model.data.synthetic.curves import angle
+from model.data.synthetic.gait import Gait, walking_speed
 
 SIDES = ("left", "right")
 _DEGREE = math.pi / 180
@@ -113,7 +114,8 @@ def _trunk(body: Body, gait: Gait, turn: Tensor) -> tuple[Tensor, Tensor]:
     high = levels.clamp(0, 1)
     pelvis_yaw = -_radians(gait.pelvis_yaw) * turn.cos()
     thorax_yaw = _radians(gait.thorax_yaw) * (turn - 2 * math.pi * gait.thorax_lag[:, None]).cos()
-    pelvis_roll = _radians(gait.pelvis_roll) * (turn - 0.2).sin()
+    # Kadaba et al. 1990: the pelvis is highest on the side of the standing leg at 17 % of its stride, soon level again.
+    pelvis_roll = _radians(gait.pelvis_roll) * ((turn + 0.3).sin() + 0.25 * (3 * turn + 0.9).sin()) * 0.95
     thorax_roll = -0.4 * pelvis_roll + _radians(gait.thorax_roll)
     bob = math.radians(1.0) * (2 * turn - 0.5).cos()
 
@@ -157,7 +159,7 @@ def _arm(body, gait, side, phase, top, top_frame, joints, frames) -> None:
     flexion = _radians(gait.arm_mean[:, which]) - swing * turn.cos()
     bend = _radians(gait.elbow[:, which]) + _radians(gait.elbow_swing[:, which]) * (0.5 - 0.5 * (turn - 0.35).cos())
 
-    shoulder = top + place(top_frame, 0.0, sign * body.shoulder_half, -0.018 * body.stature)
+    shoulder = top + place(top_frame, 0.0, sign * body.shoulder_half, -SHOULDER_DROP * body.stature)
     upper = _direction(flexion, (sign * spread).expand_as(flexion))
     elbow = shoulder + upper * _each(body.lengths["upper_arm"])
     inward = sign * (spread - _radians(gait.forearm_in[:, which]) - 0.25 * bend)
@@ -188,7 +190,7 @@ def _leg(body, gait, side, phase, pelvis, joints, frames) -> None:
     aside = torch.stack([torch.zeros_like(thigh), (sign * gait.knee_out)[:, None].expand_as(thigh), thigh * 0], -1)
     joints[f"{side}_knee"], joints[f"{side}_ankle"] = knee_at + aside, ankle
 
-    yaw = (sign * _radians(gait.foot_progression)).expand_as(thigh)
+    yaw = (sign * _radians(gait.foot_progression[:, which])).expand_as(thigh)
     foot = orientation(yaw, -pitch, torch.zeros_like(yaw))
     length, height, radii = body.lengths["foot"], body.lengths["ankle_height"], body.radii
     joints[f"{side}_heel"] = ankle + place(foot, radii["heel"] - 0.27 * length, 0.0, radii["heel"] - height)

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.data.draws import Draws
 from model.data.synthetic.body import draw_body
 from model.data.synthetic.camera import PATH, VIEWS, cameras_of, frame_times
-from model.data.synthetic.clothing import draw_outfit, put_on_coat, take_bag, vary_outfit
+from model.data.synthetic.clothing import draw_outfit, make_room, put_on_coat, take_bag, vary_outfit
 from model.data.synthetic.figure import Figure
 from model.data.synthetic.flesh import dress
 from model.data.synthetic.gait import draw_gait, vary_gait
@@ -90,7 +90,7 @@ def walking_figures(world: World, takes: Takes) -> Figure:
     gait = vary_gait(take, draw_gait(subject, body, world.gaits))
     outfit = vary_outfit(take, draw_outfit(subject, body))
     outfit = put_on_coat(take, outfit, coated)
-    outfit, gait = take_bag(take, outfit, gait, bagged)
+    outfit, gait = take_bag(take, outfit, make_room(gait, outfit), bagged)
     times = frame_times(world.frames, takes.subject.device)
     return dress(body, outfit, walk(body, gait, times, PATH))
 
