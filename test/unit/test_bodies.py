@@ -220,6 +220,18 @@ def test_the_standing_foot_stays_where_it_is(crowd):
     assert torch.stack(slid).abs().mean() < 0.15
 
 
+def test_the_pelvis_is_highest_over_the_standing_leg_by_what_was_drawn(crowd):
+    draws = Draws(crowd[0].keys[:1])
+    body = draw_body(draws)
+    gait = draw_gait(draws, body)
+    phases = torch.arange(0, 1, 0.01)
+    joints = walk(body, gait, phases * 120.0 / gait.cadence, path=100.0).joints
+    higher = (joints["left_hip"] - joints["right_hip"])[0, :, 2] / (2 * body.hip_half[0])
+    tilted = torch.rad2deg(torch.asin(higher))
+    assert 0.12 < phases[tilted.argmax()] < 0.24
+    assert tilted.max().item() == pytest.approx(gait.pelvis_roll[0].item(), rel=0.05)
+
+
 def test_the_old_walk_slower_and_the_heavy_wider(crowd):
     _, body, gait = crowd
     relative = walking_speed(body, gait) / body.stature

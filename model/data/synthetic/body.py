@@ -198,7 +198,7 @@ def _draw_hair(varied: Varied, female: Tensor) -> Hair:
     bun = varied.chance("bun", 0.25) & female & ~tail
     bob = varied.chance("bob", torch.where(female, 0.7, 0.08)) & ~tail & ~bun
     return Hair(
-        thickness=varied.between("hair", 0.005, 0.024) + torch.where(female, 0.004, 0.0),
+        thickness=varied.between("hair", 0.008, 0.028) + torch.where(female, 0.004, 0.0),
         tail=torch.where(tail, varied.between("tail", 0.12, 0.34), 0.0),
         tail_width=varied.between("tail width", 0.03, 0.085),
         bun=torch.where(bun, varied.between("bun size", 0.03, 0.05), 0.0),

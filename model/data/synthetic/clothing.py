@@ -72,7 +72,7 @@ class Outfit:
 def draw_outfit(draws: Draws, body: Body) -> Outfit:
     """The everyday clothes in which subjects come to all takes: jackets, jumpers or shirts; trousers or skirts.
 
-    Trousers are cut by girth: 2 to 20 cm wider than the knee, a hem nearly as wide as the knee or narrower.
+    Trousers are cut by girth: 3 (slim), 11 (straight) or 25 cm (baggy) wider than the knee, a hem as wide or narrower.
     """
     jacket = draws.chance("outfit jacket", 0.5)
     skirt = body.female & draws.chance("outfit skirt", 0.16)
@@ -89,7 +89,7 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
     hem = upper("hem", (0.02, 0.36), (0.10, 0.34), own=1.0)
     untucked = jacket | draws.chance("outfit untucked", 0.65)
     short, capped = ~jacket & draws.chance("outfit short sleeves", 0.3), draws.chance("outfit cap", 0.05)
-    ease = draws.gamma2("outfit ease", 0.070) * torch.where(body.female, 0.75, 1.0) + 0.02
+    ease = draws.gamma2("outfit ease", 0.085) * torch.where(body.female, 0.75, 1.0) + 0.025
     wide = 2 * math.pi * body.radii["knee"] + ease
     narrow = wide * draws.uniform("outfit hem of trousers", torch.where(body.female, 0.70, 0.82), 1.05)
     bare = torch.full_like(ease, 0.001)
@@ -100,14 +100,14 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
         drape=upper("drape", (0.4, 1.0), (0.1, 0.9), own=1.0),
         sleeve=upper("sleeve", (0.010, 0.028), (0.003, 0.014)),
         sleeve_length=only(short, "sleeve length", 0.5, 0.9, 2.0),
-        thigh=torch.where(skirt, bare, 0.003 + ease * draws.uniform("outfit thigh", 0.09, 0.16)),
+        thigh=torch.where(skirt, bare, 0.003 + ease * draws.uniform("outfit thigh", 0.13, 0.20)),
         knee=torch.where(skirt, bare, ease / (2 * math.pi)),
-        cuff=torch.where(skirt, bare, (narrow / (2 * math.pi) - body.radii["ankle"]).clamp(0.004, 0.060)),
-        sole=draws.uniform("outfit sole", 0.008, 0.030),
-        heel=torch.where(body.female, 1.0, 0.4) * draws.gamma2("outfit heel", 0.016).clamp(max=0.08),
+        cuff=torch.where(skirt, bare, (narrow / (2 * math.pi) - body.radii["ankle"]).clamp(0.004, 0.065)),
+        sole=draws.uniform("outfit sole", 0.005, 0.022),
+        heel=torch.where(body.female, 1.0, 0.4) * draws.gamma2("outfit heel", 0.014).clamp(max=0.08),
         shoe=draws.uniform("outfit shoe", 0.008, 0.030),
         hem=only(skirt, "skirt hem", 0.55, 1.25, torch.where(untucked, hem, -1.0)),
-        flare=only(skirt, "skirt flare", 0.01, 0.06, upper("flare", (0.0, 0.030), (0.0, 0.018), own=1.0)),
+        flare=only(skirt, "skirt flare", 0.01, 0.06, upper("flare", (0.0, 0.045), (0.0, 0.018), own=1.0)),
         skirt=skirt,
         coat=torch.zeros_like(skirt),
         collar=only(jacket, "collar", 0.004, 0.024, 0.001),

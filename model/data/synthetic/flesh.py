@@ -49,7 +49,7 @@ def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
     for side, sign in (("left", 1), ("right", -1)):
         point = chest + place(frame, front, sign * 0.42 * body.trunk_width[:, _CHEST], -0.010 * body.stature)
         builder.ball(f"{side}_breast", point, size)
-        builder.join(f"{side}_breast", f"trunk{_CHEST - 1}", f"trunk{_CHEST}", where=body.breasts > 0)
+        builder.join(f"{side}_breast", *(f"trunk{_CHEST + i}" for i in (-1, 0, 1)), where=body.breasts > 0)
     hood = skeleton.trunk[:, :, _SHOULDERS] + place(
         frame, -body.trunk_depth[:, _SHOULDERS] - 0.3 * outfit.hood, 0.0, 0.03
     )

@@ -132,7 +132,7 @@ def _arms(varied: Varied, brisk: Tensor, heavy: Tensor) -> dict[str, Tensor]:
     ahead, behind = varied.normal("arm ahead", 8.0, 6.0), varied.normal("arm behind", 24.0, 7.0)
     swing = ((ahead + behind) / 2 + 25.0 * brisk)[:, None]
     one_sided = varied.normal("left arm", 0.08, 0.16).clamp(-0.6, 0.6)
-    abduction = 7.0 + 9.0 * heavy.clamp(min=0) + varied.normal("abduction", 0.0, 2.5)
+    abduction = 9.0 + 9.0 * heavy.clamp(min=0) + varied.normal("abduction", 0.0, 2.5)
     elbow, bent = varied.normal("elbow", 16.0, 7.0), varied.bounded("elbow swing", 24.0, 8.0, 0.0)
     return {
         "arm_swing": (swing * (1 + torch.stack([one_sided, -one_sided], -1))).clamp(min=1.5),
@@ -141,7 +141,7 @@ def _arms(varied: Varied, brisk: Tensor, heavy: Tensor) -> dict[str, Tensor]:
         "arm_abduction": abduction[:, None] + varied.normal("each abduction", 0.0, 1.0, (2,)),
         "elbow": (elbow[:, None] + varied.normal("each elbow", 0.0, 3.0, (2,))).clamp(min=3.0),
         "elbow_swing": bent[:, None] * (1 + 0.5 * torch.stack([one_sided, -one_sided], -1)),
-        "forearm_in": varied.normal("forearm", 8.0, 6.0)[:, None] + varied.normal("each forearm", 0.0, 2.0, (2,)),
+        "forearm_in": varied.normal("forearm", 5.5, 6.0)[:, None] + varied.normal("each forearm", 0.0, 2.0, (2,)),
         "hand_in_pocket": torch.zeros(len(brisk), 2, dtype=torch.bool, device=brisk.device),
     }
 

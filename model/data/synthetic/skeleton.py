@@ -114,8 +114,10 @@ def _trunk(body: Body, gait: Gait, turn: Tensor) -> tuple[Tensor, Tensor]:
     high = levels.clamp(0, 1)
     pelvis_yaw = -_radians(gait.pelvis_yaw) * turn.cos()
     thorax_yaw = _radians(gait.thorax_yaw) * (turn - 2 * math.pi * gait.thorax_lag[:, None]).cos()
-    # Kadaba et al. 1990: the pelvis is highest on the side of the standing leg at 17 % of its stride, soon level again.
-    pelvis_roll = _radians(gait.pelvis_roll) * ((turn + 0.3).sin() + 0.25 * (3 * turn + 0.9).sin()) * 0.95
+    # First and third harmonic of normal pelvic obliquity: highest over the standing leg at 18 % of its stride, soon
+    # nearly level again (the normal curve that comes with the package gaitutils).
+    obliquity = 0.72 * (turn - 1.21).cos() + 0.29 * (3 * turn + 2.86).cos()
+    pelvis_roll = _radians(gait.pelvis_roll) * obliquity
     thorax_roll = -0.4 * pelvis_roll + _radians(gait.thorax_roll)
     bob = math.radians(1.0) * (2 * turn - 0.5).cos()
 
