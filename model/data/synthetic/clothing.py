@@ -205,9 +205,13 @@ def take_bag(draws: Draws, outfit: Outfit, gait: Gait, where: Tensor) -> tuple[O
 
 
 def make_room(gait: Gait, outfit: Outfit) -> Gait:
-    """Thick clothes push the arms outward (degrees: what lies between arm and trunk, over the length of an arm)."""
+    """Thick clothes push the elbows outward (degrees: what lies between arm and trunk, over the length of an arm).
+
+    The forearms go on hanging down.
+    """
     between = 0.6 * outfit.trunk + 0.5 * outfit.sleeve
-    return replace(gait, arm_abduction=gait.arm_abduction + (between / 0.55 * (180 / math.pi))[:, None])
+    wider = (between / 0.55 * (180 / math.pi))[:, None]
+    return replace(gait, arm_abduction=gait.arm_abduction + wider, forearm_in=gait.forearm_in + 0.7 * wider)
 
 
 def choose(where: Tensor, yes: Any, no: Any) -> Any:

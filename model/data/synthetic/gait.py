@@ -128,12 +128,13 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
 
 
 def _arms(varied: Varied, brisk: Tensor, heavy: Tensor) -> dict[str, Tensor]:
-    """The fields of the arms. Both peaks of the upper arm vary by themselves; heavy trunks push the arms outward."""
-    ahead, behind = varied.normal("arm ahead", 8.0, 6.0), varied.normal("arm behind", 24.0, 7.0)
+    """The fields of the arms. Both peaks of the upper arm vary by themselves; who swings it far ahead bends the elbow
+    less (our own judgement); heavy trunks push the arms outward."""
+    ahead, behind = varied.normal("arm ahead", 8.0, 5.5), varied.normal("arm behind", 24.0, 7.0)
     swing = ((ahead + behind) / 2 + 25.0 * brisk)[:, None]
     one_sided = varied.normal("left arm", 0.08, 0.16).clamp(-0.6, 0.6)
     abduction = 9.0 + 9.0 * heavy.clamp(min=0) + varied.normal("abduction", 0.0, 2.5)
-    elbow, bent = varied.normal("elbow", 16.0, 7.0), varied.bounded("elbow swing", 24.0, 8.0, 0.0)
+    elbow, bent = varied.normal("elbow", 16.0, 6.0), varied.bounded("elbow swing", 24.0 - 0.6 * (ahead - 8.0), 7.0, 0.0)
     return {
         "arm_swing": (swing * (1 + torch.stack([one_sided, -one_sided], -1))).clamp(min=1.5),
         "arm_mean": ((ahead - behind) / 2)[:, None] + varied.normal("each arm", 0.0, 1.5, (2,)),
