@@ -1,8 +1,8 @@
 """What goes wrong in segmentation, and where: soft rectangles on a coarse grid that moves with the body.
 
 Where clothes look like what is behind them, a band of the body is missing for many frames; a walker passes something
-dark and loses half of himself; lamps and doors stay in the picture beside him. Each line of `LOST` and `ADDED` is one kind; its
-numbers were chosen so that the statistics of `test/bench/silhouettes.py` are those of ten people of CASIA-A.
+dark and loses half of himself; lamps and doors stay in the picture beside him. Each line of `LOST` and `ADDED` is one
+kind; its numbers were chosen so that the statistics of `test/bench/silhouettes.py` are those of ten people of CASIA-A.
 
 q sequences, s frames, f rectangles, i x j cells of the grid.
 """
@@ -24,8 +24,8 @@ ABOVE, BESIDE = 9, 20  # cells above the figure (and below it), and to each side
 class Fault(NamedTuple):
     """Up to `count` rectangles of a kind, each in a sequence with `chance` x severity, then for `share` of its frames.
 
-    Lengths are in heights of the figure, `tall` and `wide` half of the extent. Ranges are drawn from uniformly, those
-    of extents on a logarithmic scale.
+    Lengths are in heights of the figure, `tall` and `wide` half of the extent. Ranges are drawn from uniformly, but
+    small extents are more likely than large ones.
     """
 
     count: int
@@ -115,8 +115,8 @@ def fault_cells(draws: Draws, take_draws: Draws, strength: float, seen: Tensor) 
         return low + drawn[name] * (high - low)
 
     def extent(name: str) -> Tensor:
-        low, high = table[name].log()
-        return (low + drawn[name] * (high - low)).exp()[:, None]
+        low, high = table[name]
+        return (low + drawn[name] ** 2 * (high - low))[:, None]
 
     level = within("level") * (drawn["present"] < table["chance"] * severities(draws, take_draws, strength)[:, None])
     course = courses(draws, "comes and goes", seen.shape[1], table["period"])
