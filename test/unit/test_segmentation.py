@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.synthetic import faults, segmentation
 from model.data.draws import Draws
+from model.data.synthetic import faults, segmentation
 from model.data.synthetic.segmentation import MARGIN, spoil
 
 TALL, WIDE = 90, 44
