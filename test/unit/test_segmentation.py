@@ -151,8 +151,9 @@ def test_a_kind_of_fault_is_as_frequent_as_the_table_says(monkeypatch):
     torn = (cells > 128).flatten(2).any(-1)
     present = torn.any(1)
     assert present.float().mean() == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / q) ** 0.5)
-    # Half of the level is reached a sixth of a standard deviation of the course from where it begins.
-    expected = float(torch.special.ndtr(torch.special.ndtri(torch.tensor(0.4)) - 1 / 6))
+    # Half of the level is reached so many standard deviations of the course after it began.
+    later = 1 / (2 * faults._SUDDEN)
+    expected = float(torch.special.ndtr(torch.special.ndtri(torch.tensor(0.4)) - later))
     assert torn[present].float().mean() == pytest.approx(expected, abs=0.06)
 
 

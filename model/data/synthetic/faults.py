@@ -65,7 +65,7 @@ ADDED = {
 SPREAD_OF_TAKES, SPREAD_OF_VIEWS = 0.6, 0.7  # standard deviations of the logarithm of the severity
 _DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"  # for each rectangle
 _SOFT = 1.5  # cells from nothing to all at the edge of a rectangle, where the grain makes it ragged
-_SUDDEN = 3.0  # how quickly a fault reaches its level, for a course of unit variance
+_SUDDEN = 2.2  # how quickly a fault reaches its level, for a course of unit variance
 _STEPS = 16  # of strength and of cover of a cell: products and sums of whole numbers are the same on every device
 
 

@@ -22,8 +22,8 @@ MARGIN = 24  # pixels of free space that a canvas has on every side of its large
 
 FRAYED = 0.03  # share of the outline's pixels that grow, and that are eaten, at severity 1
 SWELL = 0.5, 0.5  # mean and standard deviation over sequences, in pixels, of the outline's displacement
-BREATH = 0.06  # standard deviation of it over time, at severity 1
-RENEWED = 0.35  # share of frames with a grain of their own; the others keep that of the frame before
+BREATH = 0.03  # standard deviation of it over time, at severity 1
+RENEWED = 0.2  # share of frames with a grain of their own; the others keep that of the frame before
 
 _BORDER = 3  # pixels of the margin that stay black: masks lie end to end, and no square may reach from one to another
 _GRAIN = 128, 256  # rows, columns after which the grain repeats
