@@ -98,5 +98,6 @@ def test_synthetic_walkers_are_segmented_as_badly_as_real_people(real_data):
         ]
         for noise in (0.0, 1.0)
     )
-    assert max(spoilt) < 0.3
-    assert np.mean(spoilt) < 0.2 < 0.4 < np.mean(clean)
+    # Two samples of one distribution, so small, are 0.16 apart; five real people and the other five 0.28.
+    assert max(spoilt) < 0.35
+    assert np.mean(spoilt) < 0.25 < 0.45 < np.mean(clean)
