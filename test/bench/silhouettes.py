@@ -44,8 +44,9 @@ STATISTICS = {
     "torso_gaps": "% of the torso's pixels between the left and right end of its rows that are black",
     "aspect": "width / height of the body",
     "aspect_change": "standard deviation of the aspect over time",
-    "area_change": "mean of |log of area / area before|",
-    "height_change": "mean of |log of height / height before|, of the box of all pixels",
+    "area_change": "median of |log of area / area before|",
+    "height_change": "median of |log of height / height before|, of the box of all pixels",
+    "wrong": "% of the frames whose area is more than 15 % off the mean of its neighbours'",
     "torso_change": "% of the torso's pixels that differ from those of the frame before, both scaled to one height",
     "gaps_lag1": "correlation of torso gaps with those one frame before",
     "gaps_lag5": "correlation of torso gaps with those five frames before",
@@ -121,7 +122,7 @@ def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None
     means = {name: of[name].mean() for name in STATISTICS if name in of}
     torso = of["torso"] > 0
     usual = np.median(of["widths"], 0)
-    gaps = of["torso_gaps"]
+    gaps, area = of["torso_gaps"], of["area"]
 
     def lagged(by: int) -> float:
         if gaps.std() < 1e-9:
@@ -131,8 +132,9 @@ def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None
     return means | {
         "torn": 100 * (of["widths"] < usual / 2).mean(),
         "aspect_change": of["aspect"].std(),
-        "area_change": np.abs(np.diff(np.log(of["area"]))).mean(),
-        "height_change": np.abs(np.diff(np.log(of["height"]))).mean(),
+        "area_change": np.median(np.abs(np.diff(np.log(area)))),
+        "height_change": np.median(np.abs(np.diff(np.log(of["height"])))),
+        "wrong": 100 * (np.abs(2 * area[1:-1] / (area[:-2] + area[2:]) - 1) > 0.15).mean(),
         "torso_change": 100 * (torso[1:] != torso[:-1]).sum() / max(torso.sum(), 1),
         "gaps_lag1": lagged(1),
         "gaps_lag5": lagged(5),

@@ -22,32 +22,34 @@ MARGIN = 24  # pixels of free space that a canvas has on every side of its large
 
 FRAYED = 0.03  # share of the outline's pixels that grow, and that are eaten, at severity 1
 SWELL = 0.5, 0.5  # mean and standard deviation over sequences, in pixels, of the outline's displacement
-RENEWED = 0.5  # share of frames with a grain of their own; the others keep that of the frame before
+BREATH = 0.03  # standard deviation of it over time, at severity 1
+RENEWED = 0.2  # share of frames with a grain of their own; the others keep that of the frame before
 
-_BORDER = 3  # pixels kept black around a canvas: masks lie end to end, and neither grows nor grain may cross over
+_BORDER = 3  # pixels of the margin that stay black: masks lie end to end, and no square may reach from one to another
 _GRAIN = 128, 256  # rows, columns after which the grain repeats
-_DENSITIES = 0.0, 0.05, 0.12, 0.25, 0.5, 1.0  # of growing and of eaten pixels; each pair has its grain
+_DENSITIES = 0.0, 0.04, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0  # of growing and of eaten pixels; each pair has its grain
 
 
-def _smoothed(box: Tensor, seen: Tensor, over: int = 9) -> tuple[Tensor, Tensor]:
-    """Sums of `box` over the frames around each that show somebody, int64 [q, s, 4], and their number, at least 1."""
+def _code(cells: Tensor, box: Tensor, seen: Tensor, h: int, w: int, over: int = 9) -> Tensor:
+    """The cell of every pixel, uint8 [q, s, h, w]: rows from the figure's top, columns from its middle, all in units of
+    its height, a mean over the `over` frames around. In whole numbers: the same on every device."""
 
     def around(x: Tensor) -> Tensor:
-        return pad(x, (0, 0, over // 2, over // 2)).unfold(1, over, 1).sum(-1)
+        return pad(x, (over // 2, over // 2)).unfold(1, over, 1).sum(-1)[..., None]
 
-    return around(box * seen[..., None]), around(seen[..., None].long()).clamp(min=1)
-
-
-def _code(cells: Tensor, box: Tensor, seen: Tensor, h: int, w: int) -> Tensor:
-    """The cell of every pixel, uint8 [q, s, h, w]. In whole numbers: the same on every device."""
-    sums, count = _smoothed(box, seen)
-    height = (sums[..., 1:2] - sums[..., :1] + count).clamp(min=1)
+    top, bottom, left, right = box[..., None].unbind(-2)
+    count = around(seen.long()).clamp(min=1)
+    height = around(((bottom - top + 1)[..., 0]) * seen).clamp(min=1)  # times count
     y, x = torch.arange(h, device=box.device), torch.arange(w, device=box.device)
-    row = (y * count - sums[..., :1]) * CELLS // height + ABOVE
-    column = (2 * x * count - sums[..., 2:3] - sums[..., 3:]) * CELLS // (2 * height) + BESIDE
-    i, j = cells.shape[2:]
-    lines = cells.gather(2, row.clamp(0, i - 1)[..., None].expand(-1, -1, -1, j))
-    return lines.gather(3, column.clamp(0, j - 1)[:, :, None].expand(-1, -1, h, -1))
+    row = ((y - top) * count * CELLS // height + ABOVE).clamp(0, cells.shape[2] - 1)
+    column = ((2 * x - left - right) * count * CELLS // (2 * height) + BESIDE).clamp(0, cells.shape[3] - 1)
+    # A canvas may be larger than this figure's margins: for another figure of the batch. There is nothing beyond.
+    near = MARGIN - _BORDER
+    row = row.masked_fill((y < top - near) | (y > bottom + near), cells.shape[2])
+    column = column.masked_fill((x < left - near) | (x > right + near), cells.shape[3])
+    cells = pad(cells, (0, 1, 0, 1))
+    lines = cells.gather(2, row[..., None].expand(-1, -1, -1, cells.shape[3]))
+    return lines.gather(3, column[:, :, None].expand(-1, -1, h, -1))
 
 
 @functools.lru_cache(maxsize=8)
@@ -77,7 +79,7 @@ def _grain(draws: Draws, take_draws: Draws, strength: float, box: Tensor, h: int
     s, device = box.shape[1], box.device
     severity = severities(draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))
-    swell = draws.normal("swell", *SWELL)[:, None] * min(strength, 1.0) + 0.1 * severity * course[..., 0]
+    swell = draws.normal("swell", *SWELL)[:, None] * min(strength, 1.0) + BREATH * severity * course[..., 0]
     frayed = FRAYED * severity * (0.5 * course[..., 1]).exp()
     limits = torch.tensor(_DENSITIES, device=device)
     limits = (limits[1:] + limits[:-1]) / 2
@@ -113,8 +115,8 @@ def spoil(clean: Tensor, box: Tensor, draws: Draws, strength: float = 1.0, take_
     strength    0 gives `clean` itself, 1 what ten people of CASIA-A show
     take_draws  of the takes of the q sequences, for what all views of a take share (default: `draws`)
 
-    What a sequence becomes depends on no other sequence, and on the size of its canvas only at the border. Frames that
-    show nobody stay empty. Raises ValueError for a negative strength.
+    What a sequence becomes depends neither on other sequences nor on how much larger than its margins a canvas is.
+    Frames that show nobody stay empty. Raises ValueError for a negative strength.
     """
     if strength < 0:
         raise ValueError(f"strength must not be negative, not {strength}")
@@ -134,19 +136,6 @@ def spoil(clean: Tensor, box: Tensor, draws: Draws, strength: float = 1.0, take_
     lost_or_added = torch.lt(grain, code).view(torch.uint8)
     frayed &= _squared(erode, figure, w, between, kept).bitwise_or_(grain.bitwise_right_shift_(1))
     raw = frayed.bitwise_xor_(lost_or_added.bitwise_and_(code.bitwise_xor_(frayed)))
-
-    canvas = raw.view(clean.shape)
-    canvas &= _within_reach(box, h, w).view(torch.uint8)
     for combine in (grow, erode, erode, grow):  # closes, then opens
         _squared(combine, raw, w, between, raw)
     return raw.view(torch.bool).view(clean.shape)
-
-
-def _within_reach(box: Tensor, h: int, w: int) -> Tensor:
-    """Bool [q, s, h, w]: what a canvas around this figure alone would hold, however large others in the batch are. The
-    outermost pixels stay free for the squares that close and open."""
-    y, x = torch.arange(h, device=box.device), torch.arange(w, device=box.device)
-    reach = MARGIN - _BORDER
-    rows = (y >= box[..., :1] - reach) & (y <= box[..., 1:2] + reach) & (box[..., 1:2] >= box[..., :1])
-    columns = (x >= box[..., 2:3] - reach) & (x <= box[..., 3:] + reach)
-    return rows[..., None] & columns[..., None, :]
