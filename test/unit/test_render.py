@@ -62,7 +62,7 @@ def test_what_leaves_the_picture_is_cut_at_its_edge(margin):
     assert sils[0, :, 0].any()
     assert 0 < area[0] < area[1]
     assert area[2] == 0
-    assert canvases.box[2].tolist() == [margin, margin - 1, margin, margin - 1]
+    assert canvases.box[2, 1] < canvases.box[2, 0] and canvases.box[2, 3] < canvases.box[2, 2]
     for mask, box, sil, top, left in zip(canvases.masks, canvases.box, sils, canvases.top, canvases.left, strict=True):
         rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
         if len(rows):

@@ -43,13 +43,14 @@ class Cameras:
         [b, s, k, 3, 3] of the ellipsoids around them the first-order images [b, c, s, k, 2, 3]."""
         axes = self.axes[:, :, None, None]  # [b, c, 1, 1, 3, 3]
         from_camera = centres[:, None] - self.position[:, :, None, None]
-        seen = (axes @ from_camera[..., None])[..., 0]
+        # Sums, not matrix products: libraries are slow at a million of three by three.
+        seen = (axes * from_camera[..., None, :]).sum(-1)
         depth = seen[..., 2:].clamp(min=_NEAREST)
         flat = seen[..., :2] / depth
         focal = self.focal[:, :, None, None, None]
         column = flat[..., 0] * focal[..., 0] + (WIDTH - 1) / 2
         row = flat[..., 1] * focal[..., 0] + self.horizon[:, :, None, None]
-        local = axes @ half_axes[:, None]
+        local = (axes[..., None] * half_axes[:, None, ..., None, :, :]).sum(-2)
         image = (local[..., :2, :] - flat[..., None] * local[..., 2:, :]) * (focal / depth)[..., None]
         return torch.stack([column, row], -1), image
 

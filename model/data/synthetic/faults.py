@@ -102,14 +102,15 @@ def _cover(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
     return ((half[..., None] - (cells - centre[..., None]).abs()) * (CELLS / _SOFT) + 0.5).clamp(0, 1)
 
 
-def fault_cells(draws: Draws, take_draws: Draws, strength: float, seen: Tensor) -> Tensor:
+def fault_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, seen: Tensor) -> Tensor:
     """Where faults are, and how sure: uint8 [q, s, i, j], even where a figure is lost, odd where something is added.
 
-    Numbers below 4 are no fault. `seen` bool [q, s] tells the frames that show somebody; the others have none.
+    Numbers below 4 are no fault. `seen` bool [q, s] tells the frames that show somebody; the others have none. When
+    faults come and go is by `draws`, which there are and where by `place_draws` and, those of clothes, `take_draws`.
     """
     table = _table(seen.device)
     shape = len(table["chance"]), len(_DRAWN)
-    numbers = (one.uniform("rectangles", shape=shape) for one in (take_draws, draws))
+    numbers = (one.uniform("rectangles", shape=shape) for one in (take_draws, place_draws))
     drawn = dict(zip(_DRAWN, torch.where(table["clothes"][:, None], *numbers).unbind(-1), strict=True))
 
     def within(name: str) -> Tensor:
@@ -120,7 +121,9 @@ def fault_cells(draws: Draws, take_draws: Draws, strength: float, seen: Tensor) 
         low, high = table[name]
         return (low + drawn[name] ** 2 * (high - low))[:, None]
 
-    level = within("level") * (drawn["present"] < table["chance"] * severities(draws, take_draws, strength)[:, None])
+    level = within("level") * (
+        drawn["present"] < table["chance"] * severities(place_draws, take_draws, strength)[:, None]
+    )
     course = courses(draws, "comes and goes", seen.shape[1], table["period"])
     level = level[:, None] * ((torch.special.ndtri(within("share"))[:, None] - course) * _SUDDEN).clamp(0, 1)
     level = level * seen[..., None]

@@ -25,6 +25,10 @@ class Figure:
     parts: Tensor
     worn: Tensor
 
+    def take(self, part: slice) -> Figure:
+        """The figures of some of the takes."""
+        return Figure(self.centres[part], self.axes[part], self.parts, self.worn[part])
+
 
 class FigureBuilder:
     """Collects named ellipsoids and parts."""

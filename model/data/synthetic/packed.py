@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from model.data.store import FRAMES, write_index
 from model.data.synthetic.alignment import align_canvases
 from model.data.synthetic.recipe import DESCRIPTION, Recipe
-from model.data.synthetic.walkers import Takes, photograph, walking_figures
+from model.data.synthetic.walkers import SEQ_TYPES, Takes, photograph, walking_figures
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers, whole_folder, write_json
 
-FRAMES_AT_ONCE = 8192  # of all sequences of a batch; what is needed meanwhile is about 0.7 MB a frame
+FRAMES_AT_ONCE = 8192  # of all sequences of a batch; what is needed meanwhile is about 1 MB a frame
 FRAMES_AT_ONCE_ON_CPU = 1024
+FIGURES_AT_ONCE = 32  # batches whose figures are posed together: thousands of small operations, however many takes
 
 
 def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: bool = False) -> dict:
@@ -69,25 +71,37 @@ def _batches(recipe: Recipe, device: torch.device) -> Iterator[tuple[int, str, l
     most = FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE
     at_once = max(1, most // (recipe.frames * len(recipe.views)))
     seq_types = sorted(recipe.takes)  # the order of a store that is made of the tree
-    whole = Takes.of(recipe.numbers, seq_types)
     labels = [(subject, seq_type) for subject in recipe.numbers for seq_type in seq_types]
-    waiting = None
-    for start in range(0, len(whole), at_once):
-        part = slice(start, start + at_once)
-        takes = Takes(whole.subject[part].to(device), whole.take[part].to(device))
-        canvases = photograph(recipe.world, takes, walking_figures(recipe.world, takes), recipe.views)
-        frames, usable = align_canvases(canvases)
-        counts = usable.view(len(takes), len(recipe.views), recipe.frames).sum(2)
-        made = labels[part], frames, counts
-        if waiting is not None:  # the device goes on while the batch before travels and is written
-            yield from _unpacked(*waiting)
-        waiting = made
-    yield from _unpacked(*waiting)
+    waiting: list = []
+    for start in range(0, len(labels), at_once * FIGURES_AT_ONCE):
+        several = labels[start : start + at_once * FIGURES_AT_ONCE]
+        subject, take = zip(*((subject, SEQ_TYPES.index(seq_type)) for subject, seq_type in several), strict=True)
+        takes = Takes(torch.tensor(subject, device=device), torch.tensor(take, device=device))
+        figure = walking_figures(recipe.world, takes)
+        for first in range(0, len(takes), at_once):
+            part = slice(first, first + at_once)
+            canvases = photograph(recipe.world, takes.part(part), figure.take(part), recipe.views)
+            frames, usable = align_canvases(canvases)
+            counts = usable.view(-1, len(recipe.views), recipe.frames).sum(2)
+            waiting.append((several[part], _to_host(frames), counts))
+            if len(waiting) > 1:  # the device goes on while the batch before is written
+                yield from _unpacked(*waiting.pop(0))
+    yield from _unpacked(*waiting.pop())
 
 
-def _unpacked(labels, frames, counts) -> Iterator[tuple[int, str, list[int], np.ndarray]]:
-    frames, counts = frames.cpu().numpy(), counts.tolist()
-    place = 0
+def _to_host(frames: Tensor) -> Tensor:
+    """On its way to memory that the device writes by itself; it is there when the next batch's counts are."""
+    if frames.device.type == "cpu":
+        return frames
+    host = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=True)
+    return host.copy_(frames, non_blocking=True)
+
+
+def _unpacked(
+    labels: list[tuple[int, str]], frames: Tensor, counts: Tensor
+) -> Iterator[tuple[int, str, list[int], np.ndarray]]:
+    counts = counts.tolist()  # waits for the device, and so for the frames that were sent before
+    place, frames = 0, frames.numpy()
     for (subject, seq_type), of_views in zip(labels, counts, strict=True):
         yield subject, seq_type, of_views, frames[place : place + sum(of_views)]
         place += sum(of_views)

@@ -118,35 +118,51 @@ def spans(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Canvases:
     """What the cameras see, b·c·s frames with the frames of a camera together, and `margin` pixels around it."""
     column, row = outlines(figure, cameras)
+    bounds = _bounds(column, row)
     which, at, start, end = spans(column, row)
     kept = end > start
     which, at, start, end = which[kept], at[kept], start[kept], end[kept]
-    return _fill(which // row.shape[2], at, start, end, row.shape[1], margin)
+    return _fill(which // row.shape[2], at, start, end, bounds, margin)
 
 
-def _fill(frame: Tensor, row: Tensor, start: Tensor, end: Tensor, frames: int, margin: int) -> Canvases:
+def _bounds(column: Tensor, row: Tensor) -> Tensor:
+    """First and last row, first and last column that a figure can touch: int64 [f, 4]. Nobody: at the origin."""
+    there = row[0].isfinite() & (row[CORNERS - 1] >= 0) & (row[0] <= HEIGHT - 1)
+
+    def extreme(values: Tensor, lowest: bool, size: int) -> Tensor:
+        values = (values if lowest else -values).masked_fill(~there, math.inf).amin(1)
+        values = values.ceil() if lowest else (-values).floor()
+        return torch.where(there.any(1), values, 0.0).clamp(0, size - 1).long()
+
+    return torch.stack(
+        [
+            extreme(row[0], True, HEIGHT),
+            extreme(row[CORNERS - 1], False, HEIGHT),
+            extreme(column.amin(0), True, WIDTH),
+            extreme(column.amax(0), False, WIDTH),
+        ],
+        1,
+    )
+
+
+def _fill(frame: Tensor, row: Tensor, start: Tensor, end: Tensor, bounds: Tensor, margin: int) -> Canvases:
     """Union of spans, each [n]. All cut-outs are as large as the largest, and move along with the walker."""
-
-    def extreme(values: Tensor, of_none: int, how: str) -> Tensor:
-        return torch.full((frames,), of_none, device=row.device).scatter_reduce_(0, frame, values, how)
-
-    left, right = extreme(start, WIDTH, "amin"), extreme(end, 0, "amax")
-    top, bottom = extreme(row, HEIGHT, "amin"), extreme(row, 0, "amax")
-    tall, wide = bottom - top + 1, right - left
-    sizes = torch.stack([tall.amax(), wide.amax()]).clamp(min=1).tolist()
-    height, width = (size + 2 * margin for size in sizes)
-    box = torch.stack([0 * top, tall - 1, 0 * left, wide - 1], 1) + margin
-    # Nobody: a cut-out of emptiness that lies within the frame.
-    nobody = right <= left
-    top, left = top.masked_fill(nobody, 0) - margin, left.masked_fill(nobody, 0) - margin
-    box[nobody] = box.new_tensor([margin, margin - 1, margin, margin - 1])
+    top, left = bounds[:, 0] - margin, bounds[:, 2] - margin
+    height, width = ((bounds[:, 1::2] - bounds[:, ::2]).amax(0) + 1 + 2 * margin).tolist()
 
     # Counts of parts fit eight bits; accelerators add faster to whole words.
     dtype = torch.int8 if row.device.type == "cpu" else torch.int32
-    edges = torch.zeros(frames * height * (width + 1), dtype=dtype, device=row.device)
+    edges = torch.zeros(len(bounds) * height * (width + 1), dtype=dtype, device=row.device)
     line = (row - top[frame] + frame * height) * (width + 1) - left[frame]
     one = torch.ones((), dtype=dtype, device=row.device).expand(len(line))
     edges.scatter_add_(0, line + start, one)
     edges.scatter_add_(0, line + end, -one)
-    masks = edges.view(frames, height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
-    return Canvases(masks, top, left, box)
+    masks = edges.view(len(bounds), height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
+    return Canvases(masks, top, left, torch.cat([_extent(masks.any(2)), _extent(masks.any(1))], 1))
+
+
+def _extent(filled: Tensor) -> Tensor:
+    """First and last place of each line [f, n] that is filled: int64 [f, 2]; of an empty one, n and -1."""
+    places = torch.arange(filled.shape[1], device=filled.device)
+    first, last = torch.where(filled, places, filled.shape[1]).amin(1), torch.where(filled, places, -1).amax(1)
+    return torch.stack([first, last], 1)

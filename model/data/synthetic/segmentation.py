@@ -74,12 +74,12 @@ def _grains(width: int, device: torch.device) -> Tensor:
     return grains.repeat(1, width // _GRAIN[1] + 2).unfold(1, width, 1)
 
 
-def _grain(draws: Draws, take_draws: Draws, strength: float, box: Tensor, h: int, w: int) -> Tensor:
+def _grain(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, box: Tensor, h: int, w: int) -> Tensor:
     """The grain of every pixel, uint8 [q, s, h, w]; it moves with the figure."""
     s, device = box.shape[1], box.device
-    severity = severities(draws, take_draws, strength)[:, None].clamp(max=4)
+    severity = severities(place_draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))
-    swell = draws.normal("swell", *SWELL)[:, None] * min(strength, 1.0) + BREATH * severity * course[..., 0]
+    swell = place_draws.normal("swell", *SWELL)[:, None] * min(strength, 1.0) + BREATH * severity * course[..., 0]
     frayed = FRAYED * severity * (0.5 * course[..., 1]).exp()
     limits = torch.tensor(_DENSITIES, device=device)
     limits = (limits[1:] + limits[:-1]) / 2
@@ -106,14 +106,23 @@ def _squared(combine, x: Tensor, width: int, between: Tensor, out: Tensor) -> Te
     return out
 
 
-def spoil(clean: Tensor, box: Tensor, draws: Draws, strength: float = 1.0, take_draws: Draws | None = None) -> Tensor:
+def spoil(
+    clean: Tensor,
+    box: Tensor,
+    draws: Draws,
+    strength: float = 1.0,
+    take_draws: Draws | None = None,
+    place_draws: Draws | None = None,
+) -> Tensor:
     """Silhouettes as background subtraction would have found them: bool [q, s, h, w].
 
     clean       bool [q, s, h, w], canvases with `MARGIN` free pixels on every side of the largest figure
     box         int64 [q, s, 4]: first and last row, first and last column of the figure; last before first for nobody
     draws       of the q sequences
     strength    0 gives `clean` itself, 1 what ten people of CASIA-A show
-    take_draws  of the takes of the q sequences, for what all views of a take share (default: `draws`)
+    take_draws  of the q sequences' clothes, for what all views of them share (default: `draws`)
+    place_draws of the q sequences' clothes before their cameras, for which faults there are, where and how bad
+                (default: `draws`)
 
     What a sequence becomes depends neither on other sequences nor on how much larger than its margins a canvas is.
     Frames that show nobody stay empty. Raises ValueError for a negative strength.
@@ -123,11 +132,12 @@ def spoil(clean: Tensor, box: Tensor, draws: Draws, strength: float = 1.0, take_
     if strength == 0:
         return clean
     take_draws = draws if take_draws is None else take_draws
+    place_draws = draws if place_draws is None else place_draws
     h, w = clean.shape[2:]
     seen = box[..., 1] >= box[..., 0]
 
-    code = _code(fault_cells(draws, take_draws, strength, seen), box, seen, h, w).view(-1)
-    grain = _grain(draws, take_draws, strength, box, h, w).view(-1)
+    code = _code(fault_cells(draws, place_draws, take_draws, strength, seen), box, seen, h, w).view(-1)
+    grain = _grain(draws, place_draws, take_draws, strength, box, h, w).view(-1)
     figure = clean.contiguous().view(-1).view(torch.uint8)
     grow, erode = torch.bitwise_or, torch.bitwise_and
     between, frayed, kept = (torch.empty_like(figure) for _ in range(3))

@@ -27,6 +27,7 @@ from model.data.synthetic.segmentation import MARGIN, spoil
 from model.data.synthetic.skeleton import walk
 
 CONDITIONS = {"nm": 6, "bg": 2, "cl": 2}  # takes of each
+FAULTS_AS_USUAL = 0.7  # share of the takes
 SEQ_TYPES = tuple(f"{name}-{take:02d}" for name, takes in CONDITIONS.items() for take in range(1, takes + 1))
 
 
@@ -78,6 +79,9 @@ class Takes:
     def draws(self, seed: int, purpose: str, *more: Tensor) -> Draws:
         return Draws.of(seed, purpose, self.subject, self.take, *more)
 
+    def part(self, part: slice) -> Takes:
+        return Takes(self.subject[part], self.take[part])
+
     def __len__(self) -> int:
         return len(self.subject)
 
@@ -107,13 +111,17 @@ def photograph(world: World, takes: Takes, figure: Figure, views: Sequence[str])
     clean = silhouettes(figure, cameras_of(views, take, world.cameras), MARGIN if world.noise else 0)
     if not world.noise:
         return clean
-    of_sequence = (takes.subject, takes.take)
-    subject, number = (x.repeat_interleave(len(views)) for x in of_sequence)
+    subject, number = (x.repeat_interleave(len(views)) for x in (takes.subject, takes.take))
+    coated = _is(takes, "cl").long().repeat_interleave(len(views))
     view = torch.tensor([VIEWS.index(view) for view in views], device=subject.device).repeat(len(takes))
+    # What is mistaken for the background depends on the clothes and on what is behind them: mostly the same in all
+    # takes of a subject in the same clothes before the same camera.
     draws = Draws.of(world.seed, "faults", subject, number, view)
-    of_take = Draws(take.keys.repeat_interleave(len(views)))
+    usual = Draws.of(world.seed, "place", subject, coated, view).keys
+    place = Draws(torch.where(draws.chance("as usual", FAULTS_AS_USUAL), usual, draws.keys))
+    clothes = Draws.of(world.seed, "clothes", subject, coated)
     shape = (len(subject), world.frames)
-    spoilt = spoil(clean.masks.unflatten(0, shape), clean.box.unflatten(0, shape), draws, world.noise, of_take)
+    spoilt = spoil(clean.masks.unflatten(0, shape), clean.box.unflatten(0, shape), draws, world.noise, clothes, place)
     return clean.within_frame(spoilt.flatten(0, 1))
 
 
