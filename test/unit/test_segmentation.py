@@ -147,7 +147,8 @@ def test_squares_are_those_of_opencv(name):
 def test_a_kind_of_fault_is_as_frequent_as_the_table_says(monkeypatch):
     only(monkeypatch, "band", count=1, chance=0.3, share=(0.4, 0.4), period=3, level=(1.0, 1.0), tall=(0.06, 0.06))
     q, s = 400, 30
-    cells = faults.fault_cells(*draws_of(torch.arange(q)), 1.0, torch.ones(q, s, dtype=torch.bool))
+    draws, of_take = draws_of(torch.arange(q))
+    cells = faults.fault_cells(draws, draws, of_take, 1.0, torch.ones(q, s, dtype=torch.bool))
     torn = (cells > 128).flatten(2).any(-1)
     present = torn.any(1)
     assert present.float().mean() == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / q) ** 0.5)
