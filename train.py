@@ -40,6 +40,10 @@ def options_parser() -> CommandParser:
     group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
     group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
     group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard loss")
+    group.add_argument(
+        "--augment", action="store_const", const=True,
+        help="flip, turn, stretch and erase sequences on their way to the network (not in the published recipe)",
+    )  # fmt: skip
     group.add_argument("--restore_iter", type=int, metavar="N", help="go on from iteration N; -1: from the last")
     group = parser.add_argument_group("what to write, and when")
     group.add_argument("--log_iter", type=positive, metavar="N", help="iterations between log lines (100)")

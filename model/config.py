@@ -37,6 +37,7 @@ class ModelConfig:
     margin: float = 0.2
     num_workers: int = 3  # threads that read ahead
     frame_num: int = 30
+    augment: bool = False  # flip, turn, stretch and erase sequences; not in the published recipe
     model_name: str = "GaitSet"
     save_iter: int = 1000
     log_iter: int = 100

@@ -167,7 +167,9 @@ def build_trainer(
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
     resident = resident and fits_device(train, device)
-    loader = BatchLoader(train, sampler, device, settings.num_workers, resident, packed=network.fused)
+    loader = BatchLoader(
+        train, sampler, device, settings.num_workers, resident, packed=network.fused, augmented=settings.augment
+    )
     if settings.eval_iter:  # data that cannot be evaluated should be told of now, not after an hour
         plan_of(data.test.index.seq_type, data.test.index.view, protocol_of(config.data.dataset))
     checkpoints = RunCheckpoints(checkpoint_files(config), settings.keep)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.data.augmentation import augment
+from model.data.draws import Draws
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
 from model.device import copy_to, fits, select
@@ -37,7 +39,8 @@ class BatchLoader:
     Threads do the gathering: it is one indexed copy that runs outside the interpreter lock, so there is nothing
     to start, to pickle or to leave behind. `workers` = 0 gathers between the iterations. With `resident` all
     frames lie in the memory of the device and only row numbers travel. With `packed` each frame of a sequence
-    comes once however often it was drawn: a set does not change by a second copy of a member.
+    comes once however often it was drawn: a set does not change by a second copy of a member. With `augmented` each
+    sequence is changed a little on its way, by numbers that follow from seed, rank and iteration.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class BatchLoader:
         workers: int,
         resident: bool = False,
         packed: bool = False,
+        augmented: bool = False,
     ):
         self.sampler, self.device, self.workers, self.packed = sampler, device, workers, packed
+        self.augmented = augmented
         self.frames = torch.from_numpy(store.frames)
         self.resident = resident
         if resident:
@@ -69,28 +74,48 @@ class BatchLoader:
             chosen = chosen.pin_memory()
         return Batch(chosen, None if ends is None else torch.from_numpy(ends))
 
-    def deliver(self, gathered: Batch) -> Batch:
+    def deliver(self, gathered: Batch, iteration: int) -> Batch:
         """The batch on the device. Nothing here waits for the device."""
         sils = copy_to(gathered.sils, self.device)
         if self.resident:
             flat = self.frames.index_select(0, sils.flatten())
             sils = flat.view(*sils.shape, *flat.shape[1:])
-        return Batch(sils, None if gathered.ends is None else copy_to(gathered.ends, self.device))
+        ends = None if gathered.ends is None else copy_to(gathered.ends, self.device)
+        if self.augmented:
+            sils = self._augment(sils, ends, iteration)
+        return Batch(sils, ends)
+
+    def _augment(self, sils: Tensor, ends: Tensor | None, iteration: int) -> Tensor:
+        sequences = self.sampler.subjects * self.sampler.sequences
+        number = torch.arange(sequences, device=self.device)
+        if ends is None:
+            of_frame = number.repeat_interleave(sils.shape[1], output_size=sils.shape[0] * sils.shape[1])
+        else:  # those that belong to none go with the last
+            frames = torch.arange(len(sils), device=self.device, dtype=ends.dtype)
+            of_frame = torch.searchsorted(ends[1:], frames, right=True).clamp(max=sequences - 1)
+        same = torch.full_like(number, iteration), torch.full_like(number, self.sampler.rank)
+        draws = Draws.of(self.sampler.seed, "augment", number, *same)
+        return augment(sils.flatten(0, -3), of_frame, draws).view(sils.shape)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of iterations `start` to `stop` - 1, in order."""
         if self.workers < 1:
-            yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
+            yield from (self.deliver(self.gather(iteration), iteration) for iteration in range(start, stop))
             return
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[tuple[Future[Batch], int]] = deque()
+
+        def next_batch() -> Batch:
+            gathered, iteration = ahead.popleft()
+            return self.deliver(gathered.result(), iteration)
+
         with ThreadPoolExecutor(self.workers, "gather", initializer=select, initargs=(self.device,)) as pool:
             try:
                 for iteration in range(start, stop):
-                    ahead.append(pool.submit(self.gather, iteration))
+                    ahead.append((pool.submit(self.gather, iteration), iteration))
                     if len(ahead) > 2 * self.workers:
-                        yield self.deliver(ahead.popleft().result())
+                        yield next_batch()
                 while ahead:
-                    yield self.deliver(ahead.popleft().result())
+                    yield next_batch()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from model.cores import core_count, leave_interrupts_to_parent  # noqa: E402
-from model.data.silhouette import HEIGHT, WIDTH, align, cut_sides  # noqa: E402
+from model.data.silhouette import HEIGHT, WIDTH  # noqa: E402
 from model.data.store import FRAMES, write_index  # noqa: E402
 
 CYCLE = 80  # frames of a rendered walk, which starts over
@@ -68,14 +68,15 @@ def _render(walker: int) -> np.ndarray:
     """One walker's aligned silhouettes from six sides, uint8 [6, CYCLE, 64, 44]."""
     import torch
 
-    from model.data.synthetic.walkers import render_sequence
+    from model.data.synthetic.alignment import align_canvases
+    from model.data.synthetic.walkers import Takes, World, photograph, walking_figures
 
     torch.set_num_threads(1)
-    views = []
+    world, takes, views = World(frames=CYCLE), Takes.of([walker + 1], ["nm-01"]), []
+    figure = walking_figures(world, takes)
     for view in ("000", "036", "072", "108", "144", "180"):
-        raw = np.asarray(render_sequence(0, walker + 1, "nm-01", view, CYCLE))
-        kept = [sil for sil in map(align, raw) if sil is not None]
-        views.append(cut_sides(np.stack([kept[i % len(kept)] for i in range(CYCLE)])))
+        kept, _ = align_canvases(photograph(world, takes, figure, [view]))
+        views.append(kept[torch.arange(CYCLE) % len(kept)].numpy())
     return np.stack(views)
 
 

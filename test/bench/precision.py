@@ -33,12 +33,10 @@ def call(*arguments) -> None:
 def make_data(folder: Path, options: argparse.Namespace) -> Path:
     views = ["--views", options.views] if options.views else []
     call(
-        "-m", "model.data.synthetic", "--output_path", folder / "raw", "--subjects", options.subjects, "--frames",
-        options.frames, "--quiet", *views,
+        "-m", "model.data.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
+        options.frames, "--device", options.device, "--quiet", *views,
     )  # fmt: skip
-    call("pretreatment.py", "--input_path", folder / "raw", "--output_path", folder / "pre", "--log_file",
-         folder / "pretreatment.log")  # fmt: skip
-    return folder / "pre"
+    return folder / "store"
 
 
 def rank1(way: str, seed: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
@@ -66,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--iters", type=int, default=5000)
     parser.add_argument("--p", type=int, default=8)
     parser.add_argument("--k", type=int, default=8)
@@ -78,9 +77,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
         data = make_data(Path(temporary), options)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
         runs = {
-            way: [rank1(way, seed, data, Path(temporary), options) for seed in range(options.seeds)]
-            for way in options.only or WAYS
+            way: [rank1(way, seed, data, Path(temporary), options) for seed in seeds] for way in options.only or WAYS
         }
     means = {way: [run["mean"] for run in of_way] for way, of_way in runs.items()}
     spread = {way: statistics.stdev(values) if len(values) > 1 else None for way, values in means.items()}

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from walkers import write_aligned_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,15 +31,18 @@ SMALL = {
         ("seconds_of_the_command", "embedding"),
     ),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
+    "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
     "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_a_benchmark_runs_and_ends_with_its_figures(name):
+def test_a_benchmark_runs_and_ends_with_its_figures(name, tmp_path):
     arguments, wanted = SMALL[name]
-    command = [sys.executable, f"test/bench/{name.strip()}", *arguments.split()]
+    if "{tree}" in arguments:
+        write_aligned_tree(tmp_path, subjects=2, seq_types=("nm-01",), frames=12)
+    command = [sys.executable, f"test/bench/{name.strip()}", *arguments.format(tree=tmp_path).split()]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr[-2000:]
     figures = json.loads(run.stdout.splitlines()[-1])

@@ -2,15 +2,18 @@
 
     python -m model.data.synthetic --output_path DIR --subjects 30
 
-A subject is a body (`body`) with a gait (`gait`, `skeleton`) in clothes (`clothing`, `flesh`, `luggage`), seen by a
-camera (`camera`), filled in (`render`) and spoilt as real segmentation is (`noise`). `walkers` binds these
-together, `tree` writes them to disk, `preview` draws a contact sheet.
+A subject is a body (`body`) with a gait (`gait`, `skeleton`) in clothes (`clothing`, `flesh`, `luggage`), seen by
+cameras (`camera`), filled in (`render`) and spoilt as real segmentation is (`segmentation`), many takes at once on any
+device. `walkers` binds these together, `recipe` says which to make, `tree` writes them as raw frames, `packed` aligns
+them (`alignment`) straight into a packed store, `preview` draws them to look at.
 """
 
 from model.data.synthetic.camera import FPS, HEIGHT, VIEWS, WIDTH
-from model.data.synthetic.preview import contact_sheet, write_preview
-from model.data.synthetic.tree import Recipe, write_tree
-from model.data.synthetic.walkers import CONDITIONS, SEQ_TYPES, render_sequence
+from model.data.synthetic.packed import write_store
+from model.data.synthetic.preview import animation, contact_sheet, write_animation, write_preview
+from model.data.synthetic.recipe import Recipe
+from model.data.synthetic.tree import write_tree
+from model.data.synthetic.walkers import CONDITIONS, SEQ_TYPES, Takes, World, render_sequence
 
 __all__ = [
     "CONDITIONS",
@@ -20,8 +23,13 @@ __all__ = [
     "VIEWS",
     "WIDTH",
     "Recipe",
+    "Takes",
+    "World",
+    "animation",
     "contact_sheet",
     "render_sequence",
+    "write_animation",
     "write_preview",
+    "write_store",
     "write_tree",
 ]

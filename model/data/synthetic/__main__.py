@@ -8,9 +8,12 @@ from pathlib import Path
 from model.command_line import CommandParser, positive
 from model.cores import core_count
 from model.data.synthetic.camera import FPS, PATH, VIEWS
-from model.data.synthetic.preview import contact_sheet, write_preview
-from model.data.synthetic.tree import Recipe, write_tree
+from model.data.synthetic.packed import write_store
+from model.data.synthetic.preview import animation, contact_sheet, write_animation, write_preview
+from model.data.synthetic.recipe import Recipe
+from model.data.synthetic.tree import write_tree
 from model.data.synthetic.walkers import SEQ_TYPES
+from model.device import resolve_device, set_precision
 from model.errors import UsageError, UserError, run_command
 
 DESCRIPTION = f"""\
@@ -31,6 +34,9 @@ A subject's body and gait follow from --seed and the subject's number alone, clo
 these and the take, faults of the segmentation from these and the view: any part is the same, byte for byte,
 alone or within the whole, whatever the number of processes. DIR/synthetic.json records the arguments; a
 folder made with the same arguments is completed, any other folder that is not empty is refused.
+
+--store DIR writes aligned frames straight into a packed store instead, as pretreatment and training would make it of
+the raw tree; train.py and test.py take it as --data_path. On a GPU that is a few hundred thousand frames a second.
 """
 
 EXAMPLES = """\
@@ -45,8 +51,11 @@ examples:
   python -m model.data.synthetic --output_path work/some --first_subject 20 --subjects 5 --frames 60 \\
       --seed 7 --views 000,090 --takes nm-01,bg-01
 
-  # look before you leap: a contact sheet and no tree
+  # look before you leap: a contact sheet, and walkers.gif, in which they walk
   python -m model.data.synthetic --subjects 4 --takes nm-01,bg-01,cl-01 --preview walkers.png
+
+  # as many as CASIA-B has, aligned and packed on a GPU
+  python -m model.data.synthetic --store work/walkers --subjects 124 --frames 80 --device cuda
 
 exit status: 0 done, 1 the job failed, 2 bad arguments
 """
@@ -62,13 +71,22 @@ def main() -> None:
         views=options.views,
         takes=options.takes,
         noise=options.noise,
+        cameras=options.cameras,
+        bodies=options.bodies,
+        gaits=options.gaits,
     )
-    if options.output_path is None and options.preview is None:
-        raise UsageError("nothing to write: give --output_path DIR, --preview FILE.png or both")
+    if options.output_path is None and options.store is None and options.preview is None:
+        raise UsageError("nothing to write: give --output_path DIR, --store DIR, --preview FILE.png or several of them")
     if options.preview is not None:
         _preview(options.preview, recipe)
+    written = []
     if options.output_path is not None:
-        done = write_tree(options.output_path, recipe, options.worker_num, options.quiet)
+        written.append(write_tree(options.output_path, recipe, options.worker_num, options.quiet))
+    if options.store is not None:
+        device = resolve_device(options.device)
+        set_precision(device)
+        written.append(write_store(options.store, recipe, device, options.quiet))
+    for done in written:
         print(
             f"{done['subjects']} subjects, {done['sequences']} sequences, {done['frames']} frames in "
             f"{done['seconds']:.1f} s ({done['frames_per_second']:.0f} frames/s) in {done['output_path']}"
@@ -80,24 +98,26 @@ def _preview(path: Path, recipe: Recipe) -> None:
         raise UsageError(f"{path}: is a folder, --preview needs the name of a PNG file")
     takes = recipe.takes if len(recipe.takes) <= 3 else tuple(t for t in recipe.takes if t.endswith("-01"))
     numbers = recipe.numbers[:8]
-    sheet = contact_sheet(recipe.seed, numbers, takes, recipe.views, recipe.frames, recipe.noise)
+    moving = path.with_suffix(".gif")
     try:
-        write_preview(path, sheet)
+        write_preview(path, contact_sheet(recipe.world, numbers, takes, recipe.views))
+        write_animation(moving, animation(recipe.world, numbers[:4], takes, recipe.views))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
-    print(f"contact sheet of {len(numbers)} subjects, takes {', '.join(takes)}, in {path}")
+    print(f"contact sheet of {len(numbers)} subjects, takes {', '.join(takes)}, in {path}; walking, in {moving}")
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.data.synthetic", description=DESCRIPTION, epilog=EXAMPLES)
     where = parser.add_argument_group("where")
     where.add_argument("--output_path", type=Path, metavar="DIR", help="a new or empty folder for the tree")
+    where.add_argument("--store", type=Path, metavar="DIR", help="a new folder for a packed store")
     where.add_argument(
         "--preview",
         type=Path,
         metavar="FILE.png",
-        help="also draw a contact sheet: of the first 8 subjects, of the first take of each condition "
-        "if more than 3 takes are asked for; alone, it is all that is written",
+        help="also draw a contact sheet of the first 8 subjects, of the first take of each condition if more than 3 "
+        "takes are asked for, and FILE.gif, in which the first 4 walk; alone, they are all that is written",
     )
     what = parser.add_argument_group("what")
     what.add_argument("--subjects", type=positive, default=12, metavar="N", help="how many people (default 12)")
@@ -117,7 +137,20 @@ def build_parser() -> CommandParser:
         type=_strength,
         default=1.0,
         metavar="X",
-        help="strength of the segmentation faults: 0 none, 1 a good laboratory, 3 poor (default 1)",
+        help="strength of the segmentation faults: 0 none, 1 as in CASIA-A (default 1)",
+    )
+    what.add_argument(
+        "--cameras",
+        type=_strength,
+        default=0.0,
+        metavar="X",
+        help="0: CASIA-B's eleven fixed cameras; above: how far each take's cameras are from those (default 0)",
+    )
+    what.add_argument(
+        "--bodies", type=_strength, default=1.0, metavar="X", help="how much bodies differ: 0 not at all (default 1)"
+    )
+    what.add_argument(
+        "--gaits", type=_strength, default=1.0, metavar="X", help="how much gaits differ: 0 not at all (default 1)"
     )
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -127,6 +160,7 @@ def build_parser() -> CommandParser:
         metavar="N",
         help="processes (default all cores)",
     )
+    how.add_argument("--device", default="cpu", metavar="NAME", help="of --store: cpu, cuda, npu or auto (default cpu)")
     how.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

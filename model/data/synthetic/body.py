@@ -1,168 +1,206 @@
-"""Bodies: the lengths and girths of one subject, drawn once and kept through all takes."""
+"""Bodies: the lengths and girths of one subject, drawn once and kept through all takes. b bodies, l trunk levels."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-# Levels of the trunk as fractions of the way from the hip joints (0) to the shoulder joints (1), and for each
-# the half width, half depth and forward shift of the cross section, in statures. Widths and depths follow the
-# averages of the ANSUR survey (hip, waist, chest breadth and depth).
+from model.data.draws import Draws
+from model.data.synthetic.anthropometry import WOMEN, draw_measures, draw_stature_and_mass
+from model.data.synthetic.variety import Varied
+
+# Levels of the trunk as fractions of the way from the hip joints (0) to the shoulders (1): crotch, hips, lower belly,
+# waist, lower ribs, chest, armpits, shoulders, neck.
 TRUNK_LEVELS = (-0.12, 0.05, 0.22, 0.40, 0.58, 0.75, 0.90, 1.00, 1.12)
-_TRUNK = {
-    "male": {
-        "width": (0.064, 0.095, 0.092, 0.083, 0.087, 0.095, 0.098, 0.058, 0.034),
-        "depth": (0.056, 0.069, 0.064, 0.059, 0.063, 0.069, 0.064, 0.044, 0.035),
-        "shift": (-0.004, -0.011, -0.002, 0.006, 0.006, 0.004, -0.004, -0.010, -0.008),
-    },
-    "female": {
-        "width": (0.064, 0.101, 0.096, 0.073, 0.077, 0.083, 0.085, 0.050, 0.029),
-        "depth": (0.058, 0.075, 0.064, 0.053, 0.058, 0.073, 0.061, 0.044, 0.031),
-        "shift": (-0.004, -0.014, -0.003, 0.004, 0.004, 0.011, -0.002, -0.010, -0.008),
-    },
-}
-# How strongly each level grows with the body mass index (exponent): the belly first, the shoulders hardly.
-_FATNESS = (0.40, 0.50, 0.65, 0.85, 0.75, 0.55, 0.40, 0.25, 0.30)
-
-# Segment lengths in statures (Drillis and Contini 1966, as printed by Winter).
-_LENGTHS = {
-    "trunk": 0.288,
-    "thigh": 0.245,
-    "shank": 0.246,
-    "upper_arm": 0.186,
-    "forearm": 0.146,
-    "hand": 0.095,
-    "foot": 0.152,
-    "ankle_height": 0.039,
-}
-# Radii of the limbs in statures, at a body mass index of 22.5.
-_RADII = {
-    "shoulder": 0.0320,
-    "biceps": 0.0275,
-    "elbow": 0.0215,
-    "forearm": 0.0245,
-    "wrist": 0.0155,
-    "hand": 0.0200,
-    "fingers": 0.0100,
-    "hip": 0.0540,
-    "thigh": 0.0465,
-    "knee": 0.0335,
-    "calf": 0.0345,
-    "ankle": 0.0205,
-    "heel": 0.0180,
-    "ball": 0.0165,
-    "toe": 0.0105,
-    "neck": 0.0320,
-}
+SHOULDER_DROP = 0.028  # of the joint below the acromion, in statures: then the deltoid does not bulge above it
+# How far the middle of each cross section lies in front of the line of joints, in statures: the small of the back
+# hollow, buttocks and shoulder blades behind. Read off figures in profile, our own judgement.
+_SHIFT_MAN = (-0.004, -0.011, -0.002, 0.005, 0.004, 0.002, -0.005, -0.010, -0.008)
+_SHIFT_WOMAN = (-0.004, -0.014, -0.003, 0.004, 0.003, 0.001, -0.006, -0.010, -0.008)
+_BELLY = (0.0, 0.1, 0.6, 0.7, 0.5, 0.2, 0.0, 0.0, 0.0)  # share of the surplus depth that hangs in front
 
 
 @dataclass(frozen=True)
 class Hair:
-    """What hair adds to the head, in metres; a length of 0 is a style without that part."""
+    """What hair adds to the head, in metres [b]; a length of 0 is a style without that part."""
 
-    thickness: float
-    tail: float  # hair hanging down behind the neck
-    tail_width: float
-    bun: float  # radius of a knot at the back of the head
+    thickness: Tensor
+    tail: Tensor  # hair hanging down behind the neck
+    tail_width: Tensor
+    bun: Tensor  # radius of a knot at the back of the head
+    bob: Tensor  # hair beside and behind the jaw: how far it reaches below the middle of the head
 
 
 @dataclass(frozen=True)
 class Body:
-    """One subject at rest. All lengths in metres, `mass` in kilograms.
+    """Subjects at rest, float32 [b] unless said. All lengths in metres, `mass` in kilograms, `age` in years.
 
-    `trunk_*` hold one value a level of `TRUNK_LEVELS`; `lengths` and `radii` are by the names above.
+    female              bool [b]
+    lengths             trunk (hip joints to shoulders), thigh, shank, upper_arm, forearm, hand, foot, ankle_height
+    radii               shoulder, biceps, elbow, forearm, wrist, hand, fingers, hip, thigh, knee, calf, ankle, heel,
+                        ball, toe, neck
+    trunk_width, trunk_depth, trunk_shift   half width, half depth and forward shift by level [b, l], without breasts
+    shoulder_half, hip_half                 half the distance of the shoulder joints, of the hip joints
+    neck                length, such that standing straight the body is as tall as `stature`:
+                        leg + 1.12 trunk + 1.1 neck + 1.78 head height, as the skeleton stacks them
+    head                half axes [b, 3]: forward, left, up
+    breasts             how far they stand out from the chest, 0 for men
     """
 
-    female: bool
-    stature: float
-    mass: float
-    lengths: dict[str, float]
-    radii: dict[str, float]
-    trunk_width: tuple[float, ...]
-    trunk_depth: tuple[float, ...]
-    trunk_shift: tuple[float, ...]
-    shoulder_half: float
-    hip_half: float
-    neck: float
-    head: tuple[float, float, float]  # half axes: forward, left, up
+    female: Tensor
+    age: Tensor
+    stature: Tensor
+    mass: Tensor
+    lengths: dict[str, Tensor]
+    radii: dict[str, Tensor]
+    trunk_width: Tensor
+    trunk_depth: Tensor
+    trunk_shift: Tensor
+    shoulder_half: Tensor
+    hip_half: Tensor
+    neck: Tensor
+    head: Tensor
+    breasts: Tensor
     hair: Hair
 
     @property
-    def leg(self) -> float:
+    def leg(self) -> Tensor:
         return self.lengths["thigh"] + self.lengths["shank"] + self.lengths["ankle_height"]
 
+    @property
+    def bmi(self) -> Tensor:
+        return self.mass / self.stature**2
 
-def draw_body(rng: np.random.Generator) -> Body:
-    """Draw sex, stature and mass, then everything else around what these three predict."""
-    female = bool(rng.random() < 0.45)
-    stature = float(np.clip(rng.normal(1.62, 0.062) if female else rng.normal(1.745, 0.068), 1.46, 1.95))
-    bmi = float(np.clip(22.6 * np.exp(rng.normal(0.0, 0.135)), 17.2, 33.0))
 
-    lengths = {name: share * stature for name, share in _LENGTHS.items()}
-    long_legs = rng.normal(1.0, 0.022)  # legs grow at the cost of the trunk, the stature stays
-    lengths["trunk"] *= 2.7 - 1.7 * long_legs
-    long_arms = rng.normal(1.0, 0.025)
-    for name in ("thigh", "shank"):
-        lengths[name] *= long_legs * rng.normal(1.0, 0.012)
-    for name in ("upper_arm", "forearm", "hand"):
-        lengths[name] *= long_arms * rng.normal(1.0, 0.015)
-    lengths["foot"] *= rng.normal(1.0, 0.04) * (0.97 if female else 1.0)
-
-    stout = (bmi / 22.5) ** 0.5
-    arms, legs = rng.normal(1.0, 0.06), rng.normal(1.0, 0.05)
-    radii = {}
-    for name, share in _RADII.items():
-        is_arm = name in ("shoulder", "biceps", "elbow", "forearm", "wrist", "hand", "fingers")
-        bony = name in ("wrist", "hand", "fingers", "ankle", "heel", "ball", "toe")
-        radii[name] = share * stature * (stout**0.3 if bony else stout) * (arms if is_arm else legs)
-        radii[name] *= rng.normal(1.0, 0.03) * (0.93 if female and is_arm else 1.0)
-
-    table = _TRUNK["female" if female else "male"]
-    width, depth, shift = _draw_trunk(rng, table, bmi, stature)
-    broad = rng.normal(1.0, 0.045)
+def draw_body(draws: Draws, variety: float = 1.0) -> Body:
+    """One body a key; `variety` scales all that differs between people, at 0 everybody is the average man."""
+    varied = Varied(draws, "body", variety)
+    female = varied.chance("female", WOMEN)
+    stature, mass = draw_stature_and_mass(varied, female)
+    measures = draw_measures(varied, female, stature, mass)
+    width, depth = _cross_sections(measures, female)
+    lengths = _lengths(measures)
+    head = torch.stack([measures[f"head_{side}"] / 2 for side in ("length", "breadth", "height")], -1)
+    stacked = measures["hip_height"] + TRUNK_LEVELS[-1] * lengths["trunk"] + 1.78 * head[:, 2]
+    bmi = mass / stature**2
+    breasts = varied.normal("breasts", 0.038, 0.012) * (bmi / 21.0)
     return Body(
         female=female,
+        age=(18 + varied.skewed("age", 14.0)).clamp(max=75.0),
         stature=stature,
-        mass=bmi * stature**2,
+        mass=mass,
         lengths=lengths,
-        radii=radii,
+        radii=_radii(measures, stature),
         trunk_width=width,
         trunk_depth=depth,
-        trunk_shift=shift,
-        shoulder_half=(0.098 if female else 0.107) * stature * broad * stout**0.3,
-        hip_half=0.050 * stature * rng.normal(1.0, 0.04),
-        neck=0.052 * stature * rng.normal(1.0, 0.08),
-        head=_draw_head(rng, stature, female),
-        hair=_draw_hair(rng, female),
+        trunk_shift=_shift(varied, female, stature, depth),
+        shoulder_half=measures["biacromial"] / 2 - 0.018,
+        hip_half=measures["hip_joints"] / 2,
+        neck=((stature - stacked) / 1.1).clamp(min=0.01),
+        head=head,
+        breasts=torch.where(female, breasts.clamp(0.012, 0.085), 0.0),
+        hair=_draw_hair(varied, female),
     )
 
 
-def _draw_trunk(rng: np.random.Generator, table: dict, bmi: float, stature: float) -> tuple[tuple, tuple, tuple]:
-    """Width, depth and shift by level: smooth personal deviations, and fat where fat goes."""
-    levels = len(TRUNK_LEVELS)
-    build = np.interp(np.arange(levels), [0, 3, 6, levels - 1], rng.normal(1.0, 0.045, 4))
-    thick = np.interp(np.arange(levels), [0, 3, 6, levels - 1], rng.normal(1.0, 0.06, 4))
-    fat = (bmi / 22.5) ** np.array(_FATNESS)
-    width = np.array(table["width"]) * stature * build * fat**0.9
-    depth = np.array(table["depth"]) * stature * thick * fat**1.25
-    belly = np.array([0, 0, 0.3, 1.0, 0.8, 0.2, 0, 0, 0]) * 0.05 * max(bmi / 22.5 - 1, 0)
-    shift = (np.array(table["shift"]) * rng.normal(1.0, 0.3) + belly) * stature
-    return tuple(width.tolist()), tuple(depth.tolist()), tuple(shift.tolist())
+def _lengths(measures: dict[str, Tensor]) -> dict[str, Tensor]:
+    leg = measures["hip_height"] - measures["ankle_height"]
+    lengths = {name: measures[name] for name in ("upper_arm", "forearm", "hand", "foot", "ankle_height")}
+    return lengths | {
+        "trunk": measures["acromion_height"] - measures["hip_height"],
+        "thigh": leg * measures["thigh_share"],
+        "shank": leg * (1 - measures["thigh_share"]),
+    }
 
 
-def _draw_head(rng: np.random.Generator, stature: float, female: bool) -> tuple[float, float, float]:
-    """Heads vary little with stature: two thirds of a tall person's surplus is lost on the way up."""
-    size = (1.0 + 0.33 * (stature / 1.70 - 1.0)) * (0.97 if female else 1.0)
-    return tuple(float(half * size * rng.normal(1.0, 0.04)) for half in (0.099, 0.079, 0.120))
+def _radii(measures: dict[str, Tensor], stature: Tensor) -> dict[str, Tensor]:
+    """Girths over 2 pi where a tape measured them, else shares of the neighbours (our own judgement)."""
+    girth = {name[:-6]: value / (2 * math.pi) for name, value in measures.items() if name.endswith("_girth")}
+    bones = measures["foot"] / 0.150 / 1.715
+    # 0.432 of the shoulder girth is the breadth over the deltoids (ANSUR II: 510 of 1180 mm)
+    shoulder = 0.95 * (0.216 * measures["shoulder_girth"] - (measures["biacromial"] / 2 - 0.018))
+    return {
+        "shoulder": torch.maximum(shoulder, 1.02 * girth["biceps"]),
+        "biceps": 0.915 * girth["biceps"],  # measured flexed
+        "elbow": 0.86 * girth["forearm"],
+        "forearm": girth["forearm"] * 0.97,
+        "wrist": girth["wrist"],
+        "hand": 1.27 * girth["wrist"],
+        "fingers": 0.0100 * stature,
+        "hip": measures["bitrochanteric"] / 2 + 0.010 - measures["hip_joints"] / 2,
+        "thigh": 0.93 * girth["thigh"],  # half way down
+        "knee": girth["knee"],
+        "calf": girth["calf"],
+        "ankle": girth["ankle"],
+        "heel": 0.0310 * bones,
+        "ball": 0.0285 * bones,
+        "toe": 0.0180 * bones,
+        "neck": girth["neck"],
+    }
 
 
-def _draw_hair(rng: np.random.Generator, female: bool) -> Hair:
-    long_hair = rng.random() < (0.6 if female else 0.06)
-    bun = female and not long_hair and rng.random() < 0.4
+def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor, Tensor]:
+    """Half widths and half depths [b, l] of ellipses with the girths measured; 1.04 is for not being ellipses."""
+
+    def ellipse(girth: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        half = girth / 1.04 / (2 * math.pi) * (2 / (1 + flat**2)).sqrt()
+        return half, half * flat
+
+    bellies = (measures["waist_girth"] / torch.where(female, 0.69, 0.80)).log()
+    round_waist = (0.4 * bellies).exp()  # they grow forward
+    waist, waist_deep = ellipse(measures["waist_girth"], torch.where(female, 0.70, 0.72) * round_waist)
+    navel, navel_deep = ellipse(measures["navel_girth"], torch.where(female, 0.68, 0.74) * round_waist)
+    hips = measures["bitrochanteric"] / 2 + torch.where(female, 0.014, 0.008)  # flesh over the bone
+    fleshy = (measures["hip_girth"] / 0.97) ** 2 / (measures["bitrochanteric"] / 0.32)
+    hips_deep = torch.where(female, 0.104, 0.110) * fleshy
+    chest = measures["chest_breadth"] / 2 + 0.008
+    chest_deep = measures["chest_depth"] / 2 * torch.where(female, 1.08, 1.13)
+    shoulder, neck = measures["biacromial"] / 2, measures["neck_girth"] / (2 * math.pi)
+    width = [
+        0.66 * hips,
+        hips,
+        0.49 * (hips + navel),
+        waist,
+        0.55 * waist + 0.45 * chest,
+        chest,
+        0.84 * shoulder,
+        0.49 * shoulder,
+        neck + 0.003,
+    ]
+    depth = [
+        0.79 * hips_deep,
+        hips_deep,
+        0.5 * (hips_deep + navel_deep),
+        waist_deep,
+        0.5 * (waist_deep + chest_deep),
+        chest_deep,
+        0.92 * chest_deep,
+        0.64 * chest_deep,
+        neck + 0.001,
+    ]
+    return torch.stack(width, -1), torch.stack(depth, -1)
+
+
+def _shift(varied: Varied, female: Tensor, stature: Tensor, depth: Tensor) -> Tensor:
+    """The spine stays where it is: what a belly adds to the depth lies in front of it."""
+    base = torch.where(female[:, None], depth.new_tensor(_SHIFT_WOMAN), depth.new_tensor(_SHIFT_MAN))
+    lean = torch.where(female, 0.052, 0.058)[:, None] * stature[:, None]
+    hollow = varied.normal("hollow back", 1.0, 0.35)[:, None]
+    return base * hollow * stature[:, None] + depth.new_tensor(_BELLY) * (depth - lean)
+
+
+def _draw_hair(varied: Varied, female: Tensor) -> Hair:
+    """Lengths and shares of styles are our own judgement."""
+    tail = varied.chance("long hair", torch.where(female, 0.45, 0.03))
+    bun = varied.chance("bun", 0.25) & female & ~tail
+    bob = varied.chance("bob", torch.where(female, 0.7, 0.08)) & ~tail & ~bun
     return Hair(
-        thickness=float(rng.uniform(0.003, 0.018)),
-        tail=float(rng.uniform(0.14, 0.34)) if long_hair else 0.0,
-        tail_width=float(rng.uniform(0.03, 0.085)),
-        bun=float(rng.uniform(0.03, 0.05)) if bun else 0.0,
+        thickness=varied.between("hair", 0.008, 0.028) + torch.where(female, 0.004, 0.0),
+        tail=torch.where(tail, varied.between("tail", 0.12, 0.34), 0.0),
+        tail_width=varied.between("tail width", 0.03, 0.085),
+        bun=torch.where(bun, varied.between("bun size", 0.03, 0.05), 0.0),
+        bob=torch.where(bob, varied.between("bob length", 0.04, 0.14), 0.0),
     )

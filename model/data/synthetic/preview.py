@@ -1,7 +1,8 @@
-"""A contact sheet: subjects and conditions downwards, views across, two moments of each walk."""
+"""Pictures to look at: a contact sheet of subjects, conditions and views, and the same people walking."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,43 +11,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.data.synthetic.camera import HEIGHT, WIDTH
+from model.data.synthetic.camera import FPS, HEIGHT, WIDTH
 from model.data.synthetic.png import encode_png
-from model.data.synthetic.walkers import photograph, walking_figure
+from model.data.synthetic.walkers import Takes, World, photograph, walking_figures
 from model.files import whole_file
 
 CELL_HEIGHT, CELL_WIDTH = 128, 76
+MOST_VIEWS_MOVING = 6  # side by side in the animation
 
 
-def contact_sheet(
-    seed: int,
-    subjects: Sequence[int],
-    seq_types: Sequence[str],
-    views: Sequence[str],
-    frames: int,
-    noise: float = 1.0,
-) -> Tensor:
+def contact_sheet(world: World, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]) -> Tensor:
     """A grey picture uint8 [len(subjects) * len(seq_types) * CELL_HEIGHT, len(views) * 2 * CELL_WIDTH].
 
-    The two moments lie a quarter of a second apart about the middle: legs apart in one, together in the
-    other.
+    The two moments lie a quarter of a second apart about the middle: legs apart in one, together in the other.
     """
+    middle = world.frames // 2
+    moments = [max(middle - 3, 0), min(middle + 3, world.frames - 1)]
+    return _grid(world, subjects, seq_types, views, moments)[0]
+
+
+def animation(world: World, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]) -> Tensor:
+    """The same people walking: [frames, rows, columns] uint8, a line for each subject and take, a column for each of
+    at most MOST_VIEWS_MOVING views."""
+    step = -(-len(views) // MOST_VIEWS_MOVING)
+    return _grid(world, subjects, seq_types, views[::step], None)
+
+
+def _grid(world, subjects, seq_types, views, moments: list[int] | None) -> Tensor:
+    """Pictures [pictures, rows, columns]: one that holds all `moments` side by side, or one for every frame."""
     lines = []
     for subject in subjects:
-        for seq_type in seq_types:
-            figure = walking_figure(seed, subject, seq_type, frames)
+        takes = Takes.of([subject], seq_types)
+        frames = photograph(world, takes, walking_figures(world, takes), views).frames()
+        for of_take in frames.view(len(takes), len(views), world.frames, HEIGHT, WIDTH):
             cells = []
-            for view in views:
-                sils = photograph(figure, seed, subject, seq_type, view, noise)
-                middle = frames // 2
-                cells += [_cell(sils[max(middle - 3, 0)]), _cell(sils[min(middle + 3, frames - 1)])]
-            lines.append(torch.cat(cells, 1))
-    return torch.cat(lines)
+            for sils in of_take:
+                shown = [_cell(sils[moment]) for moment in moments or range(world.frames)]
+                cells.append(torch.cat(shown, 1)[None] if moments else torch.stack(shown))
+            lines.append(torch.cat(cells, 2))
+    return torch.cat(lines, 1)
 
 
 def write_preview(path: Path | str, sheet: Tensor) -> None:
     with whole_file(path) as part:
         part.write_bytes(encode_png(np.ascontiguousarray(sheet.numpy())))
+
+
+def write_animation(path: Path | str, pictures: Tensor) -> None:
+    """An endless GIF at the speed of life."""
+    from PIL import Image  # torchvision brings it
+
+    images = [Image.fromarray(picture) for picture in pictures.numpy()]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
+    with whole_file(path) as part:
+        part.write_bytes(buffer.getvalue())
 
 
 def _cell(sil: Tensor) -> Tensor:
@@ -56,8 +75,8 @@ def _cell(sil: Tensor) -> Tensor:
         return torch.zeros(CELL_HEIGHT, CELL_WIDTH, dtype=torch.uint8)
     size = max(int(rows[-1] - rows[0]) + 5, 60)
     across = size * CELL_WIDTH // CELL_HEIGHT
-    weight = sil.sum(0, dtype=torch.float32)
-    centre = int((weight * torch.arange(WIDTH)).sum() / weight.sum())
+    running = sil.sum(0, dtype=torch.float32).cumsum(0)
+    centre = int((2 * running <= running[-1]).sum())  # half of the person on each side, specks or not
     top, left = int(rows[0]) - 2, centre - across // 2
     padded = F.pad(sil[None, None].float(), (WIDTH, WIDTH, HEIGHT, HEIGHT))
     window = padded[..., top + HEIGHT : top + HEIGHT + size, left + WIDTH : left + WIDTH + across]

@@ -1,27 +1,56 @@
-"""From a figure to silhouettes: every convex part is filled row by row, the union is what the camera sees.
+"""From figures to silhouettes: every convex part is filled row by row, the union is what the camera sees.
 
 A convex part is seen as a convex polygon, whose corners are the points where it reaches farthest in a few
 directions of the image. The polygon gives the left and right end of each of its rows; these go as +1 and -1
 into a canvas, whose running sum along the rows counts the parts over each pixel. The cost is that of the
 outlines, not of the areas.
 
-s frames, k ellipsoids, p parts (body parts and faults), d directions, n spans (rows of parts).
+f frames of all takes and cameras, k ellipsoids, p parts, d directions, n spans (rows of parts).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.data.synthetic.camera import HEIGHT, WIDTH, Camera
+from model.data.synthetic.camera import HEIGHT, WIDTH, Cameras
 from model.data.synthetic.figure import Figure
-from model.data.synthetic.noise import Faults
 
 CORNERS = 11  # of a polygon on each side; a circle loses 1.2 % of its radius between two of them
 _STEEPEST = 1e-4  # pixels between the rows of two corners below which the edge between them bounds no row
 _NOWHERE = 1e6  # columns
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """Cut-outs `masks` bool [f, h, w] of frames around the figures; the first pixel of each is at row `top`, column
+    `left` [f] of its frame. What lies outside the frame is empty. `box` int64 [f, 4] is where in its cut-out the
+    figure is: first and last row, first and last column (last before first: nowhere)."""
+
+    masks: Tensor
+    top: Tensor
+    left: Tensor
+    box: Tensor
+
+    def frames(self) -> Tensor:
+        """Whole frames [f, HEIGHT, WIDTH] uint8, 0 and 255."""
+        image = self.masks.new_zeros(len(self.masks), HEIGHT, WIDTH, dtype=torch.uint8)
+        height, width = self.masks.shape[1:]
+        filled = self.masks.to(torch.uint8) * 255
+        for i, (y, x) in enumerate(zip(self.top.tolist(), self.left.tolist(), strict=True)):
+            rows, columns = slice(max(y, 0), min(y + height, HEIGHT)), slice(max(x, 0), min(x + width, WIDTH))
+            image[i, rows, columns] = filled[i, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+        return image
+
+    def within_frame(self, masks: Tensor) -> Canvases:
+        """The same cut-outs with other `masks`, of which nothing is kept outside the frame."""
+        rows = torch.arange(masks.shape[1], device=masks.device) + self.top[:, None]
+        columns = torch.arange(masks.shape[2], device=masks.device) + self.left[:, None]
+        inside = ((rows >= 0) & (rows < HEIGHT))[:, :, None] & ((columns >= 0) & (columns < WIDTH))[:, None]
+        return Canvases(masks & inside, self.top, self.left, self.box)
 
 
 def _directions(like: Tensor) -> Tensor:
@@ -31,9 +60,11 @@ def _directions(like: Tensor) -> Tensor:
     return torch.cat([right, right * right.new_tensor([-1.0, 1.0])])
 
 
-def outlines(figure: Figure, camera: Camera, faults: Faults) -> tuple[Tensor, Tensor, Tensor]:
-    """Column and row of the corners of all parts, each [d, s, p] in pixels, and the weight of the parts [p]."""
-    centres, axes = camera.project(figure.centres, figure.axes)
+def outlines(figure: Figure, cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """Column and row of the corners of all parts, each [d, f, p] in pixels; the rows of parts not worn are NaN."""
+    centres, axes = cameras.project(figure.centres, figure.axes)
+    b, c, s = centres.shape[:3]
+    centres, axes = centres.flatten(0, 2), axes.flatten(0, 2)
     directions = _directions(centres)
     across, down = directions[:, 0, None, None], directions[:, 1, None, None]
 
@@ -50,27 +81,15 @@ def outlines(figure: Figure, camera: Camera, faults: Faults) -> tuple[Tensor, Te
         other = reach[..., member]
         farthest = torch.where(other > best, member, farthest)
         best = torch.maximum(best, other)
-    swell = faults.swell[:, None]
-    body_column, body_row = (
-        column.gather(2, farthest) + swell * across,
-        row.gather(2, farthest) + swell * down,
-    )
-
-    middle, half = faults.place(centres), faults.half_axes
-    length = ((half[..., 0] * across) ** 2 + (half[..., 1] * down) ** 2).sqrt()
-    blob_column = middle[..., 0] + half[..., 0] ** 2 * across / length
-    blob_row = middle[..., 1] + half[..., 1] ** 2 * down / length
-    blob_row = torch.where(faults.active, blob_row, torch.full_like(blob_row, math.nan))
-    weights = torch.cat([torch.ones_like(faults.weights[:1]).expand(body_row.shape[2]), faults.weights])
-    return torch.cat([body_column, blob_column], 2), torch.cat([body_row, blob_row], 2), weights
+    worn = figure.worn[:, None, None].expand(b, c, s, -1).flatten(0, 2)
+    return column.gather(2, farthest), row.gather(2, farthest).masked_fill(~worn, math.nan)
 
 
-def spans(column: Tensor, row: Tensor, faults: Faults) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The rows of all parts: index into the flattened [s, p], row, first column, column after the last, all [n].
+def spans(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows of all parts: index into the flattened [f, p], row, first column, column after the last, all [n].
 
     Corners without a row (NaN) make no span.
     """
-    parts = row.shape[2]
     column, row = column.flatten(1), row.flatten(1)
     top = row[0].nan_to_num(HEIGHT).ceil().clamp(0, HEIGHT).long()
     bottom = row[CORNERS - 1].nan_to_num(-1).floor().clamp(-1, HEIGHT - 1).long()
@@ -87,45 +106,63 @@ def spans(column: Tensor, row: Tensor, faults: Faults) -> tuple[Tensor, Tensor, 
         flat = fall < _STEEPEST
         slope = slope.masked_fill(flat, 0.0)
         start = (x[:-1] - slope * y[:-1]).masked_fill(flat, _NOWHERE)
-        return (start.index_select(1, which) + slope.index_select(1, which) * at).amin(0)
+        reached = torch.full((), _NOWHERE, device=row.device).expand(len(which))
+        for one_start, one_slope in zip(start, slope, strict=True):  # one edge at a time: a tenth of the memory
+            reached = torch.minimum(reached, torch.addcmul(one_start[which], one_slope[which], at))
+        return reached
 
-    ragged = which // parts * HEIGHT + at
-    right = end(slice(0, CORNERS), 1) + faults.ragged_right.reshape(-1)[ragged]
-    left = -end(slice(CORNERS, None), -1) - faults.ragged_left.reshape(-1)[ragged]
+    left, right = -end(slice(CORNERS, None), -1), end(slice(0, CORNERS), 1)
     return which, at, left.ceil().clamp(0, WIDTH).long(), (right.floor() + 1).clamp(0, WIDTH).long()
 
 
-def silhouettes(figure: Figure, camera: Camera, faults: Faults) -> Tensor:
-    """Silhouettes [s, HEIGHT, WIDTH] uint8, 0 and 255, on the device of the figure."""
-    column, row, weights = outlines(figure, camera, faults)
-    which, at, start, end = spans(column, row, faults)
+def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Canvases:
+    """What the cameras see, b·c·s frames with the frames of a camera together, and `margin` pixels around it."""
+    column, row = outlines(figure, cameras)
+    bounds = _bounds(column, row)
+    which, at, start, end = spans(column, row)
     kept = end > start
     which, at, start, end = which[kept], at[kept], start[kept], end[kept]
-    return _fill(which // row.shape[2], at, start, end, weights[which % row.shape[2]], row.shape[1])
+    return _fill(which // row.shape[2], at, start, end, bounds, margin)
 
 
-def _fill(frame: Tensor, row: Tensor, start: Tensor, end: Tensor, weights: Tensor, frames: int) -> Tensor:
-    """Union of spans, each [n]: pixels over which the weights sum to more than 0.
+def _bounds(column: Tensor, row: Tensor) -> Tensor:
+    """First and last row, first and last column that a figure can touch: int64 [f, 4]. Nobody: at the origin."""
+    there = row[0].isfinite() & (row[CORNERS - 1] >= 0) & (row[0] <= HEIGHT - 1)
 
-    Each frame gets a canvas just large enough, which moves along with the walker.
-    """
+    def extreme(values: Tensor, lowest: bool, size: int) -> Tensor:
+        values = (values if lowest else -values).masked_fill(~there, math.inf).amin(1)
+        values = values.ceil() if lowest else (-values).floor()
+        return torch.where(there.any(1), values, 0.0).clamp(0, size - 1).long()
 
-    def extreme(values: Tensor, of_none: int, how: str) -> Tensor:
-        return torch.full((frames,), of_none, device=row.device).scatter_reduce_(0, frame, values, how)
+    return torch.stack(
+        [
+            extreme(row[0], True, HEIGHT),
+            extreme(row[CORNERS - 1], False, HEIGHT),
+            extreme(column.amin(0), True, WIDTH),
+            extreme(column.amax(0), False, WIDTH),
+        ],
+        1,
+    )
 
-    lefts, rights = extreme(start, WIDTH, "amin"), extreme(end, 0, "amax")
-    tops, bottoms = extreme(row, HEIGHT, "amin"), extreme(row, 0, "amax")
-    width, height = max(int((rights - lefts).amax()), 1), max(int((bottoms - tops).amax()) + 1, 1)
 
-    edges = torch.zeros(frames * height * (width + 1), dtype=torch.int8, device=row.device)
-    line = (row - tops[frame] + frame * height) * (width + 1) - lefts[frame]
-    steps = weights.to(torch.int8)
-    edges.scatter_add_(0, line + start, steps)
-    edges.scatter_add_(0, line + end, -steps)
-    over = edges.view(frames, height, width + 1)[..., :-1].cumsum(-1, dtype=torch.int8) > 0
-    filled = over.to(torch.uint8) * 255
+def _fill(frame: Tensor, row: Tensor, start: Tensor, end: Tensor, bounds: Tensor, margin: int) -> Canvases:
+    """Union of spans, each [n]. All cut-outs are as large as the largest, and move along with the walker."""
+    top, left = bounds[:, 0] - margin, bounds[:, 2] - margin
+    height, width = ((bounds[:, 1::2] - bounds[:, ::2]).amax(0) + 1 + 2 * margin).tolist()
 
-    image = torch.zeros(frames, HEIGHT, WIDTH, dtype=torch.uint8, device=row.device)
-    for i, (y, x) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
-        image[i, y : y + height, x : x + width] = filled[i, : HEIGHT - y, : WIDTH - x]
-    return image
+    # Counts of parts fit eight bits; accelerators add faster to whole words.
+    dtype = torch.int8 if row.device.type == "cpu" else torch.int32
+    edges = torch.zeros(len(bounds) * height * (width + 1), dtype=dtype, device=row.device)
+    line = (row - top[frame] + frame * height) * (width + 1) - left[frame]
+    one = torch.ones((), dtype=dtype, device=row.device).expand(len(line))
+    edges.scatter_add_(0, line + start, one)
+    edges.scatter_add_(0, line + end, -one)
+    masks = edges.view(len(bounds), height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
+    return Canvases(masks, top, left, torch.cat([_extent(masks.any(2)), _extent(masks.any(1))], 1))
+
+
+def _extent(filled: Tensor) -> Tensor:
+    """First and last place of each line [f, n] that is filled: int64 [f, 2]; of an empty one, n and -1."""
+    places = torch.arange(filled.shape[1], device=filled.device)
+    first, last = torch.where(filled, places, filled.shape[1]).amin(1), torch.where(filled, places, -1).amax(1)
+    return torch.stack([first, last], 1)

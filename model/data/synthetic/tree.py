@@ -6,56 +6,17 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from model.cores import leave_interrupts_to_parent
-from model.data.synthetic.camera import VIEWS
 from model.data.synthetic.png import encode_png
-from model.data.synthetic.walkers import SEQ_TYPES, photograph, walking_figure
+from model.data.synthetic.recipe import DESCRIPTION, Recipe
+from model.data.synthetic.walkers import Takes, photograph, walking_figures
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers, whole_folder, write_json
-
-VERSION = 1  # of the walkers: raise it whenever the same arguments give other pictures
-DESCRIPTION = "synthetic.json"  # beside the subjects; readers of the tree pass over plain files there
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The arguments that decide what is in a tree, byte for byte."""
-
-    subjects: int
-    frames: int = 60
-    seed: int = 0
-    first_subject: int = 1
-    views: tuple[str, ...] = VIEWS
-    takes: tuple[str, ...] = SEQ_TYPES
-    noise: float = 1.0
-
-    def __post_init__(self):
-        for name in ("subjects", "frames", "first_subject"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} must be a whole number above 0, not {getattr(self, name)}")
-        for name in ("seed", "noise"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"--{name} must not be negative, not {getattr(self, name)}")
-        for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
-            chosen = getattr(self, name)
-            unknown = [one for one in chosen if one not in known]
-            if unknown or not chosen:
-                raise UsageError(f"--{name}: {unknown[0] if unknown else 'nothing'!r} is none of {', '.join(known)}")
-            # The order and the repetition of names change nothing that is written.
-            object.__setattr__(self, name, tuple(one for one in known if one in chosen))
-
-    @property
-    def numbers(self) -> range:
-        return range(self.first_subject, self.first_subject + self.subjects)
-
-    def description(self) -> dict:
-        return {"made_by": "python -m model.data.synthetic", "version": VERSION, **asdict(self)}
 
 
 def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet: bool = False) -> dict:
@@ -142,16 +103,17 @@ def _is_written(folder: Path, frames: int) -> bool:
 def _write_take(task: tuple[Path, Recipe, int, str]) -> None:
     """Write the views of one take that are not there yet; each view's folder appears whole."""
     root, recipe, subject, take = task
-    name = f"{subject:03d}"
+    name = recipe.name(subject)
     missing = [view for view in recipe.views if not _is_written(root / name / take / view, recipe.frames)]
     if not missing:
         return
-    figure = walking_figure(recipe.seed, subject, take, recipe.frames)
     folder = root / name / take
     if folder.is_dir():
         remove_leftovers(folder)
+    takes = Takes.of([subject], [take])
+    figure = walking_figures(recipe.world, takes)
     for view in missing:
-        sils = photograph(figure, recipe.seed, subject, take, view, recipe.noise).numpy()
+        sils = photograph(recipe.world, takes, figure, [view]).frames().numpy()
         with whole_folder(folder / view) as part:
             for number, sil in enumerate(sils, 1):
                 (part / f"{name}-{take}-{view}-{number:03d}.png").write_bytes(encode_png(sil))

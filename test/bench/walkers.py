@@ -1,0 +1,59 @@
+"""How fast walkers are made: raw frames written as PNG on the CPU, aligned frames into a packed store on a device.
+
+  python test/bench/walkers.py                                   4 subjects as a tree and as a store, on the CPU
+  python test/bench/walkers.py --device cuda --subjects 124      as many as CASIA-B has; the tree on the CPU's cores
+  python test/bench/walkers.py --subjects 1 --frames 2 --takes nm-01 --views 000,090         for a quick look
+
+Process start is not counted, writing is. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from model.cores import core_count  # noqa: E402
+from model.data.synthetic import SEQ_TYPES, VIEWS, Recipe, write_store, write_tree  # noqa: E402
+from model.device import describe, resolve_device, set_precision  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="of the store")
+    parser.add_argument("--subjects", type=int, default=4)
+    parser.add_argument("--tree_subjects", type=int, help="of the tree (as many; 0: no tree)")
+    parser.add_argument("--frames", type=int, default=80)
+    parser.add_argument("--takes", default=",".join(SEQ_TYPES))
+    parser.add_argument("--views", default=",".join(VIEWS))
+    parser.add_argument("--rounds", type=int, default=2, help="of the store: the first one loads libraries")
+    parser.add_argument("--folder", help="where it is written, and removed again (the system's for temporary files)")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    set_precision(device)
+    parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}
+    recipe = Recipe(options.subjects, options.frames, **parts)
+    in_tree = options.subjects if options.tree_subjects is None else options.tree_subjects
+    report = {"what": "making walkers", "cores": core_count(), "store_device": describe(device)}
+    with tempfile.TemporaryDirectory(prefix="gaitset-bench-", dir=options.folder) as temporary:
+        folder = Path(temporary)
+        if in_tree:
+            done = write_tree(folder / "tree", Recipe(in_tree, options.frames, **parts), core_count(), quiet=True)
+            report["tree"] = {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
+        for _ in range(options.rounds):
+            shutil.rmtree(folder / "store", ignore_errors=True)
+            done = write_store(folder / "store", recipe, device, quiet=True)
+            report.setdefault("store", []).append(
+                {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
+            )
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
