@@ -29,6 +29,7 @@ from model.network import GaitSet, fused
 from model.optimizer import make_adam
 from model.precision import make_precision
 from model.run_checkpoints import RunCheckpoints
+from model.shipped import stands_in
 from model.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -102,19 +103,11 @@ def load_network(
 ) -> tuple[GaitSet, Path]:
     """The network with the weights of `checkpoint`, or of the experiment's `iteration`.
 
-    None or -1 stands for total_iter of the config, or, where training did not get there, for the last.
+    None or -1 stands for total_iter of the config, or, where training did not get there, for the last; where nobody
+    has trained anything yet, for the encoder that comes with the project.
     """
-    files = checkpoint_files(config)
     if checkpoint is None:
-        if iteration in (None, -1):
-            there = files.iterations()
-            if not there:
-                raise UserError(
-                    f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint"
-                )
-            total = config.model.total_iter
-            iteration = total if total in there else files.last_complete() or there[-1]
-        checkpoint = files.part(iteration, "encoder")
+        checkpoint = _checkpoint_of(config, iteration)
         log.info("checkpoint: %s", checkpoint)
     network = GaitSet(config.model.hidden_dim)
     load_encoder(network, checkpoint)
@@ -122,6 +115,24 @@ def load_network(
         network.amp_dtype, _ = precision_of(device, config.model.amp_dtype)
         network.fused = own_kernels(config.model, device)
     return place(network, device).eval(), checkpoint
+
+
+def _checkpoint_of(config: Config, iteration: int | None) -> Path:
+    files = checkpoint_files(config)
+    if iteration not in (None, -1):
+        return files.part(iteration, "encoder")
+    there = files.iterations()
+    if there:
+        total = config.model.total_iter
+        return files.part(total if total in there else files.last_complete() or there[-1], "encoder")
+    shipped = stands_in(files.folder, config.model.hidden_dim)
+    if shipped is None:
+        raise UserError(f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint")
+    log.warning(
+        "%s holds no checkpoint: taking %s, which comes with the project and has seen synthetic walkers only",
+        files.folder, shipped,
+    )  # fmt: skip
+    return shipped
 
 
 def own_kernels(settings: ModelConfig, device: torch.device) -> bool:

@@ -128,6 +128,11 @@ def test_partition_with_unknown_subjects(aligned_tree, tmp_path, encoder):
 
 
 def test_missing_checkpoint_names_the_folder(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match=r"00500-encoder.*no such checkpoint"):
+        run_test(aligned_tree, tmp_path, "--pid_num", 2, "--iter", 500)
+    other = tmp_path / "checkpoint" / "GaitSet" / "of-another-run-encoder.ptm"
+    other.parent.mkdir(parents=True)
+    other.touch()
     with pytest.raises(UserError, match=r"no checkpoint of GaitSet_Synthetic.*--checkpoint"):
         run_test(aligned_tree, tmp_path, "--pid_num", 2)
 
