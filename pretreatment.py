@@ -6,7 +6,7 @@
 
 Both trees are laid out as ROOT/<subject>/<condition-take>/<view>/<frame>. The same command again goes on
 where the last run ended, and does only what is missing, damaged or changed.
-Exit status: 0 done, 1 unreadable images (named; --skip_bad accepts them) or a failed job, 2 bad arguments.
+Unreadable images are named and end with status 1, unless --skip_bad accepts them.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def main() -> int:
         write_json(options.json, asdict(summary))
     if not options.quiet:
         print(summary)
+        print(f"wrote {options.output_path}; the log is {options.log_file}")
+        print(f"next: python train.py --data_path {options.output_path} --dataset ..., or test.py with a --checkpoint")
     return 1 if summary.failed else 0
 
 

@@ -2,15 +2,16 @@
 
 python pth2onnx.py --input_path work/checkpoint/GaitSet/...-80000-encoder.ptm
 python pth2onnx.py --iters 80000                                 the config's experiment at that iteration
-python pth2onnx.py --input_path some-encoder.ptm --batch_size 16 writes gaitset_submit_bs16.onnx
+python pth2onnx.py --input_path some-encoder.ptm --batch_size 16    writes gaitset_submit_bs16.onnx
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from model.command_line import CommandParser, positive, set_up_logging
+from model.command_line import CommandParser, positive
 from model.errors import run_command
+from model.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
 
@@ -48,10 +49,15 @@ def main(arguments: list[str] | None = None) -> None:
     network, checkpoint = load_network(config, options.input_path, options.iters, torch.device("cpu"))
     suffix = "" if options.batch_size == 1 else f"_bs{options.batch_size}"
     path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
-    facts = export_onnx(network, path, options.batch_size, options.frame_num)
+    facts = export_onnx(network, path, options.batch_size, options.frame_num, quiet=options.quiet)
     if options.json is not None:
         write_json(options.json, {"checkpoint": str(checkpoint), **facts})
-    print(f"wrote {path} from {checkpoint}: {facts}")
+    size = path.stat().st_size / 1e6
+    print(
+        f"wrote {path} from {checkpoint}: batch {options.batch_size}, {options.frame_num} frames, {size:.1f} MB, opset "
+        f"{facts['opset']}; suits ATC; differs from torch by {facts['largest_difference']:.1g} at most"
+    )
+    print(f"next: python test.py --pre_process, then python -m model.runtime --model {path} --info <dataset>-bin.info")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Test GaitSet: cross-view recognition of the test subjects.
 
   python test.py --data_path work/CASIA-B-pre                              the experiment's last checkpoint
+  python test.py --data_path work/CASIA-B-pre --report                     and a page with figures to look at
   python test.py --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --json rank1.json
   torchrun --nproc_per_node 8 test.py --use_8p_model True                  embeddings by all devices
   python test.py --dataset CASIA-A --partition all --data_path people-pre --checkpoint some-encoder.ptm
+
+Is one result better than the other, or is that chance? (of files that --json wrote)
+  python test.py --compare a.json b.json --report comparison.html
 
 The deployed model, in three steps:
   python test.py --pre_process                                             bins, .info list and manifest
@@ -12,6 +16,9 @@ The deployed model, in three steps:
 or in one, without files between:
   python test.py --runtime onnxruntime --checkpoint gaitset_submit.onnx
   python test.py --runtime acl --checkpoint gaitset_submit.om              an om on an Ascend chip
+
+Prints rank-1 including and excluding identical views, rank-5 and mAP; writes them to work/results/<name> as .json,
+.csv, .nc and .html. With --report the page also has figures, mistakes that move, and whom the model confuses.
 """
 
 from __future__ import annotations
@@ -24,12 +31,13 @@ from model.command_line import (
     add_precision_options,
     check_precision_options,
     positive,
-    set_up_logging,
     true_or_false,
 )
 from model.errors import UsageError, run_command
+from model.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
+DEFAULT_REPORT = Path()  # stands for a name that is known later
 RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
 
@@ -48,6 +56,15 @@ def options_parser() -> CommandParser:
                        "file given with --checkpoint needs")  # fmt: skip
     group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+    group = parser.add_argument_group("report")
+    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, metavar="FILE",
+                       help="a page with figures, also written as PNG (work/results/<name>.html)")  # fmt: skip
+    group.add_argument("--throughput", type=Path, nargs="+", default=(), metavar="FILE",
+                       help="for the report: what python -m model.runtime or a benchmark tool measured")  # fmt: skip
+    group.add_argument("--train_log", type=Path, metavar="FILE",
+                       help="for the report: a train.jsonl (the one of the checkpoint's run, if there)")  # fmt: skip
+    group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"),
+                       help="test nothing: does B differ from A by more than chance? (of --json)")  # fmt: skip
     add_precision_options(parser, ("off", "torch"))
     group = parser.add_argument_group("for the deployed model")
     group.add_argument("--pre_process", action="store_true", help="write bins, list and manifest")
@@ -65,6 +82,11 @@ def options_parser() -> CommandParser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
+    if options.compare:
+        return compare(options)
+    for name in ("throughput", "train_log"):
+        if getattr(options, name) and options.report is None:
+            raise UsageError(f"--{name}: is for the report, so give --report as well")
     if options.pre_process and options.post_process:
         raise UsageError("--pre_process and --post_process: the model runs between them, so give one at a time")
     if options.runtime != "torch" and options.checkpoint is None:
@@ -81,6 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
     config = load_config(options.config or standard, overrides_of(options))
     check_precision_options(options, config.model.amp)
     protocol_of(config.data.dataset)  # a name without a protocol should be told of before the work, not after
+    report = wanted_report(options)
+    if report is not None and not options.pre_process:
+        report.check()
     if options.pre_process:
         pre_process(options, config)
     elif options.post_process:
@@ -93,9 +118,9 @@ def test(options, config, world) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
     from model import distributed
     from model.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
-    from model.evaluation.cross_view import evaluate_index
     from model.features import extract
     from model.initialization import load_network, open_dataset
+    from model.report.publish import Embedded
 
     choice = choose_deployed(options)
     show_devices(config.visible_devices, options.device)
@@ -119,8 +144,8 @@ def test(options, config, world) -> None:
         else:
             embeddings, model = embed_deployed(options, config, choice, data.test), choice.model
         if embeddings is not None:
-            result = evaluate_index(embeddings, data.test.index, config.data.dataset, device)
-            show(options, config, result, model, {"device": describe(device), "processes": world.size})
+            embedded = Embedded(data.test.index, embeddings, data.test.sequence)
+            show(options, config, embedded, model, {"device": describe(device), "processes": world.size}, device)
     finally:
         distributed.finish()
 
@@ -165,8 +190,8 @@ def pre_process(options, config) -> None:
 
 def post_process(options, config) -> None:
     """Evaluate what the deployed model wrote; the manifest says whose results they are."""
-    from model.evaluation.cross_view import evaluate_index
     from model.export.manifest import manifest_path, read_manifest
+    from model.report.publish import Embedded
     from model.runtime.result_files import read_results
 
     manifest = read_manifest(manifest_path(bins_of(options, config)))
@@ -175,30 +200,50 @@ def post_process(options, config) -> None:
         raise UsageError(
             f"{manifest.path}: bins of {made_for}, but the dataset is {config.data.dataset}: pass --dataset {made_for}"
         )
-    embeddings, index = read_results(options.result_path, manifest, (62, config.model.hidden_dim))
-    result = evaluate_index(embeddings, index, config.data.dataset)
+    shape = (62, config.model.hidden_dim)
+    embeddings, index = read_results(options.result_path, manifest, shape, options.quiet)
     options.name = options.name or f"{config.data.dataset}-deployed"
-    show(options, config, result, options.result_path, {"padding": manifest.settings["padding"]})
+    embedded = Embedded(index, embeddings, manifest.sequence)
+    show(options, config, embedded, options.result_path, {"padding": manifest.settings["padding"]})
+
+
+def compare(options) -> None:
+    """Two results of test.py --json side by side; with --report as a page, too."""
+    from model.files import write_json
+    from model.report.comparison import compare_files, comparison_text
+    from model.report.comparison_page import write_comparison
+
+    found = compare_files(*options.compare)
+    print(comparison_text(found))
+    if options.json is not None:
+        write_json(options.json, found.to_json())
+    if options.report is not None:
+        page = Path("comparison.html") if options.report == DEFAULT_REPORT else options.report
+        print(f"figures: {write_comparison(found, page, options.quiet)}/*.png\nreport: {page}")
 
 
 def bins_of(options, config) -> Path:
     return options.bin_path or Path(f"{config.data.dataset}-bin")
 
 
-def show(options, config, result, model: Path, details: dict) -> None:
-    """Print the tables and write them under work/results."""
-    from model.evaluation.report import result_text, write_results
-    from model.files import write_json
-    from model.provenance import provenance
+def show(options, config, embedded, model: Path, details: dict, device=None) -> None:
+    """Print the tables and write them under work/results; with --report also the page with figures."""
+    from model.report.publish import publish
 
-    details |= {"model": str(model), "recipe": vars(config.model), **provenance()}
-    print(result_text(result))
-    name = options.name or (model.name.removesuffix("-encoder.ptm").removesuffix(".onnx").removesuffix(".om"))
-    written = write_results(result, config.work_path / "results", name, details)
-    if options.json is not None:
-        write_json(options.json, {**result.to_json(), "details": details})
-    others = ", ".join(path.suffix for kind, path in written.items() if kind != "html")
-    print(f"report: {written['html']} (the same figures beside it as {others})")
+    publish(
+        embedded, config.data.dataset, model, {**details, "recipe": vars(config.model), "data": vars(config.data)},
+        config.work_path / "results", options.name, json=options.json, report=wanted_report(options), device=device,
+        quiet=options.quiet,
+    )  # fmt: skip
+
+
+def wanted_report(options):
+    from model.report.publish import ReportOptions
+
+    if options.report is None:
+        return None
+    page = None if options.report == DEFAULT_REPORT else options.report
+    return ReportOptions(page, options.throughput, options.train_log)
 
 
 if __name__ == "__main__":

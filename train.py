@@ -18,20 +18,22 @@ import sys
 from pathlib import Path
 
 from model.command_line import (
+    EXIT_STATUS,
     CommandParser,
     add_common_options,
     add_precision_options,
     check_precision_options,
     positive,
-    set_up_logging,
 )
 from model.errors import UsageError, run_command
+from model.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
 
 
 def options_parser() -> CommandParser:
-    parser = CommandParser(prog="train.py", description=__doc__)
+    status = f"{EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
+    parser = CommandParser(prog="train.py", description=__doc__, epilog=status)
     add_common_options(parser)
     group = parser.add_argument_group("recipe (defaults: the config's)")
     group.add_argument("--iters", type=positive, metavar="N", help="total iterations")
@@ -64,9 +66,9 @@ def options_parser() -> CommandParser:
         "--loss_scale", metavar="dynamic|NUMBER", help="of --amp torch or apex; 32 is the NPU port's (dynamic)"
     )
     group = parser.add_argument_group("several processes (torchrun sets the first five by itself)")
-    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N")
-    group.add_argument("--rank", type=int, metavar="N")
-    group.add_argument("--world_size", type=positive, metavar="N")
+    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N", help="of this process on its machine")
+    group.add_argument("--rank", type=int, metavar="N", help="of this process among all")
+    group.add_argument("--world_size", type=positive, metavar="N", help="how many processes there are")
     group.add_argument("--addr", metavar="HOST", help="of the first process (127.0.0.1)")
     group.add_argument("--port", type=positive, metavar="N", help="of the first process (29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="(the device's own)")

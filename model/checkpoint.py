@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from model.errors import UserError
 from model.files import read_json, remove_leftovers, whole_file, write_json
+from model.opengait_weights import is_opengait, plain_state
 
 PARTS = ("encoder", "optimizer", "state")
 PREFIX = "module."  # of networks that DataParallel or DistributedDataParallel wrapped
@@ -114,8 +115,13 @@ def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_encoder(network: nn.Module, path: Path) -> None:
-    """Load published weights or ours into `network`. Raises UserError that says which keys and shapes disagree."""
+    """Load published weights, OpenGait's or ours into `network`.
+
+    Raises UserError that says which keys and shapes disagree.
+    """
     state = load_tensors(path)
+    if is_opengait(state):
+        state = plain_state(state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: no state dict of a network")
     state = plain_keys(state)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,10 +16,16 @@ from model.errors import UsageError
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
 
+EXIT_STATUS = "exit status: 0 done, 1 the job failed, 2 bad arguments"
+
+
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line each, and which suggests the near name of an unknown option."""
+    """An ArgumentParser whose help reads like a manual page, with `description` as it is laid out and what the exit
+    status means at its end; whose errors are one line each, and which suggests the near name of an unknown option."""
 
     def __init__(self, **keywords):
+        keywords.setdefault("epilog", EXIT_STATUS)
+        keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # below, each option has its line
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **keywords)
 
@@ -104,9 +109,3 @@ def check_precision_options(options: argparse.Namespace, amp: str) -> None:
         value = getattr(options, name, None)
         if value is not None and amp == "off":
             raise UsageError(f"--{name} {value} goes with --amp {modes}, and this run is in float32 (--amp off)")
-
-
-def set_up_logging(quiet: bool, main_process: bool = True) -> None:
-    """Plain lines on standard output; other processes than the first are heard only when they fail."""
-    level = logging.ERROR if not main_process else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout, force=True)

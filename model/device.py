@@ -138,7 +138,7 @@ def _found(kind: str) -> bool:
     """Whether `auto` can take the kind; what half of an installation lacks is said, for its owner counts on it."""
     extension, missing = DEVICE_KINDS[kind].extension, _missing(kind)
     if missing is not None and is_installed(extension):
-        log.warning("warning: --device auto leaves out %s: %s", kind, missing)
+        log.warning("--device auto leaves out %s: %s", kind, missing)
     return missing is None and _count(kind) > 0
 
 

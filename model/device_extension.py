@@ -41,7 +41,7 @@ def load_extension(name: str) -> str | None:
         return _of_another_torch(name, 3) or _explain(name, error)
     fault = _of_another_torch(name, 3)
     if fault is not None:
-        log.warning("warning: %s", fault)
+        log.warning("%s", fault)
     return None
 
 

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from model import distributed
 from model.data.store import SilhouetteStore
 from model.device import copy_to, fits, select
+from model.messages import progress_bar
 from model.network.gaitset import GaitSet
 
 # Frames that pass the set layers at once, by kind of memory: few on the CPU, where maps should stay in its
@@ -88,26 +88,37 @@ def extract(
     """
     world = world or distributed.World()
     own = np.arange(world.rank, len(store.index), world.size)
+    shape = (len(own), *network.fc_bin[0].shape[::2])
+    rows = torch.empty(shape, device=device if fits(4 * np.prod(shape) * world.size, device) else "cpu")
+    done = 0
+    for batch, embeddings in stream(network, store, device, batch_size, own, quiet or not world.is_main):
+        rows[done : done + len(batch)] = embeddings
+        done += len(batch)
+    return distributed.gather_rows(rows, len(store.index), device)
+
+
+def stream(
+    network: GaitSet,
+    store: SilhouetteStore,
+    device: torch.device,
+    batch_size: int = 0,
+    positions: np.ndarray | None = None,
+    quiet: bool = False,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The same a batch at a time: positions [b] in the index of `store`, ascending, and float32 [b, 62, d] on `device`.
+
+    positions: which sequences (all). The network is in evaluation mode until the last batch has been taken.
+    """
+    own = np.arange(len(store.index)) if positions is None else positions
     batches = _batches(own, store.index.frames[own], batch_size, _frames_at_once(device))
     was_training = network.training
     network.eval()
-    shape = (len(own), *network.fc_bin[0].shape[::2])
-    rows = torch.empty(shape, device=device if fits(4 * np.prod(shape) * world.size, device) else "cpu")
-    bar = tqdm(
-        total=len(own),
-        unit="sequence",
-        desc="embedding",
-        disable=True if quiet or not world.is_main else None,
-    )
-    done = 0
+    bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
     with bar:
         for batch, frames in _read_ahead(store, batches, device):
-            embeddings = embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
-            rows[done : done + len(batch)] = embeddings
-            done += len(batch)
+            yield batch, embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
             bar.update(len(batch))
     network.train(was_training)
-    return distributed.gather_rows(rows, len(store.index), device)
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frames_at_once: int) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -108,7 +109,17 @@ def _is_alive(process: str) -> bool:
 
 def write_json(path: Path | str, value: Any, durable: bool = False) -> None:
     with whole_file(path, durable) as part:
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json_text(value), encoding="utf-8")
+
+
+# A list of nothing but numbers, as json.dumps lays it out. No string holds the line break after the bracket.
+_NUMBERS = re.compile(r"\[\n\s*((?:[-+0-9.eE]+|null|NaN)(?:,\n\s*(?:[-+0-9.eE]+|null|NaN))*)\n\s*\]")
+
+
+def json_text(value: Any) -> str:
+    """JSON for people and programs: indented, but a row of a table, a list of numbers, in one line."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _NUMBERS.sub(lambda row: "[" + re.sub(r",\s+", ", ", row[1]) + "]", text) + "\n"
 
 
 def read_json(path: Path | str) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from model.device import kind_of, synchronize
 from model.errors import UsageError
+from model.messages import RESULT
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,8 @@ class Profiling:
             )
             return
         last = self.start + self.recorded - 1
-        log.warning(
+        log.log(
+            RESULT,
             "profiled iterations %d to %d of this run: %s (tensorboard --logdir, or ui.perfetto.dev)",
             self.start, last, self.folder,
         )  # fmt: skip

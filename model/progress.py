@@ -97,7 +97,7 @@ class Progress:
         if self.logbook is not None:
             self.logbook.write(iteration, point)
         if is_collapsed(point, self.settings.margin):
-            log.warning("warning: %s", COLLAPSE_ADVICE)
+            log.warning("%s", COLLAPSE_ADVICE)
 
     def figures(self, iteration: int) -> dict[str, float]:
         """Duration and speed of the run, which ends after `iteration`."""

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model import distributed
@@ -24,6 +23,7 @@ from model.data.batches import Batch, BatchLoader
 from model.device import describe
 from model.errors import UserError
 from model.files import write_json
+from model.messages import RESULT, progress_bar
 from model.meters import LossMeter
 from model.precision import Precision
 from model.profiling import Profiling
@@ -78,10 +78,8 @@ class Trainer:
 
     def run(self, total_iter: int) -> int:
         """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0."""
-        bar = tqdm(
-            total=total_iter, initial=self.iteration, unit="it", desc="training",
-            disable=True if self.quiet or not self.world.is_main else None,
-        )  # fmt: skip
+        quiet = self.quiet or not self.world.is_main
+        bar = progress_bar(total=total_iter, first=self.iteration, unit="iterations", what="training", quiet=quiet)
         settings = self.config.model
         profiling = self.profiling or nullcontext()
         with StopSignals() as stop, logging_redirect_tqdm(), bar, profiling:
@@ -198,15 +196,22 @@ class Trainer:
         if self.world.is_main:
             if json is not None:
                 write_json(json, summary)
-            log.warning(
+            log.log(
+                RESULT,
                 "%(iterations)d iterations in %(seconds).1f s: %(iterations_per_second).2f iterations/s, "
                 "%(sequences_per_second).1f sequences/s", summary,
             )  # fmt: skip
             if not summary["iterations"]:
-                log.warning("nothing to do: iteration %d has been reached already", self.iteration)
+                log.log(RESULT, "nothing to do: iteration %d has been reached already", self.iteration)
             elif self.writing:
-                next_step = "stopped; --restore_iter -1 goes on from it" if stopped_by else "test it with test.py"
-                log.warning("wrote %s: %s", summary["checkpoint"], next_step)
+                checkpoint = summary["checkpoint"]
+                log.log(RESULT, "wrote %s", checkpoint)
+                next_step = "the same command with --restore_iter -1 goes on from it"
+                if not stopped_by:
+                    next_step = (
+                        f"python test.py --checkpoint {checkpoint} --report, with the same --data_path and others"
+                    )
+                log.log(RESULT, "next: %s", next_step)
         return 128 + stopped_by if stopped_by else 0
 
 

@@ -29,6 +29,8 @@ choose_python
 # `import torch` even where no NPU is wanted. model/device.py imports it when one is.
 export TORCH_DEVICE_BACKEND_AUTOLOAD="${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}"
 
+is_dry() { [[ "${dry_run:-False}" == True ]]; }
+
 die() { echo "$DRIVER: error: $1" >&2; exit "${2:-1}"; }
 say() { echo "== $*"; }
 
@@ -50,6 +52,7 @@ option() {
 PASSED_ON=()
 parse() {
   local argument name
+  option dry_run False "print the commands, run none of them"
   while (($#)); do
     argument="$1"; shift
     case "$argument" in
@@ -60,7 +63,7 @@ parse() {
       *) die "unexpected argument $argument (options are --name=value; see --help)" 2 ;;
     esac
     name="${name//-/_}"
-    [[ -v "OPTION_HELP[$name]" ]] || die "unknown option --$name; known: ${OPTION_NAMES[*]/#/--}" 2
+    [[ -v "OPTION_HELP[$name]" ]] || die "unknown option --$name$(near_option "$name"); known: ${OPTION_NAMES[*]/#/--}" 2
     if [[ "$argument" == *=* ]]; then printf -v "$name" '%s' "${argument#*=}"
     elif [[ "${OPTION_DEFAULT[$name]}" == False ]]; then printf -v "$name" '%s' True
     else die "--$name needs a value: --$name=VALUE" 2; fi
@@ -76,6 +79,14 @@ parse() {
   if [[ -v "OPTION_HELP[device]" ]]; then use_cann_for "$device"; fi
 }
 
+# near_option NAME: ", did you mean --OTHER?" where a known option is much like it.
+near_option() {
+  command "$PYTHON" -c '
+import difflib, sys
+near = difflib.get_close_matches(sys.argv[1], sys.argv[2:], n=1)
+print(f", did you mean --{near[0]}?" if near else "", end="")' "$1" "${OPTION_NAMES[@]}"
+}
+
 # The comment on top of the driver, then its options.
 usage() {
   sed -n '2,/^[^#]/{/^# shellcheck/d;/^#/{s/^# \{0,1\}//;p}}' "$ROOT/test/$DRIVER"
@@ -88,8 +99,9 @@ usage() {
   echo "PYTHON names the interpreter (now: $PYTHON), GAITSET_OUTPUT the folder of summaries and logs (now: $OUTPUT)."
 }
 
-# python ARGUMENTS: show the command, run it.
+# python ARGUMENTS: show the command, run it; with --dry_run only show it, as a shell would take it.
 python() {
+  if is_dry; then echo "+ python${*:+$(printf ' %q' "$@")}"; return; fi
   echo "+ python $*" >&2
   command "$PYTHON" "$@"
 }
@@ -98,6 +110,7 @@ python() {
 # taken as it is.
 install() {
   if [[ -n "$PYTHON_GIVEN" ]]; then return; fi
+  if is_dry; then echo "+ install $* into .venv, unless it is there"; return; fi
   local stamp
   stamp="$ROOT/.venv/installed-$(cat "$@" | cksum | cut -d' ' -f1)"
   if [[ ! -e "$stamp" ]]; then
@@ -214,4 +227,11 @@ take_environment_of() {
 }
 
 # summary [FILE.json ...] KEY=VALUE ...: test/output/<driver>.json and .txt (key=value lines) of all of them.
-summary() { command "$PYTHON" -m model.summary "$OUTPUT/${DRIVER%.sh}" "$@"; }
+summary() {
+  if is_dry; then say "dry run: nothing was run or written"; return; fi
+  command "$PYTHON" -m model.summary "$OUTPUT/${DRIVER%.sh}" "$@"
+  say "summary: $OUTPUT/${DRIVER%.sh}.json, and as key=value lines .txt"
+}
+
+# next_step COMMAND: what to run after this driver.
+next_step() { is_dry || say "next: $*"; }

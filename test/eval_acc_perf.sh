@@ -22,23 +22,25 @@ bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
 model_path="$(absolute "$model_path")"
 result_path="$(absolute "$result_path")"
 [[ ",$batch_sizes" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$batch_sizes: must be numbers such as 1,16" 2
-[[ -f "$bin_path.info" ]] || die "$bin_path.info: no such list; run test/predeal.sh first"
-mkdir -p "$OUTPUT"
-if [[ "$runtime" != onnxruntime ]] && compgen -G "$model_path/gaitset_submit*.om" > /dev/null; then use_cann "$cann_path"; fi
+is_dry || [[ -f "$bin_path.info" ]] || die "$bin_path.info: no such list; run test/predeal.sh first"
+is_dry || mkdir -p "$OUTPUT"
+if ! is_dry && [[ "$runtime" != onnxruntime ]] && compgen -G "$model_path/gaitset_submit*.om" > /dev/null; then use_cann "$cann_path"; fi
 
 throughput=() accuracy=()
 for batch in ${batch_sizes//,/ }; do
   model="$model_path/gaitset_submit"; [[ "$batch" == 1 ]] || model="${model}_bs$batch"
   throughput+=("$OUTPUT/throughput_bs$batch.json") accuracy+=("$OUTPUT/accuracy_bs$batch.json")
-  rm -f "${throughput[-1]}" "${accuracy[-1]}"
+  is_dry || rm -f "${throughput[-1]}" "${accuracy[-1]}"
   say "batch $batch"
   python -m model.runtime --runtime "$runtime" --model "$model" --info "$bin_path.info" --output "$result_path" \
     --device_id "$device_id" --batch_size "$batch" --json "${throughput[-1]}"
+  report=(); [[ "$batch" != "${batch_sizes##*,}" ]] || report=(--report --throughput "${throughput[@]}")
   python test.py --post_process --dataset "$dataset" --bin_path "$bin_path" --work_path "$(absolute "$work_path")" \
     --result_path "$result_path/dumpOutput_device$device_id" --name "deployed_bs$batch" \
-    --json "${accuracy[-1]}" "${PASSED_ON[@]}"
+    --json "${accuracy[-1]}" "${report[@]}" "${PASSED_ON[@]}"
 done
 
 say "performance"
 python -m model.runtime.performance "${throughput[@]}" --accuracy "${accuracy[@]}" --json "$OUTPUT/performance.json"
 summary "${throughput[@]}" "${accuracy[@]}" "$OUTPUT/performance.json" "runtime=$runtime"
+is_dry || say "report: $(absolute "$work_path")/results/deployed_bs${batch_sizes##*,}.html"

@@ -35,7 +35,7 @@ fi
 dataset="${dataset:-CASIA-B}"
 output_path="$(absolute "${output_path:-$ROOT/work/$dataset-pre}")"
 bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
-mkdir -p "$OUTPUT"
+is_dry || mkdir -p "$OUTPUT"
 
 say "pretreatment"
 skip=(); [[ "$skip_bad" == True ]] && skip=(--skip_bad)
@@ -48,3 +48,4 @@ python test.py --pre_process --dataset "$dataset" --data_path "$output_path" --w
   ${partition:+--partition "$partition"} ${pid_num:+--pid_num "$pid_num"} \
   --json "$OUTPUT/bins.json" "${PASSED_ON[@]}"
 summary "$OUTPUT/pretreatment.json" "$OUTPUT/bins.json" "output_path=$output_path" "bin_path=$bin_path" "dataset=$dataset"
+next_step "bash test/train_full_1p.sh --data_path=$output_path --dataset=$dataset, or with a checkpoint bash test/pth2om.sh"

@@ -31,11 +31,12 @@ for batch in ${batch_sizes//,/ }; do
 done
 if [[ "$onnx_only" != True ]]; then
   # Everything that can be wrong with atc is told before the models are made.
-  use_cann "$cann_path"
-  soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" --atc_options="$atc_options" \
+  is_dry || use_cann "$cann_path"
+  is_dry && soc_version="${soc_version:-<by npu-smi info>}" && python -m model.export.atc --check "${stems[@]/%/.onnx}"
+  is_dry || soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" --atc_options="$atc_options" \
     "${stems[@]/%/.onnx}")"
 fi
-mkdir -p "$OUTPUT" "$output_path"
+is_dry || mkdir -p "$OUTPUT" "$output_path"
 
 made=()
 for batch in ${batch_sizes//,/ }; do
@@ -52,3 +53,4 @@ for batch in ${batch_sizes//,/ }; do
   made+=("$OUTPUT/om_bs$batch.json")
 done
 summary "${made[@]}" "soc_version=$([[ "$onnx_only" == True ]] && echo none || echo "$soc_version")" "folder=$output_path"
+next_step "bash test/eval_acc_perf.sh --model_path=$output_path"

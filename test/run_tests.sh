@@ -17,7 +17,7 @@ option processes auto "that run tests at the same time (auto: one for each core,
 parse "$@"
 [[ "$processes" == auto || "$processes" =~ ^[1-9][0-9]*$ ]] || die "--processes must be auto or a number, not $processes" 2
 install requirements.txt test/requirements.txt
-[[ "$setup_only" == True ]] && exit 0
+[[ "$setup_only" != True ]] || exit 0
 selection=(); [[ "$fast" == True ]] && selection=(-m "not slow")
 if [[ "$processes" == auto ]]; then
   processes="$(command "$PYTHON" -c 'from model.cores import core_count; print(min(core_count(), 8))')"

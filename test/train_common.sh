@@ -18,6 +18,7 @@ declare_training_options() {
 # PROCESSES at most.
 processes_shown() {
   local found
+  if is_dry; then echo "$PROCESSES"; return; fi
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config
@@ -47,7 +48,7 @@ prepare_training() {
       "$(awk "BEGIN { print 1e-4 * $USED }"): give -- --lr RATE"
   fi
   ((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"
-  mkdir -p "$OUTPUT"
+  is_dry || mkdir -p "$OUTPUT"
 }
 
 train_full() {
@@ -56,6 +57,7 @@ train_full() {
   prepare_training
   launch "$USED" "${TRAIN[@]}" --json "$OUTPUT/training.json" "${PASSED_ON[@]}"
   summary "$OUTPUT/training.json" "processes=$USED" "config=$config"
+  next_step "bash test/train_eval_8p.sh (accuracy), bash test/pth2om.sh (deployment)"
 }
 
 train_performance() {
@@ -64,5 +66,4 @@ train_performance() {
   prepare_training
   launch "$USED" "${TRAIN[@]}" --performance --json "$OUTPUT/performance.json" "${PASSED_ON[@]}"
   summary "$OUTPUT/performance.json" "processes=$USED" "config=$config"
-  say "throughput is in $OUTPUT/${DRIVER%.sh}.txt"
 }

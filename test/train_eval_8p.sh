@@ -26,6 +26,6 @@ TEST=(test.py --config "$(absolute "$config")" --device "$device" --batch_size "
 if [[ -n "$checkpoint" ]]; then TEST+=(--checkpoint "$(absolute "$checkpoint")"); else TEST+=(--iter "$iter"); fi
 USED="$(processes_shown)"
 ((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"
-mkdir -p "$OUTPUT"
+is_dry || mkdir -p "$OUTPUT"
 launch "$USED" "${TEST[@]}" --json "$OUTPUT/accuracy.json" "${PASSED_ON[@]}"
 summary "$OUTPUT/accuracy.json" "processes=$USED"

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from tqdm import tqdm
-
 from model.data.aligned_sequence import SequenceResult
 from model.data.silhouette import MINIMUM_FRAMES
 from model.errors import UsageError
+from model.messages import progress_bar
 
 MESSAGES_SHOWN = 20  # the log file has them all
 
@@ -66,7 +65,7 @@ class Reporter:
     def __init__(self, summary: PretreatmentSummary, stream: TextIO | None, log_all: bool, quiet: bool):
 
         self.summary, self.stream, self.log_all = summary, stream, log_all
-        self.bar = tqdm(total=summary.frames, unit="frame", desc="pretreatment", disable=quiet or None)
+        self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment", quiet=quiet)
 
     def add(self, results: list[SequenceResult]) -> None:
         for result in results:

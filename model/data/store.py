@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from model.cores import core_count, leave_interrupts_to_parent
 from model.data.index import SequenceIndex
@@ -27,10 +26,12 @@ from model.data.source import first_and_last, read_sequence, source_stamp
 from model.data.tree import SequenceFolder, scan_tree
 from model.errors import UsageError, UserError
 from model.files import read_json, remove_leftovers, whole_folder
+from model.messages import progress_bar
 
 FORMAT = "gaitset-store-1"
 FRAMES, INDEX, SOURCE = "frames.u8", "index.json", "source.json"
 FRAME_BYTES = HEIGHT * WIDTH
+FRAMES_AT_ONCE = 1 << 14
 POOL_PAYS_FROM = 20_000  # frames; below, starting worker processes takes longer than reading
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def is_store(path: Path) -> bool:
     return (path / INDEX).is_file() and (path / FRAMES).is_file()
 
 
-def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
+def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> SilhouetteStore:
     """Open a store; `cache` reads all frames into memory now. Raises UserError when it is damaged or foreign."""
     path = Path(path)
     meta = read_json(path / INDEX)
@@ -72,11 +73,22 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
         )
     shape = (rows, HEIGHT, WIDTH)
     if cache:
-        frames = np.fromfile(path / FRAMES, np.uint8).reshape(shape)
+        frames = _read_all_frames(path / FRAMES, shape, quiet)
     else:  # copy on write: torch warns of arrays that it may not write to
         mapped = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
         frames = np.asarray(mapped)  # the same memory without memmap's cost of several microseconds a slice
     return SilhouetteStore(path, index, frames)
+
+
+def _read_all_frames(path: Path, shape: tuple[int, ...], quiet: bool) -> np.ndarray:
+    frames = np.empty(shape, np.uint8)
+    bar = progress_bar(total=shape[0], unit="frames", what="reading", quiet=quiet)
+    with path.open("rb") as file, bar:
+        for start in range(0, shape[0], FRAMES_AT_ONCE):
+            part = frames[start : start + FRAMES_AT_ONCE]
+            file.readinto(part)
+            bar.update(len(part))
+    return frames
 
 
 def open_data(
@@ -97,7 +109,7 @@ def open_data(
     """
     path = Path(path)
     if is_store(path):
-        return open_store(path, cache)
+        return open_store(path, cache, quiet)
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; give an aligned tree (--data_path) or a store")
     path = path.resolve()
@@ -109,7 +121,7 @@ def open_data(
         build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
     else:
         _judge(path, read_json(store / SOURCE)["faults"], skip_bad)
-    return open_store(store, cache)
+    return open_store(store, cache, quiet)
 
 
 def store_path(tree: Path, store_root: Path | str) -> Path:
@@ -137,7 +149,7 @@ def build_store(
     kept: list[SequenceFolder] = []
     lengths: list[int] = []
     with whole_folder(store) as part:
-        bar = tqdm(total=sum(len(s.files) for s in sequences), unit="file", desc="packing", disable=quiet or None)
+        bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
         with (part / FRAMES).open("wb") as file, bar:
             for sequence, (frames, bad) in zip(sequences, _read_all(sequences, workers), strict=True):
                 faults += bad

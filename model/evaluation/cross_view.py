@@ -15,12 +15,15 @@ from torch import Tensor
 from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.evaluation.distance import squared_length
+from model.evaluation.distance_record import DistanceRecord
 from model.evaluation.metrics import INFINITE, average_precision, rank_hits
 from model.evaluation.protocols import Plan, Protocol, plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.evaluation.streaming import count_wrong
+from model.evaluation.subject_hits import SubjectHits
 
 PROBE_CHUNK = 1024
+RANKS = 20  # as far as curves of cumulative matches are usually drawn
 PROBES_AT_ONCE = 1 << 16  # that counts become hits and precisions of
 
 
@@ -35,6 +38,7 @@ def evaluate(
     probe_chunk: int = PROBE_CHUNK,
     device_bytes: int | None = None,
     quiet: bool = True,
+    record: DistanceRecord | None = None,
 ) -> CrossViewResult:
     """Rank-1..`ranks` and mAP of `embeddings` [N, ...] (flattened to [N, d]) under `protocol`.
 
@@ -42,7 +46,8 @@ def evaluate(
     (default: where the embeddings are). The embeddings may lie elsewhere, in a memory-mapped file too: what is on
     `device` at a time stays within `device_bytes` (see `count_wrong`; default: a quarter of what is free there, 2 GiB
     on the CPU), and a gallery that fits is moved once. A probe whose subject is absent from a gallery view counts
-    as wrong there, as published. Sequences of other seq_types are left out, with a note.
+    as wrong there, as published. Sequences of other seq_types are left out, with a note. `record` keeps what a report
+    wants to know of the distances.
 
     Raises UserError when there is nothing to evaluate or an embedding is not finite, ValueError when lengths
     disagree.
@@ -59,16 +64,26 @@ def evaluate(
     squares = squared_length(flat)
     _check_finite(squares, subjects, seq_types, views)
     device = flat.device if device is None else torch.device(device)
-    wrong = count_wrong(flat, squares, _numbered(subjects), plan, device, probe_chunk, device_bytes, quiet)
-    return _tabulate(wrong, plan, protocol, ranks)
+    numbers = _numbered(subjects)
+    if record is not None:
+        record.begin(plan, numbers, squares, device)
+    wrong = count_wrong(flat, squares, numbers, plan, device, probe_chunk, device_bytes, quiet, record)
+    return _tabulate(wrong, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
 
 
 def evaluate_index(
-    embeddings: Tensor | np.ndarray, index: SequenceIndex, dataset: str, device: torch.device | None = None
+    embeddings: Tensor | np.ndarray,
+    index: SequenceIndex,
+    dataset: str,
+    device: torch.device | None = None,
+    quiet: bool = True,
+    record: DistanceRecord | None = None,
 ) -> CrossViewResult:
-    """`evaluate` for the sequences of an index, with the protocol of `dataset`."""
+    """`evaluate` for the sequences of an index, with the protocol of `dataset`, to rank 20."""
     labels = (index.subject, index.seq_type, index.view)
-    return evaluate(torch.as_tensor(embeddings), *labels, protocol_of(dataset), device=device)
+    return evaluate(
+        torch.as_tensor(embeddings), *labels, protocol_of(dataset), RANKS, device, quiet=quiet, record=record
+    )
 
 
 def _numbered(names: Sequence[str]) -> np.ndarray:
@@ -77,7 +92,7 @@ def _numbered(names: Sequence[str]) -> np.ndarray:
     return np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
 
 
-def _tabulate(wrong: Tensor, plan: Plan, protocol: Protocol, ranks: int) -> CrossViewResult:
+def _tabulate(wrong: Tensor, plan: Plan, protocol: Protocol, ranks: int, probe_subjects: np.ndarray) -> CrossViewResult:
     blocks = wrong.split(PROBES_AT_ONCE)
     hits = torch.cat([rank_hits(block, ranks) for block in blocks]).numpy()  # [m, v, k]
     precision = torch.cat([average_precision(block) for block in blocks]).numpy()  # [m, v]
@@ -106,6 +121,7 @@ def _tabulate(wrong: Tensor, plan: Plan, protocol: Protocol, ranks: int) -> Cros
         plan.gallery_counts,
         without_mate,
         notes,
+        SubjectHits.count(hits[..., 0], probe_subjects, plan),
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.page import html_page
 from model.evaluation.result import CrossViewResult, without_nan
 from model.files import whole_file, write_json
+from model.report.material import Material
+from model.report.page import report_page
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def write_results(result: CrossViewResult, folder: Path | str, name: str, detail
         csv.writer(file, lineterminator="\n").writerows(_csv_rows(result))
     written["html"] = folder / f"{name}.html"
     with whole_file(written["html"]) as part:
-        part.write_text(html_page(result, details), encoding="utf-8")
+        part.write_text(report_page(Material(result, details)), encoding="utf-8")
     try:
         _write_netcdf(result, folder / f"{name}.nc", details)
         written["netcdf"] = folder / f"{name}.nc"
@@ -141,7 +142,7 @@ def _per_view_lines(result: CrossViewResult, rank: int) -> list[str]:
 def _published_lines(result: CrossViewResult) -> list[str]:
     """Our rank-1 and the published ones in a table, identical views included left, excluded right."""
     conditions = list(result.protocol.probes)
-    rows = [("ours", result.including(), result.excluding()), *result.protocol.published]
+    rows = [("ours", result.including(), result.excluding()), *(row[:3] for row in result.protocol.published)]
     width = max(len(row[0]) for row in rows)
 
     def figures(values: Mapping[str, float] | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.evaluation.protocols import Protocol
+from model.evaluation.subject_hits import SubjectHits
 
 IDENTICAL_VIEWS = (
     "including: mean over all cells, those where probe and gallery have the same view too; excluding: those "
@@ -32,6 +33,7 @@ class CrossViewResult:
     gallery_counts: np.ndarray  # [v] int64
     without_mate: np.ndarray  # [c, v, v] int64: probes whose subject is not in that gallery view; they count as wrong
     notes: tuple[str, ...] = ()
+    subject_hits: SubjectHits | None = None  # rank-1 of each subject
 
     @property
     def ranks(self) -> int:
@@ -96,6 +98,7 @@ class CrossViewResult:
                 "identical_views": IDENTICAL_VIEWS,
                 "units": "percent; cells rounded to two decimals before averaging, except in full_precision",
                 "notes": list(self.notes),
+                "per_subject": self.subject_hits.to_json() if self.subject_hits else None,
             }
         )
 

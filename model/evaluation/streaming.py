@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from model.device import free_memory
 from model.evaluation.distance import euclidean_distance
+from model.evaluation.distance_record import DistanceRecord
 from model.evaluation.metrics import INFINITE, entries_within, nearest_mates, wrong_before
 from model.evaluation.protocols import Plan
+from model.messages import progress_bar
 
 SHARE_OF_DEVICE = 4  # of the free memory of an accelerator, one part in so many is taken
 BYTES_ON_CPU = 2 << 30
@@ -38,6 +39,7 @@ def count_wrong(
     probe_chunk: int,
     device_bytes: int | None = None,
     quiet: bool = True,
+    record: DistanceRecord | None = None,
 ) -> Tensor:
     """`wrong_before` of every probe of `plan` in the gallery of every view: [m, v, most mates] int32 on the CPU.
 
@@ -45,6 +47,7 @@ def count_wrong(
     `squares` [N] are their squared lengths, `subject_ids` [N] numbers from 0.
     What lies on `device` at a time stays within `device_bytes` (default: see `default_bytes`), but for what is kept
     of every probe: about 8 bytes per view and mate. One probe and `EVEN` gallery entries are the least it takes.
+    `record` is shown every distance once, and has memory of its own.
     """
     subject = subject_ids[plan.probe_rows]
     order = np.argsort(subject, kind="stable")
@@ -58,7 +61,7 @@ def count_wrong(
 
     counter = _Counter(subjects, len(plan.views), most, int(subject_ids.max()) + 1, device)
     visits = list(_visits(pieces, subjects.numpy()))
-    bar = tqdm(total=sum(len(v.chunks) for v in visits), desc="distances", disable=True if quiet else None, leave=False)
+    bar = progress_bar(total=sum(len(v.chunks) for v in visits), unit="blocks", what="distances", quiet=quiet)
     with bar:
         for visit in visits:
             products.load(visit.piece)
@@ -69,6 +72,9 @@ def count_wrong(
                     counter.find_mates(chunk, distance, keys)
                 if counts:
                     counter.count(chunk, distance, visit.piece.runs)
+                    if record is not None:
+                        own = order[chunk * sizes.chunk : (chunk + 1) * sizes.chunk]
+                        record.see(own, visit.piece.rows, visit.piece.runs, distance)
                 bar.update()
     wrong = torch.empty(len(order), len(plan.views), most, dtype=torch.int32)
     wrong[torch.from_numpy(order)] = counter.wrong()[: len(order)].cpu()

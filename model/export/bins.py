@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.errors import UserError
 from model.export.manifest import FORMAT, LABELS, Manifest, manifest_path, write_info
 from model.files import whole_folder, write_json
+from model.messages import progress_bar
 
 FRAME_NUM = 100
 PADDINGS = ("repeat", "zero")
@@ -154,7 +154,7 @@ def _write_all(
         fixed = fixed_length(sequence, *length)
         file.write_bytes(np.divide(fixed, np.float32(255), dtype=DTYPE))
 
-    bar = tqdm(total=len(files), unit="sequence", desc="bins", disable=quiet or None)
+    bar = progress_bar(total=len(files), unit="bins", what="writing", quiet=quiet)
     with bar, ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = slice(start, start + _CHUNK)

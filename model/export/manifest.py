@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.files import read_json, whole_file
@@ -47,6 +49,19 @@ class Manifest:
         return SequenceIndex.from_lengths(
             *([entry[column] for entry in self.entries] for column in (*LABELS, "frames"))
         )
+
+    def sequence(self, position: int) -> np.ndarray:
+        """What one bin holds, as the silhouettes it was made of, without padding: uint8 [frames_used, 64, 44]."""
+        entry = self.entries[position]
+        folder = self.path.with_suffix("")
+        try:
+            frames = np.fromfile(folder / entry["file"], "<f4").reshape(self.shape)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / entry['file']}: no bin of shape {list(self.shape)} ({error})") from error
+        used = entry["frames_used"]
+        # Zero frames stand in front, repeated ones at the end.
+        own = frames[len(frames) - used :] if self.settings.get("padding") == "zero" else frames[:used]
+        return np.rint(own * 255).astype(np.uint8)
 
 
 def manifest_path(folder: Path | str) -> Path:

@@ -19,6 +19,7 @@ from model.errors import UserError
 from model.export.bins import FRAME_NUM
 from model.export.lint import INPUT_NAME, OPSET, OUTPUT_NAME, import_onnx, lint_onnx, load_onnx
 from model.files import whole_file
+from model.messages import progress_bar
 from model.network.gaitset import GaitSet
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def export_onnx(
     batch_size: int = 1,
     frame_num: int = FRAME_NUM,
     tolerance: float = TOLERANCE,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write `network` as ONNX: `image_seq` [batch_size, frame_num, 64, 44] -> `feature` [batch_size, 62, d].
 
@@ -74,13 +76,16 @@ def export_onnx(
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
     try:
-        with whole_file(path) as part:
+        with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
             _trace(StaticGaitSet(network, batch_size, frame_num), part)
+            bar.update()
             model = strip_notes(load_onnx(part))
             part.write_bytes(model.SerializeToString(deterministic=True))
             _refuse_problems(Path(path), lint_onnx(part))
+            bar.update()
             comparison = compare_with_torch(network, part, tolerance, Path(path))
             facts = describe(part, model)
+            bar.update()
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     return {

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 BINS = (1, 2, 4, 8, 16)
+
+
+class BinLabel(NamedTuple):
+    """Where one of the 62 vectors of an embedding comes from: `strip` of so many `strips`, from the top."""
+
+    branch: str
+    strips: int
+    strip: int
+
+
+def bin_labels() -> list[BinLabel]:
+    """In the order of the network's output: for each pyramid level the set branch, then the global one."""
+    return [
+        BinLabel(branch, strips, strip) for strips in BINS for branch in ("set", "global") for strip in range(strips)
+    ]
 
 
 def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> Tensor:

@@ -35,6 +35,7 @@ def main() -> None:
     if options.json:
         write_json(options.json, summary)
     print(report(summary))
+    print(f"next: python test.py --post_process --bin_path {options.info.with_suffix('')} --result_path {results}")
 
 
 def report(summary: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, fill_last_batch
 from model.files import whole_folder, write_json
+from model.messages import progress_bar
 from model.runtime.bin_list import check_bins
 from model.runtime.performance_files import latency_figures, write_performance
 from model.runtime.result_files import OUR_SUFFIX
@@ -55,7 +56,8 @@ def embed_fixed(
     """
     batch_size, frame_num = runtime.input_shape[:2]
     rows = []
-    for first in tqdm(range(0, len(store.index), batch_size), unit="batch", disable=quiet or None):
+    firsts = range(0, len(store.index), batch_size)
+    for first in progress_bar(firsts, unit="batches", what=runtime.facts()["runtime"], quiet=quiet):
         image_seq = np.empty(runtime.input_shape, np.float32)
         positions, added = fill_last_batch(range(first, min(first + batch_size, len(store.index))), batch_size)
         for row, position in zip(image_seq, positions, strict=True):
@@ -93,7 +95,7 @@ def run_info_list(
     try:
         with (
             whole_folder(result_folder) as part,
-            tqdm(total=len(entries), unit="sequence", desc=runtime.facts()["runtime"], disable=quiet or None) as bar,
+            progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
         ):
             _run_batches(runtime, batches, part, clock, bar)
         performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)

@@ -45,17 +45,21 @@ PUBLISHED = (
 
 def table(rows: Sequence[Figures]) -> str:
     """The rows and the published figures, for people. What a tool does not say is a dash."""
-    ours = [_line(row) for row in rows]
+    header, lines = table_rows(rows)
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    text = [_padded(line, widths) for line in (header, *lines)]
+    text.insert(len(rows) + 1, "published for this model:")
+    return "\n".join(["throughput in sequences/s, latency in ms of a batch on the device", *text, *_remarks(rows)])
+
+
+def table_rows(rows: Sequence[Figures]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Names of the columns, and the cells of a line for each row, then for each published figure."""
     theirs = [
         (published.card, str(batch), *_rates(None, rate / published.chips, rate if published.chips > 1 else None))
         for published in PUBLISHED
         for batch, rate in published.throughput.items()
     ]
-    lines = [_HEADER, *ours, *((*line, *["-"] * len(_PERCENTILES)) for line in theirs)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [_padded(line, widths) for line in lines]
-    text.insert(len(ours) + 1, "published for this model:")
-    return "\n".join(["throughput in sequences/s, latency in ms of a batch on the device", *text, *_remarks(rows)])
+    return _HEADER, [*map(_line, rows), *((*line, *["-"] * len(_PERCENTILES)) for line in theirs)]
 
 
 def compare_accuracy(files: Sequence[Path]) -> tuple[bool, str]:
@@ -128,7 +132,8 @@ def main() -> None:
 
 
 def _parser() -> CommandParser:
-    parser = CommandParser(prog="python -m model.runtime.performance", description=__doc__)
+    usage = "%(prog)s FILE ... [OPTION ...]"
+    parser = CommandParser(prog="python -m model.runtime.performance", description=__doc__, usage=usage)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="performance files, one a row")
     parser.add_argument("--accuracy", nargs="+", type=Path, metavar="FILE", help="of test.py --json, to be compared")
     parser.add_argument("--batch_size", type=positive, metavar="N", help="of files that do not say theirs")

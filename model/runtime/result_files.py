@@ -13,6 +13,7 @@ import numpy as np
 from model.data.index import SequenceIndex
 from model.errors import UserError
 from model.export.manifest import FILLER_PREFIX, Manifest, read_manifest
+from model.messages import progress_bar
 
 DTYPE = np.dtype("<f4")
 EMBEDDING_SHAPE = (62, 256)
@@ -24,6 +25,7 @@ def read_results(
     result_folder: Path | str,
     manifest: Manifest | Path | str,
     embedding_shape: tuple[int, ...] = EMBEDDING_SHAPE,
+    quiet: bool = True,
 ) -> tuple[np.ndarray, SequenceIndex]:
     """The embeddings, float32 [N, *embedding_shape], in the manifest's order, and whose they are.
 
@@ -41,7 +43,8 @@ def read_results(
     values = int(np.prod(embedding_shape))
     _check_sizes(folder, present, values)
     embeddings = np.empty((len(stems), values), DTYPE)
-    for row, stem in zip(embeddings, stems, strict=True):
+    names = progress_bar(stems, unit="results", what="reading", quiet=quiet)
+    for row, stem in zip(embeddings, names, strict=True):
         row[:] = np.fromfile(folder / f"{stem}{suffix}.bin", DTYPE, values)
     finite = np.isfinite(embeddings).all(1)
     if not finite.all():

@@ -254,3 +254,14 @@ def test_last_batch_is_filled_with_its_last_item(count, batch_size, added):
     items = [f"{i}" for i in range(count)]
     assert fill_last_batch(items, batch_size) == (items + [items[-1]] * added, added)
     assert fill_last_batch(range(count), batch_size)[0][count:] == [count - 1] * added
+
+
+@pytest.mark.parametrize("padding", ["repeat", "zero"])
+def test_a_bin_gives_its_silhouettes_back_without_padding(at_home, padding):
+    store = TinyStore()
+    manifest = write(store, padding=padding)
+    for number, sequence in enumerate(store.sequences):
+        np.testing.assert_array_equal(manifest.sequence(number), sequence[:5])
+    (at_home / "CASIA-B-bin" / "0002.bin").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"0002\.bin: no bin of shape"):
+        manifest.sequence(2)

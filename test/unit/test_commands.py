@@ -204,7 +204,11 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
         *bins,
         "--result_path",
         tmp_path / "result",
+        "--report",
     )
+    page = (tmp_path / "results" / "Synthetic-deployed.html").read_text()
+    assert 'class="walker"' in page, "silhouettes can be shown from bins, too"
+    assert (tmp_path / "results" / "Synthetic-deployed-figures" / "roc.png").exists()
     tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "direct", "bins")]
     for table in tables:
         del table["details"]

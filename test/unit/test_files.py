@@ -6,7 +6,7 @@ import os
 import pytest
 
 from model.errors import UserError
-from model.files import read_json, remove_leftovers, whole_file, whole_folder, write_json
+from model.files import json_text, read_json, remove_leftovers, whole_file, whole_folder, write_json
 from model.summary import collect, flat
 
 
@@ -89,3 +89,16 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     for whole in (whole_file, whole_folder):
         with pytest.raises(UserError, match="cannot be written"), whole(tmp_path / "file" / "x"):
             pass
+
+
+def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
+    value = {
+        "rows": [[1, -2.5e-7, None], [3, 4, 5]],
+        "text": "[\n 1,\n 2\n]",
+        "names": ["a", "b"],
+        "none": [],
+        "one": [7],
+    }
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert "[1, -2.5e-07, null]" in text and "[7]" in text and '"names": [\n' in text

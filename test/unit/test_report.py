@@ -14,10 +14,13 @@ import pytest
 import torch
 
 from model.evaluation.cross_view import evaluate
-from model.evaluation.page import Section, cell_colours, html_page, luminance
 from model.evaluation.protocols import protocol_of
 from model.evaluation.report import result_text, write_results
 from model.evaluation.result import CrossViewResult
+from model.report.html import style_sheet
+from model.report.material import Material
+from model.report.page import report_page
+from model.report.palette import DARK, LIGHT, SERIES, cell_colours, luminance
 
 TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
 DETAILS = {"command": "test.py --iter 80000 <now>", "config": {"lr": 1e-4, "best": float("nan")}}
@@ -148,14 +151,15 @@ class Outline(HTMLParser):
 def test_page_is_whole_and_stands_alone(views):
     result = result_of(views=views)
     outline = Outline()
-    page = html_page(result, DETAILS, [Section("faces", "Some pictures", "<p>picture</p>")])
+    page = report_page(Material(result, DETAILS))
     outline.feed(page)
     assert not outline.open
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in outline.tags}
     assert "http" not in page and "url(" not in page and "@import" not in page
-    assert not any({"src", "href"} & set(attributes) for _, attributes in outline.tags)
+    assert not any("src" in attributes for _, attributes in outline.tags)
+    assert all(attributes.get("href", "#")[0] == "#" for _, attributes in outline.tags)
     sections = [attributes["id"] for tag, attributes in outline.tags if tag == "section"]
-    assert sections[-2:] == ["faces", "made"] and len(sections) == len(set(sections))
+    assert sections[-2:] == ["ranks", "made"] and len(sections) == len(set(sections))
     assert "test.py --iter 80000 <now>" in outline.text  # escaped, so it comes back as it was
     assert "nan" not in outline.text.lower().replace("\n", " ").split()
     cells = [a for tag, a in outline.tags if tag == "td" and "title" in a]
@@ -164,7 +168,9 @@ def test_page_is_whole_and_stands_alone(views):
 
 
 def test_page_shows_published_figures_only_where_there_are_any():
-    assert "95.405" in html_page(result_of(), {}) and "95.405" not in html_page(result_of("Synthetic"), {})
+    assert "95.405" in report_page(Material(result_of(), {})) and "95.405" not in report_page(
+        Material(result_of("Synthetic"), {})
+    )
 
 
 def test_heat_map_text_can_be_read_on_every_colour():
@@ -177,10 +183,9 @@ def test_heat_map_text_can_be_read_on_every_colour():
 
 
 def test_page_text_can_be_read_light_and_dark():
-    page = html_page(result_of(), {})
-    themes = page.split(":root {")[1:]
-    for theme in themes:
-        colour = {name: theme.split(f"--{name}: ")[1][:7] for name in ("page", "text", "soft", "panel")}
+    for theme in (LIGHT, DARK):
         for paper in ("page", "panel"):
-            assert min(contrast(colour[paper], colour[ink]) for ink in ("text", "soft")) >= 4.5
-    assert len(themes) == 2
+            assert min(contrast(theme[paper], theme[ink]) for ink in ("text", "soft")) >= 4.5
+            assert min(contrast(theme[paper], theme[ink]) for ink in SERIES) >= 3, "lines and marks"
+        assert contrast(theme["page"], theme["c0"]) >= 4.5, "links"
+        assert all(f"--{role}: {colour};" in style_sheet() for role, colour in theme.items())

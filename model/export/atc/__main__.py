@@ -47,7 +47,8 @@ def main() -> None:
 
 
 def _parser() -> CommandParser:
-    parser = CommandParser(prog="python -m model.export.atc", description=__doc__)
+    usage = "%(prog)s FILE.onnx ... [OPTION ...]"
+    parser = CommandParser(prog="python -m model.export.atc", description=__doc__, usage=usage)
     parser.add_argument("models", nargs="+", type=Path, metavar="FILE.onnx", help="what pth2onnx.py wrote")
     parser.add_argument(
         "--soc_version", default="", metavar="NAME", help="SoC that will run the om (npu-smi info's, else Ascend310)"

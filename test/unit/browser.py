@@ -1,0 +1,135 @@
+"""A headless Chromium, driven over its debugging pipe: no driver program and no package are needed for that."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from select import select
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PATIENCE = 90.0  # seconds for any answer: a busy machine starts a browser slowly
+
+
+def find_browser() -> str | None:
+    """CHROMIUM from the environment, else the first of the usual names on the PATH."""
+    given = os.environ.get("CHROMIUM")
+    return given or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+@dataclass
+class Page:
+    """One tab. `complaints`: console errors and warnings, exceptions; `requests`: what it asked of any network."""
+
+    pipe: Pipe
+    session: str
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def call(self, method: str, **parameters: Any) -> dict:
+        return self.pipe.call(method, self.session, self._note, **parameters)
+
+    def open(self, path: Path, width: int, height: int = 900, dark: bool = False, reduced_motion: bool = False) -> None:
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if reduced_motion else "no-preference"},
+        ]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        deadline = time.monotonic() + PATIENCE
+        while self.value("document.readyState") != "complete" or self.value("location.protocol") != "file:":
+            assert time.monotonic() < deadline, "the page does not load"
+            time.sleep(0.05)
+
+    def value(self, expression: str) -> Any:
+        """What a JavaScript expression gives, as plain values."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def screenshot(self, path: Path, whole: bool = True) -> None:
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def _note(self, method: str, event: dict) -> None:
+        if method == "Network.requestWillBeSent":
+            self.requests.append(event["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(event["exceptionDetails"]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(event["entry"]["text"])
+        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
+            self.complaints.append(json.dumps(event["args"]))
+
+
+class Pipe:
+    """Messages to the browser and back: JSON, each ended by a zero byte."""
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._write, self._read = to_browser, from_browser
+        self._number, self._rest = 0, b""
+
+    def call(self, method: str, session: str = "", note=None, **parameters: Any) -> dict:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        os.write(self._write, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, (method, answer)
+                return answer["result"]
+            if note is not None and answer.get("sessionId") == session and "method" in answer:
+                note(answer["method"], answer["params"])
+
+    def _next(self) -> dict:
+        while b"\0" not in self._rest:
+            ready, _, _ = select([self._read], [], [], PATIENCE)
+            assert ready, "the browser does not answer"
+            more = os.read(self._read, 1 << 20)
+            assert more, "the browser has ended"
+            self._rest += more
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+
+@contextmanager
+def browser(command: str, profile: Path) -> Iterator[Page]:
+    """A browser with one empty tab, with its profile in the new folder `profile`; it ends with the block."""
+    profile.mkdir(parents=True)
+    ours_read, theirs_write = os.pipe()
+    theirs_read, ours_write = os.pipe()
+    options = [
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank",
+    ]  # fmt: skip
+    # It reads commands from descriptor 3 and writes to 4.
+    shell = ["bash", "-c", f'exec "$@" 3<&{theirs_read} 4>&{theirs_write}', "bash", command, *options]
+    process = subprocess.Popen(
+        shell, pass_fds=(theirs_read, theirs_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(profile)},
+    )  # fmt: skip
+    os.close(theirs_read)
+    os.close(theirs_write)
+    try:
+        pipe = Pipe(ours_write, ours_read)
+        target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
+        session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        yield Page(pipe, session)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        os.close(ours_write)
+        os.close(ours_read)

@@ -1,0 +1,237 @@
+"""What the pages say: every command in them is run, every link leads somewhere, both languages have the same commands.
+
+Python commands run as they stand, in a copy of the entry scripts whose configuration is tiny and whose data are a few
+walkers. Shell drivers run with --dry_run; their real runs are in test_drivers.py. NOT_RUN says of the rest why not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from forking import Done, Forking
+from scripts import ROOT
+from walkers import SEQ_TYPES, write_aligned_tree
+
+from model.files import write_json
+from model.network import GaitSet
+
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "model").glob("README*.md"), *(ROOT / "model/docs").glob("*.md"),
+                ROOT / "test/bench/README.md"])  # fmt: skip
+FULL = "GaitSet_CASIA-B_73_False_256_0.2_128_full_30-80000-encoder.ptm"
+TINY = """conf = {
+    'data': {'dataset_path': 'work/CASIA-B-pre', 'pid_num': 3},
+    'model': {'batch_size': (2, 2), 'frame_num': 2, 'total_iter': 2, 'save_iter': 2, 'hidden_dim': 8, 'num_workers': 0},
+}
+"""
+SMALLER = {  # what stands in for hardware, time and size in a command
+    "--nproc_per_node 8": "--nproc_per_node 2",
+    "--device_num 8": "--device_num 2",
+    "--device cuda:1": "--device cpu",
+    "/data/": "data/",
+    "CASIA-B_..._30": "CASIA-B_73_False_256_0.2_128_full_30",
+    "torchrun": "python -m torch.distributed.run",
+    "python test.py --pre_process": "python test.py --pre_process --bin_frames 4",
+    "python test.py --post_process": "python test.py --post_process --bin_frames 4",
+    "python pth2onnx.py": "python pth2onnx.py --frame_num 4",
+}
+NOT_RUN = {
+    r"python test/bench/": "a benchmark: test_bench.py runs those that can be small",
+    r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
+    r"python -m model\.report\.pictures": "wants a quickstart: test_pictures.py runs it on a small one",
+    r"\.venv/bin/python -m ruff": "what CI runs before the tests",
+    r"python3 -m venv|\.venv/bin/pip install": "installs torch anew from the network",
+    r"\. \.venv/bin/activate": "the tests run in their environment",
+    r"(for |done\b|name=|mkdir |mv )": "a loop of the shell: a test of its own runs it",
+    r"python pretreatment\.py --input_path=RAW": "how the original was called: the same options are run elsewhere",
+    r"python train\.py --cache=TRUE|python test\.py .*--cache=FALSE": "how the original was called",
+}
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """Of the page's blocks, without comments, and of its text, what begins like a command of this repository."""
+    found = []
+    for block in blocks(page):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            line = re.split(r"\s#\s|^\s*#", line)[0].rstrip()
+            found += [part.strip() for part in line.split(" && ") if part.strip()]
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+    return found + [code for code in inline if re.match(r"(python3?|torchrun) \S+|bash test/\S+\.sh", code)]
+
+
+ALL = sorted({command for page in PAGES for command in commands(page)})
+
+
+def is_not_run(command: str) -> bool:
+    return any(re.match(pattern, command) for pattern in NOT_RUN)
+
+
+def smaller(command: str) -> str:
+    for written, small in SMALLER.items():
+        command = command.replace(written, small)
+    return command
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """The entry scripts with a tiny configuration, walkers for every path that the pages name, and results."""
+    home = tmp_path_factory.mktemp("docs")
+    for name in ("pretreatment.py", "train.py", "test.py", "pth2onnx.py"):
+        shutil.copy(ROOT / name, home)
+    for name in ("model", "test"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__", "output", "unit"))
+    for name in ("config_1p.py", "config_8p.py", "config.py"):
+        (home / name).write_text(TINY)
+    tree = write_aligned_tree(home / "work/CASIA-B-pre", subjects=6, frames=4)
+    write_aligned_tree(home / "work/CASIA-A-pre", subjects=2, seq_types=SEQ_TYPES[:4], views=("000", "045"), frames=4)
+    write_raw_tree(home / "data/CASIA-B")
+    for name in ("CASIA-B-pkl", "PKL"):
+        (home / name).symlink_to(tree)
+    write_json(home / "CASIA-B.json", {"TRAIN_SET": ["001", "002", "003"], "TEST_SET": ["004", "006"]})
+    write_json(home / "mine.json", {"TRAIN_SET": ["001", "002", "003"], "TEST_SET": ["004", "006"]})
+    torch.manual_seed(0)
+    network = GaitSet(hidden_dim=8)
+    for name in ("a-encoder.ptm", "b-encoder.ptm", "some-encoder.ptm", FULL):
+        torch.save(network.state_dict(), home / name)
+    torch.save({"model": opengait_names(network)}, home / "GaitSet-40000.pt")
+    (home / "work/checkpoint/GaitSet").mkdir(parents=True)
+    experiment = "GaitSet_CASIA-B_3_False_8_0.2_4_full_2"
+    torch.save(network.state_dict(), home / f"work/checkpoint/GaitSet/{experiment}-80000-encoder.ptm")
+    return home
+
+
+def write_raw_tree(root: Path) -> None:
+    import cv2
+
+    for view in ("000", "090"):
+        folder = root / "001/nm-01" / view
+        folder.mkdir(parents=True)
+        for number in range(5):
+            image = np.zeros((240, 320), np.uint8)
+            image[40:200, 140 + number : 180 + number] = 255
+            cv2.imwrite(str(folder / f"001-nm-01-{view}-{number:03d}.png"), image)
+
+
+def opengait_names(network: GaitSet) -> dict:
+    """OpenGait's keys for weights of ours, strips in whatever order: only that the file loads matters here."""
+    state = {}
+    for key, value in network.state_dict().items():
+        branch, layer = re.match(r"(set|gl|fc)_(?:layer)?(\d|bin)", key).groups()
+        if branch == "fc":
+            state["Head.fc_bin"] = value
+        else:
+            block, place = divmod(int(layer) - 1, 2)
+            wrapper = "forward_block." if branch == "set" else ""
+            state[f"{branch}_block{block + (1 if branch == 'set' else 2)}.{wrapper}{2 * place}.conv.weight"] = value
+    return state
+
+
+def run(command: str, home: Path, forking: Forking) -> subprocess.CompletedProcess | Done:
+    if re.search(r"\bbash test/", command):
+        command = command.replace(".sh", ".sh --dry_run", 1)
+    elif re.fullmatch(r"python (-m )?\S+", command) and not re.search(r"train\.py|pth2onnx", command):
+        command += " --help"  # a mere name in a sentence
+    words = shlex.split(command)
+    if words[0] == "python" and "torch.distributed.run" not in words and "--device_num" not in words:
+        return forking.run(words[1:])
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        name, _, environment[name] = words.pop(0).partition("=")
+    assert words[0] != "bash" or words[2] == "--dry_run", "a driver must not run, this suite among them"
+    return subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+# Later commands read what earlier ones wrote.
+ORDER = (
+    "pretreatment.py", "train.py", "pth2onnx.py", "--pre_process", "model.runtime --", "--post_process", "--json",
+    "--compare",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_command_of_the_pages_runs(sandbox):
+    to_run = [smaller(c) for c in ALL if not is_not_run(c)]
+    to_run.sort(key=lambda c: next((i for i, part in enumerate(ORDER) if part in c), len(ORDER)))
+    failed = []
+    forking = Forking(sandbox)
+    for command in dict.fromkeys(to_run):
+        done = run(command, sandbox, forking)
+        if done.returncode:
+            failed.append(f"{command}\n    {done.stderr.strip()[-400:]}")
+    forking.close()
+    assert not failed, "\n".join(failed)
+    assert len(to_run) > 30
+
+
+def test_what_is_not_run_is_named_and_still_there():
+    for pattern in NOT_RUN:
+        assert any(re.match(pattern, command) for command in ALL), f"{pattern}: no page has such a command any more"
+
+
+def test_both_languages_have_the_same_commands():
+    for page in PAGES:
+        other = page.with_name(page.name.replace(".md", ".zh-CN.md"))
+        if ".zh-CN" in page.name or page.parent.name == "bench":
+            continue
+        ours, theirs = ([re.sub(r"\s+#.*", "", block) for block in blocks(p)] for p in (page, other))
+        assert ours == theirs, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_and_pictures_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file), f"{target}: no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_pictures_are_small():
+    pictures = list((ROOT / "model/docs/pictures").iterdir())
+    assert sum(path.stat().st_size for path in pictures) < 1_000_000
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(path.name in text for path in pictures)
+
+
+def test_the_tree_names_every_module():
+    for page in (ROOT / "model/README.md", ROOT / "model/README.zh-CN.md"):
+        tree = page.read_text(encoding="utf-8").split("```text")[-1]
+        for module in (ROOT / "model").rglob("*.py"):
+            folder = module.relative_to(ROOT / "model").parent.as_posix()
+            if module.name.startswith("__") or folder in ("network/fused", "data/synthetic", "export/atc"):
+                continue  # these packages have one line each
+            assert module.name in tree, f"{page.name}: {folder}/{module.name}"
+
+
+def test_the_loop_that_brings_ou_mvlp_into_shape(tmp_path):
+    block = next(b for b in blocks(ROOT / "model/docs/casia-b.md") if "Silhouette_" in b)
+    for name in ("Silhouette_000-00", "Silhouette_015-01"):
+        (tmp_path / "OUMVLP-raw" / name / "00001").mkdir(parents=True)
+        (tmp_path / "OUMVLP-raw" / name / "00001" / "1.png").touch()
+    done = subprocess.run(["bash", "-euc", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {p.relative_to(tmp_path).as_posix() for p in (tmp_path / "OUMVLP").rglob("*.png")}
+    assert found == {"OUMVLP/00001/00/000/1.png", "OUMVLP/00001/01/015/1.png"}
