@@ -22,24 +22,24 @@ install requirements.txt
 is_dry || mkdir -p "$work_path" "$OUTPUT"
 DATA=(--dataset Synthetic --data_path "$work_path/walkers-pre" --pid_num "$pid_num" --work_path "$work_path")
 
-say "1 of 6: $subjects synthetic walkers, ten takes each, seen from eleven views"
+say "1 of 7: $subjects synthetic walkers, ten takes each, seen from eleven views"
 python -m model.data.synthetic --output_path "$work_path/walkers" --subjects "$subjects" --frames "$frames" --seed "$seed"
 
-say "2 of 6: pretreatment"
+say "2 of 7: pretreatment"
 python pretreatment.py --input_path "$work_path/walkers" --output_path "$work_path/walkers-pre" \
   --log_file "$work_path/pretreatment.log" --json "$OUTPUT/pretreatment.json"
 
-say "3 of 6: training on $pid_num of them, $iters iterations"
+say "3 of 7: training on $pid_num of them, $iters iterations"
 python train.py "${DATA[@]}" --device "$device" --seed "$seed" --iters "$iters" --lr 1e-3 \
   --batch_size_p 6 --batch_size_m 4 --frame_num 6 --log_iter 20 --json "$OUTPUT/training.json" "${PASSED_ON[@]}"
 checkpoint="<what step 3 wrote>"
 is_dry || checkpoint="$(command "$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$OUTPUT/training.json")"
 
-say "4 of 6: export to ONNX, batch 16"
+say "4 of 7: export to ONNX, batch 16"
 python pth2onnx.py --input_path "$checkpoint" --output_path "$work_path/gaitset_submit_bs16.onnx" \
   --batch_size 16 --frame_num "$frames" --json "$OUTPUT/onnx.json"
 
-say "5 of 6: the deployed model over the subjects it has never seen: bins, ONNX Runtime, accuracy"
+say "5 of 7: the deployed model over the subjects it has never seen: bins, ONNX Runtime, accuracy"
 BINS=(--bin_path "$work_path/Synthetic-bin" --bin_frames "$frames")
 python test.py --pre_process "${DATA[@]}" "${BINS[@]}"
 python -m model.runtime --runtime onnxruntime --model "$work_path/gaitset_submit_bs16.onnx" \
@@ -47,9 +47,17 @@ python -m model.runtime --runtime onnxruntime --model "$work_path/gaitset_submit
 python test.py --post_process "${DATA[@]}" "${BINS[@]}" --result_path "$work_path/result/dumpOutput_device0" \
   --name deployed --json "$OUTPUT/deployed.json" > "$(is_dry && echo /dev/stdout || echo "$work_path/deployed.txt")"
 
-say "6 of 6: the same subjects with the checkpoint itself"
+say "6 of 7: the same subjects with the checkpoint itself"
 python test.py "${DATA[@]}" --device "$device" --checkpoint "$checkpoint" --batch_size 16 \
   --name quickstart --json "$OUTPUT/accuracy.json" --report --throughput "$OUTPUT/throughput.json"
+
+say "7 of 7: the same subjects with the encoder that comes with the project and was trained for longer, on other walkers"
+shipped="$(command "$PYTHON" -c 'from model.shipped import shipped_encoder; print(shipped_encoder() or "")')"
+if [[ -n "$shipped" ]]; then
+  python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json"
+else
+  say "it has been removed from work/checkpoint/GaitSet: nothing to test"
+fi
 summary "$OUTPUT/training.json" "$OUTPUT/throughput.json" "$OUTPUT/accuracy.json" "$OUTPUT/deployed.json" \
   "seconds=$((SECONDS - started))"
 is_dry && exit
