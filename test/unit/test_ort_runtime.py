@@ -213,3 +213,9 @@ def test_command_names_the_runtimes_it_has(monkeypatch):
     with pytest.raises(UserError, match=f"tensorrt: no such runtime here, there is {known}") as error:
         command.main()
     assert error.value.exit_status == 2
+
+
+def test_without_onnx_runtime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported \(.*\); pip install onnxruntime"):
+        OrtRuntime(tmp_path / "m.onnx")
