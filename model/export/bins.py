@@ -98,16 +98,13 @@ def write_bins(
     }
     entries = _entries(index, frame_num)
     targets = (manifest_path(folder), info_path)
-    try:
-        with whole_folder(folder) as part:
-            files = [part / entry["file"] for entry in entries]
-            _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
-            for target in targets:
-                target.unlink(missing_ok=True)
-        write_json(targets[0], {**settings, "entries": entries})
-        write_info(info_path, [folder / entry["file"] for entry in entries])
-    except OSError as error:
-        raise UserError(f"{folder}: writing the bins failed ({error.strerror or error})") from error
+    with whole_folder(folder) as part:
+        files = [part / entry["file"] for entry in entries]
+        _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
+        for target in targets:
+            target.unlink(missing_ok=True)
+    write_json(targets[0], {**settings, "entries": entries})
+    write_info(info_path, [folder / entry["file"] for entry in entries])
     return Manifest(targets[0], tuple(settings["shape"]), entries, settings)
 
 

@@ -92,18 +92,15 @@ def run_info_list(
     clock = _Clock()
     batches = [entries[i : i + runtime.batch_size] for i in range(0, len(entries), runtime.batch_size)]
     start = time.perf_counter()
-    try:
-        with (
-            whole_folder(result_folder) as part,
-            progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
-        ):
-            _run_batches(runtime, batches, part, clock, bar)
-        performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
-        text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
-        summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
-        write_json(text.with_suffix(".json"), summary)
-    except OSError as error:
-        raise UserError(f"{result_folder}: running the list failed ({error})") from error
+    with (
+        whole_folder(result_folder) as part,
+        progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
+    ):
+        _run_batches(runtime, batches, part, clock, bar)
+    performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
+    text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
+    summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
+    write_json(text.with_suffix(".json"), summary)
     return summary
 
 
@@ -128,7 +125,10 @@ def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path,
             image_seq = np.empty(runtime.input_shape, np.float32)
             filled, _ = fill_last_batch(batch, runtime.batch_size)
             for row, entry in zip(image_seq, filled, strict=True):
-                values = np.fromfile(entry.path, DTYPE)
+                try:
+                    values = np.fromfile(entry.path, DTYPE)
+                except OSError as error:
+                    raise UserError(f"{entry.path}: cannot be read ({error.strerror}); make the bins anew") from error
                 if values.size != row.size:
                     raise UserError(f"{entry.path}: changed its size while the list ran; run it again")
                 row[:] = values.reshape(row.shape)

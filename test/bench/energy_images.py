@@ -45,7 +45,9 @@ def main() -> None:
                 "what": "rank-1 of nearest gait energy images, percent",
                 "subjects": len(store.index.subjects),
                 "sequences": len(store.index),
-                "same_view": dict(zip(result.conditions, np.nanmean(matrix[:, same], 1).round(2).tolist(), strict=True)),
+                "same_view": dict(
+                    zip(result.conditions, np.nanmean(matrix[:, same], 1).round(2).tolist(), strict=True)
+                ),
                 "across": dict(zip(result.conditions, np.nanmean(matrix[:, ~same], 1).round(2).tolist(), strict=True)),
                 "seconds": round(time.perf_counter() - start, 2),
             }

@@ -168,6 +168,14 @@ def test_om_that_is_no_gaitset(acl, tmp_path, om, told):
     assert acl.left() == []
 
 
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_an_om_whose_buffers_are_too_small(deployed, acl, monkeypatch, kind):
+    monkeypatch.setattr(acl.mdl, f"get_{kind}_size_by_index", lambda description, index: 1000)
+    with pytest.raises(UserError, match=rf"its {kind} has 1000 bytes, its shape needs \d+; convert it anew"):
+        AclRuntime(deployed.om(1))
+    assert acl.left() == []
+
+
 def test_missing_om(acl, tmp_path):
     with pytest.raises(UserError, match=r"none\.om: no such om; make it with test/pth2om\.sh"):
         AclRuntime(tmp_path / "none.om")

@@ -193,6 +193,15 @@ def test_disk_too_small(at_home, monkeypatch):
     assert not list(at_home.iterdir())
 
 
+def test_a_disk_that_fails_is_one_line(at_home, monkeypatch):
+    def fail(self, content):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UserError, match=r"CASIA-B-bin: cannot be written \(Input/output error\)"):
+        write()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,5 +1,7 @@
 """Graphs built by hand, each with one fault that ATC would stumble over."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -194,3 +196,9 @@ def test_no_model(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"bad\.onnx"):
         lint_onnx(path)
+
+
+def test_without_onnx(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"the package onnx cannot be imported \(.*\); pip install onnx"):
+        lint_onnx(tmp_path / "m.onnx")

@@ -301,6 +301,7 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
     ("environment", "told", "device", "options"),
     [
         ({}, "--device npu:2: only 2 npu devices are there, counted from 0", "npu:2", ()),
+        ({"NPUSIM_TAKEN": "1"}, "npu:1: cannot be used (SetDevice: NPU function error: aclrtSetDevice(1)", "npu:1", ()),
         ({"ASCEND_RT_VISIBLE_DEVICES": "1,0"}, "_DEVICES=1,0 must name some of them, in ascending order", "npu", ()),
         ({"ASCEND_RT_VISIBLE_DEVICES": "4"}, "ASCEND_RT_VISIBLE_DEVICES=4 must name some of them", "npu", ()),
         ({"NPUSIM_DEVICES": "0"}, "this machine shows no npu device to torch", "npu:0", ()),

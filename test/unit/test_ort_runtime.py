@@ -119,7 +119,8 @@ def test_two_bins_of_one_name(deployed, tmp_path):
     run_expecting("share one result file", deployed, tmp_path, [folder / "bins" / "0000.bin", tmp_path / "0000.bin"])
 
 
-def test_bin_that_shrinks_while_the_list_runs(deployed, tmp_path):
+@pytest.mark.parametrize("gone", [False, True])
+def test_bin_that_shrinks_or_goes_while_the_list_runs(deployed, tmp_path, gone):
     """Read ahead happens in another thread: its error must come out, and nothing half-written stay."""
     folder, _ = deployed
     files = [tmp_path / f"{i:04d}.bin" for i in range(6)]
@@ -130,11 +131,11 @@ def test_bin_that_shrinks_while_the_list_runs(deployed, tmp_path):
     run = runtime.run
 
     def shrinking(image_seq):
-        files[5].write_bytes(b"short")
+        files[5].unlink(missing_ok=True) if gone else files[5].write_bytes(b"short")
         return run(image_seq)
 
     runtime.run = shrinking
-    with pytest.raises(UserError, match=r"0005\.bin: changed its size"):
+    with pytest.raises(UserError, match=r"0005\.bin: " + ("cannot be read" if gone else "changed its size")):
         run_info_list(runtime, tmp_path / "shrinks.info", tmp_path / "dump", quiet=True)
     assert not (tmp_path / "dump").exists()
 
@@ -213,3 +214,9 @@ def test_command_names_the_runtimes_it_has(monkeypatch):
     with pytest.raises(UserError, match=f"tensorrt: no such runtime here, there is {known}") as error:
         command.main()
     assert error.value.exit_status == 2
+
+
+def test_without_onnx_runtime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported \(.*\); pip install onnxruntime"):
+        OrtRuntime(tmp_path / "m.onnx")

@@ -126,6 +126,16 @@ def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
     assert fake_apex.calls == []
 
 
+def test_an_apex_for_another_device_is_told(fake_apex, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise RuntimeError("Found param weight with type torch.npu.FloatTensor, expected torch.cuda.FloatTensor.\nWhen")
+
+    monkeypatch.setattr(fake_apex, "initialize", refuse)
+    network = nn.Linear(4, 2, device="meta")
+    with pytest.raises(UsageError, match=r"this apex does not take a network on meta \(Found .*FloatTensor\.\); use"):
+        make_precision("apex", network, torch.optim.SGD(network.parameters()), torch.device("meta"), "", "32")
+
+
 def test_no_apex_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "apex", None)
     with pytest.raises(UsageError, match=r"not installed.*--amp torch"):

@@ -1,7 +1,8 @@
 """A stand-in for torch_npu: torch's device `npu`, made of npusim.cpp, with what of torch_npu this project calls.
 
 NPUSIM_LIBRARY names the compiled npusim.cpp, NPUSIM_CHIP what the devices are called (Ascend910B3), NPUSIM_MEMORY their
-free memory in bytes (32 GB). Names, signatures and refusals are those of torch_npu 2.11 to 2.13.
+free memory in bytes (32 GB), NPUSIM_TAKEN those that another process has. Names, signatures and refusals are those of
+torch_npu 2.11 to 2.13.
 """
 
 import ctypes
@@ -39,6 +40,10 @@ def _index(device=None) -> int:
 
 
 def _set_device(device) -> None:
+    if str(_index(device)) in os.environ.get("NPUSIM_TAKEN", "").split(","):
+        raise RuntimeError(
+            f"SetDevice: NPU function error: aclrtSetDevice({_index(device)}), error code is 507033\n[ERROR] ERR00100"
+        )
     if not _library.npusim_set(_index(device)):
         raise RuntimeError(
             f"SetDevice: NPU function error: aclrtSetDevice({_index(device)}), error code is 107001\n[ERROR] ERR00100"
