@@ -79,10 +79,8 @@ def test_without_locks_an_owner_on_another_machine_counts_as_alive(tmp_path, mon
     monkeypatch.setattr(lock_module, "fcntl", None)
     owner = {"host": "another", "pid": 1, "since": time.time() - 7300, "command": "train.py"}
     (tmp_path / "lock").write_text(json.dumps(owner))
-    with (
-        pytest.raises(UserError, match="process 1 on another, since 2 h ago: train.py"),
-        locked(tmp_path / "lock", "o"),
-    ):
+    told = r"process 1 on another, since 2 h ago: train\.py"
+    with pytest.raises(UserError, match=told), locked(tmp_path / "lock", "o"):
         pass
     (tmp_path / "lock").unlink()
     with locked(tmp_path / "lock", "o"):
