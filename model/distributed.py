@@ -162,25 +162,25 @@ def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
     return rows.split(ROWS_AT_ONCE) if len(rows) else ()
 
 
-def main_first(job: Callable[[], T]) -> T:
-    """Do a job on rank 0, then on the others, which find what it left on the disk.
+def from_main(job: Callable[[], T]) -> T:
+    """What a job gives on rank 0, which alone does it: all get that.
 
     When rank 0 fails, the others end too instead of waiting for it.
     """
     if not active():
         return job()
-    outcome: list = [None]
-    result = None
+    outcome: list = [None, None]  # the result, the error
     if dist.get_rank() == 0:
         try:
-            result = job()
+            outcome[0] = job()
         except UserError as error:
-            outcome = [error]
+            outcome[1] = error
         except Exception:  # a fault of ours, which keeps its traceback; the others must not wait for us
-            dist.broadcast_object_list([UserError("the first process failed")])
+            dist.broadcast_object_list([None, UserError("the first process failed")])
             raise
     dist.broadcast_object_list(outcome)
-    if outcome[0] is not None:
-        outcome[0].told = dist.get_rank() > 0
-        raise outcome[0]
-    return result if dist.get_rank() == 0 else job()
+    result, error = outcome
+    if error is not None:
+        error.told = dist.get_rank() > 0
+        raise error
+    return result

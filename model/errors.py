@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -79,11 +80,17 @@ def os_error_line(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename is not None else reason
 
 
+# Control characters, line ends, and what stands for bytes that are no UTF-8.
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """`text` with such characters written out: names of files may hold any, and what a library says several lines."""
+    return NO_TEXT.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
 def _say(line: str) -> None:
-    """One line, whatever is in it: names of files may hold line breaks, and bytes that are no text."""
-    shown = line.encode("utf-8", "backslashreplace").decode()
-    print("".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in shown),
-          file=sys.stderr)  # fmt: skip
+    print(one_line(line), file=sys.stderr)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

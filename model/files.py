@@ -190,7 +190,9 @@ def read_json(path: Path | str, sealed: bool = False) -> Any:
         if sealed:
             match = _SEALED.fullmatch(text)
             if match is None or _digest("{" + match[2]) != match[1]:
-                raise UserError(f"{path}: was changed or damaged since it was written; make it anew")
+                raise UserError(
+                    f"{path}: was changed or damaged since it was written, or is of an older version; make it anew"
+                )
             text = "{" + match[2]
         return json.loads(text)
     except FileNotFoundError:

@@ -17,7 +17,7 @@ from model.data.batches import BatchLoader, fits_device
 from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
-from model.data.store import SilhouetteStore, open_data
+from model.data.store import SilhouetteStore, open_store, ready_store
 from model.device import can_record, describe, kind_of, place, precision_of
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
@@ -68,18 +68,21 @@ def open_dataset(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Data:
-    """The data of the configuration; the first process builds the store and the partition when they are missing."""
+    """The data of the configuration; the first process builds the store and the partition when they are missing.
+
+    It alone: others would find a tree that changes meanwhile changed again, and each of them build the same files.
+    """
     if not config.data.dataset_path:
         raise UserError("no data: give --data_path, or dataset_path in the config")
 
-    def open_both() -> Data:
-        store = open_data(
-            config.data.dataset_path, config.work_path / "store",
-            cache=cache, workers=workers, skip_bad=skip_bad, quiet=quiet,
-        )  # fmt: skip
-        return Data(store, _partition_of(config, partition, store.index))
+    def prepared() -> tuple[Path, Partition]:
+        path = ready_store(
+            config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet
+        )
+        return path, _partition_of(config, partition, open_store(path).index)
 
-    return distributed.main_first(open_both)
+    path, chosen = distributed.from_main(prepared)
+    return Data(open_store(path, cache), chosen)
 
 
 def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Partition:

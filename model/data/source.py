@@ -14,7 +14,7 @@ import numpy as np
 
 from model.data.array_pickle import read_array
 from model.data.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_plain_file
-from model.data.tree import SequenceFolder
+from model.data.tree import SequenceFolder, is_folder
 from model.errors import UserError
 
 MOST_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
@@ -101,7 +101,7 @@ def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
 
 def _view_folders(folder: str, depth: int) -> list[str]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry))
     if depth == 1:
         return [f"{folder}/{name}" for name in names]
     return [path for name in names for path in _view_folders(f"{folder}/{name}", depth - 1)]

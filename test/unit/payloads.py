@@ -82,7 +82,9 @@ def programs() -> dict[str, bytes]:
             named("builtins", "getattr"), b"(", named("os", "path"), text("os"), b"tR", b"0", call(*system)
         ),
         "a dotted name": whole(text("os"), text("path.os.system"), b"\x93", text(_COMMAND), b"\x85R"),
-        "an attribute of numpy": whole(text("numpy.testing._private.utils"), text("os.system"), b"\x93", text(_COMMAND), b"\x85R"),
+        "what numpy has imported": whole(
+            text("numpy.testing._private.utils"), text("os.system"), b"\x93", text(_COMMAND), b"\x85R"
+        ),
         "kept and fetched": whole(named("posix", "system"), b"q\x00", b"0h\x00", text(_COMMAND), b"\x85R"),
         "after an array": whole(pickle.dumps(np.zeros(3, np.uint8), 2)[2:-1], b"0", call(*system)),
         "as a state": whole(call("argparse", "Namespace"), call(*system), b"b"),

@@ -119,7 +119,7 @@ def test_alone_everything_is_as_it_is():
     rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
     assert distributed.gather_rows(rows, 2, cpu) is rows
     assert distributed.any_process(True, cpu) is True
-    assert distributed.main_first(lambda: 5) == 5
+    assert distributed.from_main(lambda: 5) == 5
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([1.0, 2.0])
     distributed.average_gradients([parameter])
