@@ -40,7 +40,7 @@ class RunCheckpoints:
 
         Later sets of that run stay where they are: they are not this run's any more.
         """
-        record = read_json(self.files.record(iteration))
+        record = read_json(self.files.record(iteration), sealed=True)
         self.run, self.best = record["run"], tuple(record["best"]) if record["best"] else None
         earlier = [i for i in self.files.iterations() if i < iteration and self.files.run_of(i) == self.run]
         self.saved = [*earlier, iteration]
