@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.features import extract
+from model.lock import locked
 from model.meters import LogBook
 from model.network import GaitSet, fused
 from model.optimizer import make_adam
@@ -98,6 +100,12 @@ def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Pa
 
 def checkpoint_files(config: Config) -> CheckpointFiles:
     return CheckpointFiles(config.checkpoint_folder, config.experiment)
+
+
+def lock_of(config: Config) -> AbstractContextManager[None]:
+    """Held by the training that writes the checkpoints and the log of an experiment."""
+    lock = config.checkpoint_folder / f".{config.experiment}.lock"
+    return locked(lock, config.checkpoint_folder / config.experiment)
 
 
 def load_network(
@@ -192,12 +200,23 @@ def build_trainer(
 
 def _restore(trainer: Trainer, restore_iter: int) -> None:
     files = trainer.checkpoints.files
+    again = distributed.restarts()
+    if again:  # by torchrun, because a process was killed: whatever was asked for at first has been done
+        launch = distributed.launch_name()
+        last = distributed.from_main(lambda: files.last_complete(launch))
+        log.warning(
+            "restart %d after a process ended: %s", again,
+            "no checkpoint had been written, as at the start" if last is None else f"going on from iteration {last}",
+        )  # fmt: skip
+        if last is not None:
+            trainer.restore(last)
+            return
     if restore_iter == 0:
         if trainer.writing:
             trainer.checkpoints.warn_of_others()
         return
     if restore_iter == -1:
-        last = files.last_complete()
+        last = distributed.from_main(files.last_complete)
         if last is None:
             raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
         restore_iter = last

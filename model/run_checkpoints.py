@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from model import distributed
 from model.checkpoint import CheckpointFiles
 from model.files import read_json
 
@@ -27,7 +28,9 @@ class RunCheckpoints:
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the set of `iteration`, then delete those that are not to be kept."""
-        self.files.save(iteration, parts, {"run": self.run, "best": self.best, **facts})
+        self.files.save(
+            iteration, parts, {"run": self.run, "launch": distributed.launch_name(), "best": self.best, **facts}
+        )
         self.saved = [*(i for i in self.saved if i != iteration), iteration]
         best = self.best[1] if self.best else None
         others = [i for i in self.saved[:-1] if i != best]

@@ -121,11 +121,12 @@ run_command(lambda: print(processes_possible(sys.argv[1])))' "$2")" || exit $?
   echo $((found < $1 ? found : $1))
 }
 
-# launch PROCESSES SCRIPT ARGUMENTS: one process alone, several through torchrun on free ports.
+# launch PROCESSES SCRIPT ARGUMENTS: one process alone, several through torchrun, which starts them again from the last
+# checkpoint when one is killed; on free ports of the loopback address.
 launch() {
   local processes="$1"; shift
   if ((processes == 1)); then python "$@"
-  else python -m torch.distributed.run --standalone --nproc_per_node "$processes" "$@"; fi
+  else python -m model.launch --processes "$processes" "$@"; fi
 }
 
 # use_cann [DIR]: CANN's environment for all that follows, as `source set_env.sh` gives it; says in one line where it
