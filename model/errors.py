@@ -28,8 +28,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as Ctrl-C does, with its leftovers tidied up."""
 
 
-# Names a file that says "the job failed on a fault of its user": the launcher of several processes sets it, because
-# starting them again would only have them say so again.
+# Names a file for the exit status of a job that failed on a fault of its user: the launcher of several processes sets
+# it, because starting them again would only have them say so again.
 GIVE_UP = "GAITSET_GIVE_UP"
 
 
@@ -42,7 +42,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     """
     give_up = os.environ.get(GIVE_UP)
     if give_up and Path(give_up).exists():
-        sys.exit(1)  # a restart after that line
+        sys.exit(int(Path(give_up).read_text()))  # a restart after that line
     # One of several processes may wait within a library that lets no Python run: it ends as the system ends it.
     if os.environ.get("WORLD_SIZE", "1") == "1":
         signal.signal(signal.SIGTERM, _terminate)
@@ -52,7 +52,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
     except UserError as error:
         if give_up:
-            Path(give_up).touch()
+            Path(give_up).write_text(str(error.exit_status))
         status = error.exit_status
         if not error.told:
             _say(f"error: {error}")

@@ -56,16 +56,14 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
         try:
             torchrun([f"--{name}={value}" for name, value in meeting.items()] + list(command))
         except ChildFailedError as error:
-            return _status_of(error, give_up.exists(), max_restarts)
+            return int(give_up.read_text()) if give_up.exists() else _status_of(error, max_restarts)
         except SignalException as error:
             return 128 + error.sigval
     return 0
 
 
-def _status_of(error, told: bool, max_restarts: int) -> int:
+def _status_of(error, max_restarts: int) -> int:
     rank, failure = error.get_first_failure()
-    if told:  # by itself, in one line
-        return max(failure.exitcode, 1)
     if failure.exitcode < 0:
         how = f"was ended by {signal.Signals(-failure.exitcode).name}"
     else:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import workers
-from scripts import ROOT, run_quietly
+from scripts import ROOT, one_line_error, run_module, run_quietly
 from test_trainer import arguments, files_of, same, weights
 
 from model import distributed
@@ -92,12 +92,10 @@ def test_two_processes_stop_together_and_go_on(aligned_tree, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_user_ends_all_processes_with_one_line(tmp_path):
-    done = torchrun(2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
-    assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
-        f"error: {tmp_path / 'nowhere'}: no such folder; give an aligned tree (--data_path) or a store"
-    ]
+def test_a_fault_of_the_user_ends_all_processes_with_one_line_and_none_is_started_again(tmp_path):
+    done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
+    assert "nowhere: no such folder; give an aligned tree" in one_line_error(done, 2)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
