@@ -83,6 +83,11 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a file of this name stands in the folder that it is put in, and is seen there."""
+    return bool(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
+
+
 def _named(path: Path | str) -> Path:
     path = Path(path)
     if path.name in ("", ".."):

@@ -15,11 +15,13 @@ from tqdm import tqdm
 from model.data.store import SilhouetteStore
 from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
-from model.export.manifest import InfoEntry
+from model.export.manifest import InfoEntry, digest_of
 from model.files import whole_folder, write_json
-from model.runtime.bin_list import check_bins
+from model.lock import locked
+from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import latency_figures, write_performance
 from model.runtime.result_files import OUR_SUFFIX
+from model.runtime.result_record import remove_record, write_record
 
 _READ_AHEAD = 2  # batches being read or waiting while one runs; as many may wait to be written
 
@@ -83,7 +85,7 @@ def run_info_list(
     Raises UserError before anything runs when a bin is missing or of another size than the model takes.
     """
     result_folder = Path(result_folder)
-    entries = check_bins(Path(info_path), runtime.input_shape[1:])
+    entries, known = check_bins(Path(info_path), runtime.input_shape[1:]), known_digests(Path(info_path))
     check_replaceable(result_folder, ".bin")
     for _ in range(warmup):
         runtime.run(np.zeros(runtime.input_shape, np.float32))
@@ -92,10 +94,13 @@ def run_info_list(
     start = time.perf_counter()
     try:
         with (
+            locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
             whole_folder(result_folder) as part,
             tqdm(total=len(entries), unit="sequence", desc=runtime.facts()["runtime"], disable=quiet or None) as bar,
         ):
-            _run_batches(runtime, batches, part, clock, bar)
+            digests = _run_batches(runtime, batches, part, clock, bar, known)
+            remove_record(result_folder)
+        write_record(result_folder, *digests)
         performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
         text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
         summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
@@ -118,24 +123,34 @@ class _Clock:
         self.seconds[stage].append(time.perf_counter() - start)
 
 
-def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm) -> None:
-    """Reading, inference and writing at the same time, with a bounded number of batches in memory."""
+def _run_batches(
+    runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Reading, inference and writing at the same time, with a bounded number of batches in memory.
+
+    known: digests that bins must have. Returns those of the bins and of the results, by stem.
+    """
+    read_digests: dict[str, str] = {}
+    written_digests: dict[str, str] = {}
 
     def read(batch: list[InfoEntry]) -> np.ndarray:
         with clock("data read"):
             image_seq = np.empty(runtime.input_shape, np.float32)
             for row, entry in zip(image_seq, batch, strict=False):
-                values = np.fromfile(entry.path, DTYPE)
-                if values.size != row.size:
+                content = entry.path.read_bytes()
+                if len(content) != row.size * DTYPE.itemsize:
                     raise UserError(f"{entry.path}: changed its size while the list ran; run it again")
-                row[:] = values.reshape(row.shape)
+                read_digests[entry.path.stem] = check_digest(entry.path, content, known)
+                row[:] = np.frombuffer(content, DTYPE).reshape(row.shape)
             image_seq[len(batch) :] = image_seq[len(batch) - 1]
             return image_seq
 
     def write(batch: list[InfoEntry], features: np.ndarray) -> None:
         with clock("post"):
             for entry, feature in zip(batch, features, strict=False):
-                feature.astype(DTYPE, copy=False).tofile(folder / f"{entry.path.stem}{OUR_SUFFIX}.bin")
+                content = feature.astype(DTYPE, copy=False).tobytes()
+                written_digests[entry.path.stem] = digest_of(content)
+                (folder / f"{entry.path.stem}{OUR_SUFFIX}.bin").write_bytes(content)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: list[Future] = []
@@ -151,6 +166,7 @@ def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path,
                 future.result()
         finally:
             reader.shutdown(cancel_futures=True)
+    return read_digests, written_digests
 
 
 def _ahead(reader: ThreadPoolExecutor, read: Callable, batches: list) -> Iterator[np.ndarray]:

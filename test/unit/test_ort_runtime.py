@@ -115,8 +115,18 @@ def test_bin_of_another_size(deployed, tmp_path, size, found):
 
 def test_two_bins_of_one_name(deployed, tmp_path):
     folder, _ = deployed
-    (tmp_path / "0000.bin").write_bytes((folder / "bins" / "0000.bin").read_bytes())
-    run_expecting("share one result file", deployed, tmp_path, [folder / "bins" / "0000.bin", tmp_path / "0000.bin"])
+    files = [tmp_path / "0000.bin", tmp_path / "more" / "0000.bin"]
+    files[1].parent.mkdir()
+    for file in files:
+        file.write_bytes((folder / "bins" / "0000.bin").read_bytes())
+    run_expecting("share one result file", deployed, tmp_path, files)
+
+
+def test_a_list_from_elsewhere_reads_no_file_outside_its_folder(deployed, tmp_path):
+    folder, _ = deployed
+    run_expecting("lies outside the folder of the list", deployed, tmp_path, [folder / "bins" / "0000.bin"])
+    climbing = tmp_path / "a" / ".." / ".." / folder.name / "bins" / "0000.bin"
+    run_expecting("lies outside the folder of the list", deployed, tmp_path, [climbing])
 
 
 def test_bin_that_shrinks_while_the_list_runs(deployed, tmp_path):
