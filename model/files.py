@@ -30,7 +30,7 @@ def whole_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """
     path = _named(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers_of(path)
         try:
@@ -57,7 +57,7 @@ def whole_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
     path = _named(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     old = path.with_name(f".{path.name}.{os.getpid()}{OLD}")
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers_of(path)
         part.mkdir()
@@ -96,7 +96,7 @@ def _named(path: Path | str) -> Path:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """A full disk or a folder that may not be written to is the user's to mend: one line, no traceback."""
     try:
         yield

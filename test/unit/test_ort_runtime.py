@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -160,7 +161,7 @@ def test_files_that_are_no_model(tmp_path):
     with pytest.raises(UserError, match="no such ONNX file"):
         OrtRuntime(tmp_path / "absent.onnx")
     (tmp_path / "model.om").write_bytes(b"IMOD" + bytes(200))
-    with pytest.raises(UserError, match=r"model\.om: ONNX Runtime cannot load it") as error:
+    with pytest.raises(UserError, match=r"model\.om: is no ONNX model") as error:
         OrtRuntime(tmp_path / "model.om")
     assert "\n" not in str(error.value)
 
@@ -223,3 +224,53 @@ def test_command_names_the_runtimes_it_has(monkeypatch):
     with pytest.raises(UserError, match=f"tensorrt: no such runtime here, there is {known}") as error:
         command.main()
     assert error.value.exit_status == 2
+
+
+def model_with(place, location):
+    """image_seq plus a weight that lies in another file: as an initializer, a constant, or one in a branch."""
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], b"\0" * 4, raw=True)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("length", "4")):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    constant = helper.make_node("Constant", [], ["weight"], value=weight)
+    nodes, initializers = [helper.make_node("Add", ["image_seq", "weight"], ["feature"])], []
+    if place == "initializer":
+        initializers = [weight]
+    elif place == "constant":
+        nodes = [constant, *nodes]
+    else:
+        out = [helper.make_tensor_value_info("weight", TensorProto.FLOAT, [1])]
+        branches = {f"{name}_branch": helper.make_graph([constant], name, [], out) for name in ("then", "else")}
+        true = helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("t", TensorProto.BOOL, [], [True]))
+        nodes = [true, helper.make_node("If", ["yes"], ["weight"], **branches), *nodes]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3, 4]) for name in ("image_seq", "feature")]
+    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], initializers))
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "secret"])
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
+def test_a_model_from_elsewhere_reads_no_other_file(tmp_path, place, location):
+    (tmp_path / "secret").write_bytes(b"1234")
+    (tmp_path / "m").mkdir()
+    for folder in (tmp_path, tmp_path / "m"):
+        (folder / "x.onnx").write_bytes(model_with(place, location).SerializeToString())
+        with pytest.raises(UserError, match=rf"x\.onnx: weights lie in another file \({location}\)"):
+            OrtRuntime(folder / "x.onnx")
+
+
+def test_a_graph_that_cannot_be_run_is_one_line(deployed, monkeypatch):
+    runtime = OrtRuntime(deployed[0] / "bs1.onnx")
+    image_seq = np.zeros(runtime.input_shape, np.float32)
+
+    def refuse(*_):
+        raise RuntimeError("bad allocation\nin so many lines")  # its classes have nothing else in common
+
+    for run, told in (
+        (refuse, r"cannot run it \(bad allocation\)"),
+        (lambda *_: [image_seq], r"promises \(1, 62, 8\)"),
+    ):
+        monkeypatch.setattr(runtime, "session", SimpleNamespace(run=run))
+        with pytest.raises(UserError, match=rf"bs1\.onnx: .*{told}"):
+            runtime.run(image_seq)
