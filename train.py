@@ -4,7 +4,7 @@
   python train.py --device_num 8 --data_path work/CASIA-B-pre          eight, config_8p.py; torchrun does it, too
   python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
-  python train.py --data_path work/CASIA-B-pre --restore_iter -1       go on where training stopped
+  python train.py --data_path work/CASIA-B-pre --restore_iter auto     go on where training stopped, or start
   python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    where the time goes
 
 Stop it with Ctrl-C or SIGTERM: it ends the iteration, writes a checkpoint and says how to go on.
@@ -34,7 +34,8 @@ def options_parser() -> CommandParser:
     group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
     group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
     group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard loss")
-    group.add_argument("--restore_iter", type=int, metavar="N", help="go on from iteration N; -1: from the last")
+    group.add_argument("--restore_iter", type=restore_wanted, metavar="N", help="go on from iteration N; -1: from the "
+                       "last; auto: from the last, if there is one")  # fmt: skip
     group = parser.add_argument_group("what to write, and when")
     group.add_argument("--log_iter", type=positive, metavar="N", help="iterations between log lines (100)")
     group.add_argument("--save_iter", type=positive, metavar="N", help="iterations between checkpoints (1000)")
@@ -74,6 +75,15 @@ def profiling_wanted(text: str) -> bool:
     if text in ("", "None", "NONE", "none", "False", "false"):
         return False
     raise argparse.ArgumentTypeError(f"must be CANN, GE, None or left away, not {text!r}")
+
+
+def restore_wanted(text: str) -> int:
+    if text == "auto":
+        return -2
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or auto, not {text!r}") from None
 
 
 def set_environment(options) -> None:

@@ -33,7 +33,7 @@ class ModelConfig:
     lr: float = 1e-4
     hard_or_full_trip: str = "full"
     batch_size: tuple[int, int] = (8, 16)  # P subjects × K sequences, per process
-    restore_iter: int = 0  # 0: from the start; -1: from the last checkpoint there is
+    restore_iter: int = 0  # 0: from the start; -1: from the last checkpoint; -2: from that, if there is one
     total_iter: int = 80000
     margin: float = 0.2
     num_workers: int = 3  # threads that read ahead
@@ -81,7 +81,7 @@ _CHOICES = {
 _MOST = 1 << 40  # of any other whole number
 _AT_MOST = {"hidden_dim": 1 << 16, "frame_num": 1 << 16, "num_workers": 1 << 10}
 _MOST_SEQUENCES = 1 << 16  # P, and K
-_AT_LEAST = {"restore_iter": -1, "num_workers": 0, "eval_iter": 0, "keep": 0, "seed": 0, "pid_num": 0}
+_AT_LEAST = {"restore_iter": -2, "num_workers": 0, "eval_iter": 0, "keep": 0, "seed": 0, "pid_num": 0}
 
 
 def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -215,8 +215,11 @@ def _restore(trainer: Trainer, restore_iter: int) -> None:
         if trainer.writing:
             trainer.checkpoints.warn_of_others()
         return
-    if restore_iter == -1:
+    if restore_iter < 0:
         last = distributed.from_main(files.last_complete)
+        if last is None and restore_iter == -2:
+            log.info("no checkpoint of %s yet: from the start", files.experiment)
+            return
         if last is None:
             raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
         restore_iter = last

@@ -41,7 +41,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"batch_size": 128}}, "batch_size must be"),
         ({"model": {"total_iter": True}}, "total_iter must be int"),
         ({"model": {"hard_or_full_trip": "half"}}, "'full', 'hard'"),
-        ({"model": {"restore_iter": -2}}, "at least -1"),
+        ({"model": {"restore_iter": -3}}, "at least -2"),
         ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
         ({"model": {"kernels": "own"}}, "'auto', 'plain'"),
         ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),

@@ -246,6 +246,17 @@ def test_without_half_precision_no_step_is_left_out(aligned_tree, unbroken):
     assert [point["skipped"] for point in points] == [0, 0, 0, 0]
 
 
+def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
+    """With `auto`, a job that is started again and again needs no look at what is there."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, signal.SIGTERM)
+        assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 128 + signal.SIGTERM
+    for said in ("going on from iteration 5", "nothing to do: iteration 8"):
+        assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
+        assert said in capsys.readouterr().out
+    assert same(weights(tmp_path), weights(unbroken))
+
+
 def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         train(aligned_tree, tmp_path, "--restore_iter", -1)
