@@ -43,11 +43,11 @@ def run_command(main: Callable[[], int | None]) -> None:
     give_up = os.environ.get(GIVE_UP)
     if give_up and Path(give_up).exists():
         sys.exit(int(Path(give_up).read_text()))  # a restart after that line
-    # One of several processes may wait within a library that lets no Python run: it ends as the system ends it.
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        signal.signal(signal.SIGTERM, _terminate)
-    sys.stdout.reconfigure(errors="backslashreplace")  # names in a language that the terminal's encoding lacks
     try:
+        # One of several processes may wait within a library that lets no Python run: it ends as the system ends it.
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            signal.signal(signal.SIGTERM, _terminate)
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in a language that the terminal's encoding lacks
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:

@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from model.cores import core_count, leave_interrupts_to_parent
+from model.cores import core_count, interrupts_later, leave_interrupts_to_parent
 from model.data.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.pretreatment_report import PretreatmentSummary, Reporter, open_log
 from model.data.silhouette import HEIGHT, BadImage, read_image
@@ -162,7 +162,8 @@ def _run(chunks: list[list[SequenceJob]], workers: int) -> Iterator[list[Sequenc
     stop = context.Event()
     pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (stop,))
     try:
-        futures = [pool.submit(_pretreat_chunk, chunk) for chunk in chunks]
+        with interrupts_later():
+            futures = [pool.submit(_pretreat_chunk, chunk) for chunk in chunks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from model.cores import core_count, leave_interrupts_to_parent
+from model.cores import core_count, interrupts_later, leave_interrupts_to_parent
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.data.source import first_and_last, read_sequence, source_stamp
@@ -188,7 +188,9 @@ def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts_to_parent) as pool:
         try:
-            yield from pool.map(read_sequence, sequences, chunksize=8)
+            with interrupts_later():
+                results = pool.map(read_sequence, sequences, chunksize=8)
+            yield from results
         except BrokenProcessPool:
             raise UserError("a process that read images was killed, perhaps for want of memory; start again") from None
         finally:
