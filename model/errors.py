@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         if os.environ.get("WORLD_SIZE", "1") == "1":
             signal.signal(signal.SIGTERM, _terminate)
         sys.stdout.reconfigure(errors="backslashreplace")  # names in a language that the terminal's encoding lacks
+        threading.excepthook = _thread_failed
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:
@@ -72,6 +74,12 @@ def run_command(main: Callable[[], int | None]) -> None:
         status = 130
         _say("interrupted")
     sys.exit(status)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread; what the system refuses it there is raised again, and told, at the next write."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
 
 
 def os_error_line(error: OSError) -> str:

@@ -68,7 +68,8 @@ def _take(lock: Path, output: Path | str) -> int | None:
                 with suppress(FileNotFoundError):  # its owner may have ended, and deleted it, in between
                     kept = os.path.samestat(os.fstat(descriptor), lock.stat())
                 if kept:
-                    _sign(descriptor, output)
+                    with suppress(OSError):  # a full disk: it is held all the same, and what comes next will tell
+                        _sign(descriptor, output)
                     return descriptor
             finally:
                 if not kept:

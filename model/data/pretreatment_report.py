@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -45,8 +46,11 @@ class PretreatmentSummary:
         )
 
 
+_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
+
+
 class LogFile:
-    """The log file, appended to. Raises UsageError where there can be none, UserError when it cannot be written on."""
+    """The log file, appended to. Raises UsageError where there can be none, UserError when the disk takes no more."""
 
     def __init__(self, path: Path | str):
         self.path = path
@@ -54,7 +58,8 @@ class LogFile:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self.stream = Path(path).open("a", encoding="utf-8")  # noqa: SIM115, closed below
         except OSError as error:
-            raise UsageError(f"{path}: cannot be written as log file ({error.strerror})") from error
+            kind = UsageError if error.errno in _NO_SUCH_PLACE else UserError
+            raise kind(f"{path}: cannot be written as log file ({error.strerror})") from error
 
     def write(self, line: str) -> None:
         self._do(lambda: self.stream.write(line))

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,13 +25,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ITERATIONS = 12
-RECIPE = """conf = {
-    "WORK_PATH": "work",
-    "data": {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2},
-    "model": {"hidden_dim": 8, "batch_size": (2, 2), "frame_num": 2, "total_iter": %d, "save_iter": 3, "log_iter": 2,
-              "eval_iter": 6, "num_workers": 1},
-}
-""" % ITERATIONS  # noqa: UP031, the text is full of braces
+MODEL = {
+    "hidden_dim": 8, "batch_size": (2, 2), "frame_num": 2, "total_iter": ITERATIONS, "save_iter": 3, "log_iter": 2,
+    "eval_iter": 6, "num_workers": 1,
+}  # fmt: skip
+DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
+RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"
 STEM = "GaitSet_Synthetic_2_False_8_0.2_4_full_2"
 ENCODER = f"work/checkpoint/GaitSet/{STEM}-{ITERATIONS:05d}-encoder.ptm"
 COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
@@ -69,6 +69,11 @@ def results(name: str) -> list[str]:
 
 
 TRAIN = " ".join(COMMON) + " --restore_iter auto"
+EXPORT = f"--config recipe.py --input_path {ENCODER} --output_path m.onnx --batch_size 2 --frame_num 4 --json onnx.json"
+BINS = f"--pre_process {' '.join(COMMON)} --bin_path bins --bin_frames 4 --json bins_done.json"
+INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result --threads 1 --quiet"
+REPORT = f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json"
+TEST = f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json"
 COMMANDS = {
     one.name: one
     for one in (
@@ -76,18 +81,13 @@ COMMANDS = {
         command("store", "fault_store", "", "work/store", "work/partition"),
         command("training", "train.py", TRAIN, "work/checkpoint", "work/log"),
         command("training, 2 processes", "train.py", TRAIN, "work/checkpoint", "work/log", processes=2),
-        command("export", "pth2onnx.py", f"--config recipe.py --input_path {ENCODER} --output_path m.onnx --batch_size 2 "
-                "--frame_num 4 --json onnx.json --quiet", "m.onnx", "onnx.json"),
-        command("bins", "test.py", f"--pre_process {' '.join(COMMON)} --bin_path bins --bin_frames 4 --json bins_done.json",
-                "bins", "bins.info", "bins.json", "bins_done.json"),
-        command("inference", "model.runtime", "--runtime onnxruntime --model m.onnx --info bins.info --output result "
-                "--threads 1 --quiet", "result"),
-        command("report", "test.py", f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json",
-                *results("report"), "table.json"),
-        command("test", "test.py", f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json",
-                *results("tested"), "tested.json"),
+        command("export", "pth2onnx.py", f"{EXPORT} --quiet", "m.onnx", "onnx.json"),
+        command("bins", "test.py", BINS, "bins", "bins.info", "bins.json", "bins_done.json"),
+        command("inference", "model.runtime", INFER, "result"),
+        command("report", "test.py", REPORT, *results("report"), "table.json"),
+        command("test", "test.py", TEST, *results("tested"), "tested.json"),
     )
-}  # fmt: skip
+}
 
 
 def preload() -> None:
@@ -97,7 +97,7 @@ def preload() -> None:
     import onnx.shape_inference  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch
-    import torch.utils.tensorboard  # noqa: F401
+    import torch.utils.tensorboard
     import xarray  # noqa: F401
 
     import model.evaluation.report
@@ -172,11 +172,8 @@ def start(one: Command, folder: Path, before: Callable[[], None] | None = None) 
         if process == 0:
             _be(one, folder, rank, port, processes[0] if processes else 0, before)
         processes.append(process)
-        for _ in (0, 1):  # here and there: whoever comes first
-            try:
-                os.setpgid(process, processes[0])
-            except (PermissionError, ProcessLookupError):
-                pass  # it was there before, or has ended already
+        with suppress(PermissionError, ProcessLookupError):  # it does so itself, and may have ended already
+            os.setpgid(process, processes[0])
     return Job(processes, folder)
 
 

@@ -1,5 +1,5 @@
-"""Disks that fill up and fail, at every place where a command writes: what was there stays, one line says what is wrong,
-status 1, and once there is room the same command goes on to the same end.
+"""Disks that fill up and fail, at every place where a command writes: what was there stays, one line says what is
+wrong, status 1, and once there is room the same command goes on to the same end.
 
 Two ways. A small file system (tmpfs) that is full after so many bytes: the system's own refusal, of libraries' writes,
 too. And the system refusing the nth of the calls that make, open, rename or delete something, by Python's audit hooks,
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def _on_small_disk(bench: Bench, one: Command, disk: Path, share: float, draw: r
     for child in disk.iterdir():
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     _fill(bench, one, disk, before)
-    needed = sum(file.stat().st_size + 4096 for file in bench.whole.rglob("*") if file.is_file() and _is_of(file, bench, one))
+    needed = sum(
+        file.stat().st_size + 4096 for file in bench.whole.rglob("*") if file.is_file() and _is_of(file, bench, one)
+    )
     room = int(share * 1.1 * needed) // 4096 * 4096
     _resize(disk, _used(disk) + room)
     job = start(one, disk)
@@ -153,8 +156,9 @@ def _refuse(root: Path, nth: int, code: int) -> None:
     original_open, original_write = os.open, os.write
 
     def write(descriptor: int, data: bytes) -> int:
-        if os.getpid() == parent and os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{root}/"):
-            look("write", os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if os.getpid() == parent and path.startswith(f"{root}/"):
+            look("write", path)
         return original_write(descriptor, data)
 
     os.write = write
@@ -178,10 +182,13 @@ def _writes(mode: object, flags: object) -> bool:
 
 
 def _is_below(path: str, root: str) -> bool:
-    return os.path.abspath(path).startswith(f"{root}/")
+    return os.path.normpath(Path.cwd() / path).startswith(f"{root}/")
 
 
 # What must hold
+
+# What describes others goes before they are replaced, and comes after.
+GOES_FIRST = re.compile(r"^bins\.(info|json)$|^bins_done|_record\.json$|^bins/")
 
 
 def _fault(bench: Bench, one: Command, folder: Path, before: bool, status: int, said: str) -> str | None:
@@ -198,9 +205,8 @@ def _fault(bench: Bench, one: Command, folder: Path, before: bool, status: int, 
     for name, digest in found.items():
         if not name.endswith(".jsonl") and "/checkpoint/" not in name and wanted.get(name) != digest:
             return f"{name} is not whole"
-    if before and one.name != "bins" and wanted.keys() - found.keys():
-        return f"lost {sorted(wanted.keys() - found.keys())[:3]}"
-    return None
+    lost = sorted(name for name in wanted.keys() - found.keys() if not GOES_FIRST.search(name))
+    return f"lost {lost[:3]}" if before and lost else None
 
 
 def _fault_of_going_on(bench: Bench, one: Command, folder: Path) -> str | None:

@@ -1,5 +1,5 @@
-"""SIGKILL, SIGTERM and Ctrl-C at random moments of every command: nothing that claims to be whole is not, the same command
-goes on, and the end is that of a run that was never stopped, byte for byte."""
+"""SIGKILL, SIGTERM and Ctrl-C at random moments of every command: nothing that claims to be whole is not, the same
+command goes on, and the end is that of a run that was never stopped, byte for byte."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fault_chain import COMMANDS, Bench, Command, contents, leftovers, start
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # How often each is stopped, of a hundred.
 SHARES = {
-    "pretreatment": 15, "store": 10, "training": 20, "training, 2 processes": 15, "export": 8, "bins": 8, "inference": 8,
-    "report": 8, "test": 8,
+    "pretreatment": 15, "store": 10, "training": 20, "training, 2 processes": 15, "export": 8, "bins": 8,
+    "inference": 8, "report": 8, "test": 8,
 }  # fmt: skip
 REPLACES = ("export", "bins", "inference", "report", "test")  # what stood there before is written anew
 # With the first of a pair there, all of the second must be.

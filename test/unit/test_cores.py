@@ -15,7 +15,7 @@ BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.S
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no such masks here")
 def test_processes_that_start_meanwhile_take_no_interrupt_and_the_parent_takes_it_afterwards():
     with pytest.raises(KeyboardInterrupt), interrupts_later():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread
         inside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout
     assert inside == "True\n"
     after = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout

@@ -13,6 +13,7 @@ import time
 
 import pytest
 from scripts import ROOT
+from test_full_disk import no_file_larger_than
 
 from model import lock as lock_module
 from model.errors import UserError
@@ -129,3 +130,11 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     with pytest.raises(UserError, match="out: cannot be written"), locked(tmp_path / "link", "out"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_on_a_full_disk_it_is_held_and_let_go_all_the_same(tmp_path):
+    with no_file_larger_than(0), locked(tmp_path / "lock", "o"):
+        assert (tmp_path / "lock").exists()
+        with pytest.raises(UserError, match="which has not said who it is"), locked(tmp_path / "lock", "o"):
+            pass
+    assert not (tmp_path / "lock").exists()
