@@ -34,6 +34,7 @@ from model.command_line import (
     true_or_false,
 )
 from model.errors import UsageError, run_command
+from model.files import is_plain_name
 from model.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
@@ -89,6 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise UsageError(f"--{name}: is for the report, so give --report as well")
     if options.pre_process and options.post_process:
         raise UsageError("--pre_process and --post_process: the model runs between them, so give one at a time")
+    if options.name is not None and not is_plain_name(options.name):
+        raise UsageError(f"--name {options.name}: is the name of files in work/results, without / or a dot in front")
     if options.runtime != "torch" and options.checkpoint is None:
         raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
     from model import distributed

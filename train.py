@@ -1,10 +1,10 @@
 """Train GaitSet.
 
   python train.py --data_path work/CASIA-B-pre                         one device, config_1p.py
-  torchrun --nproc_per_node 8 train.py --data_path work/CASIA-B-pre    eight, config_8p.py
+  python train.py --device_num 8 --data_path work/CASIA-B-pre          eight, config_8p.py; torchrun does it, too
   python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
-  python train.py --data_path work/CASIA-B-pre --restore_iter -1       go on where training stopped
+  python train.py --data_path work/CASIA-B-pre --restore_iter auto     go on where training stopped, or start
   python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    where the time goes
 
 Stop it with Ctrl-C or SIGTERM: it ends the iteration, writes a checkpoint and says how to go on.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from model.command_line import (
@@ -46,7 +47,8 @@ def options_parser() -> CommandParser:
         "--augment", action="store_const", const=True,
         help="flip, turn, stretch and erase sequences on their way to the network (not in the published recipe)",
     )  # fmt: skip
-    group.add_argument("--restore_iter", type=int, metavar="N", help="go on from iteration N; -1: from the last")
+    group.add_argument("--restore_iter", type=restore_wanted, metavar="N", help="go on from iteration N; -1: from the "
+                       "last; auto: from the last, if there is one")  # fmt: skip
     group = parser.add_argument_group("what to write, and when")
     group.add_argument("--log_iter", type=positive, metavar="N", help="iterations between log lines (100)")
     group.add_argument("--save_iter", type=positive, metavar="N", help="iterations between checkpoints (1000)")
@@ -72,7 +74,8 @@ def options_parser() -> CommandParser:
     group.add_argument("--addr", metavar="HOST", help="of the first process (127.0.0.1)")
     group.add_argument("--port", type=positive, metavar="N", help="of the first process (29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="(the device's own)")
-    group.add_argument("--device_num", type=positive, metavar="N", help="start N processes, through torchrun")
+    group.add_argument("--device_num", type=positive, metavar="N", help="start N processes, through torchrun; if one "
+                       "is killed, all again from the last checkpoint")  # fmt: skip
     parser.add_argument_group("data").add_argument(
         "--num_workers", type=int, metavar="N", help="threads that read ahead"
     )
@@ -88,9 +91,17 @@ def profiling_wanted(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"must be CANN, GE, None or left away, not {text!r}")
 
 
+def restore_wanted(text: str) -> int:
+    if text == "auto":
+        return -2
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or auto, not {text!r}") from None
+
+
 def set_environment(options) -> None:
     """What a launcher other than torchrun gives as arguments goes where torchrun's goes."""
-    from model.distributed import world_from_environment
 
     processes = options.world_size or 1
     if "WORLD_SIZE" not in os.environ and (processes > 1 or options.local_rank):
@@ -105,22 +116,31 @@ def set_environment(options) -> None:
         os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
         os.environ.setdefault("MASTER_ADDR", options.addr or "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
+
+
+def start_processes(options) -> int | None:
+    """With --device_num: train in so many processes, this one being none of them; returns their exit status."""
+    from model.distributed import world_from_environment
+    from model.launch import MAX_RESTARTS, launch
+
     launched = world_from_environment().size
-    if options.device_num and options.device_num != launched:
-        if launched > 1:
-            raise UsageError(f"--device_num {options.device_num}, but {launched} processes were started")
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(options.device_num)]
-        address = ["--master_port", str(options.port)] if options.port else ["--standalone"]
-        os.execv(sys.executable, [*launch, *address, str(ROOT / "train.py"), *sys.argv[1:]])
+    if options.device_num in (None, launched):
+        return None
+    if launched > 1:
+        raise UsageError(f"--device_num {options.device_num}, but {launched} processes were started")
+    return launch(options.device_num, MAX_RESTARTS, [str(ROOT / "train.py"), *sys.argv[1:]], options.port)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = options_parser().parse_args(arguments)
     set_environment(options)
+    status = start_processes(options)
+    if status is not None:
+        return status
     from model import distributed
     from model.config import load_config, overrides_of
     from model.device import resolve_device, set_compile_mode, set_precision, show_devices
-    from model.initialization import build_trainer, open_dataset
+    from model.initialization import build_trainer, lock_of, open_dataset
     from model.profiling import Profiling
 
     world = distributed.world_from_environment()
@@ -138,8 +158,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profiling:
         folder = config.work_path / "profile" / config.experiment
         profiling = Profiling(folder, device, world.rank, options.start_step, options.stop_step)
-    distributed.start(world, device, options.dist_backend)
-    try:
+    with ExitStack() as held:
+        distributed.start(world, device, options.dist_backend)
+        held.callback(distributed.finish)
+        if not options.performance:
+            distributed.from_main(lambda: held.enter_context(lock_of(config)))
         data = open_dataset(
             config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
         )
@@ -153,8 +176,6 @@ def main(arguments: list[str] | None = None) -> int:
         if profiling is not None:
             profiling.report()
         return status
-    finally:
-        distributed.finish()
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import pickle
+import io
+import logging
 import platform
 import re
 import time
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,8 @@ from torch import Tensor, nn
 from model.errors import UserError
 from model.files import read_json, remove_leftovers, whole_file, write_json
 from model.opengait_weights import is_opengait, plain_state
+
+log = logging.getLogger(__name__)
 
 PARTS = ("encoder", "optimizer", "state")
 PREFIX = "module."  # of networks that DataParallel or DistributedDataParallel wrapped
@@ -53,35 +58,41 @@ class CheckpointFiles:
         return sorted(int(match[1]) for match in matches if match)
 
     def is_complete(self, iteration: int) -> bool:
-        record = self.record(iteration)
-        if not record.exists():
-            return False
-        digests = read_json(record)["files"]
-        paths = {name: self.part(iteration, name) for name in PARTS}
-        return all(path.exists() and _digest(path) == digests.get(name) for name, path in paths.items())
+        """Whether the record is there and sound, and the three files are those it tells of."""
+        record = sound_record(self.record(iteration))
+        return record is not None and all(
+            _digest(self.part(iteration, name)) == record["files"].get(name) for name in PARTS
+        )
 
-    def last_complete(self) -> int | None:
-        """The complete set written last: several runs may share the folder, so it is not the highest number."""
-        written = {i: read_json(self.record(i))["time"] for i in self.iterations() if self.is_complete(i)}
-        return max(written, key=written.__getitem__, default=None)
+    def last_complete(self, launch: str | None = None) -> int | None:
+        """The complete set written last: several runs may share the folder, so it is not the highest number.
+
+        launch: count only what processes of this launch wrote.
+        """
+        records = {i: sound_record(self.record(i)) for i in self.iterations()}
+        written = {i: record["time"] for i, record in records.items()
+                   if record and (launch is None or record.get("launch") == launch)}  # fmt: skip
+        newest_first = sorted(written, key=written.__getitem__, reverse=True)
+        return next((i for i in newest_first if self.is_complete(i)), None)
 
     def run_of(self, iteration: int) -> str | None:
         """Which run wrote a set; None for files without a record, as published ones are."""
-        record = self.record(iteration)
-        return read_json(record).get("run") if record.exists() else None
+        return (sound_record(self.record(iteration)) or {}).get("run")
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write a set; each file appears whole, the record last, all of them on the disk before this returns."""
         remove_leftovers(self.folder, f"{self.experiment}-", spare_living=True)
         digests = {}
         for name in PARTS:
-            path = self.part(iteration, name)
-            with whole_file(path, durable=True) as aside:
-                torch.save(parts[name], aside)
-                digests[name] = _digest(aside)
+            # By way of memory: to a file on a full disk torch reports no error of the system, but one of its own.
+            content = io.BytesIO()
+            torch.save(parts[name], content)
+            digests[name] = hashlib.sha256(content.getbuffer()).hexdigest()
+            with whole_file(self.part(iteration, name), durable=True) as aside:
+                aside.write_bytes(content.getbuffer())
         versions = {"torch": torch.__version__, "python": platform.python_version()}
         record = {"iteration": iteration, "time": time.time(), "files": digests, "versions": versions, **facts}
-        write_json(self.record(iteration), record, durable=True)
+        write_json(self.record(iteration), record, durable=True, sealed=True)
 
     def remove(self, iteration: int) -> None:
         """Delete a set, the record first: without it the others are no complete set."""
@@ -89,8 +100,26 @@ class CheckpointFiles:
             path.unlink(missing_ok=True)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sound_record(path: Path) -> dict[str, Any] | None:
+    """The record at `path`; None where there is none, or, with a warning, a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        record = read_json(path, sealed=True)
+        if isinstance(record, dict) and isinstance(record.get("files"), dict) and "time" in record:
+            return record
+        log.warning("%s: no record of a checkpoint", path)
+    except UserError as error:
+        log.warning("%s (the checkpoint counts as one without a record)", error)
+    return None
+
+
+def _digest(path: Path) -> str | None:
+    """None where the file is not there, or cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def load_tensors(path: Path) -> Any:
@@ -98,10 +127,35 @@ def load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_neighbours(path)}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        _refuse_unsound(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it will refuse
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: no checkpoint of tensors, or damaged ({reason})") from error
+
+
+MOST_BYTES = 1 << 30  # of a checkpoint; the optimizer's has 21 MB at hidden_dim 256
+
+
+def _refuse_unsound(path: Path) -> None:
+    """Raises ValueError for a file that would take far more memory than room on the disk, and for damage that shows."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, at most {MOST_BYTES:,} are read")
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its parts are compressed, which torch does not do")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("its parts overlap")
+        wrong = archive.testzip()  # torch itself does not look at the checksums that it writes
+    if wrong:
+        raise ValueError(f"the checksum of {wrong} is wrong")
 
 
 def _neighbours(path: Path) -> str:
@@ -117,13 +171,17 @@ def plain_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_encoder(network: nn.Module, path: Path) -> None:
     """Load published weights, OpenGait's or ours into `network`.
 
-    Raises UserError that says which keys and shapes disagree.
+    Raises UserError that says which keys and shapes disagree, which weights are no numbers, or that a record beside
+    the file tells of another.
     """
     state = load_tensors(path)
+    _compare_with_record(path)
     if is_opengait(state):
         state = plain_state(state)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(k, str) and _is_plain(v) for k, v in state.items()):
         raise UserError(f"{path}: no state dict of a network")
+    if len(plain_keys(state)) < len(state):
+        raise UserError(f"{path}: has weights both with and without the prefix {PREFIX}")
     state = plain_keys(state)
     wanted = network.state_dict()
     faults = [f"lacks {key}" for key in wanted if key not in state]
@@ -131,22 +189,61 @@ def load_encoder(network: nn.Module, path: Path) -> None:
     for key in wanted.keys() & state.keys():
         if wanted[key].shape != state[key].shape:
             faults.append(f"{key} is {tuple(state[key].shape)}, the network's is {tuple(wanted[key].shape)}")
-            if key.startswith("fc_bin"):
+            if key.startswith("fc_bin") and state[key].ndim:
                 faults.append(f"so hidden_dim of the config must be {state[key].shape[-1]}")
     if faults:
         raise UserError(f"{path}: does not fit the network: {'; '.join(faults[:4])} ({len(faults)} faults)")
+    bad = [key for key, value in state.items() if not value.isfinite().all()]
+    if bad:
+        raise UserError(f"{path}: {len(bad)} of {len(state)} weights hold values that are no finite numbers ({bad[0]})")
     network.load_state_dict(state)
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Load a published optimizer or ours. How a step is computed stays what `optimizer` was made for.
+def _compare_with_record(path: Path) -> None:
+    stem, suffix, _ = path.name.rpartition("-encoder.ptm")
+    record = sound_record(path.with_name(f"{stem}.json")) if suffix else None
+    if record is not None and record["files"].get("encoder") != _digest(path):
+        raise UserError(f"{path}: is not what {stem}.json tells of: damaged, or of another run (to use it, rename it)")
 
-    Raises UserError when it does not fit.
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is an ordinary tensor of floating point numbers, and as large as it says."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.is_floating_point()
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Load the state of a published optimizer or ours. How a step is computed stays what `optimizer` was made for.
+
+    Raises UserError when it does not fit, or holds values that are no finite numbers.
     """
     state = load_tensors(path)
-    computed = [{key: group.get(key) for key in ("foreach", "fused", "capturable")} for group in optimizer.param_groups]
+    own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     try:
-        state["param_groups"] = [group | own for group, own in zip(state["param_groups"], computed, strict=True)]
-        optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        groups = [{**group, "params": saved["params"]} for group, saved in zip(own, state["param_groups"], strict=True)]
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        fault = next(filter(None, (_fault_of_state(w, optimizer.state[w]) for w in weights if optimizer.state)), None)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise UserError(f"{path}: does not fit the optimizer ({error})") from error
+    if fault:
+        raise UserError(f"{path}: does not fit the optimizer ({fault})")
+
+
+def _fault_of_state(weight: Tensor, state: Mapping[str, Any]) -> str | None:
+    """What is wrong with Adam's state of one weight."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        mean = state[name]
+        if not _is_plain(mean.cpu()) or mean.shape != weight.shape:
+            return f"{name} is {tuple(mean.shape)}, its weight {tuple(weight.shape)}"
+        if not mean.isfinite().all() or (name == "exp_avg_sq" and (mean < 0).any()):
+            return f"{name} of a weight {tuple(weight.shape)} holds values that cannot be"
+    if not 0 <= float(state["step"]) < 2**53:
+        return f"step is {state['step']}"
+    return None

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from model.errors import UsageError
+from model.errors import NO_TEXT, UsageError
 from model.evaluation.protocols import canonical_name
+from model.files import is_plain_name
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # what a config file may call its dict
 
@@ -32,7 +33,7 @@ class ModelConfig:
     lr: float = 1e-4
     hard_or_full_trip: str = "full"
     batch_size: tuple[int, int] = (8, 16)  # P subjects × K sequences, per process
-    restore_iter: int = 0  # 0: from the start; -1: from the last checkpoint there is
+    restore_iter: int = 0  # 0: from the start; -1: from the last checkpoint; -2: from that, if there is one
     total_iter: int = 80000
     margin: float = 0.2
     num_workers: int = 3  # threads that read ahead
@@ -78,7 +79,10 @@ _CHOICES = {
     "amp_dtype": ("", "fp16", "bf16"),
     "kernels": ("auto", "plain"),
 }
-_AT_LEAST = {"restore_iter": -1, "num_workers": 0, "eval_iter": 0, "keep": 0, "seed": 0, "pid_num": 0}
+_MOST = 1 << 40  # of any other whole number
+_AT_MOST = {"hidden_dim": 1 << 16, "frame_num": 1 << 16, "num_workers": 1 << 10}
+_MOST_SEQUENCES = 1 << 16  # P, and K
+_AT_LEAST = {"restore_iter": -2, "num_workers": 0, "eval_iter": 0, "keep": 0, "seed": 0, "pid_num": 0}
 
 
 def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -92,8 +96,8 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
         raise UsageError(f"--config {path}: no such file")
     try:
         content = runpy.run_path(str(path))
-    except Exception as error:  # it is a program of the user and can fail in any way
-        raise UsageError(f"--config {path}: is no Python file that runs ({error})") from error
+    except (Exception, SystemExit) as error:  # it is a program of the user and can fail, or end, in any way
+        raise UsageError(f"--config {path}: is no Python file that runs ({type(error).__name__}: {error})") from error
     found = [name for name in NAMES if isinstance(content.get(name), dict)]
     if not found:
         raise UsageError(f"--config {path}: defines none of {', '.join(NAMES)}")
@@ -118,31 +122,31 @@ def build_config(
 ) -> Config:
     """The checked configuration of a dict; see `load_config`."""
     _refuse_unknown(content, ("WORK_PATH", *_DEVICE_KEYS, "data", "model"), where)
-    work_path = folder / content.get("WORK_PATH", "work")
+    work_path = folder / _text("WORK_PATH", content.get("WORK_PATH", "work"), where)
     parts = {}
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     for part, kind in (("data", DataConfig), ("model", ModelConfig)):
         if not isinstance(content.get(part, {}), dict):
-            raise UsageError(f"{where}: {part} must be a dict, not {content[part]!r}")
+            raise UsageError(f"{where}: {part} must be a dict, not {_short(content[part])}")
         values = dict(content.get(part, {}))
         names = {f.name for f in fields(kind)}
         _refuse_unknown(values, names, f"{where}, {part}")
         if part == "data" and values.get("dataset_path"):
-            values["dataset_path"] = str(folder / values["dataset_path"])
+            values["dataset_path"] = str(folder / _text("dataset_path", values["dataset_path"], where))
         if "batch_size" in names & given.keys():  # P or K alone may be given
-            standard = values.get("batch_size", kind.batch_size)
+            standard = _checked("batch_size", values.get("batch_size", kind.batch_size), kind.batch_size, where)
             given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], standard, strict=True))
         values |= {key: given.pop(key) for key in list(given) if key in names}
         parts[part] = kind(
             **{f.name: _checked(f.name, values.get(f.name, f.default), f.default, where) for f in fields(kind)}
         )
     if "work_path" in given:
-        work_path = Path(given.pop("work_path"))
+        work_path = Path(_text("work_path", str(given.pop("work_path")), where))
     assert not given, f"overrides must be keys of the config: {given}"
-    devices = {key: str(content[key]) for key in _DEVICE_KEYS if content.get(key)}
+    devices = {key: _text(key, str(content[key]), where) for key in _DEVICE_KEYS if content.get(key)}
     parts["data"] = replace(parts["data"], dataset=canonical_name(parts["data"].dataset))
     if parts["data"].resolution != "64":
-        raise UsageError(f"{where}: resolution is {parts['data'].resolution!r}; only '64' is supported")
+        raise UsageError(f"{where}: resolution is {_short(parts['data'].resolution)}; only '64' is supported")
     return Config(work_path, devices, parts["data"], parts["model"])
 
 
@@ -156,16 +160,18 @@ def _refuse_unknown(content: Mapping, known, where: str) -> None:
 def _checked(key: str, value: Any, default: Any, where: str) -> Any:
     wanted = type(default)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1 << 1000 else float("inf")
     if key in ("resolution", "loss_scale") and isinstance(value, int | float):
         value = str(value)
     if isinstance(value, list):
         value = tuple(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {value!r}")
+        raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {_short(value)}")
+    if wanted is str:
+        _text(key, value, where)
     fault = _fault(key, value)
     if fault:
-        raise UsageError(f"{where}: {key} must be {fault}, not {value!r}")
+        raise UsageError(f"{where}: {key} must be {fault}, not {_short(value)}")
     return value
 
 
@@ -173,14 +179,34 @@ def _fault(key: str, value: Any) -> str | None:
     """What a value of the right type must be and is not."""
     if key in _CHOICES:
         return None if value in _CHOICES[key] else f"one of {', '.join(map(repr, _CHOICES[key]))}"
+    if key in ("dataset", "model_name"):  # they become names of files
+        right = is_plain_name(value)
+        return None if right else "a plain name, without / and not beginning with a dot"
     if key == "batch_size":
-        right = len(value) == 2 and all(isinstance(n, int) and n > 0 for n in value) and value[0] > 1
+        right = len(value) == 2 and all(type(n) is int and 0 < n <= _MOST_SEQUENCES for n in value) and value[0] > 1
         return None if right else "(P, K), whole numbers, P at least 2 and K at least 1"
     if key == "loss_scale" and value != "dynamic":
         return None if _is_number(value) else "'dynamic' or a number"
+    if type(value) is int and value > _AT_MOST.get(key, _MOST):
+        return f"at most {_AT_MOST.get(key, _MOST):,}"
     if key in _AT_LEAST:
         return None if value >= _AT_LEAST[key] else f"at least {_AT_LEAST[key]}"
-    return "above 0" if type(value) in (int, float) and value <= 0 else None
+    return "above 0" if type(value) in (int, float) and not 0 < value < math.inf else None
+
+
+def _text(key: str, value: Any, where: str) -> str:
+    if not isinstance(value, str) or NO_TEXT.search(value):
+        raise UsageError(f"{where}: {key} must be text of one line, not {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    """What was given instead, in few words: it may be an integer of a million digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__}"
+    return text if len(text) < 80 else f"{text[:80]}..."
 
 
 def _is_number(text: str) -> bool:

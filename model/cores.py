@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def core_count() -> int:
@@ -16,3 +18,17 @@ def core_count() -> int:
 def leave_interrupts_to_parent() -> None:
     """For worker processes: Ctrl-C reaches them too, but the parent ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Around the start of worker processes, which inherit it: a Ctrl-C before they have got so far as to leave it to
+    their parent would make each of them print a traceback. The parent takes it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -53,6 +53,8 @@ DEVICE_KINDS = {
         profiler="torch_npu.profiler",
     ),
 }  # fmt: skip
+# By backend, what names the network interfaces that it talks through.
+INTERFACE_VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
+import signal
+import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.device import kind_of
+from model.device import INTERFACE_VARIABLES, kind_of
 from model.errors import UsageError, UserError
 
 T = TypeVar("T")
@@ -44,17 +48,64 @@ def world_from_environment() -> World:
 
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
     """Join the process group when there is more than one process. Raises UsageError for a backend that cannot carry
-    the tensors of `device`."""
+    the tensors of `device`.
+
+    Processes that meet at the loopback address, as those of one machine do, talk through it alone.
+    """
     if world.size > 1 and not dist.is_initialized():
-        backends = kind_of(device).backends
-        backend = backend or backends[0]
-        if backend not in backends:
+        row = kind_of(device)
+        backend = backend or row.backends[0]
+        if backend not in row.backends:
             raise UsageError(
-                f"--dist_backend {backend} does not go with --device {device.type}, which takes {' or '.join(backends)}"
+                f"--dist_backend {backend} does not go with --device {device.type}, which takes "
+                f"{' or '.join(row.backends)}"
             )
+        end_with_parent()
         # Others wait while the first packs a large tree or evaluates; the standard ten minutes can be too short.
         wait = datetime.timedelta(hours=3)
-        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=wait)
+        local = os.environ.get("MASTER_ADDR") in LOOPBACK
+        if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
+            os.environ.setdefault(INTERFACE_VARIABLES[backend], "lo")
+        store = _loopback_store(world, wait) if local else None
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=wait)
+
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def _loopback_store(world: World, wait: datetime.timedelta) -> dist.Store | None:
+    """Where the processes meet. torch's own server listens on all of the machine's addresses; this one is given a port
+    of the loopback address. None where torchrun has started a server already."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return None
+    try:
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        listener = socket.create_server(address).detach() if world.is_main else None
+    except (KeyError, ValueError, OverflowError) as error:
+        raise UserError(f"MASTER_ADDR and MASTER_PORT must be an address and a port ({error})") from None
+    return dist.TCPStore(*address, world.size, world.is_main, wait, master_listen_fd=listener)
+
+
+def end_with_parent() -> None:
+    """Have the system tell this process to stop when torchrun, which started it, ends without having told it."""
+    if launched_by_torchrun() and sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def launched_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launch_name() -> str | None:
+    """Of the torchrun that started this process: the same after a restart, another for another command."""
+    return f"{os.environ['TORCHELASTIC_RUN_ID']}-{os.getppid()}" if launched_by_torchrun() else None
+
+
+def restarts() -> int:
+    """How often torchrun has started these processes again."""
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return int(count) if count.isdecimal() else 0
 
 
 def finish() -> None:
@@ -167,25 +218,25 @@ def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
     return rows.split(ROWS_AT_ONCE) if len(rows) else ()
 
 
-def main_first(job: Callable[[], T]) -> T:
-    """Do a job on rank 0, then on the others, which find what it left on the disk.
+def from_main(job: Callable[[], T]) -> T:
+    """What a job gives on rank 0, which alone does it: all get that.
 
     When rank 0 fails, the others end too instead of waiting for it.
     """
     if not active():
         return job()
-    outcome: list = [None]
-    result = None
+    outcome: list = [None, None]  # the result, the error
     if dist.get_rank() == 0:
         try:
-            result = job()
+            outcome[0] = job()
         except UserError as error:
-            outcome = [error]
+            outcome[1] = error
         except Exception:  # a fault of ours, which keeps its traceback; the others must not wait for us
-            dist.broadcast_object_list([UserError("the first process failed")])
+            dist.broadcast_object_list([None, UserError("the first process failed")])
             raise
     dist.broadcast_object_list(outcome)
-    if outcome[0] is not None:
-        outcome[0].told = dist.get_rank() > 0
-        raise outcome[0]
-    return result if dist.get_rank() == 0 else job()
+    result, error = outcome
+    if error is not None:
+        error.told = dist.get_rank() > 0
+        raise error
+    return result

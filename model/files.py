@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import glob
+import hashlib
 import json
 import os
 import re
@@ -12,23 +15,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError
+from model.errors import UserError, os_error_line
 
 PART = ".part"  # ends the name of what is still being written
+OLD = ".old"  # ... and of a folder that has just been replaced
 
 
 @contextmanager
 def whole_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; on leaving without an error it takes `path`'s place.
 
-    An error, or the end of the process, leaves what stood at `path` as it was.
-    `durable` also forces the bytes and the new name to the disk, so that they survive a power cut.
+    An error, or the end of the process, leaves what stood at `path` as it was; what ended processes left of earlier
+    tries goes. `durable` also forces the bytes and the new name to the disk, so that they survive a power cut.
     """
-    path = Path(path)
+    path = _named(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_of(path)
         try:
+            # Made here, and only if nothing of that name is there: in a folder that others may write to, a link
+            # laid in wait would otherwise decide where the bytes go.
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             yield part
             if durable:
                 _force_to_disk(part, os.O_RDWR)
@@ -40,26 +48,55 @@ def whole_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path | str) -> Iterator[Path]:
-    """The same for a folder: what stood at `path` before is removed once the new one is complete."""
-    path = Path(path)
+def whole_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
+    """The same for a folder: what stood at `path` before is removed once the new one is complete.
+
+    Where the system can, the two change places at once, and otherwise by two renamings, between which nothing stands
+    at `path`.
+    """
+    path = _named(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed and had the same number
-    with _told(path):
-        part.mkdir(parents=True)
+    old = path.with_name(f".{path.name}.{os.getpid()}{OLD}")
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_of(path)
+        part.mkdir()
         try:
             yield part
-            if path.exists():
+            if durable:
+                for written in (*part.iterdir(), part):
+                    _force_to_disk(written, os.O_RDONLY)
+            if not path.exists():
+                part.replace(path)
+            elif not _exchange(part, path):
                 path.replace(old)
-            part.replace(path)
+                part.replace(path)
         finally:
             shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; False where this system or file system has no such step."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a file of this name stands in the folder that it is put in, and is seen there."""
+    return bool(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
+
+
+def _named(path: Path | str) -> Path:
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise UserError(f"{path}: cannot be written: it names a place, not something in it")
+    return path
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """A full disk or a folder that may not be written to is the user's to mend: one line, no traceback."""
     try:
         yield
@@ -73,10 +110,33 @@ def remove_leftovers(folder: Path, stem: str = "", spare_living: bool = False) -
     spare_living: leave the parts of processes that live, for folders that several jobs write to. (Where one job
     writes at a time, such a process is an orphan about to end, or a number that has been given again.)
     """
-    for part in folder.glob(f".*{PART}"):
-        name, _, process = part.name.removeprefix(".").removesuffix(PART).rpartition(".")
+    for name, process, leftover in _leftovers(folder, ".*"):
         if name.startswith(stem) and not (spare_living and _is_alive(process)):
-            _remove_folder(part) if part.is_dir() else part.unlink(missing_ok=True)
+            _remove(folder / name, leftover)
+
+
+def _remove_leftovers_of(path: Path) -> None:
+    """The same for what ended processes left of `path` alone, and what this one's number left before it."""
+    for name, process, leftover in _leftovers(path.parent, f".{glob.escape(path.name)}.*"):
+        if name == path.name and not _is_alive(process):
+            _remove(path, leftover)
+
+
+def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, str, Path]]:
+    """Name of what was being written, number of the process, and what it left."""
+    for leftover in folder.glob(pattern):
+        match = re.fullmatch(rf"\.(.+)\.([0-9]+)({re.escape(PART)}|{re.escape(OLD)})", leftover.name, re.DOTALL)
+        if match:
+            yield match[1], match[2], leftover
+
+
+def _remove(path: Path, leftover: Path) -> None:
+    if leftover.name.endswith(OLD) and not path.exists():
+        leftover.replace(path)  # the new one had not come yet: this is the last whole one
+    elif leftover.is_dir() and not leftover.is_symlink():
+        _remove_folder(leftover)
+    else:
+        leftover.unlink(missing_ok=True)
 
 
 def _remove_folder(folder: Path, patience: float = 2.0) -> None:
@@ -94,7 +154,7 @@ def _remove_folder(folder: Path, patience: float = 2.0) -> None:
 
 
 def _is_alive(process: str) -> bool:
-    if not process.isdigit() or int(process) == os.getpid():
+    if int(process) == os.getpid():
         return False
     if os.name != "posix":
         return True  # there is no harmless way to ask
@@ -107,9 +167,11 @@ def _is_alive(process: str) -> bool:
     return True
 
 
-def write_json(path: Path | str, value: Any, durable: bool = False) -> None:
+def write_json(path: Path | str, value: Any, durable: bool = False, sealed: bool = False) -> None:
+    """`sealed` puts a digest of the rest first, by which `read_json` tells a file that was changed or damaged."""
+    text = json_text(value)
     with whole_file(path, durable) as part:
-        part.write_text(json_text(value), encoding="utf-8")
+        part.write_text(seal(text) if sealed else text, encoding="utf-8", newline="\n")
 
 
 # A list of nothing but numbers, as json.dumps lays it out. No string holds the line break after the bracket.
@@ -122,13 +184,37 @@ def json_text(value: Any) -> str:
     return _NUMBERS.sub(lambda row: "[" + re.sub(r",\s+", ", ", row[1]) + "]", text) + "\n"
 
 
-def read_json(path: Path | str) -> Any:
-    """Raises UserError when the file is absent or is no JSON."""
+def seal(text: str) -> str:
+    """A JSON object as text, with the digest of that text as its first entry."""
+    return f'{{\n "{_SEAL}": "{_digest(text)}",{text[1:]}'
+
+
+_SEAL = "sha256_of_the_rest"
+_SEALED = re.compile(rf'\{{\n "{_SEAL}": "([0-9a-f]{{64}})",(.*)', re.DOTALL)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_json(path: Path | str, sealed: bool = False) -> Any:
+    """Raises UserError when the file is absent or is no JSON; `sealed`: or not as `write_json` left it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:  # an editor may have put a mark in front
+            text = file.read()
+        if sealed:
+            match = _SEALED.fullmatch(text)
+            if match is None or _digest("{" + match[2]) != match[1]:
+                raise UserError(
+                    f"{path}: was changed or damaged since it was written, or is of an older version; make it anew"
+                )
+            text = "{" + match[2]
+        return json.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({os_error_line(error)})") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 

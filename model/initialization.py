@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from model.data.batches import BatchLoader, fits_device
 from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
-from model.data.store import SilhouetteStore, open_data
+from model.data.store import SilhouetteStore, open_store, ready_store
 from model.device import can_record, describe, kind_of, place, precision_of
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.features import extract
+from model.lock import locked
 from model.meters import LogBook
 from model.network import GaitSet, fused
 from model.optimizer import make_adam
@@ -69,18 +71,21 @@ def open_dataset(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Data:
-    """The data of the configuration; the first process builds the store and the partition when they are missing."""
+    """The data of the configuration; the first process builds the store and the partition when they are missing.
+
+    It alone: others would find a tree that changes meanwhile changed again, and each of them build the same files.
+    """
     if not config.data.dataset_path:
         raise UserError("no data: give --data_path, or dataset_path in the config")
 
-    def open_both() -> Data:
-        store = open_data(
-            config.data.dataset_path, config.work_path / "store",
-            cache=cache, workers=workers, skip_bad=skip_bad, quiet=quiet,
-        )  # fmt: skip
-        return Data(store, _partition_of(config, partition, store.index))
+    def prepared() -> tuple[Path, Partition]:
+        path = ready_store(
+            config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet
+        )
+        return path, _partition_of(config, partition, open_store(path).index)
 
-    return distributed.main_first(open_both)
+    path, chosen = distributed.from_main(prepared)
+    return Data(open_store(path, cache), chosen)
 
 
 def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Partition:
@@ -96,6 +101,12 @@ def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Pa
 
 def checkpoint_files(config: Config) -> CheckpointFiles:
     return CheckpointFiles(config.checkpoint_folder, config.experiment)
+
+
+def lock_of(config: Config) -> AbstractContextManager[None]:
+    """Held by the training that writes the checkpoints and the log of an experiment."""
+    lock = config.checkpoint_folder / f".{config.experiment}.lock"
+    return locked(lock, config.checkpoint_folder / config.experiment)
 
 
 def load_network(
@@ -212,12 +223,26 @@ def build_trainer(
 
 def _restore(trainer: Trainer, restore_iter: int) -> None:
     files = trainer.checkpoints.files
+    again = distributed.restarts()
+    if again:  # by torchrun, because a process was killed: whatever was asked for at first has been done
+        launch = distributed.launch_name()
+        last = distributed.from_main(lambda: files.last_complete(launch))
+        log.warning(
+            "restart %d after a process ended: %s", again,
+            "no checkpoint had been written, as at the start" if last is None else f"going on from iteration {last}",
+        )  # fmt: skip
+        if last is not None:
+            trainer.restore(last)
+            return
     if restore_iter == 0:
         if trainer.writing:
             trainer.checkpoints.warn_of_others()
         return
-    if restore_iter == -1:
-        last = files.last_complete()
+    if restore_iter < 0:
+        last = distributed.from_main(files.last_complete)
+        if last is None and restore_iter == -2:
+            log.info("no checkpoint of %s yet: from the start", files.experiment)
+            return
         if last is None:
             raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
         restore_iter = last

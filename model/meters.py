@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from model.files import whole_file
+from model.files import told, whole_file
 from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
@@ -69,33 +70,45 @@ class LogBook:
     """
 
     def __init__(self, folder: Path, start: int = 0):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "train.jsonl"
-        if self.path.exists():
-            if start:
-                self._keep_until(start)
-            else:
-                last = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.path.stat().st_mtime))
-                self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
-        self.writer = _summary_writer(folder, start)
+        with told(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                if start:
+                    self._keep_until(start)
+                else:
+                    last = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.path.stat().st_mtime))
+                    self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
+            self.writer = _summary_writer(folder, start)
 
     def _keep_until(self, iteration: int) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         with whole_file(self.path) as part:
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["iteration"] <= iteration]
+            kept = [line for line in lines if _iteration_of(line) <= iteration]
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, point: dict) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration, **point}) + "\n")
-        if self.writer is not None:
-            for name, value in point.items():
-                if isinstance(value, int | float):
-                    self.writer.add_scalar(name, value, iteration)
+        with told(self.path):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"iteration": iteration, **point}) + "\n")
+            if self.writer is not None:
+                for name, value in point.items():
+                    if isinstance(value, int | float):
+                        self.writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         if self.writer is not None:
-            self.writer.close()
+            with told(self.path):
+                self.writer.close()
+
+
+def _iteration_of(line: str) -> float:
+    """Beyond all others for a line that a killed run has left half-written, or that is damaged."""
+    try:
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+    return iteration if type(iteration) is int else math.inf
 
 
 def _summary_writer(folder: Path, start: int):

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from model import distributed
 from model.config import ModelConfig
 from model.device import synchronize
-from model.errors import UserError
+from model.last_good import BadNumbers
 from model.meters import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
 from model.optimizer import steps_taken
 
@@ -26,10 +26,7 @@ OVERFLOW = (
     "iteration {}: the last {} steps were all left out because gradients overflow half precision at any loss scale; "
     "try --amp_dtype bf16, --kernels plain or --amp off"
 )
-NO_NUMBER = (
-    "iteration {}: the loss or a weight is no finite number; go on from the last checkpoint (--restore_iter -1) with "
-    "a lower learning rate or with --amp off"
-)
+NO_NUMBER = "iteration {}: the loss, a weight or Adam's state is no finite number"
 
 
 @dataclass
@@ -48,6 +45,7 @@ class Progress:
         self.total_iter = total_iter
         self._since = self._started = self._warm = time.perf_counter(), iteration
         self._stepped = steps_taken(self.optimizer)
+        self.skipped = 0  # steps of this run that were left out because gradients overflowed
         self._skipped_in_a_row = 0
 
     def after(self, iteration: int) -> None:
@@ -55,15 +53,17 @@ class Progress:
         if iteration - self._started[1] == WARM_UP and self.total_iter - iteration > 5 * WARM_UP:
             synchronize(self.device)
             self._warm = time.perf_counter(), iteration
-        if iteration % self.settings.log_iter == 0:
-            self._log_point(iteration)
 
     def leave_out(self, seconds: float) -> None:
         """The next log point is of training alone, without this time."""
         since, iteration = self._since
         self._since = since + seconds, iteration
 
-    def _log_point(self, iteration: int) -> None:
+    def log_point(self, iteration: int) -> None:
+        """To be called by all processes every `log_iter` iterations, after `after`.
+
+        Raises BadNumbers when the loss is no finite number, or no step changes a weight any more.
+        """
         synchronize(self.device)
         since, before = self._since
         seconds = time.perf_counter() - since
@@ -79,9 +79,9 @@ class Progress:
         if self.world.is_main:
             self._write(iteration, point)
         if not all(math.isfinite(point[name]) for name in FIELDS):
-            raise UserError(NO_NUMBER.format(iteration))
+            raise BadNumbers(NO_NUMBER.format(iteration))
         if self._skipped_in_a_row >= ALL_SKIPPED:
-            raise UserError(OVERFLOW.format(iteration, self._skipped_in_a_row))
+            raise BadNumbers(OVERFLOW.format(iteration, self._skipped_in_a_row))
         self._since = time.perf_counter(), iteration
 
     def _skipped(self, iterations: int) -> int:
@@ -89,6 +89,7 @@ class Progress:
         stepped = steps_taken(self.optimizer)
         skipped = iterations - (stepped - self._stepped)
         self._stepped = stepped
+        self.skipped += skipped
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == iterations else 0
         return skipped
 
@@ -110,5 +111,6 @@ class Progress:
             "seconds": now - self._started[0],
             "counted_iterations": counted,
             "iterations_per_second": speed,
+            "steps_left_out": self.skipped,
             "sequences_per_second": speed * math.prod(self.settings.batch_size) * self.world.size,
         }

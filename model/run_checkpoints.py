@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from model import distributed
 from model.checkpoint import CheckpointFiles
 from model.files import read_json
 
@@ -27,7 +28,9 @@ class RunCheckpoints:
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write the set of `iteration`, then delete those that are not to be kept."""
-        self.files.save(iteration, parts, {"run": self.run, "best": self.best, **facts})
+        self.files.save(
+            iteration, parts, {"run": self.run, "launch": distributed.launch_name(), "best": self.best, **facts}
+        )
         self.saved = [*(i for i in self.saved if i != iteration), iteration]
         best = self.best[1] if self.best else None
         others = [i for i in self.saved[:-1] if i != best]
@@ -40,7 +43,7 @@ class RunCheckpoints:
 
         Later sets of that run stay where they are: they are not this run's any more.
         """
-        record = read_json(self.files.record(iteration))
+        record = read_json(self.files.record(iteration), sealed=True)
         self.run, self.best = record["run"], tuple(record["best"]) if record["best"] else None
         earlier = [i for i in self.files.iterations() if i < iteration and self.files.run_of(i) == self.run]
         self.saved = [*earlier, iteration]

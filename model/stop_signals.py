@@ -7,9 +7,14 @@ from types import FrameType, TracebackType
 
 
 class StopSignals:
-    """Turns the first SIGTERM or Ctrl-C into a flag, so that the iteration in work ends; the second interrupts."""
+    """Turns the first SIGTERM or Ctrl-C into a flag, so that the iteration in work ends; the second interrupts.
 
-    def __init__(self) -> None:
+    final: it does not. Where torchrun passes on a Ctrl-C, which processes that it started had from the terminal
+    already, the second is the same one again.
+    """
+
+    def __init__(self, final: bool = False) -> None:
+        self.final = final
         self.received: int | None = None
 
     def __enter__(self) -> StopSignals:
@@ -23,6 +28,6 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is not None and not self.final:
             raise KeyboardInterrupt
-        self.received = number
+        self.received = self.received or number

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from model.errors import UsageError, run_command
+from model.errors import UsageError, one_line, run_command
 from model.files import read_json, whole_file, write_json
 
 
@@ -40,7 +40,8 @@ def main() -> None:
     stem, content = Path(sys.argv[1]), collect(sys.argv[2:])
     write_json(stem.with_suffix(".json"), content)
     with whole_file(stem.with_suffix(".txt")) as part:
-        part.write_text("".join(f"{key}={value}\n" for key, value in flat(content)), encoding="utf-8")
+        lines = (one_line(f"{key}={value}") for key, value in flat(content))
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model import distributed
@@ -23,6 +24,7 @@ from model.data.batches import Batch, BatchLoader
 from model.device import describe
 from model.errors import UserError
 from model.files import write_json
+from model.last_good import BadNumbers, LastGood, all_finite, copied
 from model.messages import RESULT, progress_bar
 from model.meters import LossMeter
 from model.precision import Precision
@@ -69,6 +71,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.iteration = 0  # iterations done
         self.saved_at: int | None = None  # the iteration of the last checkpoint
+        self.last_good = LastGood()
         self.meter = LossMeter(self.device)
         self.progress = Progress(self.meter, self.optimizer, self.config.model, self.device, self.world)
         settings = self.config.model
@@ -77,24 +80,37 @@ class Trainer:
             self.step = RecordedStep(self.step, self.device)
 
     def run(self, total_iter: int) -> int:
-        """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0."""
+        """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0.
+
+        Raises BadNumbers when loss, weights, Adam's state or embeddings are no finite numbers any more, at the next
+        log point or checkpoint; the state of the log point before is then saved.
+        """
         quiet = self.quiet or not self.world.is_main
         bar = progress_bar(total=total_iter, first=self.iteration, unit="iterations", what="training", quiet=quiet)
-        settings = self.config.model
         profiling = self.profiling or nullcontext()
-        with StopSignals() as stop, logging_redirect_tqdm(), bar, profiling:
+        stop = StopSignals(final=distributed.launched_by_torchrun())
+        with stop, logging_redirect_tqdm(), bar, profiling:
             self.progress.start(self.iteration, total_iter)
-            for batch in self.loader.batches(self.iteration, total_iter):
-                self._step(batch)
-                bar.update()
-                self.progress.after(self.iteration)
-                stopping = self._told_to_stop(stop)
-                if settings.eval_iter and self.iteration % settings.eval_iter == 0 and self.evaluate and not stopping:
-                    self._evaluate()
-                if stopping or self.iteration % settings.save_iter == 0 or self.iteration == total_iter:
-                    self.save()
-                if stopping:
-                    return stop.received or signal.SIGTERM
+            try:
+                return self._run(total_iter, stop, bar)
+            except BadNumbers as error:
+                raise self._rescued(error) from None
+
+    def _run(self, total_iter: int, stop: StopSignals, bar: tqdm) -> int:
+        settings = self.config.model
+        for batch in self.loader.batches(self.iteration, total_iter):
+            self._step(batch)
+            bar.update()
+            self.progress.after(self.iteration)
+            if self.iteration % settings.log_iter == 0:
+                self._look()
+            stopping = self._told_to_stop(stop)
+            if settings.eval_iter and self.iteration % settings.eval_iter == 0 and self.evaluate and not stopping:
+                self._evaluate()
+            if stopping or self.iteration % settings.save_iter == 0 or self.iteration == total_iter:
+                self.save()
+            if stopping:
+                return stop.received or signal.SIGTERM
         return 0
 
     def _step(self, batch: Batch) -> None:
@@ -111,9 +127,37 @@ class Trainer:
             return False
         return distributed.any_process(stop.received is not None, self.device)
 
+    def _look(self) -> None:
+        """A log point: tell what is to be told, and remember the state when it is good."""
+        self.progress.log_point(self.iteration)
+        self._require_finite()
+        if self.writing and self.world.is_main:
+            self.last_good.keep(self.iteration, self._parts(self.meter.sums))
+
+    def _require_finite(self) -> None:
+        """All processes must ask."""
+        state = self.network.state_dict(), self.optimizer.state_dict()["state"], self.meter.sums
+        if distributed.any_process(not all_finite(state), self.device):
+            raise BadNumbers(NO_NUMBER.format(self.iteration))
+
+    def _rescued(self, error: BadNumbers) -> BadNumbers:
+        """Save the last good state; the error with what to do then."""
+        good = self.last_good
+        if self.world.is_main and good.iteration is not None and good.iteration > (self.saved_at or 0):
+            self._write(good.iteration, good.parts)
+        told = good.explained(error, self.saved_at)
+        told.told = not self.world.is_main
+        return told
+
     def _evaluate(self) -> None:
         start = time.perf_counter()
-        score = self.evaluate()
+        score, fault = None, None
+        try:
+            score = self.evaluate()
+        except UserError as error:  # of the main process, which alone evaluates: the others must not wait for it
+            fault = error
+        if distributed.any_process(fault is not None, self.device):
+            raise BadNumbers(f"iteration {self.iteration}: {fault or 'the evaluation failed'}")
         is_best = score is not None and self.checkpoints.is_better(score)
         if is_best:
             self.checkpoints.best = (score, self.iteration)
@@ -127,29 +171,32 @@ class Trainer:
         """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
         if not self.writing or self.saved_at == self.iteration:
             return
-        self.saved_at = self.iteration
         sums = distributed.mean_over_processes(self.meter.sums.clone())
-        finite = bool(sums.isfinite().all()) and all(p.isfinite().all() for p in self.network.parameters())
-        if distributed.any_process(not finite, self.device):
-            raise UserError(NO_NUMBER.format(self.iteration))
-        if not self.world.is_main:
-            return
+        self._require_finite()
+        if self.world.is_main:
+            self._write(self.iteration, self._parts(sums))
+        self.saved_at = self.iteration
+
+    def _parts(self, sums: Tensor) -> dict[str, Any]:
         state = {
             "random": torch.get_rng_state(),
             "precision": self.precision.state_dict(),
             "meter": {"sums": sums, "iterations": self.meter.iterations},
         }
-        parts = {
+        return {
             # Others read the weights: they get them in the type and layout that every program expects.
             "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "state": state,
         }
+
+    def _write(self, iteration: int, parts: dict[str, Any]) -> None:
         facts = {
             "world_size": self.world.size, "device": describe(self.device),
             "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
-        self.checkpoints.save(self.iteration, _on_host(parts), facts)
+        on_host = copied(parts, Tensor.cpu)  # a checkpoint must load where there is no such device
+        self.checkpoints.save(iteration, on_host, facts)
 
     def restore(self, iteration: int) -> None:
         """Go on from the checkpoint of `iteration`: exactly where it is ours, else from its two published files."""
@@ -168,12 +215,16 @@ class Trainer:
             )
             return
         record = self.checkpoints.take_up(iteration)
-        state = load_tensors(files.part(iteration, "state"))
-        torch.set_rng_state(state["random"])
-        if self._say_what_differs(record):
-            self.precision.load_state_dict(state["precision"])
-        self.meter.sums.copy_(state["meter"]["sums"])
-        self.meter.iterations = state["meter"]["iterations"]
+        path = files.part(iteration, "state")
+        state = load_tensors(path)
+        try:
+            torch.set_rng_state(state["random"])
+            if self._say_what_differs(record):
+                self.precision.load_state_dict(state["precision"])
+            self.meter.sums.copy_(state["meter"]["sums"])
+            self.meter.iterations = int(state["meter"]["iterations"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"{path}: is no state of a training run ({error})") from error
 
     def _say_what_differs(self, record: dict) -> bool:
         """Warn of what makes the rest another training than it was. Returns whether the precision is the same."""
@@ -213,12 +264,3 @@ class Trainer:
                     )
                 log.log(RESULT, "next: %s", next_step)
         return 128 + stopped_by if stopped_by else 0
-
-
-def _on_host(value: Any) -> Any:
-    """The same with all tensors in the memory of the host: a checkpoint must load where there is no such device."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, Mapping):
-        return {key: _on_host(item) for key, item in value.items()}
-    return type(value)(map(_on_host, value)) if isinstance(value, list | tuple) else value

@@ -21,7 +21,9 @@ choose_python() {
 }
 
 # A path that the user gave is relative to where the user is.
-absolute() { [[ -z "$1" || "$1" == /* ]] && echo "$1" || echo "$CALLED_FROM/$1"; }
+absolute() {
+  if [[ -z "$1" || "$1" == /* ]]; then printf '%s\n' "$1"; else printf '%s\n' "$CALLED_FROM/$1"; fi
+}
 
 choose_python
 
@@ -31,8 +33,9 @@ export TORCH_DEVICE_BACKEND_AUTOLOAD="${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}"
 
 is_dry() { [[ "${dry_run:-False}" == True ]]; }
 
-die() { echo "$DRIVER: error: $1" >&2; exit "${2:-1}"; }
-say() { echo "== $*"; }
+# die MESSAGE [STATUS]: one line, whatever a user has put in what it quotes.
+die() { printf '%s: error: %s\n' "$DRIVER" "${1//[[:cntrl:]]/?}" >&2; exit "${2:-1}"; }
+say() { printf '== %s\n' "$*"; }
 
 # option NAME DEFAULT HELP: declares --NAME=VALUE. Its value, in the variable NAME, is the argument's, else that
 # of the environment variable NAME in capitals, else DEFAULT.
@@ -63,12 +66,16 @@ parse() {
       *) die "unexpected argument $argument (options are --name=value; see --help)" 2 ;;
     esac
     name="${name//-/_}"
-    [[ -v "OPTION_HELP[$name]" ]] || die "unknown option --$name$(near_option "$name"); known: ${OPTION_NAMES[*]/#/--}" 2
+    # Checked before it becomes a subscript: there some shells run what stands in $(...), and * and @ mean all.
+    [[ "$name" =~ ^[a-z0-9_]+$ && -v "OPTION_HELP[$name]" ]] ||
+      die "unknown option --$name$(near_option "$name"); known: ${OPTION_NAMES[*]/#/--}" 2
     if [[ "$argument" == *=* ]]; then printf -v "$name" '%s' "${argument#*=}"
     elif [[ "${OPTION_DEFAULT[$name]}" == False ]]; then printf -v "$name" '%s' True
     else die "--$name needs a value: --$name=VALUE" 2; fi
   done
   for name in "${OPTION_NAMES[@]}"; do
+    # A line end would be lost, or begin a line of its own, in what is printed and written as key=value.
+    [[ "${!name}" != *[[:cntrl:]]* ]] || die "--$name must be one line without control characters, not ${!name}" 2
     [[ "${OPTION_DEFAULT[$name]}" == False ]] || continue
     case "${!name}" in
       True | true) printf -v "$name" True ;;
@@ -101,8 +108,8 @@ usage() {
 
 # python ARGUMENTS: show the command, run it; with --dry_run only show it, as a shell would take it.
 python() {
-  if is_dry; then echo "+ python${*:+$(printf ' %q' "$@")}"; return; fi
-  echo "+ python $*" >&2
+  if is_dry; then printf '+ python%s\n' "${*:+$(printf ' %q' "$@")}"; return; fi
+  printf '+ python%s\n' "${*:+$(printf ' %q' "$@")}" >&2
   command "$PYTHON" "$@"
 }
 
@@ -135,11 +142,12 @@ run_command(lambda: print(processes_possible(sys.argv[1])))' "$2")" || exit $?
   echo $((found < $1 ? found : $1))
 }
 
-# launch PROCESSES SCRIPT ARGUMENTS: one process alone, several through torchrun on free ports.
+# launch PROCESSES SCRIPT ARGUMENTS: one process alone, several through torchrun, which starts them again from the last
+# checkpoint when one is killed; on free ports of the loopback address.
 launch() {
   local processes="$1"; shift
   if ((processes == 1)); then python "$@"
-  else python -m torch.distributed.run --standalone --nproc_per_node "$processes" "$@"; fi
+  else python -m model.launch --processes "$processes" "$@"; fi
 }
 
 # use_cann [DIR]: CANN's environment for all that follows, as `source set_env.sh` gives it; says in one line where it

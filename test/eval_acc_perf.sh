@@ -6,6 +6,7 @@
 #
 # auto takes gaitset_submit.om and gaitset_submit_bs16.om if they and benchmark, ais_bench or pyACL are there, else
 # the ONNX files with ONNX Runtime, and says why. BENCHMARK_TOOL and AIS_BENCH_PYTHON say where those tools are.
+# shellcheck disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option dataset CASIA-B "CASIA-B, OUMVLP, CASIA-A or Synthetic"

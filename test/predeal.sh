@@ -5,6 +5,7 @@
 #   bash test/predeal.sh                                 no dataset at hand: makes synthetic walkers first
 #
 # Writes the aligned tree (--output_path), <dataset>-bin/, <dataset>-bin.info and the manifest.
+# shellcheck disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option input_path "" "raw tree (none: synthetic walkers)"

@@ -6,6 +6,7 @@
 #
 # Training is far shorter than the recipe for real data, and so are the sequences: this shows that everything works
 # and that people are recognised by how they walk, not how well it can be done.
+# shellcheck disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option subjects 36 "synthetic walkers; the first --pid_num train, the others test"

@@ -9,6 +9,7 @@
 #
 # GAITSET_REAL_DATA, where it is set, names a folder of real raw silhouettes (casia-a-10); tests that need them
 # are skipped without it.
+# shellcheck disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option fast False "leave out the tests marked slow"

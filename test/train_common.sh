@@ -1,4 +1,5 @@
 # What the drivers of training and its evaluation share; they set PROCESSES (how many would be best) and source it.
+# shellcheck shell=bash disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 
 declare_training_options() {

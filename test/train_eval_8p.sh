@@ -3,6 +3,7 @@
 #
 #   bash test/train_eval_8p.sh --data_path=work/CASIA-B-pre
 #   bash test/train_eval_8p.sh --checkpoint=some-encoder.ptm --device=cpu
+# shellcheck disable=SC2154  # options are variables that `option` names
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 PROCESSES=8

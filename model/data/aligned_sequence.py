@@ -143,9 +143,15 @@ def _read_record(target: str) -> dict[str, list]:
     """Frame to [size, modification time, aligned size or None]; empty when there is no valid record."""
     try:
         record = json.loads(Path(target, RECORD).read_bytes())
-        return record["frames"] if record["version"] == RECORD_VERSION else {}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}
+        frames = record["frames"] if record["version"] == RECORD_VERSION else {}
+        valid = isinstance(frames, dict) and all(map(_is_entry, frames.values()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        valid = False
+    return frames if valid else {}
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 3 and all(type(n) in (int, type(None)) for n in entry)
 
 
 @contextmanager

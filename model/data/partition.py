@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
-from model.data.source import ArrayUnpickler
+from model.data.array_pickle import read_array
+from model.data.silhouette import BadImage, read_plain_file
 from model.errors import UserError
 from model.files import read_json, write_json
 
@@ -94,20 +96,47 @@ def resolve_partition(
     return partition
 
 
+MOST_BYTES = 1 << 26  # of a partition of the original tool
+# What numpy's reading of a damaged header raises depends on where it is damaged.
+_DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError)
+
+
 def _read_ragged(path: Path) -> Partition:
-    """A pair of lists of unequal length, which numpy saves as a pickle inside the .npy."""
+    """A pair of lists: of equal length an array of text, of unequal length a pickle inside the .npy.
+
+    The pickle is never run, see `array_pickle`.
+    """
     try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            dtype = header(file)[2]
-            if dtype.hasobject:
-                train, test = ArrayUnpickler(file).load()
-            else:
-                file.seek(0)
-                train, test = np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, pickle.UnpicklingError, EOFError, OSError, TypeError) as error:
-        raise UserError(f"{path}: no partition of the original tool ({error})") from error
-    return Partition(tuple(map(str, train)), tuple(map(str, test)))
+        content = read_plain_file(path, MOST_BYTES)
+        file = io.BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = header(file)
+        if dtype.hasobject:
+            parts = read_array(file.read())
+        else:
+            if dtype.kind not in "US" or len(shape) != 2 or by_columns or file.tell() == len(content):
+                raise ValueError(f"an array of {dtype} {list(shape)} is no two lists of subjects")
+            parts = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape).astype(str).tolist()
+        train, test = parts
+    except BadImage as error:
+        raise UserError(str(error).replace("no such image", "no such file")) from None
+    # What numpy's reading of a damaged header raises depends on where it is damaged.
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        SyntaxError,
+        TokenError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
+        raise UserError(f"{path}: no partition of the original tool ({_first_line(error)})") from error
+    if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in (train, test)):
+        raise UserError(f"{path}: no partition of the original tool (its two lists hold other things than names)")
+    return Partition(tuple(train), tuple(test))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

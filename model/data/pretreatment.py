@@ -1,8 +1,8 @@
 """Pretreatment: the raw tree of silhouettes to the same tree of aligned 64×64 PNG, by all cores, resumable.
 
 What is done of each sequence, and how a run that ended early is taken up, is in `aligned_sequence.py`.
-Sequences that have gone from the input stay in the output. Two runs at a time into one output are not
-provided for. No torch here: worker processes import this module.
+Sequences that have gone from the input stay in the output. Of two runs at a time into one output the second is
+told so. No torch here: worker processes import this module.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from model.cores import core_count, leave_interrupts_to_parent
+from model.cores import core_count, interrupts_later, leave_interrupts_to_parent
 from model.data.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.pretreatment_report import PretreatmentSummary, Reporter, open_log
 from model.data.silhouette import HEIGHT, BadImage, read_image
 from model.data.tree import SequenceFolder, scan_tree
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers
+from model.lock import locked
 
+LOCK = ".pretreatment.lock"
 CHUNK_FRAMES = 256  # a task of this many frames takes about a tenth of a second
 _stop = None  # in worker processes: the event that says that the run was interrupted
 
@@ -59,6 +61,8 @@ def pretreat(
     with ExitStack() as stack:
         report = Reporter(summary, stack.enter_context(open_log(log_file)), log_all, quiet)
         stack.callback(report.bar.close)
+        _make_folder(target)
+        stack.enter_context(locked(target / LOCK, target))
         report.log(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
         _remove_leftovers(target)
         workers = workers or core_count()
@@ -115,10 +119,16 @@ def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
     return bool(aligned) and all(aligned)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Make the output folder, and delete the hidden folders of a run that was killed."""
+def _make_folder(target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be used as output ({error.strerror})") from error
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Delete the hidden folders of a run that was killed."""
+    try:
         for seq_type in target.glob("*/*"):
             remove_leftovers(seq_type)
     except OSError as error:
@@ -152,7 +162,8 @@ def _run(chunks: list[list[SequenceJob]], workers: int) -> Iterator[list[Sequenc
     stop = context.Event()
     pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (stop,))
     try:
-        futures = [pool.submit(_pretreat_chunk, chunk) for chunk in chunks]
+        with interrupts_later():
+            futures = [pool.submit(_pretreat_chunk, chunk) for chunk in chunks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:

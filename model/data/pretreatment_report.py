@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from model.data.aligned_sequence import SequenceResult
 from model.data.silhouette import MINIMUM_FRAMES
-from model.errors import UsageError
+from model.errors import UsageError, UserError, one_line
 from model.messages import progress_bar
 
 MESSAGES_SHOWN = 20  # the log file has them all
@@ -45,25 +45,52 @@ class PretreatmentSummary:
         )
 
 
-@contextmanager
-def open_log(log_file: Path | str | None) -> Iterator[TextIO | None]:
-    if log_file is None:
-        yield None
-        return
-    try:
-        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        stream = Path(log_file).open("a", encoding="utf-8")  # noqa: SIM115, closed below
-    except OSError as error:
-        raise UsageError(f"{log_file}: cannot be written as log file ({error.strerror})") from error
-    with stream:
-        yield stream
+_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
+
+
+class LogFile:
+    """The log file, appended to. Raises UsageError where there can be none, UserError when the disk takes no more."""
+
+    def __init__(self, path: Path | str):
+        self.path = path
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self.stream = Path(path).open("a", encoding="utf-8")  # noqa: SIM115, closed below
+        except OSError as error:
+            kind = UsageError if error.errno in _NO_SUCH_PLACE else UserError
+            raise kind(f"{path}: cannot be written as log file ({error.strerror})") from error
+
+    def write(self, line: str) -> None:
+        self._do(lambda: self.stream.write(line))
+
+    def flush(self) -> None:
+        self._do(self.stream.flush)
+
+    def _do(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise UserError(f"{self.path}: the log file cannot be written ({error.strerror})") from error
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self._do(self.stream.close)
+        else:
+            with suppress(OSError):  # it has been told already, or something worse
+                self.stream.close()
+
+
+def open_log(path: Path | str | None) -> LogFile | nullcontext[None]:
+    return nullcontext() if path is None else LogFile(path)
 
 
 class Reporter:
     """Adds results to the summary, the log file, the bar and, as far as they are problems, to stderr."""
 
-    def __init__(self, summary: PretreatmentSummary, stream: TextIO | None, log_all: bool, quiet: bool):
-
+    def __init__(self, summary: PretreatmentSummary, stream: LogFile | None, log_all: bool, quiet: bool):
         self.summary, self.stream, self.log_all = summary, stream, log_all
         self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment", quiet=quiet)
 
@@ -86,7 +113,7 @@ class Reporter:
     def log(self, number: int, comment: str, message: str) -> None:
         """The original's form of a line, and its rule: START and FINISH only where all is asked for."""
         if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
-            self.stream.write(f"# JOB {number} : --{comment}-- {message}\n")
+            self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
 
     def _count(self, result: SequenceResult) -> None:
         summary = self.summary
@@ -103,7 +130,7 @@ class Reporter:
         self.log(number, comment, message)
         self.summary.problems.append(message)
         if len(self.summary.problems) <= MESSAGES_SHOWN:
-            self.bar.write(f"warning: {message}", file=sys.stderr)
+            self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
         elif len(self.summary.problems) == MESSAGES_SHOWN + 1:
             self.bar.write("warning: and more like these, see the log file", file=sys.stderr)
 

@@ -6,10 +6,12 @@ No torch here: worker processes import this module.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 
+from model.data.image_header import fault_of
 from model.errors import UserError
 from model.files import whole_file
 
@@ -19,9 +21,7 @@ ALIGNED_WIDTH = 64  # what pretreatment writes; the outer ten columns each side 
 MINIMUM_PIXEL_SUM = 10000  # a silhouette with no more than this is noise, not a person
 MINIMUM_FRAMES = 5  # a sequence with fewer frames left is warned of
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+MOST_BYTES = 1 << 28  # of an image file: room for MOST_PIXELS in colour, uncompressed
 
 
 class BadImage(UserError):  # noqa: N818, named for what it is about
@@ -34,52 +34,48 @@ def read_image(path: Path | str) -> np.ndarray:
     The bytes are read by Python and decoded from memory: OpenCV's own file reading fails on paths
     outside the code page on Windows.
     """
+    return decode_image(read_plain_file(path, MOST_BYTES), path)
+
+
+def read_plain_file(path: Path | str, most: int) -> bytes:
+    """The bytes of a file of at most `most`. Raises BadImage naming `path`.
+
+    Not of a pipe or device, on which this would wait for ever.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
-            data = os.read(descriptor, os.fstat(descriptor).st_size)
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise BadImage(f"{path}: cannot be read, it is no plain file")
+            if facts.st_size > most:
+                raise BadImage(f"{path}: {facts.st_size:,} bytes, at most {most:,} are read")
+            return os.read(descriptor, facts.st_size)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise BadImage(f"{path}: no such image") from None
+        raise BadImage(f"{path}: no such file") from None
     except OSError as error:
         raise BadImage(f"{path}: cannot be read ({error.strerror})") from error
-    return decode_image(data, path)
 
 
 def decode_image(data: bytes, path: Path | str) -> np.ndarray:
-    """Decode the bytes of one PNG, BMP or JPEG file to grey uint8 [h, w]. Raises BadImage naming `path`."""
+    """Decode the bytes of one PNG, BMP or JPEG file to grey uint8 [h, w]. Raises BadImage naming `path`.
+
+    What other formats OpenCV knows is refused: their headers are not looked at here.
+    """
     import cv2
 
-    fault = _fault(data)
+    fault = fault_of(data)
     if fault:
         raise BadImage(f"{path}: {fault}")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:  # absurd sizes in the header; all else that is wrong with the bytes gives None
+    except cv2.error:  # what it refuses by itself; all else that is wrong with the bytes gives None
         image = None
     if image is None:
         raise BadImage(f"{path}: damaged, or not an image")
     return image
-
-
-def _fault(data: bytes) -> str | None:
-    """What is wrong with a file of these bytes, as far as its length shows.
-
-    Before 5.0 OpenCV decodes what there is of a truncated file and leaves the rest grey or black without
-    an error, so the end is looked for here.
-    """
-    if not data:
-        return "empty file"
-    if data.startswith(PNG_START):
-        whole = PNG_END in data
-    elif data.startswith(JPEG_START):  # the end of the last scan: a thumbnail in the header has an end too
-        whole = data.find(JPEG_END, max(data.rfind(JPEG_SCAN), 0)) >= 0
-    elif data.startswith(b"BM"):  # header: file size (some writers leave 0), offset of the pixels
-        whole = len(data) >= 26 and len(data) >= int.from_bytes(data[2:6], "little")
-    else:
-        return None
-    return None if whole else "truncated image"
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -7,41 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from model.data.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image
-from model.data.tree import SequenceFolder
+from model.data.array_pickle import read_array
+from model.data.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_plain_file
+from model.data.tree import SequenceFolder, is_folder
 from model.errors import UserError
 
-# What a pickled uint8 array consists of, by numpy 1 and 2 and by every pickle protocol.
-_ARRAY_PARTS = {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Admits numpy arrays and nothing else: a pickle from elsewhere must not run code here."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in _ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}")
-        return super().find_class(module, name)
+MOST_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
 
 
 def read_pickle(path: Path) -> np.ndarray:
-    """The silhouettes of an OpenGait pickle. Returns uint8 [frames, 64, 44]; raises BadImage naming the file."""
+    """The silhouettes of an OpenGait pickle. Returns uint8 [frames, 64, 44]; raises BadImage naming the file.
+
+    Nothing in it is run, see `array_pickle`.
+    """
+    data = read_plain_file(path, MOST_PICKLE_BYTES)
     try:
-        with path.open("rb") as file:
-            array = ArrayUnpickler(file).load()
-    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+        array = read_array(data)
+    except ValueError as error:
         raise BadImage(f"{path}: not a pickle of a numpy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3:
+    if not isinstance(array, np.ndarray) or array.ndim != 3:
         raise BadImage(f"{path}: must hold uint8 [frames, {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")
     _refuse_raw(array.shape[1:], path)
     return cut_sides(array)
@@ -112,7 +101,7 @@ def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
 
 def _view_folders(folder: str, depth: int) -> list[str]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry))
     if depth == 1:
         return [f"{folder}/{name}" for name in names]
     return [path for name in names for path in _view_folders(f"{folder}/{name}", depth - 1)]

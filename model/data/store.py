@@ -8,10 +8,9 @@ this has changed). It is built once from an aligned tree and opened in milliseco
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -19,17 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from model.cores import core_count, leave_interrupts_to_parent
+from model.cores import core_count, interrupts_later, leave_interrupts_to_parent
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.data.source import first_and_last, read_sequence, source_stamp
+from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
 from model.data.tree import SequenceFolder, scan_tree
 from model.errors import UsageError, UserError
-from model.files import read_json, remove_leftovers, whole_folder
+from model.files import whole_folder
+from model.lock import locked
 from model.messages import progress_bar
 
-FORMAT = "gaitset-store-1"
-FRAMES, INDEX, SOURCE = "frames.u8", "index.json", "source.json"
+FRAMES = "frames.u8"
 FRAME_BYTES = HEIGHT * WIDTH
 FRAMES_AT_ONCE = 1 << 14
 POOL_PAYS_FROM = 20_000  # frames; below, starting worker processes takes longer than reading
@@ -58,15 +58,12 @@ def is_store(path: Path) -> bool:
 def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> SilhouetteStore:
     """Open a store; `cache` reads all frames into memory now. Raises UserError when it is damaged or foreign."""
     path = Path(path)
-    meta = read_json(path / INDEX)
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UserError(
-            f"{path / INDEX}: not a store of this version ({FORMAT}); delete the folder to have it built anew"
-        )
-    labels = [np.asarray(meta[name], np.str_)[np.asarray(meta[f"{name}_code"], np.int64)] for name in _LABELS]
-    index = SequenceIndex.from_lengths(*labels, meta["frames"])
+    index = read_index(path)
     rows = int(index.frames.sum())
-    size = (path / FRAMES).stat().st_size
+    try:
+        size = (path / FRAMES).stat().st_size
+    except OSError as error:
+        raise UserError(f"{path / FRAMES}: cannot be read ({error.strerror})") from error
     if size != rows * FRAME_BYTES:
         raise UserError(
             f"{path / FRAMES}: {size} bytes, {rows * FRAME_BYTES} expected; delete {path} to have it built anew"
@@ -102,26 +99,53 @@ def open_data(
 ) -> SilhouetteStore:
     """Open the sequences at `path`: a store, an aligned tree of images, or a tree of OpenGait pickles.
 
-    The store of a tree is kept below `store_root` and built (again) when there is none or the tree has changed, as
-    far as `source_stamp` sees: a frame in the middle of a sequence that is written anew in place is not noticed.
+    See `ready_store`, which finds or makes the store.
+    """
+    return open_store(ready_store(path, store_root, workers=workers, skip_bad=skip_bad, quiet=quiet), cache)
+
+
+def ready_store(
+    path: Path | str,
+    store_root: Path | str,
+    *,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Where the store of `path` is: `path` itself, or that of the tree at `path`.
+
+    The store of a tree is kept below `store_root` and built (again) when there is none, when it is damaged or when the
+    tree has changed, as far as `source_stamp` sees: a frame in the middle of a sequence that is written anew in place
+    is not noticed. While another job builds it, this one waits.
     Raises UsageError for a path that is not there, UserError for raw frames, bad images (unless `skip_bad`)
     and trees of another layout.
     """
     path = Path(path)
     if is_store(path):
-        return open_store(path, cache, quiet)
+        return path
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; give an aligned tree (--data_path) or a store")
     path = path.resolve()
     store = store_path(path, store_root)
+    with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
+        reason = _reason_to_build(path, store)
+        if reason is None:
+            _judge(path, read_source(store)["faults"], skip_bad)
+        else:
+            if is_store(store):
+                log.info("%s: %s, building it anew", store, reason)
+            build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
+    return store
+
+
+def _reason_to_build(tree: Path, store: Path) -> str | None:
     if not is_store(store):
-        build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
-    elif is_stale(path, store):
-        log.info("%s has changed since %s was built: building it anew", path, store)
-        build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
-    else:
-        _judge(path, read_json(store / SOURCE)["faults"], skip_bad)
-    return open_store(store, cache, quiet)
+        return "there is none"
+    try:
+        open_store(store)
+    except UserError as error:
+        return str(error)
+    return f"{tree} has changed since" if is_stale(tree, store) else None
 
 
 def store_path(tree: Path, store_root: Path | str) -> Path:
@@ -130,8 +154,8 @@ def store_path(tree: Path, store_root: Path | str) -> Path:
 
 
 def is_stale(tree: Path, store: Path) -> bool:
-    source = read_json(store / SOURCE)
-    return source["stamp"] != source_stamp(tree, source["ends"])
+    source = read_source(store)
+    return source is None or source["stamp"] != source_stamp(tree, source["ends"])
 
 
 def build_store(
@@ -143,12 +167,10 @@ def build_store(
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: is being changed; start again when that is done")
-    if store.parent.is_dir():
-        remove_leftovers(store.parent, store.name, spare_living=True)
     faults: list[str] = []
     kept: list[SequenceFolder] = []
     lengths: list[int] = []
-    with whole_folder(store) as part:
+    with whole_folder(store, durable=True) as part:
         bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
         with (part / FRAMES).open("wb") as file, bar:
             for sequence, (frames, bad) in zip(sequences, _read_all(sequences, workers), strict=True):
@@ -167,25 +189,7 @@ def build_store(
             log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))
         write_index(part, [s.subject for s in kept], [s.seq_type for s in kept], [s.view for s in kept], lengths)
         source = {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": faults}
-        (part / SOURCE).write_text(json.dumps(source), encoding="utf-8")
-
-
-_LABELS = ("subject", "seq_type", "view")
-
-
-def write_index(
-    folder: Path, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
-) -> None:
-    """Write a store's index: each label column as its distinct values and, a sequence each, the position among them.
-
-    frames: of each sequence; they lie in the file of frames in this order.
-    """
-    index: dict[str, object] = {"format": FORMAT}
-    for name, labels in zip(_LABELS, (subject, seq_type, view), strict=True):
-        values, codes = np.unique(labels, return_inverse=True)
-        index |= {name: values.tolist(), f"{name}_code": codes.tolist()}
-    index["frames"] = [int(number) for number in frames]
-    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        write_source(part, source)
 
 
 def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
@@ -196,7 +200,9 @@ def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts_to_parent) as pool:
         try:
-            yield from pool.map(read_sequence, sequences, chunksize=8)
+            with interrupts_later():
+                results = pool.map(read_sequence, sequences, chunksize=8)
+            yield from results
         except BrokenProcessPool:
             raise UserError("a process that read images was killed, perhaps for want of memory; start again") from None
         finally:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.errors import UsageError, UserError
+from model.errors import NO_TEXT, UsageError, UserError, os_error_line
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 PICKLE_SUFFIX = ".pkl"
@@ -38,18 +38,27 @@ class SequenceFolder:
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sorts 2.png before 10.png: which frames are the first hundred must not depend on zero padding."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    parts = re.split(r"([0-9]+)", name)  # not every character that is called a digit is one of a number
+    return [(0, int(part)) if part.isascii() and part.isdecimal() else (1, part) for part in parts if part]
 
 
 def scan_tree(root: Path | str) -> list[SequenceFolder]:
     """List every sequence below `root`, sorted by subject, seq_type and view.
 
     Hidden names and files of other kinds are passed over. Raises UsageError when `root` is no folder,
-    UserError when images stand at another depth than `LAYOUT` says (naming the folder) or nowhere.
+    UserError when images stand at another depth than `LAYOUT` says (naming the folder) or nowhere, when a folder
+    may not be read, and for names that are no text.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
+    try:
+        if not root.is_dir():
+            raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
+        return _scanned(root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({os_error_line(error)})") from error
+
+
+def _scanned(root: Path) -> list[SequenceFolder]:
     _refuse_images(root, root, "the folder of one sequence")
     sequences = []
     for subject in _folders(root):
@@ -68,8 +77,24 @@ def scan_tree(root: Path | str) -> list[SequenceFolder]:
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    return [folder / name for name in sorted(names, key=natural_key)]
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
+    return [folder / _plain(name, folder) for name in sorted(names, key=natural_key)]
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is one, or a link to one; not for a link that leads to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _plain(name: str, folder: Path) -> str:
+    """Names become labels in lists, logs and JSON: they must be text of one line. UserError for others."""
+    if NO_TEXT.search(name):
+        shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
+        raise UserError(f"{folder}: the name {shown!r} in it holds control characters or is no UTF-8; rename it")
+    return name
 
 
 def _frames_of(folder: Path) -> tuple[str, ...]:
@@ -77,7 +102,7 @@ def _frames_of(folder: Path) -> tuple[str, ...]:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     if images:
-        return tuple(sorted(images, key=natural_key))
+        return tuple(_plain(name, folder) for name in sorted(images, key=natural_key))
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIX)]
     if len(pickles) > 1:  # OpenGait's multi-modal trees; the silhouettes bear the name of the view
         pickles = [name for name in pickles if name == folder.name + PICKLE_SUFFIX]
@@ -88,7 +113,8 @@ def _frames_of(folder: Path) -> tuple[str, ...]:
 
 def _has_frames(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.name.lower().endswith((*IMAGE_SUFFIXES, PICKLE_SUFFIX)) for entry in entries)
+        names = [entry.name.lower() for entry in entries if not entry.name.startswith(".")]
+    return any(name.endswith((*IMAGE_SUFFIXES, PICKLE_SUFFIX)) for name in names)
 
 
 def _refuse_images(folder: Path, root: Path, what: str) -> None:

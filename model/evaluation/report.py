@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from model.errors import UserError
 from model.evaluation.result import CrossViewResult, without_nan
 from model.files import whole_file, write_json
 from model.report.material import Material
@@ -87,7 +88,10 @@ def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
     with whole_file(path) as part:
-        dataset.to_netcdf(part, engine="netcdf4")
+        try:
+            dataset.to_netcdf(part, engine="netcdf4")
+        except RuntimeError as error:  # of the HDF5 library, which does not pass on what the system said
+            raise UserError(f"{path}: cannot be written ({error}); is the disk full?") from error
 
 
 def _csv_rows(result: CrossViewResult):

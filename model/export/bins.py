@@ -19,8 +19,9 @@ import numpy as np
 from model.data.index import SequenceIndex
 from model.data.silhouette import HEIGHT, WIDTH
 from model.errors import UserError
-from model.export.manifest import FORMAT, LABELS, Manifest, manifest_path, write_info
+from model.export.manifest import FORMAT, LABELS, Manifest, digest_of, manifest_path, write_info
 from model.files import whole_folder, write_json
+from model.lock import locked
 from model.messages import progress_bar
 
 FRAME_NUM = 100
@@ -73,7 +74,8 @@ def write_bins(
     store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].
     partition: recorded in the manifest as it is. An older `folder` of bins is replaced as a whole; list and
     manifest vanish before that and come back after it, so that they never describe other bins.
-    Raises UserError when there is nothing to write, the disk is too small or `folder` holds other things.
+    Raises UserError when there is nothing to write, the disk is too small, `folder` holds other things, or another
+    job writes there.
     """
     folder, info_path = Path(folder), Path(info_path)
     positions = _numbers(positions, len(store.index))
@@ -98,13 +100,18 @@ def write_bins(
     }
     entries = _entries(index, frame_num)
     targets = (manifest_path(folder), info_path)
-    with whole_folder(folder) as part:
-        files = [part / entry["file"] for entry in entries]
-        _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
-        for target in targets:
-            target.unlink(missing_ok=True)
-    write_json(targets[0], {**settings, "entries": entries})
-    write_info(info_path, [folder / entry["file"] for entry in entries])
+    try:
+        with locked(folder.with_name(f".{folder.name}.lock"), folder):
+            with whole_folder(folder) as part:
+                files = [part / entry["file"] for entry in entries]
+                digests = _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
+                entries = [{**entry, "digest": digest} for entry, digest in zip(entries, digests, strict=True)]
+                for target in targets:
+                    target.unlink(missing_ok=True)
+            write_json(targets[0], {**settings, "entries": entries}, sealed=True)
+            write_info(info_path, [folder / entry["file"] for entry in entries])
+    except OSError as error:
+        raise UserError(f"{folder}: writing the bins failed ({error.strerror or error})") from error
     return Manifest(targets[0], tuple(settings["shape"]), entries, settings)
 
 
@@ -146,19 +153,25 @@ def _write_all(
     length: tuple[int, str, str],
     threads: int,
     quiet: bool,
-) -> None:
-    def write(file: Path, sequence: np.ndarray) -> None:
-        fixed = fixed_length(sequence, *length)
-        file.write_bytes(np.divide(fixed, np.float32(255), dtype=DTYPE))
+) -> list[str]:
+    """Returns the digest of each."""
 
+    def write(file: Path, sequence: np.ndarray) -> str:
+        values = np.divide(fixed_length(sequence, *length), np.float32(255), dtype=DTYPE)
+        file.write_bytes(values)
+        return digest_of(values)
+
+    digests = []
     bar = progress_bar(total=len(files), unit="bins", what="writing", quiet=quiet)
     with bar, ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(files), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             # Read here: a store need not be safe to read from several threads.
             sequences = [store.sequence(int(position)) for position in positions[chunk]]
-            for _ in pool.map(write, files[chunk], sequences):
+            for digest in pool.map(write, files[chunk], sequences):
+                digests.append(digest)
                 bar.update()
+    return digests
 
 
 def _check_space(folder: Path, needed: int) -> None:

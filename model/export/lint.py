@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import UserError
+from model.export.onnx_file import first_line, import_onnx, load_onnx
 from model.export.operator_limits import operator_limits
 
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ OPERATORS = frozenset(
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
 
 
-def import_onnx():
-    """The package `onnx`; UserError when it is not installed."""
-    try:
-        import onnx
-        import onnx.shape_inference
-    except ImportError as error:
-        raise UserError(f"the package onnx cannot be imported ({error}); pip install onnx") from error
-    return onnx
-
-
 def lint_onnx(
     model: onnx.ModelProto | Path | str,
     input_names: Sequence[str] = (INPUT_NAME,),
@@ -56,21 +46,6 @@ def lint_onnx(
     problems += _interface(onnx, model.graph.output, output_names, "output", set())
     problems += _external_data(onnx, model)
     return problems + list(_graph(onnx, model))
-
-
-def load_onnx(path: Path | str) -> onnx.ModelProto:
-    """Read the model without what it keeps in other files. Raises UserError naming `path`."""
-    onnx = import_onnx()
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such ONNX file")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError: its module moves between versions
-        raise UserError(f"{path}: is no ONNX model ({_first_line(error)})") from error
-    if not model.graph.node:
-        raise UserError(f"{path}: is no ONNX model, or one without any operator")
-    return model
 
 
 def _versions(model: onnx.ModelProto) -> Iterator[str]:
@@ -162,7 +137,7 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        yield f"no valid ONNX graph: {_first_line(error)}; {_REEXPORT}"
+        yield f"no valid ONNX graph: {first_line(error)}; {_REEXPORT}"
         return
     shapes, dtypes = _tensors(onnx, model, inferred)
     static = {name for name, shape in shapes.items() if all(isinstance(size, int) and size > 0 for size in shape)}
@@ -219,8 +194,3 @@ def _dimension(dimension) -> int | str:
 
 def _name(node) -> str:
     return node.name or (node.output[0] if node.output else "without a name")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

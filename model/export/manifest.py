@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from model.data.index import SequenceIndex
-from model.errors import UserError
-from model.files import read_json, whole_file
+from model.errors import NO_TEXT, UserError
+from model.files import is_plain_name, read_json, whole_file
 
 T = TypeVar("T")
 
-FORMAT = "gaitset-bins-1"
+FORMAT = "gaitset-bins-2"
 FILLER_PREFIX = "filler_"  # begins the name of a sample that only fills the last batch: its result is ignored
 INFO_SIZE = 64  # width and height in the list; the tool ignores them for raw files, scripts expect these
 LABELS = ("subject", "seq_type", "view")
@@ -35,13 +37,19 @@ class Manifest:
     """What is in the bins.
 
     entries: in the order of their index, each with file, subject, seq_type, view, frames (those of the
-    sequence), frames_used (of those, in the file) and frames_padded. settings: what holds for all.
+    sequence), frames_used (of those, in the file), frames_padded, and the digest of the file's bytes.
+    settings: what holds for all.
     """
 
     path: Path
     shape: tuple[int, ...]
     entries: list[dict[str, Any]]
     settings: dict[str, Any]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By stem of the bin's name."""
+        return {Path(entry["file"]).stem: entry["digest"] for entry in self.entries}
 
     @property
     def labels(self) -> SequenceIndex:
@@ -70,6 +78,11 @@ def manifest_path(folder: Path | str) -> Path:
     return folder.with_name(folder.name + ".json")
 
 
+def digest_of(content: bytes | memoryview) -> str:
+    """By which a bin, or a result, is told from others and from itself before it was damaged."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def write_info(path: Path | str, files: Sequence[Path]) -> None:
     """The list of `files`, counted from 0. LF line ends everywhere."""
     lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
@@ -81,19 +94,17 @@ def read_info(path: Path | str) -> list[InfoEntry]:
     """The list, sorted by index. Raises UserError naming the line that is wrong. A path may hold blanks."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # an editor may have put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of bins ({error}); make it with --pre_process") from error
     entries: dict[int, InfoEntry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            first, rest = line.split(maxsplit=1)
-            file, width, height = rest.rsplit(maxsplit=2)
-            entry = InfoEntry(int(first), Path(file), int(width), int(height))
-        except ValueError:
-            raise UserError(f"{path}, line {number}: {line!r} is not `index path width height`") from None
+        entry = _entry_of(line)
+        if entry is None:
+            shown = line if len(line) < 200 else f"{line[:200]}..."
+            raise UserError(f"{path}, line {number}: {shown!r} is not `index path width height`")
         if entry.index in entries:
             raise UserError(f"{path}, line {number}: index {entry.index} a second time; make the list anew")
         entries[entry.index] = entry
@@ -102,22 +113,48 @@ def read_info(path: Path | str) -> list[InfoEntry]:
     return [entries[index] for index in sorted(entries)]
 
 
+def _entry_of(line: str) -> InfoEntry | None:
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s+(\S.*?)\s+([0-9]{1,9})\s+([0-9]{1,9})\s*", line)
+    if match is None or NO_TEXT.search(match[2]):
+        return None
+    return InfoEntry(int(match[1]), Path(match[2]), int(match[3]), int(match[4]))
+
+
 def read_manifest(path: Path | str) -> Manifest:
-    """Raises UserError when `path` is no manifest, or one whose entries do not fit together."""
+    """Raises UserError when `path` is no manifest, one that was changed, or one whose entries do not fit together."""
     path = Path(path)
-    content = read_json(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; make the bins with --pre_process")
+    content = read_json(path, sealed=True)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: no manifest of bins (format {FORMAT}); make it with --pre_process")
-    entries = content.pop("entries", None)
-    needed = {"index", "file", "frames", *LABELS}
+    entries, shape = content.pop("entries", None), content.get("shape")
     if not isinstance(entries, list) or not entries or len(entries) != content.get("count"):
         raise UserError(f"{path}: not as many entries as its count says; make the bins anew")
+    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+        raise UserError(f"{path}: its shape is damaged; make the bins anew")
+    if not all(isinstance(content.get(key), str) for key in ("dataset", "padding", "truncate")):
+        raise UserError(f"{path}: its settings are damaged; make the bins anew")
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not needed <= entry.keys() or entry["index"] != i:
+        if not _is_sound(entry, i):
             raise UserError(f"{path}: entry {i} is damaged or out of order; make the bins anew")
-    if len({entry["file"] for entry in entries}) != len(entries):
+    if len({Path(entry["file"]).stem for entry in entries}) != len(entries):
         raise UserError(f"{path}: two entries name the same file; make the bins anew")
-    return Manifest(path, tuple(content["shape"]), entries, content)
+    return Manifest(path, tuple(shape), entries, content)
+
+
+def _is_sound(entry: Any, index: int) -> bool:
+    texts = ("file", "digest", *LABELS)
+    return (
+        isinstance(entry, dict)
+        and type(entry.get("index")) is int
+        and entry["index"] == index
+        and type(entry.get("frames")) is int
+        and entry["frames"] > 0
+        and all(isinstance(entry.get(key), str) and entry[key] and not NO_TEXT.search(entry[key]) for key in texts)
+        and is_plain_name(entry["file"])
+        and entry["file"].endswith(".bin")
+    )
 
 
 def fill_last_batch(items: Sequence[T], batch_size: int) -> tuple[list[T], int]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from model.data.silhouette import HEIGHT, WIDTH
 from model.errors import UserError
 from model.export.bins import FRAME_NUM
-from model.export.lint import INPUT_NAME, OPSET, OUTPUT_NAME, import_onnx, lint_onnx, load_onnx
+from model.export.lint import INPUT_NAME, OPSET, OUTPUT_NAME, lint_onnx
+from model.export.onnx_file import import_onnx, load_onnx
 from model.files import whole_file
 from model.messages import progress_bar
 from model.network.gaitset import GaitSet

@@ -121,10 +121,21 @@ def _results(written: Path, folder: Path, stems: list[str]) -> dict[str, Path]:
     """Stem of the staged bin -> its result: as the tool's summary says, else by the names it uses."""
     found = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
     if written.is_file():
-        for files in read_json(written).get("filesinfo", {}).values():
-            if len(files.get("infiles", [])) == len(files.get("outfiles", [])) == 1:
-                found[Path(files["infiles"][0]).stem] = folder / Path(files["outfiles"][0]).name
+        found |= {Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(written)}
     return {stem: file for stem, file in found.items() if file.is_file()}
+
+
+def _pairs(written: Path) -> Iterator[tuple[str, str]]:
+    """Bin and result of each sequence, as far as the tool's summary.json names them; nothing for a damaged one."""
+    try:
+        content = read_json(written)
+    except UserError:
+        return
+    listed = content.get("filesinfo") if isinstance(content, dict) else None
+    for files in listed.values() if isinstance(listed, dict) else ():
+        both = [files.get(kind) for kind in ("infiles", "outfiles")] if isinstance(files, dict) else []
+        if both and all(isinstance(one, list) and len(one) == 1 and isinstance(one[0], str) for one in both):
+            yield both[0][0], both[1][0]
 
 
 def _figures(written: Path, target: Path, log: Path) -> Figures:

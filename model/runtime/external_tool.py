@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 from model.errors import UserError
 from model.export.atc.soc_version import run_npu_smi, soc_version_of, table_of
 from model.export.bins import check_replaceable
-from model.export.manifest import FILLER_PREFIX, InfoEntry, fill_last_batch, write_info
+from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, fill_last_batch, write_info
 from model.files import whole_folder
-from model.runtime.bin_list import check_bins
+from model.lock import locked
+from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import Figures
+from model.runtime.result_record import remove_record, write_record
 
 _REFUSED_MODES = stat.S_IWGRP | stat.S_IWOTH
 _SAID = 200  # characters of a tool's message that go into ours
@@ -56,7 +58,7 @@ class Staged(NamedTuple):
     """Where a tool finds what it reads. All paths are inside `folder`.
 
     stems: of the staged bins, one for each entry of the list, in its order; plain numbers, so that no tool
-    trips over a dot or a blank.
+    trips over a dot or a blank. digests: of the bins, by the stem of their own name.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class Staged(NamedTuple):
     info: Path
     stems: list[str]
     fillers: int
+    digests: dict[str, str]
 
 
 def batch_of_name(om: Path) -> int:
@@ -102,7 +105,10 @@ def _stage(task: Task, entries: Sequence[InfoEntry], folder: Path) -> Staged:
         _place(source, file)
     info = folder / "bins.info"
     write_info(info, [file.relative_to(folder) for file in files])
-    return Staged(folder, om, bins, info, stems, added)
+    known = known_digests(task.info)
+    pairs = zip(entries, files, strict=False)  # those of the fillers are left
+    digests = {entry.path.stem: check_digest(entry.path, file.read_bytes(), known) for entry, file in pairs}
+    return Staged(folder, om, bins, info, stems, added, digests)
 
 
 def _place(source: Path, target: Path) -> None:
@@ -172,10 +178,18 @@ def collect(
         raise UserError(
             f"{tool} ended well but left no result of {len(missing)} of {len(entries)} sequences ({names}); see {log}"
         )
-    with whole_folder(result_folder) as part:
+    digests = {}
+    with (
+        locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
+        whole_folder(result_folder) as part,
+    ):
         for entry, stem in zip(entries, stage.stems, strict=True):
             number = found[stem].stem.rpartition("_")[2]
-            shutil.move(found[stem], part / f"{entry.path.stem}_{number}.bin")
+            target = part / f"{entry.path.stem}_{number}.bin"
+            shutil.move(found[stem], target)
+            digests[entry.path.stem] = digest_of(target.read_bytes())
+        remove_record(result_folder)
+    write_record(result_folder, stage.digests, digests)
 
 
 def summary_of(

@@ -15,12 +15,14 @@ from tqdm import tqdm
 from model.data.store import SilhouetteStore
 from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
-from model.export.manifest import InfoEntry, fill_last_batch
+from model.export.manifest import InfoEntry, digest_of, fill_last_batch
 from model.files import whole_folder, write_json
+from model.lock import locked
 from model.messages import progress_bar
-from model.runtime.bin_list import check_bins
+from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import latency_figures, write_performance
 from model.runtime.result_files import OUR_SUFFIX
+from model.runtime.result_record import remove_record, write_record
 
 _READ_AHEAD = 2  # batches being read or waiting while one runs; as many may wait to be written
 
@@ -85,22 +87,28 @@ def run_info_list(
     Raises UserError before anything runs when a bin is missing or of another size than the model takes.
     """
     result_folder = Path(result_folder)
-    entries = check_bins(Path(info_path), runtime.input_shape[1:])
+    entries, known = check_bins(Path(info_path), runtime.input_shape[1:]), known_digests(Path(info_path))
     check_replaceable(result_folder, ".bin")
     for _ in range(warmup):
         runtime.run(np.zeros(runtime.input_shape, np.float32))
     clock = _Clock()
     batches = [entries[i : i + runtime.batch_size] for i in range(0, len(entries), runtime.batch_size)]
     start = time.perf_counter()
-    with (
-        whole_folder(result_folder) as part,
-        progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
-    ):
-        _run_batches(runtime, batches, part, clock, bar)
-    performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
-    text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
-    summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
-    write_json(text.with_suffix(".json"), summary)
+    try:
+        with (
+            locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
+            whole_folder(result_folder) as part,
+            progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
+        ):
+            digests = _run_batches(runtime, batches, part, clock, bar, known)
+            remove_record(result_folder)
+        write_record(result_folder, *digests)
+        performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
+        text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
+        summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
+        write_json(text.with_suffix(".json"), summary)
+    except OSError as error:
+        raise UserError(f"{result_folder}: running the list failed ({error})") from error
     return summary
 
 
@@ -117,8 +125,15 @@ class _Clock:
         self.seconds[stage].append(time.perf_counter() - start)
 
 
-def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm) -> None:
-    """Reading, inference and writing at the same time, with a bounded number of batches in memory."""
+def _run_batches(
+    runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Reading, inference and writing at the same time, with a bounded number of batches in memory.
+
+    known: digests that bins must have. Returns those of the bins and of the results, by stem.
+    """
+    read_digests: dict[str, str] = {}
+    written_digests: dict[str, str] = {}
 
     def read(batch: list[InfoEntry]) -> np.ndarray:
         with clock("data read"):
@@ -126,18 +141,21 @@ def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path,
             filled, _ = fill_last_batch(batch, runtime.batch_size)
             for row, entry in zip(image_seq, filled, strict=True):
                 try:
-                    values = np.fromfile(entry.path, DTYPE)
+                    content = entry.path.read_bytes()
                 except OSError as error:
                     raise UserError(f"{entry.path}: cannot be read ({error.strerror}); make the bins anew") from error
-                if values.size != row.size:
+                if len(content) != row.size * DTYPE.itemsize:
                     raise UserError(f"{entry.path}: changed its size while the list ran; run it again")
-                row[:] = values.reshape(row.shape)
+                read_digests[entry.path.stem] = check_digest(entry.path, content, known)
+                row[:] = np.frombuffer(content, DTYPE).reshape(row.shape)
             return image_seq
 
     def write(batch: list[InfoEntry], features: np.ndarray) -> None:
         with clock("post"):
             for entry, feature in zip(batch, features, strict=False):
-                feature.astype(DTYPE, copy=False).tofile(folder / f"{entry.path.stem}{OUR_SUFFIX}.bin")
+                content = feature.astype(DTYPE, copy=False).tobytes()
+                written_digests[entry.path.stem] = digest_of(content)
+                (folder / f"{entry.path.stem}{OUR_SUFFIX}.bin").write_bytes(content)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: list[Future] = []
@@ -153,6 +171,7 @@ def _run_batches(runtime: Runtime, batches: list[list[InfoEntry]], folder: Path,
                 future.result()
         finally:
             reader.shutdown(cancel_futures=True)
+    return read_digests, written_digests
 
 
 def _ahead(reader: ThreadPoolExecutor, read: Callable, batches: list) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from model.cores import core_count
 from model.errors import UserError
+from model.export.onnx_file import first_line, self_contained
 
 CPU = "CPUExecutionProvider"
 
@@ -50,10 +51,11 @@ class OrtRuntime:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        content = self_contained(self.path)
         try:
-            self.session = ort.InferenceSession(str(self.path), options, providers=providers)
+            self.session = ort.InferenceSession(content, options, providers=providers)
         except Exception as error:  # the classes of its binding have nothing but Exception in common
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise UserError(f"{self.path}: ONNX Runtime cannot load it, is it an ONNX file? ({reason})") from error
         self.provider = self.session.get_providers()[0]
         if self.provider != asked:
@@ -73,8 +75,12 @@ class OrtRuntime:
         """float32 of exactly the model's input shape -> float32 of its output shape."""
         if image_seq.shape != self.input_shape:
             raise ValueError(f"input of shape {image_seq.shape}, {self.path} takes {self.input_shape}")
-        feature = self.session.run([self.output_name], {self.input_name: image_seq})[0]
-        assert feature.shape == self.output_shape, "ONNX Runtime keeps to the shape of a static graph"
+        try:
+            feature = self.session.run([self.output_name], {self.input_name: image_seq})[0]
+        except Exception as error:  # as above: no memory, or an operator that this graph misuses
+            raise UserError(f"{self.path}: ONNX Runtime cannot run it ({first_line(error)})") from error
+        if feature.shape != self.output_shape:
+            raise UserError(f"{self.path}: gave {feature.shape} where it promises {self.output_shape}; export it anew")
         return feature
 
     def __enter__(self) -> OrtRuntime:

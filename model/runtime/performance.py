@@ -112,8 +112,11 @@ def _remarks(rows: Sequence[Figures]) -> list[str]:
 def _rank1(path: Path) -> dict[str, float]:
     try:
         rank1 = read_json(path)["rank1"]
-        return {condition: float(values["including"]) for condition, values in rank1.items()}
-    except (KeyError, TypeError, AttributeError) as error:
+        figures = {condition: float(values["including"]) for condition, values in rank1.items()}
+        if not figures or not all(0 <= value <= 100 for value in figures.values()):
+            raise ValueError("no percents")
+        return figures
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: no rank1 in it; expected is what test.py --json writes") from error
 
 

@@ -28,8 +28,12 @@ _FIELDS = {
 }
 _STAGES = {"inference": "infer", "postprocess": "post"}
 _PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
-_NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
-_PAIR = re.compile(rf"([A-Za-z][A-Za-z_ ]*?)\s*[:=]\s*{_NUMBER}\s*(?:samples/s|ms)?")
+_NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)(?![0-9.])"
+# Bounded, because a line of a million letters would otherwise be gone through from each of them.
+_PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{_NUMBER}")
+_MOST_BYTES = 1 << 26  # ais_bench lists each time that it took
+_MOST_TEXT = 1 << 24  # of other files: a log may hold a progress bar's every step
+_MOST_LINE = 10_000
 _BENCHMARK = (
     "expected are benchmark's lines `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
     "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
@@ -114,28 +118,42 @@ def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
     else:
         read, expected = _of_benchmark, _BENCHMARK
     try:
-        return read(path, text, batch_size)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; {expected}") from error
+        figures = read(path, text, batch_size)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path}: {_reason(error)}; {expected}") from error
+    return figures
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__})"
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
+    if len(content) > (_MOST_BYTES if content.lstrip()[:1] == b"{" else _MOST_TEXT):
+        raise UserError(f"{path}: is far longer than what a tool writes of its speed; {_BENCHMARK}")
+    return content.decode("utf-8", "replace")
 
 
 def _parse_performance(text: str) -> Performance:
     performance: Performance = {}
-    for line in text.splitlines():
-        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]*)\])?\s*(.*)", line).groups()
+    for line in _lines(text):
+        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]{0,40})\])?\s*(.*)", line, re.DOTALL).groups()
         for name, value in _PAIR.findall(rest):
             if name in _PURE:
                 performance.setdefault("pure", {})[_PURE[name]] = float(value)
             elif name in _FIELDS and stage:
                 performance.setdefault(_STAGES.get(stage, stage), {})[_FIELDS[name]] = float(value)
     return performance
+
+
+def _lines(text: str) -> list[str]:
+    """Those of a length that a tool writes: on others a search takes the square of their length."""
+    return [line for line in text.splitlines() if len(line) <= _MOST_LINE]
 
 
 def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
@@ -148,7 +166,8 @@ def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
         return Figures("benchmark, no data", batch_size, None, device, _mean_of_batch(batch_size, device), str(path))
     end_to_end = _positive(performance.get("e2e", {}), "throughput", "[e2e] throughputRate")
     infer = performance.get("infer", {})
-    device = infer.get("interface_throughput") or _positive(infer, "throughput", "[infer] throughputRate")
+    rate = "interface_throughput" if infer.get("interface_throughput") else "throughput"
+    device = _positive(infer, rate, "[infer] throughputRate")
     return Figures("benchmark", batch_size, end_to_end, device, _mean_of_batch(batch_size, device), str(path))
 
 
@@ -160,33 +179,50 @@ def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float
 def _of_json(path: Path, text: str, batch_size: int | None) -> Figures:
     content = json.loads(text)
     if "device_throughput" in content and "runtime" in content:  # of python -m model.runtime
-        names = ("runtime", "batch_size", "e2e_throughput", "device_throughput", "latency_ms")
-        known = {"source": str(path), "chip": content.get("chip"), "problem": content.get("problem")}
-        return Figures(*(content.get(name) for name in names), **known)
+        return _of_ours(path, content)
     times = content.get("NPU_compute_time")
     if not isinstance(times, dict):
         raise ValueError("no NPU_compute_time in it")
     latency = _ais_bench_latency(times)
     listed = content.get("npu_compute_time_list") or []
     if listed and not isinstance(listed[0], list):  # with several threads it holds pairs of start and end
-        latency = latency_figures(listed)
+        latency = latency_figures([_positive({"": value}, "", "npu_compute_time_list") for value in listed])
     throughput = _positive(content, "throughput", "throughput")
     return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
 
 
+def _of_ours(path: Path, content: Mapping[str, Any]) -> Figures:
+    """What python -m model.runtime writes; None stands for what its tool did not say."""
+    rates = {
+        name: None if content.get(name) is None else _positive(content, name, name)
+        for name in ("e2e_throughput", "device_throughput")
+    }
+    latency = content.get("latency_ms") or {}
+    texts = {name: content.get(name) for name in ("chip", "problem")}
+    batch_size = content.get("batch_size")
+    if not (batch_size is None or (type(batch_size) is int and batch_size > 0)):
+        raise ValueError(f"batch_size is {batch_size!r:.40}")
+    if not isinstance(content["runtime"], str) or not all(isinstance(t, str | None) for t in texts.values()):
+        raise ValueError("its runtime, chip or problem is no text")
+    named = {str(name): _positive(latency, name, "latency_ms") for name in latency}
+    return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
+
+
 def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> Figures:
-    line = re.search(r"NPU_compute_time \(ms\):(.*)", text)
-    rate = re.search(rf"throughput [^\n]*:\s*{_NUMBER}", text)
+    lines = _lines(text)
+    line = next(filter(None, (re.search(r"NPU_compute_time \(ms\):(.*)", line) for line in lines)), None)
+    rate = next(filter(None, (re.search(rf"throughput .*:\s{{0,9}}{_NUMBER}", line) for line in lines)), None)
     if line is None or rate is None:
         raise ValueError(f"no line of its {'throughput' if line else 'NPU_compute_time'}")
-    times = {name: float(value) for name, value in re.findall(rf"([a-z]+(?:\(\d+%\))?) = {_NUMBER}", line[1])}
-    latency, throughput = _ais_bench_latency(times), float(rate[1])
+    found = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line[1])
+    times = {name: float(value) for name, value in found}
+    latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[1])}, "", "throughput")
     return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
 
 
 def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:
     names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99"}
-    named = {ours: float(times[name]) for name, ours in names.items() if name in times}
+    named = {ours: _positive(times, name, name) for name, ours in names.items() if name in times}
     return {"mean": _positive(times, "mean", "mean of NPU_compute_time"), **named}
 
 
@@ -196,6 +232,6 @@ def _ais_bench_batch(throughput: float, times: Mapping[str, Any]) -> int:
 
 def _positive(figures: Mapping[str, Any], key: str, name: str) -> float:
     value = figures.get(key)
-    if not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{name} is {'not in it' if value is None else value}")
+    if type(value) not in (int, float) or not 0 < value < 1e300:
+        raise ValueError(f"{name} is {'not in it' if value is None else repr(value)[:40]}")
     return float(value)

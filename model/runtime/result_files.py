@@ -5,6 +5,7 @@ Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`, whic
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import numpy as np
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.export.manifest import FILLER_PREFIX, Manifest, read_manifest
+from model.export.manifest import FILLER_PREFIX, Manifest, digest_of, read_manifest
 from model.messages import progress_bar
+from model.runtime.result_record import read_record
+
+logger = logging.getLogger(__name__)
 
 DTYPE = np.dtype("<f4")
 EMBEDDING_SHAPE = (62, 256)
@@ -31,7 +35,8 @@ def read_results(
 
     Takes `<stem>_1.bin` or `<stem>_0.bin`, never some of each. Passes over files that begin with the filler
     prefix and those that do not end in .bin. Raises UserError when files are missing, of the wrong size,
-    surplus, or hold values that are no numbers: it names the first ones and their number.
+    surplus, not those that the record beside them tells of, equal although their bins are not, or hold values that
+    are no numbers: it names the first ones and their number.
     """
     folder = Path(result_folder)
     if not isinstance(manifest, Manifest):
@@ -39,20 +44,70 @@ def read_results(
     stems = [Path(entry["file"]).stem for entry in manifest.entries]
     present = _present(folder)
     suffix = _suffix_of(folder, present, set(stems))
-    _check_complete(folder, present, [f"{stem}{suffix}.bin" for stem in stems], manifest.path)
+    names = [f"{stem}{suffix}.bin" for stem in stems]
+    _check_complete(folder, present, names, manifest.path)
     values = int(np.prod(embedding_shape))
     _check_sizes(folder, present, values)
-    embeddings = np.empty((len(stems), values), DTYPE)
-    names = progress_bar(stems, unit="results", what="reading", quiet=quiet)
-    for row, stem in zip(embeddings, names, strict=True):
-        row[:] = np.fromfile(folder / f"{stem}{suffix}.bin", DTYPE, values)
+    embeddings, digests = np.empty((len(stems), values), DTYPE), {}
+    bar = progress_bar(names, unit="results", what="reading", quiet=quiet)
+    for row, stem, name in zip(embeddings, stems, bar, strict=True):
+        content = (folder / name).read_bytes()
+        _check_sizes(folder, {name: len(content)}, values)  # it may have changed since
+        row[:] = np.frombuffer(content, DTYPE)
+        digests[stem] = digest_of(content)
+    _check_origin(folder, manifest, digests, suffix)
     finite = np.isfinite(embeddings).all(1)
     if not finite.all():
-        names = [f"{stems[i]}{suffix}.bin" for i in np.flatnonzero(~finite)]
-        raise UserError(
-            f"{folder}: {_listed(names)} hold values that are no finite numbers; convert with more precision"
-        )
+        bad = [names[i] for i in np.flatnonzero(~finite)]
+        raise UserError(f"{folder}: {_listed(bad)} hold values that are no finite numbers; convert with more precision")
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
+
+
+def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
+    """That each result is of the bin whose name it bears. digests: of the results, by stem."""
+    record = read_record(folder)
+    if record is None:
+        logger.warning(
+            "%s has no record of what was read and written (the model was run by hand): results are paired with people "
+            "by the names of the files alone", folder,
+        )  # fmt: skip
+        _check_bins(manifest)
+    else:
+        other = [stem for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
+        if other:
+            raise UserError(
+                f"{folder}: {_listed([f'{stem}{suffix}.bin' for stem in other])} are of other bins than those of "
+                f"{manifest.path}; run the model again"
+            )
+        changed = [f"{stem}{suffix}.bin" for stem in digests if record.results.get(stem) != digests[stem]]
+        if changed:
+            raise UserError(
+                f"{folder}: {_listed(changed)} are not what the model wrote: exchanged or changed since; run it again"
+            )
+    _check_distinct(folder, manifest, digests, suffix)
+
+
+def _check_bins(manifest: Manifest) -> None:
+    """That the bins, as far as they are still there, are those of the manifest."""
+    folder = manifest.path.with_suffix("")
+    for entry in manifest.entries:
+        bin_file = folder / entry["file"]
+        if bin_file.is_file() and digest_of(bin_file.read_bytes()) != entry["digest"]:
+            raise UserError(
+                f"{bin_file}: is not the bin that {manifest.path} tells of: exchanged or changed since; make the bins "
+                "and run the model anew"
+            )
+
+
+def _check_distinct(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
+    first: dict[str, str] = {}
+    for stem, digest in digests.items():
+        same = first.setdefault(digest, stem)
+        if manifest.digests[same] != manifest.digests[stem]:
+            raise UserError(
+                f"{folder}: {same}{suffix}.bin and {stem}{suffix}.bin are equal, their bins are not: one was copied "
+                "over the other, or the model has collapsed; run it again"
+            )
 
 
 def _present(folder: Path) -> dict[str, int]:

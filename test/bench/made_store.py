@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from model.cores import core_count, leave_interrupts_to_parent  # noqa: E402
 from model.data.silhouette import HEIGHT, WIDTH  # noqa: E402
-from model.data.store import FRAMES, write_index  # noqa: E402
+from model.data.store import FRAMES  # noqa: E402
+from model.data.store_index import write_index  # noqa: E402
 
 CYCLE = 80  # frames of a rendered walk, which starts over
 TAKES = {

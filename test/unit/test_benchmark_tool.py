@@ -49,7 +49,7 @@ def test_figures_are_the_tool_s(deployed, here):
     assert summary["latency_ms"] == {"mean": pytest.approx(4000 / figures.device)}
     assert json.loads(text.with_suffix(".json").read_text()) == summary
     assert names_in(here / "result") == [
-        "benchmark_batchsize_4_device_0.log", "dumpOutput_device0",
+        "benchmark_batchsize_4_device_0.log", "dumpOutput_device0", "dumpOutput_device0_record.json",
         "perf_vision_batchsize_4_device_0.json", "perf_vision_batchsize_4_device_0.txt",
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from model.errors import UserError
 from model.export.bins import check_replaceable, fixed_length, write_bins
 from model.export.manifest import fill_last_batch, manifest_path, read_info, read_manifest
 from model.files import read_json, write_json
+from model.lock import locked
 
 FRAMES = [3, 7, 4, 5, 1]
 
@@ -228,32 +229,49 @@ def test_list_is_sorted_by_index_and_takes_foreign_line_ends(tmp_path):
         read_info(tmp_path / "absent.info")
 
 
-def _drop_entry(content):
-    del content["entries"][1]
+def _set(place, **changes):
+    def damage(content):
+        (content["entries"][place] if place is not None else content).update(changes)
+
+    return damage
 
 
-def _swap(content):
-    content["entries"].reverse()
+DAMAGES = {
+    "an entry dropped": lambda content: content["entries"].pop(1),
+    "entries reversed": lambda content: content["entries"].reverse(),
+    "entries no list": _set(None, entries={"0": 1}),
+    "no entries": _set(None, entries=[], count=0),
+    "an entry no dict": lambda content: content["entries"].__setitem__(0, 5),
+    "without a subject": lambda content: content["entries"][2].pop("subject"),
+    "the same file": _set(1, file="0000.bin"),
+    "the same stem elsewhere": _set(1, file="more/0000.bin"),
+    "a file that climbs": _set(1, file="../0001.bin"),
+    "an absolute file": _set(1, file="/0001.bin"),
+    "another suffix": _set(1, file="0001.txt"),
+    "a file that is none": _set(1, file=None),
+    "a subject that is none": _set(1, subject=1),
+    "an empty view": _set(1, view=""),
+    "a view of two lines": _set(1, view="0\n90"),
+    "a label with zeros behind it": _set(1, subject="075\0"),  # numpy would take it for 075
+    "no frames": _set(1, frames=0),
+    "half a frame": _set(1, frames=1.5),
+    "true for one": _set(1, index=True),
+    "another format": _set(None, format="x"),
+    "the format before": _set(None, format="gaitset-bins-1"),
+    "a shape that is none": _set(None, shape=5),
+    "a shape of nothing": _set(None, shape=[0, 64, 44]),
+    "another count": _set(None, count=6),
+    "no dataset": _set(None, dataset=None),
+    "no padding": lambda content: content.pop("padding"),
+}
 
 
-def _same_file(content):
-    content["entries"][1]["file"] = content["entries"][0]["file"]
-
-
-def _other_format(content):
-    content["format"] = "x"
-
-
-def _no_subject(content):
-    del content["entries"][2]["subject"]
-
-
-@pytest.mark.parametrize("damage", [_drop_entry, _swap, _same_file, _other_format, _no_subject])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_manifest(at_home, damage):
     write()
-    content = read_json("CASIA-B-bin.json")
+    content = read_json("CASIA-B-bin.json", sealed=True)
     damage(content)
-    write_json("bad.json", content)
+    write_json("bad.json", content, sealed=True)
     with pytest.raises(UserError, match=r"bad\.json"):
         read_manifest("bad.json")
 
@@ -274,3 +292,20 @@ def test_a_bin_gives_its_silhouettes_back_without_padding(at_home, padding):
     (at_home / "CASIA-B-bin" / "0002.bin").write_bytes(b"short")
     with pytest.raises(UserError, match=r"0002\.bin: no bin of shape"):
         manifest.sequence(2)
+
+
+def test_no_change_to_a_manifest_gives_other_people(at_home):
+    write()
+    whole = Path("CASIA-B-bin.json").read_bytes()
+    for place in range(0, len(whole), 3):
+        Path("CASIA-B-bin.json").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"CASIA-B-bin\.json"):
+            read_manifest("CASIA-B-bin.json")
+
+
+def test_of_two_writing_the_same_bins_the_second_is_told(at_home):
+    with locked(Path(".CASIA-B-bin.lock"), "x"), pytest.raises(UserError, match="another job is writing there"):
+        write()
+    assert not Path("CASIA-B-bin").exists()
+    write()
+    assert sorted(p.name for p in at_home.iterdir()) == ["CASIA-B-bin", "CASIA-B-bin.info", "CASIA-B-bin.json"]

@@ -41,7 +41,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"batch_size": 128}}, "batch_size must be"),
         ({"model": {"total_iter": True}}, "total_iter must be int"),
         ({"model": {"hard_or_full_trip": "half"}}, "'full', 'hard'"),
-        ({"model": {"restore_iter": -2}}, "at least -1"),
+        ({"model": {"restore_iter": -3}}, "at least -2"),
         ({"model": {"loss_scale": "big"}}, "'dynamic' or a number"),
         ({"model": {"loss_scale": "inf"}}, "'dynamic' or a number"),
         ({"model": {"kernels": "own"}}, "'auto', 'plain'"),
@@ -49,7 +49,32 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"data": None}, "data must be a dict"),
         ({"model": {"batch_size": (1, 16)}}, "P at least 2"),
         ({"data": {"resolution": "128"}}, "only '64'"),
+        ({"model": {"lr": float("nan")}}, "lr must be above 0, not nan"),
+        ({"model": {"lr": float("inf")}}, "lr must be above 0, not inf"),
+        ({"model": {"lr": 10**400}}, "lr must be above 0"),
+        ({"model": {"margin": float("nan")}}, "margin must be above 0, not nan"),
+        ({"model": {"loss_scale": "inf"}}, "'dynamic' or a number"),
+        ({"model": {"loss_scale": float("nan")}}, "'dynamic' or a number"),
+        ({"model": {"batch_size": (8, True)}}, "batch_size must be"),
+        ({"model": {"batch_size": (8, 16, 2)}}, "batch_size must be"),
+        ({"model": {"batch_size": (8, 10**9)}}, "batch_size must be"),
+        ({"model": {"hidden_dim": 10**9}}, "hidden_dim must be at most 65,536"),
+        ({"model": {"seed": 2**64}}, "seed must be at most"),
+        ({"model": {"total_iter": 10**5000}}, "total_iter must be at most .* not a int"),
+        ({"model": {"model_name": "../../elsewhere"}}, "model_name must be a plain name"),
+        ({"model": {"model_name": "/elsewhere"}}, "model_name must be a plain name"),
+        ({"model": {"model_name": ""}}, "model_name must be a plain name"),
+        ({"data": {"dataset": "../CASIA-B"}}, "dataset must be a plain name"),
+        ({"data": {"dataset": ".hidden"}}, "dataset must be a plain name"),
+        ({"data": {"dataset": "a\nb"}}, "dataset must be text of one line, not 'a.nb'"),
+        ({"data": {"dataset_path": "a\0b"}}, "dataset_path must be text of one line"),
+        ({"data": {"dataset_path": 5}}, "dataset_path must be text of one line, not 5"),
+        ({"data": {"dataset_path": "x" * 10**6, "pid_num": "x" * 10**6}}, r"pid_num must be int, not 'x{79}\.\.\.$"),
+        ({"WORK_PATH": 5}, "WORK_PATH must be text of one line, not 5"),
+        ({"CUDA_VISIBLE_DEVICES": "0\0"}, "CUDA_VISIBLE_DEVICES must be text of one line"),
+        ({5: 6}, "unknown key 5"),
     ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, str) else None,
 )
 def test_what_is_wrong_is_named(content, told):
     with pytest.raises(UsageError, match=told) as caught:
@@ -57,7 +82,9 @@ def test_what_is_wrong_is_named(content, told):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["import nothing_of_this_name", "conf = 3", "conf = {", "conf = {}[1]", "1 / 0"])
+@pytest.mark.parametrize(
+    "text", ["import nothing_of_this_name", "conf = 3", "conf = {", "conf = {}[1]", "1 / 0", "exit()", "\0"]
+)
 def test_files_that_are_no_config_are_refused(tmp_path, text):
     (tmp_path / "c.py").write_text(text)
     with pytest.raises(UsageError, match=r"c\.py"):
@@ -82,3 +109,9 @@ def test_numbers_given_as_text_where_the_original_has_text():
 def test_a_dataset_has_one_name_however_it_is_spelt(given, known):
     """The name decides about subject 005, file names and the protocol: all must see the same."""
     assert build_config({"data": {"dataset": given}}, Path()).data.dataset == known
+
+
+def test_p_or_k_alone_over_a_batch_size_that_is_none_is_one_line():
+    for wrong in (5, (8, 16, 2), "ab", None):
+        with pytest.raises(UsageError, match="batch_size must be"):
+            build_config({"model": {"batch_size": wrong}}, Path(), {"batch_size": (4, None)})

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import workers
-from scripts import ROOT, load_script, run_quietly
+from scripts import ROOT, load_script, one_line_error, run_module, run_quietly
 from test_trainer import arguments, files_of, same, weights
 
 from model import distributed
@@ -110,12 +110,10 @@ def test_two_processes_stop_together_and_go_on(aligned_tree, three_iterations, t
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_user_ends_all_processes_with_one_line(tmp_path):
-    done = torchrun(2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
-    assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if line.startswith("error:")] == [
-        f"error: {tmp_path / 'nowhere'}: no such folder; give an aligned tree (--data_path) or a store"
-    ]
+def test_a_fault_of_the_user_ends_all_processes_with_one_line_and_none_is_started_again(tmp_path):
+    done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
+    assert "nowhere: no such folder; give an aligned tree" in one_line_error(done, 2)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -139,7 +137,7 @@ def test_alone_everything_is_as_it_is():
     rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
     assert distributed.gather_rows(rows, 2, cpu) is rows
     assert distributed.any_process(True, cpu) is True
-    assert distributed.main_first(lambda: 5) == 5
+    assert distributed.from_main(lambda: 5) == 5
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([1.0, 2.0])
     distributed.average_gradients([parameter])

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from model import files
 from model.errors import UserError
 from model.files import json_text, read_json, remove_leftovers, whole_file, whole_folder, write_json
 from model.summary import collect, flat
@@ -102,3 +103,105 @@ def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
     text = json_text(value)
     assert json.loads(text) == value
     assert "[1, -2.5e-07, null]" in text and "[7]" in text and '"names": [\n' in text
+
+
+def leave(path):
+    """What stands at `path`, as a process that was killed has left it."""
+    path.mkdir(parents=True)
+    (path / "content").write_text(path.name)
+    return path
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkeypatch, can_exchange):
+    """Where the system can exchange two names; elsewhere nothing is lost, as the next test shows."""
+    leave(tmp_path / "f")
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    moments = []
+    replace = type(tmp_path).replace
+
+    def watched(self, target):
+        replace(self, target)
+        moments.append((tmp_path / "f").exists())
+
+    monkeypatch.setattr(type(tmp_path), "replace", watched)
+    with whole_folder(tmp_path / "f") as part:
+        (part / "new").touch()
+    assert all(moments) is can_exchange
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["f", "f/new"]
+
+
+def test_a_folder_whose_replacement_was_killed_in_between_comes_back(tmp_path):
+    leave(tmp_path / ".f.99999999.old")
+    remove_leftovers(tmp_path)
+    assert (tmp_path / "f" / "content").read_text() == ".f.99999999.old"
+    leave(tmp_path / ".f.99999999.old")
+    remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    alive = f".f.{os.getppid()}.part"
+    leave(tmp_path / ".f.99999999.part")
+    leave(tmp_path / ".f.99999998.old")
+    for name in (alive, ".g.99999999.part", ".f.g.99999999.part"):
+        (tmp_path / name).touch()
+    with whole_folder(tmp_path / "f"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["f", alive, ".g.99999999.part", ".f.g.99999999.part"])
+    with whole_file(tmp_path / "g"):
+        pass
+    assert not (tmp_path / ".g.99999999.part").exists()
+
+
+def test_bytes_do_not_follow_a_link_that_somebody_laid(tmp_path):
+    """In a folder that others may write to, the name of the part can be guessed."""
+    (tmp_path / "theirs").write_text("kept")
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path / "theirs")
+    with whole_file(tmp_path / "a") as part:
+        part.write_text("ours")
+    assert (tmp_path / "theirs").read_text() == "kept" and not (tmp_path / "a").is_symlink()
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path)
+    with whole_folder(tmp_path / "a") as part:
+        pass
+    assert (tmp_path / "theirs").read_text() == "kept" and (tmp_path / "a").is_dir()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "a/.."])
+def test_what_is_no_name_of_a_file_is_one_line(path):
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(UserError, match="names a place"), whole(path):
+            pass
+
+
+def test_a_sealed_file_tells_of_every_change(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"subject": "003", "名": [1.5, None]}, sealed=True)
+    assert read_json(path, sealed=True) == {"subject": "003", "名": [1.5, None]}
+    assert read_json(path)["subject"] == "003"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"a\.json"):
+            read_json(path, sealed=True)
+        path.write_bytes(whole[:place])
+        with pytest.raises(UserError, match=r"a\.json"):
+            read_json(path, sealed=True)
+    write_json(path, {"subject": "003"})
+    with pytest.raises(UserError, match="changed or damaged"):
+        read_json(path, sealed=True)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"{'a': 1}", b""], ids=repr)
+def test_no_json_is_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json: cannot be read as JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def test_json_of_windows_editors_is_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a":\r\n 1}\r\n')
+    assert read_json(tmp_path / "a.json") == {"a": 1}

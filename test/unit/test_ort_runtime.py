@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -115,8 +116,18 @@ def test_bin_of_another_size(deployed, tmp_path, size, found):
 
 def test_two_bins_of_one_name(deployed, tmp_path):
     folder, _ = deployed
-    (tmp_path / "0000.bin").write_bytes((folder / "bins" / "0000.bin").read_bytes())
-    run_expecting("share one result file", deployed, tmp_path, [folder / "bins" / "0000.bin", tmp_path / "0000.bin"])
+    files = [tmp_path / "0000.bin", tmp_path / "more" / "0000.bin"]
+    files[1].parent.mkdir()
+    for file in files:
+        file.write_bytes((folder / "bins" / "0000.bin").read_bytes())
+    run_expecting("share one result file", deployed, tmp_path, files)
+
+
+def test_a_list_from_elsewhere_reads_no_file_outside_its_folder(deployed, tmp_path):
+    folder, _ = deployed
+    run_expecting("lies outside the folder of the list", deployed, tmp_path, [folder / "bins" / "0000.bin"])
+    climbing = tmp_path / "a" / ".." / ".." / folder.name / "bins" / "0000.bin"
+    run_expecting("lies outside the folder of the list", deployed, tmp_path, [climbing])
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -151,7 +162,7 @@ def test_files_that_are_no_model(tmp_path):
     with pytest.raises(UserError, match="no such ONNX file"):
         OrtRuntime(tmp_path / "absent.onnx")
     (tmp_path / "model.om").write_bytes(b"IMOD" + bytes(200))
-    with pytest.raises(UserError, match=r"model\.om: ONNX Runtime cannot load it") as error:
+    with pytest.raises(UserError, match=r"model\.om: is no ONNX model") as error:
         OrtRuntime(tmp_path / "model.om")
     assert "\n" not in str(error.value)
 
@@ -220,3 +231,53 @@ def test_without_onnx_runtime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported \(.*\); pip install onnxruntime"):
         OrtRuntime(tmp_path / "m.onnx")
+
+
+def model_with(place, location):
+    """image_seq plus a weight that lies in another file: as an initializer, a constant, or one in a branch."""
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], b"\0" * 4, raw=True)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("length", "4")):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    constant = helper.make_node("Constant", [], ["weight"], value=weight)
+    nodes, initializers = [helper.make_node("Add", ["image_seq", "weight"], ["feature"])], []
+    if place == "initializer":
+        initializers = [weight]
+    elif place == "constant":
+        nodes = [constant, *nodes]
+    else:
+        out = [helper.make_tensor_value_info("weight", TensorProto.FLOAT, [1])]
+        branches = {f"{name}_branch": helper.make_graph([constant], name, [], out) for name in ("then", "else")}
+        true = helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("t", TensorProto.BOOL, [], [True]))
+        nodes = [true, helper.make_node("If", ["yes"], ["weight"], **branches), *nodes]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3, 4]) for name in ("image_seq", "feature")]
+    return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], initializers))
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "secret"])
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
+def test_a_model_from_elsewhere_reads_no_other_file(tmp_path, place, location):
+    (tmp_path / "secret").write_bytes(b"1234")
+    (tmp_path / "m").mkdir()
+    for folder in (tmp_path, tmp_path / "m"):
+        (folder / "x.onnx").write_bytes(model_with(place, location).SerializeToString())
+        with pytest.raises(UserError, match=rf"x\.onnx: weights lie in another file \({location}\)"):
+            OrtRuntime(folder / "x.onnx")
+
+
+def test_a_graph_that_cannot_be_run_is_one_line(deployed, monkeypatch):
+    runtime = OrtRuntime(deployed[0] / "bs1.onnx")
+    image_seq = np.zeros(runtime.input_shape, np.float32)
+
+    def refuse(*_):
+        raise RuntimeError("bad allocation\nin so many lines")  # its classes have nothing else in common
+
+    for run, told in (
+        (refuse, r"cannot run it \(bad allocation\)"),
+        (lambda *_: [image_seq], r"promises \(1, 62, 8\)"),
+    ):
+        monkeypatch.setattr(runtime, "session", SimpleNamespace(run=run))
+        with pytest.raises(UserError, match=rf"bs1\.onnx: .*{told}"):
+            runtime.run(image_seq)

@@ -17,6 +17,7 @@ from model.data.pretreatment import pretreat
 from model.data.silhouette import align, read_image
 from model.data.tree import scan_tree
 from model.errors import UsageError, UserError
+from model.lock import locked
 
 COMMAND = Path(__file__).resolve().parents[2] / "pretreatment.py"
 
@@ -147,7 +148,18 @@ def test_only_what_is_missing_damaged_or_changed_is_done_again(tmp_path):
     assert pretreat(raw, aligned, 1, quiet=True).frames_worked_on == 0
 
 
-@pytest.mark.parametrize("record", [None, b"", b"[]", b'{"version": 0, "frames": {}}'])
+FRAMES = b'{"version": 1, "frames": %b}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(None, b"", b"[]", b'{"version": 0, "frames": {}}', b"[" * 100_000, b"\xff"),
+        *(FRAMES % frames for frames in (b"[]", b"5", b'{"f-001.png": 5}', b'{"f-001.png": []}')),
+        *(FRAMES % (b'{"f-001.png": [%b]}' % entry) for entry in (b"1, 2", b'1, 2, "3"', b"[1], 2, 3", b"1.5, 2, 3")),
+    ],
+    ids=lambda record: None if record is None else repr(record[:40]),
+)
 def test_without_a_valid_record_the_sequence_is_done_again(tmp_path, record):
     raw, aligned = make_tree(tmp_path / "raw", 2), tmp_path / "aligned"
     pretreat(raw, aligned, 1, quiet=True)
@@ -340,3 +352,32 @@ def test_command_errors_are_one_line(tmp_path, arguments, status, word):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == status
     assert word in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+# Not alone, and not everything works
+
+
+@pytest.fixture
+def another_run(tmp_path):
+    """A run that is in the midst of writing tmp_path/aligned."""
+    (tmp_path / "aligned").mkdir()
+    with locked(tmp_path / "aligned" / ".pretreatment.lock", "aligned"):
+        yield
+
+
+def test_a_second_run_on_one_output_is_told_whose_it_is(tmp_path, another_run):
+    raw = make_tree(tmp_path / "raw")
+    done = run(f"--input_path={raw}", f"--output_path={tmp_path / 'aligned'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'aligned'}: another job is writing there, process {os.getpid()}")
+    assert not images(tmp_path / "aligned")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("log_all", [False, True])
+def test_a_log_file_on_a_full_disk_is_one_line(tmp_path, log_all):
+    raw = make_tree(tmp_path / "raw", 2, 3)
+    with pytest.raises(UserError, match=r"/dev/full: the log file cannot be written \(No space left on device\)"):
+        pretreat(raw, tmp_path / "aligned", 1, log_file="/dev/full", log_all=log_all, quiet=True)
+    pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    assert_aligned(raw, tmp_path / "aligned")

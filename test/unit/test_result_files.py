@@ -12,7 +12,8 @@ SHAPE = (3, 4)
 def manifest(tmp_path):
     labels = {"seq_type": "nm-01", "view": "090"}
     entries = [
-        {"index": i, "file": f"{i:04d}.bin", "subject": f"{75 + i}", "frames": i + 1, **labels} for i in range(3)
+        {"index": i, "file": f"{i:04d}.bin", "subject": f"{75 + i}", "frames": i + 1, "digest": f"{i}", **labels}
+        for i in range(3)
     ]
     return Manifest(tmp_path / "bins.json", (5, 64, 44), entries, {})
 

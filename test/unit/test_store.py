@@ -1,9 +1,10 @@
 """The packed store: what it holds, when it is rebuilt, and what it refuses."""
 
-import json
 import pickle
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
@@ -16,6 +17,7 @@ from model.data.silhouette import cut_sides
 from model.data.source import source_stamp
 from model.data.store import is_stale, is_store, open_data, open_store, store_path
 from model.errors import UsageError, UserError
+from model.files import read_json, write_json
 
 
 @pytest.fixture
@@ -139,10 +141,84 @@ def test_truncated_store_is_refused(tree, tmp_path):
 
 def test_store_of_another_version_is_refused(tree, tmp_path):
     path = open_data(tree, tmp_path / "stores").path
-    meta = json.loads((path / "index.json").read_text())
-    (path / "index.json").write_text(json.dumps(meta | {"format": "gaitset-store-0"}))
+    write_json(path / "index.json", read_json(path / "index.json") | {"format": "gaitset-store-0"}, sealed=True)
     with pytest.raises(UserError, match="not a store of this version"):
         open_store(path)
+    write_json(path / "index.json", {"format": "gaitset-store-1"})
+    with pytest.raises(UserError, match=r"of an older version; .*delete"):
+        open_store(path)
+
+
+def test_no_change_to_an_index_gives_other_labels(tree, tmp_path):
+    """Each byte in turn; without the seal `001` could become `003` without a word."""
+    path = open_data(tree, tmp_path / "stores").path
+    whole = (path / "index.json").read_bytes()
+    for place in range(len(whole)):
+        (path / "index.json").write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"index\.json"):
+            open_store(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": ["001"]}, {"subject_code": [0, 0]}, {"subject_code": [-1] * 8}, {"subject_code": [[0] * 8]},
+        {"subject": [1, 2]}, {"view_code": "00000000"}, {"frames": [0] * 8}, {"frames": [-3] * 8}, {"frames": None},
+        {"frames": [[3]] * 8}, {"frames": [2**70] * 8}, {"frames": ["x"] * 8}, {"frames": [1]}, {"frames": []},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_foreign_index_that_does_not_fit_together_is_one_line(tree, tmp_path, change):
+    path = open_data(tree, tmp_path / "stores").path
+    write_json(path / "index.json", read_json(path / "index.json", sealed=True) | change, sealed=True)
+    with pytest.raises(UserError, match=r"index\.json: damaged|frames\.u8: \d+ bytes, -?\d+ expected"):
+        open_store(path)
+
+
+def damage_frames(store):
+    with (store / "frames.u8").open("r+b") as file:
+        file.truncate(1000)
+
+
+DAMAGES = {
+    "frames cut": damage_frames,
+    "frames gone": lambda s: (s / "frames.u8").unlink(),
+    "index cut": lambda s: (s / "index.json").write_text("{"),
+    "index gone": lambda s: (s / "index.json").unlink(),
+    "source cut": lambda s: (s / "source.json").write_text("{"),
+    "source gone": lambda s: (s / "source.json").unlink(),
+    "source foreign": lambda s: write_json(
+        s / "source.json", {"stamp": "", "ends": {"a": [1]}, "faults": []}, sealed=True
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_store_of_a_tree_is_built_anew(tree, tmp_path, damage):
+    before = open_data(tree, tmp_path / "stores", cache=True)
+    damage(before.path)
+    after = open_data(tree, tmp_path / "stores")
+    assert np.array_equal(before.frames, after.frames) and before.path == after.path
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
+
+
+def test_while_another_job_builds_a_store_this_one_waits(tree, tmp_path, monkeypatch, caplog):
+    """Two trainings started side by side share their store: the second finds what the first has built."""
+    monkeypatch.setattr("model.lock._LOOK_AGAIN", 0.01)
+    store = store_path(tree.resolve(), tmp_path / "stores")
+    builds = []
+    build_store = store_module.build_store
+
+    def build_slowly(*arguments, **keywords):
+        builds.append(arguments)
+        build_store(*arguments, **keywords)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(store_module, "build_store", build_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
+    assert len(builds) == 1 and {one.path for one in found} == {store}
+    assert f"waiting for {store}, which another job is writing, process" in caplog.text
 
 
 class Harmful:

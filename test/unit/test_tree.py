@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from model.data.tree import natural_key, scan_tree
-from model.errors import UsageError, UserError
+from model.errors import UsageError, UserError, one_line
 
 
 def touch(path: Path) -> Path:
@@ -87,3 +88,58 @@ def test_natural_key_orders_numbers_by_value_and_mixes_with_words():
     ordered = sorted(names, key=natural_key)
     assert ordered.index("2") < ordered.index("10") and ordered.index("a9") < ordered.index("a10")
     assert ordered.index("001-nm-01-000-009.png") < ordered.index("001-nm-01-000-010.png")
+
+
+def test_names_that_are_no_text_are_told_and_others_are_free(tmp_path):
+    touch(tmp_path / "a" / "张三　李 (1)²" / "nm-01" / "٣" / "é ²3.png")
+    assert [s.name for s in scan_tree(tmp_path / "a")] == ["张三　李 (1)²/nm-01/٣"]
+    for number, name in enumerate((b"a\nb", b"\xff\xfe", "\u2028".encode(), b"a\x1b[2J")):
+        for depth in range(4):
+            parts = [b"001", b"nm-01", b"000", b"1.png"]
+            parts[depth] = name + (b".png" if depth == 3 else b"")
+            root = tmp_path / f"{number}-{depth}"
+            touch(root / os.fsdecode(b"/".join(parts)))
+            with pytest.raises(UserError, match="rename it") as told:
+                scan_tree(root)
+            assert str(told.value) == one_line(str(told.value))
+
+
+def test_links_that_lead_in_circles_are_passed_over(tmp_path):
+    touch(tmp_path / "001" / "nm-01" / "000" / "1.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "001" / "nm-01" / "loop").symlink_to(tmp_path / "001" / "nm-01" / "loop")
+    (tmp_path / "001" / "nm-01" / "000" / "up").symlink_to(tmp_path)
+    assert [s.name for s in scan_tree(tmp_path)] == ["001/nm-01/000"]
+    (tmp_path / "again").symlink_to(tmp_path)  # a tree in itself: its frames lie too deep
+    with pytest.raises(UserError, match="too deep"):
+        scan_tree(tmp_path)
+
+
+def test_what_lies_about_in_a_tree_is_passed_over(tmp_path):
+    touch(tmp_path / "001" / "nm-01" / "000" / "1.PNG")
+    for name in ("Thumbs.db", ".DS_Store", "._1.png", "desktop.ini", "notes.txt"):
+        for folder in (tmp_path, tmp_path / "001", tmp_path / "001" / "nm-01", tmp_path / "001" / "nm-01" / "000"):
+            (folder / name).touch()
+    (tmp_path / ".git" / "a" / "b").mkdir(parents=True)
+    assert [(s.name, s.files) for s in scan_tree(tmp_path)] == [("001/nm-01/000", ("1.PNG",))]
+
+
+def test_names_that_differ_in_case_stay_apart(tmp_path):
+    for name in ("ab/nm-01/000/f.png", "AB/nm-01/000/f.png", "ab/NM-01/000/F.png", "ab/nm-01/000/F.png"):
+        touch(tmp_path / name)
+    found = {s.name: s.files for s in scan_tree(tmp_path)}
+    assert found == {"AB/nm-01/000": ("f.png",), "ab/NM-01/000": ("F.png",), "ab/nm-01/000": ("F.png", "f.png")}
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    touch(tmp_path / "001" / "nm-01" / "000" / "1.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("nm-01"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(.*nm-01: Permission denied\)"):
+        scan_tree(tmp_path)

@@ -46,7 +46,7 @@ def failing_worker(rank: int, folder: str) -> None:
         raise OSError("disk gone")
 
     try:
-        distributed.main_first(job)
+        distributed.from_main(job)
     except UserError:
         Path(folder, "told").touch()
         raise

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from model.data.store import FRAMES, write_index
+from model.data.store import FRAMES
+from model.data.store_index import write_index
 from model.data.synthetic.alignment import align_canvases
 from model.data.synthetic.recipe import DESCRIPTION, Recipe
 from model.data.synthetic.walkers import SEQ_TYPES, Takes, photograph, walking_figures
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers, whole_folder, write_json
+from model.messages import progress_bar
 
 FRAMES_AT_ONCE = 8192  # of all sequences of a batch; what is needed meanwhile is about 1 MB a frame
 FRAMES_AT_ONCE_ON_CPU = 1024
@@ -41,7 +42,7 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent, path.name, spare_living=True)
         total = recipe.subjects * len(recipe.takes) * len(recipe.views)
-        bar = tqdm(total=total, unit="sequence", desc="walking", disable=True if quiet else None)
+        bar = progress_bar(total=total, unit="sequences", what="walking", quiet=quiet)
         with whole_folder(path) as part, bar, (part / FRAMES).open("wb") as file:
             for subject, seq_type, counts, frames in _batches(recipe, device):
                 file.write(frames)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from model.cores import leave_interrupts_to_parent
 from model.data.synthetic.png import encode_png
@@ -17,6 +16,7 @@ from model.data.synthetic.recipe import DESCRIPTION, Recipe
 from model.data.synthetic.walkers import Takes, photograph, walking_figures
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers, whole_folder, write_json
+from model.messages import progress_bar
 
 
 def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet: bool = False) -> dict:
@@ -33,7 +33,7 @@ def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet:
     try:
         _claim(root, recipe)
         tasks = [(root, recipe, subject, take) for subject in recipe.numbers for take in recipe.takes]
-        bar = tqdm(total=len(tasks), unit="take", disable=True if quiet else None)
+        bar = progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet)
         with bar:
             for _ in _results(_write_take, tasks, min(workers, len(tasks))):
                 bar.update()

@@ -21,7 +21,8 @@ from typing import Any, TextIO
 from model.errors import UserError
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.lint import INPUT_NAME, lint_onnx, load_onnx
+from model.export.lint import INPUT_NAME, lint_onnx
+from model.export.onnx_file import load_onnx
 from model.files import whole_file
 
 

@@ -1,0 +1,313 @@
+"""The commands of the chain on tiny data, each in a process that can be stopped, starved or raced, and what they leave.
+
+A command runs in a fork of this process, which has imported everything already: it starts within milliseconds and is
+otherwise the command that users start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit")]
+os.environ["OMP_NUM_THREADS"] = "1"
+
+ITERATIONS = 12
+MODEL = {
+    "hidden_dim": 8, "batch_size": (2, 2), "frame_num": 2, "total_iter": ITERATIONS, "save_iter": 3, "log_iter": 2,
+    "eval_iter": 6, "num_workers": 1,
+}  # fmt: skip
+DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
+RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"
+STEM = "GaitSet_Synthetic_2_False_8_0.2_4_full_2"
+ENCODER = f"work/checkpoint/GaitSet/{STEM}-{ITERATIONS:05d}-encoder.ptm"
+COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """script: a file of the repository, or a module. Of what is below the current folder it may read what is not below
+    `makes`, and writes that."""
+
+    name: str
+    script: str
+    arguments: tuple[str, ...]
+    makes: tuple[str, ...]
+    processes: int = 1
+
+    def run(self) -> int:
+        """In this process, as if it were the command's; returns its exit status."""
+        sys.argv = [str(ROOT / self.script) if self.script.endswith(".py") else self.script, *self.arguments]
+        try:
+            if self.script.endswith(".py"):
+                runpy.run_path(sys.argv[0], run_name="__main__")
+            else:
+                runpy.run_module(self.script, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return 0
+
+
+def command(name: str, script: str, arguments: str, *makes: str, processes: int = 1) -> Command:
+    return Command(name, script, tuple(arguments.split()), makes, processes)
+
+
+def results(name: str) -> list[str]:
+    return [f"work/results/{name}.{suffix}" for suffix in ("json", "csv", "html", "nc")]
+
+
+TRAIN = " ".join(COMMON) + " --restore_iter auto"
+EXPORT = f"--config recipe.py --input_path {ENCODER} --output_path m.onnx --batch_size 2 --frame_num 4 --json onnx.json"
+BINS = f"--pre_process {' '.join(COMMON)} --bin_path bins --bin_frames 4 --json bins_done.json"
+INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result --threads 1 --quiet"
+REPORT = f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json"
+TEST = f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json"
+COMMANDS = {
+    one.name: one
+    for one in (
+        command("pretreatment", "pretreatment.py", "--input_path raw --output_path out --worker_num 2 --quiet", "out"),
+        command("store", "fault_store", "", "work/store", "work/partition"),
+        command("training", "train.py", TRAIN, "work/checkpoint", "work/log"),
+        command("training, 2 processes", "train.py", TRAIN, "work/checkpoint", "work/log", processes=2),
+        command("export", "pth2onnx.py", f"{EXPORT} --quiet", "m.onnx", "onnx.json"),
+        command("bins", "test.py", BINS, "bins", "bins.info", "bins.json", "bins_done.json"),
+        command("inference", "model.runtime", INFER, "result"),
+        command("report", "test.py", REPORT, *results("report"), "table.json"),
+        command("test", "test.py", TEST, *results("tested"), "tested.json"),
+    )
+}
+
+
+def preload() -> None:
+    """What the commands import, so that forks need not."""
+    import cv2  # noqa: F401
+    import netCDF4  # noqa: F401
+    import onnx.shape_inference  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch
+    import torch.utils.tensorboard
+    import xarray  # noqa: F401
+
+    import model.evaluation.report
+    import model.export.onnx_export
+    import model.initialization
+    import model.runtime.runners  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+@dataclass
+class Job:
+    """A command under way. All its processes are of one group."""
+
+    processes: list[int]
+    folder: Path
+    ended: dict[int, int] = field(default_factory=dict)
+
+    def poll(self) -> bool:
+        """Whether all its processes have ended."""
+        for process in self.processes:
+            if process not in self.ended:
+                found, status = os.waitpid(process, os.WNOHANG)
+                if found:
+                    self.ended[process] = os.waitstatus_to_exitcode(status)
+        return len(self.ended) == len(self.processes)
+
+    def wait(self, seconds: float = 120) -> list[int]:
+        """Exit statuses, negative for signals. What is left of its group then, orphans of a killed one, ends too."""
+        deadline = time.monotonic() + seconds
+        while not self.poll():
+            if time.monotonic() > deadline:
+                self.signal(signal.SIGKILL, everybody=True)
+                raise TimeoutError(f"still running after {seconds} s: {self.said()}")
+            time.sleep(0.002)
+        while self._group_lives():
+            if time.monotonic() > deadline:
+                self.signal(signal.SIGKILL, everybody=True)
+            time.sleep(0.005)
+        return [self.ended[process] for process in self.processes]
+
+    def _group_lives(self) -> bool:
+        try:
+            os.killpg(self.processes[0], 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def signal(self, number: int, everybody: bool = False, which: int = 0) -> None:
+        try:
+            if everybody:
+                os.killpg(self.processes[0], number)
+            else:
+                os.kill(self.processes[which], number)
+        except ProcessLookupError:
+            pass  # it was quicker
+
+    def said(self) -> str:
+        said = self.folder.parent / ".stderr"  # beside it: its disk may be full
+        return said.read_text(errors="replace") if said.exists() else ""
+
+
+def start(one: Command, folder: Path, before: Callable[[], None] | None = None) -> Job:
+    """Start a command in `folder`; `before` runs in each of its processes first."""
+    (folder.parent / ".stderr").unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    port = str(20000 + os.getpid() % 5000 + time.monotonic_ns() // 1000 % 20000)
+    processes: list[int] = []
+    for rank in range(one.processes):
+        process = os.fork()
+        if process == 0:
+            _be(one, folder, rank, port, processes[0] if processes else 0, before)
+        processes.append(process)
+        with suppress(PermissionError, ProcessLookupError):  # it does so itself, and may have ended already
+            os.setpgid(process, processes[0])
+    return Job(processes, folder)
+
+
+def _be(one: Command, folder: Path, rank: int, port: str, group: int, before: Callable[[], None] | None) -> None:
+    """Never returns."""
+    status = 70
+    try:
+        os.setpgid(0, group)
+        os.chdir(folder)
+        out = os.open("../.stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        said = os.open("../.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(out, 1)
+        os.dup2(said, 2)
+        if one.processes > 1:
+            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{one.processes}"}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        if before is not None:
+            before()
+        status = one.run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before the command was ready to take it
+        status = 130
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    finally:
+        os._exit(status)
+
+
+# Data, and what a folder holds
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`whole`: a folder with everything that the commands read and make; `trial`: where they are run, always the same,
+    because the name of a store tells where its tree is. undisturbed: contents by command."""
+
+    whole: Path
+    trial: Path
+    undisturbed: dict[str, dict[str, str]]
+    seconds: dict[str, float]
+
+    def fresh(self, one: Command, keep: bool = False) -> Path:
+        """The trial's folder with what a command reads; with `keep` also what an earlier run of it has made."""
+        shutil.rmtree(self.trial, ignore_errors=True)
+        shutil.copytree(self.whole, self.trial, symlinks=True)
+        for made in () if keep else one.makes:
+            path = self.trial / made
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return self.trial
+
+
+def prepare(folder: Path) -> Bench:
+    from walkers import write_aligned_tree
+
+    trial, whole = folder / "trial", folder / "whole"
+    trial.mkdir(parents=True)
+    (trial / "recipe.py").write_text(RECIPE)
+    write_aligned_tree(trial / "aligned", subjects=4, frames=4)
+    _write_raw_tree(trial / "raw")
+    for one in COMMANDS.values():
+        if one.processes == 1:
+            _undisturbed(one, trial)
+    shutil.copytree(trial, whole)
+    bench = Bench(whole, trial, {}, {})
+    for one in COMMANDS.values():
+        bench.fresh(one)
+        begin = time.perf_counter()
+        _undisturbed(one, trial)
+        bench.seconds[one.name] = time.perf_counter() - begin
+        bench.undisturbed[one.name] = contents(trial, one)
+    return bench
+
+
+def _undisturbed(one: Command, folder: Path) -> None:
+    job = start(one, folder)
+    assert set(job.wait()) == {0}, (one.name, job.said())
+
+
+def _write_raw_tree(root: Path) -> None:
+    import cv2
+    import numpy as np
+
+    for number in range(24):
+        folder = root / f"{number // 4 + 1:03d}" / f"nm-0{number % 2 + 1}" / f"{number // 2 % 2 * 90:03d}"
+        folder.mkdir(parents=True)
+        for frame in range(12):
+            image = np.zeros((120, 160), np.uint8)
+            cv2.ellipse(image, (70 + frame, 60), (12 + number % 5, 50), 0, 0, 360, 255, -1)
+            (folder / f"f-{frame:03d}.png").write_bytes(cv2.imencode(".png", image)[1])
+
+
+VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_vision|train-\d)")
+LEFTOVER = re.compile(r"(^|/)\.[^/]*\.(part|old|lock)(/|$)")
+
+
+def contents(folder: Path, one: Command) -> dict[str, str]:
+    """Name and digest of each file that a command has made, what differs from run to run left out of account."""
+    found = {}
+    for made in one.makes:
+        path = folder / made
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []:
+            name = file.relative_to(folder).as_posix()
+            if file.is_file() and not VOLATILE.search(name) and not LEFTOVER.search(name):
+                found[name] = hashlib.sha256(_lasting(file)).hexdigest()
+    return found
+
+
+def leftovers(folder: Path, one: Command) -> list[str]:
+    """What a stopped run has left behind under hidden names, beside and below what it makes."""
+    places = {(folder / made).parent for made in one.makes} | {folder / made for made in one.makes}
+    names = {file.relative_to(folder).as_posix() for place in places if place.is_dir() for file in place.rglob(".*")}
+    return sorted(name for name in names if LEFTOVER.search(name))
+
+
+def _lasting(file: Path) -> bytes:
+    """The content without times, speeds and random names."""
+    content = file.read_bytes()
+    if file.suffix == ".jsonl":
+        points = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
+        return json.dumps([{k: v for k, v in p.items() if k != "iterations_per_second"} for p in points]).encode()
+    if file.suffix == ".json" and "store" not in file.parts:
+        value = json.loads(content)
+        for key in ("time", "run", "launch", "details", "seconds", "sha256_of_the_rest"):
+            value.pop(key, None)
+        return json.dumps(value, sort_keys=True).encode()
+    if file.suffix == ".html":
+        assert content.endswith(b"</html>\n"), file
+        return b"whole page"
+    if file.suffix == ".nc":
+        import xarray
+
+        with xarray.open_dataset(file, engine="netcdf4") as dataset:
+            return dataset.accuracy.values.tobytes()
+    return content

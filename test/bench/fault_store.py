@@ -1,0 +1,10 @@
+"""Only the first step of training and testing: the store of a tree, and the partition. For the experiments beside."""
+
+from __future__ import annotations
+
+from model.config import load_config
+from model.errors import run_command
+from model.initialization import open_dataset
+
+if __name__ == "__main__":
+    run_command(lambda: open_dataset(load_config("recipe.py"), quiet=True) and None)

@@ -1,0 +1,89 @@
+"""Drivers given values that a shell would run if it were let. What they would start is a script that takes notes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from ascend import executable
+from scripts import ROOT
+
+MARKER = "was_here"  # a file that the values would make, if one of them were run
+DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in ("env.sh", "train_common.sh"))
+VALUES = [
+    "$(touch was_here)", "'\"'; touch was_here #", "a[$(touch was_here)]", "a\ntouch was_here", "-rf /", "步态 数据",
+    "~/$HOME/*?[a-z]{b,c}", "`touch was_here`", "; touch was_here ;", "| touch was_here", "&& touch was_here",
+    "'; touch was_here; '", '"; touch was_here; "', "${IFS}touch${IFS}was_here", "<(touch was_here)", "--help",
+    "x\\\"$(touch was_here)", "%s%n\\n\\x41", "!$ !!", "a\r\ntouch was_here", "a\x1b[2J", " blanks  at both ends ",
+]  # fmt: skip
+# What a driver looks at itself, with a value that it takes; the others it passes on.
+LOOKED_AT = {
+    "batch_sizes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
+    "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
+}  # fmt: skip
+NOTE = r"""#!/usr/bin/env bash
+printf '%s\0' "$@" >> "$ARGUMENTS"
+case "$*" in
+  *processes_possible*) echo 1 ;;
+  *model.export.atc*) echo Ascend310 ;;
+  *json.load*) echo checkpoint.ptm ;;
+esac
+"""
+
+
+def options_of(driver: str) -> list[str]:
+    text = (ROOT / "test" / driver).read_text()
+    if "\ntrain_" in text:
+        text += (ROOT / "test" / "train_common.sh").read_text()
+    return re.findall(r"^ *option (\w+)", text, re.MULTILINE)
+
+
+def prepare(folder: Path) -> None:
+    """The script that notes arguments, and the files that drivers look for before they start it."""
+    executable(folder / "note", NOTE)
+    (folder / "bins.info").touch()
+
+
+def nothing_ran(folder: Path) -> bool:
+    return not any(list(place.rglob(MARKER)) for place in (folder, ROOT / "test")) and not (ROOT / MARKER).exists()
+
+
+def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[int, str, list[str]]:
+    """Exit status, what was said on stderr, and all arguments of all that was started."""
+    noted = folder / "arguments"
+    noted.unlink(missing_ok=True)
+    arguments = [f"--{name}={value}" for name, value in options.items()] if way == "arguments" else []
+    variables = {name.upper(): value for name, value in options.items()} if way == "environment" else {}
+    fixed = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        ["bash", str(ROOT / "test" / driver), *arguments], cwd=folder, capture_output=True, timeout=60, check=False,
+        env={**fixed, "PYTHON": str(folder / "note"), "ARGUMENTS": str(noted), **variables},
+    )  # fmt: skip
+    started = noted.read_bytes().decode().split("\0") if noted.exists() else []
+    return done.returncode, done.stderr.decode(), started
+
+
+def passed_on(folder: Path, driver: str, value: str, way: str) -> None:
+    """All options that a driver passes on, with one value: as one argument each, or refused in one line."""
+    names = [name for name in options_of(driver) if name not in LOOKED_AT]
+    looked_at = {name: known for name, known in LOOKED_AT.items() if name in options_of(driver)}
+    status, said, started = run(folder, driver, dict.fromkeys(names, value) | looked_at, way)
+    if names and re.search(r"[\x00-\x1f]", value):
+        assert status == 2 and "must be one line without control characters" in said and not started, said
+        assert len(said.splitlines()) == 1
+    elif names:
+        forms = [value, f"{folder}/{value}", *(f"--{name}={value}" for name in names)]
+        assert [argument for argument in started if argument in forms or argument.startswith(f"{folder}/{value}/")], (
+            said
+        )
+        assert status == 0, said
+
+
+def looked_at(folder: Path, driver: str, name: str, value: str, way: str) -> None:
+    """One option that a driver looks at itself: refused in one line, or passed on."""
+    options = {n: known for n, known in LOOKED_AT.items() if n in options_of(driver)} | {name: value}
+    status, said, _ = run(folder, driver, options, way)
+    errors = [line for line in said.splitlines() if "error:" in line]
+    assert status in (0, 1, 2) and len(errors) == (status != 0), (driver, name, value, said)

@@ -1,0 +1,131 @@
+"""Pickles that run something when they are unpickled: each would write the file MARKER in the current folder.
+
+Written operation by operation where Python's own pickler would not, so that every way to name, call and build is there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+MARKER = "was_here"
+_COMMAND = f"echo > {MARKER}"
+_CODE = f"open('{MARKER}', 'w').close()"
+
+
+class Calls:
+    """Pickled as a call of `function` with `arguments`."""
+
+    def __init__(self, function: Callable, *arguments: object):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def named(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+def call(module: str, name: str, *arguments: str) -> bytes:
+    return named(module, name) + b"(" + b"".join(map(text, arguments)) + b"tR"
+
+
+def whole(*operations: bytes) -> bytes:
+    return b"\x80\x04" + b"".join(operations) + b"."
+
+
+def programs() -> dict[str, bytes]:
+    """By name, pickles that write MARKER."""
+    system, code = ("posix", "system", _COMMAND), ("builtins", "exec", _CODE)
+    inner = whole(call(*system))
+    own = {
+        "system": whole(call(*system)),
+        "os.system": whole(call("os", "system", _COMMAND)),
+        "popen": whole(call("os", "popen", _COMMAND)),
+        "exec": whole(call(*code)),
+        "eval": whole(call("builtins", "eval", f"exec({_CODE!r})")),
+        "open": whole(call("builtins", "open", MARKER, "w")),
+        "io.open": whole(call("io", "open", MARKER, "w")),
+        "_io.open": whole(call("_io", "open", MARKER, "w")),
+        "codecs.open": whole(call("codecs", "open", MARKER, "w")),
+        "the class of files": whole(call("_io", "FileIO", MARKER, "w")),
+        "getoutput": whole(call("subprocess", "getoutput", _COMMAND)),
+        "cProfile": whole(call("cProfile", "run", _CODE)),
+        "profile": whole(call("profile", "run", _CODE)),
+        "trace": whole(call("trace", "Trace"), b"0", call("pydoc", "pipepager", "", f"cat > {MARKER}")),
+        "logging": whole(call("logging", "FileHandler", MARKER)),
+        "shelve": whole(call("shelve", "open", MARKER)),
+        "zipfile": whole(call("zipfile", "ZipFile", MARKER, "w")),
+        "tarfile": whole(call("tarfile", "open", MARKER, "w")),
+        "a pickle in a pickle": whole(
+            named("_pickle", "loads"), b"(", b"C" + bytes([len(inner)]) + inner, b"tR"
+        ),
+        "protocol 0": f"cposix\nsystem\n(V{_COMMAND}\ntR.".encode(),
+        "INST": f"(V{_COMMAND}\niposix\nsystem\n.".encode(),
+        "OBJ": whole(b"(", named("posix", "system"), text(_COMMAND), b"o"),
+        "STACK_GLOBAL": whole(text("posix"), text("system"), b"\x93", text(_COMMAND), b"\x85R"),
+        "NEWOBJ": whole(named("subprocess", "Popen"), b")\x81", b"0", call(*system)),
+        "NEWOBJ_EX": whole(named("_io", "FileIO"), b")}\x92", b"0", call(*system)),
+        "by getattr": whole(
+            named("builtins", "getattr"), b"(", named("os", "path"), text("os"), b"tR", b"0", call(*system)
+        ),
+        "a dotted name": whole(text("os"), text("path.os.system"), b"\x93", text(_COMMAND), b"\x85R"),
+        "what numpy has imported": whole(
+            text("numpy.testing._private.utils"), text("os.system"), b"\x93", text(_COMMAND), b"\x85R"
+        ),
+        "kept and fetched": whole(named("posix", "system"), b"q\x00", b"0h\x00", text(_COMMAND), b"\x85R"),
+        "after an array": whole(pickle.dumps(np.zeros(3, np.uint8), 2)[2:-1], b"0", call(*system)),
+        "as a state": whole(call("argparse", "Namespace"), call(*system), b"b"),
+        "in the state of an array": whole(
+            named("numpy._core.multiarray", "_reconstruct"),
+            b"(", named("numpy", "ndarray"), b"K\x00\x85", b"C\x01b", b"tR", b"(K\x01K\x00\x85", call(*system), b"tb",
+        ),
+        "in the arguments of a type": whole(named("numpy", "dtype"), b"(", call(*system), b"tR"),
+    }  # fmt: skip
+    for protocol in range(6):
+        own[f"in an array of objects, protocol {protocol}"] = pickle.dumps(
+            np.array([Calls(exec, _CODE), ["1"]], dtype=object), protocol
+        )
+        own[f"in a list, protocol {protocol}"] = pickle.dumps([np.zeros(1, np.uint8), Calls(exec, _CODE)], protocol)
+    return own
+
+
+def npy(program: bytes) -> bytes:
+    """A .npy of objects that are this pickle."""
+    file = io.BytesIO()
+    header = {"descr": "|O", "fortran_order": False, "shape": (2,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + program
+
+
+def checkpoints(program: bytes) -> Iterator[tuple[str, bytes]]:
+    """The pickle as each of the forms that a .ptm has had."""
+    yield "bare", program
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", compression) as archive:
+            archive.writestr("archive/data.pkl", program)
+            archive.writestr("archive/byteorder", "little")
+            archive.writestr("archive/version", "3\n")
+        yield f"zip {compression}", file.getvalue()
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    yield "old", magic + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2) + program
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            member = tarfile.TarInfo(name)
+            member.size = len(program)
+            archive.addfile(member, io.BytesIO(program))
+    yield "oldest", file.getvalue()

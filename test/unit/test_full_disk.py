@@ -1,0 +1,124 @@
+"""Disks that take no more: one line, and what was there before is still there. In place of a full disk a limit on the
+size of files, which the system enforces at every write; faults.py, among the benchmarks, fills real ones."""
+
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from test_bins import TinyStore
+
+from model.checkpoint import CheckpointFiles
+from model.data.pretreatment import pretreat
+from model.data.store import open_data
+from model.errors import UserError
+from model.evaluation.cross_view import evaluate_index
+from model.evaluation.report import write_results
+from model.export.bins import write_bins
+from model.export.onnx_export import export_onnx
+from model.meters import LogBook
+from model.network import GaitSet
+from model.runtime.result_record import write_record
+from model.summary import main as summarize
+
+
+@contextmanager
+def no_file_larger_than(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def a_result():
+    store = TinyStore([1] * 8)
+    index = type(store.index).from_lengths(
+        [f"{i // 2}" for i in range(8)], ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8
+    )
+    return evaluate_index(torch.from_numpy(np.eye(8, dtype=np.float32)), index, "CASIA-B")
+
+
+def write_everything(folder, aligned_tree, seed):
+    """By name, functions that write into `folder`."""
+    torch.manual_seed(seed)
+    network = GaitSet(4)
+    parts = {"encoder": network.state_dict(), "optimizer": {"state": {}}, "state": {}}
+    result = a_result()
+    return {
+        "checkpoint": lambda: CheckpointFiles(folder, "x").save(1, parts, {}),
+        "store": lambda: open_data(aligned_tree, folder, quiet=True),
+        "bins": lambda: write_bins(TinyStore(), None, folder / "b", folder / "b.info", frame_num=5, quiet=True),
+        "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2),
+        "record of results": lambda: write_record(folder / "r", {f"{i}": "x" * 32 for i in range(200)}, {}),
+        "report": lambda: write_results(result, folder, "r", {"seed": "s" * 3000}),
+    }
+
+
+WRITERS = ("checkpoint", "store", "bins", "onnx", "record of results", "report")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_was_there_stays_and_one_line_tells(aligned_tree, tmp_path, name):
+    if name != "store":  # whose tree does not change
+        write_everything(tmp_path, aligned_tree, 0)[name]()
+    before = contents(tmp_path)
+    for size in (0, 100, 3000):
+        with pytest.raises(UserError) as told, no_file_larger_than(size):
+            write_everything(tmp_path, aligned_tree, 1)[name]()
+        assert "cannot be written" in str(told.value) or "writing the bins failed" in str(told.value)
+        assert "\n" not in str(told.value)
+        after = contents(tmp_path)
+        assert not [path for path in after if ".part" in path.name]
+        if name not in ("report", "bins"):  # of several files, each whole; bins lose their list for a moment
+            assert after == before
+    write_everything(tmp_path, aligned_tree, 1)[name]()
+    assert contents(tmp_path)
+
+
+def test_the_netcdf_library_does_not_say_what_the_system_said(tmp_path):
+    """Its error is none of the system's; and a full disk may show only when it closes the file."""
+    pytest.importorskip("netCDF4")
+    for size in (9000, 12000, 16000, 20000, 24000):
+        folder = tmp_path / str(size)
+        try:
+            with no_file_larger_than(size):
+                write_results(a_result(), folder, "r", {})
+        except UserError as error:
+            assert "cannot be written" in str(error)
+            assert not (folder / "r.nc").exists()
+    assert not (tmp_path / "9000" / "r.nc").exists(), "the smallest was to be too small"
+
+
+def test_pretreatment_goes_on_when_there_is_room_again(tmp_path):
+    from test_pretreatment import assert_aligned, make_tree
+
+    raw = make_tree(tmp_path / "raw")
+    with pytest.raises(UserError, match=r"No space left|too large"), no_file_larger_than(200):
+        pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    assert_aligned(raw, tmp_path / "aligned")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_on_a_full_disk_is_one_line_also_of_tensorboards_thread(tmp_path):
+    book = LogBook(tmp_path)
+    with pytest.raises(UserError, match=r"train\.jsonl: cannot be written"), no_file_larger_than(500):
+        for iteration in range(1, 1000):
+            book.write(iteration, {"hard_loss_metric": 0.1})
+    with pytest.raises(UserError, match=r"train\.jsonl: cannot be written"), no_file_larger_than(0):
+        LogBook(tmp_path, 5)
+
+
+def test_a_summary_on_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["summary", str(tmp_path / "s"), "a=1\nb=2", "b=3"])
+    with pytest.raises(UserError, match="cannot be written"), no_file_larger_than(3):
+        summarize()
+    summarize()
+    assert (tmp_path / "s.txt").read_text() == "a=1\\nb=2\nb=3\n"

