@@ -55,7 +55,8 @@ python test.py "${DATA[@]}" --device "$device" --checkpoint "$checkpoint" --batc
 say "7 of 7: the same subjects with the encoder that comes with the project and was trained for longer, on other walkers"
 shipped="$(command "$PYTHON" -c 'from model.shipped import shipped_encoder; print(shipped_encoder() or "")')"
 if [[ -n "$shipped" ]]; then
-  python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json"
+  python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json" --report
+  python test.py --compare "$OUTPUT/accuracy.json" "$OUTPUT/shipped.json" --report "$work_path/results/comparison.html"
 else
   say "it has been removed from work/checkpoint/GaitSet: nothing to test"
 fi
@@ -64,4 +65,5 @@ summary "$OUTPUT/training.json" "$OUTPUT/throughput.json" "$OUTPUT/accuracy.json
 is_dry && exit
 say "the deployed model gave $(sed -n 4p "$work_path/deployed.txt") (identical views excluded)"
 say "done in $((SECONDS - started)) s; report: $work_path/results/quickstart.html"
+[[ -z "$shipped" ]] || say "of the longer training: $work_path/results/shipped.html; both compared: $work_path/results/comparison.html"
 next_step "open that page; then your own data: bash test/predeal.sh --help"

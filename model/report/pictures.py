@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FRAMES_SHOWN = 9
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
+PAGES = ("shipped.html", "quickstart.html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -46,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         _save(pipeline, options.output_path / "pipeline.png"),
         _save(_walkers(aligned), options.output_path / "walkers.png"),
     ]
-    page = results / "quickstart.html"
+    # The better trained encoder's page, where there is one, is more like what users will see.
+    page = next((found for name in PAGES if (found := results / name).is_file()), results / PAGES[-1])
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser and page.is_file():
         only_mistakes = "<style>main > :not(#mistakes) { display: none; }</style></head>"
@@ -143,7 +145,7 @@ def _screenshot(browser: str, text: str, path: Path, height: int) -> Path:
     if done.returncode or not path.exists():
         raise UserError(f"{browser} made no picture of the page: {done.stderr.strip().splitlines()[-1:]}")
     with Image.open(path) as image:
-        image.convert("RGB").quantize(96).save(path, optimize=True)
+        image.convert("RGB").save(path, optimize=True)  # few colours would lose those of thin lines
     return path
 
 
