@@ -107,11 +107,11 @@ class DistanceRecord:
 
     @property
     def mate_distance(self) -> np.ndarray:
-        return self._distance["mate"].cpu().numpy()
+        return _on_host(self._distance["mate"])
 
     @property
     def wrong_distance(self) -> np.ndarray:
-        return self._distance["wrong"].cpu().numpy()
+        return _on_host(self._distance["wrong"])
 
     @property
     def mate_row(self) -> np.ndarray:
@@ -120,3 +120,9 @@ class DistanceRecord:
     @property
     def wrong_row(self) -> np.ndarray:
         return self._row["wrong"].cpu().numpy()
+
+
+def _on_host(distance: Tensor) -> np.ndarray:
+    """With numpy's own infinity for the number that stands for it on devices that have none."""
+    values = distance.cpu().numpy()
+    return np.where(values >= INFINITE, np.inf, values)
