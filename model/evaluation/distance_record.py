@@ -107,11 +107,11 @@ class DistanceRecord:
 
     @property
     def mate_distance(self) -> np.ndarray:
-        return self._distance["mate"].cpu().numpy()
+        return np.where(self.mate_row < 0, np.float32(np.inf), self._distance["mate"].cpu().numpy())
 
     @property
     def wrong_distance(self) -> np.ndarray:
-        return self._distance["wrong"].cpu().numpy()
+        return np.where(self.wrong_row < 0, np.float32(np.inf), self._distance["wrong"].cpu().numpy())
 
     @property
     def mate_row(self) -> np.ndarray:
