@@ -9,6 +9,7 @@ import pytest
 import torch
 from cann_folder import write_cann, write_command, write_script
 from scripts import ROOT, one_line_error, run_driver, summary_of
+from walkers import write_aligned_tree
 
 from model.network import GaitSet
 
@@ -151,17 +152,31 @@ def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path, encoder):
 
 
 @pytest.mark.slow
-def test_the_published_commands_give_a_table(tmp_path: Path):
-    """predeal, train, export, evaluate: few walkers, few frames, called from another folder with relative paths."""
-    frames = "4"
-    places = ["--work_path=work"]
+def test_without_data_walkers_are_made(tmp_path):
     done = run_driver(
-        "predeal.sh", "--synthetic_subjects=4", f"--synthetic_frames={frames}", "--pid_num=2", "--output_path=pre",
-        "--synthetic_path=raw", "--bin_path=bins", *places, "--", "--bin_frames", frames, cwd=tmp_path,
+        "predeal.sh", "--synthetic_subjects=3", "--synthetic_frames=2", "--pid_num=2", "--output_path=pre",
+        "--synthetic_path=raw", "--bin_path=bins", "--work_path=work", "--", "--bin_frames", "2", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "making 4 synthetic walkers" in done.stdout
-    assert summary_of("predeal")["bins"]["bins"] == 2 * 110
+    assert "making 3 synthetic walkers" in done.stdout
+    assert summary_of("predeal")["bins"]["bins"] == 110
+
+
+@pytest.mark.slow
+def test_the_published_commands_give_a_table(tmp_path: Path):
+    """predeal, train, export, evaluate: few people, few frames, called from another folder with relative paths.
+
+    People are told apart with ease. Of hardly trained networks' embeddings of walkers some are nearly equally far, and
+    rounding, which runtimes differ in, would decide.
+    """
+    write_aligned_tree(tmp_path / "raw", margin=20)
+    places = ["--work_path=work"]
+    done = run_driver(
+        "predeal.sh", "--dataset=Synthetic", "--input_path=raw", "--pid_num=2", "--output_path=pre", "--bin_path=bins",
+        *places, "--", "--bin_frames", "8", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert summary_of("predeal")["bins"]["bins"] == 2 * 20
 
     recipe = ["--pid_num", "2", "--batch_size_p", "2", "--batch_size_m", "2", "--frame_num", "2", "--save_iter", "2"]
     data = ["--dataset=Synthetic", "--data_path=pre", "--device=cpu", *places]
@@ -188,7 +203,7 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
         f"--checkpoint={checkpoint}",
         "--onnx-only",
         "--output_path=models",
-        f"--frame_num={frames}",
+        "--frame_num=8",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -204,6 +219,7 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     deployed = summary_of("eval_acc_perf")
     assert deployed["accuracy_bs1"]["rank1"] == deployed["accuracy_bs16"]["rank1"] == ours
+    assert ours["NM"]["excluding"] > 50
     assert deployed["throughput_bs16"]["e2e_throughput"] > 0
 
 

@@ -29,8 +29,10 @@ def write_aligned_tree(
     seq_types: tuple[str, ...] = SEQ_TYPES,
     views: tuple[str, ...] = ("000", "090"),
     frames: int = 6,
+    margin: int = 0,
 ) -> Path:
-    """A tree as pretreatment writes it; sequence lengths differ by one here and there."""
+    """A tree as pretreatment writes it; sequence lengths differ by one here and there. With a margin around the figure
+    it is one that pretreatment reads."""
     for subject in range(subjects):
         for take, seq_type in enumerate(seq_types):
             for number, view in enumerate(views):
@@ -39,5 +41,5 @@ def write_aligned_tree(
                 length = frames + (subject + take + number) % 2
                 for frame, sil in enumerate(rectangle_walker(subject, take, number, length), 1):
                     name = f"{subject + 1:03d}-{seq_type}-{view}-{frame:03d}.png"
-                    cv2.imwrite(str(folder / name), sil)
+                    cv2.imwrite(str(folder / name), np.pad(sil, margin))
     return root
