@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -48,7 +49,8 @@ def run_command(main: Callable[[], int | None]) -> None:
         # One of several processes may wait within a library that lets no Python run: it ends as the system ends it.
         if os.environ.get("WORLD_SIZE", "1") == "1":
             signal.signal(signal.SIGTERM, _terminate)
-        sys.stdout.reconfigure(errors="backslashreplace")  # names in a language that the terminal's encoding lacks
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in a language that the terminal's encoding lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         threading.excepthook = _thread_failed
         status = main() or 0
         sys.stdout.flush()

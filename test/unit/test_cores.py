@@ -12,8 +12,16 @@ from model.cores import core_count, interrupts_later
 BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 
 
+@pytest.fixture
+def interrupts():
+    """Interrupts are heard, also in the background of a shell, which has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no such masks here")
-def test_processes_that_start_meanwhile_take_no_interrupt_and_the_parent_takes_it_afterwards():
+def test_processes_that_start_meanwhile_take_no_interrupt_and_the_parent_takes_it_afterwards(interrupts):
     with pytest.raises(KeyboardInterrupt), interrupts_later():
         signal.raise_signal(signal.SIGINT)  # to this thread
         inside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout

@@ -20,7 +20,7 @@ from model.network import GaitSet
 PROGRAMS = payloads.programs()
 
 POTENT = """
-import os, pickle, sys
+import os, pickle, sys, time
 sys.path[:0] = [sys.argv[1] + "/test/unit"]
 import payloads
 for name, program in payloads.programs().items():
@@ -29,6 +29,9 @@ for name, program in payloads.programs().items():
     except BaseException as error:
         pass
     print(name, end=": ")
+    until = time.monotonic() + 10  # a process that was started and is not waited for takes its time
+    while not any(n.startswith(payloads.MARKER) for n in os.listdir()) and time.monotonic() < until:
+        time.sleep(0.01)
     print("written" if any(n.startswith(payloads.MARKER) for n in os.listdir()) else "harmless")
     for n in os.listdir():
         os.remove(n)
