@@ -106,11 +106,14 @@ def sound_record(path: Path) -> dict[str, Any] | None:
         return None
     try:
         record = read_json(path, sealed=True)
-        if isinstance(record, dict) and isinstance(record.get("files"), dict) and "time" in record:
+        if isinstance(record["files"], dict) and type(record["time"]) in (int, float) and record["time"] > 0:
             return record
-        log.warning("%s: no record of a checkpoint", path)
+        fault = f"{path}: no record of a checkpoint"
     except UserError as error:
-        log.warning("%s (the checkpoint counts as one without a record)", error)
+        fault = str(error)
+    except (KeyError, TypeError):
+        fault = f"{path}: no record of a checkpoint"
+    log.warning("%s (the checkpoint counts as one without a record)", fault)
     return None
 
 

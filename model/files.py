@@ -88,6 +88,14 @@ def is_plain_name(name: str) -> bool:
     return bool(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file; not for a name, out of some file, that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _named(path: Path | str) -> Path:
     path = Path(path)
     if path.name in ("", ".."):

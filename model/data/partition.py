@@ -117,7 +117,7 @@ def _read_ragged(path: Path) -> Partition:
         else:
             if dtype.kind not in "US" or len(shape) != 2 or by_columns or file.tell() == len(content):
                 raise ValueError(f"an array of {dtype} {list(shape)} is no two lists of subjects")
-            parts = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape).astype(str).tolist()
+            parts = _text(np.frombuffer(content, dtype, offset=file.tell()).reshape(shape))
         train, test = parts
     except BadImage as error:
         raise UserError(str(error).replace("no such image", "no such file")) from None
@@ -136,6 +136,16 @@ def _read_ragged(path: Path) -> Partition:
     if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in (train, test)):
         raise UserError(f"{path}: no partition of the original tool (its two lists hold other things than names)")
     return Partition(tuple(train), tuple(test))
+
+
+def _text(array: np.ndarray) -> list[list[str]]:
+    """An array of text or bytes as lists. Raises ValueError for what is no text, on which numpy itself trips."""
+    if array.dtype.kind == "S":
+        return array.astype(str).tolist()
+    codes = array.view(array.dtype.str[0] + "u4")  # in the array's own byte order
+    if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+        raise ValueError("it holds what is no text")
+    return array.tolist()
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.data.index import SequenceIndex
 from model.errors import UserError
-from model.files import read_json, seal
+from model.files import is_plain_name, read_json, seal
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"
@@ -73,8 +73,8 @@ def read_source(store: Path) -> dict[str, Any] | None:
     try:
         source = read_json(store / SOURCE, sealed=True)
         names = [name for pair in source["ends"].values() for name in pair]
-        texts = [source["stamp"], *source["faults"], *names]
-        return source if all(isinstance(text, str) for text in texts) else None
+        texts = all(isinstance(text, str) for text in (source["stamp"], *source["faults"], *names))
+        return source if texts and all(map(is_plain_name, names)) else None
     except (UserError, KeyError, TypeError, AttributeError):
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +113,16 @@ def read_info(path: Path | str) -> list[InfoEntry]:
 
 
 def _entry_of(line: str) -> InfoEntry | None:
-    match = re.fullmatch(r"\s*([0-9]{1,9})\s+(\S.*?)\s+([0-9]{1,9})\s+([0-9]{1,9})\s*", line)
-    if match is None or NO_TEXT.search(match[2]):
+    """None for a line that is no entry. A path may hold blanks, so the words around it are taken off."""
+    first, _, rest = line.strip().partition(" ")
+    words = rest.rsplit(maxsplit=2)
+    if len(words) < 3 or not all(
+        word.isascii() and word.isdecimal() and len(word) < 10 for word in (first, *words[1:])
+    ):
         return None
-    return InfoEntry(int(match[1]), Path(match[2]), int(match[3]), int(match[4]))
+    if NO_TEXT.search(words[0]):
+        return None
+    return InfoEntry(int(first), Path(words[0].strip()), int(words[1]), int(words[2]))
 
 
 def read_manifest(path: Path | str) -> Manifest:
@@ -150,7 +155,7 @@ def _is_sound(entry: Any, index: int) -> bool:
         and type(entry.get("index")) is int
         and entry["index"] == index
         and type(entry.get("frames")) is int
-        and entry["frames"] > 0
+        and 0 < entry["frames"] < 1 << 31
         and all(isinstance(entry.get(key), str) and entry[key] and not NO_TEXT.search(entry[key]) for key in texts)
         and is_plain_name(entry["file"])
         and entry["file"].endswith(".bin")

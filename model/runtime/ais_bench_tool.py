@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.files import read_json, write_json
+from model.files import is_file, read_json, write_json
 from model.runtime.external_tool import Staged, Task, collect, run_tool, staged, summary_of
 from model.runtime.performance_files import Figures, performance_path, read_figures
 
@@ -122,7 +122,7 @@ def _results(written: Path, folder: Path, stems: list[str]) -> dict[str, Path]:
     found = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
     if written.is_file():
         found |= {Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(written)}
-    return {stem: file for stem, file in found.items() if file.is_file()}
+    return {stem: file for stem, file in found.items() if is_file(file)}
 
 
 def _pairs(written: Path) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from model.data.silhouette import HEIGHT, WIDTH
 from model.errors import UserError
 from model.export.bins import DTYPE
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, read_info, read_manifest
+from model.files import is_file
 
 
 def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry]:
@@ -23,7 +24,7 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry
     entries = [entry for entry in read_info(info_path) if not entry.path.name.startswith(FILLER_PREFIX)]
     if not entries:
         raise UserError(f"{info_path}: nothing but fillers in it; make it anew with --pre_process")
-    if not entries[0].path.exists() and (info_path.parent / entries[0].path).exists():
+    if not is_file(entries[0].path) and is_file(info_path.parent / entries[0].path):
         entries = [entry._replace(path=info_path.parent / entry.path) for entry in entries]
     _check_places(info_path, entries)
     _check_names(info_path, entries)

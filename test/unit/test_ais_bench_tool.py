@@ -19,7 +19,7 @@ from ascend import (
 
 from model.errors import UserError
 from model.export.manifest import read_info, write_info
-from model.runtime.ais_bench_tool import find_ais_bench, run_ais_bench
+from model.runtime.ais_bench_tool import _results, find_ais_bench, run_ais_bench
 from model.runtime.external_tool import Task
 from model.runtime.result_files import read_results
 
@@ -209,3 +209,20 @@ def test_the_stand_in_refuses(deployed, here):
     (here / "open" / "0.bin").write_bytes(b"")
     (here / "open" / "0.bin").chmod(0o664)
     assert "is group writable" in ais_bench("--model", om, "--input", here / "open", "--output", here / "r").stdout
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "{", "[]", '{"filesinfo": [1]}', '{"filesinfo": {"0": 5}}',
+        '{"filesinfo": {"0": {"infiles": 3, "outfiles": [1]}}}',
+        '{"filesinfo": {"0": {"infiles": [1], "outfiles": [2]}}}', "[" * 100_000,
+        json.dumps({"filesinfo": {"0": {"infiles": ["0000.bin"], "outfiles": ["x" * 3000]}}}),
+        json.dumps({"filesinfo": {"0": {"infiles": ["0000.bin"], "outfiles": ["a\0b"]}}}),
+        json.dumps({"filesinfo": {"0": {"infiles": ["0000.bin"], "outfiles": ["../../../etc/passwd"]}}}),
+    ],
+    ids=lambda text: text[:50],
+)  # fmt: skip
+def test_a_damaged_summary_names_no_result_and_none_elsewhere(tmp_path, summary):
+    (tmp_path / "r_summary.json").write_text(summary)
+    assert _results(tmp_path / "r_summary.json", tmp_path / "r", ["0000", "0001"]) == {}

@@ -53,6 +53,14 @@ def test_fillers_of_a_list_that_somebody_filled_are_left_out(bins, tmp_path):
     assert "nothing but fillers" in refused(tmp_path)
 
 
+def test_a_name_that_no_file_can_have_is_one_line(bins, tmp_path):
+    for name in ("x" * 3000, "a\0b", "/" * 5000):
+        (tmp_path / "bins.info").write_text(f"0 {name}.bin 64 64\n")
+        refused_by_reader = pytest.raises(UserError, match=r"bins\.info|not there")
+        with refused_by_reader:
+            check_bins(tmp_path / "bins.info", None)
+
+
 def test_two_of_one_name(bins, tmp_path):
     write_info(tmp_path / "bins.info", [bins[0], tmp_path / "other" / "0000.bin"])
     assert "would share one result file" in refused(tmp_path)

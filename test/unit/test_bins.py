@@ -255,6 +255,7 @@ DAMAGES = {
     "a label with zeros behind it": _set(1, subject="075\0"),  # numpy would take it for 075
     "no frames": _set(1, frames=0),
     "half a frame": _set(1, frames=1.5),
+    "more frames than there are numbers for": _set(1, frames=2**70),
     "true for one": _set(1, index=True),
     "another format": _set(None, format="x"),
     "the format before": _set(None, format="gaitset-bins-1"),

@@ -205,6 +205,7 @@ DAMAGES = {
     "unsealed": lambda record: write_json(record, {**read_json(record, sealed=True)}),
     "foreign": lambda record: write_json(record, [1], sealed=True),
     "without files": lambda record: write_json(record, {"time": 1}, sealed=True),
+    "a time that is none": lambda record: write_json(record, {"files": {}, "time": "now"}, sealed=True),
     "a folder": lambda record: (record.unlink(), record.mkdir()),
 }
 

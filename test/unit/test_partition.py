@@ -54,6 +54,36 @@ def test_a_harmful_npy_is_refused_and_never_run(tmp_path):
         read_partition(tmp_path / "p.npy")
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+def test_a_npy_of_what_is_no_text_is_refused(tmp_path, order, code):
+    """On which numpy raises a SystemError, or gives text that can be written nowhere."""
+    array = np.array([["001", "002"], ["003", "004"]]).astype(f"{order}U3")
+    np.save(tmp_path / "p.npy", array)
+    assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
+    array.view(f"{order}u4")[1, 2] = code
+    np.save(tmp_path / "p.npy", array)
+    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool"):
+        read_partition(tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<U3', 'fortran_order': False, 'shape': (2, 1000000000000)}", b"{'descr': '<U3', 'shape': (2,",
+        b"{'descr': '<U3', 'fortran_order': True, 'shape': (2, 1)}", b"{'descr': 'O', 'fortran_order': 3, 'shape': 5}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1)}", b"[" * 5000,
+        b"__import__('os').system('false')", b"\0",
+    ],
+    ids=lambda header: repr(header[:40]),
+)  # fmt: skip
+def test_a_damaged_header_of_a_npy_is_refused(tmp_path, header):
+    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
+    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool") as told:
+        read_partition(tmp_path / "p.npy")
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])
 def test_files_that_are_no_partition_are_refused(tmp_path, content):
     (tmp_path / "p.json").write_text(content)

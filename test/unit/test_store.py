@@ -187,6 +187,9 @@ DAMAGES = {
     "index gone": lambda s: (s / "index.json").unlink(),
     "source cut": lambda s: (s / "source.json").write_text("{"),
     "source gone": lambda s: (s / "source.json").unlink(),
+    "source with a name that no file has": lambda s: write_json(
+        s / "source.json", {"stamp": "", "ends": {"001/nm-01/000": ["a\0", "../b"]}, "faults": []}, sealed=True
+    ),
     "source foreign": lambda s: write_json(
         s / "source.json", {"stamp": "", "ends": {"a": [1]}, "faults": []}, sealed=True
     ),
@@ -268,6 +271,15 @@ def test_raw_pickles_are_refused_with_advice(tmp_path):
 def test_stamp_of_a_tree_that_lost_a_listed_file_is_none(tree):
     ends = {"001/nm-01/000": ("001-nm-01-000-001.png", "gone.png")}
     assert source_stamp(tree, ends) is None
+
+
+def test_a_frame_that_is_a_link_to_itself_is_an_unreadable_one(tree, tmp_path):
+    loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, at which the stamp looks
+    loop.symlink_to(loop)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"1 unreadable files.*000\.png: cannot be read"):
+            open_data(tree, tmp_path / "stores")
+    assert len(open_data(tree, tmp_path / "stores", skip_bad=True).index) == 8
 
 
 def test_trees_of_one_name_in_two_places_have_stores_of_their_own(tmp_path):

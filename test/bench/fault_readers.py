@@ -1,0 +1,68 @@
+"""Every reader of the chain, and its share of the inputs."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fault_readers_data as data
+import fault_readers_deployed as deployed
+import fault_readers_training as training
+import fault_readers_words as words
+
+from model.errors import UserError
+
+Read = Callable[[random.Random], None]  # makes an input and reads it; raises what the reader raises, or AssertionError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """share: of 1,000 inputs, how many are for it. allowed: what it may raise."""
+
+    name: str
+    share: int
+    make: Callable[[Path], Read]
+    allowed: tuple[type[Exception], ...] = (UserError,)
+
+
+READERS = [
+    Reader("images (PNG, BMP, JPEG, decoded and aligned)", 260, data.images),
+    Reader("image files (pipes, links, holes, truncated)", 40, data.image_files),
+    Reader("trees (depth, loops, names, kinds)", 20, data.trees),
+    Reader("pickles of arrays", 130, data.pickles, (ValueError,)),
+    Reader("OpenGait sequences", 30, data.sequences),
+    Reader("partitions, JSON", 60, data.partitions),
+    Reader("partitions, .npy of the original tool", 50, data.original_partitions),
+    Reader("configs, as dicts", 60, training.configs),
+    Reader("configs, as files", 20, training.config_files),
+    Reader(".info lists", 50, deployed.lists),
+    Reader("manifests", 35, deployed.manifests),
+    Reader("result files", 20, deployed.results),
+    Reader("records of results", 20, deployed.records),
+    Reader("performance texts", 60, words.performance_texts),
+    Reader("summary.json", 40, words.summaries),
+    Reader("rank-1 of test.py --json", 15, words.accuracies),
+    Reader("ONNX files, linted", 10, deployed.onnx_files),
+    Reader("ONNX files, deployed", 4, deployed.deployed_onnx_files),
+    Reader("checkpoints: encoder", 25, training.checkpoints),
+    Reader("checkpoints: optimizer", 10, training.optimizers),
+    Reader("checkpoints: record", 15, training.checkpoint_records),
+    Reader("stores: index and source", 20, data.stores),
+    Reader("records of pretreatment", 20, data.pretreatment_records),
+    Reader("training logs", 10, training.training_logs),
+    Reader("lock files", 10, training.lock_files),
+    Reader("what npu-smi and atc print", 15, words.tools_words),
+]
+
+
+def count_of(reader: Reader, total: int) -> int:
+    return max(1, math.ceil(total * reader.share / sum(reader.share for reader in READERS)))
+
+
+def seeds(reader: Reader, total: int, seed: int) -> Iterator[random.Random]:
+    """One source of chance an input, so that any of them can be made again alone."""
+    for number in range(count_of(reader, total)):
+        yield random.Random(f"{reader.name} {seed} {number}")

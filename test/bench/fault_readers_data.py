@@ -1,0 +1,247 @@
+"""Readers of images, trees, pickles, partitions and stores, and what must hold when they take a changed file."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import fault_mutate as mutate
+import numpy as np
+
+Read = Callable[[random.Random], None]
+
+
+def images(folder: Path) -> Read:
+    """A changed PNG gives the same pixels or is refused: it has checksums."""
+    import cv2
+
+    from model.data.silhouette import align, decode_image
+
+    grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
+    pictures = [
+        *grey, cv2.cvtColor(grey[0], cv2.COLOR_GRAY2BGR), cv2.cvtColor(grey[1], cv2.COLOR_GRAY2BGRA),
+        grey[2].astype(np.uint16) * 257, np.full((1, 1), 255, np.uint8), np.full((240, 320), 255, np.uint8),
+    ]  # fmt: skip
+    good = {s: [cv2.imencode(s, p)[1].tobytes() for p in pictures if s == ".png" or p.dtype == np.uint8]
+            for s in (".png", ".bmp", ".jpg")}  # fmt: skip
+    others = [cv2.imencode(s, pictures[3])[1].tobytes() for s in (".tiff", ".webp", ".ppm")]
+    everything = [*(data for kind in good.values() for data in kind), *others]
+    pixels = {cv2.imdecode(np.frombuffer(data, np.uint8), 0).tobytes() for data in good[".png"]}
+
+    def read(draw: random.Random) -> None:
+        suffix = draw.choice((".png", ".png", ".png", ".bmp", ".jpg"))
+        data = mutate.bytes_of(draw.choice(good[suffix]), everything, draw)
+        image = decode_image(data, "a.png")
+        assert image.dtype == np.uint8 and image.ndim == 2 and image.size <= 1 << 26
+        assert not data.startswith(b"\x89PNG") or image.tobytes() in pixels, "other pixels from a damaged PNG"
+        aligned = align(image)
+        assert aligned is None or aligned.shape == (64, 64)
+
+    return read
+
+
+def image_files(folder: Path) -> Read:
+    """From the disk: empty, with a wrong ending, of no plain kind."""
+    import cv2
+
+    from model.data.silhouette import read_image
+
+    data = cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes()
+
+    def read(draw: random.Random) -> None:
+        path = folder / draw.choice(("a.png", "b.PNG", "步态 1.jpg", "c.bmp"))
+        path.unlink(missing_ok=True)
+        kind = draw.randrange(6)
+        if kind == 0:
+            os.mkfifo(path)
+        elif kind == 1:
+            path.symlink_to(draw.choice((path, Path("/dev/zero"), folder, folder / "nowhere", Path("/proc/self/mem"))))
+        elif kind == 2:
+            with path.open("wb") as file:
+                file.truncate(draw.choice((0, 1, 1 << 20, 1 << 33)))
+        elif kind > 2:
+            path.write_bytes(mutate.bytes_of(data, [data], draw))
+        read_image(path)
+
+    return read
+
+
+def trees(folder: Path) -> Read:
+    """Of the wrong depth, empty, with loops, hidden files, odd names: a store that holds what is there, or an error."""
+    import logging
+
+    import cv2
+
+    from model.data.store import open_data
+    from model.data.tree import scan_tree
+
+    logging.getLogger("model.data.store").setLevel(logging.ERROR)
+    frame, small = (cv2.imencode(".png", np.full((n, n), 255, np.uint8))[1].tobytes() for n in (64, 9))
+    bitmap = cv2.imencode(".bmp", np.zeros((64, 64), np.uint8))[1].tobytes()
+    contents = [
+        *[frame] * 20,
+        b"",
+        b"no image",
+        frame[:60],
+        bitmap,
+        pickle.dumps(np.zeros((2, 64, 44), np.uint8)),
+        small,
+    ]
+    labels = ["001", "002", "nm-01", "NM-01", "000", "090", "张三 李", "²"]
+    wild_labels = [*labels, ".hidden", "a\nb", os.fsdecode(b"\xff"), "Thumbs.db"]
+    files = [
+        "1.png",
+        "01.png",
+        "1.PNG",
+        "2.jpg",
+        "Thumbs.db",
+        "._1.png",
+        ".DS_Store",
+        "090.pkl",
+        "x.txt",
+        "3.bmp",
+        "²3.png",
+    ]
+
+    def read(draw: random.Random) -> None:
+        root = folder / "tree"
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        for _ in range(draw.randrange(1, 7)):
+            wild = draw.random() < 0.1
+            depth = draw.randrange(5) if wild else 3
+            place = root.joinpath(*(draw.choice(wild_labels if wild else labels) for _ in range(depth)))
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                for _ in range(draw.randrange(4)):
+                    path = place / draw.choice(files)
+                    kind = draw.randrange(25)
+                    if os.path.lexists(path):
+                        continue
+                    if kind == 0:
+                        path.symlink_to(draw.choice((path, root, folder / "nowhere", place)))
+                    elif kind == 1:
+                        path.mkdir()
+                    elif kind == 2:
+                        os.mkfifo(path)
+                    else:
+                        path.write_bytes(draw.choice(contents))
+            except OSError:
+                continue  # two of these ideas do not go together
+        found = {s.name: s for s in scan_tree(root)}
+        store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7, quiet=True)
+        for i in range(len(store.index)):
+            assert len(store.sequence(i)) and store.index.name(i) in found
+
+    return read
+
+
+def pickles(folder: Path) -> Read:
+    from payloads import programs
+
+    from model.data.array_pickle import read_array
+
+    arrays = [np.arange(64 * 44, dtype=np.uint8).reshape(1, 64, 44), np.zeros((2, 64, 64), np.uint8)[:, :, ::2],
+              np.array([["1"], ["2", "3"]], dtype=object), np.asfortranarray(np.zeros((3, 4), np.uint8))]  # fmt: skip
+    good = [pickle.dumps(array, protocol) for array in arrays for protocol in range(6)]
+    hostile = list(programs().values())
+
+    def read(draw: random.Random) -> None:
+        value = read_array(mutate.bytes_of(draw.choice(good if draw.random() < 0.8 else hostile), good + hostile, draw))
+        assert isinstance(value, list) or value.dtype == np.uint8
+
+    return read
+
+
+def sequences(folder: Path) -> Read:
+    """OpenGait's pickles as files of a tree."""
+    from model.data.source import read_pickle
+
+    good = [pickle.dumps(np.zeros((3, 64, width), np.uint8), 4) for width in (44, 64, 50)]
+
+    def read(draw: random.Random) -> None:
+        (folder / "000.pkl").write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
+        assert read_pickle(folder / "000.pkl").shape[1:] == (64, 44)
+
+    return read
+
+
+def _partition(path: Path) -> None:
+    from model.data.partition import read_partition
+
+    partition = read_partition(path)
+    assert all(isinstance(name, str) for name in (*partition.train, *partition.test))
+
+
+def partitions(folder: Path) -> Read:
+    good = {"TRAIN_SET": [f"{i:03d}" for i in range(5)], "TEST_SET": ["006", "张三"], "note": 1}
+
+    def read(draw: random.Random) -> None:
+        path = folder / "p.json"
+        path.write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        _partition(path)
+
+    return read
+
+
+def original_partitions(folder: Path) -> Read:
+    good = []
+    for lists in ([["1", "2"], ["3", "4"]], [["1"], ["2", "3"]]):
+        file = io.BytesIO()
+        np.save(file, np.array(lists, dtype=object if len(lists[0]) == 1 else None), allow_pickle=True)
+        good.append(file.getvalue())
+
+    def read(draw: random.Random) -> None:
+        path = folder / "p.npy"
+        path.write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
+        _partition(path)
+
+    return read
+
+
+def stores(folder: Path) -> Read:
+    from walkers import write_aligned_tree
+
+    from model.data.store import is_stale, open_data, open_store
+    from model.files import read_json, write_json
+
+    tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
+    store = open_data(tree, folder / "stores", quiet=True)
+    labels = [store.index.name(i) for i in range(len(store.index))]
+    names = ("index.json", "source.json")
+    whole = {name: (store.path / name).read_bytes() for name in names}
+    contents = {name: read_json(store.path / name, sealed=True) for name in names}
+
+    def read(draw: random.Random) -> None:
+        for name, content in whole.items():
+            (store.path / name).write_bytes(content)
+        name, sealed = draw.choice(names), draw.random() < 0.5
+        if sealed:
+            write_json(store.path / name, mutate.json_of(contents[name], draw), sealed=True)
+        else:
+            (store.path / name).write_bytes(mutate.bytes_of(whole[name], list(whole.values()), draw))
+        is_stale(tree, store.path)
+        found = open_store(store.path)
+        assert sealed or [found.index.name(i) for i in range(len(found.index))] == labels
+        assert len(found.sequence(len(found.index) - 1)) == found.index.frames[-1]
+
+    return read
+
+
+def pretreatment_records(folder: Path) -> Read:
+    from model.data.aligned_sequence import RECORD, _read_record
+
+    good = {"version": 1, "frames": {f"{i}.png": [100, 1700000000000000000, 200] for i in range(3)}}
+    (folder / RECORD).parent.mkdir()
+
+    def read(draw: random.Random) -> None:
+        (folder / RECORD).write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        for entry in _read_record(str(folder)).values():
+            assert len(entry) == 3 and entry[:2] != [] and (entry[2] is None or entry[2] + 0 == entry[2])
+
+    return read

@@ -1,0 +1,112 @@
+"""Readers of what tools and commands say of speed, accuracy and chips."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import fault_mutate as mutate
+
+Read = Callable[[random.Random], None]
+
+
+PERFORMANCE = """[e2e] throughputRate: 336.39, latency: 148637
+[data read] throughputRate: 339.12, moduleLatency: 2.94
+[infer] throughputRate: 338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785
+[post] throughputRate: 338.44, moduleLatency: 2.95
+"""
+PURE = "ave_throughputRate = 38.4344samples/s, ave_latency = 26.02ms\n"
+PRINTED = """[INFO] -----------------Performance Summary------------------
+[INFO] NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, median = 0.66, percentile(99%) = 0.7
+[INFO] throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85
+"""
+SUMMARY = {
+    "NPU_compute_time": {"min": 4.0, "max": 28.0, "mean": 10.0, "median": 6.0, "percentile(99%)": 27.16, "count": 5},
+    "throughput": 100.0, "npu_compute_time_list": [4.0, 10.0, 28.0],
+    "filesinfo": {"0": {"infiles": ["a/0000.bin"], "outfiles": ["b/0000_0.bin"]}},
+}  # fmt: skip
+OURS = {
+    "runtime": "acl", "batch_size": 4, "e2e_throughput": 10.0, "device_throughput": 20.0, "latency_ms": {"mean": 3.0},
+    "chip": "Ascend310P3", "problem": None,
+}  # fmt: skip
+
+
+def _table(path: Path) -> None:
+    from model.runtime.performance import table
+    from model.runtime.performance_files import read_figures
+
+    figures = read_figures(path)
+    rates = [figures.end_to_end, figures.device, *figures.latency_ms.values()]
+    assert all(rate is None or (isinstance(rate, float) and 0 < rate < math.inf) for rate in rates)
+    assert table([figures])
+
+
+def performance_texts(folder: Path) -> Read:
+    from model.runtime.performance_files import read_performance
+
+    good = [PERFORMANCE, PURE, PRINTED]
+
+    def read(draw: random.Random) -> None:
+        path = folder / draw.choice(("perf_vision_batchsize_16_device_0.txt", "x.txt"))
+        text = draw.choice(good)
+        changed = mutate.lines_of(text, draw).encode("utf-8", "surrogatepass")
+        path.write_bytes(changed if draw.random() < 0.7 else mutate.bytes_of(text.encode(), [PRINTED.encode()], draw))
+        if draw.random() < 0.3:
+            read_performance(path)
+        _table(path)
+
+    return read
+
+
+def summaries(folder: Path) -> Read:
+    from model.runtime.ais_bench_tool import _results
+
+    def read(draw: random.Random) -> None:
+        path = folder / "s_summary.json"
+        content = mutate.json_of(draw.choice((SUMMARY, OURS)), draw)
+        path.write_text(mutate.json_text(content, draw), errors="surrogatepass")
+        for result in _results(path, folder, ["0000"]).values():
+            assert result.parent == folder
+        _table(path)
+
+    return read
+
+
+def accuracies(folder: Path) -> Read:
+    from model.runtime.performance import compare_accuracy
+
+    good = {"rank1": {c: {"including": 95.5, "excluding": 94.0} for c in ("NM", "BG")}, "views": ["000"]}
+
+    def read(draw: random.Random) -> None:
+        files = [folder / "a.json", folder / "b.json"]
+        for file in files:
+            file.write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        compare_accuracy(files)
+
+    return read
+
+
+def tools_words(folder: Path) -> Read:
+    """What npu-smi and atc print."""
+    from model.export.atc.advice import explain
+    from model.export.atc.soc_version import soc_version_of, table_of
+
+    table = """+------+
+| NPU   Name      | Health | Power |
+| Chip  Device    | Bus-Id | AICore |
++======+
+| 0     310P3     | OK     | 17.5   |
+| 0     0         | 0000:86:00.0 | 0 |
++======+
+"""
+    board = "Chip Name : Ascend910\nNPU Name : 9391\n"
+    said = "ATC start working now.\n[ERROR] E10016: Opname specified is invalid\nATC run failed\n"
+
+    def read(draw: random.Random) -> None:
+        for number, name in table_of(mutate.lines_of(table, draw)):
+            soc_version_of(number, name, lambda arguments: mutate.lines_of(board, draw))
+        assert explain(mutate.lines_of(said, draw), draw.choice((0, 1, 255, -9)), "python3")
+
+    return read
