@@ -23,9 +23,20 @@ class _Lines(logging.Formatter):
         return f"warning: {line}" if record.levelno == logging.WARNING else line
 
 
+class LogLines(logging.StreamHandler):
+    """Says so once, and goes on, when lines cannot be written: a full disk there should not end days of training."""
+
+    said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the library's name
+        if not self.said:
+            self.said = True
+            print(f"warning: log lines cannot be written ({sys.exc_info()[1]}); going on without them", file=sys.stderr)
+
+
 def set_up_logging(quiet: bool, main_process: bool = True) -> None:
     """Lines on standard output; other processes than the first are heard only when they fail."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogLines(sys.stdout)
     handler.setFormatter(_Lines("%(message)s"))
     level = logging.ERROR if not main_process else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, handlers=[handler], force=True)

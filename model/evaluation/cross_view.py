@@ -7,6 +7,7 @@ view at a time, so a cell is one (condition, probe view, gallery view).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ def evaluate(
     if record is not None:
         record.begin(plan, numbers, squares, device)
     wrong = count_wrong(flat, squares, numbers, plan, device, probe_chunk, device_bytes, quiet, record)
-    return _tabulate(wrong, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
+    result = _tabulate(wrong, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
+    return replace(result, notes=(*_collapse_notes(flat), *result.notes))
 
 
 def evaluate_index(
@@ -123,6 +125,18 @@ def _tabulate(wrong: Tensor, plan: Plan, protocol: Protocol, ranks: int, probe_s
         notes,
         SubjectHits.count(hits[..., 0], probe_subjects, plan),
     )
+
+
+def _collapse_notes(embeddings: Tensor, sample: int = 64) -> list[str]:
+    """A warning where embeddings of sequences all over the data are next to equal."""
+    rows = embeddings[torch.linspace(0, len(embeddings) - 1, min(sample, len(embeddings))).long()].float()
+    spread = (rows - rows.mean(0)).norm(dim=1).max()
+    if len(rows) < 2 or spread > 1e-4 * rows.norm(dim=1).mean():
+        return []
+    return [
+        f"the embeddings of {len(rows)} sequences are next to equal: the network has collapsed, or every sequence is "
+        "the same; these figures say nothing about people"
+    ]
 
 
 def _coverage_notes(plan: Plan, counts: np.ndarray, without_mate: np.ndarray, ranks: int) -> list[str]:

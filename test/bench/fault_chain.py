@@ -6,12 +6,8 @@ otherwise the command that users start.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import runpy
-import shutil
 import signal
 import sys
 import time
@@ -160,9 +156,10 @@ class Job:
         return said.read_text(errors="replace") if said.exists() else ""
 
 
-def start(one: Command, folder: Path, before: Callable[[], None] | None = None) -> Job:
+def start(one: Command, folder: Path, before: Callable[[], None] | None = None, fresh_log: bool = True) -> Job:
     """Start a command in `folder`; `before` runs in each of its processes first."""
-    (folder.parent / ".stderr").unlink(missing_ok=True)
+    if fresh_log:
+        (folder.parent / ".stderr").unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     port = str(20000 + os.getpid() % 5000 + time.monotonic_ns() // 1000 % 20000)
@@ -203,111 +200,3 @@ def _be(one: Command, folder: Path, rank: int, port: str, group: int, before: Ca
         status = 1
     finally:
         os._exit(status)
-
-
-# Data, and what a folder holds
-
-
-@dataclass(frozen=True)
-class Bench:
-    """`whole`: a folder with everything that the commands read and make; `trial`: where they are run, always the same,
-    because the name of a store tells where its tree is. undisturbed: contents by command."""
-
-    whole: Path
-    trial: Path
-    undisturbed: dict[str, dict[str, str]]
-    seconds: dict[str, float]
-
-    def fresh(self, one: Command, keep: bool = False) -> Path:
-        """The trial's folder with what a command reads; with `keep` also what an earlier run of it has made."""
-        shutil.rmtree(self.trial, ignore_errors=True)
-        shutil.copytree(self.whole, self.trial, symlinks=True)
-        for made in () if keep else one.makes:
-            path = self.trial / made
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        return self.trial
-
-
-def prepare(folder: Path) -> Bench:
-    from walkers import write_aligned_tree
-
-    trial, whole = folder / "trial", folder / "whole"
-    trial.mkdir(parents=True)
-    (trial / "recipe.py").write_text(RECIPE)
-    write_aligned_tree(trial / "aligned", subjects=4, frames=4)
-    _write_raw_tree(trial / "raw")
-    for one in COMMANDS.values():
-        if one.processes == 1:
-            _undisturbed(one, trial)
-    shutil.copytree(trial, whole)
-    bench = Bench(whole, trial, {}, {})
-    for one in COMMANDS.values():
-        bench.fresh(one)
-        begin = time.perf_counter()
-        _undisturbed(one, trial)
-        bench.seconds[one.name] = time.perf_counter() - begin
-        bench.undisturbed[one.name] = contents(trial, one)
-    return bench
-
-
-def _undisturbed(one: Command, folder: Path) -> None:
-    job = start(one, folder)
-    assert set(job.wait()) == {0}, (one.name, job.said())
-
-
-def _write_raw_tree(root: Path) -> None:
-    import cv2
-    import numpy as np
-
-    for number in range(24):
-        folder = root / f"{number // 4 + 1:03d}" / f"nm-0{number % 2 + 1}" / f"{number // 2 % 2 * 90:03d}"
-        folder.mkdir(parents=True)
-        for frame in range(12):
-            image = np.zeros((120, 160), np.uint8)
-            cv2.ellipse(image, (70 + frame, 60), (12 + number % 5, 50), 0, 0, 360, 255, -1)
-            (folder / f"f-{frame:03d}.png").write_bytes(cv2.imencode(".png", image)[1])
-
-
-VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_vision|train-\d)")
-LEFTOVER = re.compile(r"(^|/)\.[^/]*\.(part|old|lock)(/|$)")
-
-
-def contents(folder: Path, one: Command) -> dict[str, str]:
-    """Name and digest of each file that a command has made, what differs from run to run left out of account."""
-    found = {}
-    for made in one.makes:
-        path = folder / made
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []:
-            name = file.relative_to(folder).as_posix()
-            if file.is_file() and not VOLATILE.search(name) and not LEFTOVER.search(name):
-                found[name] = hashlib.sha256(_lasting(file)).hexdigest()
-    return found
-
-
-def leftovers(folder: Path, one: Command) -> list[str]:
-    """What a stopped run has left behind under hidden names, beside and below what it makes."""
-    places = {(folder / made).parent for made in one.makes} | {folder / made for made in one.makes}
-    names = {file.relative_to(folder).as_posix() for place in places if place.is_dir() for file in place.rglob(".*")}
-    return sorted(name for name in names if LEFTOVER.search(name))
-
-
-def _lasting(file: Path) -> bytes:
-    """The content without times, speeds and random names."""
-    content = file.read_bytes()
-    if file.suffix == ".jsonl":
-        points = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
-        return json.dumps([{k: v for k, v in p.items() if k != "iterations_per_second"} for p in points]).encode()
-    if file.suffix == ".json" and "store" not in file.parts:
-        value = json.loads(content)
-        for key in ("time", "run", "launch", "details", "seconds", "sha256_of_the_rest"):
-            value.pop(key, None)
-        return json.dumps(value, sort_keys=True).encode()
-    if file.suffix == ".html":
-        assert content.endswith(b"</html>\n"), file
-        return b"whole page"
-    if file.suffix == ".nc":
-        import xarray
-
-        with xarray.open_dataset(file, engine="netcdf4") as dataset:
-            return dataset.accuracy.values.tobytes()
-    return content

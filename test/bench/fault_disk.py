@@ -19,7 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from fault_chain import COMMANDS, Bench, Command, contents, leftovers, start
+from fault_bench import Bench, contents, leftovers, spread
+from fault_chain import COMMANDS, Command, start
 from fault_stops import REPLACES
 
 NAMES = [name for name in COMMANDS if name != "training, 2 processes"]
@@ -38,8 +39,7 @@ def small_disks(bench: Bench, count: int, seed: int, tell: Callable[[str], None]
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True).returncode:
         return {"tried": {}, "failures": [], "note": "no right to mount a small file system here"}
     try:
-        for name in NAMES:
-            number = max(1, round(count / len(NAMES)))
+        for name, number in spread(NAMES, count, draw).items():
             for place in range(number):
                 failure = _on_small_disk(bench, COMMANDS[name], disk, (place + draw.random()) / number, draw)
                 tried[name] = tried.get(name, 0) + 1
@@ -100,13 +100,13 @@ def refusals(bench: Bench, count: int, seed: int, tell: Callable[[str], None]) -
     draw = random.Random(seed)
     tried: dict[str, int] = {}
     failures: list[str] = []
-    for name in NAMES:
+    for name, number in spread(NAMES, count, draw).items():
         one = COMMANDS[name]
         folder = bench.fresh(one)
         job = start(one, folder, lambda: _refuse(bench.trial, 0, 0))
         assert job.wait() == [0], job.said()
         calls = int((folder.parent / ".calls").read_text())
-        number = min(calls, max(1, round(count / len(NAMES))))
+        number = min(calls, number)
         for place in range(number):
             nth, code = 1 + int((place + draw.random()) / number * calls), draw.choice(ERRORS)
             failure = _refused(bench, one, nth, code, draw)

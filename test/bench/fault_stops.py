@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fault_chain import COMMANDS, Bench, Command, contents, leftovers, start
+from fault_bench import Bench, contents, leftovers, spread
+from fault_chain import COMMANDS, Command, start
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # How often each is stopped, of a hundred.
@@ -27,8 +28,7 @@ def stops(bench: Bench, count: int, seed: int, tell: Callable[[str], None]) -> d
     draw = random.Random(seed)
     tried: dict[str, int] = {}
     failures: list[str] = []
-    for name, share in SHARES.items():
-        number = max(1, round(count * share / 100))
+    for name, number in spread(list(SHARES), count, draw, list(SHARES.values())).items():
         for _ in range(number):
             failure = stop_once(bench, COMMANDS[name], draw)
             tried[name] = tried.get(name, 0) + 1

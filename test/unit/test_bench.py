@@ -30,6 +30,7 @@ SMALL = {
         "--device cpu --subjects 2 --frames 3 --sequences 20 --amp off --embed_frames 30 --rounds 1",
         ("seconds_of_the_command", "embedding"),
     ),
+    "faults.py": ("--small --only fuzz --only stops --only refusals --only races", ("experiments",)),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
     "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
     "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),
@@ -43,7 +44,7 @@ def test_a_benchmark_runs_and_ends_with_its_figures(name, tmp_path):
     if "{tree}" in arguments:
         write_aligned_tree(tmp_path, subjects=2, seq_types=("nm-01",), frames=12)
     command = [sys.executable, f"test/bench/{name.strip()}", *arguments.format(tree=tmp_path).split()]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert run.returncode == 0, run.stderr[-2000:]
     figures = json.loads(run.stdout.splitlines()[-1])
     assert set(wanted) <= figures.keys()

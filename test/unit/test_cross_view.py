@@ -151,6 +151,15 @@ def test_a_collapsed_encoder_scores_nothing(device_bytes):
     assert (result.accuracy[0] == 0).all()
 
 
+@pytest.mark.parametrize(("spread", "warned"), [(0, True), (1e-6, True), (1e-2, False), (1, False)])
+def test_a_collapse_is_warned_of_beside_the_figures(spread, warned):
+    rows = grid([f"{i:03d}" for i in range(9)], TAKES[:5], ["000", "090"])
+    draw = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(1, 100, generator=draw) + spread * torch.randn(len(rows), 100, generator=draw)
+    notes = evaluate(embeddings, *split(rows), protocol_of("CASIA-B")).notes
+    assert any("the network has collapsed" in note for note in notes) is warned
+
+
 def test_means_on_ragged_data_skip_cells_that_do_not_exist():
     rows = grid(["a", "b", "c"], ["00", "01"], ["000", "015", "030"])
     rows = [row for row in rows if row[1:] not in {("01", "015"), ("00", "030")}]

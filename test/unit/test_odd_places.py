@@ -1,0 +1,57 @@
+"""The whole chain in folders with blanks, quotes and Chinese characters, with lists that a Windows editor has saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import load_script
+from test_pretreatment import silhouette, write
+
+from model.evaluation.report import write_results
+from model.network import GaitSet
+from model.runtime.info_list import run_info_list
+from model.runtime.ort_runtime import OrtRuntime
+
+PLACE = "步态 数据 'a' \"b\" $(c) ; %s"
+
+
+@pytest.mark.slow
+def test_the_whole_chain_works_in_a_place_of_any_name(tmp_path, monkeypatch):
+    place = tmp_path / PLACE
+    for subject in ("张 三", "李四 (2)"):
+        for take in ("nm-01", "nm-05"):
+            for frame in range(5):
+                write(place / "raw" / subject / take / "0 90" / f"帧 {frame}.png", silhouette(frame + len(subject)))
+    monkeypatch.chdir(place)
+    options = ["--input_path=raw", "--output_path=对 齐", "--worker_num=1", "--quiet"]
+    monkeypatch.setattr("sys.argv", ["pretreatment.py", *options])
+    assert load_script("pretreatment").main() == 0
+    partition = json.dumps({"TRAIN_SET": [], "TEST_SET": ["张 三", "李四 (2)"]}, ensure_ascii=False, indent=1)
+    Path("分 区.json").write_bytes(b"\xef\xbb\xbf" + partition.replace("\n", "\r\n").encode())
+    torch.save(GaitSet(256).state_dict(), "编 码-encoder.ptm")
+    export = ["--input_path", "编 码-encoder.ptm", "--output_path", "模 型.onnx", "--frame_num", "5"]
+    load_script("pth2onnx").main(export)
+    common = ["--device", "cpu", "--dataset", "Synthetic", "--data_path", "对 齐", "--partition", "分 区.json"]
+    common += ["--work_path", "工 作", "--bin_path", "箱 子", "--bin_frames", "5", "--quiet"]
+    load_script("test").main([*common, "--pre_process"])
+    lines = Path("箱 子.info").read_text().splitlines()
+    Path("箱 子.info").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    run_info_list(OrtRuntime("模 型.onnx"), "箱 子.info", "结 果", quiet=True)
+    results = ["--result_path", "结 果", "--name", "部 署"]
+    load_script("test").main([*common, "--post_process", *results, "--json", "a.json"])
+    load_script("test").main([*common, "--checkpoint", "编 码-encoder.ptm", "--json", "b.json"])
+    deployed, direct = (json.loads(Path(name).read_text()) for name in ("a.json", "b.json"))
+    assert deployed["rank1"] == direct["rank1"] and direct["views"] == ["0 90"]
+    assert {path.suffix for path in Path("工 作/results").glob("部 署.*")} >= {".json", ".csv", ".html"}
+
+
+def test_names_from_the_data_are_text_on_the_page_and_not_part_of_it(tmp_path):
+    from test_full_disk import a_result
+
+    result = a_result()
+    hostile = '<script>alert("x")</script>'
+    object.__setattr__(result, "views", (hostile,))
+    object.__setattr__(result, "notes", (hostile, "'\"><img src=x onerror=y>"))
+    page = write_results(result, tmp_path, "r", {"command": hostile, hostile: [hostile]})["html"].read_text()
+    assert "<script" not in page and "<img" not in page and page.count("&lt;script&gt;") >= 4
