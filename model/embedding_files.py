@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,19 +46,40 @@ def write_embeddings(
     """Write `path`, whose suffix says how: it appears whole or not at all.
 
     batches: positions in `index`, ascending from 0 without gaps, and embeddings [b, 62, dim]. facts: plain JSON values
-    about their making, kept in the file.
+    about their making, kept in the file. Raises UserError for embeddings that are no finite numbers.
     """
     check_format(path)
     with whole_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
         done = 0
         for positions, embeddings in batches:
             assert positions[0] == done, "embeddings come in the order of the index"
+            _check_finite(embeddings, index, positions)
             writer.write(positions, np.ascontiguousarray(embeddings, np.float32))
             done += len(positions)
         assert done == len(index), f"{done} of {len(index)} embeddings have come"
 
 
+def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.ndarray) -> None:
+    bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(1)
+    if bad.any():
+        first = index.name(int(positions[bad.argmax()]))
+        raise UserError(
+            f"the embedding of {first} holds values that are no finite numbers; check the checkpoint and the precision "
+            "it was run with"
+        )
+
+
+@contextmanager
+def _as_the_systems() -> Iterator[None]:
+    """The HDF5 library does not pass on what the system said of a disk, but raises an error of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{error}; is the disk full?") from error
+
+
 class _NetCDF(AbstractContextManager):
+    @_as_the_systems()
     def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
         import netCDF4
 
@@ -78,9 +99,11 @@ class _NetCDF(AbstractContextManager):
         self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
         file.details = json.dumps(facts, ensure_ascii=False)
 
+    @_as_the_systems()
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
         self.values[positions[0] : positions[-1] + 1] = embeddings
 
+    @_as_the_systems()
     def __exit__(self, *_: object) -> None:
         self.file.close()
 

@@ -21,14 +21,15 @@ _MATRICES = "Head.fc_bin"
 
 def is_opengait(content: Any) -> bool:
     """Whether a loaded file is a checkpoint of OpenGait: a dict with the network's state under `model`."""
-    return isinstance(content, Mapping) and isinstance(content.get("model"), Mapping) and _MATRICES in content["model"]
+    model = content.get("model") if isinstance(content, Mapping) else None
+    return isinstance(model, Mapping) and isinstance(model.get(_MATRICES), Tensor) and model[_MATRICES].ndim == 3
 
 
 def plain_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict with our keys; what is no part of GaitSet keeps its name, so that loading can name it."""
     state = {}
     for key, value in content["model"].items():
-        found = _KEY.fullmatch(key)
+        found = _KEY.fullmatch(str(key))
         if found:
             branch, block, place = found[1], int(found[2]), int(found[3]) // 2
             # set_block1..3 are layers 1 to 6; gl_block2 and 3, which follow the first pooling, gl_layer1 to 4.

@@ -79,8 +79,12 @@ class SubjectHits:
 
     @classmethod
     def from_json(cls, result: Mapping[str, Any]) -> SubjectHits:
-        """From the whole JSON of a result. Raises KeyError, TypeError or ValueError when it is not all there."""
+        """From the whole JSON of a result. Raises KeyError, TypeError or ValueError when it is not all there, or cannot
+        be: more hits than look-ups, names that are none."""
         own, views = result["per_subject"], tuple(result["views"])
+        for names in (own["subjects"], result["conditions"], views):
+            if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+                raise ValueError("subjects, conditions or views that are no names, or are there twice")
         shape = (len(own["subjects"]), len(views))
         tables = {
             kind: np.stack(
@@ -88,5 +92,10 @@ class SubjectHits:
             )
             for kind in ("probes", "including", "excluding")
         }
-        enrolled = np.array([result["galleries"][view] > 0 for view in views])
+        enrolled = np.array([result["galleries"][view] > 0 for view in views], bool)
+        most = tables["probes"] * enrolled.sum()
+        if tables["probes"].min(initial=0) < 0 or not all(
+            ((tables[kind] >= 0) & (tables[kind] <= most)).all() for kind in ("including", "excluding")
+        ):
+            raise ValueError("more hits than look-ups")
         return cls(tuple(own["subjects"]), tuple(result["conditions"]), views, enrolled, **tables)

@@ -73,7 +73,9 @@ def read_run(path: Path) -> Run:
     content = read_json(path)
     try:
         hits = SubjectHits.from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not isinstance(content["protocol"]["name"], str):
+            raise ValueError("no protocol")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise UserError(
             f"{path}: no result with the rank-1 of each subject in it; write it anew with test.py --json ({error!r})"
         ) from error

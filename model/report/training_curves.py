@@ -62,12 +62,27 @@ def _curve(label: str, points: list[dict], name: str, place: int) -> Line:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The points of a train.jsonl; a last line that was cut off by the end of the process is passed over."""
+    """The points of a train.jsonl; a line that the end of the process cut off, or that is damaged, is passed over."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the log of a training ({error})") from error
+    return [point for point in map(_point_of, lines) if point is not None]
+
+
+_LOSS = ("full_loss_metric", "hard_loss_metric", "full_loss_num", "iterations_per_second", "lr")
+
+
+def _point_of(line: str) -> dict | None:
+    """A line of losses or of a score, all of them finite numbers; None for any other."""
+    try:
+        point = json.loads(line)
+        names = ("iteration", "rank1") if "rank1" in point else ("iteration", "hard_or_full", *_LOSS)
+        numbers = [point[name] for name in names if name != "hard_or_full"]
+        good = type(point["iteration"]) is int and all(type(n) in (int, float) and abs(n) < 1e15 for n in numbers)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return point if good else None
 
 
 def log_of_checkpoint(checkpoint: Path) -> Path | None:

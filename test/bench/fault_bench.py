@@ -129,5 +129,5 @@ def _lasting(file: Path) -> bytes:
         import xarray
 
         with xarray.open_dataset(file, engine="netcdf4") as dataset:
-            return dataset.accuracy.values.tobytes()
+            return dataset["accuracy" if "accuracy" in dataset else "embeddings"].values.tobytes()
     return content

@@ -70,6 +70,7 @@ BINS = f"--pre_process {' '.join(COMMON)} --bin_path bins --bin_frames 4 --json 
 INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result --threads 1 --quiet"
 REPORT = f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json"
 TEST = f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json"
+EMBED = f"{' '.join(COMMON)} --checkpoint {ENCODER} --output embedded.nc"
 COMMANDS = {
     one.name: one
     for one in (
@@ -82,6 +83,7 @@ COMMANDS = {
         command("inference", "model.runtime", INFER, "result"),
         command("report", "test.py", REPORT, *results("report"), "table.json"),
         command("test", "test.py", TEST, *results("tested"), "tested.json"),
+        command("embed", "model.embed", EMBED, "embedded.nc"),
     )
 }
 

@@ -17,7 +17,7 @@ from fault_chain import COMMANDS, Command, start
 TOLD = "another job is writing there, process"
 # The lock of each is its second's first obstacle; commands that write single files may run side by side.
 LOCKED = ("pretreatment", "training", "bins", "inference")
-SIDE_BY_SIDE = ("store", "export", "report", "test")
+SIDE_BY_SIDE = ("store", "export", "report", "test", "embed")
 
 
 def races(bench: Bench, count: int, seed: int, tell: Callable[[str], None]) -> dict:

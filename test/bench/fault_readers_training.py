@@ -50,6 +50,32 @@ def checkpoints(folder: Path) -> Read:
     return read
 
 
+def opengait_checkpoints(folder: Path) -> Read:
+    """With keys and values of other kinds than theirs."""
+    import torch
+
+    from model.checkpoint import load_encoder
+    from model.network import GaitSet
+
+    state = GaitSet(2).state_dict()
+    matrices = state.pop("fc_bin.0")
+    theirs = {
+        "Head.fc_bin": matrices,
+        "set_block1.forward_block.0.conv.weight": torch.zeros(32, 1, 5, 5),
+        "other": matrices,
+    }
+    values = [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), torch.zeros(62, 128, 2, dtype=torch.int8), [], {}]
+
+    def read(draw: random.Random) -> None:
+        content: dict = {"model": dict(theirs), "iteration": 5}
+        place = draw.choice((content, content["model"]))
+        place[draw.choice([*place, "foreign", 5, "set_block9.0.conv.weight"])] = draw.choice(values)
+        torch.save(content, folder / "g.pt")
+        load_encoder(GaitSet(2), folder / "g.pt")
+
+    return read
+
+
 def optimizers(folder: Path) -> Read:
     import torch
 

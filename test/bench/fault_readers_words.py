@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
@@ -84,6 +85,41 @@ def accuracies(folder: Path) -> Read:
         for file in files:
             file.write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
         compare_accuracy(files)
+
+    return read
+
+
+def compared_results(folder: Path) -> Read:
+    """Two results of test.py --json, for --compare."""
+    from test_full_disk import a_result
+
+    from model.report.comparison import compare_files, comparison_text
+
+    good = json.loads(json.dumps(a_result().to_json()))
+    for result in (folder / "a.json", folder / "b.json"):
+        result.write_text(json.dumps(good))
+
+    def read(draw: random.Random) -> None:
+        (folder / "b.json").write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        assert comparison_text(compare_files(folder / "a.json", folder / "b.json"))
+
+    return read
+
+
+def reported_logs(folder: Path) -> Read:
+    """The log of a training, as the report draws it."""
+    from model.report.training_curves import read_log
+
+    point = {"hard_loss_metric": 0.1, "full_loss_metric": 0.2, "full_loss_num": 3.0, "mean_dist": 1.0, "lr": 1e-4,
+             "hard_or_full": "full", "iterations_per_second": 9.0, "skipped": 0}  # fmt: skip
+    lines = [json.dumps({"iteration": i, **point}) for i in range(1, 4)] + [json.dumps({"iteration": 3, "rank1": 5.0})]
+
+    def read(draw: random.Random) -> None:
+        changed = [json.dumps(mutate.json_of(json.loads(line), draw)) for line in lines if draw.random() < 0.9]
+        (folder / "train.jsonl").write_text(mutate.lines_of("\n".join(changed + lines), draw), errors="surrogatepass")
+        for found in read_log(folder / "train.jsonl"):
+            names = ("rank1",) if "rank1" in found else ("full_loss_metric", "hard_loss_metric", "full_loss_num", "lr")
+            assert all(math.isfinite(found[name]) for name in ("iteration", *names))
 
     return read
 

@@ -16,9 +16,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # How often each is stopped, of a hundred.
 SHARES = {
     "pretreatment": 15, "store": 10, "training": 20, "training, 2 processes": 15, "export": 8, "bins": 8,
-    "inference": 8, "report": 8, "test": 8,
+    "inference": 8, "report": 7, "test": 6, "embed": 3,
 }  # fmt: skip
-REPLACES = ("export", "bins", "inference", "report", "test")  # what stood there before is written anew
+REPLACES = ("export", "bins", "inference", "report", "test", "embed")  # what stood there before is written anew
 # With the first of a pair there, all of the second must be.
 PROMISES = {"bins.info": "bins.json", "bins.json": "bins/", "result/dumpOutput_device0_record.json": "result/dump"}
 

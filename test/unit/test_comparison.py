@@ -8,6 +8,7 @@ import pytest
 from browser import browser, find_browser
 from people import made_embeddings, made_index
 from scripts import load_script, one_line_error, run_script
+from test_full_disk import a_result
 
 from model.errors import UserError
 from model.evaluation.cross_view import evaluate_index
@@ -97,3 +98,32 @@ def test_the_command_writes_text_json_and_a_page_that_a_browser_shows(runs, tmp_
 )
 def test_faults_of_users(tmp_path, options, status, told):
     assert told in one_line_error(run_script("test.py", *options, cwd=tmp_path), status)
+
+
+DAMAGES = {
+    "no result": lambda r: r.clear(),
+    "without its subjects": lambda r: r.pop("per_subject"),
+    "subjects that are no names": lambda r: r["per_subject"].update(subjects=[[1]] * len(r["per_subject"]["subjects"])),
+    "a subject twice": lambda r: r["per_subject"]["subjects"].__setitem__(0, r["per_subject"]["subjects"][1]),
+    "views that are no names": lambda r: r.update(views=[{}] * len(r["views"])),
+    "more hits than look-ups": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
+        including=[[10**6] * len(r["views"])] * len(r["per_subject"]["subjects"])
+    ),
+    "numbers that are too large": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
+        probes=[[10**30] * len(r["views"])] * len(r["per_subject"]["subjects"])
+    ),
+    "no protocol": lambda r: r.pop("protocol"),
+    "a protocol that is none": lambda r: r.update(protocol={"name": 5}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_result_is_one_line(tmp_path, damage):
+    result = json.loads(json.dumps(a_result().to_json()))
+    (tmp_path / "a.json").write_text(json.dumps(result))
+    damage(result)
+    (tmp_path / "b.json").write_text(json.dumps(result))
+    for first, second in (("a", "b"), ("b", "a")):
+        with pytest.raises(UserError, match=r"b\.json: no result"):
+            compare_files(tmp_path / f"{first}.json", tmp_path / f"{second}.json")
+    assert compare_files(tmp_path / "a.json", tmp_path / "a.json").verdict

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scripts import one_line_error, run_module
+from test_full_disk import no_file_larger_than
 
 from model import embed
 from model.data.index import SequenceIndex
@@ -129,3 +130,28 @@ def test_an_unknown_ending_and_a_missing_package_are_told_at_once(made, monkeypa
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match="needs the package pyarrow"):
         embed.main([*options, "--output", "e.parquet"])
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".parquet"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_no_numbers_are_not_written(tmp_path, suffix, value):
+    index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 4])
+    embeddings = np.zeros((2, 62, 4), np.float32)
+    embeddings[1, 7, 2] = value
+    with pytest.raises(UserError, match="the embedding of b/nm-01/000 holds values that are no finite numbers"):
+        write_embeddings(tmp_path / f"e{suffix}", index, [(np.arange(2), embeddings)], {}, 4)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".parquet"])
+def test_on_a_full_disk_what_was_there_stays(tmp_path, suffix):
+    """HDF5 raises no error of the system's, and may find out only when the file is closed."""
+    count = 200
+    index = SequenceIndex.from_lengths([f"{i}" for i in range(count)], ["nm-01"] * count, ["000"] * count, [3] * count)
+    path = tmp_path / f"e{suffix}"
+    path.write_bytes(b"before")
+    for size in (0, 3000, 20_000, 100_000):
+        batches = [(np.arange(i, i + 50), np.ones((50, 62, 4), np.float32)) for i in range(0, count, 50)]
+        with pytest.raises(UserError, match="cannot be written"), no_file_larger_than(size):
+            write_embeddings(path, index, batches, {}, 4)
+        assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -87,3 +87,11 @@ def test_another_model_of_opengait_is_refused_by_name(theirs, tmp_path):
         load_encoder(GaitSet(hidden_dim=16), tmp_path / "x.pt")
     with pytest.raises(UserError, match="hidden_dim of the config must be 16"):
         load_encoder(GaitSet(hidden_dim=256), path)
+
+
+@pytest.mark.parametrize("matrices", [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), [torch.zeros(62, 128, 8)]])
+def test_what_has_their_names_and_not_their_content_is_one_line(tmp_path, matrices):
+    for content in ({"model": {"Head.fc_bin": matrices}}, {"model": {"Head.fc_bin": torch.zeros(62, 128, 8), 5: 1}}):
+        torch.save(content, tmp_path / "g.pt")
+        with pytest.raises(UserError, match=r"g\.pt: (no state dict of a network|does not fit the network)"):
+            load_encoder(GaitSet(8), tmp_path / "g.pt")

@@ -231,6 +231,22 @@ def test_the_log_of_a_training_is_found_beside_its_checkpoint_and_thinned(tmp_pa
         read_log(tmp_path / "none.jsonl")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}", "[1]", "5", "null", "[" * 100_000, '{"iteration": "x", "rank1": 5}', '{"iteration": 5, "rank1": null}',
+        '{"iteration": 5, "rank1": NaN}', '{"iteration": 5, "full_loss_metric": 1}', '{"iteration": 5',
+    ],
+    ids=lambda line: line[:40],
+)  # fmt: skip
+def test_a_damaged_line_of_a_log_is_passed_over(tmp_path, line):
+    log = write_log(tmp_path)
+    before = read_log(log)
+    with log.open("a") as file:
+        file.write(f"\n{line}\n")
+    assert read_log(log) == before
+
+
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"needs matplotlib: pip install -r requirements\.txt"):
