@@ -136,7 +136,8 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
     try:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        # The last is what the checker makes of names that are no text.
         yield f"no valid ONNX graph: {first_line(error)}; {_REEXPORT}"
         return
     shapes, dtypes = _tensors(onnx, model, inferred)

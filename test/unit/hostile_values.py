@@ -20,9 +20,8 @@ VALUES = [
 ]  # fmt: skip
 # What a driver looks at itself, with a value that it takes; the others it passes on.
 LOOKED_AT = {
-    "batch_sizes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
-    "setup_only": "False", "processes": "1",
-    "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
+    "batch_sizes": "1", "processes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
+    "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
 }  # fmt: skip
 NOTE = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"

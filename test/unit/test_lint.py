@@ -202,3 +202,13 @@ def test_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"the package onnx cannot be imported \(.*\); pip install onnx"):
         lint_onnx(tmp_path / "m.onnx")
+
+
+def test_what_the_checker_says_in_bytes_that_are_no_text_is_one_line(monkeypatch):
+    """As it does of a node whose name was damaged."""
+
+    def refuse(model):
+        b"\xc0".decode()
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    assert any("no valid ONNX graph" in finding for finding in lint_onnx(tiny_model()))
