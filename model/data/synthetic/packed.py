@@ -6,25 +6,31 @@ The frames are those that pretreatment would make of the raw tree, without the t
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model.data.store import FRAMES
 from model.data.store_index import write_index
 from model.data.synthetic.alignment import align_canvases
+from model.data.synthetic.figure import Figure
 from model.data.synthetic.recipe import DESCRIPTION, Recipe
 from model.data.synthetic.walkers import SEQ_TYPES, Takes, photograph, walking_figures
+from model.device import select
 from model.errors import UsageError, UserError
 from model.files import remove_leftovers, whole_folder, write_json
 from model.messages import progress_bar
 
-FRAMES_AT_ONCE = 8192  # of all sequences of a batch; what is needed meanwhile is about 1 MB a frame
+FRAMES_AT_ONCE = 16384  # of all sequences of a batch; what is needed meanwhile is about 1 MB a frame
 FRAMES_AT_ONCE_ON_CPU = 1024
-FIGURES_AT_ONCE = 32  # batches whose figures are posed together: thousands of small operations, however many takes
+FIGURES_AT_ONCE = 64  # batches whose figures are posed together: thousands of small operations, however many takes
+FIGURES_AT_ONCE_ON_CPU = 32
+BATCHES_AT_ONCE = 3  # on an accelerator, from as many threads
 
 
 def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: bool = False) -> dict:
@@ -43,16 +49,21 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
         remove_leftovers(path.parent, path.name, spare_living=True)
         total = recipe.subjects * len(recipe.takes) * len(recipe.views)
         bar = progress_bar(total=total, unit="sequences", what="walking", quiet=quiet)
-        with whole_folder(path) as part, bar, (part / FRAMES).open("wb") as file:
-            for subject, seq_type, counts, frames in _batches(recipe, device):
-                file.write(frames)
-                for view, count in zip(recipe.views, counts, strict=True):
-                    if count:
-                        subjects.append(recipe.name(subject))
-                        seq_types.append(seq_type)
-                        views.append(view)
-                        lengths.append(count)
-                bar.update(len(recipe.views))
+        with whole_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
+            written = None
+            for batch in _batches(recipe, device):
+                if written is not None:
+                    written.result()
+                written = writer.submit(file.write, batch.frames)  # while the next ones are made
+                for (subject, seq_type), of_views in zip(batch.labels, batch.counts, strict=True):
+                    for view, count in zip(recipe.views, of_views, strict=True):
+                        if count:
+                            subjects.append(recipe.name(subject))
+                            seq_types.append(seq_type)
+                            views.append(view)
+                            lengths.append(count)
+                bar.update(len(batch.labels) * len(recipe.views))
+            written.result()
             if not lengths:
                 raise UserError("no frame holds a usable walker: give more --frames, or less --noise")
             file.flush()
@@ -67,42 +78,54 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
     }  # fmt: skip
 
 
-def _batches(recipe: Recipe, device: torch.device) -> Iterator[tuple[int, str, list[int], np.ndarray]]:
-    """Of each take: subject, seq_type, usable frames of each view, and all those frames uint8 [frames, 64, 44]."""
-    most = FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE
+class _Batch(NamedTuple):
+    labels: list[tuple[int, str]]  # subject and seq_type of each take
+    counts: list[list[int]]  # usable frames of each take's views
+    frames: np.ndarray  # all of those, uint8 [frames, 64, 44]
+
+
+def _batches(recipe: Recipe, device: torch.device) -> Iterator[_Batch]:
+    on_cpu = device.type == "cpu"
+    most, figures = (FRAMES_AT_ONCE_ON_CPU, FIGURES_AT_ONCE_ON_CPU) if on_cpu else (FRAMES_AT_ONCE, FIGURES_AT_ONCE)
     at_once = max(1, most // (recipe.frames * len(recipe.views)))
     seq_types = sorted(recipe.takes)  # the order of a store that is made of the tree
     labels = [(subject, seq_type) for subject in recipe.numbers for seq_type in seq_types]
-    waiting: list = []
-    for start in range(0, len(labels), at_once * FIGURES_AT_ONCE):
-        several = labels[start : start + at_once * FIGURES_AT_ONCE]
-        subject, take = zip(*((subject, SEQ_TYPES.index(seq_type)) for subject, seq_type in several), strict=True)
-        takes = Takes(torch.tensor(subject, device=device), torch.tensor(take, device=device))
-        figure = walking_figures(recipe.world, takes)
-        for first in range(0, len(takes), at_once):
-            part = slice(first, first + at_once)
-            canvases = photograph(recipe.world, takes.part(part), figure.take(part), recipe.views)
-            frames, usable = align_canvases(canvases)
-            counts = usable.view(-1, len(recipe.views), recipe.frames).sum(2)
-            waiting.append((several[part], _to_host(frames), counts))
-            if len(waiting) > 1:  # the device goes on while the batch before is written
-                yield from _unpacked(*waiting.pop(0))
-    yield from _unpacked(*waiting.pop())
+    groups = [labels[start : start + at_once * figures] for start in range(0, len(labels), at_once * figures)]
+    waiting: deque = deque()
+    with ThreadPoolExecutor(1 if on_cpu else BATCHES_AT_ONCE, initializer=_begin, initargs=(device,)) as pool:
+        posing = pool.submit(_posed, recipe, groups[0], device)
+        for group, following in zip(groups, [*groups[1:], None], strict=True):
+            takes, figure = posing.result()
+            if following is not None:
+                posing = pool.submit(_posed, recipe, following, device)
+            for first in range(0, len(takes), at_once):
+                part = slice(first, first + at_once)
+                waiting.append(pool.submit(_batch, recipe, group[part], takes.part(part), figure.take(part)))
+                if len(waiting) > BATCHES_AT_ONCE:
+                    yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _to_host(frames: Tensor) -> Tensor:
-    """On its way to memory that the device writes by itself; it is there when the next batch's counts are."""
-    if frames.device.type == "cpu":
-        return frames
-    host = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=True)
-    return host.copy_(frames, non_blocking=True)
+def _begin(device: torch.device) -> None:
+    """Every thread has a queue of its own on an accelerator: while it waits for one batch, others are worked at."""
+    if device.type != "cpu":
+        select(device)
+        module = torch.get_device_module(device)
+        module.set_stream(module.Stream(device))
 
 
-def _unpacked(
-    labels: list[tuple[int, str]], frames: Tensor, counts: Tensor
-) -> Iterator[tuple[int, str, list[int], np.ndarray]]:
-    counts = counts.tolist()  # waits for the device, and so for the frames that were sent before
-    place, frames = 0, frames.numpy()
-    for (subject, seq_type), of_views in zip(labels, counts, strict=True):
-        yield subject, seq_type, of_views, frames[place : place + sum(of_views)]
-        place += sum(of_views)
+def _posed(recipe: Recipe, labels: list[tuple[int, str]], device: torch.device) -> tuple[Takes, Figure]:
+    subject, take = zip(*((subject, SEQ_TYPES.index(seq_type)) for subject, seq_type in labels), strict=True)
+    takes = Takes(torch.tensor(subject, device=device), torch.tensor(take, device=device))
+    figure = walking_figures(recipe.world, takes)
+    if device.type != "cpu":
+        torch.get_device_module(device).current_stream(device).synchronize()  # other queues go on from here
+    return takes, figure
+
+
+def _batch(recipe: Recipe, labels: list[tuple[int, str]], takes: Takes, figure: Figure) -> _Batch:
+    frames, usable = align_canvases(photograph(recipe.world, takes, figure, recipe.views))
+    counts = usable.view(-1, len(recipe.views), recipe.frames).sum(2)
+    host = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=frames.device.type != "cpu").copy_(frames)
+    return _Batch(labels, counts.tolist(), host.numpy())

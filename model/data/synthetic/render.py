@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.data.synthetic.camera import HEIGHT, WIDTH, Cameras
 from model.data.synthetic.figure import Figure
+from model.network.fused import usable
 
 CORNERS = 11  # of a polygon on each side; a circle loses 1.2 % of its radius between two of them
 _STEEPEST = 1e-4  # pixels between the rows of two corners below which the edge between them bounds no row
@@ -85,44 +86,55 @@ def outlines(figure: Figure, cameras: Cameras) -> tuple[Tensor, Tensor]:
     return column.gather(2, farthest), row.gather(2, farthest).masked_fill(~worn, math.nan)
 
 
-def spans(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The rows of all parts: index into the flattened [f, p], row, first column, column after the last, all [n].
+def edges(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What bounds the rows of all n = f * p polygons: start and slope [2, e, n] of the edges to the right and to the
+    left, first and last row [n].
 
-    Corners without a row (NaN) make no span.
+    In row y a polygon reaches to the right as far as the least of start + slope * y of its edges to the right, and to
+    the left, columns counted the other way, as far as the least of those to the left. Without rows (NaN): 240 and -1.
     """
     column, row = column.flatten(1), row.flatten(1)
-    top = row[0].nan_to_num(HEIGHT).ceil().clamp(0, HEIGHT).long()
-    bottom = row[CORNERS - 1].nan_to_num(-1).floor().clamp(-1, HEIGHT - 1).long()
-    counts = (bottom - top + 1).clamp(min=0)
-    which = torch.repeat_interleave(torch.arange(len(counts), device=row.device), counts)
-    first = counts.cumsum(0) - counts
-    at = torch.arange(len(which), device=row.device) + (top - first)[which]
+    first = row[0].nan_to_num(HEIGHT).ceil().clamp(0, HEIGHT).int()
+    last = row[CORNERS - 1].nan_to_num(-1).floor().clamp(-1, HEIGHT - 1).int()
+    x, y = torch.stack([column[:CORNERS], -column[CORNERS:]]), row.view(2, CORNERS, -1)
+    fall = y[:, 1:] - y[:, :-1]
+    slope = (x[:, 1:] - x[:, :-1]) / fall
+    flat = fall < _STEEPEST
+    slope = slope.masked_fill(flat, 0.0)
+    return (x[:, :-1] - slope * y[:, :-1]).masked_fill(flat, _NOWHERE), slope, first, last
 
-    def end(side: slice, sign: int) -> Tensor:
-        """How far the polygon goes to one side: not beyond the line of any of its edges."""
-        x, y = sign * column[side], row[side]
-        fall = y[1:] - y[:-1]
-        slope = (x[1:] - x[:-1]) / fall
-        flat = fall < _STEEPEST
-        slope = slope.masked_fill(flat, 0.0)
-        start = (x[:-1] - slope * y[:-1]).masked_fill(flat, _NOWHERE)
-        reached = torch.full((), _NOWHERE, device=row.device).expand(len(which))
-        for one_start, one_slope in zip(start, slope, strict=True):  # one edge at a time: a tenth of the memory
+
+def spans(start: Tensor, slope: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows of all polygons of `edges`: which polygon, row, first column, column after the last, all [n]."""
+    counts = (last - first + 1).clamp(min=0)
+    which = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    before = counts.cumsum(0) - counts
+    at = torch.arange(len(which), device=counts.device) + (first - before)[which]
+
+    def reach(side: int) -> Tensor:
+        reached = torch.full((), _NOWHERE, device=counts.device).expand(len(which))
+        for one_start, one_slope in zip(start[side], slope[side], strict=True):  # one at a time: a tenth of the memory
             reached = torch.minimum(reached, torch.addcmul(one_start[which], one_slope[which], at))
         return reached
 
-    left, right = -end(slice(CORNERS, None), -1), end(slice(0, CORNERS), 1)
-    return which, at, left.ceil().clamp(0, WIDTH).long(), (right.floor() + 1).clamp(0, WIDTH).long()
+    return which, at, (-reach(1)).ceil().clamp(0, WIDTH).long(), (reach(0).floor() + 1).clamp(0, WIDTH).long()
 
 
 def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Canvases:
-    """What the cameras see, b·c·s frames with the frames of a camera together, and `margin` pixels around it."""
+    """What the cameras see, b·c·s frames with the frames of a camera together, and `margin` pixels around it.
+
+    All cut-outs are as large as the largest, and move along with the walker."""
     column, row = outlines(figure, cameras)
     bounds = _bounds(column, row)
-    which, at, start, end = spans(column, row)
-    kept = end > start
-    which, at, start, end = which[kept], at[kept], start[kept], end[kept]
-    return _fill(which // row.shape[2], at, start, end, bounds, margin)
+    top, left = bounds[:, 0] - margin, bounds[:, 2] - margin
+    height, width = ((bounds[:, 1::2] - bounds[:, ::2]).amax(0) + 1 + 2 * margin).tolist()
+    polygons = edges(column, row)
+    if usable(column.device):
+        from model.data.synthetic import kernels
+
+        masks, box = kernels.fill(polygons, top, left, (height, width), WIDTH, _NOWHERE)
+        return Canvases(masks.view(torch.bool), top, left, box.long())
+    return _fill(polygons, top, left, height, width)
 
 
 def _bounds(column: Tensor, row: Tensor) -> Tensor:
@@ -145,19 +157,21 @@ def _bounds(column: Tensor, row: Tensor) -> Tensor:
     )
 
 
-def _fill(frame: Tensor, row: Tensor, start: Tensor, end: Tensor, bounds: Tensor, margin: int) -> Canvases:
-    """Union of spans, each [n]. All cut-outs are as large as the largest, and move along with the walker."""
-    top, left = bounds[:, 0] - margin, bounds[:, 2] - margin
-    height, width = ((bounds[:, 1::2] - bounds[:, ::2]).amax(0) + 1 + 2 * margin).tolist()
+def _fill(polygons: tuple[Tensor, ...], top: Tensor, left: Tensor, height: int, width: int) -> Canvases:
+    """Union of the polygons of each frame."""
+    which, row, start, end = spans(*polygons)
+    kept = end > start
+    which, row, start, end = which[kept], row[kept], start[kept], end[kept]
+    frame = which // (len(polygons[2]) // len(top))
 
     # Counts of parts fit eight bits; accelerators add faster to whole words.
     dtype = torch.int8 if row.device.type == "cpu" else torch.int32
-    edges = torch.zeros(len(bounds) * height * (width + 1), dtype=dtype, device=row.device)
+    counts = torch.zeros(len(top) * height * (width + 1), dtype=dtype, device=row.device)
     line = (row - top[frame] + frame * height) * (width + 1) - left[frame]
     one = torch.ones((), dtype=dtype, device=row.device).expand(len(line))
-    edges.scatter_add_(0, line + start, one)
-    edges.scatter_add_(0, line + end, -one)
-    masks = edges.view(len(bounds), height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
+    counts.scatter_add_(0, line + start, one)
+    counts.scatter_add_(0, line + end, -one)
+    masks = counts.view(len(top), height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
     return Canvases(masks, top, left, torch.cat([_extent(masks.any(2)), _extent(masks.any(1))], 1))
 
 

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from model.data.draws import Draws
 from model.data.synthetic.faults import ABOVE, BESIDE, CELLS, courses, fault_cells, severities
+from model.network.fused import usable
 
 MARGIN = 24  # pixels of free space that a canvas has on every side of its largest figure
 
@@ -30,9 +31,10 @@ _GRAIN = 128, 256  # rows, columns after which the grain repeats
 _DENSITIES = 0.0, 0.04, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0  # of growing and of eaten pixels; each pair has its grain
 
 
-def _code(cells: Tensor, box: Tensor, seen: Tensor, h: int, w: int, over: int = 9) -> Tensor:
-    """The cell of every pixel, uint8 [q, s, h, w]: rows from the figure's top, columns from its middle, all in units of
-    its height, a mean over the `over` frames around. In whole numbers: the same on every device."""
+def _places(cells: Tensor, box: Tensor, seen: Tensor, h: int, w: int, over: int = 9) -> tuple[Tensor, Tensor]:
+    """Line [q, s, h] and column [q, s, w] of the grid in which each row and column of pixels is; the last ones of the
+    grid are those where nothing is. Rows count from the figure's top, columns from its middle, all in units of its
+    height, a mean over the `over` frames around. In whole numbers: the same on every device."""
 
     def around(x: Tensor) -> Tensor:
         return pad(x, (over // 2, over // 2)).unfold(1, over, 1).sum(-1)[..., None]
@@ -41,20 +43,18 @@ def _code(cells: Tensor, box: Tensor, seen: Tensor, h: int, w: int, over: int = 
     count = around(seen.long()).clamp(min=1)
     height = around(((bottom - top + 1)[..., 0]) * seen).clamp(min=1)  # times count
     y, x = torch.arange(h, device=box.device), torch.arange(w, device=box.device)
-    row = ((y - top) * count * CELLS // height + ABOVE).clamp(0, cells.shape[2] - 1)
-    column = ((2 * x - left - right) * count * CELLS // (2 * height) + BESIDE).clamp(0, cells.shape[3] - 1)
+    lines, columns = cells.shape[2] - 1, cells.shape[3] - 1
+    row = ((y - top) * count * CELLS // height + ABOVE).clamp(0, lines - 1)
+    column = ((2 * x - left - right) * count * CELLS // (2 * height) + BESIDE).clamp(0, columns - 1)
     # A canvas may be larger than this figure's margins: for another figure of the batch. There is nothing beyond.
     near = MARGIN - _BORDER
-    row = row.masked_fill((y < top - near) | (y > bottom + near), cells.shape[2])
-    column = column.masked_fill((x < left - near) | (x > right + near), cells.shape[3])
-    cells = pad(cells, (0, 1, 0, 1))
-    lines = cells.gather(2, row[..., None].expand(-1, -1, -1, cells.shape[3]))
-    return lines.gather(3, column[:, :, None].expand(-1, -1, h, -1))
+    row = row.masked_fill((y < top - near) | (y > bottom + near), lines)
+    return row, column.masked_fill((x < left - near) | (x > right + near), columns)
 
 
-@functools.lru_cache(maxsize=8)
-def _grains(width: int, device: torch.device) -> Tensor:
-    """Grains, uint8 [pair of densities x rows, columns, width]: the `width` pixels from each place on, around the end.
+@functools.lru_cache(maxsize=2)
+def _grains(device: torch.device) -> Tensor:
+    """Grains, uint8 [pair of densities x rows, columns].
 
     Bits 2 to 7 are uniform from 4 to 251 (as byte), bit 0 is set where the outline grows, bit 1 where it is not eaten.
     Made on the host, so the same everywhere.
@@ -70,12 +70,18 @@ def _grains(width: int, device: torch.device) -> Tensor:
     field, grow, eat = patches(noise[0], 3, 4), patches(noise[1], 3, 3), patches(noise[2], 3, 3)
     field = (field * 62).long() * 4 + 4
     pairs = [field + (grow < grows) + 2 * (eat >= eats) for grows in _DENSITIES for eats in _DENSITIES]
-    grains = torch.cat(pairs).to(torch.uint8).to(device)
-    return grains.repeat(1, width // _GRAIN[1] + 2).unfold(1, width, 1)
+    return torch.cat(pairs).to(torch.uint8).to(device)
 
 
-def _grain(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, box: Tensor, h: int, w: int) -> Tensor:
-    """The grain of every pixel, uint8 [q, s, h, w]; it moves with the figure."""
+@functools.lru_cache(maxsize=8)
+def _lines_of_grains(width: int, device: torch.device) -> Tensor:
+    """uint8 [rows of `_grains`, columns, width]: the `width` pixels from each place on, around the end."""
+    return _grains(device).repeat(1, width // _GRAIN[1] + 2).unfold(1, width, 1)
+
+
+def _grain(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, box: Tensor, h: int):
+    """Where in `_grains` the pixels of each frame are: row [q, s, h] of each of theirs, column [q, s, 1] of the first.
+    It moves with the figure."""
     s, device = box.shape[1], box.device
     severity = severities(place_draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))
@@ -89,8 +95,7 @@ def _grain(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float,
     place = draws.choice("place in the grain", _GRAIN[0] * _GRAIN[1], (s,)).gather(1, renewed)[..., None]
     rows = (torch.arange(h, device=device) + place // _GRAIN[1] - box[..., :1]) % _GRAIN[0]
     rows = rows + (grow * len(_DENSITIES) + eat)[..., None] * _GRAIN[0]
-    column = (place - (box[..., 2:3] + box[..., 3:]) // 2) % _GRAIN[1]
-    return _grains(w, device)[rows, column.expand_as(rows)]
+    return rows, (place - (box[..., 2:3] + box[..., 3:]) // 2) % _GRAIN[1]
 
 
 def _squared(combine, x: Tensor, width: int, between: Tensor, out: Tensor) -> Tensor:
@@ -136,8 +141,25 @@ def spoil(
     h, w = clean.shape[2:]
     seen = box[..., 1] >= box[..., 0]
 
-    code = _code(fault_cells(draws, place_draws, take_draws, strength, seen), box, seen, h, w).view(-1)
-    grain = _grain(draws, place_draws, take_draws, strength, box, h, w).view(-1)
+    cells = pad(fault_cells(draws, place_draws, take_draws, strength, seen), (0, 1, 0, 1))
+    places, grain = _places(cells, box, seen, h, w), _grain(draws, place_draws, take_draws, strength, box, h)
+    if usable(clean.device):
+        from model.data.synthetic import kernels
+
+        figure, cells = clean.view(torch.uint8).flatten(0, 1), cells.flatten(0, 1)
+        places, grain = ([x.flatten(0, 1).int() for x in pair] for pair in (places, grain))
+        raw = kernels.spoil(figure, cells, places, _grains(clean.device), grain)
+    else:
+        raw = _worn(clean, cells, places, grain)
+    return raw.view(torch.bool).view(clean.shape)
+
+
+def _worn(clean: Tensor, cells: Tensor, places: tuple[Tensor, Tensor], grain: tuple[Tensor, Tensor]) -> Tensor:
+    """The pixels, uint8 [q * s * h * w], with torch's own operations: each on a byte a pixel, most of them in place."""
+    (line, column), (grain_line, first), (h, w) = places, grain, clean.shape[2:]
+    code = cells.gather(2, line[..., None].expand(-1, -1, -1, cells.shape[3]))
+    code = code.gather(3, column[:, :, None].expand(-1, -1, h, -1)).view(-1)
+    grain = _lines_of_grains(w, clean.device)[grain_line, first.expand_as(grain_line)].view(-1)
     figure = clean.contiguous().view(-1).view(torch.uint8)
     grow, erode = torch.bitwise_or, torch.bitwise_and
     between, frayed, kept = (torch.empty_like(figure) for _ in range(3))
@@ -148,4 +170,4 @@ def spoil(
     raw = frayed.bitwise_xor_(lost_or_added.bitwise_and_(code.bitwise_xor_(frayed)))
     for combine in (grow, erode, erode, grow):  # closes, then opens
         _squared(combine, raw, w, between, raw)
-    return raw.view(torch.bool).view(clean.shape)
+    return raw
