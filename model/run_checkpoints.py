@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +14,16 @@ from model.checkpoint import CheckpointFiles
 from model.files import read_json
 
 log = logging.getLogger(__name__)
+
+
+def remove_orphans(files: CheckpointFiles) -> None:
+    """Delete what a run that was killed while it deleted a set has left of it: files whose encoder has gone already."""
+    name = re.compile(re.escape(files.experiment) + r"-(\d{5,})(?:-optimizer\.ptm|-state\.ptm|\.json)")
+    there = set(files.iterations())
+    for path in files.folder.glob(f"{glob.escape(files.experiment)}-*"):
+        match = name.fullmatch(path.name)
+        if match and int(match[1]) not in there:
+            path.unlink(missing_ok=True)
 
 
 class RunCheckpoints:

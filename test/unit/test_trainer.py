@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -300,6 +301,32 @@ def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
 def test_as_many_others_are_kept_as_asked(aligned_tree, tmp_path, keep, expected):
     train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 1, "--keep", keep)
     assert files_of(tmp_path).iterations() == expected
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+def test_killed_while_an_old_checkpoint_is_deleted_nothing_of_it_stays(
+    aligned_tree, unbroken, tmp_path, deleted, monkeypatch
+):
+    """Killed while it deleted the one before its last, after which nothing is written any more."""
+    with monkeypatch.context() as patch:
+        unlink, count = Path.unlink, itertools.count(1)
+
+        def killed(self, missing_ok=False):
+            if self.name.startswith("GaitSet_") and "-00006" in self.name and next(count) > deleted:
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(aligned_tree, tmp_path)
+    folder = files_of(tmp_path).folder
+    other = folder / "GaitSet_Other-00006-optimizer.ptm"
+    other.touch()
+    assert len(list(folder.glob("*-00006*"))) == 5 - deleted
+    assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
+    assert other.exists()
+    other.unlink()
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in files_of(unbroken).folder.iterdir())
 
 
 def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
