@@ -216,7 +216,8 @@ def build_trainer(
         trainer.evaluate = score
     _restore(trainer, settings.restore_iter)
     if writing and world.is_main:
-        trainer.progress.logbook = LogBook(config.work_path / "log" / config.experiment, trainer.iteration)
+        folder, scored = config.work_path / "log" / config.experiment, trainer.evaluated >= trainer.iteration
+        trainer.progress.logbook = LogBook(folder, trainer.iteration, scored)
     log.info(
         "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
         len(train.index.subjects), len(train.index), train.index.frames.sum(),

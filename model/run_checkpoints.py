@@ -11,7 +11,7 @@ from typing import Any
 
 from model import distributed
 from model.checkpoint import CheckpointFiles
-from model.files import read_json
+from model.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,11 @@ class RunCheckpoints:
         for old in others[: max(0, len(others) - self.keep)]:
             self.files.remove(old)
             self.saved.remove(old)
+
+    def amend(self, iteration: int, **facts: Any) -> None:
+        """Have the record of a set that is there say `facts`, and what is the best by now."""
+        record = read_json(self.files.record(iteration), sealed=True)
+        write_json(self.files.record(iteration), {**record, "best": self.best, **facts}, durable=True, sealed=True)
 
     def take_up(self, iteration: int) -> dict[str, Any]:
         """Become the run that wrote the set of `iteration`; returns its record.
