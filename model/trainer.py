@@ -26,7 +26,7 @@ from model.errors import UserError
 from model.files import write_json
 from model.last_good import BadNumbers, LastGood, all_finite, copied
 from model.messages import RESULT, progress_bar
-from model.meters import LossMeter
+from model.meters import FIELDS, LossMeter
 from model.precision import Precision
 from model.profiling import Profiling
 from model.progress import NO_NUMBER, Progress
@@ -181,7 +181,8 @@ class Trainer:
         """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
         if not self.writing or self.saved_at == self.iteration:
             return
-        sums = distributed.mean_over_processes(self.meter.sums.clone())
+        # Those of each process: with their mean in each, going on would round otherwise.
+        sums = distributed.gather_rows(self.meter.sums[None], self.world.size, self.device)
         self._require_finite()
         if self.world.is_main:
             self._write(self.iteration, self._parts(sums))
@@ -232,7 +233,8 @@ class Trainer:
             torch.set_rng_state(state["random"])
             if self._say_what_differs(record):
                 self.precision.load_state_dict(state["precision"])
-            self.meter.sums.copy_(state["meter"]["sums"])
+            sums = state["meter"]["sums"].reshape(-1, len(FIELDS))
+            self.meter.sums.copy_(sums[self.world.rank] if len(sums) == self.world.size else sums.mean(0))
             self.meter.iterations = int(state["meter"]["iterations"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{path}: is no state of a training run ({error})") from error
