@@ -113,6 +113,8 @@ def told(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # of what is printed meanwhile, to somebody who has seen enough
+        raise
     except OSError as error:
         if error.filename is not None and not _serves(error.filename, path):
             raise UserError(os_error_line(error)) from error

@@ -111,6 +111,8 @@ def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole)
     assert line(OSError(28, "No space left on device")) == f"{path}: cannot be written (No space left on device)"
     for unnamed in ("Input/output error", "Resource temporarily unavailable"):  # a disk that is read, a new process
         assert line(OSError(5, unnamed)) == f"{path}: failed while it was written ({unnamed})"
+    with pytest.raises(BrokenPipeError), whole(path):
+        raise BrokenPipeError(32, "Broken pipe")
 
 
 def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
