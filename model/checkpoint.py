@@ -153,6 +153,9 @@ def _refuse_unsound(path: Path) -> None:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its parts are compressed, which torch does not do")
+        # For such a part torch's reader fetches nothing, says so to nobody, and leaves what was in memory as weights.
+        if any(member.external_attr & 0x10 or member.compress_size != member.file_size for member in members):
+            raise ValueError("one of its parts is said to be a folder, or of two sizes")
         if sum(member.file_size for member in members) > size:
             raise ValueError("its parts overlap")
         wrong = archive.testzip()  # torch itself does not look at the checksums that it writes

@@ -82,7 +82,7 @@ class LogBook:
                     self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
             self.writer = _summary_writer(folder, start)
 
-    def _keep_until(self, iteration: int, scored: bool) -> None:
+    def _keep_until(self, iteration: int, scored: bool = True) -> None:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         with whole_file(self.path) as part:
             to_score = None if scored else iteration
