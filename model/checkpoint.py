@@ -95,8 +95,9 @@ class CheckpointFiles:
         write_json(self.record(iteration), record, durable=True, sealed=True)
 
     def remove(self, iteration: int) -> None:
-        """Delete a set, the record first: without it the others are no complete set."""
-        for path in (self.record(iteration), *(self.part(iteration, name) for name in PARTS)):
+        """Delete a set, the encoder first: what is left without it, `remove_orphans` knows for what it is."""
+        encoder, *others = (self.part(iteration, name) for name in PARTS)
+        for path in (encoder, self.record(iteration), *others):
             path.unlink(missing_ok=True)
 
 
@@ -104,15 +105,13 @@ def sound_record(path: Path) -> dict[str, Any] | None:
     """The record at `path`; None where there is none, or, with a warning, a damaged one."""
     if not path.exists():
         return None
+    fault = f"{path}: no record of a checkpoint"
     try:
         record = read_json(path, sealed=True)
         if isinstance(record["files"], dict) and type(record["time"]) in (int, float) and record["time"] > 0:
             return record
-        fault = f"{path}: no record of a checkpoint"
-    except UserError as error:
-        fault = str(error)
-    except (KeyError, TypeError):
-        fault = f"{path}: no record of a checkpoint"
+    except (UserError, KeyError, TypeError) as error:
+        fault = str(error) if isinstance(error, UserError) else fault
     log.warning("%s (the checkpoint counts as one without a record)", fault)
     return None
 
@@ -154,6 +153,9 @@ def _refuse_unsound(path: Path) -> None:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its parts are compressed, which torch does not do")
+        # For such a part torch's reader fetches nothing, says so to nobody, and leaves what was in memory as weights.
+        if any(member.external_attr & 0x10 or member.compress_size != member.file_size for member in members):
+            raise ValueError("one of its parts is said to be a folder, or of two sizes")
         if sum(member.file_size for member in members) > size:
             raise ValueError("its parts overlap")
         wrong = archive.testzip()  # torch itself does not look at the checksums that it writes

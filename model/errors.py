@@ -87,7 +87,8 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 def os_error_line(error: OSError) -> str:
     """What the system refused, and of which file."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {reason}" if error.filename is not None else reason
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return f"{name}: {reason}" if name is not None else reason
 
 
 # Control characters, line ends, and what stands for bytes that are no UTF-8.

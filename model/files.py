@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import hashlib
 import json
@@ -105,11 +106,37 @@ def _named(path: Path | str) -> Path:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """A full disk or a folder that may not be written to is the user's to mend: one line, no traceback."""
+    """What the system refuses while `path` is written is the user's to mend: one line, no traceback.
+
+    A full disk or a folder that may not be written to is told of `path`; what is refused of any other file, for
+    example of one that is read meanwhile, of that file.
+    """
     try:
         yield
+    except BrokenPipeError:  # of what is printed meanwhile, to somebody who has seen enough
+        raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        if error.filename is not None and not _serves(error.filename, path):
+            raise UserError(os_error_line(error)) from error
+        # Calls on open files name none: only what tells of writing alone is sure not to have come from reading. What
+        # has no number is of a library that was writing: what is read here is read by the system's own calls.
+        sure = error.filename is not None or error.errno is None or error.errno in _NO_ROOM
+        fault = "cannot be written" if sure else "failed while it was written"
+        raise UserError(f"{path}: {fault} ({error.strerror or error})") from error
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _serves(name: str | bytes | int, path: Path) -> bool:
+    """Whether `name` is `path`, a folder that it is in, or something of what is to take its place."""
+    if isinstance(name, int):  # an open file of which no more is known
+        return True
+    parts, asked_parts = path.absolute().parts, Path(os.fsdecode(name)).absolute().parts
+    if parts[: len(asked_parts)] == asked_parts or asked_parts[: len(parts)] == parts:
+        return True
+    same_folder = asked_parts[: len(parts) - 1] == parts[:-1]
+    return same_folder and re.match(rf"\.{re.escape(path.name)}\.\d+\.", asked_parts[len(parts) - 1]) is not None
 
 
 def remove_leftovers(folder: Path, stem: str = "", spare_living: bool = False) -> None:

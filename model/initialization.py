@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from model.meters import LogBook
 from model.network import GaitSet, fused
 from model.optimizer import make_adam
 from model.precision import make_precision
-from model.run_checkpoints import RunCheckpoints
+from model.run_checkpoints import RunCheckpoints, remove_orphans
 from model.shipped import stands_in
 from model.trainer import Trainer
 
@@ -103,10 +104,13 @@ def checkpoint_files(config: Config) -> CheckpointFiles:
     return CheckpointFiles(config.checkpoint_folder, config.experiment)
 
 
-def lock_of(config: Config) -> AbstractContextManager[None]:
-    """Held by the training that writes the checkpoints and the log of an experiment."""
+@contextmanager
+def lock_of(config: Config) -> Iterator[None]:
+    """Held by the training that writes the checkpoints and the log of an experiment; tidies up after a killed one."""
     lock = config.checkpoint_folder / f".{config.experiment}.lock"
-    return locked(lock, config.checkpoint_folder / config.experiment)
+    with locked(lock, config.checkpoint_folder / config.experiment):
+        remove_orphans(checkpoint_files(config))
+        yield
 
 
 def load_network(
@@ -212,7 +216,8 @@ def build_trainer(
         trainer.evaluate = score
     _restore(trainer, settings.restore_iter)
     if writing and world.is_main:
-        trainer.progress.logbook = LogBook(config.work_path / "log" / config.experiment, trainer.iteration)
+        folder, scored = config.work_path / "log" / config.experiment, trainer.evaluated >= trainer.iteration
+        trainer.progress.logbook = LogBook(folder, trainer.iteration, scored)
     log.info(
         "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
         len(train.index.subjects), len(train.index), train.index.frames.sum(),

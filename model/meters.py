@@ -65,26 +65,28 @@ COLLAPSE_ADVICE = (
 class LogBook:
     """Writes each log point as a line of JSON and as TensorBoard scalars, under `folder`.
 
-    A run that goes on from iteration `start` keeps the lines up to there; one from the start sets the log of the run
-    before it aside, as `train-<time of its last line>.jsonl`.
+    A run that goes on from iteration `start` keeps the lines up to there, but for the score of `start` when it is to be
+    computed (again): not `scored`. One from the start sets the log of the run before it aside, as `train-<time of its
+    last line>.jsonl`.
     """
 
-    def __init__(self, folder: Path, start: int = 0):
+    def __init__(self, folder: Path, start: int = 0, scored: bool = True):
         self.path = folder / "train.jsonl"
         with told(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 if start:
-                    self._keep_until(start)
+                    self._keep_until(start, scored)
                 else:
                     last = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.path.stat().st_mtime))
                     self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
             self.writer = _summary_writer(folder, start)
 
-    def _keep_until(self, iteration: int) -> None:
+    def _keep_until(self, iteration: int, scored: bool = True) -> None:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         with whole_file(self.path) as part:
-            kept = [line for line in lines if _iteration_of(line) <= iteration]
+            to_score = None if scored else iteration
+            kept = [line for line in lines if _iteration_of(line, to_score) <= iteration]
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, point: dict) -> None:
@@ -102,13 +104,16 @@ class LogBook:
                 self.writer.close()
 
 
-def _iteration_of(line: str) -> float:
-    """Beyond all others for a line that a killed run has left half-written, or that is damaged."""
+def _iteration_of(line: str, to_score: int | None) -> float:
+    """Beyond all others for a line that a killed run has left half-written, or that is damaged, and the score of an
+    iteration that is to get one."""
     try:
-        iteration = json.loads(line)["iteration"]
+        point = json.loads(line)
+        iteration = point["iteration"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
-    return iteration if type(iteration) is int else math.inf
+    superseded = iteration == to_score and "rank1" in point
+    return iteration if type(iteration) is int and not superseded else math.inf
 
 
 def _summary_writer(folder: Path, start: int):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from model import distributed
 from model.checkpoint import CheckpointFiles
-from model.files import read_json
+from model.files import read_json, write_json
 
 log = logging.getLogger(__name__)
+
+
+def remove_orphans(files: CheckpointFiles) -> None:
+    """Delete what a run that was killed while it deleted a set has left of it: files whose encoder has gone already."""
+    name = re.compile(re.escape(files.experiment) + r"-(\d{5,})(?:-optimizer\.ptm|-state\.ptm|\.json)")
+    there = set(files.iterations())
+    for path in files.folder.glob(f"{glob.escape(files.experiment)}-*"):
+        match = name.fullmatch(path.name)
+        if match and int(match[1]) not in there:
+            path.unlink(missing_ok=True)
 
 
 class RunCheckpoints:
@@ -37,6 +49,11 @@ class RunCheckpoints:
         for old in others[: max(0, len(others) - self.keep)]:
             self.files.remove(old)
             self.saved.remove(old)
+
+    def amend(self, iteration: int, **facts: Any) -> None:
+        """Have the record of a set that is there say `facts`, and what is the best by now."""
+        record = read_json(self.files.record(iteration), sealed=True)
+        write_json(self.files.record(iteration), {**record, "best": self.best, **facts}, durable=True, sealed=True)
 
     def take_up(self, iteration: int) -> dict[str, Any]:
         """Become the run that wrote the set of `iteration`; returns its record.

@@ -26,7 +26,7 @@ from model.errors import UserError
 from model.files import write_json
 from model.last_good import BadNumbers, LastGood, all_finite, copied
 from model.messages import RESULT, progress_bar
-from model.meters import LossMeter
+from model.meters import FIELDS, LossMeter
 from model.precision import Precision
 from model.profiling import Profiling
 from model.progress import NO_NUMBER, Progress
@@ -71,6 +71,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.iteration = 0  # iterations done
         self.saved_at: int | None = None  # the iteration of the last checkpoint
+        self.evaluated = 0  # the iteration of the last evaluation
         self.last_good = LastGood()
         self.meter = LossMeter(self.device)
         self.progress = Progress(self.meter, self.optimizer, self.config.model, self.device, self.world)
@@ -98,6 +99,10 @@ class Trainer:
 
     def _run(self, total_iter: int, stop: StopSignals, bar: tqdm) -> int:
         settings = self.config.model
+        if self._evaluation_is_due():  # told to stop, a run does not begin it
+            self._evaluate()
+            if self.writing and self.world.is_main:
+                self.checkpoints.amend(self.iteration, evaluated=self.evaluated)
         for batch in self.loader.batches(self.iteration, total_iter):
             self._step(batch)
             bar.update()
@@ -105,7 +110,7 @@ class Trainer:
             if self.iteration % settings.log_iter == 0:
                 self._look()
             stopping = self._told_to_stop(stop)
-            if settings.eval_iter and self.iteration % settings.eval_iter == 0 and self.evaluate and not stopping:
+            if self._evaluation_is_due() and not stopping:
                 self._evaluate()
             if stopping or self.iteration % settings.save_iter == 0 or self.iteration == total_iter:
                 self.save()
@@ -149,8 +154,13 @@ class Trainer:
         told.told = not self.world.is_main
         return told
 
+    def _evaluation_is_due(self) -> bool:
+        every = self.config.model.eval_iter
+        return bool(every and self.evaluate) and self.iteration % every == 0 and self.evaluated < self.iteration
+
     def _evaluate(self) -> None:
         start = time.perf_counter()
+        self.evaluated = self.iteration  # also when it fails: going on from here must be possible
         score, fault = None, None
         try:
             score = self.evaluate()
@@ -171,7 +181,8 @@ class Trainer:
         """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
         if not self.writing or self.saved_at == self.iteration:
             return
-        sums = distributed.mean_over_processes(self.meter.sums.clone())
+        # Those of each process: with their mean in each, going on would round otherwise.
+        sums = distributed.gather_rows(self.meter.sums[None], self.world.size, self.device)
         self._require_finite()
         if self.world.is_main:
             self._write(self.iteration, self._parts(sums))
@@ -193,7 +204,7 @@ class Trainer:
     def _write(self, iteration: int, parts: dict[str, Any]) -> None:
         facts = {
             "world_size": self.world.size, "device": describe(self.device),
-            "data": vars(self.config.data), "model": vars(self.config.model),
+            "evaluated": self.evaluated, "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
         on_host = copied(parts, Tensor.cpu)  # a checkpoint must load where there is no such device
         self.checkpoints.save(iteration, on_host, facts)
@@ -206,7 +217,7 @@ class Trainer:
         load_optimizer(self.optimizer, files.part(iteration, "optimizer"))
         for group in self.optimizer.param_groups:  # the config decides, as with the original
             group["lr"] = self.config.model.lr
-        self.iteration = self.saved_at = iteration
+        self.iteration = self.saved_at = self.evaluated = iteration
         if not files.is_complete(iteration):
             log.warning(
                 "%s has only the two published files, or they disagree with their record: going on from them, "
@@ -215,13 +226,15 @@ class Trainer:
             )
             return
         record = self.checkpoints.take_up(iteration)
+        self.evaluated = record.get("evaluated", iteration)
         path = files.part(iteration, "state")
         state = load_tensors(path)
         try:
             torch.set_rng_state(state["random"])
             if self._say_what_differs(record):
                 self.precision.load_state_dict(state["precision"])
-            self.meter.sums.copy_(state["meter"]["sums"])
+            sums = state["meter"]["sums"].reshape(-1, len(FIELDS))
+            self.meter.sums.copy_(sums[self.world.rank] if len(sums) == self.world.size else sums.mean(0))
             self.meter.iterations = int(state["meter"]["iterations"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"{path}: is no state of a training run ({error})") from error

@@ -100,18 +100,15 @@ def write_bins(
     }
     entries = _entries(index, frame_num)
     targets = (manifest_path(folder), info_path)
-    try:
-        with locked(folder.with_name(f".{folder.name}.lock"), folder):
-            with whole_folder(folder) as part:
-                files = [part / entry["file"] for entry in entries]
-                digests = _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
-                entries = [{**entry, "digest": digest} for entry, digest in zip(entries, digests, strict=True)]
-                for target in targets:
-                    target.unlink(missing_ok=True)
-            write_json(targets[0], {**settings, "entries": entries}, sealed=True)
-            write_info(info_path, [folder / entry["file"] for entry in entries])
-    except OSError as error:
-        raise UserError(f"{folder}: writing the bins failed ({error.strerror or error})") from error
+    with locked(folder.with_name(f".{folder.name}.lock"), folder):
+        with whole_folder(folder) as part:
+            files = [part / entry["file"] for entry in entries]
+            digests = _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
+            entries = [{**entry, "digest": digest} for entry, digest in zip(entries, digests, strict=True)]
+            for target in targets:
+                target.unlink(missing_ok=True)
+        write_json(targets[0], {**settings, "entries": entries}, sealed=True)
+        write_info(info_path, [folder / entry["file"] for entry in entries])
     return Manifest(targets[0], tuple(settings["shape"]), entries, settings)
 
 

@@ -76,19 +76,16 @@ def export_onnx(
     start = time.perf_counter()
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
-    try:
-        with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
-            _trace(StaticGaitSet(network, batch_size, frame_num), part)
-            bar.update()
-            model = strip_notes(load_onnx(part))
-            part.write_bytes(model.SerializeToString(deterministic=True))
-            _refuse_problems(Path(path), lint_onnx(part))
-            bar.update()
-            comparison = compare_with_torch(network, part, tolerance, Path(path))
-            facts = describe(part, model)
-            bar.update()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
+        _trace(StaticGaitSet(network, batch_size, frame_num), part)
+        bar.update()
+        model = strip_notes(load_onnx(part))
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        _refuse_problems(Path(path), lint_onnx(part))
+        bar.update()
+        comparison = compare_with_torch(network, part, tolerance, Path(path))
+        facts = describe(part, model)
+        bar.update()
     return {
         "file": str(path),
         "batch_size": batch_size,

@@ -94,21 +94,18 @@ def run_info_list(
     clock = _Clock()
     batches = [entries[i : i + runtime.batch_size] for i in range(0, len(entries), runtime.batch_size)]
     start = time.perf_counter()
-    try:
-        with (
-            locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
-            whole_folder(result_folder) as part,
-            progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
-        ):
-            digests = _run_batches(runtime, batches, part, clock, bar, known)
-            remove_record(result_folder)
-        write_record(result_folder, *digests)
-        performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
-        text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
-        summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
-        write_json(text.with_suffix(".json"), summary)
-    except OSError as error:
-        raise UserError(f"{result_folder}: running the list failed ({error})") from error
+    with (
+        locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
+        whole_folder(result_folder) as part,
+        progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
+    ):
+        digests = _run_batches(runtime, batches, part, clock, bar, known)
+        remove_record(result_folder)
+    write_record(result_folder, *digests)
+    performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
+    text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
+    summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
+    write_json(text.with_suffix(".json"), summary)
     return summary
 
 

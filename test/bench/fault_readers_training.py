@@ -53,17 +53,12 @@ def checkpoints(folder: Path) -> Read:
 def opengait_checkpoints(folder: Path) -> Read:
     """With keys and values of other kinds than theirs."""
     import torch
+    from test_opengait_weights import TheirGaitSet
 
     from model.checkpoint import load_encoder
     from model.network import GaitSet
 
-    state = GaitSet(2).state_dict()
-    matrices = state.pop("fc_bin.0")
-    theirs = {
-        "Head.fc_bin": matrices,
-        "set_block1.forward_block.0.conv.weight": torch.zeros(32, 1, 5, 5),
-        "other": matrices,
-    }
+    theirs = TheirGaitSet(2).state_dict()
     values = [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), torch.zeros(62, 128, 2, dtype=torch.int8), [], {}]
 
     def read(draw: random.Random) -> None:

@@ -58,6 +58,12 @@ def tried_of(outcome: dict) -> int:
     return sum(one["inputs"] if isinstance(one, dict) else one for one in outcome["tried"].values())
 
 
+def lost_of(outcome: dict) -> int:
+    """How many did not survive: of fuzz, each reader tells of its first few only."""
+    counted = [one.get("failed", 0) for one in outcome["tried"].values() if isinstance(one, dict)]
+    return max(sum(counted), len(outcome["failures"]))
+
+
 def main() -> int:
     options = _options()
     begun = time.perf_counter()
@@ -84,7 +90,7 @@ def main() -> int:
     tell("experiment   tried    survived")
     failed = 0
     for experiment, outcome in report.items():
-        tried, lost = tried_of(outcome), len(outcome["failures"])
+        tried, lost = tried_of(outcome), lost_of(outcome)
         failed += lost
         tell(f"{experiment:<12} {tried:<8} {tried - lost}" + (f"  ({outcome['note']})" if "note" in outcome else ""))
     seconds = round(time.perf_counter() - begun, 1)

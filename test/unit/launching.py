@@ -33,7 +33,10 @@ def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
     """Number of each training process by its rank."""
     found = {}
     for child in children(launcher.pid):
-        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        try:
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
         rank = next((v[5:] for v in variables if v.startswith(b"RANK=")), None)
         if rank is not None:
             found[int(rank)] = child

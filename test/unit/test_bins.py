@@ -199,7 +199,7 @@ def test_a_disk_that_fails_is_one_line(at_home, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(UserError, match=r"CASIA-B-bin: cannot be written \(Input/output error\)"):
+    with pytest.raises(UserError, match=r"CASIA-B-bin: failed while it was written \(Input/output error\)"):
         write()
 
 

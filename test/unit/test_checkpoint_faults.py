@@ -146,6 +146,19 @@ def test_files_that_unfold_into_far_more_are_refused(tmp_path):
         load_tensors(tmp_path / "long.ptm")
 
 
+@pytest.mark.parametrize(("place", "value"), [(38, 0x10), (16, 0)])  # attributes; checksum and the size that is kept
+def test_a_part_that_torch_would_not_read_is_refused(tmp_path, place, value):
+    """It would take whatever was in memory for the weights."""
+    content = bytearray(saved(tmp_path / "x.ptm", {"a": torch.ones(1000)}).read_bytes())
+    part = content.index(b"/data/0", content.index(b"PK\x01\x02"))
+    entry = content.rindex(b"PK\x01\x02", 0, part)
+    length = 4 if place == 38 else 8
+    content[entry + place : entry + place + length] = value.to_bytes(length, "little")
+    (tmp_path / "y.ptm").write_bytes(content)
+    with pytest.raises(UserError, match="a folder, or of two sizes"):
+        load_tensors(tmp_path / "y.ptm")
+
+
 def adam(**changes):
     """State of an Adam that has taken a step, changed for the first of its two weights."""
     optimizer = fresh_adam()

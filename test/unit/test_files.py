@@ -92,6 +92,29 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
             pass
 
 
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole):
+    """And of what is written only what names it, or can come from nothing but writing."""
+    path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
+
+    def line(error):
+        with pytest.raises(UserError) as failed, whole(path) as part:
+            raise error(part) if callable(error) else error
+        assert not list(path.parent.iterdir())
+        return str(failed.value)
+
+    for read in (other, os.fsencode(other), folder):
+        assert line(PermissionError(13, "Permission denied", read)) == f"{os.fsdecode(read)}: Permission denied"
+    denied = f"{path}: cannot be written (Permission denied)"
+    for written in (lambda part: part, lambda part: part / "x", lambda part: path / "x", lambda part: tmp_path):
+        assert line(lambda part, name=written: PermissionError(13, "Permission denied", str(name(part)))) == denied
+    assert line(OSError(28, "No space left on device")) == f"{path}: cannot be written (No space left on device)"
+    for unnamed in ("Input/output error", "Resource temporarily unavailable"):  # a disk that is read, a new process
+        assert line(OSError(5, unnamed)) == f"{path}: failed while it was written ({unnamed})"
+    with pytest.raises(BrokenPipeError), whole(path):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
 def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
     value = {
         "rows": [[1, -2.5e-7, None], [3, 4, 5]],

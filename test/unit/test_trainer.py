@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from scripts import ROOT, load_script, run_script
 
 from model.checkpoint import CheckpointFiles, load_tensors
 from model.errors import UserError
+from model.files import read_json
 from model.meters import COLLAPSE_ADVICE, is_collapsed
 from model.network import GaitSet
 from model.trainer import Trainer
@@ -126,6 +128,31 @@ def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp
     assert files_of(tmp_path).iterations() == [4, TOTAL]
     assert json.loads(files_of(tmp_path).record(TOTAL).read_text())["best"] == [90.0, 4]
     assert same(weights(tmp_path), weights(unbroken))
+
+
+@pytest.mark.parametrize("killed_again", [False, True])
+def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_path, monkeypatch, killed_again):
+    """Else the best may be deleted, and what is left is not what an undisturbed run leaves."""
+    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    scores = iter([40.0, 90.0, 50.0, 60.0])
+    assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
+    work, scores = tmp_path / "stopped", iter([40.0, *[90.0] * (1 + killed_again), 50.0, 60.0])
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, signal.SIGTERM)
+        assert train(aligned_tree, work, "--eval_iter", 2) == 128 + signal.SIGTERM
+    if killed_again:
+        with monkeypatch.context() as patch:
+            patch.setattr("model.run_checkpoints.RunCheckpoints.amend", lambda *_, **__: sys.exit(9))
+            with pytest.raises(SystemExit):
+                train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto")
+    assert train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto") == 0
+    assert files_of(work).iterations() == [4, TOTAL]
+    for iteration in (4, TOTAL):
+        records = [read_json(files_of(w).record(iteration), sealed=True) for w in (tmp_path / "undisturbed", work)]
+        assert [r["best"] for r in records] == [[90.0, 4]] * 2
+        assert [r["evaluated"] for r in records] == [iteration] * 2
+    lines = next(work.glob("log/*/train.jsonl")).read_text().splitlines()
+    assert [p["rank1"] for p in map(json.loads, lines) if "rank1" in p] == [40, 90, 50, 60]
 
 
 def test_starting_anew_leaves_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
@@ -300,6 +327,32 @@ def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
 def test_as_many_others_are_kept_as_asked(aligned_tree, tmp_path, keep, expected):
     train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 1, "--keep", keep)
     assert files_of(tmp_path).iterations() == expected
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+def test_killed_while_an_old_checkpoint_is_deleted_nothing_of_it_stays(
+    aligned_tree, unbroken, tmp_path, deleted, monkeypatch
+):
+    """Killed while it deleted the one before its last, after which nothing is written any more."""
+    with monkeypatch.context() as patch:
+        unlink, count = Path.unlink, itertools.count(1)
+
+        def killed(self, missing_ok=False):
+            if self.name.startswith("GaitSet_") and "-00006" in self.name and next(count) > deleted:
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(aligned_tree, tmp_path)
+    folder = files_of(tmp_path).folder
+    other = folder / "GaitSet_Other-00006-optimizer.ptm"
+    other.touch()
+    assert len(list(folder.glob("*-00006*"))) == 5 - deleted
+    assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
+    assert other.exists()
+    other.unlink()
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in files_of(unbroken).folder.iterdir())
 
 
 def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):

@@ -14,7 +14,7 @@ from model.data.synthetic.recipe import Recipe
 from model.data.synthetic.tree import write_tree
 from model.data.synthetic.walkers import SEQ_TYPES
 from model.device import resolve_device, set_precision
-from model.errors import UsageError, UserError, run_command
+from model.errors import UsageError, run_command
 
 DESCRIPTION = f"""\
 Write raw silhouettes of synthetic walkers, in the layout of CASIA-B:
@@ -99,11 +99,8 @@ def _preview(path: Path, recipe: Recipe) -> None:
     takes = recipe.takes if len(recipe.takes) <= 3 else tuple(t for t in recipe.takes if t.endswith("-01"))
     numbers = recipe.numbers[:8]
     moving = path.with_suffix(".gif")
-    try:
-        write_preview(path, contact_sheet(recipe.world, numbers, takes, recipe.views))
-        write_animation(moving, animation(recipe.world, numbers[:4], takes, recipe.views))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+    write_preview(path, contact_sheet(recipe.world, numbers, takes, recipe.views))
+    write_animation(moving, animation(recipe.world, numbers[:4], takes, recipe.views))
     print(f"contact sheet of {len(numbers)} subjects, takes {', '.join(takes)}, in {path}; walking, in {moving}")
 
 

@@ -23,7 +23,7 @@ from model.data.synthetic.recipe import DESCRIPTION, Recipe
 from model.data.synthetic.walkers import SEQ_TYPES, Takes, photograph, walking_figures
 from model.device import select
 from model.errors import UsageError, UserError
-from model.files import remove_leftovers, whole_folder, write_json
+from model.files import remove_leftovers, told, whole_folder, write_json
 from model.messages import progress_bar
 
 FRAMES_AT_ONCE = 16384  # of all sequences of a batch; what is needed meanwhile is about 1 MB a frame
@@ -44,7 +44,7 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
         raise UsageError(f"{path}: is there already, give --store a new folder")
     start = time.perf_counter()
     subjects, seq_types, views, lengths = [], [], [], []
-    try:
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent, path.name, spare_living=True)
         total = recipe.subjects * len(recipe.takes) * len(recipe.views)
@@ -69,8 +69,6 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
             file.flush()
             write_index(part, subjects, seq_types, views, lengths)
             write_json(part / DESCRIPTION, recipe.description() | {"complete": True})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
     seconds = time.perf_counter() - start
     return {
         "subjects": recipe.subjects, "sequences": len(lengths), "frames": sum(lengths), "seconds": seconds,

@@ -14,8 +14,8 @@ from model.cores import leave_interrupts_to_parent
 from model.data.synthetic.png import encode_png
 from model.data.synthetic.recipe import DESCRIPTION, Recipe
 from model.data.synthetic.walkers import Takes, photograph, walking_figures
-from model.errors import UsageError, UserError
-from model.files import remove_leftovers, whole_folder, write_json
+from model.errors import UsageError
+from model.files import remove_leftovers, told, whole_folder, write_json
 from model.messages import progress_bar
 
 
@@ -30,7 +30,7 @@ def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet:
     if workers < 1:
         raise UsageError(f"--worker_num must be a whole number above 0, not {workers}")
     start = time.perf_counter()
-    try:
+    with told(root):
         _claim(root, recipe)
         tasks = [(root, recipe, subject, take) for subject in recipe.numbers for take in recipe.takes]
         bar = progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet)
@@ -38,8 +38,6 @@ def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet:
             for _ in _results(_write_take, tasks, min(workers, len(tasks))):
                 bar.update()
         write_json(root / DESCRIPTION, recipe.description() | {"complete": True})
-    except OSError as error:
-        raise UserError(f"{root}: cannot be written ({error})") from error
     seconds = time.perf_counter() - start
     sequences = len(tasks) * len(recipe.views)
     frames = sequences * recipe.frames

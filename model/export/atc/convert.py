@@ -23,7 +23,7 @@ from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.lint import INPUT_NAME, lint_onnx
 from model.export.onnx_file import load_onnx
-from model.files import whole_file
+from model.files import told, whole_file
 
 
 def convert(
@@ -161,11 +161,9 @@ def _homes(atc: Path) -> list[Path]:
 
 
 def _opened(log_file: Path) -> TextIO:
-    try:
+    with told(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         return log_file.open("w", encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{log_file}: cannot be written ({error.strerror or error})") from error
 
 
 def _input_shape(model: Path) -> list[int]:
