@@ -31,6 +31,7 @@ from model.meters import LogBook
 from model.network import GaitSet, fused
 from model.optimizer import make_adam
 from model.precision import make_precision
+from model.resume import resume
 from model.run_checkpoints import RunCheckpoints, remove_orphans
 from model.shipped import stands_in
 from model.trainer import Trainer
@@ -237,7 +238,7 @@ def _restore(trainer: Trainer, restore_iter: int) -> None:
             "no checkpoint had been written, as at the start" if last is None else f"going on from iteration {last}",
         )  # fmt: skip
         if last is not None:
-            trainer.restore(last)
+            resume(trainer, last)
             return
     if restore_iter == 0:
         if trainer.writing:
@@ -251,5 +252,5 @@ def _restore(trainer: Trainer, restore_iter: int) -> None:
         if last is None:
             raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
         restore_iter = last
-    trainer.restore(restore_iter)
+    resume(trainer, restore_iter)
     log.info("going on from iteration %d", restore_iter)

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model import distributed
-from model.checkpoint import load_encoder, load_optimizer, load_tensors
 from model.config import Config
 from model.data.batches import Batch, BatchLoader
 from model.device import describe
@@ -26,7 +25,7 @@ from model.errors import UserError
 from model.files import write_json
 from model.last_good import BadNumbers, LastGood, all_finite, copied
 from model.messages import RESULT, progress_bar
-from model.meters import FIELDS, LossMeter
+from model.meters import LossMeter
 from model.precision import Precision
 from model.profiling import Profiling
 from model.progress import NO_NUMBER, Progress
@@ -208,45 +207,6 @@ class Trainer:
         }  # fmt: skip
         on_host = copied(parts, Tensor.cpu)  # a checkpoint must load where there is no such device
         self.checkpoints.save(iteration, on_host, facts)
-
-    def restore(self, iteration: int) -> None:
-        """Go on from the checkpoint of `iteration`: exactly where it is ours, else from its two published files."""
-        files = self.checkpoints.files
-        load_encoder(self.network, files.part(iteration, "encoder"))
-        self.precision.weights_loaded()
-        load_optimizer(self.optimizer, files.part(iteration, "optimizer"))
-        for group in self.optimizer.param_groups:  # the config decides, as with the original
-            group["lr"] = self.config.model.lr
-        self.iteration = self.saved_at = self.evaluated = iteration
-        if not files.is_complete(iteration):
-            log.warning(
-                "%s has only the two published files, or they disagree with their record: going on from them, "
-                "but not exactly as if training had never stopped",
-                files.part(iteration, "encoder"),
-            )
-            return
-        record = self.checkpoints.take_up(iteration)
-        self.evaluated = record.get("evaluated", iteration)
-        path = files.part(iteration, "state")
-        state = load_tensors(path)
-        try:
-            torch.set_rng_state(state["random"])
-            if self._say_what_differs(record):
-                self.precision.load_state_dict(state["precision"])
-            sums = state["meter"]["sums"].reshape(-1, len(FIELDS))
-            self.meter.sums.copy_(sums[self.world.rank] if len(sums) == self.world.size else sums.mean(0))
-            self.meter.iterations = int(state["meter"]["iterations"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(f"{path}: is no state of a training run ({error})") from error
-
-    def _say_what_differs(self, record: dict) -> bool:
-        """Warn of what makes the rest another training than it was. Returns whether the precision is the same."""
-        now = {"world_size": self.world.size, **vars(self.config.model)}
-        then = {"world_size": record["world_size"], **record["model"]}
-        for key in ("world_size", "seed", "lr", "amp"):
-            if then.get(key) != now[key]:
-                log.warning("%s was %s when the checkpoint was written and is %s now", key, then.get(key), now[key])
-        return then.get("amp") == now["amp"]
 
     def report(self, stopped_by: int, json: Path | None = None) -> int:
         """Say how the run ended and what to do next. Returns the exit status: 0, or 128 + the signal."""
