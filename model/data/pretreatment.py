@@ -51,7 +51,7 @@ def pretreat(
     another depth and when nothing can be written.
     """
     source, target = Path(input_path), Path(output_path)
-    sequences = _checked_sequences(source, target)
+    sequences = _checked_sequences(source, target, quiet)
     jobs = [
         SequenceJob(number, s.name, str(s.path), str(target / s.subject / s.seq_type / s.view), s.files)
         for number, s in enumerate(sequences)
@@ -80,11 +80,11 @@ def pretreat(
 # Before the work
 
 
-def _checked_sequences(source: Path, target: Path) -> list[SequenceFolder]:
+def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[SequenceFolder]:
     inside, outside = target.resolve(), source.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise UsageError(f"{target}: the output must lie apart from the input {source}, neither inside the other")
-    sequences = scan_tree(source)
+    sequences = scan_tree(source, quiet)
     for sequence in sequences:
         if sequence.is_pickle:
             raise UsageError(

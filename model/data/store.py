@@ -162,7 +162,7 @@ def build_store(
     tree: Path, store: Path, *, workers: int | None = None, skip_bad: bool = False, quiet: bool = False
 ) -> None:
     """Pack `tree` into `store`, which appears complete or not at all. Sequences without a frame are left out."""
-    sequences = scan_tree(tree)
+    sequences = scan_tree(tree, quiet)
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:

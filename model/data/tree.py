@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import NO_TEXT, UsageError, UserError, os_error_line
+from model.messages import progress_bar
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 PICKLE_SUFFIX = ".pkl"
@@ -42,8 +43,8 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isascii() and part.isdecimal() else (1, part) for part in parts if part]
 
 
-def scan_tree(root: Path | str) -> list[SequenceFolder]:
-    """List every sequence below `root`, sorted by subject, seq_type and view.
+def scan_tree(root: Path | str, quiet: bool = True) -> list[SequenceFolder]:
+    """List every sequence below `root`, sorted by subject, seq_type and view, with a bar unless `quiet`.
 
     Hidden names and files of other kinds are passed over. Raises UsageError when `root` is no folder,
     UserError when images stand at another depth than `LAYOUT` says (naming the folder) or nowhere, when a folder
@@ -53,15 +54,15 @@ def scan_tree(root: Path | str) -> list[SequenceFolder]:
     try:
         if not root.is_dir():
             raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
-        return _scanned(root)
+        return _scanned(root, quiet)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({os_error_line(error)})") from error
 
 
-def _scanned(root: Path) -> list[SequenceFolder]:
+def _scanned(root: Path, quiet: bool) -> list[SequenceFolder]:
     _refuse_images(root, root, "the folder of one sequence")
     sequences = []
-    for subject in _folders(root):
+    for subject in progress_bar(_folders(root), unit="subjects", what="listing", quiet=quiet):
         _refuse_images(subject, root, "the folder of one take")
         for seq_type in _folders(subject):
             _refuse_images(seq_type, root, "the folder of one subject")

@@ -143,3 +143,18 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"cannot be read \(.*nm-01: Permission denied\)"):
         scan_tree(tmp_path)
+
+
+def test_listing_shows_how_far_it_has_come_unless_it_is_to_be_quiet(tmp_path, monkeypatch):
+    for name in ("001", "002"):
+        (tmp_path / name / "nm-01" / "000").mkdir(parents=True)
+        (tmp_path / name / "nm-01" / "000" / "1.png").touch()
+    shown = []
+
+    def bar(things, **how):
+        shown.append((len(things), how["unit"], how["quiet"]))
+        return things
+
+    monkeypatch.setattr("model.data.tree.progress_bar", bar)
+    assert len(scan_tree(tmp_path)) == len(scan_tree(tmp_path, quiet=False)) == 2
+    assert shown == [(2, "subjects", True), (2, "subjects", False)]
