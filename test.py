@@ -231,10 +231,14 @@ def bins_of(options, config) -> Path:
 
 def show(options, config, embedded, model: Path, details: dict, device=None) -> None:
     """Print the tables and write them under work/results; with --report also the page with figures."""
+    from model.checkpoint import record_beside
     from model.report.publish import publish
 
+    # How an encoder was trained is in the record beside it; the config may be of another training.
+    record = record_beside(model) or {}
+    made = {"recipe": record["model"], "trained_on": record.get("data")} if "model" in record else {}
     publish(
-        embedded, config.data.dataset, model, {**details, "recipe": vars(config.model), "data": vars(config.data)},
+        embedded, config.data.dataset, model, {**details, **made, "data": vars(config.data)},
         config.work_path / "results", options.name, json=options.json, report=wanted_report(options), device=device,
         quiet=options.quiet,
     )  # fmt: skip

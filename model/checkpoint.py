@@ -205,10 +205,16 @@ def load_encoder(network: nn.Module, path: Path) -> None:
 
 
 def _compare_with_record(path: Path) -> None:
-    stem, suffix, _ = path.name.rpartition("-encoder.ptm")
-    record = sound_record(path.with_name(f"{stem}.json")) if suffix else None
+    record = record_beside(path)
     if record is not None and record["files"].get("encoder") != _digest(path):
-        raise UserError(f"{path}: is not what {stem}.json tells of: damaged, or of another run (to use it, rename it)")
+        told = path.name.replace("-encoder.ptm", ".json")
+        raise UserError(f"{path}: is not what {told} tells of: damaged, or of another run (to use it, rename it)")
+
+
+def record_beside(encoder: Path) -> dict[str, Any] | None:
+    """The record of the checkpoint that the encoder is of; None where there is none."""
+    stem, suffix, _ = encoder.name.rpartition("-encoder.ptm")
+    return sound_record(encoder.with_name(f"{stem}.json")) if suffix else None
 
 
 def _is_plain(value: Any) -> bool:

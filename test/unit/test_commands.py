@@ -167,6 +167,13 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
     figures = json.loads((tmp_path / "r.json").read_text())
     assert set(figures["rank1"]) == {"NM", "BG", "CL"}
     assert figures["details"]["model"].endswith("-00002-encoder.ptm")
+    assert figures["details"]["recipe"]["total_iter"] == 2 and figures["details"]["recipe"]["lr"] == 1e-4
+
+
+def test_no_recipe_is_told_of_an_encoder_whose_training_is_not_known(aligned_tree, tmp_path, encoder):
+    """The config at hand says what the next training would do, not how these weights came about."""
+    run_test(aligned_tree, tmp_path, "--pid_num", 3, "--checkpoint", encoder, "--json", tmp_path / "r.json")
+    assert "recipe" not in json.loads((tmp_path / "r.json").read_text())["details"]
 
 
 def test_published_figures_stand_beside_ours_on_casia_b(aligned_tree, tmp_path, encoder, capsys):
