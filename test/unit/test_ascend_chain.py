@@ -10,13 +10,8 @@ from scripts import run_driver, run_script, summary_of
 from standins.npu_machine import npu_environment
 from walkers import write_aligned_tree
 
-TAKES = (
-    "nm-01",
-    "nm-02",
-    "nm-05",
-    "bg-01",
-    "cl-01",
-)  # of two test subjects in two views: 20 sequences, no multiple of 16
+# Of two test subjects in two views: 20 sequences, no multiple of 16.
+TAKES = ("nm-01", "nm-02", "nm-05", "bg-01", "cl-01")
 
 
 def succeed(done) -> str:

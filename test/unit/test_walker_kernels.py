@@ -6,12 +6,11 @@ import pytest
 from scripts import ROOT, run_quietly
 
 COMPARE = """
-import sys
 import torch
 from model.data.synthetic import kernels, render, segmentation
-from model.data.synthetic.walkers import SEQ_TYPES, Takes, World, photograph, walking_figures
+from model.data.synthetic.walkers import Takes, World, photograph, walking_figures
 
-takes = Takes.of([3], ["bg-01"], sys.argv[1])
+takes = Takes.of([3], ["bg-01"])
 world = World(frames=1, noise=3.0, cameras=1.0)
 figure = walking_figures(world, takes)
 pictures = {}
@@ -34,23 +33,23 @@ from model.data.synthetic import kernels
 
 types = dict.fromkeys(("start", "slope"), "*fp32") | {"frame_width": "fp32", "top": "*i64", "left": "*i64"}
 types |= dict.fromkeys(("first", "last", "box", "line", "column", "grain_row", "grain_column"), "*i32")
-types |= dict.fromkeys(("masks", "figure", "cells", "table", "out", "x_"), "*u8")
-wear = dict(ROWS=kernels.WEAR_ROWS, COLUMNS=256), kernels.WEAR_OPTIONS
-for kernel, constants, (blocks, options) in (
-    (kernels._fill_kernel, dict(EDGES=10, NOWHERE=1e6), (wear[0] | dict(ROWS=kernels.FILL_ROWS), kernels.FILL_OPTIONS)),
+types |= dict.fromkeys(("masks", "figure", "cells", "table", "out"), "*u8")
+fill, wear = (kernels.FILL_ROWS, kernels.FILL_OPTIONS), (kernels.WEAR_ROWS, kernels.WEAR_OPTIONS)
+for kernel, constants, (rows, options) in (
+    (kernels._fill_kernel, dict(EDGES=10, NOWHERE=1e6), fill),
     (kernels._fault_kernel, dict(GRAIN_WIDTH=256), wear),
     (kernels._square_kernel, dict(GROW=True), wear),
 ):
-    constants |= blocks
+    constants |= dict(ROWS=rows, COLUMNS=256)
     signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in kernel.arg_names}
     compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 80, 32), options=options)
     print(kernel.__name__)
 """
 
 
-def run(program: str, *arguments: str, interpret: bool) -> str:
+def run(program: str, interpret: bool) -> str:
     environment = {"TRITON_INTERPRET": str(int(interpret)), "PYTHONPATH": str(ROOT)}
-    done = run_quietly([sys.executable, "-c", program, *arguments], ROOT, environment)
+    done = run_quietly([sys.executable, "-c", program], ROOT, environment)
     if interpret and "0-dimensional arrays" in done.stderr:
         pytest.skip("this Triton's interpreter does not go with this NumPy")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -60,7 +59,7 @@ def run(program: str, *arguments: str, interpret: bool) -> str:
 @pytest.mark.slow
 def test_kernels_paint_what_torch_paints():
     pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
-    assert run(COMPARE, "cpu", interpret=True).split() == ["equal"]
+    assert run(COMPARE, interpret=True).split() == ["equal"]
 
 
 @pytest.mark.slow

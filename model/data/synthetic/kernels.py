@@ -73,14 +73,8 @@ def fill(edges: tuple[Tensor, ...], top: Tensor, left: Tensor, size: tuple[int, 
 
 
 @triton.jit
-def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, out, HEIGHT, WIDTH, LINES, CELLS,
-                  GRAIN_WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """What grows and what is eaten at the outline, then what is lost and what is added."""
-    frame = tl.program_id(0).to(tl.int64)
-    y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    inside_y, inside_x = y < HEIGHT, x < WIDTH
-    there = inside_y[:, None] & inside_x[None, :]
-    here = figure + frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
+def _neighbourhood(here, y, x, HEIGHT, WIDTH, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The largest and the smallest of every pixel and its eight neighbours; outside all is black."""
     grown, kept = tl.zeros((ROWS, COLUMNS), tl.int32), tl.full((ROWS, COLUMNS), 1, tl.int32)
     for down in tl.static_range(-1, 2):
         for across in tl.static_range(-1, 2):
@@ -88,6 +82,20 @@ def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, o
             pixel = tl.load(here + down * WIDTH + across, beside, 0).to(tl.int32)
             grown |= pixel
             kept &= pixel
+    return grown, kept
+
+
+@triton.jit
+def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, out, HEIGHT, WIDTH, LINES, CELLS,
+                  GRAIN_WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """What grows and what is eaten at the outline, then what is lost and what is added."""
+    frame = tl.program_id(0).to(tl.int64)
+    y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    inside_y, inside_x = y < HEIGHT, x < WIDTH
+    there = inside_y[:, None] & inside_x[None, :]
+    pixels = frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
+    here = figure + pixels
+    grown, kept = _neighbourhood(here, y, x, HEIGHT, WIDTH, ROWS, COLUMNS)
     clean = tl.load(here, there, 0).to(tl.int32)
 
     grain_y = tl.load(grain_row + frame * HEIGHT + y, inside_y, 0)
@@ -99,23 +107,18 @@ def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, o
 
     frayed = ((grown & grain) | clean) & (kept | (grain >> 1))
     decided = tl.where(grain < code, 1, 0)
-    tl.store(out + frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :],
-             (frayed ^ (decided & (code ^ frayed))).to(tl.uint8), there)  # fmt: skip
+    tl.store(out + pixels, (frayed ^ (decided & (code ^ frayed))).to(tl.uint8), there)
 
 
 @triton.jit
-def _square_kernel(x_, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Every pixel with its eight neighbours: the largest, or the smallest. Outside all is black."""
+def _square_kernel(figure, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Dilates by a 3x3 square, or erodes."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    here = frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
-    result = tl.full((ROWS, COLUMNS), 0 if GROW else 1, tl.int32)
-    for down in tl.static_range(-1, 2):
-        for across in tl.static_range(-1, 2):
-            beside = ((y + down >= 0) & (y + down < HEIGHT))[:, None] & ((x + across >= 0) & (x + across < WIDTH))
-            pixel = tl.load(x_ + here + down * WIDTH + across, beside, 0).to(tl.int32)
-            result = (result | pixel) if GROW else (result & pixel)
-    tl.store(out + here, result.to(tl.uint8), (y < HEIGHT)[:, None] & (x < WIDTH)[None, :])
+    pixels = frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
+    grown, kept = _neighbourhood(figure + pixels, y, x, HEIGHT, WIDTH, ROWS, COLUMNS)
+    result = grown if GROW else kept
+    tl.store(out + pixels, result.to(tl.uint8), (y < HEIGHT)[:, None] & (x < WIDTH)[None, :])
 
 
 def spoil(figure: Tensor, cells: Tensor, places: tuple[Tensor, Tensor], table: Tensor, grain: tuple[Tensor, Tensor]):
