@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     from model import distributed
     from model.config import load_config, overrides_of
     from model.device import resolve_device, set_compile_mode, set_precision, show_devices
-    from model.initialization import build_trainer, lock_of, open_dataset
+    from model.initialization import lock_of
     from model.profiling import Profiling
 
     world = distributed.world_from_environment()
@@ -163,19 +163,27 @@ def main(arguments: list[str] | None = None) -> int:
         held.callback(distributed.finish)
         if not options.performance:
             distributed.from_main(lambda: held.enter_context(lock_of(config)))
-        data = open_dataset(
-            config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
-        )
-        trainer = build_trainer(
-            config, data, device, world,
-            resident=options.cache is not False, quiet=options.quiet, writing=not options.performance,
-        )  # fmt: skip
-        trainer.profiling = profiling
-        stopped_by = trainer.run(config.model.total_iter)
-        status = trainer.report(stopped_by, options.json)
-        if profiling is not None:
-            profiling.report()
-        return status
+        return train(options, config, device, world, profiling)
+
+
+def train(options, config, device, world, profiling) -> int:
+    """The exit status. With this call's end the trainer is gone, so that `distributed.finish` finds nothing that uses
+    the processes' group."""
+    from model.initialization import build_trainer, open_dataset
+
+    data = open_dataset(
+        config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
+    )
+    trainer = build_trainer(
+        config, data, device, world,
+        resident=options.cache is not False, quiet=options.quiet, writing=not options.performance,
+    )  # fmt: skip
+    trainer.profiling = profiling
+    stopped_by = trainer.run(config.model.total_iter)
+    status = trainer.report(stopped_by, options.json)
+    if profiling is not None:
+        profiling.report()
+    return status
 
 
 if __name__ == "__main__":

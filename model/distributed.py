@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import gc
 import os
 import signal
 import socket
@@ -67,6 +68,9 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
         if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
             os.environ.setdefault(INTERFACE_VARIABLES[backend], "lo")
         store = _loopback_store(world, wait) if local else None
+        # Read before there is a group: its functions take the group of that moment as their standard one, and keep it.
+        import torch.distributed.nn.functional  # noqa: F401
+
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=wait)
 
 
@@ -109,8 +113,14 @@ def restarts() -> int:
 
 
 def finish() -> None:
+    """Leave the group, whose last user ends its threads.
+
+    Where one outlives it, gloo's threads go on while the interpreter ends. One that then lets go of a tensor, as after
+    the last exchange, waits for an interpreter that is no more, and the process is aborted after all its work is done.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # a wrapped network is in a circle
 
 
 def active() -> bool:

@@ -1,6 +1,7 @@
 """Several processes: gradients, evaluation and failure, with gloo on the CPU."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -50,6 +51,42 @@ def three_iterations(aligned_tree, tmp_path_factory):
     done = torchrun(2, "train.py", *arguments(aligned_tree, work, "--iters", 3, *SETTINGS))
     assert done.returncode == 0, done.stderr
     return work
+
+
+THREADS = """
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+from model import distributed
+from scripts import load_script
+
+def gloo():
+    names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    return sum("gloo" in name for name in names)
+
+def finish(end=distributed.finish):
+    before = gloo()
+    end()
+    print("threads", before, "then", gloo(), flush=True)
+
+distributed.finish = finish
+sys.exit(load_script(sys.argv[1]).main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads as Linux tells them")
+@pytest.mark.parametrize("script", ["train", "test"])
+def test_no_thread_of_the_group_goes_on_while_the_interpreter_ends(script, aligned_tree, three_iterations, tmp_path):
+    """One that does may abort the process: a tenth of all two-process trainings on two cores ended so."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    options = arguments(aligned_tree, three_iterations, "--iters", 1, "--performance")
+    if script == "test":
+        [weights] = three_iterations.rglob("*-00003-encoder.ptm")
+        options = [*arguments(aligned_tree, tmp_path)[:10], "--checkpoint", weights]
+    done = torchrun(2, tmp_path / "threads.py", ROOT / "test/unit", script, *options, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("threads")]
+    assert len(told) == 2 and all(re.fullmatch(r"threads [1-9]\d* then 0", line) for line in told), told
 
 
 @pytest.mark.slow
