@@ -77,7 +77,7 @@ def export_onnx(
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
     with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
-        _trace(StaticGaitSet(network, batch_size, frame_num), part)
+        trace(StaticGaitSet(network, batch_size, frame_num), part)
         bar.update()
         model = strip_notes(load_onnx(part))
         part.write_bytes(model.SerializeToString(deterministic=True))
@@ -186,7 +186,7 @@ def _random_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:
     return (random.random((frame_num, *FRAME_SHAPE)) > 0.6).astype(np.float32)
 
 
-def _trace(network: StaticGaitSet, path: Path) -> None:
+def trace(network: StaticGaitSet, path: Path, opset: int = OPSET) -> None:
     example = torch.zeros(network.batch_size, network.frame_num, *FRAME_SHAPE)
     with warnings.catch_warnings():
         # torch's newer exporter writes opset 18 whatever it is asked for, so the announced end of this
@@ -198,7 +198,7 @@ def _trace(network: StaticGaitSet, path: Path) -> None:
             (example,),
             str(path),
             dynamo=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
         )
