@@ -114,7 +114,7 @@ def _quantise(source: Path, target: Path, sequences: _Sequences) -> None:
     except ImportError as error:
         raise UserError(f"ONNX Runtime's quantiser cannot be imported ({error}); pip install onnxruntime") from error
     onnx = import_onnx()
-    # What its own preparation would do to this graph, whose shapes are all known; the mark keeps it from asking for that.
+    # What its own preparation would do to this graph, whose shapes are known; the mark keeps it from asking for that.
     model = onnx.shape_inference.infer_shapes(load_onnx(source))
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     set_layers = [node.name for node in model.graph.node if "/set_layer" in node.name]
