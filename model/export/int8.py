@@ -32,19 +32,21 @@ from model.network.basic_blocks import BasicConv2d
 from model.network.gaitset import GaitSet
 
 OPSET = 13  # the first in which a weight has a scale a channel
+LEAKY = (1, 2, 3, 4, 5)
 SEQUENCES = 16  # that ranges are taken from
 
 
 class _Clipped(torch.nn.Module):
     """A set layer as whole numbers want it: activation beside its convolution, and ReLU."""
 
-    def __init__(self, block: BasicConv2d):
+    def __init__(self, block: BasicConv2d, leaky: bool):
         super().__init__()
-        self.conv, self.pooling = block.conv, block.pooling
+        self.conv, self.pooling, self.leaky = block.conv, block.pooling, leaky
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.conv(x))
-        return F.max_pool2d(x, 2) if self.pooling else x
+        x = self.conv(x)
+        x = F.max_pool2d(x, 2) if self.pooling else x  # neither activation changes which is largest
+        return F.leaky_relu(x) if self.leaky else F.relu(x)
 
 
 class _Sequences:
@@ -88,7 +90,7 @@ def export_int8(
     clipped = copy.deepcopy(network)
     for number in range(1, 7):
         layer = getattr(clipped, f"set_layer{number}")
-        layer.forward_block = _Clipped(layer.forward_block)
+        layer.forward_block = _Clipped(layer.forward_block, number in LEAKY)
     with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
         plain, quantised = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         trace(StaticGaitSet(clipped, batch_size, frame_num), plain, OPSET)
@@ -124,7 +126,7 @@ def _quantise(source: Path, target: Path, sequences: _Sequences) -> None:
         sequences,
         quant_format=QuantFormat.QDQ,
         nodes_to_quantize=set_layers,
-        op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+        op_types_to_quantize=["Conv", "Relu", "LeakyRelu", "MaxPool"],
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,  # uint8 times int8 without an offset is what the processor multiplies fastest
