@@ -1,11 +1,11 @@
-"""The network with set layers in 8 bit whole numbers, for processors: a quarter of the file, several times as fast.
+"""The network with set layers in 8 bit whole numbers, for processors: a quarter of the file, twice as fast.
 
 Frames pass the six set layers, 99 % of the arithmetic, as uint8 with int8 weights, a scale a channel (ONNX Runtime's
 static quantisation); set pooling takes the maximum of the uint8 values, which is exact. What runs once a sequence, the
 global branch, the pyramid and the 62 matrices, computes in float32: only its weights are kept as int8.
 
-LeakyReLU of the set layers becomes ReLU. In uint8 the negative side, a hundredth as tall, would fill at most two or
-three of 255 steps, while ReLU costs nothing: it is how the convolution rounds its sums.
+LeakyReLU stays, as a table of 256 values, behind the pooling. Its negative side has few of the 255 steps, yet without
+it embeddings move by 10.3 % of their length instead of 4.1 % (ten real sequences, the encoder that comes along).
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from model.export.lint import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_export import StaticGaitSet, describe, strip_notes, trace
 from model.export.onnx_file import import_onnx, load_onnx
 from model.files import whole_file
-from model.network.basic_blocks import BasicConv2d
+from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
 
 OPSET = 13  # the first in which a weight has a scale a channel
+# Set layers that keep LeakyReLU: ReLU in layer 6 moves embeddings by 0.2 % and costs nothing, in layer 1 by 7.3 %.
 LEAKY = (1, 2, 3, 4, 5)
 SEQUENCES = 16  # that ranges are taken from
 
 
-class _Clipped(torch.nn.Module):
-    """A set layer as whole numbers want it: activation beside its convolution, and ReLU."""
+class _SetLayer(torch.nn.Module):
+    """A set layer as whole numbers want it, with LeakyReLU or, a little faster, ReLU."""
 
     def __init__(self, block: BasicConv2d, leaky: bool):
         super().__init__()
@@ -46,7 +47,7 @@ class _Clipped(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         x = F.max_pool2d(x, 2) if self.pooling else x  # neither activation changes which is largest
-        return F.leaky_relu(x) if self.leaky else F.relu(x)
+        return F.leaky_relu(x, NEGATIVE_SLOPE) if self.leaky else F.relu(x)
 
 
 class _Sequences:
@@ -87,13 +88,13 @@ def export_int8(
     start = time.perf_counter()
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
-    clipped = copy.deepcopy(network)
+    prepared = copy.deepcopy(network)
     for number in range(1, 7):
-        layer = getattr(clipped, f"set_layer{number}")
-        layer.forward_block = _Clipped(layer.forward_block, number in LEAKY)
+        layer = getattr(prepared, f"set_layer{number}")
+        layer.forward_block = _SetLayer(layer.forward_block, number in LEAKY)
     with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
         plain, quantised = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        trace(StaticGaitSet(clipped, batch_size, frame_num), plain, OPSET)
+        trace(StaticGaitSet(prepared, batch_size, frame_num), plain, OPSET)
         _quantise(plain, quantised, _Sequences(sequences, batch_size, frame_num))
         model = load_onnx(quantised)
         _maxima_of_whole_numbers(onnx, model)
