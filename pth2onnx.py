@@ -1,9 +1,13 @@
-"""Export a checkpoint as ONNX (opset 11, static shapes), linted for ATC and compared with torch before it is kept.
+"""Export a checkpoint as ONNX: for ATC with static shapes, for ONNX Runtime on a processor with open ones.
 
-python pth2onnx.py --input_path work/checkpoint/GaitSet/...-80000-encoder.ptm
-python pth2onnx.py --iters 80000                                 the config's experiment at that iteration
-python pth2onnx.py --input_path some-encoder.ptm --batch_size 16    writes gaitset_submit_bs16.onnx
-python pth2onnx.py --int8 --data_path work/CASIA-B-pre              for ONNX Runtime on a processor
+For ATC (opset 11), linted and compared with torch before it is kept:
+  python pth2onnx.py --input_path work/checkpoint/GaitSet/...-80000-encoder.ptm
+  python pth2onnx.py --iters 80000                                    the config's experiment at that iteration
+  python pth2onnx.py --input_path some-encoder.ptm --batch_size 16    writes gaitset_submit_bs16.onnx
+  python pth2onnx.py --frame_num 30 50 100 150                        gaitset_submit_f30.onnx and so on
+For a processor, sequences of any length, each frame computed once:
+  python pth2onnx.py --whole                                          gaitset_submit_whole.onnx
+  python pth2onnx.py --int8 --data_path work/CASIA-B-pre              gaitset_submit_int8.onnx
 """
 
 from __future__ import annotations
@@ -26,15 +30,24 @@ def options_parser() -> CommandParser:
     parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE", help="(config_1p.py)")
     parser.add_argument("--work_path", metavar="DIR", help="where checkpoints are kept (the config's)")
     parser.add_argument(
-        "--output_path", type=Path, metavar="FILE", help="(gaitset_submit.onnx, with _bs<N> for batch N)"
+        "--output_path",
+        type=Path,
+        metavar="FILE",
+        help="(gaitset_submit.onnx; _bs<N> for batch N, _f<N> for each of several --frame_num)",
     )
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="sequences a run, fixed (1)")
-    parser.add_argument("--frame_num", type=positive, default=100, metavar="N", help="frames a sequence, fixed (100)")
-    group = parser.add_argument_group("8 bit, for ONNX Runtime on a processor (not for ATC)")
-    group.add_argument("--int8", action="store_true", help="set layers in whole numbers, ranges from training subjects")
-    group.add_argument("--data_path", metavar="DIR", help="aligned tree or store to calibrate with (the config's)")
+    parser.add_argument(
+        "--frame_num", type=positive, nargs="+", default=[100], metavar="N",
+        help="frames a sequence, fixed (100); several: a model each, of which test.py takes one by a sequence's length",
+    )  # fmt: skip
+    group = parser.add_argument_group("for ONNX Runtime on a processor (not for ATC)")
+    group.add_argument("--whole", action="store_true", help="sequences of any length, in float32")
+    group.add_argument("--int8", action="store_true", help="the same, set layers in 8 bit whole numbers")
+    group = parser.add_argument_group("training sequences that 8 bit ranges are taken from")
+    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="write them for Ascend's AMCT, too")
+    group.add_argument("--data_path", metavar="DIR", help="aligned tree or store (the config's)")
     group.add_argument("--dataset", metavar="NAME", help="(the config's)")
-    group.add_argument("--partition", metavar="FILE", help="who trains: only those are calibrated with (the config's)")
+    group.add_argument("--partition", metavar="FILE", help="who trains: only those are taken (the config's)")
     group.add_argument("--pid_num", type=positive, metavar="N", help="subjects that train (the config's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of the export")
     parser.add_argument("--quiet", action="store_true", help="only warnings and results")
@@ -43,15 +56,10 @@ def options_parser() -> CommandParser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
-    for name in ("data_path", "dataset", "partition", "pid_num"):
-        if getattr(options, name) is not None and not options.int8:
-            raise UsageError(f"--{name}: is for calibration, so give --int8 as well")
-    if options.partition == "all":
-        raise UsageError("--partition all: leaves no training subject to calibrate with; give a partition's file")
+    check(options)
     import torch
 
     from model.config import load_config
-    from model.export.onnx_export import export_onnx
     from model.files import write_json
     from model.initialization import load_network
 
@@ -59,19 +67,105 @@ def main(arguments: list[str] | None = None) -> None:
     # Exported in float32, in whatever precision it was trained.
     config = load_config(options.config, {**calibration_overrides(options), "amp": "off"})
     network, checkpoint = load_network(config, options.input_path, options.iters, torch.device("cpu"))
-    suffix = "" if options.batch_size == 1 else f"_bs{options.batch_size}"
-    if options.int8:
-        return export_whole_numbers(options, config, network, checkpoint, suffix)
-    path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
-    facts = export_onnx(network, path, options.batch_size, options.frame_num, quiet=options.quiet)
+    if options.whole or options.int8:
+        facts = export_for_processor(options, config, network, checkpoint)
+    else:
+        facts = export_static(options, config, network, checkpoint)
     if options.json is not None:
         write_json(options.json, {"checkpoint": str(checkpoint), **facts})
-    size = path.stat().st_size / 1e6
-    print(
-        f"wrote {path} from {checkpoint}: batch {options.batch_size}, {options.frame_num} frames, {size:.1f} MB, opset "
-        f"{facts['opset']}; suits ATC; differs from torch by {facts['largest_difference']:.1g} at most"
+
+
+def check(options) -> None:
+    """Refuse options that say nothing together."""
+    if options.whole and options.int8:
+        raise UsageError("--whole and --int8: both take whole sequences, give one at a time")
+    for name, standard in (("batch_size", 1), ("frame_num", [100]), ("calibration_bins", None)):
+        if (options.whole or options.int8) and getattr(options, name) != standard:
+            raise UsageError(
+                f"--{name}: is for static models; --whole and --int8 take any number of sequences and frames"
+            )
+    for name in ("data_path", "dataset", "partition", "pid_num"):
+        if getattr(options, name) is not None and not (options.int8 or options.calibration_bins):
+            raise UsageError(f"--{name}: is for calibration, so give --int8 or --calibration_bins as well")
+    if options.partition == "all":
+        raise UsageError("--partition all: leaves no training subject to calibrate with; give a partition's file")
+    if options.calibration_bins and (options.batch_size > 1 or len(options.frame_num) > 1):
+        raise UsageError("--calibration_bins: holds a sequence a file, so give one --frame_num and no --batch_size")
+
+
+def export_static(options, config, network, checkpoint: Path) -> dict:
+    """One model, or one for each --frame_num; with --calibration_bins what AMCT wants beside it."""
+    from model.export.onnx_export import export_onnx
+
+    suffix = "" if options.batch_size == 1 else f"_bs{options.batch_size}"
+    path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
+    models = []
+    for frame_num in options.frame_num:
+        # The name by which test.py finds a model of its length.
+        own = path if len(options.frame_num) == 1 else path.with_name(f"{path.stem}_f{frame_num}{path.suffix}")
+        facts = export_onnx(network, own, options.batch_size, frame_num, quiet=options.quiet)
+        models.append(facts)
+        print(
+            f"wrote {own} from {checkpoint}: batch {options.batch_size}, {frame_num} frames, "
+            f"{facts['bytes'] / 1e6:.1f} MB, opset {facts['opset']}; suits ATC; differs from torch by "
+            f"{facts['largest_difference']:.1g} at most"
+        )
+    if len(models) > 1:
+        print(f"next: python test.py --runtime auto --checkpoint {path.with_suffix('')}")
+        return {"models": models}
+    if options.calibration_bins is None:
+        print(
+            f"next: python test.py --pre_process, then python -m model.runtime --model {path} --info <dataset>-bin.info"
+        )
+        return facts
+    return {**facts, **write_calibration_bins(options, config, path)}
+
+
+def write_calibration_bins(options, config, path: Path) -> dict:
+    from model.export.bins import write_bins
+
+    train, positions, facts = calibration_sequences(options, config)
+    folder = options.calibration_bins
+    [frame_num] = options.frame_num
+    write_bins(
+        train, positions, folder, folder.with_name(f"{folder.name}.info"), frame_num=frame_num, quiet=options.quiet
     )
-    print(f"next: python test.py --pre_process, then python -m model.runtime --model {path} --info <dataset>-bin.info")
+    print(
+        f"next, where AMCT is: amct_onnx calibration --model {path} --save_path int8/gaitset --input_shape "
+        f'"image_seq:1,{frame_num},64,44" --data_dir {folder} --data_types float32 --batch_num {len(positions)}'
+    )
+    return facts
+
+
+def export_for_processor(options, config, network, checkpoint: Path) -> dict:
+    """Open shapes for ONNX Runtime, in float32 or with set layers in 8 bit."""
+    from model.export.whole import export_int8, export_whole
+
+    path = options.output_path or Path(f"gaitset_submit_{'int8' if options.int8 else 'whole'}.onnx")
+    if options.int8:
+        train, positions, data = calibration_sequences(options, config)
+        facts = {**export_int8(network, path, [train.sequence(position) for position in positions]), **data}
+        told = (
+            f"set layers in 8 bit, calibrated with {len(positions)} training sequences; differs from torch by "
+            f"{100 * facts['relative_error']:.1f} % of an embedding's length"
+        )
+    else:
+        facts = export_whole(network, path)
+        told = f"differs from torch by {facts['largest_difference']:.1g} at most"
+    print(f"wrote {path} from {checkpoint}: sequences of any length, {facts['bytes'] / 1e6:.1f} MB; {told}")
+    print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")
+    return facts
+
+
+def calibration_sequences(options, config):
+    """The training data, positions of sequences spread over all subjects, and facts that name them."""
+    from model.export.int8 import SEQUENCES, spread_positions
+    from model.initialization import open_dataset
+
+    train = open_dataset(config, options.partition, quiet=options.quiet).train
+    positions = spread_positions(train.index.frames, SEQUENCES)
+    used = [train.index.name(position) for position in positions]
+    return train, positions, {"calibration_data": str(config.data.dataset_path), "calibrated_with": used}
 
 
 def calibration_overrides(options) -> dict:
@@ -81,28 +175,6 @@ def calibration_overrides(options) -> dict:
         "dataset": options.dataset,
         "pid_num": options.pid_num,
     }
-
-
-def export_whole_numbers(options, config, network, checkpoint: Path, suffix: str) -> None:
-    """The 8 bit model, calibrated with sequences spread over all training subjects."""
-    from model.export.int8 import SEQUENCES, export_int8, spread_positions
-    from model.files import write_json
-    from model.initialization import open_dataset
-
-    train = open_dataset(config, options.partition, quiet=options.quiet).train
-    positions = spread_positions(train.index.frames, SEQUENCES)
-    used = [train.index.name(position) for position in positions]
-    path = options.output_path or Path(f"gaitset_submit_int8{suffix}.onnx")
-    sequences = [train.sequence(position) for position in positions]
-    facts = export_int8(network, path, sequences, options.batch_size, options.frame_num)
-    if options.json is not None:
-        data = {"calibration_data": str(config.data.dataset_path), "calibrated_with": used}
-        write_json(options.json, {"checkpoint": str(checkpoint), **data, **facts})
-    print(
-        f"wrote {path} from {checkpoint}: set layers in 8 bit, {facts['bytes'] / 1e6:.1f} MB; calibrated with "
-        f"{len(used)} training sequences; differs from torch by {100 * facts['relative_error']:.1f} %"
-    )
-    print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ The deployed model, in three steps:
   python test.py --post_process                                            the same tables from its results
 or in one, without files between:
   python test.py --runtime onnxruntime --checkpoint gaitset_submit.onnx
+  python test.py --runtime onnxruntime --checkpoint gaitset_submit_int8.onnx    whole sequences, on a processor
+  python test.py --runtime auto --checkpoint gaitset_submit                gaitset_submit_f30.onnx, ... by length
   python test.py --runtime acl --checkpoint gaitset_submit.om              an om on an Ascend chip
 
 Prints rank-1 including and excluding identical views, rank-5 and mAP; writes them to work/results/<name> as .json,
@@ -55,6 +57,7 @@ def options_parser() -> CommandParser:
                        help="sequences at once (default: as many as keep the device busy)")  # fmt: skip
     group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="what embeds (torch); auto: what the "
                        "file given with --checkpoint needs")  # fmt: skip
+    group.add_argument("--threads", type=positive, metavar="N", help="of --runtime onnxruntime (one a core)")
     group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
     group = parser.add_argument_group("report")
@@ -168,7 +171,7 @@ def embed_deployed(options, config, choice, store):
     from model.runtime.runners import embed
 
     length = (options.padding, options.truncate, options.bin_frames)
-    return embed(choice, store, *length, config.work_path, options.quiet)
+    return embed(choice, store, *length, config.work_path, options.threads, options.quiet)
 
 
 def pre_process(options, config) -> None:

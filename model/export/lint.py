@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.export.names import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_file import first_line, import_onnx, load_onnx
 from model.export.operator_limits import operator_limits
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 OPSET = 11
 NEWEST_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
 HIGHEST_RANK = 5  # what the maker's own conversion of this network went up to
-INPUT_NAME = "image_seq"
-OUTPUT_NAME = "feature"
 OPERATORS = frozenset(
     (
         *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),

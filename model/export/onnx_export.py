@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from model.data.silhouette import HEIGHT, WIDTH
 from model.errors import UserError
 from model.export.bins import FRAME_NUM
-from model.export.lint import INPUT_NAME, OPSET, OUTPUT_NAME, lint_onnx
+from model.export.lint import OPSET, lint_onnx
+from model.export.names import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_file import import_onnx, load_onnx
 from model.files import whole_file
 from model.messages import progress_bar
@@ -77,7 +78,7 @@ def export_onnx(
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
     with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
-        trace(StaticGaitSet(network, batch_size, frame_num), part)
+        _trace(StaticGaitSet(network, batch_size, frame_num), part)
         bar.update()
         model = strip_notes(load_onnx(part))
         part.write_bytes(model.SerializeToString(deterministic=True))
@@ -186,7 +187,7 @@ def _random_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:
     return (random.random((frame_num, *FRAME_SHAPE)) > 0.6).astype(np.float32)
 
 
-def trace(network: StaticGaitSet, path: Path, opset: int = OPSET) -> None:
+def _trace(network: StaticGaitSet, path: Path) -> None:
     example = torch.zeros(network.batch_size, network.frame_num, *FRAME_SHAPE)
     with warnings.catch_warnings():
         # torch's newer exporter writes opset 18 whatever it is asked for, so the announced end of this
@@ -198,7 +199,7 @@ def trace(network: StaticGaitSet, path: Path, opset: int = OPSET) -> None:
             (example,),
             str(path),
             dynamo=False,
-            opset_version=opset,
+            opset_version=OPSET,
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +22,15 @@ RUNTIMES = ("auto", *_OM_TOOLS, "onnxruntime")
 
 
 class Choice(NamedTuple):
-    """A runtime, the file it runs, and a sentence that says why, for people."""
+    """A runtime, the file it runs, and a sentence that says why, for people.
+
+    by_length: where one static model is not enough: frames -> the model of that length, the shortest first.
+    """
 
     runtime: str
     model: Path
     why: str
+    by_length: dict[int, Path] = {}  # noqa: RUF012, never written to
 
 
 def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
@@ -38,6 +43,10 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     if runtime not in RUNTIMES:
         raise UsageError(f"--runtime {runtime}: no such runtime here, there is {', '.join(RUNTIMES)}")
     om, onnx = _om_of(model), _onnx_of(model)
+    if direct and om is None and onnx is None and runtime in ("auto", "acl", "onnxruntime"):
+        by_length = _choose_by_length(runtime, model)
+        if by_length is not None:
+            return by_length
     if runtime == "auto" and model.suffix == ".onnx" and onnx is not None:
         return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: an ONNX file was given")
     if runtime == "auto":
@@ -71,6 +80,29 @@ def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Ch
     if om is not None:
         raise UserError(f"{nothing} (source CANN's set_env.sh), and no ONNX file beside it to run instead")
     raise UserError(f"{model}: no om or ONNX file of that name; make them with test/pth2om.sh")
+
+
+def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
+    """Models `<stem>_f<frames>`, as pth2onnx.py names those of several --frame_num; None where there are none."""
+    for name, suffix in (("acl", ".om"), ("onnxruntime", ".onnx")):
+        found = {}
+        for path in stem.parent.glob(f"*{suffix}"):
+            length = re.fullmatch(re.escape(stem.name) + r"_f(\d+)(_linux_\w+)?", path.stem)
+            if length:
+                found[int(length[1])] = path
+        if not found or runtime not in ("auto", name):
+            continue
+        if name == "acl":
+            try:
+                import_acl()
+            except UserError:
+                if runtime == "auto":
+                    continue
+                raise
+        found = dict(sorted(found.items()))
+        lengths = ", ".join(map(str, found))
+        return Choice(name, stem, f"runtime {name} with {stem}_f*{suffix}: one each for {lengths} frames", found)
+    return None
 
 
 def _no_onnx(model: Path, om: Path | None) -> str:

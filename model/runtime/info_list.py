@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,19 +50,25 @@ class Runtime(Protocol):
 
 
 def embed_fixed(
-    runtime: Runtime, store: SilhouetteStore, padding: str, truncate: str, quiet: bool = False
+    runtime: Runtime,
+    store: SilhouetteStore,
+    padding: str,
+    truncate: str,
+    quiet: bool = False,
+    positions: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Embeddings [N, 62, d] of all sequences of `store`, each brought to the model's number of frames.
+    """Embeddings [n, 62, d] of the sequences at `positions` (all), each brought to the model's number of frames.
 
     The same as writing bins, running their list and reading the results, without files between.
     """
     batch_size, frame_num = runtime.input_shape[:2]
     rows = []
-    firsts = range(0, len(store.index), batch_size)
+    positions = range(len(store.index)) if positions is None else positions
+    firsts = range(0, len(positions), batch_size)
     for first in progress_bar(firsts, unit="batches", what=runtime.facts()["runtime"], quiet=quiet):
         image_seq = np.empty(runtime.input_shape, np.float32)
-        positions, added = fill_last_batch(range(first, min(first + batch_size, len(store.index))), batch_size)
-        for row, position in zip(image_seq, positions, strict=True):
+        filled, added = fill_last_batch(positions[first : first + batch_size], batch_size)
+        for row, position in zip(image_seq, filled, strict=True):
             row[:] = fixed_length(store.sequence(position), frame_num, padding, truncate).astype(np.float32) / 255
         rows.append(runtime.run(image_seq)[: batch_size - added])
     return np.concatenate(rows)

@@ -10,6 +10,7 @@ import numpy as np
 
 from model.cores import core_count
 from model.errors import UserError
+from model.export.names import SILS_NAME
 from model.export.onnx_file import first_line, self_contained
 
 CPU = "CPUExecutionProvider"
@@ -33,33 +34,10 @@ class OrtRuntime:
         threads: int | None = None,
         providers: Sequence[str | tuple[str, dict]] | None = None,
     ):
-        ort = _import_onnxruntime()
         self.path = Path(onnx_path)
         self.threads = threads or core_count()
-        self.version = ort.__version__
-        providers = list(providers or [CPU])
-        asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: no such ONNX file; make it with pth2onnx.py")
-        if asked not in ort.get_available_providers():
-            available = ", ".join(ort.get_available_providers())
-            raise UserError(f"this ONNX Runtime {ort.__version__} has no {asked}, only {available}")
-        options = ort.SessionOptions()
-        # All optimisations and the memory arena, one operator after another: measured fastest, see
-        # test/bench/onnx_runtime.py --settings.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        content = self_contained(self.path)
-        try:
-            self.session = ort.InferenceSession(content, options, providers=providers)
-        except Exception as error:  # the classes of its binding have nothing but Exception in common
-            reason = first_line(error)
-            raise UserError(f"{self.path}: ONNX Runtime cannot load it, is it an ONNX file? ({reason})") from error
+        self.session, self.version = open_session(self.path, self.threads, providers)
         self.provider = self.session.get_providers()[0]
-        if self.provider != asked:
-            raise UserError(f"{asked} was asked for, ONNX Runtime took {self.provider}: is its driver installed?")
         self.input_name, self.input_shape = _only(self.path, self.session.get_inputs(), "input", 4)
         self.output_name, self.output_shape = _only(self.path, self.session.get_outputs(), "output", 3)
 
@@ -75,10 +53,7 @@ class OrtRuntime:
         """float32 of exactly the model's input shape -> float32 of its output shape."""
         if image_seq.shape != self.input_shape:
             raise ValueError(f"input of shape {image_seq.shape}, {self.path} takes {self.input_shape}")
-        try:
-            feature = self.session.run([self.output_name], {self.input_name: image_seq})[0]
-        except Exception as error:  # as above: no memory, or an operator that this graph misuses
-            raise UserError(f"{self.path}: ONNX Runtime cannot run it ({first_line(error)})") from error
+        [feature] = run_session(self.path, self.session, [self.output_name], {self.input_name: image_seq})
         if feature.shape != self.output_shape:
             raise UserError(f"{self.path}: gave {feature.shape} where it promises {self.output_shape}; export it anew")
         return feature
@@ -99,7 +74,47 @@ class OrtRuntime:
         }
 
 
+def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, dict]] | None = None):
+    """A session on the ONNX file, and ONNX Runtime's version; see `OrtRuntime` for what is raised."""
+    ort = _import_onnxruntime()
+    providers = list(providers or [CPU])
+    asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if not path.is_file():
+        raise UserError(f"{path}: no such ONNX file; make it with pth2onnx.py")
+    if asked not in ort.get_available_providers():
+        available = ", ".join(ort.get_available_providers())
+        raise UserError(f"this ONNX Runtime {ort.__version__} has no {asked}, only {available}")
+    options = ort.SessionOptions()
+    # All optimisations and the memory arena, one operator after another: measured fastest, see
+    # test/bench/onnx_runtime.py --settings.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    content = self_contained(path)
+    try:
+        session = ort.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # the classes of its binding have nothing but Exception in common
+        reason = first_line(error)
+        raise UserError(f"{path}: ONNX Runtime cannot load it, is it an ONNX file? ({reason})") from error
+    provider = session.get_providers()[0]
+    if provider != asked:
+        raise UserError(f"{asked} was asked for, ONNX Runtime took {provider}: is its driver installed?")
+    return session, ort.__version__
+
+
+def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        return session.run(outputs, inputs)
+    except Exception as error:  # as above: no memory, or an operator that this graph misuses
+        raise UserError(f"{path}: ONNX Runtime cannot run it ({first_line(error)})") from error
+
+
 def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[int, ...]]:
+    if kind == "input" and values[0].name == SILS_NAME:
+        raise UserError(
+            f"{path}: takes whole sequences and no bins; python test.py --runtime onnxruntime --checkpoint {path}"
+        )
     found = [f"{value.name} {value.type} {value.shape}" for value in values]
     static = len(values) == 1 and all(isinstance(size, int) and size > 0 for size in values[0].shape)
     if not static or len(values[0].shape) != rank or values[0].type != "tensor(float)":

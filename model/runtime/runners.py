@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from model.runtime.external_tool import Task
 from model.runtime.info_list import Runtime, embed_fixed, run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_files import EMBEDDING_SHAPE, read_results
+from model.runtime.whole_runtime import WholeRuntime, embed_whole, takes_whole_sequences
+
+logger = logging.getLogger(__name__)
 
 _TOOLS: dict[str, Callable[[Task], dict[str, Any]]] = {"benchmark": run_benchmark, "ais_bench": run_ais_bench}
 
@@ -39,15 +43,27 @@ def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int
 
 
 def embed(
-    choice: Choice, store, padding: str, truncate: str, frame_num: int, work_folder: Path, quiet: bool = False
+    choice: Choice,
+    store,
+    padding: str,
+    truncate: str,
+    frame_num: int,
+    work_folder: Path,
+    threads: int | None = None,
+    quiet: bool = False,
 ) -> np.ndarray:
     """Embeddings [N, 62, d] of all sequences of `store`.
 
     benchmark and ais_bench read files: bins of `frame_num` frames and the results lie in `work_folder`
-    meanwhile. The others take the number of frames from the model.
+    meanwhile. The others take the number of frames from the model, or all frames where it takes any number.
+    threads: of ONNX Runtime (one a core).
     """
+    if choice.by_length:
+        return _embed_by_length(choice, store, padding, truncate, threads, quiet)
+    if choice.runtime == "onnxruntime" and takes_whole_sequences(choice.model):
+        return embed_whole(WholeRuntime(choice.model, threads), store, quiet)
     if choice.runtime not in _TOOLS:
-        with _open(choice) as runtime:
+        with _open(choice, threads=threads) as runtime:
             return embed_fixed(runtime, store, padding, truncate, quiet)
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="deployed-", dir=work_folder) as name:
@@ -59,6 +75,31 @@ def embed(
         size = next(task.result_folder.iterdir()).stat().st_size
         shape = (EMBEDDING_SHAPE[0], max(1, size // (4 * EMBEDDING_SHAPE[0])))
         return read_results(task.result_folder, manifest, shape)[0]
+
+
+def _embed_by_length(
+    choice: Choice, store, padding: str, truncate: str, threads: int | None, quiet: bool
+) -> np.ndarray:
+    """Each sequence by the shortest model that takes all of its frames, or by the longest; a model at a time."""
+    lengths = np.array(list(choice.by_length))
+    frames = np.asarray(store.index.frames)
+    of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
+    cut = int((frames > lengths[-1]).sum())
+    if cut:
+        logger.warning("%d of %d sequences have more than %d frames: %s %d are taken", cut, len(frames), lengths[-1],
+                       "the first" if truncate == "first" else "evenly spread", lengths[-1])  # fmt: skip
+    rows: np.ndarray | None = None
+    for number, (frame_num, path) in enumerate(choice.by_length.items()):
+        positions = np.flatnonzero(of == number)
+        if not len(positions):
+            continue
+        with _open(choice._replace(model=path), threads=threads) as runtime:
+            if runtime.input_shape[1] != frame_num:
+                raise UserError(f"{path}: takes {runtime.input_shape[1]} frames and not {frame_num} as its name says")
+            found = embed_fixed(runtime, store, padding, truncate, quiet, positions)
+        rows = np.empty((len(frames), *found.shape[1:]), found.dtype) if rows is None else rows
+        rows[positions] = found
+    return rows
 
 
 def _open(choice: Choice, device_id: int = 0, threads: int | None = None) -> Runtime:

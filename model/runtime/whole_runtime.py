@@ -1,0 +1,84 @@
+"""Whole sequences through ONNX Runtime: each frame once, none repeated, none left away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from model.cores import core_count
+from model.data.store import SilhouetteStore
+from model.errors import UserError
+from model.export.bins import fixed_length
+from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
+from model.export.onnx_file import load_onnx
+from model.messages import progress_bar
+from model.runtime.ort_runtime import open_session, run_session
+
+FRAMES_AT_ONCE = 256  # of all sequences of a batch, or of a piece of a long one: it bounds the memory
+
+
+class WholeRuntime:
+    """A session on a model of `model.export.whole`. Raises UserError as OrtRuntime does."""
+
+    def __init__(self, onnx_path: Path | str, threads: int | None = None, frames_at_once: int = FRAMES_AT_ONCE):
+        self.path = Path(onnx_path)
+        self.threads = threads or core_count()
+        self.frames_at_once = frames_at_once
+        self.session, self.version = open_session(self.path, self.threads)
+        found = {value.name for value in (*self.session.get_inputs(), *self.session.get_outputs())}
+        wanted = {SILS_NAME, OUTPUT_NAME, *(f"{MAXIMA}{number}" for number in POOLED)}
+        if found != wanted:
+            raise UserError(f"{self.path}: has {', '.join(sorted(found))}; export it with pth2onnx.py --whole")
+
+    def run(self, sils: np.ndarray) -> np.ndarray:
+        """uint8 [n, s, 64, 44] -> float32 [n, 62, d]."""
+        size = max(1, self.frames_at_once // len(sils))
+        pieces = range(0, sils.shape[1], size)
+        earlier: dict[str, np.ndarray] = {}
+        for first in pieces:
+            last = first + size >= sils.shape[1]
+            outputs = [OUTPUT_NAME] if last else [f"{MAXIMA}{number}" for number in POOLED]
+            inputs = {SILS_NAME: sils[:, first : first + size], **earlier}
+            found = run_session(self.path, self.session, outputs, inputs)
+            earlier = {f"{EARLIER}{number}": maps for number, maps in zip(POOLED, found, strict=False)}
+        return found[0]
+
+
+def takes_whole_sequences(path: Path) -> bool:
+    """Whether an ONNX file is one of `model.export.whole`, by the name of its first input."""
+    inputs = load_onnx(path).graph.input
+    return bool(inputs) and inputs[0].name == SILS_NAME
+
+
+def embed_whole(runtime: WholeRuntime, store: SilhouetteStore, quiet: bool = False) -> np.ndarray:
+    """Embeddings [N, 62, d] of all sequences of `store`, the longest first, so that memory only falls.
+
+    Sequences of about the same length make a batch; its shorter ones repeat their first frames, which no set pooling
+    notices.
+    """
+    frames = np.asarray(store.index.frames)
+    if not frames.all():
+        raise UserError(f"{store.index.name(int(frames.argmin()))}: no frame, so there is nothing to embed")
+    rows: np.ndarray | None = None
+    with progress_bar(total=len(frames), unit="sequences", what="onnxruntime", quiet=quiet) as bar:
+        for batch in batches_by_length(frames, runtime.frames_at_once):
+            sils = np.stack([fixed_length(store.sequence(position), frames[batch[0]]) for position in batch])
+            found = runtime.run(sils)
+            rows = np.empty((len(frames), *found.shape[1:]), found.dtype) if rows is None else rows
+            rows[batch] = found
+            bar.update(len(batch))
+    if rows is None:
+        raise UserError("no sequence to embed, the partition leaves none of the data")
+    return rows
+
+
+def batches_by_length(frames: np.ndarray, frames_at_once: int) -> Iterator[np.ndarray]:
+    """Positions, the longest sequences first, in batches of at most `frames_at_once` frames, repeated ones included."""
+    order = np.argsort(-frames, kind="stable")
+    first = 0
+    while first < len(order):
+        count = max(1, frames_at_once // int(frames[order[first]]))
+        yield order[first : first + count]
+        first += count
