@@ -106,7 +106,7 @@ def test_weights_that_are_no_numbers_leave_the_old_file(network, tmp_path):
 
 def test_exporter_that_writes_another_opset_is_found_out(network, tmp_path, monkeypatch):
     """What torch's newer exporter does: asked for 11, it writes 18 and says nothing."""
-    trace = onnx_export.trace
+    trace = onnx_export._trace
 
     def other_opset(static, path):
         trace(static, path)
@@ -114,7 +114,7 @@ def test_exporter_that_writes_another_opset_is_found_out(network, tmp_path, monk
         model.opset_import[0].version = 18
         onnx.save(model, path)
 
-    monkeypatch.setattr(onnx_export, "trace", other_opset)
+    monkeypatch.setattr(onnx_export, "_trace", other_opset)
     with pytest.raises(UserError, match=r"does not suit ATC: opset 18"):
         export_onnx(network, tmp_path / "model.onnx", frame_num=2)
     assert not list(tmp_path.iterdir())
