@@ -86,7 +86,7 @@ def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, 
         raise UserError(f"this ONNX Runtime {ort.__version__} has no {asked}, only {available}")
     options = ort.SessionOptions()
     # All optimisations and the memory arena, one operator after another: measured fastest, see
-    # test/bench/onnx_runtime.py --settings.
+    # test/bench/deploy.py --settings.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads

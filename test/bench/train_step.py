@@ -64,6 +64,9 @@ class PlainGaitSet(nn.Module):
                 x = F.max_pool2d(x, 2)
             if number in (2, 4, 6):
                 pooled.append(x.view(n, s, *x.shape[1:]).max(1)[0])
+        return self.embed(pooled)
+
+    def embed(self, pooled: list[Tensor]) -> Tensor:
         g = pooled[0]
         for number, layer in enumerate(self.global_layers, 1):
             g = F.leaky_relu(layer(g), inplace=True)

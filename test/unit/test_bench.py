@@ -31,6 +31,7 @@ SMALL = {
         ("seconds_of_the_command", "embedding"),
     ),
     "faults.py": ("--small --only fuzz --only stops --only refusals --only races", ("experiments",)),
+    "deploy.py": ("--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4 --settings", ("runs",)),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
     "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
     "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),

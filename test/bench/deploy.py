@@ -1,0 +1,260 @@
+"""Deployed on a processor: the originals' graphs exported as they are, ours in float32 and 8 bit, and torch.
+
+  python test/bench/deploy.py                                   threads 1 and 2, batch 1 and 16, and real lengths
+  python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings       what was not chosen
+  python test/bench/deploy.py --threads 1 --batch_sizes 1 --frame_num 4 --rounds 1 --lengths 3 5     for a quick look
+
+  ModelZoo      the graph of the NPU port: activation before pooling, frames of all sequences on one axis
+  OpenGait      the same layers with maps turned to [n, c, s, h, w] behind each block, as OpenGait keeps them
+  static        ours for ATC under ONNX Runtime, --frame_num frames
+  whole, int8   ours for a processor: uint8 in, any number of frames; set layers in float32 or 8 bit
+  torch         the network itself
+
+Every contestant waits in a process of its own, since threads of one session get in the way of another's; they take
+turns, and pixels start as uint8 for all. Weights are random: what takes the time does not depend on them. `lengths`
+are sequences one at a time as long as those of ten real people (CASIA-A, 37 to 127 frames, 82.8 on average): static
+models pad or cut them to --frame_num. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from model.command_line import CommandParser, positive  # noqa: E402
+from model.errors import run_command  # noqa: E402
+from model.export.bins import fixed_length  # noqa: E402
+
+# Every twentieth of 120 sequences in the order of their lengths.
+LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)
+CONTESTANTS = ("ModelZoo", "OpenGait", "static", "whole", "int8", "torch")
+SETTINGS = {
+    "optimisation basic": {"graph_optimization_level": 1},
+    "optimisation extended": {"graph_optimization_level": 2},
+    "no memory arena": {"enable_cpu_mem_arena": False},
+    "no memory pattern": {"enable_mem_pattern": False},
+    "parallel operators": {"execution_mode": 1},
+    "no spinning": {"session.intra_op.allow_spinning": "0"},
+    "threads pinned": {"session.intra_op_thread_affinities": "2"},
+}
+
+
+class Job(NamedTuple):
+    """One contestant: what it runs, in how many threads, and what a session of its own differs in."""
+
+    name: str
+    path: Path | None
+    threads: int
+    setting: dict = {}  # noqa: RUF012, never written to
+
+
+def plain_network(layout: str):
+    """The network of ModelZoo or OpenGait as a plain export finds it; see the head of this file."""
+    import torch.nn.functional as F
+    from train_step import PlainGaitSet
+
+    class OpenGait(PlainGaitSet):
+        def forward(self, sils):
+            x, pooled = sils.unsqueeze(1), []  # [n, c, s, h, w]
+            for block in (0, 2, 4):
+                n, c, s, h, w = x.shape
+                x = x.transpose(1, 2).reshape(-1, c, h, w)
+                for layer in self.set_layers[block : block + 2]:
+                    x = F.leaky_relu(layer(x))
+                x = F.max_pool2d(x, 2) if block < 4 else x
+                x = x.reshape(n, s, *x.shape[1:]).transpose(1, 2).contiguous()
+                pooled.append(x.max(2)[0])
+            return self.embed(pooled)
+
+    return (OpenGait() if layout == "OpenGait" else PlainGaitSet()).eval()
+
+
+def export_plain(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
+    import torch
+
+    example = torch.zeros(batch_size, frame_num, 64, 44)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            plain_network(layout), (example,), str(path), dynamo=False, opset_version=11, input_names=["image_seq"]
+        )
+
+
+def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, Path | None]:
+    import torch
+
+    from model.export.onnx_export import export_onnx
+    from model.export.whole import export_int8, export_whole
+    from model.network import GaitSet
+
+    torch.manual_seed(0)
+    network = GaitSet().eval()
+    paths = {name: folder / f"{name}-{batch_size}.onnx" for name in CONTESTANTS if name in options.only}
+    making: dict[str, Callable[[Path], object]] = {
+        "ModelZoo": lambda path: export_plain(path, "ModelZoo", batch_size, options.frame_num),
+        "OpenGait": lambda path: export_plain(path, "OpenGait", batch_size, options.frame_num),
+        "static": lambda path: export_onnx(network, path, batch_size, options.frame_num),
+        "whole": lambda path: export_whole(network, path),
+        "int8": lambda path: export_int8(network, path, figures(4, options.frame_num)),
+    }
+    for name, path in paths.items():
+        if name in making:
+            making[name](path)
+    return {name: path if name in making else None for name, path in paths.items()}
+
+
+def figures(count: int, frame_num: int) -> list[np.ndarray]:
+    from model.export.onnx_export import walking_figure
+
+    random = np.random.default_rng(0)
+    return [np.rint(255 * walking_figure(frame_num, random)).astype(np.uint8) for _ in range(count)]
+
+
+def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 [n, s, 64, 44] -> embeddings."""
+    if job.path is None:
+        import torch
+
+        from model.device import place
+        from model.network import GaitSet
+
+        torch.set_num_threads(job.threads)
+        network = place(GaitSet().eval(), torch.device("cpu"))
+        return torch.inference_mode()(lambda sils: network(torch.from_numpy(sils)).numpy())
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = job.threads
+    for key, value in job.setting.items():
+        if "." not in key:
+            kind = {"graph_optimization_level": ort.GraphOptimizationLevel, "execution_mode": ort.ExecutionMode}.get(
+                key
+            )
+            setattr(options, key, value if kind is None else kind(value))
+        elif job.threads > 1:  # both are about threads beside the first
+            options.add_session_config_entry(key, value)
+    session = ort.InferenceSession(str(job.path), options, providers=["CPUExecutionProvider"])
+    pixels = session.get_inputs()[0]
+    if pixels.type == "tensor(uint8)":
+        return lambda sils: session.run(["feature"], {pixels.name: sils})[0]
+
+    def static(sils: np.ndarray) -> np.ndarray:
+        fixed = np.stack([fixed_length(each, pixels.shape[1]) for each in sils]).astype(np.float32) / 255
+        return session.run(None, {pixels.name: fixed})[0]
+
+    return static
+
+
+def work(job: Job, pipe) -> None:
+    """In a process of its own: run what comes and tell the seconds of each."""
+    run = runner(job)
+    while (batches := pipe.recv()) is not None:
+        seconds = []
+        for batch in batches:
+            start = time.perf_counter()
+            run(batch)
+            seconds.append(time.perf_counter() - start)
+        pipe.send(seconds)
+
+
+class Contestant:
+    def __init__(self, job: Job):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(job, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def run(self, batches: list[np.ndarray]) -> list[float]:
+        self.pipe.send(batches)
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.send(None)
+        self.process.join()
+
+
+def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
+    """Of each contestant: sequences a second by the median round, and how long a batch takes."""
+    contestants = {job.name: Contestant(job) for job in jobs}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    try:
+        for this_round in range(rounds + 1):
+            for name, contestant in contestants.items():
+                found = contestant.run(batches)
+                if this_round:  # the first one warms up
+                    seconds[name].append(found)
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+    sequences = sum(len(batch) for batch in batches)
+    result = {}
+    for name, found in seconds.items():
+        p50, p99 = np.percentile(np.concatenate(found), (50, 99)) * 1000
+        rate = sequences / statistics.median(sum(each) for each in found)
+        result[name] = {"sequences_per_second": round(rate, 2), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+    return result
+
+
+def jobs_of(paths: dict[str, Path | None], threads: int, options: Namespace) -> list[Job]:
+    jobs = [Job(name, path, threads) for name, path in paths.items()]
+    if options.settings:
+        jobs += [Job(f"{job.name}, {name}", job.path, threads, setting) for job in jobs if job.path
+                 for name, setting in SETTINGS.items()]  # fmt: skip
+    return jobs
+
+
+def show(what: str, threads: int, found: dict[str, dict[str, float]]) -> None:
+    first = next(iter(found.values()))["sequences_per_second"]
+    for name, its in found.items():
+        rate, p50, p99 = its.values()
+        print(f"| {threads} | {what} | {name} | {rate:.2f} | {rate / first:.2f} | {p50:.1f} | {p99:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = CommandParser(description=__doc__)
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2])
+    parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 16])
+    parser.add_argument("--frame_num", type=positive, default=100)
+    parser.add_argument("--lengths", type=positive, nargs="*", default=LENGTHS, help="(of ten real people); none: skip")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--calls", type=positive, default=4, help="in a round, of batch 1")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=CONTESTANTS, metavar="NAME")
+    parser.add_argument("--settings", action="store_true", help="also sessions with one setting changed each")
+    options = parser.parse_args()
+    report: dict[str, dict] = {}
+    print("| threads | batch | model | sequences/s | ratio | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {size: export_all(Path(folder), size, options) for size in {1, *options.batch_sizes}}
+        for threads in options.threads:
+            for size in options.batch_sizes:
+                batch = np.stack(figures(size, options.frame_num))
+                batches = [batch] * (options.calls if size == 1 else 1)
+                found = measure(jobs_of(paths[size], threads, options), batches, options.rounds)
+                show(str(size), threads, found)
+                report[f"threads {threads}, batch {size}"] = found
+            if options.lengths:
+                batches = [figures(1, length)[0][None] for length in options.lengths]
+                found = measure(jobs_of(paths[1], threads, options), batches, options.rounds)
+                show("lengths", threads, found)
+                report[f"threads {threads}, lengths"] = found
+    print(json.dumps({"frame_num": options.frame_num, "lengths": list(options.lengths), "runs": report}))
+
+
+if __name__ == "__main__":
+    run_command(main)
