@@ -37,6 +37,7 @@ SMALLER = {  # what stands in for hardware, time and size in a command
     "--device_num 8": "--device_num 2",
     "--device cuda:1": "--device cpu",
     "--subjects 124 --device cuda": "--subjects 1 --frames 2 --takes nm-01",
+    "--subjects 50 --frames 60": "--subjects 1 --frames 2 --takes nm-01",
     "--subjects 124": "--subjects 1 --frames 2 --takes nm-01",
     "--subjects 4 --takes nm-01,bg-01,cl-01": "--subjects 1 --frames 2 --takes nm-01",
     "/data/": "data/",
@@ -45,6 +46,9 @@ SMALLER = {  # what stands in for hardware, time and size in a command
     "python test.py --pre_process": "python test.py --pre_process --bin_frames 4",
     "python test.py --post_process": "python test.py --post_process --bin_frames 4",
     "python pth2onnx.py": "python pth2onnx.py --frame_num 4",
+    "--frame_num 4 --frame_num 30 50 100 150": "--frame_num 4 5",
+    "--frame_num 4 --whole": "--whole",
+    "--frame_num 4 --int8": "--int8",
 }
 NOT_RUN = {
     r"python test/bench/": "a benchmark: test_bench.py runs those that can be small",
