@@ -111,7 +111,7 @@ def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.nd
 
 
 def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[int, ...]]:
-    if kind == "input" and values[0].name == SILS_NAME:
+    if any(value.name == SILS_NAME for value in values):
         raise UserError(
             f"{path}: takes whole sequences and no bins; python test.py --runtime onnxruntime --checkpoint {path}"
         )

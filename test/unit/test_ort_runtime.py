@@ -183,6 +183,17 @@ def test_dynamic_model(tmp_path):
         OrtRuntime(tmp_path / "dynamic.onnx")
 
 
+def test_a_model_without_input_is_told_of(tmp_path):
+    value = helper.make_tensor("value", TensorProto.FLOAT, [1, 62, 8], np.zeros(496, np.float32))
+    node = helper.make_node("Constant", [], ["feature"], value=value)
+    feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, [1, 62, 8])
+    graph = helper.make_graph([node], "constant", [], [feature])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(model, tmp_path / "constant.onnx")
+    with pytest.raises(UserError, match="has input nothing"):
+        OrtRuntime(tmp_path / "constant.onnx")
+
+
 def test_provider_that_is_not_there(deployed, monkeypatch):
     with pytest.raises(UserError, match="has no CANNExecutionProvider, only"):
         OrtRuntime(deployed[0] / "bs1.onnx", providers=["CANNExecutionProvider"])
