@@ -1,8 +1,8 @@
 """The set layers in 8 bit whole numbers, for ONNX Runtime on a processor: a quarter of the file, faster arithmetic.
 
-Frames pass the six set layers, 99 % of the arithmetic, as uint8 with int8 weights, a scale a channel; ranges and scales
-are those of ONNX Runtime's static quantisation. What runs once a sequence, the global branch, the pyramid and the 62
-matrices, computes in float32: only its weights are kept as int8.
+Frames pass the six set layers, 99 % of the arithmetic, as uint8 with int8 weights, a scale a channel; ranges of maps
+are found by ONNX Runtime's calibrator. What runs once a sequence, the global branch, the pyramid and the 62 matrices,
+computes in float32: only its weights are kept as int8.
 
 The operators are those that ONNX Runtime itself would make of a quantised graph, but placed by hand: channels last from
 the pixels to set pooling without a turn between, four pixels of a row as four channels of the first layer, and set
@@ -58,7 +58,6 @@ class Int8SetLayers:
         self.ranges = ranges
 
     def frames(self, graph: Graph, sils: str) -> str:
-        self.sizes = graph("Shape", sils, end=2)
         self.step = Step(1 / 255, 0)
         return graph("Reshape", sils, graph.sizes(-1, 64, 44 // PIXELS, PIXELS))
 
@@ -88,11 +87,10 @@ class Int8SetLayers:
         parameters = (*_parameters(graph, before), *_parameters(graph, self.step))
         return graph("QLinearLeakyRelu", x, *parameters, domain=MICROSOFT, alpha=NEGATIVE_SLOPE)
 
-    def pooled(self, graph: Graph, x: str, number: int) -> str:
+    def pooled(self, graph: Graph, rows: str, number: int) -> str:
         channels, height, width = MAP_SHAPES[number]
         # Frames as rows of a picture one pixel wide: its maximum runs over bytes side by side.
-        shape = graph("Concat", self.sizes, graph.sizes(channels * height * width), axis=0)
-        x = graph("Unsqueeze", graph("Reshape", x, shape), graph.sizes(2))
+        x = graph("Unsqueeze", rows, graph.sizes(2))
         for _ in range(2):
             x = _max_pool(graph, x, FRAMES_AT_ONCE, 1)
         x = graph("ReduceMax", x, axes=(1,), keepdims=0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, SILS_NAME
+from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import import_onnx
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-MAP_SHAPES = {2: (32, 32, 22), 4: (64, 16, 11), 6: (128, 16, 11)}  # [c, h, w] behind the set layers that are pooled
+# [c, h, w] behind the set layers that are pooled.
+MAP_SHAPES = dict(zip(POOLED, ((32, 32, 22), (64, 16, 11), (128, 16, 11)), strict=True))
 FRAMES_AT_ONCE = 16  # of set pooling's first look
 
 
@@ -70,8 +71,8 @@ class SetLayers(Protocol):
     def layer(self, graph: Graph, x: str, number: int) -> str:
         """Set layer `number` of 1 to 6."""
 
-    def pooled(self, graph: Graph, x: str, number: int) -> str:
-        """Set pooling of the maps behind layer `number`, float32 [n, c, h, w]."""
+    def pooled(self, graph: Graph, rows: str, number: int) -> str:
+        """Set pooling of the maps behind layer `number`, a row a frame [n, s, c·h·w]. -> float32 [n, c, h, w]."""
 
     def weight(self, graph: Graph, value: np.ndarray) -> str:
         """A weight of what runs once a sequence, in float32."""
@@ -84,7 +85,6 @@ class FloatSetLayers:
         self.blocks = set_blocks(network)
 
     def frames(self, graph: Graph, sils: str) -> str:
-        self.sizes = graph("Shape", sils, end=2)
         return graph("Cast", graph("Reshape", sils, graph.sizes(-1, 1, 64, 44)), to=graph.onnx.TensorProto.FLOAT)
 
     def layer(self, graph: Graph, x: str, number: int) -> str:
@@ -95,10 +95,9 @@ class FloatSetLayers:
         x = graph("LeakyRelu", x, alpha=NEGATIVE_SLOPE)
         return max_pool(graph, x) if block.pooling else x
 
-    def pooled(self, graph: Graph, x: str, number: int) -> str:
+    def pooled(self, graph: Graph, rows: str, number: int) -> str:
         # A two-dimensional maximum over (s, c·h·w) reads rows of floats; ReduceMax takes a third longer.
-        shape = graph("Concat", self.sizes, graph.sizes(int(np.prod(MAP_SHAPES[number]))), axis=0)
-        x = graph("Unsqueeze", graph("Reshape", x, shape), graph.sizes(1))
+        x = graph("Unsqueeze", rows, graph.sizes(1))
         kernel = (FRAMES_AT_ONCE, 1)
         x = graph("MaxPool", x, kernel_shape=kernel, strides=kernel, ceil_mode=1)
         return graph("Reshape", graph("ReduceMax", x, axes=(2,), keepdims=0), graph.sizes(-1, *MAP_SHAPES[number]))
@@ -116,12 +115,15 @@ def whole_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
     graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", 2 * sum(BINS), network.hidden_dim))
+    sizes = graph("Shape", SILS_NAME, end=2)  # n and s
     x = layers.frames(graph, SILS_NAME)
     maps = []
     for number in range(1, 7):
         x = layers.layer(graph, x, number)
         if number in MAP_SHAPES:
-            maps.append(_with_earlier(graph, layers.pooled(graph, x, number), number))
+            shape = graph("Concat", sizes, graph.sizes(int(np.prod(MAP_SHAPES[number]))), axis=0)
+            pooled = layers.pooled(graph, graph("Reshape", x, shape), number)
+            maps.append(_with_earlier(graph, pooled, number))
     _embed(graph, network, layers, *maps)
     return graph.model()
 

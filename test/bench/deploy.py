@@ -199,11 +199,9 @@ def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str
     contestants = {job.name: Contestant(job) for job in jobs}
     seconds: dict[str, list[list[float]]] = {name: [] for name in contestants}
     try:
-        for this_round in range(rounds + 1):
+        for _ in range(rounds):
             for name, contestant in contestants.items():
-                found = contestant.run(batches)
-                if this_round:  # the first one warms up
-                    seconds[name].append(found)
+                seconds[name].append(contestant.run(batches))
     finally:
         for contestant in contestants.values():
             contestant.close()
