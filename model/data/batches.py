@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.data.augmentation import augment
-from model.data.draws import Draws
+from model.data.augmentation import augment, changes_of
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
 from model.device import copy_to, fits, select
@@ -31,6 +30,14 @@ class Batch(NamedTuple):
 
     sils: Tensor
     ends: Tensor | None = None
+
+
+class Gathered(NamedTuple):
+    """A batch before it travels: silhouettes or their rows, `ends` as in Batch, `changes` of `augmentation` or None."""
+
+    chosen: Tensor
+    ends: Tensor | None
+    changes: Tensor | None
 
 
 class BatchLoader:
@@ -60,7 +67,7 @@ class BatchLoader:
         if resident:
             self.frames = self.frames.to(device)
 
-    def gather(self, iteration: int) -> Batch:
+    def gather(self, iteration: int) -> Gathered:
         """What of an iteration's batch the host can prepare: the silhouettes, or their rows when they are resident."""
         rows = self.sampler.plan(iteration).rows
         ends = None
@@ -70,54 +77,51 @@ class BatchLoader:
         if not self.resident:
             flat = self.frames.index_select(0, chosen.flatten())
             chosen = flat.view(*rows.shape, *flat.shape[1:])
-        if self.device.type != "cpu":
-            chosen = chosen.pin_memory()
-        return Batch(chosen, None if ends is None else torch.from_numpy(ends))
+        changes = None
+        if self.augmented:
+            sequences = self.sampler.subjects * self.sampler.sequences
+            changes = changes_of(self.sampler.seed, self.sampler.rank, iteration, sequences)
+        gathered = Gathered(chosen, None if ends is None else torch.from_numpy(ends), changes)
+        if self.device.type == "cpu":
+            return gathered
+        return Gathered(*(None if part is None else part.pin_memory() for part in gathered))
 
-    def deliver(self, gathered: Batch, iteration: int) -> Batch:
+    def deliver(self, gathered: Gathered) -> Batch:
         """The batch on the device. Nothing here waits for the device."""
-        sils = copy_to(gathered.sils, self.device)
+        sils, ends, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
         if self.resident:
             flat = self.frames.index_select(0, sils.flatten())
             sils = flat.view(*sils.shape, *flat.shape[1:])
-        ends = None if gathered.ends is None else copy_to(gathered.ends, self.device)
-        if self.augmented:
-            sils = self._augment(sils, ends, iteration)
+        if changes is not None:
+            sils = augment(sils.flatten(0, -3), _sequence_of_frames(sils, ends), changes).view(sils.shape)
         return Batch(sils, ends)
-
-    def _augment(self, sils: Tensor, ends: Tensor | None, iteration: int) -> Tensor:
-        sequences = self.sampler.subjects * self.sampler.sequences
-        number = torch.arange(sequences, device=self.device)
-        if ends is None:
-            of_frame = number.repeat_interleave(sils.shape[1], output_size=sils.shape[0] * sils.shape[1])
-        else:  # those that belong to none go with the last
-            frames = torch.arange(len(sils), device=self.device, dtype=ends.dtype)
-            of_frame = torch.searchsorted(ends[1:], frames, right=True).clamp(max=sequences - 1)
-        same = torch.full_like(number, iteration), torch.full_like(number, self.sampler.rank)
-        draws = Draws.of(self.sampler.seed, "augment", number, *same)
-        return augment(sils.flatten(0, -3), of_frame, draws).view(sils.shape)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of iterations `start` to `stop` - 1, in order."""
         if self.workers < 1:
-            yield from (self.deliver(self.gather(iteration), iteration) for iteration in range(start, stop))
+            yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
-        ahead: deque[tuple[Future[Batch], int]] = deque()
-
-        def next_batch() -> Batch:
-            gathered, iteration = ahead.popleft()
-            return self.deliver(gathered.result(), iteration)
+        ahead: deque[Future[Gathered]] = deque()
 
         with ThreadPoolExecutor(self.workers, "gather", initializer=select, initargs=(self.device,)) as pool:
             try:
                 for iteration in range(start, stop):
-                    ahead.append((pool.submit(self.gather, iteration), iteration))
+                    ahead.append(pool.submit(self.gather, iteration))
                     if len(ahead) > 2 * self.workers:
-                        yield next_batch()
+                        yield self.deliver(ahead.popleft().result())
                 while ahead:
-                    yield next_batch()
+                    yield self.deliver(ahead.popleft().result())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:
+    """Which sequence each frame of a batch belongs to; those that belong to none go with the last."""
+    if ends is None:
+        n, frames = sils.shape[:2]
+        return torch.arange(n, device=sils.device).repeat_interleave(frames, output_size=n * frames)
+    frames = torch.arange(len(sils), device=sils.device, dtype=ends.dtype)
+    return torch.searchsorted(ends[1:], frames, right=True).clamp(max=len(ends) - 2)
 
 
 def pack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.augmentation import augment
+from model.data.augmentation import augment, changes_of
 from model.data.batches import PACK_TO, BatchLoader, fits_device, pack
-from model.data.draws import Draws
 from model.data.index import SequenceIndex
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
@@ -29,7 +28,7 @@ def loader_of(store, workers=0, resident=False, packed=False, augmented=False):
 
 def test_a_batch_is_the_planned_rows(store):
     loader = loader_of(store)
-    sils, ends = loader.deliver(loader.gather(7), 7)
+    sils, ends = loader.deliver(loader.gather(7))
     assert sils.shape == (6, 4, 64, 44) and sils.dtype == torch.uint8 and ends is None
     assert np.array_equal(sils.numpy(), store.frames[loader.sampler.plan(7).rows])
 
@@ -113,10 +112,9 @@ def test_augmented_batches_depend_on_the_iteration_alone(store, packed):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     untouched = [batch.sils for batch in plain.batches(2, 5)]
     assert not any(torch.equal(a, b) for a, b in zip(first, untouched, strict=True))
-    _, ends = plain.deliver(plain.gather(2), 2)
+    _, ends = plain.deliver(plain.gather(2))
     number = torch.arange(6)
-    draws = Draws.of(0, "augment", number, torch.full_like(number, 2), torch.zeros_like(number))
     counts = torch.full((6,), 4) if ends is None else ends.diff()
     known = int(counts.sum())
-    by_hand = augment(untouched[0].flatten(0, -3)[:known], number.repeat_interleave(counts), draws)
+    by_hand = augment(untouched[0].flatten(0, -3)[:known], number.repeat_interleave(counts), changes_of(0, 0, 2, 6))
     assert torch.equal(first[0].flatten(0, -3)[:known], by_hand)
