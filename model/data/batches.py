@@ -102,7 +102,6 @@ class BatchLoader:
             yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
         ahead: deque[Future[Gathered]] = deque()
-
         with ThreadPoolExecutor(self.workers, "gather", initializer=select, initargs=(self.device,)) as pool:
             try:
                 for iteration in range(start, stop):

@@ -167,10 +167,15 @@ def compare_with_torch(network: GaitSet, path: Path, tolerance: float, name: Pat
 
 
 def walking_figure(frame_num: int, random: np.random.Generator) -> np.ndarray:
-    """Head, trunk and two swinging legs with soft edges: float32 [frame_num, 64, 44], multiples of 1/255."""
+    """`walking_pixels` as static models take them: float32 [frame_num, 64, 44], multiples of 1/255."""
+    return walking_pixels(frame_num, random).astype(np.float32) / 255
+
+
+def walking_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:
+    """Head, trunk and two swinging legs with soft edges: uint8 [frame_num, 64, 44]."""
     y, x = np.mgrid[0:64, 0:44].astype(np.float32)
     phases = random.uniform(0, 2 * np.pi) + np.arange(frame_num) * random.uniform(0.15, 0.3)
-    frames = np.empty((frame_num, *FRAME_SHAPE), dtype=np.float32)
+    frames = np.empty((frame_num, *FRAME_SHAPE), dtype=np.uint8)
     for frame, phase in zip(frames, phases, strict=True):
         head = np.hypot(y - 6, x - 22) - 5
         trunk = np.hypot((y - 24) / 2.2, x - 22) - 7
@@ -179,7 +184,7 @@ def walking_figure(frame_num: int, random: np.random.Generator) -> np.ndarray:
             for side in (-1, 1)
         ]
         inside = 0.5 - np.minimum.reduce([head, trunk, *legs])
-        frame[:] = np.round(np.clip(inside, 0, 1) * 255) / 255
+        frame[:] = np.round(np.clip(inside, 0, 1) * 255)
     return frames
 
 

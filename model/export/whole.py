@@ -13,7 +13,7 @@ import torch
 from model.errors import UserError
 from model.export.int8 import Int8SetLayers, ranges_of
 from model.export.names import OUTPUT_NAME
-from model.export.onnx_export import TOLERANCE, describe, walking_figure
+from model.export.onnx_export import TOLERANCE, describe, walking_pixels
 from model.export.whole_onnx import FloatSetLayers, whole_model
 from model.files import whole_file
 from model.network.gaitset import GaitSet
@@ -26,7 +26,7 @@ def export_whole(network: GaitSet, path: Path | str) -> dict[str, Any]:
     largest value; UserError otherwise). The same weights give the same bytes.
     """
     random = np.random.default_rng(0)
-    figures = [np.rint(255 * walking_figure(frames, random)).astype(np.uint8) for frames in (1, 23, 50)]
+    figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
     with whole_file(path) as part:
         facts = _write(network, FloatSetLayers(network), part)
         found, expected = _both(network, part, figures)

@@ -118,10 +118,10 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
 
 
 def figures(count: int, frame_num: int) -> list[np.ndarray]:
-    from model.export.onnx_export import walking_figure
+    from model.export.onnx_export import walking_pixels
 
     random = np.random.default_rng(0)
-    return [np.rint(255 * walking_figure(frame_num, random)).astype(np.uint8) for _ in range(count)]
+    return [walking_pixels(frame_num, random) for _ in range(count)]
 
 
 def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ from scripts import load_script, one_line_error, run_script
 from model.checkpoint import load_encoder
 from model.errors import UserError
 from model.export.int8 import beside_each_other, quantised_weights, ranges_of, spread_positions, step_of
-from model.export.onnx_export import walking_figure
+from model.export.onnx_export import walking_pixels
 from model.export.whole import export_int8, export_whole
 from model.network import GaitSet
 from model.runtime.whole_runtime import WholeRuntime
@@ -30,7 +30,7 @@ def trained():
 @pytest.fixture(scope="module")
 def figures():
     random = np.random.default_rng(3)
-    return [np.rint(walking_figure(frames, random) * 255).astype(np.uint8) for frames in (4, 6, 9, 5)]
+    return [walking_pixels(frames, random) for frames in (4, 6, 9, 5)]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def exported(trained, figures, tmp_path_factory):
 def test_embeddings_stay_near_those_of_torch(trained, exported):
     """Of figures not calibrated with."""
     random = np.random.default_rng(8)
-    sils = np.stack([np.rint(walking_figure(7, random) * 255).astype(np.uint8) for _ in range(2)])
+    sils = np.stack([walking_pixels(7, random) for _ in range(2)])
     with torch.inference_mode():
         expected = trained(torch.from_numpy(sils)).numpy()
     found = WholeRuntime(exported[0]).run(sils)

@@ -13,7 +13,7 @@ from model.errors import UserError
 from model.export import onnx_export
 from model.export.bins import fixed_length
 from model.export.lint import lint_onnx
-from model.export.onnx_export import StaticGaitSet, export_onnx, strip_notes, walking_figure
+from model.export.onnx_export import StaticGaitSet, export_onnx, strip_notes, walking_figure, walking_pixels
 from model.network import GaitSet
 from model.runtime.ort_runtime import OrtRuntime
 
@@ -134,7 +134,7 @@ def test_place_that_cannot_be_written(network, tmp_path):
 
 def test_repeat_padding_is_exact_and_zero_padding_is_not(network, exported):
     """Three frames made six, through the exported file, against torch on the three."""
-    sequences = [(walking_figure(3, np.random.default_rng(i)) * 255).round().astype(np.uint8) for i in range(2)]
+    sequences = [walking_pixels(3, np.random.default_rng(i)) for i in range(2)]
     with torch.inference_mode():
         alone = np.concatenate([network(torch.from_numpy(s[None] / np.float32(255))).numpy() for s in sequences])
 
