@@ -11,8 +11,8 @@ Unreadable images are named and end with status 1, unless --skip_bad accepts the
 
 from __future__ import annotations
 
-from model.command_line import CommandParser, positive, true_or_false
-from model.errors import run_command
+from model.common.command_line import CommandParser, positive, true_or_false
+from model.common.errors import run_command
 
 
 def parser() -> CommandParser:
@@ -40,8 +40,8 @@ def main() -> int:
     # Imported here: worker processes import this file anew, and bad arguments should not wait for it.
     from dataclasses import asdict
 
-    from model.data.pretreatment import pretreat
-    from model.files import write_json
+    from model.common.files import write_json
+    from model.data.raw.pretreatment import pretreat
 
     summary = pretreat(
         options.input_path,

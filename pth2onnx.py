@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.command_line import CommandParser, positive
-from model.errors import UsageError, run_command
-from model.messages import set_up_logging
+from model.common.command_line import CommandParser, positive
+from model.common.errors import UsageError, run_command
+from model.common.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
 
@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     check(options)
     import torch
 
+    from model.common.files import write_json
     from model.config import load_config
-    from model.files import write_json
     from model.initialization import load_network
 
     set_up_logging(options.quiet)
@@ -96,6 +96,7 @@ def check(options) -> None:
 def export_static(options, config, network, checkpoint: Path) -> dict:
     """One model, or one for each --frame_num; with --calibration_bins what AMCT wants beside it."""
     from model.export.onnx_export import export_onnx
+    from model.runtime.ort_runtime import OrtRuntime
 
     suffix = "" if options.batch_size == 1 else f"_bs{options.batch_size}"
     path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
@@ -103,7 +104,7 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
     for frame_num in options.frame_num:
         # The name by which test.py finds a model of its length.
         own = path if len(options.frame_num) == 1 else path.with_name(f"{path.stem}_f{frame_num}{path.suffix}")
-        facts = export_onnx(network, own, options.batch_size, frame_num, quiet=options.quiet)
+        facts = export_onnx(network, own, options.batch_size, frame_num, quiet=options.quiet, runtime=OrtRuntime)
         models.append(facts)
         print(
             f"wrote {own} from {checkpoint}: batch {options.batch_size}, {frame_num} frames, "
@@ -140,17 +141,21 @@ def write_calibration_bins(options, config, path: Path) -> dict:
 def export_for_processor(options, config, network, checkpoint: Path) -> dict:
     """Open shapes for ONNX Runtime, in float32 or with set layers in 8 bit."""
     from model.export.whole import export_int8, export_whole
+    from model.runtime.whole_runtime import WholeRuntime
 
     path = options.output_path or Path(f"gaitset_submit_{'int8' if options.int8 else 'whole'}.onnx")
     if options.int8:
         train, positions, data = calibration_sequences(options, config)
-        facts = {**export_int8(network, path, [train.sequence(position) for position in positions]), **data}
+        facts = {
+            **export_int8(network, path, [train.sequence(position) for position in positions], runtime=WholeRuntime),
+            **data,
+        }
         told = (
             f"set layers in 8 bit, calibrated with {len(positions)} training sequences; differs from torch by "
             f"{100 * facts['relative_error']:.1f} % of an embedding's length"
         )
     else:
-        facts = export_whole(network, path)
+        facts = export_whole(network, path, runtime=WholeRuntime)
         told = f"differs from torch by {facts['largest_difference']:.1g} at most"
     print(f"wrote {path} from {checkpoint}: sequences of any length, {facts['bytes'] / 1e6:.1f} MB; {told}")
     print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")

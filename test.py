@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.command_line import (
+from model.common.command_line import (
     CommandParser,
     add_common_options,
     add_precision_options,
@@ -35,9 +35,9 @@ from model.command_line import (
     positive,
     true_or_false,
 )
-from model.errors import UsageError, run_command
-from model.files import is_plain_name
-from model.messages import set_up_logging
+from model.common.errors import UsageError, run_command
+from model.common.files import is_plain_name
+from model.common.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
 DEFAULT_REPORT = Path()  # stands for a name that is known later
@@ -97,8 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UsageError(f"--name {options.name}: is the name of files in work/results, without / or a dot in front")
     if options.runtime != "torch" and options.checkpoint is None:
         raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
-    from model import distributed
     from model.config import load_config, overrides_of
+    from model.devices import distributed
     from model.evaluation.protocols import protocol_of
 
     world = distributed.world_from_environment()
@@ -122,9 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def test(options, config, world) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
-    from model import distributed
-    from model.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
-    from model.features import extract
+    from model.devices import distributed
+    from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
+    from model.embeddings.extract import extract
     from model.initialization import load_network, open_dataset
     from model.report.publish import Embedded
 
@@ -176,8 +176,8 @@ def embed_deployed(options, config, choice, store):
 
 def pre_process(options, config) -> None:
     """Write the test sequences as bins of fixed length, with list and manifest."""
+    from model.common.files import write_json
     from model.export.bins import write_bins
-    from model.files import write_json
     from model.initialization import open_dataset
 
     data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
@@ -215,7 +215,7 @@ def post_process(options, config) -> None:
 
 def compare(options) -> None:
     """Two results of test.py --json side by side; with --report as a page, too."""
-    from model.files import write_json
+    from model.common.files import write_json
     from model.report.comparison import compare_files, comparison_text
     from model.report.comparison_page import write_comparison
 
@@ -234,7 +234,7 @@ def bins_of(options, config) -> Path:
 
 def show(options, config, embedded, model: Path, details: dict, device=None) -> None:
     """Print the tables and write them under work/results; with --report also the page with figures."""
-    from model.checkpoint import record_beside
+    from model.checkpoints.checkpoint import record_beside
     from model.report.publish import publish
 
     # How an encoder was trained is in the record beside it; the config may be of another training.

@@ -18,7 +18,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from model.command_line import (
+from model.common.command_line import (
     EXIT_STATUS,
     CommandParser,
     add_common_options,
@@ -26,8 +26,8 @@ from model.command_line import (
     check_precision_options,
     positive,
 )
-from model.errors import UsageError, run_command
-from model.messages import set_up_logging
+from model.common.errors import UsageError, run_command
+from model.common.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
 
@@ -120,8 +120,8 @@ def set_environment(options) -> None:
 
 def start_processes(options) -> int | None:
     """With --device_num: train in so many processes, this one being none of them; returns their exit status."""
-    from model.distributed import world_from_environment
-    from model.launch import MAX_RESTARTS, launch
+    from model.commands.launch import MAX_RESTARTS, launch
+    from model.devices.distributed import world_from_environment
 
     launched = world_from_environment().size
     if options.device_num in (None, launched):
@@ -137,11 +137,11 @@ def main(arguments: list[str] | None = None) -> int:
     status = start_processes(options)
     if status is not None:
         return status
-    from model import distributed
     from model.config import load_config, overrides_of
-    from model.device import resolve_device, set_compile_mode, set_precision, show_devices
+    from model.devices import distributed
+    from model.devices.device import resolve_device, set_compile_mode, set_precision, show_devices
     from model.initialization import lock_of
-    from model.profiling import Profiling
+    from model.training.profiling import Profiling
 
     world = distributed.world_from_environment()
     set_up_logging(options.quiet, world.is_main)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from model.errors import NO_TEXT, UsageError
+from model.common.errors import NO_TEXT, UsageError
+from model.common.files import is_plain_name
 from model.evaluation.protocols import canonical_name
-from model.files import is_plain_name
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # what a config file may call its dict
 

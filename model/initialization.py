@@ -12,29 +12,30 @@ from pathlib import Path
 
 import torch
 
-from model import distributed
-from model.checkpoint import CheckpointFiles, load_encoder
+from model.checkpoints.bundled import stands_in
+from model.checkpoints.checkpoint import CheckpointFiles, load_encoder
+from model.checkpoints.retention import RunCheckpoints, remove_orphans
+from model.common.errors import UserError
+from model.common.lock import locked
 from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
 from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
-from model.device import can_record, describe, kind_of, place, precision_of
-from model.errors import UserError
+from model.devices import distributed
+from model.devices.device import can_record, describe, kind_of, place, precision_of
+from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
-from model.features import extract
-from model.lock import locked
-from model.meters import LogBook
-from model.network import GaitSet, fused
-from model.optimizer import make_adam
-from model.precision import make_precision
-from model.resume import resume
-from model.run_checkpoints import RunCheckpoints, remove_orphans
-from model.shipped import stands_in
-from model.trainer import Trainer
+from model.network import GaitSet
+from model.network import kernels as fused
+from model.training.log_book import LogBook
+from model.training.optimizer import make_adam
+from model.training.precision import make_precision
+from model.training.resume import resume
+from model.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

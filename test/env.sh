@@ -136,8 +136,8 @@ processes_for() {
   local found
   found="$(command "$PYTHON" -c '
 import sys
-from model.device import processes_possible
-from model.errors import run_command
+from model.devices.device import processes_possible
+from model.common.errors import run_command
 run_command(lambda: print(processes_possible(sys.argv[1])))' "$2")" || exit $?
   echo $((found < $1 ? found : $1))
 }
@@ -237,7 +237,7 @@ take_environment_of() {
 # summary [FILE.json ...] KEY=VALUE ...: test/output/<driver>.json and .txt (key=value lines) of all of them.
 summary() {
   if is_dry; then say "dry run: nothing was run or written"; return; fi
-  command "$PYTHON" -m model.summary "$OUTPUT/${DRIVER%.sh}" "$@"
+  command "$PYTHON" -m model.commands.summary "$OUTPUT/${DRIVER%.sh}" "$@"
   say "summary: $OUTPUT/${DRIVER%.sh}.json, and as key=value lines .txt"
 }
 

@@ -30,7 +30,7 @@ if [[ -z "$input_path" ]]; then
   pid_num="${pid_num:-10}"
   input_path="$(absolute "$synthetic_path")"
   output_path="${output_path:-$ROOT/work/synthetic-pre}"
-  python -m model.data.synthetic --output_path "$input_path" \
+  python -m model.synthetic --output_path "$input_path" \
     --subjects "$synthetic_subjects" --frames "$synthetic_frames" --seed 0
 fi
 dataset="${dataset:-CASIA-B}"

@@ -24,7 +24,7 @@ is_dry || mkdir -p "$work_path" "$OUTPUT"
 DATA=(--dataset Synthetic --data_path "$work_path/walkers-pre" --pid_num "$pid_num" --work_path "$work_path")
 
 say "1 of 7: $subjects synthetic walkers, ten takes each, seen from eleven views"
-python -m model.data.synthetic --output_path "$work_path/walkers" --subjects "$subjects" --frames "$frames" --seed "$seed"
+python -m model.synthetic --output_path "$work_path/walkers" --subjects "$subjects" --frames "$frames" --seed "$seed"
 
 say "2 of 7: pretreatment"
 python pretreatment.py --input_path "$work_path/walkers" --output_path "$work_path/walkers-pre" \
@@ -53,7 +53,7 @@ python test.py "${DATA[@]}" --device "$device" --checkpoint "$checkpoint" --batc
   --name quickstart --json "$OUTPUT/accuracy.json" --report --throughput "$OUTPUT/throughput.json"
 
 say "7 of 7: the same subjects with the encoder that comes with the project and was trained for longer, on other walkers"
-shipped="$(command "$PYTHON" -c 'from model.shipped import shipped_encoder; print(shipped_encoder() or "")')"
+shipped="$(command "$PYTHON" -c 'from model.checkpoints.bundled import shipped_encoder; print(shipped_encoder() or "")')"
 if [[ -n "$shipped" ]]; then
   python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json" --report
   python test.py --compare "$OUTPUT/accuracy.json" "$OUTPUT/shipped.json" --report "$work_path/results/comparison.html"

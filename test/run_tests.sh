@@ -21,7 +21,7 @@ install requirements.txt test/requirements.txt
 [[ "$setup_only" != True ]] || exit 0
 selection=(); [[ "$fast" == True ]] && selection=(-m "not slow")
 if [[ "$processes" == auto ]]; then
-  processes="$(command "$PYTHON" -c 'from model.cores import core_count; print(min(core_count(), 8))')"
+  processes="$(command "$PYTHON" -c 'from model.common.cores import core_count; print(min(core_count(), 8))')"
 fi
 if ((processes > 1)) && ! command "$PYTHON" -c 'import xdist' 2> /dev/null; then
   say "pytest-xdist is not installed for $PYTHON: one test after the other"

@@ -23,8 +23,8 @@ processes_shown() {
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config
-from model.device import processes_possible, show_devices
-from model.errors import run_command
+from model.devices.device import processes_possible, show_devices
+from model.common.errors import run_command
 
 def count():
     show_devices(load_config(sys.argv[1]).visible_devices, sys.argv[2])

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.data.draws import Draws
-from model.data.silhouette import HEIGHT, WIDTH
+from model.common.counter_random import Draws
+from model.data.raw.silhouette import HEIGHT, WIDTH
 
 FLIPPED = 0.5  # chance of a mirror image: the other side of a walker, or the other way along the line
 TURN = 3.0  # degrees; these three are standard deviations

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.data.augmentation import augment, changes_of
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
-from model.device import copy_to, fits, select
+from model.devices.device import copy_to, fits, select
 
 RESIDENT_SHARE = 0.5  # of the free device memory that cached frames may take
 PACK_TO = 64  # a packed batch has a multiple of this many frames, so that few sizes occur

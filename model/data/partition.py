@@ -12,10 +12,10 @@ from tokenize import TokenError
 
 import numpy as np
 
+from model.common.errors import UserError
+from model.common.files import read_json, write_json
 from model.data.array_pickle import read_array
-from model.data.silhouette import BadImage, read_plain_file
-from model.errors import UserError
-from model.files import read_json, write_json
+from model.data.raw.silhouette import BadImage, read_plain_file
 
 log = logging.getLogger(__name__)
 

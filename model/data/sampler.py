@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.common.errors import UserError
 from model.data.index import SequenceIndex
-from model.errors import UserError
 
 
 class BatchPlan(NamedTuple):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.common.errors import UserError
 from model.data.array_pickle import read_array
-from model.data.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_plain_file
-from model.data.tree import SequenceFolder, is_folder
-from model.errors import UserError
+from model.data.raw.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_plain_file
+from model.data.raw.tree import SequenceFolder, is_folder
 
 MOST_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
 

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from model.cores import core_count, interrupts_later, leave_interrupts_to_parent
+from model.common.cores import core_count, interrupts_later, leave_interrupts_to_parent
+from model.common.errors import UsageError, UserError
+from model.common.files import whole_folder
+from model.common.lock import locked
+from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
-from model.data.silhouette import HEIGHT, WIDTH
+from model.data.raw.silhouette import HEIGHT, WIDTH
+from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import first_and_last, read_sequence, source_stamp
 from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
-from model.data.tree import SequenceFolder, scan_tree
-from model.errors import UsageError, UserError
-from model.files import whole_folder
-from model.lock import locked
-from model.messages import progress_bar
 
 FRAMES = "frames.u8"
 FRAME_BYTES = HEIGHT * WIDTH

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from model.common.errors import UserError
+from model.common.files import is_plain_name, read_json, seal
 from model.data.index import SequenceIndex
-from model.errors import UserError
-from model.files import is_plain_name, read_json, seal
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"

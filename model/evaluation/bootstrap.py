@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.common.errors import UserError
 from model.evaluation.subject_hits import SubjectHits
 
 RESAMPLES = 4000

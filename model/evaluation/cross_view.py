@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.common.errors import UserError
 from model.data.index import SequenceIndex
-from model.errors import UserError
 from model.evaluation.distance import squared_length
 from model.evaluation.distance_record import DistanceRecord
 from model.evaluation.metrics import INFINITE, average_precision, rank_hits

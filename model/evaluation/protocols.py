@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError
 
 
 class PublishedRow(NamedTuple):

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.device import free_memory
+from model.common.messages import progress_bar
+from model.devices.device import free_memory
 from model.evaluation.distance import euclidean_distance
 from model.evaluation.distance_record import DistanceRecord
 from model.evaluation.metrics import INFINITE, entries_within, nearest_mates, wrong_before
 from model.evaluation.protocols import Plan
-from model.messages import progress_bar
 
 SHARE_OF_DEVICE = 4  # of the free memory of an accelerator, one part in so many is taken
 BYTES_ON_CPU = 2 << 30

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from model.common.errors import UserError
+from model.common.files import whole_folder, write_json
+from model.common.lock import locked
+from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
-from model.data.silhouette import HEIGHT, WIDTH
-from model.errors import UserError
+from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.manifest import FORMAT, LABELS, Manifest, digest_of, manifest_path, write_info
-from model.files import whole_folder, write_json
-from model.lock import locked
-from model.messages import progress_bar
 
 FRAME_NUM = 100
 PADDINGS = ("repeat", "zero")

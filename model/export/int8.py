@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.errors import UserError
+from model.common.errors import UserError
 from model.export.names import SILS_NAME
 from model.export.whole_onnx import (
     MAP_SHAPES,

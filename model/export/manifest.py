@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from model.common.errors import NO_TEXT, UserError
+from model.common.files import is_plain_name, read_json, whole_file
 from model.data.index import SequenceIndex
-from model.errors import NO_TEXT, UserError
-from model.files import is_plain_name, read_json, whole_file
 
 T = TypeVar("T")
 

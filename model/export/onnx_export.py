@@ -7,21 +7,22 @@ import hashlib
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.data.silhouette import HEIGHT, WIDTH
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import whole_file
+from model.common.messages import progress_bar
+from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.bins import FRAME_NUM
 from model.export.lint import OPSET, lint_onnx
 from model.export.names import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_file import import_onnx, load_onnx
-from model.files import whole_file
-from model.messages import progress_bar
 from model.network.gaitset import GaitSet
 
 if TYPE_CHECKING:
@@ -61,14 +62,21 @@ def export_onnx(
     path: Path | str,
     batch_size: int = 1,
     frame_num: int = FRAME_NUM,
+    *,
+    runtime: Callable[[Path], BatchRuntime],
     tolerance: float = TOLERANCE,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write `network` as ONNX: `image_seq` [batch_size, frame_num, 64, 44] -> `feature` [batch_size, 62, d].
 
-    The file is written aside, linted for ATC and compared with `network` through ONNX Runtime (largest
-    difference at most `tolerance` of the largest value); only then it takes the place of `path`. The same
-    weights give the same bytes under the same version of torch. `network` itself is left as it is.
+    The model is written to a temporary file, linted for ATC and compared with `network` in `runtime` (largest
+    difference at most `tolerance` times the largest value). Only then does it replace `path`. The same weights give
+    the same bytes under the same version of torch. `network` is not modified.
+
+    Args:
+        runtime: opens an ONNX file for the comparison, for example `OrtRuntime`. It is an argument because the
+            runtimes are a layer above this one.
+
     Returns facts for the log. Raises UserError naming the check that failed.
     """
     if batch_size < 1 or frame_num < 1:
@@ -84,7 +92,7 @@ def export_onnx(
         part.write_bytes(model.SerializeToString(deterministic=True))
         _refuse_problems(Path(path), lint_onnx(part))
         bar.update()
-        comparison = compare_with_torch(network, part, tolerance, Path(path))
+        comparison = compare_with_torch(network, runtime(part), tolerance, Path(path))
         facts = describe(part, model)
         bar.update()
     return {
@@ -131,16 +139,26 @@ def describe(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     }
 
 
-def compare_with_torch(network: GaitSet, path: Path, tolerance: float, name: Path) -> dict[str, Any]:
-    """Largest difference between `path` under ONNX Runtime and `network` under torch, two sequences or more.
+class BatchRuntime(Protocol):
+    """A runtime with an opened static model, such as `model.runtime.ort_runtime.OrtRuntime`."""
+
+    batch_size: int
+    frame_num: int
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """float32 [batch_size, frame_num, 64, 44] -> embeddings float32 [batch_size, 62, d]."""
+
+    def facts(self) -> dict[str, Any]:
+        """Name and `version` of the runtime."""
+
+
+def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float, name: Path) -> dict[str, Any]:
+    """Largest difference between the model in `runtime` and `network` under torch, on two or more sequences.
 
     One half of them is random pixels of 0 and 1, the other figures that walk. torch gets them one at a time:
     that also checks that a sequence gets the same embedding alone and in a batch. `name` is for the error.
     Raises UserError when the difference exceeds `tolerance` times the largest value, or is no number.
     """
-    from model.runtime.ort_runtime import OrtRuntime
-
-    runtime = OrtRuntime(path)
     sequences = max(2, runtime.batch_size)
     sequences += -sequences % runtime.batch_size
     random = np.random.default_rng(0)

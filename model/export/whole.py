@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import whole_file
 from model.export.int8 import Int8SetLayers, ranges_of
 from model.export.names import OUTPUT_NAME
 from model.export.onnx_export import TOLERANCE, describe, walking_pixels
 from model.export.whole_onnx import FloatSetLayers, whole_model
-from model.files import whole_file
 from model.network.gaitset import GaitSet
 
 
-def export_whole(network: GaitSet, path: Path | str) -> dict[str, Any]:
+class SequenceRuntime(Protocol):
+    """A runtime with an opened model, such as `model.runtime.whole_runtime.WholeRuntime`."""
+
+    def run(self, sils: np.ndarray) -> np.ndarray:
+        """uint8 [n, s, 64, 44] -> embeddings float32 [n, 62, d]."""
+
+
+def export_whole(network: GaitSet, path: Path | str, runtime: Callable[[Path], SequenceRuntime]) -> dict[str, Any]:
     """Write `network` for sequences of any length: see `whole_model`. Returns facts for the log.
 
     The file appears whole, after ONNX Runtime has given torch's embeddings (largest difference at most 1e-4 of the
@@ -29,13 +36,15 @@ def export_whole(network: GaitSet, path: Path | str) -> dict[str, Any]:
     figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
     with whole_file(path) as part:
         facts = _write(network, FloatSetLayers(network), part)
-        found, expected = _both(network, part, figures)
+        found, expected = _both(network, runtime(part), figures)
         difference = float(np.abs(found - expected).max() / np.abs(expected).max())
         _refuse(path, difference, TOLERANCE)
     return {"file": str(path), **facts, "largest_difference": difference}
 
 
-def export_int8(network: GaitSet, path: Path | str, sequences: Sequence[np.ndarray]) -> dict[str, Any]:
+def export_int8(
+    network: GaitSet, path: Path | str, sequences: Sequence[np.ndarray], runtime: Callable[[Path], SequenceRuntime]
+) -> dict[str, Any]:
     """The same with set layers in 8 bit.
 
     sequences: silhouettes of training subjects, uint8 [f, 64, 44] each, that the ranges of all maps are taken from.
@@ -47,7 +56,7 @@ def export_int8(network: GaitSet, path: Path | str, sequences: Sequence[np.ndarr
     start = time.perf_counter()
     with whole_file(path) as part:
         facts = _write(network, Int8SetLayers(network, ranges_of(network, sequences)), part)
-        found, expected = _both(network, part, sequences[:: max(1, len(sequences) // 4)])
+        found, expected = _both(network, runtime(part), sequences[:: max(1, len(sequences) // 4)])
         distances, lengths = (
             np.linalg.norm(each.reshape(len(each), -1), axis=1) for each in (found - expected, expected)
         )
@@ -70,11 +79,8 @@ def _write(network: GaitSet, layers, part: Path) -> dict[str, Any]:
     return {key: facts[key] for key in ("opset", "operators", "operator_count", "bytes", "sha256")}
 
 
-def _both(network: GaitSet, path: Path, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings [n, 62, d] by the file and by torch."""
-    from model.runtime.whole_runtime import WholeRuntime
-
-    runtime = WholeRuntime(path)
+def _both(network: GaitSet, runtime: SequenceRuntime, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [n, 62, d] of the exported file and of torch."""
     found = np.concatenate([runtime.run(one[None]) for one in sequences])
     training = network.training
     network.eval()

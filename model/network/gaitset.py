@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from model.network import fused
+from model.network import kernels as fused
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import BINS, horizontal_pyramid_pooling, set_pooling
 
@@ -23,7 +23,7 @@ class GaitSet(nn.Module):
     map a sequence; the global branch (multilayer global pipeline) works on those pooled maps.
 
     amp_dtype: the half precision to compute in, by autocast; None for that of the weights.
-    fused: whether uint8 silhouettes pass the set layers through the kernels of `model.network.fused`, which need
+    fused: whether uint8 silhouettes pass the set layers through the kernels of `model.network.kernels`, which need
     `amp_dtype` and a device that they are usable on.
     """
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.network import fused
+from model.network import kernels as fused
 
 
 class TripletLosses(NamedTuple):
@@ -41,7 +41,7 @@ def triplet_losses(
     Batch-all (`full`): relu(margin + d_ap - d_an) over all triplets, divided by the number above 0; 0 if none is.
     Batch-hard (`hard`): farthest positive and nearest negative of each anchor, mean over anchors.
     An anchor counts among its own positives (paper section 4.1; Hermans et al. 2017).
-    plain: without the kernel of `model.network.fused`, also where that runs.
+    plain: without the kernel of `model.network.kernels`, also where that runs.
     """
     n, bins, _ = embeddings.shape
     if n != subjects * sequences or subjects < 2:

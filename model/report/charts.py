@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from model.errors import UserError
-from model.files import whole_file
+from model.common.errors import UserError
+from model.common.files import whole_file
 from model.report.palette import LIGHT, SERIES, cell_colours
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import read_json
 from model.evaluation.bootstrap import RESAMPLES, Difference, check_pairs, compare
 from model.evaluation.subject_hits import SubjectHits
-from model.files import read_json
 
 METHOD = (
     f"Intervals: {RESAMPLES:,} times as many subjects were drawn with replacement, the same for both results. p: how "

@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from model.common.files import whole_file, whole_folder
+from model.common.messages import progress_bar
 from model.evaluation.result import IDENTICAL_VIEWS, without_nan
-from model.files import whole_file, whole_folder
-from model.messages import progress_bar
 from model.report import accuracy, mistaken
 from model.report.charts import Chart, check_matplotlib
 from model.report.embedding_map import embedding_map

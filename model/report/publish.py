@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.common.files import write_json
+from model.common.provenance import provenance
 from model.data.index import SequenceIndex
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_record import DistanceRecord
-from model.evaluation.report import result_text, write_results
-from model.files import write_json
-from model.provenance import provenance
 from model.report.charts import check_matplotlib
 from model.report.material import Material
 from model.report.page import write_report
+from model.report.tables import result_text, write_results
 from model.report.training_curves import log_of_checkpoint, read_log
 from model.runtime.performance_files import read_figures
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.errors import UserError
+from model.common.errors import UserError
 from model.report.charts import Chart, Line, line_chart
 from model.report.html import Section, paragraph
 from model.report.material import Material

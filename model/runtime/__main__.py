@@ -14,9 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model.command_line import CommandParser, positive
-from model.errors import UsageError, run_command
-from model.files import write_json
+from model.common.command_line import CommandParser, positive
+from model.common.errors import UsageError, run_command
+from model.common.files import write_json
 
 
 def main() -> None:

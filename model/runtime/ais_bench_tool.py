@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError
-from model.files import is_file, read_json, write_json
+from model.common.errors import UserError
+from model.common.files import is_file, read_json, write_json
 from model.runtime.external_tool import Staged, Task, collect, run_tool, staged, summary_of
 from model.runtime.performance_files import Figures, performance_path, read_figures
 

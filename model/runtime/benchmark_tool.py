@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError
-from model.files import write_json
+from model.common.errors import UserError
+from model.common.files import write_json
 from model.runtime.external_tool import Task, collect, run_tool, staged, summary_of
 from model.runtime.performance_files import Figures, performance_path, read_figures
 

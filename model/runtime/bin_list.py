@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from model.data.silhouette import HEIGHT, WIDTH
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import is_file
+from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.bins import DTYPE
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, read_info, read_manifest
-from model.files import is_file
 
 
 def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from model.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError
 from model.runtime.acl_runtime import import_acl
 from model.runtime.ais_bench_tool import find_ais_bench
 from model.runtime.benchmark_tool import find_benchmark

@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import whole_folder
+from model.common.lock import locked
 from model.export.atc.soc_version import run_npu_smi, soc_version_of, table_of
 from model.export.bins import check_replaceable
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, fill_last_batch, write_info
-from model.files import whole_folder
-from model.lock import locked
 from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import Figures
 from model.runtime.result_record import remove_record, write_record

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from model.common.errors import UserError
+from model.common.files import whole_folder, write_json
+from model.common.lock import locked
+from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
-from model.errors import UserError
 from model.export.bins import DTYPE, check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, digest_of, fill_last_batch
-from model.files import whole_folder, write_json
-from model.lock import locked
-from model.messages import progress_bar
 from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import latency_figures, write_performance
 from model.runtime.result_files import OUR_SUFFIX

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from model.cores import core_count
-from model.errors import UserError
+from model.common.cores import core_count
+from model.common.errors import UserError
 from model.export.names import SILS_NAME
 from model.export.onnx_file import first_line, self_contained
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.command_line import CommandParser, positive
-from model.errors import UserError, run_command
-from model.files import read_json, write_json
+from model.common.command_line import CommandParser, positive
+from model.common.errors import UserError, run_command
+from model.common.files import read_json, write_json
 from model.runtime.performance_files import Figures, read_figures
 
 CARD_CHIPS = {"Ascend310": 4}  # an Ascend 310 card carries four chips; the tools measure one

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import UserError
-from model.files import whole_file
+from model.common.errors import UserError
+from model.common.files import whole_file
 
 # Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
 _FIELDS = {

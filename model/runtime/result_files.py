@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.common.errors import UserError
+from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
-from model.errors import UserError
 from model.export.manifest import FILLER_PREFIX, Manifest, digest_of, read_manifest
-from model.messages import progress_bar
 from model.runtime.result_record import read_record
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.errors import UserError
-from model.files import read_json, write_json
+from model.common.errors import UserError
+from model.common.files import read_json, write_json
 
 FORMAT = "gaitset-results-1"
 

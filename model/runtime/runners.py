@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.common.errors import UserError
 from model.export.bins import write_bins
 from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ais_bench_tool import run_ais_bench

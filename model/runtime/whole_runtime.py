@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from model.cores import core_count
+from model.common.cores import core_count
+from model.common.errors import UserError
+from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
-from model.errors import UserError
 from model.export.bins import fixed_length
 from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import load_onnx
-from model.messages import progress_bar
 from model.runtime.ort_runtime import open_session, run_session
 
 FRAMES_AT_ONCE = 256  # of all sequences of a batch, or of a piece of a long one: it bounds the memory

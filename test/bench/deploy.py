@@ -35,8 +35,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.command_line import CommandParser, positive  # noqa: E402
-from model.errors import run_command  # noqa: E402
+from model.common.command_line import CommandParser, positive  # noqa: E402
+from model.common.errors import run_command  # noqa: E402
 from model.export.bins import fixed_length  # noqa: E402
 
 # Every twentieth of 120 sequences in the order of their lengths.
@@ -100,6 +100,8 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     from model.export.onnx_export import export_onnx
     from model.export.whole import export_int8, export_whole
     from model.network import GaitSet
+    from model.runtime.ort_runtime import OrtRuntime
+    from model.runtime.whole_runtime import WholeRuntime
 
     torch.manual_seed(0)
     network = GaitSet().eval()
@@ -107,9 +109,9 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     making: dict[str, Callable[[Path], object]] = {
         "ModelZoo": lambda path: export_plain(path, "ModelZoo", batch_size, options.frame_num),
         "OpenGait": lambda path: export_plain(path, "OpenGait", batch_size, options.frame_num),
-        "static": lambda path: export_onnx(network, path, batch_size, options.frame_num),
-        "whole": lambda path: export_whole(network, path),
-        "int8": lambda path: export_int8(network, path, figures(4, options.frame_num)),
+        "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
+        "whole": lambda path: export_whole(network, path, runtime=WholeRuntime),
+        "int8": lambda path: export_int8(network, path, figures(4, options.frame_num), runtime=WholeRuntime),
     }
     for name, path in paths.items():
         if name in making:
@@ -129,8 +131,8 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     if job.path is None:
         import torch
 
-        from model.device import place
-        from model.features import embed_sequences
+        from model.devices.device import place
+        from model.embeddings.extract import embed_sequences
         from model.network import GaitSet
 
         torch.set_num_threads(job.threads)

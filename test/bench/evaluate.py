@@ -37,9 +37,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from model.command_line import CommandParser, positive
-from model.device import describe, resolve_device, set_precision, synchronize
-from model.errors import run_command
+from model.common.command_line import CommandParser, positive
+from model.common.errors import run_command
+from model.devices.device import describe, resolve_device, set_precision, synchronize
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import Protocol, protocol_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fault_bench import Bench
 from fault_chain import COMMANDS, ROOT, start  # first: it says where modules are
 
-from model.errors import UserError
+from model.common.errors import UserError
 
 
 def payloads(tell: Callable[[str], None]) -> dict:
@@ -21,7 +21,7 @@ def payloads(tell: Callable[[str], None]) -> dict:
     import payloads as hostile
     import torch
 
-    from model.checkpoint import load_encoder, load_optimizer, load_tensors
+    from model.checkpoints.checkpoint import load_encoder, load_optimizer, load_tensors
     from model.data.partition import read_partition
     from model.data.store import open_data
     from model.network import GaitSet

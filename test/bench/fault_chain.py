@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit" / "support")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ITERATIONS = 12
@@ -98,9 +98,9 @@ def preload() -> None:
     import torch.utils.tensorboard
     import xarray  # noqa: F401
 
-    import model.evaluation.report
     import model.export.onnx_export
     import model.initialization
+    import model.report.tables
     import model.runtime.runners  # noqa: F401
 
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fault_bench import Bench  # first: it says where modules are
 from launching import TOTAL, children, launch, listening, wait_for, workers_of
-from test_trainer import files_of, same, weights
+from training_runs import files_of, same, weights
 
 WAYS = {
     "rank 1 killed": lambda job: os.kill(workers_of(job)[1], signal.SIGKILL),

@@ -13,7 +13,7 @@ import fault_readers_deployed as deployed
 import fault_readers_training as training
 import fault_readers_words as words
 
-from model.errors import UserError
+from model.common.errors import UserError
 
 Read = Callable[[random.Random], None]  # makes an input and reads it; raises what the reader raises, or AssertionError
 

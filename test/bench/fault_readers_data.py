@@ -20,7 +20,7 @@ def images(folder: Path) -> Read:
     """A changed PNG gives the same pixels or is refused: it has checksums."""
     import cv2
 
-    from model.data.silhouette import align, decode_image
+    from model.data.raw.silhouette import align, decode_image
 
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
     pictures = [
@@ -49,7 +49,7 @@ def image_files(folder: Path) -> Read:
     """From the disk: empty, with a wrong ending, of no plain kind."""
     import cv2
 
-    from model.data.silhouette import read_image
+    from model.data.raw.silhouette import read_image
 
     data = cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes()
 
@@ -77,8 +77,8 @@ def trees(folder: Path) -> Read:
 
     import cv2
 
+    from model.data.raw.tree import scan_tree
     from model.data.store import open_data
-    from model.data.tree import scan_tree
 
     logging.getLogger("model.data.store").setLevel(logging.ERROR)
     frame, small = (cv2.imencode(".png", np.full((n, n), 255, np.uint8))[1].tobytes() for n in (64, 9))
@@ -207,8 +207,8 @@ def original_partitions(folder: Path) -> Read:
 def stores(folder: Path) -> Read:
     from walkers import write_aligned_tree
 
+    from model.common.files import read_json, write_json
     from model.data.store import is_stale, open_data, open_store
-    from model.files import read_json, write_json
 
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
     store = open_data(tree, folder / "stores", quiet=True)
@@ -234,7 +234,7 @@ def stores(folder: Path) -> Read:
 
 
 def pretreatment_records(folder: Path) -> Read:
-    from model.data.aligned_sequence import RECORD, _read_record
+    from model.data.raw.aligned_sequence import RECORD, _read_record
 
     good = {"version": 1, "frames": {f"{i}.png": [100, 1700000000000000000, 200] for i in range(3)}}
     (folder / RECORD).parent.mkdir()

@@ -17,7 +17,7 @@ Read = Callable[[random.Random], None]
 
 
 def _chain(folder: Path) -> Any:
-    from test_labels import Chain
+    from deployed_chain import Chain
 
     chain = Chain(folder / "chain")
     chain.run()
@@ -40,8 +40,8 @@ def lists(folder: Path) -> Read:
 
 
 def manifests(folder: Path) -> Read:
+    from model.common.files import read_json, write_json
     from model.export.manifest import read_manifest
-    from model.files import read_json, write_json
 
     chain = _chain(folder)
     path = chain.folder / "bins.json"
@@ -63,7 +63,7 @@ def manifests(folder: Path) -> Read:
 
 def results(folder: Path) -> Read:
     """Files left out, copied, exchanged, damaged; with and without the record."""
-    from test_labels import COUNT, SHAPE
+    from deployed_chain import COUNT, SHAPE
 
     from model.runtime.result_files import read_results
 
@@ -119,7 +119,7 @@ def _disturb(place: Path, names: list[str], whole: dict[str, bytes], draw: rando
 
 
 def records(folder: Path) -> Read:
-    from model.files import read_json, write_json
+    from model.common.files import read_json, write_json
     from model.runtime.result_record import read_record
 
     chain = _chain(folder)
@@ -143,9 +143,10 @@ def _onnx(folder: Path) -> bytes:
 
     from model.export.onnx_export import export_onnx
     from model.network import GaitSet
+    from model.runtime.ort_runtime import OrtRuntime
 
     torch.manual_seed(0)
-    export_onnx(GaitSet(2), folder / "good.onnx", 1, 2)
+    export_onnx(GaitSet(2), folder / "good.onnx", 1, 2, runtime=OrtRuntime)
     return (folder / "good.onnx").read_bytes()
 
 

@@ -20,7 +20,7 @@ def checkpoints(folder: Path) -> Read:
     from payloads import checkpoints as hostile
     from payloads import programs
 
-    from model.checkpoint import load_encoder
+    from model.checkpoints.checkpoint import load_encoder
     from model.network import GaitSet
 
     torch.manual_seed(0)
@@ -53,9 +53,9 @@ def checkpoints(folder: Path) -> Read:
 def opengait_checkpoints(folder: Path) -> Read:
     """With keys and values of other kinds than theirs."""
     import torch
-    from test_opengait_weights import TheirGaitSet
+    from opengait_network import TheirGaitSet
 
-    from model.checkpoint import load_encoder
+    from model.checkpoints.checkpoint import load_encoder
     from model.network import GaitSet
 
     theirs = TheirGaitSet(2).state_dict()
@@ -74,7 +74,7 @@ def opengait_checkpoints(folder: Path) -> Read:
 def optimizers(folder: Path) -> Read:
     import torch
 
-    from model.checkpoint import load_optimizer
+    from model.checkpoints.checkpoint import load_optimizer
 
     def adam() -> torch.optim.Adam:
         return torch.optim.Adam([torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,))])
@@ -110,10 +110,10 @@ def optimizers(folder: Path) -> Read:
 def checkpoint_records(folder: Path) -> Read:
     import logging
 
-    from model.checkpoint import CheckpointFiles
-    from model.files import read_json, write_json
+    from model.checkpoints.checkpoint import CheckpointFiles
+    from model.common.files import read_json, write_json
 
-    logging.getLogger("model.checkpoint").setLevel(logging.ERROR)
+    logging.getLogger("model.checkpoints.checkpoint").setLevel(logging.ERROR)
     files = CheckpointFiles(folder, "x")
     for iteration in (1, 2):
         files.save(iteration, {part: {} for part in ("encoder", "optimizer", "state")}, {"run": "r", "best": None})
@@ -133,7 +133,7 @@ def checkpoint_records(folder: Path) -> Read:
 
 
 def training_logs(folder: Path) -> Read:
-    from model.meters import LogBook
+    from model.training.log_book import LogBook
 
     good = "".join(json.dumps({"iteration": i, "hard_loss_metric": 0.1}) + "\n" for i in range(1, 6))
 
@@ -154,7 +154,7 @@ def training_logs(folder: Path) -> Read:
 def lock_files(folder: Path) -> Read:
     import time
 
-    from model import lock
+    from model.common import lock
 
     good = {"host": "h", "pid": 5, "since": time.time(), "command": "train.py"}
 

@@ -91,7 +91,7 @@ def accuracies(folder: Path) -> Read:
 
 def compared_results(folder: Path) -> Read:
     """Two results of test.py --json, for --compare."""
-    from test_full_disk import a_result
+    from small_results import a_result
 
     from model.report.comparison import compare_files, comparison_text
 

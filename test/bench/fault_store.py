@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from model.common.errors import run_command
 from model.config import load_config
-from model.errors import run_command
 from model.initialization import open_dataset
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.cores import core_count, leave_interrupts_to_parent  # noqa: E402
-from model.data.silhouette import HEIGHT, WIDTH  # noqa: E402
+from model.common.cores import core_count, leave_interrupts_to_parent  # noqa: E402
+from model.data.raw.silhouette import HEIGHT, WIDTH  # noqa: E402
 from model.data.store import FRAMES  # noqa: E402
 from model.data.store_index import write_index  # noqa: E402
 
@@ -69,8 +69,8 @@ def _render(walker: int) -> np.ndarray:
     """One walker's aligned silhouettes from six sides, uint8 [6, CYCLE, 64, 44]."""
     import torch
 
-    from model.data.synthetic.alignment import align_canvases
-    from model.data.synthetic.walkers import Takes, World, photograph, walking_figures
+    from model.synthetic.alignment import align_canvases
+    from model.synthetic.walkers import Takes, World, photograph, walking_figures
 
     torch.set_num_threads(1)
     world, takes, views = World(frames=CYCLE), Takes.of([walker + 1], ["nm-01"]), []

@@ -24,10 +24,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.data.silhouette import write_png  # noqa: E402
+from model.data.raw.silhouette import write_png  # noqa: E402
+from model.data.raw.tree import scan_tree  # noqa: E402
 from model.data.source import read_sequence  # noqa: E402
 from model.data.store import open_data  # noqa: E402
-from model.data.tree import scan_tree  # noqa: E402
 
 
 def make_tree(root: Path, subjects: int, frames: int) -> None:

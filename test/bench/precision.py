@@ -33,7 +33,7 @@ def call(*arguments) -> None:
 def make_data(folder: Path, options: argparse.Namespace) -> Path:
     views = ["--views", options.views] if options.views else []
     call(
-        "-m", "model.data.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
+        "-m", "model.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
         options.frames, "--device", options.device, "--quiet", *views,
     )  # fmt: skip
     return folder / "store"

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from model.data.pretreatment import pretreat
+from model.data.raw.pretreatment import pretreat
 
 
 def plain_align(image: np.ndarray) -> np.ndarray | None:

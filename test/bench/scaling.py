@@ -28,10 +28,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import torch  # noqa: E402
 from made_store import make_store  # noqa: E402
 
-from model import distributed  # noqa: E402
-from model.checkpoint import load_tensors  # noqa: E402
+from model.checkpoints.checkpoint import load_tensors  # noqa: E402
 from model.config import Config, DataConfig, ModelConfig  # noqa: E402
-from model.device import resolve_device, set_precision, synchronize  # noqa: E402
+from model.devices import distributed  # noqa: E402
+from model.devices.device import resolve_device, set_precision, synchronize  # noqa: E402
 from model.initialization import build_trainer, open_dataset  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 

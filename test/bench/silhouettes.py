@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from model.data.tree import scan_tree
+from model.data.raw.tree import scan_tree
 
 SMALLEST = 200  # pixels of a frame that shows somebody
 SMOOTH = 0.02  # standard deviation of the blur that makes an outline smooth, in heights of the figure

@@ -31,12 +31,12 @@ sys.path.insert(0, str(ROOT))
 
 from model.config import ModelConfig  # noqa: E402
 from model.data.batches import pack  # noqa: E402
-from model.device import adam_options, can_record, place, resolve_device, synchronize  # noqa: E402
+from model.devices.device import adam_options, can_record, place, resolve_device, synchronize  # noqa: E402
 from model.initialization import own_kernels  # noqa: E402
-from model.meters import LossMeter  # noqa: E402
 from model.network import GaitSet  # noqa: E402
-from model.precision import make_precision  # noqa: E402
-from model.training_step import FIRST_EAGER, RecordedStep, TrainingStep  # noqa: E402
+from model.training.log_book import LossMeter  # noqa: E402
+from model.training.precision import make_precision  # noqa: E402
+from model.training.step import FIRST_EAGER, RecordedStep, TrainingStep  # noqa: E402
 
 LENGTH = 80  # frames of a sequence, about as many as in CASIA-B
 

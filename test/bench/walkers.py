@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.cores import core_count  # noqa: E402
-from model.data.synthetic import SEQ_TYPES, VIEWS, Recipe, write_store, write_tree  # noqa: E402
-from model.device import describe, resolve_device, set_precision  # noqa: E402
+from model.common.cores import core_count  # noqa: E402
+from model.devices.device import describe, resolve_device, set_precision  # noqa: E402
+from model.synthetic import SEQ_TYPES, VIEWS, Recipe, write_store, write_tree  # noqa: E402
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from made_store import make_store  # noqa: E402
 from model.config import Config, ModelConfig  # noqa: E402
 from model.data.index import SequenceIndex  # noqa: E402
 from model.data.store import SilhouetteStore, open_store  # noqa: E402
-from model.device import describe, resolve_device, set_precision, synchronize  # noqa: E402
-from model.features import extract  # noqa: E402
+from model.devices.device import describe, resolve_device, set_precision, synchronize  # noqa: E402
+from model.embeddings.extract import extract  # noqa: E402
 from model.initialization import load_network  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from scripts import ROOT, load_script, one_line_error, run_script
-from test_trainer import arguments, files_of, train
+from training_runs import arguments, files_of, train
 
-from model.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError
 from model.network import GaitSet
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
@@ -233,7 +233,10 @@ def test_a_work_path_that_cannot_be_written_to_is_one_line(aligned_tree, tmp_pat
 
 
 def test_a_reader_that_has_seen_enough_causes_no_traceback():
-    code = "from model.errors import run_command\nrun_command(lambda: [print('x' * 999) for _ in range(9999)] and None)"
+    code = (
+        "from model.common.errors import run_command\n"
+        "run_command(lambda: [print('x' * 999) for _ in range(9999)] and None)"
+    )
     command = f'"{sys.executable}" -c "{code}" | head -n 1; exit "${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from model.common.errors import UsageError
 from model.config import build_config, load_config, overrides_of
-from model.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

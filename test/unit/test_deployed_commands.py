@@ -7,9 +7,10 @@ import torch
 from ascend import STANDINS, bare_machine, install_acl, install_ais_bench, make_om, names_in, place_benchmark
 from scripts import load_script, one_line_error, run_driver, summary_of
 
-from model.errors import UserError
+from model.common.errors import UserError
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
+from model.runtime.ort_runtime import OrtRuntime
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def user(tmp_path_factory, aligned_tree):
     network = GaitSet()
     torch.save(network.state_dict(), folder / "e-encoder.ptm")
     for name, batch_size in (("gaitset_submit", 1), ("gaitset_submit_bs16", 16)):
-        export_onnx(network, folder / f"{name}.onnx", batch_size, frame_num=2)
+        export_onnx(network, folder / f"{name}.onnx", batch_size, frame_num=2, runtime=OrtRuntime)
         make_om(folder / f"{name}.onnx", folder / f"{name}.om", batch_size, frames=2)
     run_test(aligned_tree, folder, "--pre_process", "--bin_path", folder / "bins", "--bin_frames", 2)
     (folder / "bin").mkdir()
@@ -96,7 +97,7 @@ def test_every_runtime_of_an_om_gives_torch_s_table(aligned_tree, user, tmp_path
     encoder, om = user / "e-encoder.ptm", tmp_path / "m_bs4.om"
     network = GaitSet()
     network.load_state_dict(torch.load(encoder))
-    export_onnx(network, tmp_path / "m.onnx", 4, frame_num=8)
+    export_onnx(network, tmp_path / "m.onnx", 4, frame_num=8, runtime=OrtRuntime)
     make_om(tmp_path / "m.onnx", om, 4, frames=8)
     bare_machine(monkeypatch, tmp_path)
     install_ais_bench(monkeypatch)

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import torch
 from forking import Done, Forking
+from module_table import PAGES as PAGES_WITH_MODULES
+from module_table import with_table
 from scripts import ROOT
 from walkers import SEQ_TYPES, write_aligned_tree
 
-from model.files import write_json
+from model.common.files import write_json
 from model.network import GaitSet
 
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "model").glob("README*.md"), *(ROOT / "model/docs").glob("*.md"),
@@ -53,7 +55,6 @@ SMALLER = {  # what stands in for hardware, time and size in a command
 NOT_RUN = {
     r"python test/bench/": "a benchmark: test_bench.py runs those that can be small",
     r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
-    r"python -m model\.report\.pictures": "wants a quickstart: test_pictures.py runs it on a small one",
     r"python test\.py --dataset CASIA-A .*--device cpu": "wants the shipped encoder: test_real_data.py runs it",
     r"\.venv/bin/python -m ruff": "what CI runs before the tests",
     r"python3 -m venv|\.venv/bin/pip install": "installs torch anew from the network",
@@ -224,14 +225,13 @@ def test_pictures_are_small():
     assert all(path.name in text for path in pictures)
 
 
-def test_the_tree_names_every_module():
-    for page in (ROOT / "model/README.md", ROOT / "model/README.zh-CN.md"):
-        tree = page.read_text(encoding="utf-8").split("```text")[-1]
-        for module in (ROOT / "model").rglob("*.py"):
-            folder = module.relative_to(ROOT / "model").parent.as_posix()
-            if module.name.startswith("__") or folder in ("network/fused", "data/synthetic", "export/atc"):
-                continue  # these packages have one line each
-            assert module.name in tree, f"{page.name}: {folder}/{module.name}"
+@pytest.mark.parametrize("page", PAGES_WITH_MODULES, ids=lambda page: page.name)
+def test_module_table_is_current(page):
+    """Rewrite the tables with `python test/unit/support/module_table.py`."""
+    text = page.read_text(encoding="utf-8")
+    assert with_table(text) == text
+    for module in (ROOT / "model").rglob("*.py"):
+        assert module.name in text or module.name == "__init__.py"
 
 
 def test_the_loop_that_brings_ou_mvlp_into_shape(tmp_path):

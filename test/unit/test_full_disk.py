@@ -1,48 +1,28 @@
 """Disks that take no more: one line, and what was there before is still there. In place of a full disk a limit on the
 size of files, which the system enforces at every write; faults.py, among the benchmarks, fills real ones."""
 
-import resource
-from contextlib import contextmanager
-
-import numpy as np
 import pytest
 import torch
-from test_bins import TinyStore
+from small_disk import no_file_larger_than
+from small_results import a_result
+from tiny_store import TinyStore
 
-from model.checkpoint import CheckpointFiles
-from model.data.pretreatment import pretreat
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.commands.summary import main as summarize
+from model.common.errors import UserError
+from model.data.raw.pretreatment import pretreat
 from model.data.store import open_data
-from model.errors import UserError
-from model.evaluation.cross_view import evaluate_index
-from model.evaluation.report import write_results
 from model.export.bins import write_bins
 from model.export.onnx_export import export_onnx
-from model.meters import LogBook
 from model.network import GaitSet
+from model.report.tables import write_results
+from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_record import write_record
-from model.summary import main as summarize
-
-
-@contextmanager
-def no_file_larger_than(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from model.training.log_book import LogBook
 
 
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def a_result():
-    store = TinyStore([1] * 8)
-    index = type(store.index).from_lengths(
-        [f"{i // 2}" for i in range(8)], ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8
-    )
-    return evaluate_index(torch.from_numpy(np.eye(8, dtype=np.float32)), index, "CASIA-B")
 
 
 def write_everything(folder, aligned_tree, seed):
@@ -55,7 +35,7 @@ def write_everything(folder, aligned_tree, seed):
         "checkpoint": lambda: CheckpointFiles(folder, "x").save(1, parts, {}),
         "store": lambda: open_data(aligned_tree, folder, quiet=True),
         "bins": lambda: write_bins(TinyStore(), None, folder / "b", folder / "b.info", frame_num=5, quiet=True),
-        "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2),
+        "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2, runtime=OrtRuntime),
         "record of results": lambda: write_record(folder / "r", {f"{i}": "x" * 32 for i in range(200)}, {}),
         "report": lambda: write_results(result, folder, "r", {"seed": "s" * 3000}),
     }
@@ -97,7 +77,7 @@ def test_the_netcdf_library_does_not_say_what_the_system_said(tmp_path):
 
 
 def test_pretreatment_goes_on_when_there_is_room_again(tmp_path):
-    from test_pretreatment import assert_aligned, make_tree
+    from raw_trees import assert_aligned, make_tree
 
     raw = make_tree(tmp_path / "raw")
     with pytest.raises(UserError, match=r"No space left|too large"), no_file_larger_than(200):

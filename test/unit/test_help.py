@@ -11,9 +11,9 @@ from scripts import ROOT, load_script, one_line_error, run_driver, run_module, r
 
 PARSERS = {
     "pretreatment.py": "parser", "train.py": "options_parser", "test.py": "options_parser",
-    "pth2onnx.py": "options_parser", "model.embed": "options_parser", "model.runtime": "_parser",
-    "model.runtime.performance": "_parser", "model.export.atc": "_parser", "model.report.pictures": "_parser",
-    "model.data.synthetic": "build_parser",
+    "pth2onnx.py": "options_parser", "model.commands.embed": "options_parser", "model.runtime": "_parser",
+    "model.runtime.performance": "_parser", "model.export.atc": "_parser",
+    "model.synthetic": "build_parser",
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def examples(text: str) -> list[list[str]]:
 
 def arguments_of(example: list[str], command: str) -> list[str] | None:
     """What the example gives to `command`; None where it is another's."""
-    name = command if command.endswith(".py") else f"-m {command}"
+    name = command if command.endswith(".py") else f"-m {command.replace('.commands.', '.')}"
     words = " ".join(example)
     if f" {name} " not in f"{words} ":
         return None

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import distributed
 from model.config import build_config
+from model.devices import distributed
 from model.initialization import build_trainer, load_network, open_dataset, own_kernels
-from model.network import GaitSet, fused
+from model.network import GaitSet
+from model.network import kernels as fused
 
 CPU = torch.device("cpu")
 

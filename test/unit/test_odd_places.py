@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from raw_trees import silhouette, write
 from scripts import load_script
-from test_pretreatment import silhouette, write
 
-from model.evaluation.report import write_results
 from model.network import GaitSet
+from model.report.tables import write_results
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 
@@ -47,7 +47,7 @@ def test_the_whole_chain_works_in_a_place_of_any_name(tmp_path, monkeypatch):
 
 
 def test_names_from_the_data_are_text_on_the_page_and_not_part_of_it(tmp_path):
-    from test_full_disk import a_result
+    from small_results import a_result
 
     result = a_result()
     hostile = '<script>alert("x")</script>'

@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from model.command_line import CommandParser
-from model.errors import UsageError, run_command
+from model.common.command_line import CommandParser
+from model.common.errors import UsageError, run_command
+from model.common.files import write_json
 from model.export.atc.arguments import check_options, check_path, find_atc
 from model.export.atc.convert import convert
 from model.export.atc.soc_version import choose_soc_version
-from model.files import write_json
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from model.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError
 
 _PLAIN = re.compile(r"[\u4e00-\u9fa5A-Za-z0-9./_-]+")  # what ATC takes of a path
 _REFUSED = (

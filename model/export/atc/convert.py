@@ -18,12 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from model.errors import UserError
+from model.common.errors import UserError
+from model.common.files import told, whole_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.lint import INPUT_NAME, lint_onnx
 from model.export.onnx_file import load_onnx
-from model.files import told, whole_file
 
 
 def convert(

@@ -10,7 +10,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 
-from model.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError
 
 PUBLISHED = "Ascend310"  # what the published om was made for
 PATIENCE = 60  # seconds; npu-smi can hang where the driver is in trouble

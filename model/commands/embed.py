@@ -1,0 +1,85 @@
+"""Embeddings of any tree with their labels, for other programs: NetCDF (xarray, Matlab, R) or Parquet (pandas, DuckDB).
+
+examples:
+  # every sequence of a tree, by a checkpoint
+  python -m model.embed --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --output embeddings.nc
+
+  # for tables: a row a sequence, with subject, seq_type, view, frames, embedding
+  python -m model.embed --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --output embeddings.parquet
+
+  # the test subjects only, with the config's own last checkpoint
+  python -m model.embed --part test --output test.nc
+
+  # an OpenGait pickle tree of any names, on the first GPU, in half precision
+  python -m model.embed --data_path GREW-pkl --checkpoint some-encoder.ptm --device cuda --amp torch --output grew.nc
+
+The file is written a batch at a time, so it may be larger than the memory, and appears whole or not at all. In Python:
+  xarray.open_dataset("embeddings.nc").embeddings.sel(bin=0)
+  pandas.read_parquet("embeddings.parquet", columns=["subject", "view", "embedding"])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.common.command_line import (
+    CommandParser,
+    add_common_options,
+    add_precision_options,
+    positive,
+)
+from model.common.errors import run_command
+from model.common.messages import set_up_logging
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def options_parser() -> CommandParser:
+    parser = CommandParser(prog="python -m model.embed", description=__doc__)
+    add_common_options(parser)
+    add_precision_options(parser, ("off", "torch"))
+    group = parser.add_argument_group("what to embed")
+    group.add_argument("--output", type=Path, required=True, metavar="FILE", help="its ending says how: .nc, .parquet")
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder (the last of the config's)")
+    group.add_argument("--iter", type=int, metavar="N", help="or the config's of this iteration")
+    group.add_argument("--part", choices=("all", "train", "test"), default="all", help="which subjects (all)")
+    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences at once (as many as fit)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = options_parser().parse_args(arguments)
+    set_up_logging(options.quiet)
+    from model.common.provenance import provenance
+    from model.config import load_config, overrides_of
+    from model.devices.device import describe, resolve_device, set_precision, show_devices
+    from model.embeddings.extract import stream
+    from model.embeddings.files import check_format, write_embeddings
+    from model.initialization import load_network, open_dataset
+
+    check_format(options.output)
+    config = load_config(options.config or ROOT / "config_1p.py", overrides_of(options))
+    show_devices(config.visible_devices, options.device)
+    device = resolve_device(options.device)
+    set_precision(device)
+    network, checkpoint = load_network(config, options.checkpoint, options.iter, device)
+    data = open_dataset(
+        config, "all" if options.part == "all" else options.partition, cache=bool(options.cache),
+        skip_bad=options.skip_bad, quiet=options.quiet,
+    )  # fmt: skip
+    store = data.train if options.part == "train" else data.test
+    facts = {
+        "checkpoint": str(checkpoint), "data": str(config.data.dataset_path), "dataset": config.data.dataset,
+        "part": options.part, "device": describe(device), "amp": config.model.amp, **provenance(),
+    }  # fmt: skip
+    batches = stream(network, store, device, options.batch_size, quiet=options.quiet)
+    on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
+    write_embeddings(options.output, store.index, on_host, facts, config.model.hidden_dim)
+    print(
+        f"wrote {options.output}: {len(store.index):,} embeddings of {len(store.index.subjects):,} subjects, "
+        f"{options.output.stat().st_size / 1e6:,.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

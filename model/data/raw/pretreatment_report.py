@@ -1,0 +1,141 @@
+"""What pretreatment says of its work: the summary, the log file, the bar and the problems."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model.common.errors import UsageError, UserError, one_line
+from model.common.messages import progress_bar
+from model.data.raw.aligned_sequence import SequenceResult
+from model.data.raw.silhouette import MINIMUM_FRAMES
+
+MESSAGES_SHOWN = 20  # the log file has them all
+
+
+@dataclass
+class PretreatmentSummary:
+    """What a run found and did. `frames` is what the input holds: kept + dropped + unreadable."""
+
+    sequences: int = 0
+    done: int = 0  # sequences of which at least one frame was worked on
+    unchanged: int = 0  # sequences kept from before
+    empty: int = 0  # no usable frame
+    short: int = 0  # fewer than five, but some
+    frames: int = 0
+    kept: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    frames_worked_on: int = 0
+    seconds: float = 0.0
+    frames_per_second: float = 0.0
+    failed: bool = False  # unreadable images, and they were not to be skipped
+    problems: list[str] = field(default_factory=list)  # a line for each unreadable, empty, short one
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sequences} sequences: {self.done} done, {self.unchanged} kept from before, "
+            f"{self.empty} empty, {self.short} short; {self.frames} frames: {self.kept} kept, "
+            f"{self.dropped} dropped, {self.unreadable} unreadable; {self.frames_worked_on} frames in "
+            f"{self.seconds:.1f} s, {self.frames_per_second:.0f} frames/s"
+        )
+
+
+_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
+
+
+class LogFile:
+    """The log file, appended to. Raises UsageError where there can be none, UserError when the disk takes no more."""
+
+    def __init__(self, path: Path | str):
+        self.path = path
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self.stream = Path(path).open("a", encoding="utf-8")  # noqa: SIM115, closed below
+        except OSError as error:
+            kind = UsageError if error.errno in _NO_SUCH_PLACE else UserError
+            raise kind(f"{path}: cannot be written as log file ({error.strerror})") from error
+
+    def write(self, line: str) -> None:
+        self._do(lambda: self.stream.write(line))
+
+    def flush(self) -> None:
+        self._do(self.stream.flush)
+
+    def _do(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise UserError(f"{self.path}: the log file cannot be written ({error.strerror})") from error
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self._do(self.stream.close)
+        else:
+            with suppress(OSError):  # it has been told already, or something worse
+                self.stream.close()
+
+
+def open_log(path: Path | str | None) -> LogFile | nullcontext[None]:
+    return nullcontext() if path is None else LogFile(path)
+
+
+class Reporter:
+    """Adds results to the summary, the log file, the bar and, as far as they are problems, to stderr."""
+
+    def __init__(self, summary: PretreatmentSummary, stream: LogFile | None, log_all: bool, quiet: bool):
+        self.summary, self.stream, self.log_all = summary, stream, log_all
+        self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment", quiet=quiet)
+
+    def add(self, results: list[SequenceResult]) -> None:
+        for result in results:
+            self._count(result)
+            for message in result.unreadable:
+                self.problem(result.number, "FAIL", message)
+            for frame in result.dropped:
+                self.log(result.number, "WARNING", f"{result.name}/{frame}: dropped, no silhouette in it")
+            if result.kept < MINIMUM_FRAMES:
+                self.problem(result.number, "WARNING", _few_frames(result))
+            if result.changed:
+                done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
+                self.log(result.number, "FINISH", done)
+            self.bar.update(result.frames)
+        if self.stream:
+            self.stream.flush()
+
+    def log(self, number: int, comment: str, message: str) -> None:
+        """The original's form of a line, and its rule: START and FINISH only where all is asked for."""
+        if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
+            self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
+
+    def _count(self, result: SequenceResult) -> None:
+        summary = self.summary
+        summary.done += result.changed
+        summary.unchanged += not result.changed
+        summary.empty += result.kept == 0
+        summary.short += 0 < result.kept < MINIMUM_FRAMES
+        summary.kept += result.kept
+        summary.dropped += len(result.dropped) + result.dropped_before
+        summary.unreadable += len(result.unreadable)
+        summary.frames_worked_on += result.worked_on
+
+    def problem(self, number: int, comment: str, message: str) -> None:
+        self.log(number, comment, message)
+        self.summary.problems.append(message)
+        if len(self.summary.problems) <= MESSAGES_SHOWN:
+            self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
+        elif len(self.summary.problems) == MESSAGES_SHOWN + 1:
+            self.bar.write("warning: and more like these, see the log file", file=sys.stderr)
+
+
+def _few_frames(result: SequenceResult) -> str:
+    if result.kept:
+        return f"{result.name}: only {result.kept} of {result.frames} frames are usable"
+    return f"{result.name}: none of {result.frames} frames is usable, the sequence is left out"

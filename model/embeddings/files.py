@@ -1,0 +1,137 @@
+"""Embeddings with their labels as files that other programs read, written a batch at a time.
+
+NAME.nc        NetCDF-4: dimensions sequence, bin, embedding; opens in xarray with every axis labelled
+NAME.parquet   Parquet: a row a sequence, the embedding as a list of bins x d numbers
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from model.common.errors import UsageError, UserError
+from model.common.files import whole_file
+from model.data.index import SequenceIndex
+from model.network.pooling import bin_labels
+
+LABELS = ("subject", "seq_type", "view")
+ROWS_AT_ONCE = 64  # of a chunk on the disk: 4 MB of embeddings
+
+
+class Writer(Protocol):
+    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
+        """Rows of the index, one after another without gaps, and their embeddings, float32 [b, 62, d]."""
+
+
+def check_format(path: Path) -> None:
+    """Raises UsageError for a suffix of no known format, UserError when its package is missing."""
+    if path.suffix not in _FORMATS:
+        raise UsageError(f"{path}: the name must end in {', '.join(_FORMATS)}, which says what is written")
+    package, _ = _FORMATS[path.suffix]
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"{path}: needs the package {package}: pip install -r requirements.txt ({error})") from error
+
+
+def write_embeddings(
+    path: Path, index: SequenceIndex, batches: Iterable[tuple[np.ndarray, np.ndarray]], facts: dict[str, Any], dim: int
+) -> None:
+    """Write `path`, whose suffix says how: it appears whole or not at all.
+
+    batches: positions in `index`, ascending from 0 without gaps, and embeddings [b, 62, dim]. facts: plain JSON values
+    about their making, kept in the file. Raises UserError for embeddings that are no finite numbers.
+    """
+    check_format(path)
+    with whole_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
+        done = 0
+        for positions, embeddings in batches:
+            assert positions[0] == done, "embeddings come in the order of the index"
+            _check_finite(embeddings, index, positions)
+            writer.write(positions, np.ascontiguousarray(embeddings, np.float32))
+            done += len(positions)
+        assert done == len(index), f"{done} of {len(index)} embeddings have come"
+
+
+def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.ndarray) -> None:
+    bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(1)
+    if bad.any():
+        first = index.name(int(positions[bad.argmax()]))
+        raise UserError(
+            f"the embedding of {first} holds values that are no finite numbers; check the checkpoint and the precision "
+            "it was run with"
+        )
+
+
+@contextmanager
+def _as_the_systems() -> Iterator[None]:
+    """The HDF5 library does not pass on what the system said of a disk, but raises an error of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{error}; is the disk full?") from error
+
+
+class _NetCDF(AbstractContextManager):
+    @_as_the_systems()
+    def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
+        import netCDF4
+
+        labels = bin_labels()
+        self.file = file = netCDF4.Dataset(path, "w", format="NETCDF4")
+        for name, size in (("sequence", len(index)), ("bin", len(labels)), ("embedding", dim)):
+            file.createDimension(name, size)
+        for name in LABELS:
+            file.createVariable(name, str, ("sequence",))[:] = getattr(index, name).astype(object)
+        file.createVariable("frames", "i4", ("sequence",))[:] = index.frames
+        file.createVariable("branch", str, ("bin",))[:] = np.array([label.branch for label in labels], object)
+        for name in ("strips", "strip"):
+            file.createVariable(name, "i2", ("bin",))[:] = [getattr(label, name) for label in labels]
+        chunks = (min(ROWS_AT_ONCE, len(index)), len(labels), dim)
+        self.values = file.createVariable("embeddings", "f4", ("sequence", "bin", "embedding"), chunksizes=chunks)
+        self.values.coordinates = "subject seq_type view branch strips strip"
+        self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
+        file.details = json.dumps(facts, ensure_ascii=False)
+
+    @_as_the_systems()
+    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
+        self.values[positions[0] : positions[-1] + 1] = embeddings
+
+    @_as_the_systems()
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+class _Parquet(AbstractContextManager):
+    def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self.arrow, self.index = pyarrow, index
+        self.embedding = pyarrow.list_(pyarrow.float32(), len(bin_labels()) * dim)
+        columns = [(name, pyarrow.string()) for name in LABELS]
+        schema = pyarrow.schema([*columns, ("frames", pyarrow.int32()), ("embedding", self.embedding)])
+        about = {"shape": [len(bin_labels()), dim], "bins": [label._asdict() for label in bin_labels()], **facts}
+        schema = schema.with_metadata({"gaitset": json.dumps(about, ensure_ascii=False)})
+        # Embeddings hardly shrink, and no two numbers are equal.
+        self.file = pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(LABELS))
+
+    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
+        rows = self.index.take(positions)
+        flat = self.arrow.array(embeddings.ravel())
+        values = self.arrow.FixedSizeListArray.from_arrays(flat, type=self.embedding)
+        labels = [self.arrow.array(getattr(rows, name).tolist(), self.arrow.string()) for name in LABELS]
+        frames = self.arrow.array(rows.frames.astype(np.int32))
+        self.file.write_batch(self.arrow.RecordBatch.from_arrays([*labels, frames, values], schema=self.file.schema))
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+_FORMATS = {".nc": ("netCDF4", _NetCDF), ".parquet": ("pyarrow", _Parquet)}

@@ -1,0 +1,107 @@
+"""Anthropometry: how tall and heavy people are, and what else of their bodies follows from that, by sex.
+
+Stature and mass are drawn first. Every other measure is the typical one of the sex, times powers of stature and mass,
+times a personal deviation; the deviations of one person are correlated through a few factors. b people.
+
+Sources. Girths, breadths and depths (`_GIRTHS`): fitted by us to the 507 adults (247 men, 260 women) whom Heinz,
+Peterson, Johnson and Kerk published (Exploring Relationships in Body Dimensions, Journal of Statistics Education 11(2),
+2003): within-sex regression of the logarithms on those of stature and mass, then a factor analysis of the residuals
+(four factors, varimax; they leave correlations off by 0.06 root mean square). Lengths and heads (`_LENGTHS`): means
+between those of Chinese adults (GB/T 10000-1988, tables 1 to 6) and of ANSUR II (Gordon et al. 2014, NATICK/TR-15/007),
+joints placed as by Drillis and Contini (1966); deviations: the standard deviation that ANSUR II leaves when stature is
+known; the loadings of the factor `limbs` are our own judgement. Population: GB/T 10000-1988 has men of 1.678 m
+(standard deviation 0.058), women of 1.570 m (0.053), 59 and 52 kg; the young adults of today are 3 to 4 cm taller, and
+not everybody is Chinese: our means lie between, our spread is that of a mixed population.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.synthetic.variety import Varied
+
+WOMEN = 0.4  # of all subjects; CASIA-B has 31 of 124
+STATURE = {"male": (1.715, 0.066), "female": (1.600, 0.062)}  # metres: mean and standard deviation
+BODY_MASS_INDEX = {"male": (22.3, 0.130), "female": (20.9, 0.135)}  # kg/m2: median, standard deviation of the log
+# The stature and mass to which the typical girths below belong.
+_REFERENCE = {"male": (1.776, 77.4), "female": (1.647, 59.9)}
+# Typical man and woman in metres, powers of stature and mass, standard deviation of the log; how the deviation hangs
+# on arms (muscle), legs (against the belly), hips (and the lower belly), frame (bones of the upper trunk).
+_GIRTHS = {
+    "biacromial": (0.4119, 0.3646, 0.40, 0.11, 0.042, (0.03, 0.14, -0.03, 0.58)),
+    "bitrochanteric": (0.3247, 0.3139, 0.18, 0.27, 0.045, (-0.13, 0.13, 0.49, 0.18)),
+    "chest_depth": (0.2070, 0.1764, -0.35, 0.51, 0.076, (-0.01, -0.27, 0.05, -0.06)),
+    "chest_breadth": (0.2988, 0.2604, -0.13, 0.35, 0.051, (0.08, -0.07, -0.07, 0.59)),
+    "shoulder_girth": (1.1632, 1.0010, -0.19, 0.35, 0.037, (0.36, -0.11, -0.17, 0.47)),
+    "waist_girth": (0.8409, 0.6942, -0.79, 0.70, 0.051, (-0.25, -0.52, 0.26, 0.10)),
+    "navel_girth": (0.8727, 0.8318, -0.49, 0.65, 0.064, (-0.07, -0.46, 0.52, -0.04)),
+    "hip_girth": (0.9757, 0.9541, -0.26, 0.46, 0.029, (-0.11, 0.04, 0.80, -0.11)),
+    "thigh_girth": (0.5634, 0.5701, -0.43, 0.50, 0.041, (0.06, 0.33, 0.22, -0.29)),
+    "biceps_girth": (0.3427, 0.2797, -0.65, 0.58, 0.054, (0.83, -0.11, -0.03, -0.02)),
+    "forearm_girth": (0.2818, 0.2370, -0.28, 0.40, 0.041, (0.82, 0.20, -0.13, 0.08)),
+    "knee_girth": (0.3713, 0.3517, 0.03, 0.36, 0.040, (0.01, 0.54, 0.16, -0.03)),
+    "calf_girth": (0.3711, 0.3491, -0.21, 0.41, 0.048, (0.03, 0.70, 0.02, 0.02)),
+    "ankle_girth": (0.2310, 0.2116, 0.02, 0.32, 0.054, (0.13, 0.47, 0.14, 0.13)),
+    "wrist_girth": (0.1717, 0.1504, 0.05, 0.24, 0.041, (0.50, 0.28, -0.02, 0.24)),
+    # necks: ANSUR II (398 mm at 85.5 kg, 330 mm at 67.8 kg)
+    "neck_girth": (0.3880, 0.3180, -0.20, 0.35, 0.040, (0.40, 0.10, -0.05, 0.15)),
+}
+# Shares of stature of man and woman, power of stature, standard deviation of the log, loading on the factor limbs.
+_LENGTHS = {
+    "hip_height": (0.518, 0.513, 1.0, 0.022, 0.60),  # of the hip joint
+    "acromion_height": (0.817, 0.813, 1.0, 0.010, 0.00),
+    "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # of the way from the ankle to the hip joint
+    "ankle_height": (0.040, 0.039, 1.0, 0.050, 0.10),
+    "upper_arm": (0.162, 0.161, 1.0, 0.029, 0.60),  # from the joint, SHOULDER_DROP below the acromion
+    "forearm": (0.146, 0.142, 1.0, 0.034, 0.65),
+    "hand": (0.109, 0.109, 1.0, 0.036, 0.60),
+    "foot": (0.150, 0.148, 1.0, 0.034, 0.50),
+    "hip_joints": (0.096, 0.104, 0.8, 0.050, 0.00),  # between the two hip joints
+    "head_length": (0.1090, 0.1115, 0.3, 0.034, 0.00),  # 187 and 178 mm
+    "head_breadth": (0.0900, 0.0938, 0.3, 0.035, 0.00),  # 154 and 150 mm
+    "head_height": (0.1308, 0.1356, 0.3, 0.042, 0.00),  # chin to vertex, 224 and 217 mm
+}
+
+
+def draw_stature_and_mass(varied: Varied, female: Tensor) -> tuple[Tensor, Tensor]:
+    """Metres and kilograms [b]; mass goes with the square of stature (correlation of the logs about 0.5)."""
+    mean, sd = by_sex(female, STATURE)
+    stature = varied.normal("stature", mean, sd).clamp(1.42, 2.02)
+    median, sd = by_sex(female, BODY_MASS_INDEX)
+    bmi = (median * varied.normal("bmi", 0.0, sd).exp()).clamp(15.5, 38.0)
+    return stature, bmi * stature**2
+
+
+def draw_measures(varied: Varied, female: Tensor, stature: Tensor, mass: Tensor) -> dict[str, Tensor]:
+    """All measures of the tables above by name, [b] each; metres (`thigh_share` is a share)."""
+    # Exponentials and logarithms instead of powers: the rounding of torch's powers may change with the batch.
+    usual, weight = by_sex(female, _REFERENCE)
+    tall, heavy = (stature / usual).log(), (mass / weight).log()
+    measures = {}
+    deviations = _correlated(varied, "girths", [row[5] for row in _GIRTHS.values()], female)
+    for place, (name, (man, woman, a, b, sd, _)) in enumerate(_GIRTHS.items()):
+        typical = torch.where(female, woman, man)
+        measures[name] = typical * (a * tall + b * heavy + sd * deviations[:, place]).exp()
+    deviations = _correlated(varied, "lengths", [(row[4],) for row in _LENGTHS.values()], female)
+    average, _ = by_sex(female, STATURE)
+    tall = (stature / average).log()
+    for place, (name, (man, woman, a, sd, _)) in enumerate(_LENGTHS.items()):
+        typical = torch.where(female, woman, man) * (1.0 if a == 0 else average)
+        measures[name] = typical * (a * tall + sd * deviations[:, place]).exp()
+    return measures
+
+
+def by_sex(female: Tensor, table: dict[str, tuple[float, ...]]) -> tuple[Tensor, ...]:
+    """The columns of a table of one row a sex, [b] each."""
+    return tuple(torch.where(female, woman, man) for man, woman in zip(table["male"], table["female"], strict=True))
+
+
+def _correlated(varied: Varied, name: str, loadings: list[tuple[float, ...]], like: Tensor) -> Tensor:
+    """Standard normal numbers [b, measures] that share factors."""
+    loading = torch.tensor(loadings, device=like.device)
+    common = varied.normal(f"{name} factors", shape=(loading.shape[1],))
+    deviation = varied.normal(name, shape=(len(loading),)) * (1 - loading.square().sum(-1)).sqrt()
+    for factor in range(loading.shape[1]):  # not a matrix product: its rounding may change with the batch
+        deviation = deviation + common[:, factor, None] * loading[:, factor]
+    return deviation

@@ -1,0 +1,116 @@
+"""What a training run tells of itself: a log point now and then, its speed at the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+
+from model.config import ModelConfig
+from model.devices import distributed
+from model.devices.device import synchronize
+from model.training.finite import BadNumbers
+from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
+from model.training.optimizer import steps_taken
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 10  # iterations that do not count towards the throughput, where there are many more
+ALL_SKIPPED = 50  # steps left out in a row: a loss scale of 65536 halved that often is long below any use
+
+OVERFLOW = (
+    "iteration {}: the last {} steps were all left out because gradients overflow half precision at any loss scale; "
+    "try --amp_dtype bf16, --kernels plain or --amp off"
+)
+NO_NUMBER = "iteration {}: the loss, a weight or Adam's state is no finite number"
+
+
+@dataclass
+class Progress:
+    """Counts and times the iterations of a run. All processes must ask for a log point, the main one writes it."""
+
+    meter: LossMeter
+    optimizer: Optimizer
+    settings: ModelConfig
+    device: torch.device
+    world: distributed.World
+    logbook: LogBook | None = None
+
+    def start(self, iteration: int, total_iter: int) -> None:
+        """The run begins after `iteration`."""
+        self.total_iter = total_iter
+        self._since = self._started = self._warm = time.perf_counter(), iteration
+        self._stepped = steps_taken(self.optimizer)
+        self.skipped = 0  # steps of this run that were left out because gradients overflowed
+        self._skipped_in_a_row = 0
+
+    def after(self, iteration: int) -> None:
+        """To be called when `iteration` is done."""
+        if iteration - self._started[1] == WARM_UP and self.total_iter - iteration > 5 * WARM_UP:
+            synchronize(self.device)
+            self._warm = time.perf_counter(), iteration
+
+    def leave_out(self, seconds: float) -> None:
+        """The next log point is of training alone, without this time."""
+        since, iteration = self._since
+        self._since = since + seconds, iteration
+
+    def log_point(self, iteration: int) -> None:
+        """To be called by all processes every `log_iter` iterations, after `after`.
+
+        Raises BadNumbers when the loss is no finite number, or no step changes a weight any more.
+        """
+        synchronize(self.device)
+        since, before = self._since
+        seconds = time.perf_counter() - since
+        means = distributed.mean_over_processes(self.meter.means().float())
+        point = dict(zip(FIELDS, means.tolist(), strict=True))
+        point |= {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "hard_or_full": self.settings.hard_or_full_trip,
+            "iterations_per_second": (iteration - before) / seconds,
+            "skipped": self._skipped(iteration - before),
+        }
+        self.meter.reset()
+        if self.world.is_main:
+            self._write(iteration, point)
+        if not all(math.isfinite(point[name]) for name in FIELDS):
+            raise BadNumbers(NO_NUMBER.format(iteration))
+        if self._skipped_in_a_row >= ALL_SKIPPED:
+            raise BadNumbers(OVERFLOW.format(iteration, self._skipped_in_a_row))
+        self._since = time.perf_counter(), iteration
+
+    def _skipped(self, iterations: int) -> int:
+        """How many of the last `iterations` changed no weight."""
+        stepped = steps_taken(self.optimizer)
+        skipped = iterations - (stepped - self._stepped)
+        self._stepped = stepped
+        self.skipped += skipped
+        self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == iterations else 0
+        return skipped
+
+    def _write(self, iteration: int, point: dict) -> None:
+        log.info(log_line(iteration, point))
+        if self.logbook is not None:
+            self.logbook.write(iteration, point)
+        if is_collapsed(point, self.settings.margin):
+            log.warning("%s", COLLAPSE_ADVICE)
+
+    def figures(self, iteration: int) -> dict[str, float]:
+        """Duration and speed of the run, which ends after `iteration`."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        counted = iteration - self._warm[1]
+        speed = counted / (now - self._warm[0])
+        return {
+            "iterations": iteration - self._started[1],
+            "seconds": now - self._started[0],
+            "counted_iterations": counted,
+            "iterations_per_second": speed,
+            "steps_left_out": self.skipped,
+            "sequences_per_second": speed * math.prod(self.settings.batch_size) * self.world.size,
+        }

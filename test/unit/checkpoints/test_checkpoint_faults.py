@@ -1,0 +1,253 @@
+"""Checkpoints that are damaged, hostile or full of what is no number: one line each, and the sound one is found."""
+
+import io
+import logging
+import random
+import struct
+import zipfile
+from functools import cache
+
+import pytest
+import torch
+
+from model.checkpoints.checkpoint import CheckpointFiles, load_encoder, load_optimizer, load_tensors
+from model.common.errors import UserError
+from model.common.files import read_json, write_json
+from model.network import GaitSet
+
+KEY = "gl_layer1.conv.weight"
+
+
+@cache
+def fresh_encoder():
+    torch.manual_seed(1)
+    return GaitSet(4).state_dict()
+
+
+def encoder(**changes):
+    return {**fresh_encoder(), **{KEY if k == "KEY" else k: v for k, v in changes.items()}}
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return path
+
+
+def with_one(value):
+    weight = GaitSet(4).state_dict()[KEY].clone()
+    weight[1, 2, 0, 1] = value
+    return weight
+
+
+SHAPE = (64, 32, 3, 3)
+BAD_WEIGHTS = {
+    "NaN": (with_one(float("nan")), "1 of 11 weights hold values that are no finite numbers"),
+    "Inf": (with_one(float("-inf")), "1 of 11 weights hold values that are no finite numbers"),
+    "whole numbers": (torch.ones(SHAPE, dtype=torch.int32), "no state dict of a network"),
+    "complex": (torch.ones(SHAPE, dtype=torch.complex64), "no state dict of a network"),
+    "sparse": (torch.ones(SHAPE).to_sparse(), "no state dict of a network"),
+    "without content": (torch.ones(SHAPE, device="meta"), "no state dict of a network"),
+    "one number, expanded": (torch.ones(1, 1, 1, 1).expand(SHAPE), "no state dict of a network"),
+    "a number": (3.0, "no state dict of a network"),
+    "transposed": (torch.ones(32, 64, 3, 3), "does not fit the network"),
+    "a scalar": (torch.tensor(1.0), "does not fit the network"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_weights_that_are_none_are_told_and_not_loaded(tmp_path, name):
+    weight, told = BAD_WEIGHTS[name]
+    network = GaitSet(4)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(UserError, match=told) as error:
+        load_encoder(network, saved(tmp_path / "x.ptm", encoder(KEY=weight)))
+    assert str(tmp_path / "x.ptm") in str(error.value)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_half_precision_and_double_are_weights(tmp_path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", {k: v.to(dtype) for k, v in encoder().items()}))
+
+
+def test_keys_that_are_none_are_told(tmp_path):
+    for content in ({1: torch.ones(1)}, {("a",): torch.ones(1)}, [torch.ones(1)], torch.ones(1), 5, None, {}):
+        with pytest.raises(UserError, match=r"x\.ptm"):
+            load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", content))
+    with pytest.raises(UserError, match=r"both with and without the prefix module\."):
+        load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", encoder(**{f"module.{KEY}": torch.zeros(SHAPE)})))
+
+
+def test_every_form_that_torch_has_written_loads(tmp_path):
+    for new in (True, False):  # published weights are of the old form
+        torch.save(encoder(), tmp_path / "x.ptm", _use_new_zipfile_serialization=new)
+        load_encoder(GaitSet(4), tmp_path / "x.ptm")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_truncated_and_changed_files_are_one_line(tmp_path, new):
+    """Each is refused in one line, or gives the same weights; the old form has no checksums, so there they may differ,
+    but are finite and of the right shapes."""
+    torch.save(encoder(), tmp_path / "whole.ptm", _use_new_zipfile_serialization=new)
+    whole = (tmp_path / "whole.ptm").read_bytes()
+    draw = random.Random(0)
+    network = GaitSet(4)
+    load_encoder(network, tmp_path / "whole.ptm")
+    path = tmp_path / "x.ptm"
+    for number in range(300):
+        if number % 2:
+            damaged = whole[: draw.randrange(len(whole))]
+        else:
+            damaged = bytearray(whole)
+            ends = draw.randrange(2000), len(whole) - 1 - draw.randrange(2500)  # where most of the structure is
+            for _ in range(draw.choice((1, 3, 50))):
+                damaged[draw.choice((*ends, draw.randrange(len(whole))))] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_encoder(network, path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+        assert not new or all(torch.equal(value, encoder()[key]) for key, value in network.state_dict().items())
+
+
+def test_weights_that_are_not_those_of_the_record_beside_them_are_refused(tmp_path):
+    """A bit that flipped on the disk, or the encoder of another run under this one's name."""
+    files = CheckpointFiles(tmp_path, "x")
+    files.save(1, {"encoder": encoder(), "optimizer": {}, "state": {}}, {})
+    path = files.part(1, "encoder")
+    load_encoder(GaitSet(4), path)
+    saved(path, encoder(KEY=torch.ones(SHAPE)))
+    with pytest.raises(UserError, match=r"is not what x-00001\.json tells of"):
+        load_encoder(GaitSet(4), path)
+    files.record(1).unlink()
+    load_encoder(GaitSet(4), path)
+
+
+def test_files_that_unfold_into_far_more_are_refused(tmp_path):
+    path = saved(tmp_path / "x.ptm", {"a": torch.zeros(1000)})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "packed.ptm", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content + bytes(10 << 20) * name.endswith("data/0"))
+    assert (tmp_path / "packed.ptm").stat().st_size < 100_000
+    with pytest.raises(UserError, match="compressed"):
+        load_tensors(tmp_path / "packed.ptm")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 20 : directory + 28] = struct.pack("<II", 1 << 30, 1 << 30)
+    (tmp_path / "overlap.ptm").write_bytes(content)
+    with pytest.raises(UserError, match="overlap"):
+        load_tensors(tmp_path / "overlap.ptm")
+    with (tmp_path / "long.ptm").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match="bytes, at most"):
+        load_tensors(tmp_path / "long.ptm")
+
+
+@pytest.mark.parametrize(("place", "value"), [(38, 0x10), (16, 0)])  # attributes; checksum and the size that is kept
+def test_a_part_that_torch_would_not_read_is_refused(tmp_path, place, value):
+    """It would take whatever was in memory for the weights."""
+    content = bytearray(saved(tmp_path / "x.ptm", {"a": torch.ones(1000)}).read_bytes())
+    part = content.index(b"/data/0", content.index(b"PK\x01\x02"))
+    entry = content.rindex(b"PK\x01\x02", 0, part)
+    length = 4 if place == 38 else 8
+    content[entry + place : entry + place + length] = value.to_bytes(length, "little")
+    (tmp_path / "y.ptm").write_bytes(content)
+    with pytest.raises(UserError, match="a folder, or of two sizes"):
+        load_tensors(tmp_path / "y.ptm")
+
+
+def adam(**changes):
+    """State of an Adam that has taken a step, changed for the first of its two weights."""
+    optimizer = fresh_adam()
+    for weight in optimizer.param_groups[0]["params"]:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0] |= changes
+    return state
+
+
+def fresh_adam():
+    return torch.optim.Adam([torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,))], lr=0.25)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"exp_avg": torch.zeros(3, 2)}, {"exp_avg": torch.zeros(())}, {"exp_avg": torch.full((2, 3), float("nan"))},
+        {"exp_avg_sq": torch.full((2, 3), float("inf"))}, {"exp_avg_sq": -torch.ones(2, 3)}, {"exp_avg": 3},
+        {"step": torch.tensor(float("nan"))}, {"step": torch.tensor(-1.0)}, {"step": "x"}, {"exp_avg": None},
+        {"exp_avg": torch.zeros(2, 3).to_sparse()},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_state_of_adam_that_cannot_be_is_refused(tmp_path, changes):
+    with pytest.raises(UserError, match=r"o\.ptm: does not fit the optimizer"):
+        load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", adam(**changes)))
+
+
+def test_a_state_of_some_of_the_weights_is_refused(tmp_path):
+    state = adam()
+    del state["state"][1]
+    with pytest.raises(UserError, match="does not fit the optimizer"):
+        load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", state))
+
+
+def test_only_the_state_is_taken_from_an_optimizer(tmp_path):
+    """Not how it steps: a file that says `maximize` would train in the wrong direction."""
+    state = adam()
+    state["param_groups"][0] |= {"maximize": True, "betas": (0.0, 0.0), "weight_decay": 9.0, "eps": 5.0, "lr": 7.0}
+    optimizer = fresh_adam()
+    load_optimizer(optimizer, saved(tmp_path / "o.ptm", state))
+    group = optimizer.param_groups[0]
+    assert (group["maximize"], group["betas"], group["weight_decay"]) == (False, (0.9, 0.999), 0)
+    assert (group["eps"], group["lr"]) == (1e-8, 0.25)
+    for content in ({}, [], 3, {"state": {}, "param_groups": 3}, {"state": 3, "param_groups": [{"params": [0, 1]}]}):
+        with pytest.raises(UserError, match=r"o\.ptm: does not fit the optimizer"):
+            load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", content))
+
+
+DAMAGES = {
+    "changed": lambda record: record.write_text(record.read_text().replace('"run": "r"', '"run": "s"')),
+    "cut": lambda record: record.write_bytes(record.read_bytes()[:50]),
+    "empty": lambda record: record.write_bytes(b""),
+    "no text": lambda record: record.write_bytes(b"\xff\xfe"),
+    "unsealed": lambda record: write_json(record, {**read_json(record, sealed=True)}),
+    "foreign": lambda record: write_json(record, [1], sealed=True),
+    "without files": lambda record: write_json(record, {"time": 1}, sealed=True),
+    "a time that is none": lambda record: write_json(record, {"files": {}, "time": "now"}, sealed=True),
+    "a folder": lambda record: (record.unlink(), record.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_record_is_told_and_the_set_before_counts(tmp_path, damage, caplog):
+    files = CheckpointFiles(tmp_path, "x")
+    for iteration in (10, 20):
+        files.save(iteration, {name: {} for name in ("encoder", "optimizer", "state")}, {"run": "r"})
+    assert files.last_complete() == 20 and files.run_of(20) == "r"
+    caplog.set_level(logging.WARNING)
+    damage(files.record(20))
+    assert files.last_complete() == 10
+    assert not files.is_complete(20) and files.run_of(20) is None
+    assert str(files.record(20)) in caplog.text
+
+
+def test_the_last_of_a_launch_is_found_among_others(tmp_path):
+    files = CheckpointFiles(tmp_path, "x")
+    for iteration, launch in ((10, "a"), (20, "a"), (30, "b")):
+        files.save(iteration, {name: {} for name in ("encoder", "optimizer", "state")}, {"launch": launch})
+    assert [files.last_complete(launch) for launch in (None, "a", "b", "c")] == [30, 20, 30, None]
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    """So that two runs can be compared by their files."""
+    for name in ("x", "y"):
+        CheckpointFiles(tmp_path, name).save(1, {part: encoder() for part in ("encoder", "optimizer", "state")}, {})
+    first, second = (CheckpointFiles(tmp_path, name).part(1, "encoder").read_bytes() for name in ("x", "y"))
+    assert first == second
+    content = io.BytesIO(first)
+    assert torch.load(content, weights_only=True).keys() == encoder().keys()

@@ -1,0 +1,58 @@
+"""GaitSet of OpenGait: its checkpoint gives the same embeddings here, strip by strip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from opengait_network import TheirGaitSet
+
+from model.checkpoints.checkpoint import load_encoder
+from model.common.errors import UserError
+from model.network import GaitSet
+from model.network.pooling import bin_labels
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    torch.manual_seed(5)
+    network = TheirGaitSet(16)
+    optimizer = torch.optim.Adam(network.parameters())
+    content = {
+        "model": network.state_dict(), "optimizer": optimizer.state_dict(), "iteration": 40000,
+        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [10, 20]).state_dict(),
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("opengait") / "GaitSet-40000.pt"
+    torch.save(content, path)
+    return network, content, path
+
+
+def test_the_embedding_is_the_same_strip_by_strip(theirs):
+    network, _, path = theirs
+    ours = GaitSet(hidden_dim=16)
+    load_encoder(ours, path)
+    sils = (torch.rand(7, 64, 44) > 0.6).float()
+    with torch.no_grad():
+        expected, found = network(sils), ours.eval()(sils[None])[0]
+    order = [("set", b, s) for b in (16, 8, 4, 2, 1) for s in range(b)]
+    order += [("global", b, s) for _, b, s in order]
+    for label, vector in zip(bin_labels(), found, strict=True):
+        torch.testing.assert_close(vector, expected[order.index(tuple(label))], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.norm(), expected.norm())
+
+
+def test_another_model_of_opengait_is_refused_by_name(theirs, tmp_path):
+    _, content, path = theirs
+    more = {**content, "model": {**content["model"], "BNNecks.fc_bin": torch.zeros(62, 16, 5)}}
+    torch.save(more, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="has the foreign key BNNecks"):
+        load_encoder(GaitSet(hidden_dim=16), tmp_path / "x.pt")
+    with pytest.raises(UserError, match="hidden_dim of the config must be 16"):
+        load_encoder(GaitSet(hidden_dim=256), path)
+
+
+@pytest.mark.parametrize("matrices", [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), [torch.zeros(62, 128, 8)]])
+def test_what_has_their_names_and_not_their_content_is_one_line(tmp_path, matrices):
+    for content in ({"model": {"Head.fc_bin": matrices}}, {"model": {"Head.fc_bin": torch.zeros(62, 128, 8), 5: 1}}):
+        torch.save(content, tmp_path / "g.pt")
+        with pytest.raises(UserError, match=r"g\.pt: (no state dict of a network|does not fit the network)"):
+            load_encoder(GaitSet(8), tmp_path / "g.pt")

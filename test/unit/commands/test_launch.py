@@ -1,0 +1,55 @@
+"""Several processes of one machine: only on the loopback address, and again after one is killed. See also faults.py
+among the benchmarks, which stops them in more ways."""
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+from launching import TOTAL, children, launch, listening, wait_for, workers_of
+from scripts import one_line_error, run_module
+from training_runs import files_of, same, weights
+
+from model.common.errors import UserError
+from model.devices import distributed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_when_a_process_is_killed_all_go_on_from_the_last_checkpoint(aligned_tree, tmp_path):
+    """To the same weights; and meanwhile nothing listens but on 127.0.0.1."""
+    whole = launch(aligned_tree, tmp_path / "whole")
+    wait_for(files_of(tmp_path / "whole").last_complete, whole)
+    assert listening([whole.pid, *children(whole.pid)]) == {"0100007F"}
+    _, errors = whole.communicate(timeout=120)
+    assert whole.returncode == 0, errors
+
+    launcher = launch(aligned_tree, tmp_path / "killed")
+    wait_for(lambda: files_of(tmp_path / "killed").last_complete() and workers_of(launcher), launcher)
+    os.kill(workers_of(launcher)[1], signal.SIGKILL)
+    out, errors = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, errors
+    assert "restart 1 after a process ended: going on from iteration" in out
+    assert same(weights(tmp_path / "killed", TOTAL), weights(tmp_path / "whole", TOTAL))
+
+
+def test_bad_arguments_are_one_line():
+    assert "must be a whole number above 0" in one_line_error(run_module("model.launch", "--processes", 0, "x"), 2)
+    assert "required: script" in one_line_error(run_module("model.launch", "--processes", 1), 2)
+
+
+def test_a_meeting_place_that_makes_no_sense_is_one_line(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for port in ("x", "70000", "-1", ""):
+        monkeypatch.setenv("MASTER_PORT", port)
+        with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be an address and a port"):
+            distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
+
+
+def test_alone_there_is_no_launch(monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert distributed.launch_name() is None and distributed.restarts() == 0
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # what torchrun calls all of its launches by default
+    assert distributed.launch_name() == f"none-{os.getppid()}"

@@ -1,0 +1,120 @@
+"""How commands end: one line and a status for what users and systems cause, a traceback for what only we can."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripts import ROOT
+
+from model.common.errors import one_line
+
+START = """
+import sys, time, threading
+from model.common.errors import UsageError, UserError, run_command
+def work():
+    {}
+run_command(work)
+"""
+
+
+def end_of(work: str, **environment: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(work)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "said"),
+    [
+        ("raise UserError('a: wrong')", 1, "error: a: wrong\n"),
+        ("raise UsageError('--a: wrong')", 2, "error: --a: wrong\n"),
+        ("open('/nowhere/a')", 1, "error: /nowhere/a: No such file or directory\n"),
+        ("open('/dev/full', 'w').write('x' * 100_000)", 1, "error: No space left on device\n"),
+        ("raise OSError('no words')", 1, "error: no words\n"),
+        ("bytearray(1 << 62)", 1, "error: out of memory; use a smaller batch or fewer processes, or free some\n"),
+        ("raise KeyboardInterrupt", 130, "interrupted\n"),
+        ("raise UserError('a\\n\\x1b[2Jb\\udcffé')", 1, "error: a\\n\\x1b[2Jb\\udcffé\n"),
+        ("print('步态 \\udcff')", 0, ""),
+        ("return 7", 7, ""),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else value,
+)
+def test_what_a_user_or_the_system_causes_is_one_line(work, status, said):
+    assert end_of(work, PYTHONIOENCODING="utf-8") == (status, said)
+
+
+def test_a_language_that_the_terminal_cannot_show_is_no_error():
+    assert end_of("print('步态')", PYTHONIOENCODING="ascii") == (0, "")
+    assert end_of("raise UserError('步态')", PYTHONIOENCODING="ascii") == (1, "error: \\u6b65\\u6001\n")
+
+
+def on_a_full_disk(work):
+    imports = "import logging; from model.common.messages import set_up_logging\n"
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", imports + START.format(work)]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in done.stderr and "Logging error" not in done.stderr
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_standard_output_on_a_full_disk_is_one_line():
+    status, said = on_a_full_disk("print('x')")
+    assert status in (1, 120) and said[0] == "error: No space left on device"
+
+
+def test_a_job_goes_on_without_its_log_lines_and_says_so_once():
+    lines = "set_up_logging(False); [logging.warning('x' * 100_000) for _ in range(9)]"
+    status, said = on_a_full_disk(lines)
+    told = "warning: log lines cannot be written ([Errno 28] No space left on device); going on without them"
+    assert (status, said) == (0, [told])
+
+
+def test_faults_of_ours_keep_their_traceback():
+    status, said = end_of("1 / 0")
+    assert status == 1 and "Traceback" in said and "ZeroDivisionError" in said
+
+
+def test_in_a_thread_only_faults_of_ours_are_shown():
+    """What the system refuses a thread of TensorBoard is told when it is written to next."""
+    thread = "t = threading.Thread(target=lambda: {}); t.start(); t.join()"
+    assert end_of(thread.format("open('/nowhere/a')")) == (0, "")
+    assert "ZeroDivisionError" in end_of(thread.format("1 / 0"))[1]
+
+
+@pytest.mark.parametrize("processes", ["", "1", "2"])
+def test_sigterm_tidies_up_where_python_runs(tmp_path, processes):
+    """One of several processes may wait in a library that lets no Python run: the system ends it at once."""
+    work = f"""
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        open({str(tmp_path / "tidy")!r}, "w")
+"""
+    environment = {"PATH": "/usr/bin:/bin"} | ({"WORLD_SIZE": processes} if processes else {})
+    process = subprocess.Popen(
+        [sys.executable, "-c", START.format(work)], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    several = processes == "2"
+    assert (process.returncode, said) == ((-signal.SIGTERM, "") if several else (143, "terminated\n"))
+    assert (tmp_path / "tidy").exists() is not several
+
+
+def test_started_again_after_a_fault_of_its_user_a_command_gives_up(tmp_path):
+    given_up = {"GAITSET_GIVE_UP": str(tmp_path / "status")}
+    assert end_of("raise UsageError('once')", **given_up) == (2, "error: once\n")
+    assert end_of("raise UsageError('once')", **given_up) == (2, "")
+
+
+def test_one_line_leaves_every_language_as_it_is():
+    for text in ("步态　数据", "é ñ ½", "a b", "🚶", "\u200b"):
+        assert one_line(text) == text
+    assert one_line("a\r\nb\tc\x00\x85\u2029\ud800") == "a\\r\\nb\\tc\\x00\\x85\\u2029\\ud800"

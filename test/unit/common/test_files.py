@@ -1,0 +1,230 @@
+"""Files and folders that appear whole or not at all."""
+
+import json
+import os
+
+import pytest
+
+from model.commands.summary import collect, flat
+from model.common import files
+from model.common.errors import UserError
+from model.common.files import json_text, read_json, remove_leftovers, whole_file, whole_folder, write_json
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_appears_when_it_is_complete(tmp_path, durable):
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path, durable) as part:
+        part.write_text("half")
+        assert not path.exists()
+        part.write_text("whole")
+    assert path.read_text() == "whole"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole_file(path) as part:
+        part.write_text("new, half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "f") as part:
+            (part / content).touch()
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "f") as part:
+        (part / "half").touch()
+        raise RuntimeError
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    alive = f".alive.{os.getppid()}.part"
+    (tmp_path / ".a.txt.99999999.part").touch()
+    (tmp_path / ".f.99999999.part").mkdir()
+    for name in (alive, ".hidden", "a.part"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, spare_living=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [alive, ".hidden", "a.part"]
+    remove_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.part"]
+
+
+def test_json_is_read_back_and_faults_name_the_file(tmp_path):
+    write_json(tmp_path / "a.json", {"ä": [1, None]}, durable=True)
+    assert read_json(tmp_path / "a.json") == {"ä": [1, None]}
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(UserError, match=r"b\.json"):
+        read_json(tmp_path / "b.json")
+    with pytest.raises(UserError, match=r"c\.json: no such file"):
+        read_json(tmp_path / "c.json")
+
+
+def test_summaries_merge_files_under_their_names(tmp_path):
+    write_json(tmp_path / "training.json", {"speed": {"it/s": 3}})
+    content = collect([str(tmp_path / "training.json"), "processes=2"])
+    assert content == {"training": {"speed": {"it/s": 3}}, "processes": "2"}
+    assert flat(content) == [("training.speed.it/s", 3), ("processes", "2")]
+    assert json.dumps(content)
+    with pytest.raises(UserError, match="neither"):
+        collect(["what"])
+    with pytest.raises(UserError, match="already"):  # the later would hide the earlier
+        collect([str(tmp_path / "training.json"), "training=2"])
+
+
+def test_a_folder_that_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+    (tmp_path / f".f.{os.getpid()}.part" / "old").mkdir(parents=True)
+    with whole_folder(tmp_path / "f") as part:
+        (part / "new").touch()
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(UserError, match="cannot be written"), whole(tmp_path / "file" / "x"):
+            pass
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole):
+    """And of what is written only what names it, or can come from nothing but writing."""
+    path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
+
+    def line(error):
+        with pytest.raises(UserError) as failed, whole(path) as part:
+            raise error(part) if callable(error) else error
+        assert not list(path.parent.iterdir())
+        return str(failed.value)
+
+    for read in (other, os.fsencode(other), folder):
+        assert line(PermissionError(13, "Permission denied", read)) == f"{os.fsdecode(read)}: Permission denied"
+    denied = f"{path}: cannot be written (Permission denied)"
+    for written in (lambda part: part, lambda part: part / "x", lambda part: path / "x", lambda part: tmp_path):
+        assert line(lambda part, name=written: PermissionError(13, "Permission denied", str(name(part)))) == denied
+    assert line(OSError(28, "No space left on device")) == f"{path}: cannot be written (No space left on device)"
+    for unnamed in ("Input/output error", "Resource temporarily unavailable"):  # a disk that is read, a new process
+        assert line(OSError(5, unnamed)) == f"{path}: failed while it was written ({unnamed})"
+    with pytest.raises(BrokenPipeError), whole(path):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
+    value = {
+        "rows": [[1, -2.5e-7, None], [3, 4, 5]],
+        "text": "[\n 1,\n 2\n]",
+        "names": ["a", "b"],
+        "none": [],
+        "one": [7],
+    }
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert "[1, -2.5e-07, null]" in text and "[7]" in text and '"names": [\n' in text
+
+
+def leave(path):
+    """What stands at `path`, as a process that was killed has left it."""
+    path.mkdir(parents=True)
+    (path / "content").write_text(path.name)
+    return path
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkeypatch, can_exchange):
+    """Where the system can exchange two names; elsewhere nothing is lost, as the next test shows."""
+    leave(tmp_path / "f")
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    moments = []
+    replace = type(tmp_path).replace
+
+    def watched(self, target):
+        replace(self, target)
+        moments.append((tmp_path / "f").exists())
+
+    monkeypatch.setattr(type(tmp_path), "replace", watched)
+    with whole_folder(tmp_path / "f") as part:
+        (part / "new").touch()
+    assert all(moments) is can_exchange
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["f", "f/new"]
+
+
+def test_a_folder_whose_replacement_was_killed_in_between_comes_back(tmp_path):
+    leave(tmp_path / ".f.99999999.old")
+    remove_leftovers(tmp_path)
+    assert (tmp_path / "f" / "content").read_text() == ".f.99999999.old"
+    leave(tmp_path / ".f.99999999.old")
+    remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    alive = f".f.{os.getppid()}.part"
+    leave(tmp_path / ".f.99999999.part")
+    leave(tmp_path / ".f.99999998.old")
+    for name in (alive, ".g.99999999.part", ".f.g.99999999.part"):
+        (tmp_path / name).touch()
+    with whole_folder(tmp_path / "f"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["f", alive, ".g.99999999.part", ".f.g.99999999.part"])
+    with whole_file(tmp_path / "g"):
+        pass
+    assert not (tmp_path / ".g.99999999.part").exists()
+
+
+def test_bytes_do_not_follow_a_link_that_somebody_laid(tmp_path):
+    """In a folder that others may write to, the name of the part can be guessed."""
+    (tmp_path / "theirs").write_text("kept")
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path / "theirs")
+    with whole_file(tmp_path / "a") as part:
+        part.write_text("ours")
+    assert (tmp_path / "theirs").read_text() == "kept" and not (tmp_path / "a").is_symlink()
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path)
+    with whole_folder(tmp_path / "a") as part:
+        pass
+    assert (tmp_path / "theirs").read_text() == "kept" and (tmp_path / "a").is_dir()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "a/.."])
+def test_what_is_no_name_of_a_file_is_one_line(path):
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(UserError, match="names a place"), whole(path):
+            pass
+
+
+def test_a_sealed_file_tells_of_every_change(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"subject": "003", "名": [1.5, None]}, sealed=True)
+    assert read_json(path, sealed=True) == {"subject": "003", "名": [1.5, None]}
+    assert read_json(path)["subject"] == "003"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"a\.json"):
+            read_json(path, sealed=True)
+        path.write_bytes(whole[:place])
+        with pytest.raises(UserError, match=r"a\.json"):
+            read_json(path, sealed=True)
+    write_json(path, {"subject": "003"})
+    with pytest.raises(UserError, match="changed or damaged"):
+        read_json(path, sealed=True)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"{'a': 1}", b""], ids=repr)
+def test_no_json_is_one_line(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json: cannot be read as JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def test_json_of_windows_editors_is_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a":\r\n 1}\r\n')
+    assert read_json(tmp_path / "a.json") == {"a": 1}

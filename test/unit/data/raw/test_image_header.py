@@ -1,0 +1,168 @@
+"""What is refused before it is decoded: absurd sizes, damage, other formats, what is no plain file."""
+
+import os
+import resource
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from model.data.raw import silhouette
+from model.data.raw.image_header import MOST_PIXELS, fault_of
+from model.data.raw.silhouette import BadImage, decode_image, read_image
+
+
+def picture(seed=0, size=(24, 16)):
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def encoded(suffix, image=None, *flags):
+    return cv2.imencode(suffix, picture() if image is None else image, list(flags))[1].tobytes()
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of_size(width, height, bits=8, colour=0, rows=b""):
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def jpeg_of_size(width, height):
+    data = bytearray(encoded(".jpg"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def bmp_of_size(width, height):
+    data = bytearray(encoded(".bmp"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+BOMBS = {
+    "png": png_of_size(20_000, 20_000, rows=bytes(20_001 * 100)),
+    "png of one bit": png_of_size(20_000, 20_000, bits=1),
+    "png of 16 bit and alpha": png_of_size(20_000, 20_000, bits=16, colour=6),
+    "png, one row": png_of_size(2**31 - 1, 1),
+    "jpeg": jpeg_of_size(20_000, 20_000),
+    "bmp": bmp_of_size(20_000, 20_000),
+    "bmp from the top": bmp_of_size(20_000, -20_000),
+    "nothing": png_of_size(0, 5),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_absurd_size_is_refused_before_anything_is_decoded(name, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadImage, match=rf"a\.x: says it is \d+×\d+ pixels, at most {MOST_PIXELS:,}"):
+        decode_image(BOMBS[name], "a.x")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_sizes_are_read_as_opencv_reads_them():
+    for number, size in enumerate([(1, 1), (3, 5), (240, 320), (17, 300)]):
+        for suffix in (".png", ".jpg", ".bmp"):
+            for channels in (1, 3):
+                image = picture(number, (*size, channels)) if channels > 1 else picture(number, size)
+                assert decode_image(encoded(suffix, image), "a").shape == size
+
+
+def test_every_kind_of_png_is_read():
+    """16 bit, alpha, palette, interlaced by hand: as grey of 8 bit, whatever the name says."""
+    grey = np.where(picture() > 127, 255, 0).astype(np.uint8)
+    kinds = {
+        "16 bit": encoded(".png", grey.astype(np.uint16) * 257),
+        "colour": encoded(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)),
+        "alpha": encoded(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGRA)),
+        "one bit": encoded(".png", grey, cv2.IMWRITE_PNG_BILEVEL, 1),
+    }
+    palette = np.stack([grey // 255]).astype(np.uint8)[0]
+    rows = b"".join(b"\0" + row.tobytes() for row in palette)
+    header = struct.pack(">IIBBBBB", 16, 24, 8, 3, 0, 0, 0)
+    colours = png_chunk(b"PLTE", b"\0\0\0\xff\xff\xff")
+    kinds["palette"] = (
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + colours
+        + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    )  # fmt: skip
+    for name, data in kinds.items():
+        np.testing.assert_array_equal(decode_image(data, f"{name}.jpg"), grey, err_msg=name)
+
+
+def test_no_damage_to_a_png_changes_a_pixel(capfd):
+    """Each bit of each byte in turn: told, or without effect; and nothing from the decoder's own mouth."""
+    data, image = encoded(".png"), picture()
+    for place in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << bit
+            try:
+                np.testing.assert_array_equal(decode_image(bytes(damaged), "a.png"), image)
+            except BadImage as error:
+                assert str(error).startswith("a.png: ")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_every_truncation_is_told(suffix):
+    data = encoded(suffix)
+    assert fault_of(data) is None
+    for length in range(len(data)):
+        assert fault_of(data[:length]), length
+
+
+def test_a_bitmap_whose_header_leaves_out_the_length_is_read_and_its_truncation_told():
+    data = bytearray(encoded(".bmp", picture(size=(30, 30, 3))))
+    data[2:6] = bytes(4)
+    assert decode_image(bytes(data), "a").shape == (30, 30)
+    assert fault_of(bytes(data[:-1])) == "truncated image"
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".webp", ".ppm", ".jp2", ".hdr", ".pfm", ".sr"])
+def test_other_formats_are_no_images_here(suffix):
+    """OpenCV would decode them whatever the file is called; nobody looks at their headers first."""
+    image = picture(size=(64, 64, 3)).astype(np.float32) if suffix in (".hdr", ".pfm") else picture(size=(64, 64, 3))
+    try:
+        done, data = cv2.imencode(suffix, image)
+    except cv2.error:
+        done = False
+    if not done:
+        pytest.skip(f"this OpenCV writes no {suffix}")
+    assert cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) is not None
+    with pytest.raises(BadImage, match="not an image"):
+        decode_image(data.tobytes(), "a.png")
+
+
+def test_a_jpeg_without_a_size_is_told():
+    data = encoded(".jpg")
+    place = data.index(b"\xff\xc0")
+    length = int.from_bytes(data[place + 2 : place + 4], "big")
+    with pytest.raises(BadImage, match="no size in front of its pixels"):
+        decode_image(data[:place] + data[place + 2 + length :], "a.jpg")
+    with pytest.raises(BadImage, match="no marker"):
+        decode_image(data[:2] + b"\0\0" + data[2:], "a.jpg")
+
+
+def test_a_pipe_called_an_image_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(BadImage, match=r"a\.png: cannot be read, it is no plain file"):
+        read_image(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    with pytest.raises(BadImage, match="no plain file"):
+        read_image(tmp_path / "b.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(BadImage, match="cannot be read"):
+        read_image(tmp_path / "loop.png")
+
+
+def test_a_file_of_absurd_length_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 40)  # a hole: takes no room
+    with pytest.raises(BadImage, match=f"bytes, at most {silhouette.MOST_BYTES:,}"):
+        read_image(tmp_path / "a.png")

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from model.common.errors import UserError
+from model.data.raw.silhouette import BadImage, align, cut_sides, read_image, write_png
+
+REFERENCE = Path(__file__).resolve().parents[2] / "support" / "reference" / "alignment.npz"
+
+
+def slow_align(image: np.ndarray) -> np.ndarray | None:
+    """The same arithmetic in plain Python, pixel by pixel; only the bicubic resize is OpenCV's."""
+    pixels = image.tolist()
+    if sum(map(sum, pixels)) <= 10000:
+        return None
+    filled = [row for row, values in enumerate(pixels) if any(values)]
+    cut = image[filled[0] : filled[-1] + 1]
+    width = int(64 * cut.shape[1] / cut.shape[0])
+    if width == 0:
+        return None
+    resized = cv2.resize(cut, (width, 64), interpolation=cv2.INTER_CUBIC).tolist()
+    total = sum(map(sum, resized))
+    running, centre = 0, None
+    for column in range(width):
+        running += sum(row[column] for row in resized)
+        if running > total / 2:
+            centre = column
+            break
+    if centre is None:
+        return None
+    columns = range(centre - 32, centre + 32)
+    if columns[0] <= 0 or centre + 32 >= width:  # the padding, written out
+        resized = [[0] * 32 + row + [0] * 32 for row in resized]
+        columns = range(centre, centre + 64)
+    return np.array([[row[column] for column in columns] for row in resized], np.uint8)
+
+
+def person(height: int, width: int, x: int, half: int = 20, top: int = 20, rows: int = 150) -> np.ndarray:
+    image = np.zeros((height, width), np.uint8)
+    rng = np.random.default_rng(x)
+    for row in range(top, min(top + rows, height)):
+        left, right = x - rng.integers(1, half), x + rng.integers(1, half)
+        image[row, max(left, 0) : max(right, 0)] = 255
+    return image
+
+
+@pytest.mark.parametrize("x", [5, 20, 60, 100, 160, 250, 300, 318])
+@pytest.mark.parametrize("rows", [64, 100, 200])
+def test_align_equals_plain_loops_anywhere_in_the_picture(x, rows):
+    image = person(240, 320, x, rows=rows)
+    wanted = slow_align(image)
+    assert wanted is not None
+    np.testing.assert_array_equal(align(image), wanted)
+
+
+def test_align_equals_plain_loops_on_grey_noise_of_many_sizes():
+    rng = np.random.default_rng(1)
+    for height, width in [
+        (64, 44),
+        (64, 64),
+        (65, 63),
+        (30, 400),
+        (200, 3),
+        (480, 640),
+        (129, 128),
+        (300, 5),
+    ]:
+        image = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        image[: height // 8] = 0
+        wanted = slow_align(image)
+        assert wanted is not None
+        np.testing.assert_array_equal(align(image), wanted, err_msg=f"{height}x{width}")
+
+
+@pytest.mark.parametrize("left_of_window", [-1, 0, 1])
+def test_align_at_the_border_where_padding_begins(left_of_window):
+    """The original pads already when `left` is 0; it must not matter."""
+    image = np.zeros((64, 200), np.uint8)
+    image[:, 32 + left_of_window] = 255
+    aligned = align(image)
+    np.testing.assert_array_equal(aligned, slow_align(image))
+    assert aligned[:, 32].min() == 255 and aligned.sum() == 64 * 255
+
+
+def test_align_one_column_person_at_either_border():
+    for column in (0, 199):
+        image = np.zeros((64, 200), np.uint8)
+        image[:, column] = 255
+        np.testing.assert_array_equal(align(image), slow_align(image))
+        assert align(image)[:, 32].all()
+
+
+def test_align_drops_a_person_that_resizing_misses():
+    """Ten times too high, one column wide: sampling every tenth column passes it over."""
+    image = np.zeros((640, 640), np.uint8)
+    image[:, 320] = 255
+    assert slow_align(image) is None
+    assert align(image) is None
+
+
+def test_align_drops_pictures_without_a_column_left():
+    image = np.full((300, 4), 255, np.uint8)
+    assert align(image) is None
+    assert align(np.full((256, 4), 255, np.uint8)).shape == (64, 64)
+
+
+def test_align_pixel_sum_limit():
+    image = np.zeros((100, 100), np.uint8)
+    image[:40, 50] = 250  # 10000, not more
+    assert align(image) is None
+    image[40, 50] = 1
+    assert align(image) is not None
+    assert align(np.zeros((240, 320), np.uint8)) is None
+
+
+def test_align_takes_columns_of_larger_pictures():
+    image = np.zeros((300, 400), np.uint8)
+    image[20:260, 30:350] = person(240, 320, 150)
+    view = image[20:260, 30:350]
+    np.testing.assert_array_equal(align(view), align(view.copy()))
+
+
+def test_align_reference_frames(real_data):
+    reference = np.load(REFERENCE)
+    assert len(reference["path"]) == 80
+    for path, wanted in zip(reference["path"], reference["aligned"], strict=True):
+        np.testing.assert_array_equal(align(read_image(real_data / str(path))), wanted, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "步态 数据.png", "with space.png"])
+def test_write_and_read_png(tmp_path, name):
+    image = person(64, 64, 32)
+    write_png(tmp_path / name, image)
+    np.testing.assert_array_equal(read_image(tmp_path / name), image)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes()[24:26] == bytes([8, 0])  # bit depth 8, grey
+
+
+def test_read_converts_colour_and_opens_bmp_and_jpeg(tmp_path):
+    grey = person(240, 320, 100)
+    for suffix in (".png", ".bmp"):
+        (tmp_path / f"colour{suffix}").write_bytes(cv2.imencode(suffix, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))[1])
+        np.testing.assert_array_equal(read_image(tmp_path / f"colour{suffix}"), grey)
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", grey)[1])
+    image = read_image(tmp_path / "a.jpg")
+    assert image.shape == grey.shape and (np.abs(image.astype(int) - grey) < 128).mean() > 0.99
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999])
+def test_read_refuses_truncated_files(tmp_path, suffix, share):
+    data = cv2.imencode(suffix, np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8))[1].tobytes()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(BadImage, match="truncated") as caught:
+        read_image(path)
+    assert str(path) in str(caught.value) and isinstance(caught.value, UserError)
+
+
+def test_read_refuses_a_jpeg_whose_thumbnail_alone_is_whole(tmp_path):
+    image = cv2.imencode(".jpg", person(240, 320, 100))[1].tobytes()
+    thumbnail = cv2.imencode(".jpg", person(64, 64, 30))[1].tobytes()
+    header = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    (tmp_path / "whole.jpg").write_bytes(image[:2] + header + image[2:])
+    assert read_image(tmp_path / "whole.jpg").shape == (240, 320)
+    (tmp_path / "cut.jpg").write_bytes(image[:2] + header + image[2:-200])
+    with pytest.raises(BadImage, match="truncated"):
+        read_image(tmp_path / "cut.jpg")
+
+
+def test_read_names_what_is_wrong(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    damaged = bytearray(cv2.imencode(".png", person(240, 320, 100))[1].tobytes())
+    damaged[len(damaged) // 2] ^= 255
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    faults = {
+        "empty": "empty file",
+        "text": "not an image",
+        "missing": "no such",
+        "folder": "read",
+        "damaged": "dam",
+    }
+    for name, fault in faults.items():
+        with pytest.raises(BadImage, match=fault) as caught:
+            read_image(tmp_path / f"{name}.png")
+        assert str(tmp_path / f"{name}.png") in str(caught.value)
+
+
+@pytest.mark.parametrize("width, first", [(64, 10), (44, 0), (46, 1), (45, 0), (63, 9)])
+def test_cut_sides(width, first):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, width), dtype=np.uint8)
+    cut = cut_sides(frames)
+    assert cut.shape == (2, 3, 64, 44)
+    np.testing.assert_array_equal(cut, frames[:, :, :, first : first + 44])
+    np.testing.assert_array_equal(cut_sides(frames[0, 0]), cut[0, 0])
+
+
+@pytest.mark.parametrize("shape", [(64, 43), (64, 65), (63, 64), (44, 64), (64,), (1, 240, 320)])
+def test_cut_sides_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match="expected"):
+        cut_sides(np.zeros(shape, np.uint8))

@@ -1,0 +1,122 @@
+"""Who trains and who tests: made, read from all that users bring, never unpickled blindly."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from model.common.errors import UserError
+from model.data.partition import Partition, make_partition, read_partition, resolve_partition, write_partition
+
+CASIA_B = [f"{i:03d}" for i in range(1, 125)]
+
+
+def test_casia_b_is_split_as_published():
+    partition = make_partition(CASIA_B, "CASIA-B", 73)
+    assert (len(partition.train), len(partition.test)) == (73, 50)
+    assert partition.train[:5] == ("001", "002", "003", "004", "006")  # 005 is incomplete
+    assert partition.test[0] == "075" and partition.test[-1] == "124"
+
+
+def test_other_data_keep_their_subject_005():
+    assert "005" in make_partition(CASIA_B, "Synthetic", 73).train
+
+
+def test_shuffling_is_by_seed_and_loses_nobody():
+    one, two = (make_partition(CASIA_B, "Synthetic", 60, True, seed) for seed in (1, 2))
+    assert one != two and one == make_partition(CASIA_B[::-1], "Synthetic", 60, True, 1)
+    assert sorted(one.train + one.test) == CASIA_B
+
+
+def test_what_is_written_is_read_and_is_opengaits_form(tmp_path):
+    write_partition(tmp_path / "p.json", Partition(("a", "b"), ("c",)))
+    assert json.loads((tmp_path / "p.json").read_text()) == {"TRAIN_SET": ["a", "b"], "TEST_SET": ["c"]}
+    assert read_partition(tmp_path / "p.json") == Partition(("a", "b"), ("c",))
+
+
+@pytest.mark.parametrize("test", [["074"], ["074", "075"]], ids=["ragged", "even"])
+def test_files_of_the_original_tool_are_converted(tmp_path, test):
+    lists = [["001", "002"], test]
+    array = np.array(lists) if len(test) == 2 else np.array(lists, dtype=object)
+    np.save(tmp_path / "p.npy", array, allow_pickle=True)
+    assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), tuple(test))
+
+
+class Harmful:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_a_harmful_npy_is_refused_and_never_run(tmp_path):
+    np.save(tmp_path / "p.npy", np.array([Harmful(), ["1"]], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"p\.npy.*sys\.exit"):
+        read_partition(tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+def test_a_npy_of_what_is_no_text_is_refused(tmp_path, order, code):
+    """On which numpy raises a SystemError, or gives text that can be written nowhere."""
+    array = np.array([["001", "002"], ["003", "004"]]).astype(f"{order}U3")
+    np.save(tmp_path / "p.npy", array)
+    assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
+    array.view(f"{order}u4")[1, 2] = code
+    np.save(tmp_path / "p.npy", array)
+    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool"):
+        read_partition(tmp_path / "p.npy")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<U3', 'fortran_order': False, 'shape': (2, 1000000000000)}", b"{'descr': '<U3', 'shape': (2,",
+        b"{'descr': '<U3', 'fortran_order': True, 'shape': (2, 1)}", b"{'descr': 'O', 'fortran_order': 3, 'shape': 5}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1)}", b"[" * 5000,
+        b"__import__('os').system('false')", b"\0",
+    ],
+    ids=lambda header: repr(header[:40]),
+)  # fmt: skip
+def test_a_damaged_header_of_a_npy_is_refused(tmp_path, header):
+    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
+    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool") as told:
+        read_partition(tmp_path / "p.npy")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])
+def test_files_that_are_no_partition_are_refused(tmp_path, content):
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(UserError, match=r"p\.json"):
+        read_partition(tmp_path / "p.json")
+
+
+def test_all_means_everybody_tests(tmp_path):
+    assert resolve_partition("all", tmp_path / "p.json", ["b", "a"], pytest.fail) == Partition((), ("a", "b"))
+
+
+def test_the_standard_file_is_made_once_and_kept(tmp_path):
+    standard = tmp_path / "partition" / "p.json"
+    made = resolve_partition(None, standard, ["a", "b"], lambda: Partition(("a",), ("b",)))
+    assert resolve_partition(None, standard, ["a", "b"], lambda: Partition(("b",), ("a",))) == made
+    with pytest.raises(UserError, match=r"p\.json.*\(b\).*delete the file"):
+        resolve_partition(None, standard, ["a"], pytest.fail)
+
+
+def test_subjects_that_came_later_are_told_of(tmp_path, caplog):
+    standard = tmp_path / "p.json"
+    write_partition(standard, Partition(("a",), ("b",)))
+    resolve_partition(None, standard, ["a", "b", "c"], lambda: Partition(("a", "b"), ("c",)))
+    assert "does not name 1 subjects of the data (c)" in caplog.text
+
+
+def test_a_subject_may_not_train_and_test(tmp_path):
+    write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
+    with pytest.raises(UserError, match=r"both train and test \(b\)"):
+        resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], pytest.fail)
+
+
+def test_a_partition_of_the_original_tool_in_the_standard_place_is_converted(tmp_path):
+    np.save(tmp_path / "p.npy", np.array([["b"], ["a", "c"]], dtype=object), allow_pickle=True)
+    partition = resolve_partition(None, tmp_path / "p.json", ["a", "b", "c"], lambda: Partition(("a",), ("b", "c")))
+    assert partition == Partition(("b",), ("a", "c")) == read_partition(tmp_path / "p.json")

@@ -1,0 +1,69 @@
+"""P×K batches: what is drawn, how often, and that a batch depends on nothing but seed, rank and iteration."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from model.common.errors import UserError
+from model.data.index import SequenceIndex
+from model.data.sampler import PKSampler
+
+
+def ragged_index() -> SequenceIndex:
+    """Subject i has i + 1 sequences of different lengths, and the subjects' sequences are not side by side."""
+    names = [f"{i:03d}" for i in range(5) for _ in range(i + 1)]
+    order = np.random.default_rng(0).permutation(len(names))
+    subjects = [names[i] for i in order]
+    lengths = 1 + np.arange(len(names)) % 7
+    return SequenceIndex.from_lengths(subjects, ["nm-01"] * len(names), ["000"] * len(names), lengths)
+
+
+def test_batch_is_p_subjects_with_k_sequences_and_rows_of_those_sequences():
+    index = ragged_index()
+    sampler = PKSampler(index, 3, 4, 10)
+    for iteration in range(50):
+        plan = sampler.plan(iteration)
+        subjects = index.subject[plan.sequences].reshape(3, 4)
+        assert all(len(set(row)) == 1 for row in subjects)
+        assert len(set(subjects[:, 0])) == 3
+        first, length = index.offset[plan.sequences], index.frames[plan.sequences]
+        assert plan.rows.shape == (12, 10)
+        assert (plan.rows >= first[:, None]).all() and (plan.rows < (first + length)[:, None]).all()
+
+
+def test_every_sequence_and_every_frame_is_drawn_and_as_often_as_chance_has_it():
+    """The original's sampler never draws the first sequence."""
+    index = ragged_index()
+    sampler = PKSampler(index, 2, 2, 3, seed=4)
+    drawn, rows = Counter(), Counter()
+    for iteration in range(4000):
+        plan = sampler.plan(iteration)
+        drawn.update(plan.sequences.tolist())
+        rows.update(plan.rows.flatten().tolist())
+    assert set(drawn) == set(range(len(index)))
+    assert set(rows) == set(range(int(index.frames.sum())))
+    for position in range(len(index)):
+        sequences_of_subject = (index.subject == index.subject[position]).sum()
+        expected = 4000 * 4 / 5 / sequences_of_subject
+        assert abs(drawn[position] - expected) < 6 * np.sqrt(expected)
+
+
+def test_a_batch_is_a_function_of_seed_rank_and_iteration():
+    index = ragged_index()
+    sampler = PKSampler(index, 3, 2, 4, seed=1, rank=0)
+    late_first = [sampler.plan(i) for i in (9, 2)]
+    assert np.array_equal(late_first[1].rows, PKSampler(index, 3, 2, 4, seed=1, rank=0).plan(2).rows)
+    for seed, rank, iteration in [(2, 0, 2), (1, 1, 2), (1, 0, 3)]:
+        other = PKSampler(index, 3, 2, 4, seed=seed, rank=rank).plan(iteration)
+        assert not np.array_equal(late_first[1].rows, other.rows)
+
+
+def test_fewer_subjects_than_p_are_refused_with_both_numbers():
+    with pytest.raises(UserError, match=r"5 subjects.*P = 6"):
+        PKSampler(ragged_index(), 6, 2, 4)
+
+
+def test_p_may_be_all_subjects():
+    plan = PKSampler(ragged_index(), 5, 1, 1).plan(0)
+    assert len(set(ragged_index().subject[plan.sequences])) == 5

@@ -1,0 +1,315 @@
+"""The packed store: what it holds, when it is rebuilt, and what it refuses."""
+
+import pickle
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import cv2
+import numpy as np
+import pytest
+from walkers import write_aligned_tree
+
+from model.common.errors import UsageError, UserError
+from model.common.files import read_json, write_json
+from model.data import store as store_module
+from model.data.raw.silhouette import cut_sides
+from model.data.source import source_stamp
+from model.data.store import is_stale, is_store, open_data, open_store, store_path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return write_aligned_tree(tmp_path / "tree", subjects=2, seq_types=("nm-01", "bg-01"), frames=3)
+
+
+def frames_by_hand(folder):
+    return np.stack([cv2.imread(str(path), 0)[:, 10:54] for path in sorted(folder.iterdir())])
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_store_holds_the_tree(tree, tmp_path, cache):
+    store = open_data(tree, tmp_path / "stores", cache=cache)
+    assert len(store.index) == 2 * 2 * 2
+    for position in range(len(store.index)):
+        expected = frames_by_hand(tree / store.index.name(position))
+        assert np.array_equal(store.sequence(position), expected)
+    assert isinstance(store.frames.base, np.memmap) is not cache
+
+
+def test_index_carries_labels_into_xarray(tree, tmp_path):
+    dataset = open_data(tree, tmp_path / "stores").index.to_xarray()
+    oblique = dataset.where((dataset.subject == "002") & (dataset.view == "090"), drop=True)
+    assert sorted(oblique.seq_type.values) == ["bg-01", "nm-01"]
+    assert oblique.frames.values.sum() == sum(
+        len(list((tree / "002" / t / "090").iterdir())) for t in ("nm-01", "bg-01")
+    )
+
+
+def test_second_opening_builds_nothing(tree, tmp_path, monkeypatch):
+    first = open_data(tree, tmp_path / "stores")
+    monkeypatch.setattr(store_module, "build_store", lambda *a, **k: pytest.fail("built again"))
+    second = open_data(tree, tmp_path / "stores")
+    assert np.array_equal(first.frames, second.frames)
+
+
+def test_the_store_itself_may_be_given_as_data(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    shutil.rmtree(tree)
+    assert len(open_data(path, tmp_path / "unused").index) == 8
+
+
+def rewrite_in_place(tree):
+    for path in sorted((tree / "001" / "nm-01" / "000").iterdir()):
+        path.write_bytes(cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes())
+
+
+CHANGES = {
+    "frame added": lambda t: shutil.copy(t / "001/nm-01/000/001-nm-01-000-001.png", t / "001/nm-01/000/zz.png"),
+    "frame removed": lambda t: (t / "001/nm-01/000/001-nm-01-000-002.png").unlink(),
+    "frames written anew in place": rewrite_in_place,
+    "sequence added": lambda t: shutil.copytree(t / "001/nm-01/000", t / "001/nm-01/180"),
+    "sequence removed": lambda t: shutil.rmtree(t / "002/bg-01/090"),
+    "subject added": lambda t: shutil.copytree(t / "001", t / "003"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_tree_is_noticed_and_packed_anew(tree, tmp_path, change):
+    before = open_data(tree, tmp_path / "stores")
+    assert not is_stale(tree, before.path)
+    change(tree)
+    assert is_stale(tree, before.path)
+    after = open_data(tree, tmp_path / "stores")
+    total = sum(len(list(folder.iterdir())) for folder in tree.glob("*/*/*"))
+    assert after.index.frames.sum() == total
+    assert not is_stale(tree, after.path)
+
+
+def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
+    alone = open_data(tree, tmp_path / "one", workers=1)
+    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    many = open_data(tree, tmp_path / "two", workers=2)
+    assert np.array_equal(alone.frames, many.frames)
+    assert alone.index.subject.tolist() == many.index.subject.tolist()
+
+
+def test_a_build_that_fails_leaves_the_old_store(tree, tmp_path):
+    before = open_data(tree, tmp_path / "stores")
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"001-nm-01-000-001\.png"):
+        open_data(tree, tmp_path / "stores")
+    assert is_store(before.path)
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
+
+
+def test_bad_images_are_left_out_when_asked(tree, tmp_path, caplog):
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"no image")
+    store = open_data(tree, tmp_path / "stores", skip_bad=True)
+    position = [store.index.name(i) for i in range(len(store.index))].index("001/nm-01/000")
+    assert store.index.frames[position] == len(list((tree / "001/nm-01/000").iterdir())) - 1
+    assert "001-nm-01-000-001.png" in caplog.text
+
+
+def test_empty_sequences_are_left_out_and_named(tree, tmp_path, caplog):
+    (tree / "001" / "nm-02" / "000").mkdir(parents=True)
+    store = open_data(tree, tmp_path / "stores")
+    assert len(store.index) == 8
+    assert "001/nm-02/000" in caplog.text
+
+
+def test_raw_frames_are_refused_with_the_right_advice(tree, tmp_path):
+    cv2.imwrite(str(tree / "001/nm-01/000/001-nm-01-000-001.png"), np.zeros((240, 320), np.uint8))
+    with pytest.raises(UserError, match=r"240×320.*pretreatment\.py"):
+        open_data(tree, tmp_path / "stores")
+
+
+def test_missing_path_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        open_data(tmp_path / "nowhere", tmp_path / "stores")
+
+
+def test_truncated_store_is_refused(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    with (path / "frames.u8").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=r"1000 bytes.*delete"):
+        open_store(path)
+
+
+def test_store_of_another_version_is_refused(tree, tmp_path):
+    path = open_data(tree, tmp_path / "stores").path
+    write_json(path / "index.json", read_json(path / "index.json") | {"format": "gaitset-store-0"}, sealed=True)
+    with pytest.raises(UserError, match="not a store of this version"):
+        open_store(path)
+    write_json(path / "index.json", {"format": "gaitset-store-1"})
+    with pytest.raises(UserError, match=r"of an older version; .*delete"):
+        open_store(path)
+
+
+def test_no_change_to_an_index_gives_other_labels(tree, tmp_path):
+    """Each byte in turn; without the seal `001` could become `003` without a word."""
+    path = open_data(tree, tmp_path / "stores").path
+    whole = (path / "index.json").read_bytes()
+    for place in range(len(whole)):
+        (path / "index.json").write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"index\.json"):
+            open_store(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": ["001"]}, {"subject_code": [0, 0]}, {"subject_code": [-1] * 8}, {"subject_code": [[0] * 8]},
+        {"subject": [1, 2]}, {"view_code": "00000000"}, {"frames": [0] * 8}, {"frames": [-3] * 8}, {"frames": None},
+        {"frames": [[3]] * 8}, {"frames": [2**70] * 8}, {"frames": ["x"] * 8}, {"frames": [1]}, {"frames": []},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_foreign_index_that_does_not_fit_together_is_one_line(tree, tmp_path, change):
+    path = open_data(tree, tmp_path / "stores").path
+    write_json(path / "index.json", read_json(path / "index.json", sealed=True) | change, sealed=True)
+    with pytest.raises(UserError, match=r"index\.json: damaged|frames\.u8: \d+ bytes, -?\d+ expected"):
+        open_store(path)
+
+
+def damage_frames(store):
+    with (store / "frames.u8").open("r+b") as file:
+        file.truncate(1000)
+
+
+DAMAGES = {
+    "frames cut": damage_frames,
+    "frames gone": lambda s: (s / "frames.u8").unlink(),
+    "index cut": lambda s: (s / "index.json").write_text("{"),
+    "index gone": lambda s: (s / "index.json").unlink(),
+    "source cut": lambda s: (s / "source.json").write_text("{"),
+    "source gone": lambda s: (s / "source.json").unlink(),
+    "source with a name that no file has": lambda s: write_json(
+        s / "source.json", {"stamp": "", "ends": {"001/nm-01/000": ["a\0", "../b"]}, "faults": []}, sealed=True
+    ),
+    "source foreign": lambda s: write_json(
+        s / "source.json", {"stamp": "", "ends": {"a": [1]}, "faults": []}, sealed=True
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_store_of_a_tree_is_built_anew(tree, tmp_path, damage):
+    before = open_data(tree, tmp_path / "stores", cache=True)
+    damage(before.path)
+    after = open_data(tree, tmp_path / "stores")
+    assert np.array_equal(before.frames, after.frames) and before.path == after.path
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
+
+
+def test_while_another_job_builds_a_store_this_one_waits(tree, tmp_path, monkeypatch, caplog):
+    """Two trainings started side by side share their store: the second finds what the first has built."""
+    monkeypatch.setattr("model.common.lock._LOOK_AGAIN", 0.01)
+    store = store_path(tree.resolve(), tmp_path / "stores")
+    builds = []
+    build_store = store_module.build_store
+
+    def build_slowly(*arguments, **keywords):
+        builds.append(arguments)
+        build_store(*arguments, **keywords)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(store_module, "build_store", build_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
+    assert len(builds) == 1 and {one.path for one in found} == {store}
+    assert f"waiting for {store}, which another job is writing, process" in caplog.text
+
+
+class Harmful:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def write_pickle(root, content, protocol=4):
+    folder = root / "0001" / "nm-01" / "000"
+    folder.mkdir(parents=True)
+    with (folder / "000.pkl").open("wb") as file:
+        pickle.dump(content, file, protocol=protocol)
+    return root
+
+
+@pytest.mark.parametrize("width", [44, 54, 64])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_opengait_pickles_are_read(tmp_path, width, protocol):
+    frames = np.random.default_rng(0).integers(256, size=(5, 64, width), dtype=np.uint8)
+    store = open_data(write_pickle(tmp_path / "tree", frames, protocol), tmp_path / "stores")
+    left = (width - 44) // 2
+    assert np.array_equal(store.sequence(0), frames[:, :, left : left + 44])
+    assert np.array_equal(store.sequence(0), cut_sides(frames))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Harmful(),
+        [1, 2],
+        np.array([Harmful()], object),
+        np.zeros((3, 64, 44), np.float32),
+        np.zeros((64, 44), np.uint8),
+    ],
+    ids=["code", "list", "array of code", "float", "one frame"],
+)
+def test_other_pickles_are_refused_and_never_run(tmp_path, content):
+    with pytest.raises(UserError, match=r"000\.pkl"):
+        open_data(write_pickle(tmp_path / "tree", content), tmp_path / "stores")
+
+
+def test_raw_pickles_are_refused_with_advice(tmp_path):
+    with pytest.raises(UserError, match=r"pretreatment\.py"):
+        open_data(write_pickle(tmp_path / "tree", np.zeros((3, 240, 320), np.uint8)), tmp_path / "stores")
+
+
+def test_stamp_of_a_tree_that_lost_a_listed_file_is_none(tree):
+    ends = {"001/nm-01/000": ("001-nm-01-000-001.png", "gone.png")}
+    assert source_stamp(tree, ends) is None
+
+
+def test_a_frame_that_is_a_link_to_itself_is_an_unreadable_one(tree, tmp_path):
+    loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, at which the stamp looks
+    loop.symlink_to(loop)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"1 unreadable files.*000\.png: cannot be read"):
+            open_data(tree, tmp_path / "stores")
+    assert len(open_data(tree, tmp_path / "stores", skip_bad=True).index) == 8
+
+
+def test_trees_of_one_name_in_two_places_have_stores_of_their_own(tmp_path):
+    assert store_path(tmp_path / "a" / "CASIA-B", "s") != store_path(tmp_path / "b" / "CASIA-B", "s")
+
+
+def test_what_was_left_out_once_is_not_forgotten(tree, tmp_path, caplog):
+    """A store built with skip_bad must not pass for a whole one later."""
+    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
+    open_data(tree, tmp_path / "stores", skip_bad=True)
+    with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
+        open_data(tree, tmp_path / "stores")
+    caplog.clear()
+    open_data(tree, tmp_path / "stores", skip_bad=True)
+    assert "001-nm-01-000-001.png" in caplog.text
+
+
+def test_a_tree_without_one_readable_frame_makes_no_store(tree, tmp_path):
+    for path in tree.glob("*/*/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="not one readable frame"):
+        open_data(tree, tmp_path / "stores", skip_bad=True)
+    assert not list((tmp_path / "stores").iterdir())
+
+
+def test_a_worker_that_is_killed_ends_the_job(tree, tmp_path, monkeypatch):
+    def broken(self, *arguments, **keywords):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", broken)
+    with pytest.raises(UserError, match="was killed"):
+        open_data(tree, tmp_path / "stores", workers=2)

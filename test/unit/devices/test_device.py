@@ -1,0 +1,145 @@
+"""The device table and the switch over it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.common.errors import UsageError
+from model.devices.device import (
+    DEVICE_KINDS,
+    adam_options,
+    can_record,
+    copy_to,
+    describe,
+    fits,
+    free_memory,
+    place,
+    precision_of,
+    processes_possible,
+    resolve_device,
+    set_precision,
+    show_devices,
+    synchronize,
+)
+from model.network import GaitSet
+
+ROOT = Path(__file__).resolve().parents[3]
+CPU = torch.device("cpu")
+
+
+def test_cpu_is_always_there():
+    assert resolve_device("cpu") == CPU
+    assert "threads" in describe(CPU)
+    assert free_memory(CPU) is None
+    assert (
+        processes_possible("cpu") == len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count()
+    )
+    synchronize(CPU)
+
+
+def test_auto_takes_an_accelerator_or_the_cpu():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cpu0"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(UsageError, match="no such device"):
+        resolve_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_devices_that_are_not_there_say_what_is_missing():
+    with pytest.raises(UsageError, match="shows no cuda device"):
+        resolve_device("cuda:0")
+
+
+@pytest.mark.skipif(hasattr(torch, "npu"), reason="there is an NPU here")
+def test_npu_without_torch_npu_names_it():
+    with pytest.raises(UsageError, match="torch_npu is not installed: install the one for torch") as caught:
+        resolve_device("npu")
+    assert "\n" not in str(caught.value)
+
+
+def test_torch_npu_that_cannot_be_loaded_is_one_line(tmp_path):
+    """As where CANN's libraries are missing; in a process of its own, since the module stays imported."""
+    (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file\\nmore')")
+    code = "from model.devices.device import resolve_device\nresolve_device('npu')"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "UsageError" in last and "libhccl.so" in last and "set_env.sh" in last
+
+
+def test_config_names_visible_devices_unless_the_environment_does(monkeypatch):
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    show_devices({"CUDA_VISIBLE_DEVICES": "0", "ASCEND_VISIBLE_DEVICES": "0, 1"})
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert os.environ["ASCEND_RT_VISIBLE_DEVICES"] == "0,1"
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES")
+
+
+def test_precision_switches_of_the_environment_exclude_each_other():
+    set_precision(CPU, {"ALLOW_HF32": "1"})
+    with pytest.raises(UsageError, match="exclude each other"):
+        set_precision(CPU, {"ALLOW_HF32": "1", "ALLOW_FP32": "1"})
+
+
+def test_dtype_of_mixed_precision():
+    assert precision_of(CPU, None) == (torch.bfloat16, False)
+    assert precision_of(CPU, "fp16") == (torch.float16, True)
+
+
+def test_placing_changes_the_layout_and_nothing_else():
+    torch.manual_seed(0)
+    network = GaitSet().eval()
+    sils = (torch.rand(2, 3, 64, 44) > 0.5).float()
+    with torch.no_grad():
+        before = network(sils)
+        after = place(network, CPU)(sils)
+    assert network.set_layer2.forward_block.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert (before - after).abs().max() < 3e-5 * before.abs().max()
+
+
+CUDA = torch.device("cuda", 0)  # only its name is looked at
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "expected"), [(500, 0.5, True), (501, 0.5, False), (501, 0.6, True), (1001, 1.0, False)]
+)
+def test_what_fits_is_a_share_of_the_free_memory(monkeypatch, size, share, expected):
+    monkeypatch.setattr("model.devices.device.free_memory", lambda device: 1000)
+    assert fits(size, CUDA, share) is expected
+
+
+def test_everything_fits_the_cpu_and_nothing_a_device_that_cannot_tell(monkeypatch):
+    monkeypatch.setattr("model.devices.device.free_memory", lambda device: None)
+    assert fits(2**60, CPU) and not fits(1, CUDA)
+
+
+def test_only_devices_that_record_get_an_optimizer_that_can_be_recorded():
+    assert can_record(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
+    assert not can_record(CPU) and adam_options(CPU) == {}
+
+
+def test_copying_to_where_a_tensor_is_copies_nothing():
+    tensor = torch.zeros(3)
+    assert copy_to(tensor, CPU) is tensor
+
+
+def test_no_other_module_names_a_kind_of_device():
+    """Config keys and help texts speak of them; code that would have to change for another device must not."""
+    kinds = [kind for kind in DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
+    pattern = re.compile(rf"""["'.]({"|".join(kinds)})\b(?!-smi)""")
+    for path in (ROOT / "model").rglob("*.py"):
+        if path.name != "device.py":
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                assert not pattern.search(line), f"{path.name}:{number}: {line}"

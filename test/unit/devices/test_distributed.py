@@ -1,0 +1,211 @@
+"""Several processes: gradients, evaluation and failure, with gloo on the CPU."""
+
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+import workers
+from scripts import ROOT, load_script, one_line_error, run_module
+from training_runs import arguments, files_of, same, torchrun, weights
+
+from model.data.sampler import PKSampler
+from model.data.store import SilhouetteStore, open_data
+from model.devices import distributed
+from model.devices.device import place
+from model.network import GaitSet, triplet_losses
+from model.training.log_book import FIELDS
+
+
+def batch_of(store: SilhouetteStore, rank: int, iteration: int) -> torch.Tensor:
+    training = SilhouetteStore(store.path, store.index.of_subjects(["001", "002", "003"]), store.frames)
+    rows = PKSampler(training.index, 2, 2, 2, seed=0, rank=rank).plan(iteration).rows
+    return torch.from_numpy(np.asarray(store.frames[rows])).float() / 255
+
+
+@pytest.fixture
+def one_thread():
+    """As torchrun gives each process: with more, libraries add in another order, which Adam blows up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+SETTINGS = ("--lr", 1e-4, "--log_iter", 6)
+
+
+@pytest.fixture(scope="module")
+def three_iterations(aligned_tree, tmp_path_factory):
+    """What two processes leave after three iterations."""
+    work = tmp_path_factory.mktemp("two")
+    done = torchrun(2, "train.py", *arguments(aligned_tree, work, "--iters", 3, *SETTINGS))
+    assert done.returncode == 0, done.stderr
+    return work
+
+
+THREADS = """
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+from model.devices import distributed
+from scripts import load_script
+
+def gloo():
+    names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    return sum("gloo" in name for name in names)
+
+def finish(end=distributed.finish):
+    before = gloo()
+    end()
+    print("threads", before, "then", gloo(), flush=True)
+
+distributed.finish = finish
+sys.exit(load_script(sys.argv[1]).main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads as Linux tells them")
+@pytest.mark.parametrize("script", ["train", "test"])
+def test_no_thread_of_the_group_goes_on_while_the_interpreter_ends(script, aligned_tree, three_iterations, tmp_path):
+    """One that does may abort the process: a tenth of all two-process trainings on two cores ended so."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    options = arguments(aligned_tree, three_iterations, "--iters", 1, "--performance")
+    if script == "test":
+        [weights] = three_iterations.rglob("*-00003-encoder.ptm")
+        options = [*arguments(aligned_tree, tmp_path)[:10], "--checkpoint", weights]
+    done = torchrun(2, tmp_path / "threads.py", ROOT / "test/unit", script, *options, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("threads")]
+    assert len(told) == 2 and all(re.fullmatch(r"threads [1-9]\d* then 0", line) for line in told), told
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
+    aligned_tree, three_iterations, tmp_path, one_thread
+):
+    """The formula of the NPU port, computed here by one process: each rank's triplets are of its own batch."""
+    store = open_data(aligned_tree, tmp_path / "store")
+    torch.manual_seed(0)
+    # The same layout too: Adam blows rounding up where a gradient is next to nothing.
+    network = place(GaitSet(), torch.device("cpu"))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for iteration in range(3):
+        losses = [triplet_losses(network(batch_of(store, rank, iteration)), 2, 2, 0.2).full.mean() for rank in (0, 1)]
+        optimizer.zero_grad()
+        (sum(losses) / 2).backward()
+        optimizer.step()
+    for name, theirs in weights(three_iterations, 3).items():
+        ours = network.state_dict()[name]
+        assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4
+
+
+@pytest.mark.slow
+def test_evaluation_by_two_processes_counts_each_sequence_once(aligned_tree, tmp_path):
+    torch.manual_seed(1)
+    torch.save(GaitSet().state_dict(), tmp_path / "encoder.ptm")
+    options = [
+        "--device", "cpu", "--dataset", "Synthetic", "--data_path", aligned_tree, "--partition", "all",
+        "--work_path", tmp_path, "--checkpoint", tmp_path / "encoder.ptm",
+    ]  # fmt: skip
+    figures = []
+    for processes in (1, 2):
+        command = [*map(str, options), "--json", str(tmp_path / f"{processes}.json")]
+        if processes == 1:
+            load_script("test").main(command)
+        else:
+            done = torchrun(processes, "test.py", *command)
+            assert done.returncode == 0, done.stderr
+        figures.append(json.loads((tmp_path / f"{processes}.json").read_text()))
+        assert figures[-1].pop("details")["processes"] == processes
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on(aligned_tree, three_iterations, tmp_path):
+    shutil.copytree(three_iterations, tmp_path / "a")
+    six = ("--iters", 6, *SETTINGS)
+    second = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", *six, "--restore_iter", -1))
+    whole = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "b", *six))
+    assert [second.returncode, whole.returncode] == [0, 0], second.stderr
+    assert same(weights(tmp_path / "a", 6), weights(tmp_path / "b", 6))
+    assert files_of(tmp_path / "a").iterations() == [6]
+    logs = [[json.loads(line) for line in next(tmp_path.glob(f"{run}/log/*/train.jsonl")).open()] for run in "ab"]
+    for ours, theirs in zip(*logs, strict=True):
+        # To the bit: a mean over six iterations of both processes, with the stop in the middle.
+        assert [ours[name] for name in ("iteration", *FIELDS)] == [theirs[name] for name in ("iteration", *FIELDS)]
+
+
+@pytest.mark.slow
+def test_a_fault_of_the_user_ends_all_processes_with_one_line_and_none_is_started_again(tmp_path):
+    done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
+    assert "nowhere: no such folder; give an aligned tree" in one_line_error(done, 2)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_gathering_flags_and_means_over_three_processes(tmp_path):
+    mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
+    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    assert results[0]["by host"].flatten().tolist() == list(range(10))
+    assert results[0]["few"].flatten().tolist() == [0, 1]
+    for result in results:
+        assert result["up"] and result["mean"].item() == 1
+        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # twice the first process's
+        assert result["unused"] is None and result["number"].item() == 3
+        # Of processes that differ in it gradients would pass each other by.
+        assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}
+    for result in results[1:]:
+        assert result["rows"] is None and result["few"] is None
+
+
+def test_alone_everything_is_as_it_is():
+    rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
+    assert distributed.gather_rows(rows, 2, cpu) is rows
+    assert distributed.any_process(True, cpu) is True
+    assert distributed.from_main(lambda: 5) == 5
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, 2.0])
+    distributed.average_gradients([parameter])
+    assert parameter.grad.tolist() == [1, 2]
+    assert distributed.backend() is None
+    assert distributed.wrap(parameter, cpu) is parameter and not distributed.is_wrapped(parameter)
+
+
+def test_a_sequence_embedded_twice_is_a_fault_of_ours(tmp_path):
+    """One process alone must make all three rows."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        with pytest.raises(AssertionError, match="exactly once"):
+            distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
+        assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
+    finally:
+        distributed.finish()
+
+
+@pytest.mark.slow
+def test_what_only_one_process_should_do_is_refused_to_several(aligned_tree, tmp_path):
+    done = torchrun(2, "test.py", "--pre_process", "--data_path", aligned_tree, "--dataset", "Synthetic")
+    assert done.returncode != 0 and "without torchrun" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_fault_of_ours_in_the_first_process_ends_the_others_at_once(tmp_path):
+    with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|the first process failed"):
+        mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
+    assert (tmp_path / "told").exists()
+
+
+def test_wrapping_warns_of_nothing(tmp_path, recwarn):
+    """What torch warns of, every process would print."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))
+    finally:
+        distributed.finish()
+    assert not [warning for warning in recwarn if "buffers" in str(warning.message)]

@@ -1,0 +1,144 @@
+"""Embeddings of whole sequences: any batch size, any piece size, and the network called plainly, give the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.data.index import SequenceIndex
+from model.data.store import SilhouetteStore
+from model.devices.distributed import World
+from model.embeddings.extract import _batches, _cut, embed_sequences, extract
+from model.network import GaitSet
+
+CPU = torch.device("cpu")
+LENGTHS = [3, 1, 9, 2, 5]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return GaitSet().eval()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    frames = (np.random.default_rng(0).random((sum(LENGTHS), 64, 44)) > 0.6).astype(np.uint8) * 255
+    names = [f"{i:03d}" for i in range(len(LENGTHS))]
+    index = SequenceIndex.from_lengths(names, ["nm-01"] * 5, ["000"] * 5, LENGTHS)
+    return SilhouetteStore(tmp_path_factory.mktemp("store"), index, frames)
+
+
+@pytest.fixture(scope="module")
+def expected(network, store):
+    with torch.no_grad():
+        return torch.cat(
+            [network(torch.from_numpy(store.sequence(i))[None].float() / 255) for i in range(len(LENGTHS))]
+        )
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 2, 4, 7, 20, 1000])
+def test_cuts_anywhere_change_nothing(network, store, expected, frames_at_once):
+    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frames_at_once)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("batch_size", [0, 1, 2, 5, 99])
+def test_batches_of_any_size_come_in_the_order_of_the_index(network, store, expected, batch_size):
+    ours = extract(network, store, CPU, batch_size, quiet=True)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 50])
+def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
+    pieces = list(_cut(LENGTHS, size))
+    assert [sum(parts) for parts, _ in pieces[:-1]] == [size] * (len(pieces) - 1)
+    rebuilt: list[int] = []
+    for parts, goes_on in pieces:
+        if goes_on:
+            rebuilt[-1] += parts[0]
+            parts = parts[1:]
+        rebuilt += parts
+    assert rebuilt == LENGTHS
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 4, 9, 11, 20, 1000])
+def test_batches_left_to_the_device_are_as_full_as_its_pieces_allow(frames_at_once):
+    positions, lengths = np.array([3, 7, 8, 20, 21]), np.array(LENGTHS)
+    batches = _batches(positions, lengths, 0, frames_at_once)
+    assert np.concatenate(batches).tolist() == positions.tolist()
+    frames = dict(zip(positions, lengths, strict=True))
+    for number, batch in enumerate(batches):
+        size = sum(frames[position] for position in batch)
+        assert size <= frames_at_once or len(batch) == 1  # a sequence that is longer goes alone
+        if number + 1 < len(batches):  # the next one would not have gone in
+            assert size + frames[batches[number + 1][0]] > frames_at_once
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (99, [5])])
+def test_batches_asked_for_have_as_many_sequences(batch_size, sizes):
+    batches = _batches(np.arange(5), np.array(LENGTHS), batch_size, 1)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate(batches).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_sequence_makes_no_batch():
+    nothing = np.array([], np.int64)
+    assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
+
+
+def test_more_batches_than_are_read_ahead_come_in_order(network, store, expected, monkeypatch):
+    """With one reader two are read ahead; a device that is no CPU has more readers."""
+    monkeypatch.setattr("model.embeddings.extract.FRAMES_AT_ONCE_ON_CPU", 1)
+    ours = extract(network, store, CPU, quiet=True)
+    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+def test_each_process_takes_every_nth_sequence(network, store, expected, monkeypatch):
+    shares = []
+    monkeypatch.setattr(
+        "model.devices.distributed.gather_rows", lambda rows, total, device: shares.append((rows, total))
+    )
+    for rank in range(3):
+        extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
+    for rank, (rows, total) in enumerate(shares):
+        assert total == 5 and rows.shape == expected[rank::3].shape
+        assert (rows - expected[rank::3]).abs().max() < 3e-5 * expected.abs().max()
+
+
+def test_a_process_without_a_sequence_still_takes_part(network, store):
+    alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
+    shapes = []
+
+    def note(rows, total, device):
+        shapes.append((tuple(rows.shape), total))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.devices.distributed.gather_rows", note)
+        extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
+    assert shapes == [((0, 62, 256), 1)]
+
+
+def test_half_precision_that_the_network_computes_in_stays_inside(network, store, expected):
+    network.amp_dtype = torch.bfloat16
+    try:
+        ours = extract(network, store, CPU, quiet=True)
+    finally:
+        network.amp_dtype = None
+    assert ours.dtype == torch.float32
+    assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_weights_in_half_precision_get_their_inputs_so(store, expected):
+    """As apex leaves them while training."""
+    torch.manual_seed(0)
+    half = GaitSet().to(torch.bfloat16).eval()
+    ours = extract(half, store, CPU, 5, quiet=True)
+    assert ours.dtype == torch.float32
+    assert (ours - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_training_mode_is_left_as_it_was(network, store):
+    network.train()
+    extract(network, store, CPU, quiet=True)
+    assert network.training
+    network.eval()

@@ -1,0 +1,75 @@
+"""The table of protocols, how names are looked up, and who becomes gallery and probe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.common.errors import UsageError, UserError
+from model.evaluation.protocols import PROTOCOLS, plan_of, protocol_of
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("CASIA-B", "CASIA-B"),
+        ("casia-b", "CASIA-B"),
+        ("CASIA_B", "CASIA-B"),
+        ("OUMVLP", "OUMVLP"),
+        ("OU-MVLP", "OUMVLP"),
+        ("OU_MVLP", "OUMVLP"),
+        ("casiaa", "CASIA-A"),
+        ("synthetic", "Synthetic"),
+    ],
+)
+def test_spellings(spelling, name):
+    assert protocol_of(spelling).name == name
+
+
+def test_an_unknown_dataset_is_told_the_known_ones():
+    with pytest.raises(UsageError, match=r"'CASIA-E'.*CASIA-B, OUMVLP, CASIA-A, Synthetic") as error:
+        protocol_of("CASIA-E")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
+def test_nobody_is_probe_and_gallery_or_counted_twice(protocol):
+    takes = [*protocol.gallery, *(take for wanted in protocol.probes.values() for take in wanted)]
+    assert len(takes) == len(set(takes))
+
+
+def test_published_rows_speak_of_the_conditions():
+    for protocol in PROTOCOLS:
+        for row in protocol.published:
+            for figures in (row.including, row.excluding):
+                assert figures is None or set(figures) <= set(protocol.probes)
+    assert {"NM": 95.405, "BG": 88.284, "CL": 72.041} in [row[1] for row in protocol_of("CASIA-B").published]
+    assert not protocol_of("Synthetic").published
+
+
+def test_plan_sorts_rows_by_part_and_view():
+    takes = ["bg-01", "nm-01", "nm-05", "nm-02", "nm-01", "xx-01", "nm-06", "nm-04"]
+    views = ["090", "180", "9", "000", "9", "777", "front", "180"]
+    plan = plan_of(takes, views, protocol_of("CASIA-B"))
+    assert plan.views == ("000", "9", "090", "180", "front")  # by number, then names; 777 takes no part
+    assert plan.conditions == ("NM", "BG")
+    assert plan.gallery_rows.tolist() == [3, 4, 1, 7]
+    assert plan.gallery_counts.tolist() == [1, 1, 0, 2, 0]
+    assert plan.probe_rows.tolist() == [2, 6, 0]
+    assert plan.probe_condition.tolist() == [0, 0, 1]
+    assert [plan.views[v] for v in plan.probe_view] == ["9", "front", "090"]
+    assert any("CL is left out" in note for note in plan.notes)
+    assert any("xx-01" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(("takes", "part"), [(["nm-05"], "gallery"), (["nm-01", "zz-09"], "probe"), ([], "gallery")])
+def test_an_empty_part_is_an_error_that_names_what_is_there(takes, part):
+    with pytest.raises(UserError, match=f"no {part} sequence for protocol CASIA-B") as error:
+        plan_of(takes, ["000"] * len(takes), protocol_of("CASIA-B"))
+    assert all(take in str(error.value) for take in takes)
+    assert "\n" not in str(error.value)
+
+
+def test_views_may_be_given_as_an_array():
+    plan = plan_of(np.array(["01", "00"]), np.array(["000", "015"]), protocol_of("OUMVLP"))
+    assert plan.views == ("000", "015")

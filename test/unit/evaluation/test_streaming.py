@@ -1,0 +1,238 @@
+"""Wrong entries before each mate: brute force in numpy, whatever the pieces; and how much memory it takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.evaluation.distance import squared_length
+from model.evaluation.protocols import Plan
+from model.evaluation.streaming import BYTES_ON_CPU, EVEN, count_wrong, default_bytes, sizes_within
+
+CPU = torch.device("cpu")
+LEAST = 0  # bytes: as few gallery entries and probes at a time as there can be
+
+
+def make_plan(probe_rows: np.ndarray, gallery_rows: np.ndarray, gallery_view: np.ndarray, views: int) -> Plan:
+    """Conditions and views of probes do not matter here."""
+    zeros = np.zeros(len(probe_rows), np.int64)
+    order = np.argsort(gallery_view, kind="stable")
+    counts = np.bincount(gallery_view, minlength=views)
+    names = tuple(str(view) for view in range(views))
+    return Plan(("NM",), names, probe_rows, zeros, zeros, gallery_rows[order], counts, ())
+
+
+def ragged(seed: int = 0, galleries: int = 300, probes: int = 70) -> tuple[np.ndarray, Plan]:
+    """Subject of each row, and who is looked up: views of all sizes, one empty; up to many mates, or none."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(galleries + probes + 20)  # 20 are neither
+    subject = rng.integers(0, 60, len(rows))
+    subject[rows[:5]] = 77  # probes whom no gallery knows
+    view = rng.choice([0, 1, 3, 4], galleries, p=[0.6, 0.25, 0.1, 0.05])  # no gallery in view 2
+    return subject, make_plan(rows[:probes], rows[probes : probes + galleries], view, 5)
+
+
+def by_hand(embeddings: np.ndarray, subject: np.ndarray, plan: Plan) -> np.ndarray:
+    """[m, v, most mates] from exact squares of whole numbers, sorting nothing but a probe's mates."""
+    x = embeddings.astype(np.int64)
+    view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
+    lists = []
+    for p in plan.probe_rows:
+        squares = ((x[plan.gallery_rows] - x[p]) ** 2).sum(axis=1)
+        right = subject[plan.gallery_rows] == subject[p]
+        for v in range(len(plan.views)):
+            mates, wrong = np.sort(squares[right & (view == v)]), squares[~right & (view == v)]
+            lists.append([int((wrong <= mate).sum()) for mate in mates])
+    most = max(1, *map(len, lists))
+    padded = [counts + [-1] * (most - len(counts)) for counts in lists]
+    return np.array(padded).reshape(len(plan.probe_rows), len(plan.views), most)
+
+
+def whole_numbers(rows: int, dim: int = 6, seed: int = 1) -> torch.Tensor:
+    """Few and small, so that float32 is exact and many distances are equal."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, (rows, dim)).astype(np.float32))
+
+
+def count(embeddings, subject, plan, chunk=1024, device_bytes=None) -> torch.Tensor:
+    return count_wrong(embeddings, squared_length(embeddings), subject, plan, CPU, chunk, device_bytes)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+@pytest.mark.parametrize("device_bytes", [LEAST, 20_000, None])
+def test_equals_counting_by_hand(seed, chunk, device_bytes):
+    subject, plan = ragged(seed)
+    embeddings = whole_numbers(len(subject))
+    expected = by_hand(embeddings.numpy(), subject, plan)
+    assert (expected[:5] == -1).all() and (expected[:, 2] == -1).all() and expected.shape[-1] > 3
+    wrong = count(embeddings, subject, plan, chunk, device_bytes)
+    assert wrong.dtype == torch.int32
+    np.testing.assert_array_equal(wrong.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types_in_pieces(dtype):
+    subject, plan = ragged()
+    embeddings = whole_numbers(len(subject))
+    kept = embeddings.to(dtype)
+    wrong = count(kept, subject, plan, 7, LEAST)
+    np.testing.assert_array_equal(wrong.numpy(), by_hand(embeddings.numpy(), subject, plan))
+    assert torch.equal(kept, embeddings.to(dtype))
+
+
+@pytest.mark.parametrize("galleries", [EVEN - 1, EVEN, EVEN + 1, 3 * EVEN + 1])
+@pytest.mark.parametrize("probes", [7, 8, 9, 17])
+def test_chunks_and_pieces_that_do_not_come_out_even(galleries, probes):
+    subject, plan = ragged(3, galleries, probes)
+    embeddings = whole_numbers(len(subject))
+    wrong = count(embeddings, subject, plan, 8, LEAST)
+    np.testing.assert_array_equal(wrong.numpy(), by_hand(embeddings.numpy(), subject, plan))
+
+
+@pytest.mark.parametrize("dim", [24, 1000])
+@pytest.mark.parametrize("device_bytes", [LEAST, 3_000_000, None])
+def test_a_collapsed_encoder_has_all_wrong_entries_first(dim, device_bytes):
+    subject, plan = ragged()
+    embeddings = torch.randn(1, dim, generator=torch.Generator().manual_seed(2)).repeat(len(subject), 1)
+    expected = by_hand(np.zeros((len(subject), 1)), subject, plan)
+    np.testing.assert_array_equal(count(embeddings, subject, plan, 16, device_bytes).numpy(), expected)
+
+
+@pytest.mark.parametrize("galleries", [5, 7, 13, 33])
+def test_a_collapsed_encoder_and_a_gallery_of_odd_size(galleries):
+    # Some libraries compute the last columns of such a product in another order, and round them otherwise.
+    subject = np.append(np.arange(galleries), np.arange(galleries))
+    plan = make_plan(np.arange(galleries), galleries + np.arange(galleries), np.zeros(galleries, np.int64), 1)
+    for seed in range(8):
+        embedding = torch.randn(1, 1000, generator=torch.Generator().manual_seed(seed))
+        wrong = count(embedding.repeat(2 * galleries, 1), subject, plan, 3)
+        assert (wrong == galleries - 1).all(), f"seed {seed}"
+
+
+def test_copies_of_subjects_in_other_pieces_are_ties():
+    # Rounding makes distances of equal embeddings differ from zero; the copies must be as far as the mates.
+    subject = np.repeat(np.arange(200), 2)
+    centre = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) + 5
+    embeddings = centre[torch.from_numpy(subject % 4)]
+    plan = make_plan(np.arange(0, 400, 2), np.arange(1, 400, 2), np.zeros(200, np.int64), 1)
+    wrong = count(embeddings, subject, plan, 32, LEAST)
+    assert (wrong == 49).all()  # 50 of 200 subjects share an embedding
+
+
+class Watch(TorchDispatchMode):
+    """Counts matrix products, and the bytes of memory that lives at a time and was not there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products, self.peak, self._storages = 0, 0, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.products += function.overloadpacket is torch.ops.aten.addmm_
+        given = {t.untyped_storage()._cdata for t in (*args, *(kwargs or {}).values()) if isinstance(t, torch.Tensor)}
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in given:
+                self._storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._storages = {key: value for key, value in self._storages.items() if not value[0].expired()}
+        inside = 0
+        if function.overloadpacket is torch.ops.aten.sum and args[0].dtype == torch.bool:
+            inside = args[0].numel() * result.element_size()  # torch sums a copy in the type of the result
+        self.peak = max(self.peak, sum(size for _, size in self._storages.values()) + inside)
+        return result
+
+
+def test_hardly_any_product_is_computed_twice():
+    subject = np.tile(np.arange(300), 2)
+    embeddings = whole_numbers(600)
+    plan = make_plan(np.arange(60), np.arange(300, 600), np.arange(300) % 2, 2)
+    with Watch() as watch:
+        count(embeddings, subject, plan, 10, LEAST)
+    chunks, pieces = 60, -(-300 // EVEN)  # of one probe each
+    assert chunks * pieces <= watch.products < chunks * pieces + pieces
+    with Watch() as watch:
+        count(embeddings, subject, plan, 10)
+    assert watch.products == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("numbers", "device_bytes"), [(1500, 1 << 20), (1500, 3 << 20), (60, 1 << 20)])
+def test_memory_stays_within_the_bound(numbers, device_bytes, dtype):
+    subject = np.tile(np.arange(1000), 2)
+    embeddings = torch.zeros(2000, numbers, dtype=dtype)  # 12 or 6 MB; or little beside the distances
+    plan = make_plan(np.arange(1000), np.arange(1000, 2000), np.arange(1000) % 3, 3)
+    squares = squared_length(embeddings)
+    with Watch() as watch:
+        count_wrong(embeddings, squares, subject, plan, CPU, 256, device_bytes)
+    of_every_row, of_every_probe = 2000 * 16, 1000 * (64 + 3 * 12)  # rows, squares and subjects; what is kept
+    assert device_bytes / 3 < watch.peak <= device_bytes + of_every_row + of_every_probe
+
+
+@pytest.mark.parametrize("limit", [0, 10**6, 10**8, 10**10])
+@pytest.mark.parametrize("probes", [1, 1000, 10**6])
+@pytest.mark.parametrize("galleries", [1, 1000, 10**6])
+def test_sizes_keep_to_the_limit(limit, probes, galleries):
+    embeddings = torch.empty(0, 256)
+    chunk, rows = sizes_within(limit, embeddings, probes, galleries, 1024)
+    assert 1 <= chunk <= min(probes, 1024) and rows % EVEN == 0 and EVEN <= rows < galleries + EVEN
+    taken = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 9
+    assert taken <= limit or (chunk, rows) == (1, EVEN)
+
+
+def test_a_chunk_of_nothing_is_refused():
+    subject, plan = ragged()
+    with pytest.raises(ValueError, match="probe_chunk"):
+        count(whole_numbers(len(subject)), subject, plan, 0)
+
+
+def test_the_default_on_the_cpu():
+    assert default_bytes(CPU) == BYTES_ON_CPU
+
+
+MAPPED = """
+import resource, sys
+import numpy as np, torch
+sys.path.insert(0, sys.argv[1])
+from model.evaluation.cross_view import evaluate
+from model.evaluation.protocols import protocol_of
+
+def labels(count):
+    return [str(i // 2) for i in range(count)], ["00", "01"] * (count // 2), ["000"] * count
+
+torch.set_num_threads(1)
+embeddings = torch.from_numpy(np.memmap(sys.argv[2], np.float32, "r+", shape=(4000, 8192)))
+evaluate(embeddings[:200].clone(), *labels(200), protocol_of("OUMVLP"))  # libraries get their own memory now
+held = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (held + (48 << 20), -1))
+try:
+    embeddings.clone()
+    print("unlimited")
+except RuntimeError:
+    result = evaluate(embeddings, *labels(4000), protocol_of("OUMVLP"), device_bytes=16 << 20)
+    print(result.accuracy[0, 0, 0, 0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and told as Linux does")
+def test_a_memory_mapped_file_is_never_in_memory_whole(tmp_path):
+    # 131 MB on disk, 48 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.
+    file = tmp_path / "embeddings.f32"
+    mapped = np.memmap(file, np.float32, "w+", shape=(4000, 8192))
+    rng = np.random.default_rng(0)
+    mapped[::2] = rng.integers(-9, 10, (2000, 8192))
+    mapped[1::2] = mapped[::2] + 1
+    mapped.flush()
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", MAPPED, str(root), str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.stdout.strip() == "unlimited":
+        pytest.skip("this system does not limit the memory of a process")
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) == 100

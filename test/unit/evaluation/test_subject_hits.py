@@ -1,0 +1,76 @@
+"""Rank-1 of each subject: sums to the tables, survives JSON, and is what plain loops count."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from people import made_embeddings, made_index
+from small_results import ragged
+
+from model.evaluation.cross_view import evaluate_index
+from model.evaluation.subject_hits import SubjectHits
+
+
+def results():
+    index = made_index()
+    yield evaluate_index(made_embeddings(index), index, "CASIA-B")
+    index, embeddings = ragged()
+    yield evaluate_index(embeddings, index, "CASIA-B")
+    index = made_index(views=("090",))
+    yield evaluate_index(made_embeddings(index), index, "CASIA-B")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_with_every_subject_once_it_is_the_printed_rank_1(number):
+    result = list(results())[number]
+    hits = result.subject_hits
+    for kind, precise in (
+        ("including", result.including(rounded=False)),
+        ("excluding", result.excluding(rounded=False)),
+    ):
+        ours = hits.rank1(kind, np.ones(len(hits.subjects)))
+        np.testing.assert_allclose(ours, list(precise.values()), rtol=1e-12)
+
+
+def test_weights_are_repetitions_of_subjects():
+    """A subject that counts twice is as good as a twin with the same embeddings in an otherwise equal data set."""
+    hits = next(results()).subject_hits
+    weights = np.array([2.0, 0, 1, 1, 3])
+    for kind in ("including", "excluding"):
+        expected = []
+        for c in range(len(hits.conditions)):
+            of_views = []
+            for v in range(len(hits.views)):
+                found = sum(w * getattr(hits, kind)[s, c, v] for s, w in enumerate(weights))
+                asked = sum(w * hits.look_ups(kind)[s, c, v] for s, w in enumerate(weights))
+                of_views.append(100 * found / asked)
+            expected.append(sum(of_views) / len(of_views))
+        np.testing.assert_allclose(hits.rank1(kind, weights), expected)
+        np.testing.assert_allclose(hits.rank1(kind, np.stack([weights, np.ones(5)]))[0], expected)
+
+
+def test_json_brings_it_back():
+    for result in results():
+        own = json.loads(json.dumps(result.to_json()))
+        back = SubjectHits.from_json(own)
+        for name in ("subjects", "conditions", "views"):
+            assert getattr(back, name) == getattr(result.subject_hits, name)
+        for name in ("enrolled", "probes", "including", "excluding"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(result.subject_hits, name))
+
+
+def test_of_each_subject_is_counted_by_hand():
+    index = made_index(("a", "b", "c"), views=("000", "090"))
+    embeddings = made_embeddings(index, seed=3)
+    result = evaluate_index(embeddings, index, "CASIA-B")
+    x = embeddings.flatten(1).numpy()
+    gallery = [i for i in range(len(index)) if index.seq_type[i] in ("nm-01", "nm-02", "nm-03", "nm-04")]
+    for s, subject in enumerate(("a", "b", "c")):
+        right = []
+        for p in np.flatnonzero((index.subject == subject) & np.isin(index.seq_type, ("cl-01", "cl-02"))):
+            for view in {"000", "090"} - {str(index.view[p])}:
+                near = min((np.linalg.norm(x[p] - x[g]), g) for g in gallery if index.view[g] == view)[1]
+                right.append(index.subject[near] == subject)
+        assert result.subject_hits.of_each_subject("excluding")[s, 2] == pytest.approx(100 * np.mean(right))

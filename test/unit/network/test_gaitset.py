@@ -1,0 +1,182 @@
+"""The set network against the original's numbers and against itself in other company."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.network import GaitSet
+from model.network import kernels as fused
+
+# Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32: every third strip and
+# every eighth of the 256 values.
+REFERENCE = np.load(Path(__file__).resolve().parents[1] / "support" / "reference" / "network.npz")
+LARGEST = 3.127  # of the whole reference embedding; the tolerance is relative to it
+
+
+def formula_network() -> GaitSet:
+    """Parameter number L has the value sqrt(3 / fan_in)·sin(0.7·i·(L + 1) + L), i counting in C order."""
+    network = GaitSet()
+    for number, (name, parameter) in enumerate(network.state_dict().items()):
+        i = np.arange(parameter.numel(), dtype=np.float64)
+        fan_in = 128 if name == "fc_bin.0" else np.prod(parameter.shape[1:])
+        values = np.sqrt(3 / fan_in) * np.sin(0.7 * i * (number + 1) + number)
+        parameter.copy_(torch.from_numpy(values.astype(np.float32)).view_as(parameter))
+    return network.eval()
+
+
+def formula_silhouettes() -> torch.Tensor:
+    i = np.arange(2 * 8 * 64 * 44, dtype=np.float64)
+    white = np.sin(0.021 * i) + np.sin(0.0173 * np.sqrt(i)) > 0.3
+    return torch.from_numpy(white.astype(np.float32)).view(2, 8, 64, 44)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return formula_network()
+
+
+def test_parameters_are_the_published_ones():
+    state = GaitSet().state_dict()
+    assert list(state) == REFERENCE["names"].tolist()
+    assert [str(tuple(value.shape)) for value in state.values()] == REFERENCE["shapes"].tolist()
+
+
+@torch.no_grad()
+def test_embedding_is_the_originals(network):
+    embedding = network(formula_silhouettes())
+    assert embedding.shape == (2, 62, 256)
+    difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["feature"]).max()
+    assert difference < 3e-5 * LARGEST
+
+
+@torch.no_grad()
+def test_packed_sequences_are_the_originals(network):
+    embedding = network(formula_silhouettes()[0], lengths=[5, 3])
+    difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["packed"]).max()
+    assert difference < 3e-5 * LARGEST
+
+
+@torch.no_grad()
+def test_a_sequence_alone_and_in_company_is_the_same(network):
+    frames = formula_silhouettes().flatten(0, 1)
+    lengths = [1, 7, 3, 5]
+    together = network(frames, lengths)
+    alone = torch.cat([network(part.unsqueeze(0)) for part in frames.split(lengths)])
+    assert (together - alone).abs().max() < 3e-5 * LARGEST
+
+
+@torch.no_grad()
+def test_a_set_has_neither_order_nor_repetition(network):
+    sils = formula_silhouettes()[:1]
+    shuffled = sils[:, torch.randperm(8)]
+    repeated = torch.cat([sils, sils[:, :5]], 1)
+    expected = network(sils)
+    assert torch.allclose(network(shuffled), expected, atol=3e-5 * LARGEST)
+    assert torch.allclose(network(repeated), expected, atol=3e-5 * LARGEST)
+
+
+@pytest.mark.parametrize("lengths", [[5, 4], [8, 0], []])
+def test_lengths_that_do_not_fit_are_refused(network, lengths):
+    with pytest.raises(ValueError, match="lengths"):
+        network(formula_silhouettes()[0], lengths)
+
+
+@torch.no_grad()
+def test_silhouettes_may_be_bytes_or_numbers_up_to_one(network):
+    sils = (formula_silhouettes() * 200).to(torch.uint8)  # grey: 200 of 255
+    expected = network(sils.float() / 255)
+    assert torch.equal(network(sils), expected)
+    assert torch.equal(network(sils[0], lengths=[5, 3]), network(sils[0].float() / 255, lengths=[5, 3]))
+
+
+@torch.no_grad()
+def test_half_precision_is_told_to_the_network(network):
+    exact = network(formula_silhouettes())
+    network.amp_dtype = torch.bfloat16
+    try:
+        half = network(formula_silhouettes())
+    finally:
+        network.amp_dtype = None
+    assert half.dtype == torch.bfloat16 and exact.dtype == torch.float32
+    assert 0 < (half - exact).abs().max() < 0.05 * LARGEST
+
+
+@pytest.fixture
+def fused_network(monkeypatch):
+    """A network that would run the kernels, and what it hands to them: the maximum of frames stands in."""
+    network, handed = GaitSet(8).eval(), []
+
+    def pooled_maps(network, frames, ends, dtype):
+        handed.append((frames, ends, dtype))
+        maps = network.frame_maps(frames)
+        return tuple(torch.stack([stage[a:b].amax(0) for a, b in pairwise(ends)]) for stage in maps)
+
+    monkeypatch.setattr(fused, "pooled_maps", pooled_maps)
+    network.amp_dtype, network.fused = torch.bfloat16, True
+    return network, handed
+
+
+@torch.no_grad()
+def test_kernels_get_frames_and_where_sequences_end(fused_network):
+    network, handed = fused_network
+    sils = formula_silhouettes().mul(255).to(torch.uint8)
+    together = network(sils)
+    packed = network(sils.flatten(0, 1), lengths=[8, 8])
+    given = network(sils.flatten(0, 1), ends=torch.tensor([0, 8, 16], dtype=torch.int32))
+    assert torch.equal(together, packed) and torch.equal(together, given)
+    for frames, ends, dtype in handed:
+        assert torch.equal(frames, sils.flatten(0, 1)) and dtype == torch.bfloat16
+        assert ends.dtype == torch.int32 and ends.tolist() == [0, 8, 16]
+    network.fused = False
+    assert (network(sils) - together).abs().max() < 0.05 * together.abs().max()
+    assert len(handed) == 3
+
+
+@torch.no_grad()
+def test_frames_past_the_last_end_belong_to_no_sequence(fused_network):
+    network, _ = fused_network
+    frames = formula_silhouettes()[0].mul(255).to(torch.uint8)
+    ends = torch.tensor([0, 2, 5], dtype=torch.int32)
+    embeddings = network(frames, ends=ends)
+    changed = torch.cat([frames[:5], 255 - frames[5:]])
+    assert torch.equal(network(changed, ends=ends), embeddings)
+    assert not torch.equal(network(255 - changed, ends=ends), embeddings)
+
+
+@torch.no_grad()
+def test_kernels_are_for_bytes_only(fused_network):
+    network, handed = fused_network
+    network(formula_silhouettes())
+    assert not handed
+
+
+def test_gradients_are_those_of_activating_before_pooling():
+    """The order of maximum and LeakyReLU differs from the original; values and gradients must not."""
+    torch.manual_seed(3)
+    x = torch.randn(3, 1, 8, 6, requires_grad=True)
+    layer = GaitSet().set_layer2
+    x32 = x.expand(3, 32, 8, 6)
+    ours = layer(x32)
+    weight = layer.forward_block.conv.weight
+    theirs = F.max_pool2d(F.leaky_relu(F.conv2d(x32, weight, padding=1), 0.01), 2)
+    assert torch.equal(ours, theirs)
+    for output in (ours, theirs):
+        weight.grad = None
+        output.square().sum().backward(retain_graph=True)
+        gradient = weight.grad.clone()
+        if output is ours:
+            expected = gradient
+    assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_initialisation_is_xavier_uniform():
+    torch.manual_seed(0)
+    state = GaitSet().state_dict()
+    for name, weight in state.items():
+        fan_in, fan_out = torch.nn.init._calculate_fan_in_and_fan_out(weight)
+        bound = (6 / (fan_in + fan_out)) ** 0.5
+        assert 0.98 * bound < weight.abs().max() <= bound, name

@@ -1,0 +1,39 @@
+"""The README's pictures, from the smallest quickstart there can be."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from scripts import ROOT
+from walkers import write_aligned_tree
+
+from model.common.errors import UserError
+from model.network import GaitSet
+
+spec = importlib.util.spec_from_file_location("bench_pictures", ROOT / "test/bench/pictures.py")
+pictures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pictures)
+
+
+def test_pictures_of_a_quickstart(tmp_path):
+    work = tmp_path / "quickstart"
+    takes = ("nm-01", "bg-01", "cl-01")
+    write_aligned_tree(work / "walkers-pre", 4, takes, ("000", "036", "090", "144", "180"), frames=4)
+    shutil.copytree(work / "walkers-pre", work / "walkers")
+    (work / "results").mkdir()
+    (work / "results/quickstart.html").write_text("<!doctype html><head></head><main><section id=mistakes>x</main>")
+    (work / "checkpoint/GaitSet").mkdir(parents=True)
+    torch.save(GaitSet(hidden_dim=8).state_dict(), work / "checkpoint/GaitSet/a-00001-encoder.ptm")
+    options = ["--work_path", str(work), "--output_path", str(tmp_path / "out"), "--seq_type", "bg-01"]
+    with pytest.raises(UserError, match="021/bg-01/090: no such folder"):
+        pictures.main(options)
+    pictures.main([*options, "--subject", "002"])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"pipeline.png", "walkers.png"} <= names <= {"pipeline.png", "walkers.png", "report.png", "mistakes.png"}
+    for name in names:
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.size[0] > 1000

@@ -1,0 +1,191 @@
+"""Printed text, files and page of a result."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from model.evaluation.cross_view import evaluate
+from model.evaluation.protocols import protocol_of
+from model.evaluation.result import CrossViewResult
+from model.report.html import style_sheet
+from model.report.material import Material
+from model.report.page import report_page
+from model.report.palette import DARK, LIGHT, SERIES, cell_colours, luminance
+from model.report.tables import result_text, write_results
+
+TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
+DETAILS = {"command": "test.py --iter 80000 <now>", "config": {"lr": 1e-4, "best": float("nan")}}
+
+
+def result_of(dataset: str = "CASIA-B", views: tuple[str, ...] = ("000", "018", "090"), takes=TAKES) -> CrossViewResult:
+    rows = [(subject, take, view) for subject in "abcdefg" for take in takes for view in views]
+    rng = np.random.default_rng(4)
+    centre = {subject: rng.standard_normal(16) for subject in "abcdefg"}
+    embeddings = np.array([centre[row[0]] + 0.9 * rng.standard_normal(16) for row in rows], np.float32)
+    return evaluate(torch.from_numpy(embeddings), *map(list, zip(*rows, strict=True)), protocol_of(dataset))
+
+
+def contrast(one: str, other: str) -> float:
+    light = sorted(luminance([int(c[i : i + 2], 16) for i in (1, 3, 5)]) + 0.05 for c in (one, other))
+    return light[1] / light[0]
+
+
+def test_the_three_blocks_are_printed_in_order():
+    result = result_of()
+    lines = result_text(result).splitlines()
+    including = ",\t".join(f"{c}: {v:.3f}" for c, v in result.including().items())
+    excluding = ",\t".join(f"{c}: {v:.3f}" for c, v in result.excluding().items())
+    assert lines[:4] == [
+        "===Rank-1 (Include identical-view cases)===",
+        including,
+        "===Rank-1 (Exclude identical-view cases)===",
+        excluding,
+    ]
+    assert lines[4] == "===Rank-1 of each angle (Exclude identical-view cases)==="
+    assert lines[5].split()[0] == "view:" and [v.strip("[]") for v in lines[5].split()[-3:]] == list(result.views)
+    printed = [float(v) for v in lines[7].split("[")[1].strip("]").split()]
+    assert printed == pytest.approx(list(result.per_probe_view()["BG"].values()), abs=0.005)
+
+
+def test_rank_5_and_map_say_whether_identical_views_count():
+    result = result_of()
+    lines = result_text(result).splitlines()
+    rank5 = lines[lines.index("===Rank-5===") + 1 :][:2]
+    mean_ap = lines[lines.index("===mAP===") + 1 :][:2]
+    assert rank5[0].startswith("including identical views\t") and rank5[1].startswith("excluding identical views\t")
+    assert f"CL: {result.excluding(5)['CL']:.3f}" in rank5[1]
+    assert f"BG: {result.mean_average_precision()['BG']['including']:.3f}" in mean_ap[0]
+
+
+def test_published_figures_stand_beside_ours_where_there_are_any():
+    text = result_text(result_of())
+    ours, original, om = (
+        next(line for line in text.splitlines() if line.startswith(label)) for label in ("ours", "original", "om on")
+    )
+    assert f"{result_of().including()['NM']:.3f}" in ours
+    assert original.split("|")[1].split() == ["95.405", "88.284", "72.041"]
+    assert original.split("|")[2].split() == ["94.964", "87.239", "70.355"]
+    assert om.split("|")[1].split() == ["95.512", "-", "-"]
+    assert "95.405" not in result_text(result_of("Synthetic"))
+
+
+def test_one_view_is_said_instead_of_printing_nan():
+    text = result_text(result_of(views=("090",)))
+    assert "nan" not in text.lower() and "single view" in text
+
+
+def test_notes_are_printed():
+    assert "note: CL is left out" in result_text(result_of(takes=TAKES[:8]))
+
+
+def test_files_hold_the_result(tmp_path):
+    result = result_of()
+    written = write_results(result, tmp_path / "new" / "folder", "run", DETAILS)
+    value = json.loads(written["json"].read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert value["rank1"]["NM"]["including"] == result.including()["NM"]
+    assert value["details"]["command"] == DETAILS["command"] and value["details"]["config"]["best"] is None
+    with written["csv"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 3 * 3
+    assert list(rows[0]) == [
+        *("condition", "probe_view", "gallery_view"),
+        *("rank1", "rank2", "rank3", "rank4", "rank5", "map", "probes", "gallery"),
+    ]
+    row = next(r for r in rows if (r["condition"], r["probe_view"], r["gallery_view"]) == ("BG", "018", "090"))
+    assert float(row["rank3"]) == result.accuracy[1, 1, 2, 2] and float(row["map"]) == result.average_precision[1, 1, 2]
+    assert (row["probes"], row["gallery"]) == ("14", "28")
+    names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert names == {path.name for path in written.values()}, "something half-written is left"
+
+
+def test_netcdf_gives_the_labels_back(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("netCDF4")
+    result = result_of()
+    path = write_results(result, tmp_path, "run", DETAILS)["netcdf"]
+    with xarray.open_dataset(path, engine="netcdf4") as dataset:
+        np.testing.assert_array_equal(dataset["accuracy"], result.accuracy)
+        assert dataset["condition"].values.tolist() == ["NM", "BG", "CL"]
+        assert dataset["probe_view"].values.tolist() == ["000", "018", "090"]
+        assert json.loads(dataset.attrs["details"])["command"] == DETAILS["command"]
+
+
+@pytest.mark.parametrize("package", ["xarray", "netCDF4"])
+def test_without_the_packages_netcdf_is_left_out_and_said(tmp_path, monkeypatch, caplog, package):
+    monkeypatch.setitem(sys.modules, package, None)  # what an import of a package that is not there does
+    with caplog.at_level(logging.WARNING):
+        written = write_results(result_of(), tmp_path, "run", DETAILS)
+    assert set(written) == {"json", "csv", "html"}
+    assert "run.nc is left out" in written.notes[0] and written.notes[0] in caplog.text
+
+
+class Outline(HTMLParser):
+    """Text, tags with their attributes, and whether every opened element was closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("views", [("000", "018", "090"), ("090",)])
+def test_page_is_whole_and_stands_alone(views):
+    result = result_of(views=views)
+    outline = Outline()
+    page = report_page(Material(result, DETAILS))
+    outline.feed(page)
+    assert not outline.open
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in outline.tags}
+    assert "http" not in page and "url(" not in page and "@import" not in page
+    assert not any("src" in attributes for _, attributes in outline.tags)
+    assert all(attributes.get("href", "#")[0] == "#" for _, attributes in outline.tags)
+    sections = [attributes["id"] for tag, attributes in outline.tags if tag == "section"]
+    assert sections[-2:] == ["ranks", "made"] and len(sections) == len(set(sections))
+    assert "test.py --iter 80000 <now>" in outline.text  # escaped, so it comes back as it was
+    assert "nan" not in outline.text.lower().replace("\n", " ").split()
+    cells = [a for tag, a in outline.tags if tag == "td" and "title" in a]
+    np.testing.assert_allclose([float(a["title"]) for a in cells], result.cells().flatten())
+    assert sum(a.get("class") == "identical" for a in cells) == 3 * len(views)
+
+
+def test_page_shows_published_figures_only_where_there_are_any():
+    assert "95.405" in report_page(Material(result_of(), {})) and "95.405" not in report_page(
+        Material(result_of("Synthetic"), {})
+    )
+
+
+def test_heat_map_text_can_be_read_on_every_colour():
+    steps = [cell_colours(i / 500) for i in range(501)]
+    assert min(contrast(background, text) for background, text in steps) >= 4.5
+    # Darker with every step: the order survives without colour vision and in print.
+    shades = [luminance([int(b[i : i + 2], 16) for i in (1, 3, 5)]) for b, _ in steps]
+    assert all(later <= earlier for earlier, later in pairwise(shades))
+    assert cell_colours(-3) == steps[0] and cell_colours(7) == steps[-1]
+
+
+def test_page_text_can_be_read_light_and_dark():
+    for theme in (LIGHT, DARK):
+        for paper in ("page", "panel"):
+            assert min(contrast(theme[paper], theme[ink]) for ink in ("text", "soft")) >= 4.5
+            assert min(contrast(theme[paper], theme[ink]) for ink in SERIES) >= 3, "lines and marks"
+        assert contrast(theme["page"], theme["c0"]) >= 4.5, "links"
+        assert all(f"--{role}: {colour};" in style_sheet() for role, colour in theme.items())

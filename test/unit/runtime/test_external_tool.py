@@ -1,0 +1,133 @@
+import os
+from pathlib import Path
+
+import pytest
+from ascend import STANDINS, bare_machine, executable, names_in
+
+from model.common.errors import UserError
+from model.export.manifest import InfoEntry, read_info, write_info
+from model.runtime.external_tool import Task, _place, _reason, batch_of_name, chip_name, collect, staged
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size"),
+    [("gaitset_submit.om", 1), ("gaitset_submit_bs16.om", 16), ("gaitset_submit_bs16_linux_aarch64.om", 16),
+     ("gaitset_submit_linux_x86_64.om", 1), ("model_bs4_old.om", 1), ("run_bs2/gaitset_submit.om", 1)],
+)  # fmt: skip
+def test_batch_size_of_a_name(name, batch_size):
+    om = Path("somewhere_bs8") / name
+    assert batch_of_name(om) == Task(om, Path("i"), Path("r")).batch() == batch_size
+    assert Task(om, Path("i"), Path("r"), batch_size=5).batch() == 5
+
+
+def task(deployed, tmp_path, batch_size):
+    return Task(deployed.om(4), deployed.info, tmp_path / "result" / "dump", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 16])
+def test_whole_batches_are_staged(deployed, tmp_path, batch_size):
+    with staged(task(deployed, tmp_path, batch_size)) as (entries, stage):
+        listed = read_info(stage.info)
+        assert len(listed) % batch_size == 0 and len(listed) - stage.fillers == len(entries) == 5
+        assert stage.fillers < batch_size
+        assert sorted(entry.path.name for entry in listed) == names_in(stage.bins)
+        content = [(stage.folder / entry.path).read_bytes() for entry in listed]
+        assert content[:5] == [entry.path.read_bytes() for entry in entries]
+        assert set(content[5:]) <= {content[4]}
+        assert stage.om.read_bytes() == deployed.om(4).read_bytes()
+        assert stage.folder.stat().st_mode & 0o777 == 0o700
+    assert names_in(tmp_path / "result") == []
+
+
+def test_nothing_stays_when_the_run_fails(deployed, tmp_path):
+    with pytest.raises(UserError, match="on purpose"), staged(task(deployed, tmp_path, 4)):
+        raise UserError("on purpose")
+    assert names_in(tmp_path / "result") == []
+
+
+def test_a_disk_that_fills_up_is_one_line(deployed, tmp_path):
+    with pytest.raises(UserError, match=r"result: running the list failed \(.*No space left"):  # noqa: SIM117
+        with staged(task(deployed, tmp_path, 4)):
+            raise OSError(28, "No space left on device")
+
+
+def test_missing_om_and_folder_of_other_things(deployed, tmp_path):
+    with pytest.raises(UserError, match=r"none\.om: no such om"), staged(Task(tmp_path / "none.om", *[tmp_path] * 2)):
+        pass
+    (tmp_path / "notes.txt").touch()
+    mine = Task(deployed.om(1), deployed.info, tmp_path)
+    with pytest.raises(UserError, match=r"also holds notes\.txt"), staged(mine):
+        pass
+
+
+def test_files_are_linked_where_the_tools_take_them_else_copied(tmp_path):
+    (tmp_path / "fine").write_bytes(b"1")
+    (tmp_path / "open").write_bytes(b"2")
+    (tmp_path / "open").chmod(0o664)
+    (tmp_path / "link").symlink_to("fine")
+    for name, links in [("fine", 2), ("open", 1), ("link", 3)]:
+        _place(tmp_path / name, tmp_path / f"placed {name}")
+        facts = (tmp_path / f"placed {name}").lstat()
+        assert facts.st_nlink == links and not facts.st_mode & 0o022
+    assert (tmp_path / "placed open").read_bytes() == b"2"
+
+
+def test_another_disk_means_a_copy(tmp_path, monkeypatch):
+    def no_link(source, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "a").write_bytes(b"1")
+    _place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"1" and (tmp_path / "b").stat().st_nlink == 1
+
+
+def test_results_keep_the_bins_stems_and_the_tool_s_number(deployed, tmp_path):
+    files = [tmp_path / name for name in ("walk.b.bin", "walk.a.bin")]
+    for file in files:
+        file.write_bytes((deployed.folder / "bins" / "0000.bin").read_bytes())
+    write_info(tmp_path / "two.info", files)
+    mine = Task(deployed.om(1), tmp_path / "two.info", tmp_path / "result" / "dump")
+    with staged(mine) as (entries, stage):
+        for i, stem in enumerate(stage.stems):
+            (stage.folder / f"{stem}_0.bin").write_bytes(b"%d" % i)
+        found = {stem: stage.folder / f"{stem}_0.bin" for stem in stage.stems}
+        collect("tool", found, entries, stage, mine.result_folder, tmp_path / "log")
+        with pytest.raises(UserError, match=r"left no result of 1 of 2 sequences \(0001\); see .*log"):
+            collect("tool", {"0000": found["0000"]}, entries, stage, mine.result_folder, tmp_path / "log")
+    assert isinstance(entries[0], InfoEntry)
+    assert {file.name: file.read_bytes() for file in mine.result_folder.iterdir()} == {
+        "walk.b_0.bin": b"0",
+        "walk.a_0.bin": b"1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", "it said nothing"),
+        ("starting\n\nSegmentation fault\n", "Segmentation fault"),
+        ("[INFO] a\n[ERROR] first\n[ERROR] second\nTraceback\nRuntimeError\n", "[ERROR] first"),
+        ("usage: x\nx: error: argument --model: no\n", "x: error: argument --model: no"),
+        ("a\nEZ9999: Inner Error!\nb\n", "EZ9999: Inner Error!"),
+        ("Traceback\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
+        (f"[ERROR] {'x' * 999}", f"[ERROR] {'x' * 192}"),
+        ("[ERROR] load model failed",
+         "[ERROR] load model failed (was it made for this chip (--soc_version), and not by a newer CANN "
+         "than this one?)"),
+    ],
+)  # fmt: skip
+def test_reason_of_a_failure(said, reason):
+    assert _reason(said) == reason
+
+
+def test_chip_by_npu_smi(monkeypatch, tmp_path):
+    bare_machine(monkeypatch, tmp_path)
+    assert chip_name() is None
+    (tmp_path / "npu-smi").symlink_to(STANDINS / "npu-smi")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for chips, name in [("310,310,310,310", "Ascend310"), ("310P3", "Ascend310P3"), ("310,310P3", None), ("", None)]:
+        monkeypatch.setenv("NPU_SMI_CHIPS", chips)
+        assert chip_name() == name
+    executable(tmp_path / "npu-smi.broken", "#!/bin/sh\nexit 1\n").replace(tmp_path / "npu-smi")
+    assert chip_name() is None

@@ -1,0 +1,192 @@
+"""Every form of performance file that the documents show, read back; figures recomputed by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model.common.errors import UserError
+from model.runtime.performance_files import (
+    Figures,
+    latency_figures,
+    performance_path,
+    read_figures,
+    read_performance,
+    write_performance,
+)
+
+PERFORMANCE = {
+    "e2e": {"throughput": 336.39, "latency_ms": 148637.0},
+    "data read": {"throughput": 357.787, "module_latency_ms": 2.79496},
+    "preprocess": {"throughput": 357.147, "module_latency_ms": 2.79997},
+    "infer": {"throughput": 338.442, "interface_throughput": 787.709, "module_latency_ms": 2.21785},
+    "post": {"throughput": 338.44, "module_latency_ms": 2.95473},
+}
+TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
+[data read] throughputRate: 357.787, moduleLatency: 2.79496
+[preprocess] throughputRate: 357.147, moduleLatency: 2.79997
+[infer] throughputRate: 338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785
+[post] throughputRate: 338.44, moduleLatency: 2.95473
+"""
+
+
+def test_performance_file_is_the_tool_s_to_the_byte(tmp_path):
+    path = write_performance(tmp_path, 16, 3, PERFORMANCE)
+    assert path == performance_path(tmp_path, 16, 3) == tmp_path / "perf_vision_batchsize_16_device_3.txt"
+    assert path.read_bytes() == TOOL_TEXT.encode()
+    assert read_performance(path) == PERFORMANCE
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[inference] throughputRate: 1.45105e+06samples/s, moduleLatency: 0.7 ms\r\n[postprocess] throughputRate: 2",
+         {"infer": {"throughput": 1.45105e06, "module_latency_ms": 0.7}, "post": {"throughput": 2.0}}),
+        ("---PureInfer Performance Summary---\n[INFO] ave_throughputRate: 38.4344samples/s, ave_latency: 26.1589ms",
+         {"pure": {"throughput": 38.4344, "latency_ms": 26.1589}}),
+        ("ave_throughputRate = 5.20623samples/s, ave_latency = 192.894ms",
+         {"pure": {"throughput": 5.20623, "latency_ms": 192.894}}),
+    ],
+)  # fmt: skip
+def test_variants_of_the_performance_file(tmp_path, text, expected):
+    (tmp_path / "perf.txt").write_text(text, newline="")
+    assert read_performance(tmp_path / "perf.txt") == expected
+
+
+def test_no_performance(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_performance(tmp_path / "perf.txt")
+    (tmp_path / "perf.txt").write_text("[INFO] nothing went well\n")
+    with pytest.raises(UserError, match="no throughput in it"):
+        read_performance(tmp_path / "perf.txt")
+
+
+def write(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+    return path
+
+
+def test_figures_of_benchmark(tmp_path):
+    """787.709 a second by the interface in batches of 16: a batch takes 16 / 787.709 s."""
+    path = write(tmp_path, "perf_vision_batchsize_16_device_0.txt", TOOL_TEXT)
+    figures = read_figures(path)
+    assert figures == Figures("benchmark", 16, 336.39, 787.709, {"mean": pytest.approx(16000 / 787.709)}, str(path))
+
+
+def test_figures_of_benchmark_in_its_other_words(tmp_path):
+    text = (
+        "[e2e] throughputRate: 96.455samples/s, latency: 1389.25ms\r\n[inference] throughputRate: 356.828, "
+        "Interface throughputRate: 1.45105e+06 samples/s, moduleLatency: 2.8\r\n[postprocess] throughputRate: 9\r\n"
+    )
+    figures = read_figures(write(tmp_path, "perf_vision_batchsize_1_device_3.txt", text))
+    assert (figures.end_to_end, figures.device) == (96.455, 1.45105e06)
+    figures = read_figures(write(tmp_path, "copied.txt", text), batch_size=4)
+    assert figures.batch_size == 4 and figures.latency_ms["mean"] == pytest.approx(4000 / 1.45105e06)
+    assert read_figures(tmp_path / "copied.txt").latency_ms == {}  # nobody knows the batch
+
+
+def test_without_the_interface_s_line_the_module_s_counts(tmp_path):
+    text = "[e2e] throughputRate: 10, latency: 5\n[infer] throughputRate: 20, moduleLatency: 50\n"
+    assert read_figures(write(tmp_path, "perf.txt", text)).device == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "batch", "device", "mean"),
+    [
+        ("PureInfer_perf_of_gaitset_submit_bs16_in_device_0.txt",
+         "ave_throughputRate = 171.203samples/s, ave_latency = 5.84102ms\n", 16, 171.203, 93.456),
+        ("log.txt",
+         "[INFO] Dataset number: 19 finished cost 25.448ms\n[INFO] PureInfer result saved in ./result/P.txt\n"
+         "-----------------PureInfer Performance Summary------------------\n"
+         "[INFO] ave_throughputRate: 38.4344samples/s, ave_latency: 26.1589ms\n", None, 38.4344, None),
+    ],
+)  # fmt: skip
+def test_figures_of_pure_inference(tmp_path, name, text, batch, device, mean):
+    """Its latency is that of one sample, so the batch's comes from the throughput."""
+    figures = read_figures(write(tmp_path, name, text))
+    assert (figures.batch_size, figures.end_to_end, figures.device) == (batch, None, device)
+    assert figures.latency_ms == ({"mean": pytest.approx(mean, rel=1e-4)} if mean else {})
+
+
+TIMES = [4.0, 5.0, 6.0, 7.0, 28.0]
+SUMMARY = {
+    "filesinfo": {"0": {"infiles": ["a/0000.bin"], "outfiles": ["b/0000_0.bin"]}},
+    "args": ["x"],
+    "NPU_compute_time": {"min": 4.0, "max": 28.0, "mean": 10.0, "median": 6.0, "percentile(99%)": 27.16, "count": 5},
+    "H2D_latency": {},
+    "D2H_latency": {},
+    "throughput": 1600.0,
+    "npu_compute_time_list": TIMES,
+    "pid": 1,
+}
+
+
+def test_figures_of_ais_bench(tmp_path):
+    """1600 a second at 10 ms a batch are 16 a batch."""
+    figures = read_figures(write(tmp_path, "x_summary.json", SUMMARY))
+    assert (figures.runtime, figures.batch_size, figures.end_to_end, figures.device) == ("ais_bench", 16, None, 1600.0)
+    expected = {"mean": 10.0, "p50": 6.0, "p90": 19.6, "p99": 27.16}  # by hand: 7 + 0.6 * 21, 7 + 0.96 * 21
+    assert figures.latency_ms == pytest.approx(expected)
+
+
+def test_figures_of_ais_bench_with_threads(tmp_path):
+    """Then it lists starts and ends, and knows only the mean."""
+    content = SUMMARY | {"NPU_compute_time": {"mean": 10.0, "count": 5}, "npu_compute_time_list": [[0.0, 10.0]]}
+    assert read_figures(write(tmp_path, "x_summary.json", content)).latency_ms == {"mean": 10.0}
+
+
+@pytest.mark.parametrize(
+    "throughput",
+    [
+        "throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85",
+        "throughput 1000*batchsize(1)/NPU_compute_time.mean(0.66): 1512.85",
+        "throughput (1000*batchsize/NPU_compute_time): 1512.85",
+    ],
+)
+def test_figures_of_ais_bench_s_printed_lines(tmp_path, throughput):
+    text = (
+        "[INFO] load model x.om success\n[INFO] -----------------Performance Summary------------------\n"
+        "[INFO] NPU_compute_time (ms): min = 0.6, max = 7e-01, mean = 0.661, median = 0.65, percentile(99%) = 0.69\n"
+        f"[INFO] {throughput}\n[INFO] ----\nunload model success, model Id is 1\n"
+    )
+    figures = read_figures(write(tmp_path, "log.txt", text))
+    assert (figures.runtime, figures.batch_size, figures.device) == ("ais_bench", 1, 1512.85)
+    assert figures.latency_ms == {"mean": 0.661, "p50": 0.65, "p99": 0.69}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[e2e] throughputRate: 1, latency: 2\n", r"\[infer\] throughputRate is not in it; expected are benchmark's"),
+        ("[infer] throughputRate: 1\n", r"\[e2e\] throughputRate is not in it"),
+        ("[e2e] throughputRate: 0, latency: 0\n[infer] throughputRate: 1\n", r"\[e2e\] throughputRate is 0"),
+        ("Segmentation fault\n", r"\[e2e\] throughputRate is not in it"),
+        ("", r"\[e2e\] throughputRate is not in it"),
+        ('{"a": 1}', "no NPU_compute_time in it; expected is ais_bench's summary.json"),
+        ('{"a": ', "expected is ais_bench's summary.json"),
+        ({"NPU_compute_time": {"median": 1}, "throughput": 1}, "mean of NPU_compute_time is not in it"),
+        ({"NPU_compute_time": {"mean": 1}, "throughput": 0}, "throughput is 0; expected is"),
+        ({"NPU_compute_time": {"mean": 1}, "throughput": None}, "throughput is not in it"),
+        ("NPU_compute_time (ms): mean = 1\n", "no line of its throughput; expected are ais_bench's lines"),
+        ("NPU_compute_time\nthroughput x: 3\n", "no line of its NPU_compute_time"),
+    ],
+)
+def test_files_that_are_none_of_these(tmp_path, text, told):
+    with pytest.raises(UserError, match=rf"perf\.txt: .*{told}") as error:
+        read_figures(write(tmp_path, "perf.txt", text))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt: cannot be read \(No such file"):
+        read_figures(tmp_path / "none.txt")
+
+
+def test_latency_figures_against_plain_sorting():
+    values = np.random.default_rng(1).gamma(2, 3, 101)
+    ordered = sorted(values)  # of 101 values the percentiles are values themselves
+    figures = latency_figures(values)
+    assert figures == pytest.approx(
+        {"mean": sum(values) / 101, "p50": ordered[50], "p90": ordered[90], "p99": ordered[99]}
+    )

@@ -1,0 +1,75 @@
+"""Every runtime gives torch's embeddings, over a list and directly over a store."""
+
+import json
+import sys
+
+import pytest
+from ascend import FRAMES, assert_embeddings, bare_machine, install_acl, install_ais_bench, names_in, place_benchmark
+
+from model.common.errors import UserError
+from model.runtime import __main__ as command
+from model.runtime.choice import choose
+from model.runtime.external_tool import Task
+from model.runtime.result_files import read_results
+from model.runtime.runners import embed, run_list
+
+ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """A machine with all of Ascend's tools."""
+    bare_machine(monkeypatch, tmp_path)
+    place_benchmark(tmp_path)
+    install_ais_bench(monkeypatch)
+    install_acl(monkeypatch)
+    return tmp_path
+
+
+@pytest.mark.parametrize("runtime", ALL)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_directly(deployed, here, runtime, batch_size):
+    choice = choose(runtime, deployed.om(batch_size))
+    found = embed(choice, deployed.store, "repeat", "first", FRAMES, here / "work", quiet=True)
+    assert_embeddings(found, deployed)
+    assert not (here / "work").exists() or names_in(here / "work") == []
+
+
+@pytest.mark.parametrize("runtime", ALL)
+def test_over_a_list_by_the_command(deployed, here, monkeypatch, capsys, runtime):
+    model = deployed.folder / "gaitset_submit_bs4"
+    arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
+    arguments += ["--batch_size", "4", "--json", "p.json", "--quiet"]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    command.main()
+    assert_embeddings(read_results(here / "r" / "dumpOutput_device1", deployed.manifest, (62, 8))[0], deployed)
+    summary = json.loads((here / "p.json").read_text())
+    assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, 4, 5)
+    printed = capsys.readouterr().out
+    assert f"{summary['device_throughput']:.2f} sequences/s" in printed
+    assert ("one chip alone" in printed) == (runtime != "onnxruntime")
+    assert "as asked" in printed.splitlines()[0]
+
+
+@pytest.mark.parametrize("runtime", ["acl", "onnxruntime", "ais_bench"])
+def test_another_batch_size_than_asked_for(deployed, here, runtime):
+    task = Task(deployed.om(4), deployed.info, here / "r" / "dump", batch_size=1, quiet=True)
+    with pytest.raises(UserError, match=r"gaitset_submit_bs4\.o\w+: has batch size 4, not 1"):
+        run_list(choose(runtime, deployed.om(4)), task)
+    assert not (here / "r" / "dump").exists()
+
+
+def test_bins_of_another_length_than_the_om_when_run_directly(deployed, here):
+    with pytest.raises(UserError, match=r"size mismatch: bins/0000\.bin"):
+        embed(choose("benchmark", deployed.om(4)), deployed.store, "repeat", "first", 9, here, quiet=True)
+    assert not [name for name in names_in(here) if name.startswith("deployed-")]
+
+
+def test_warning_where_figures_are_missing(deployed, here, monkeypatch, capsys):
+    monkeypatch.setenv("STANDIN_PERFORMANCE", "broken")
+    arguments = ["--runtime", "benchmark", "--model", deployed.om(1), "--info", deployed.info, "--quiet"]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    command.main()
+    printed = capsys.readouterr().out
+    assert "throughput  unknown" in printed and "warning: no figures: result/perf_vision_batchsize_1" in printed
+    assert len(names_in(here / "result" / "dumpOutput_device0")) == 5

@@ -1,0 +1,131 @@
+"""A small model for every runtime, and the stand-ins of Ascend's tools in the places where users have the real ones."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from standins.om_file import write_om
+
+from model.data.index import SequenceIndex
+from model.export.bins import write_bins
+from model.export.manifest import Manifest, manifest_path, read_manifest
+from model.export.onnx_export import export_onnx
+from model.network import GaitSet
+from model.runtime.benchmark_tool import tool_name
+from model.runtime.ort_runtime import OrtRuntime
+
+STANDINS = Path(__file__).resolve().parent / "standins"
+FRAMES = 4
+DIM = 8
+
+
+class TinyStore:
+    """Sequences of these lengths, of people called 0, 1, …"""
+
+    def __init__(self, frames):
+        count = len(frames)
+        self.index = SequenceIndex.from_lengths(
+            [f"{i}" for i in range(count)], ["nm-01"] * count, ["090"] * count, frames
+        )
+        random = np.random.default_rng(0)
+        self.sequences = [random.integers(0, 256, (f, 64, 44), dtype=np.uint8) for f in frames]
+
+    def sequence(self, position):
+        return self.sequences[position]
+
+
+class Deployed(NamedTuple):
+    """A folder with gaitset_submit and gaitset_submit_bs4 as om and ONNX, and five sequences as bins."""
+
+    folder: Path
+    store: TinyStore
+    embeddings: np.ndarray  # by torch, of the sequences repeated to FRAMES frames
+
+    @property
+    def info(self) -> Path:
+        return self.folder / "bins.info"
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(manifest_path(self.folder / "bins"))
+
+    def om(self, batch_size: int) -> Path:
+        return self.folder / ("gaitset_submit.om" if batch_size == 1 else f"gaitset_submit_bs{batch_size}.om")
+
+
+def deploy(folder: Path) -> Deployed:
+    torch.manual_seed(0)
+    network = GaitSet(hidden_dim=DIM)
+    store = TinyStore([3, 4, 1, 2, 4])
+    result = Deployed(folder, store, embeddings_by_torch(network, store))
+    for batch_size in (1, 4):
+        onnx = result.om(batch_size).with_suffix(".onnx")
+        export_onnx(network, onnx, batch_size, frame_num=FRAMES, runtime=OrtRuntime)
+        make_om(onnx, result.om(batch_size), batch_size)
+    write_bins(store, None, folder / "bins", result.info, frame_num=FRAMES, quiet=True)
+    return result
+
+
+def make_om(onnx: Path, om: Path, batch_size: int, frames: int = FRAMES, soc_version: str = "Ascend310") -> Path:
+    write_om(om, onnx.read_bytes(), soc_version=soc_version, input_shape=[batch_size, frames, 64, 44])
+    return om
+
+
+def embeddings_by_torch(network: GaitSet, store: TinyStore) -> np.ndarray:
+    """Each sequence alone, gone through again until it has FRAMES frames."""
+    rows = []
+    for sequence in store.sequences:
+        repeated = np.concatenate([sequence] * FRAMES)[:FRAMES]
+        with torch.inference_mode():
+            rows.append(network(torch.from_numpy(repeated[None] / np.float32(255))).numpy())
+    return np.concatenate(rows)
+
+
+def assert_embeddings(found: np.ndarray, deployed: Deployed) -> None:
+    scale = np.abs(deployed.embeddings).max()
+    np.testing.assert_allclose(found, deployed.embeddings, rtol=0, atol=1e-5 * scale)
+
+
+def executable(path: Path, content: str) -> Path:
+    path.write_text(content)
+    path.chmod(0o755)
+    return path
+
+
+def place_benchmark(folder: Path) -> Path:
+    """The tool under the name that this machine's has, run by this Python."""
+    return executable(folder / tool_name(), f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/benchmark.x86_64" "$@"\n')
+
+
+def place_msit(folder: Path) -> Path:
+    return executable(folder / "msit", f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/msit" "$@"\n')
+
+
+def bare_machine(monkeypatch, here: Path) -> None:
+    """`here` becomes the current folder of a machine without any of Ascend's tools."""
+    for name in ("BENCHMARK_TOOL", "AIS_BENCH_PYTHON", "PYTHONPATH", "PYTHONSAFEPATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(here)
+
+
+def install_ais_bench(monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(STANDINS / "python"))
+
+
+def install_acl(monkeypatch):
+    """The module acl as CANN's set_env.sh would give it, fresh."""
+    monkeypatch.delitem(sys.modules, "acl", raising=False)
+    monkeypatch.syspath_prepend(STANDINS / "python")
+    module = importlib.import_module("acl")
+    monkeypatch.setitem(sys.modules, "acl", module)
+    return module
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,68 @@
+"""The deployment chain on a few sequences: bins, results, accuracy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from tiny_store import TinyStore
+
+from model.evaluation.cross_view import evaluate_index
+from model.export.bins import write_bins
+from model.export.manifest import digest_of, manifest_path
+from model.runtime.info_list import run_info_list
+from model.runtime.result_files import read_results
+
+COUNT, SHAPE = 6, (62, 4)
+
+
+class Store(TinyStore):
+    """Three subjects, of each a gallery and a probe sequence."""
+
+    def __init__(self, seed=0):
+        super().__init__([3] * COUNT)
+        draw = np.random.default_rng(seed)
+        self.sequences = [draw.integers(0, 256, (3, 64, 44), dtype=np.uint8) for _ in range(COUNT)]
+        self.index = type(self.index).from_lengths(
+            [f"00{i // 2 + 1}" for i in range(COUNT)], ["nm-01", "nm-05"] * 3, ["090"] * COUNT, [3] * COUNT
+        )
+
+
+class Model:
+    """A runtime whose embedding is another for every content."""
+
+    device_ms = None
+    batch_size = 2
+    input_shape = (2, 3, 64, 44)
+
+    def run(self, image_seq):
+        seeds = [int(digest_of(one.astype("<f4").tobytes())[:8], 16) for one in image_seq]
+        return np.stack([np.random.default_rng(seed).standard_normal(SHAPE).astype("<f4") for seed in seeds])
+
+    def facts(self):
+        return {"runtime": "model", "version": "", "provider": "", "model": ""}
+
+
+class Chain:
+    """The files between the two steps, in a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.bins, self.info, self.results = folder / "bins", folder / "bins.info", folder / "results"
+        self.write()
+
+    def write(self, seed=0):
+        write_bins(Store(seed), None, self.bins, self.info, frame_num=3, dataset="CASIA-B", quiet=True)
+
+    def run(self):
+        run_info_list(Model(), self.info, self.results, quiet=True)
+
+    def table(self):
+        embeddings, index = read_results(self.results, manifest_path(self.bins), SHAPE)
+        return json.dumps(evaluate_index(embeddings, index, "CASIA-B").to_json(), sort_keys=True), embeddings
+
+    def bin(self, number):
+        return self.bins / f"{number:04d}.bin"
+
+    def result(self, number):
+        return self.results / f"{number:04d}_1.bin"

@@ -1,0 +1,67 @@
+"""Training in two processes, under way: started, watched, and its processes found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from scripts import ROOT
+from training_runs import arguments
+
+LISTENING = "0A"
+TOTAL = 30
+
+
+def launch(tree, work, *more, restarts=3):
+    """Training in two processes, under way."""
+    options = arguments(tree, work, "--iters", TOTAL, "--save_iter", 5, "--quiet", *more)
+    command = [sys.executable, "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
+    return subprocess.Popen(
+        [*command, str(ROOT / "train.py"), *options], cwd=ROOT, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
+    """Number of each training process by its rank."""
+    found = {}
+    for child in children(launcher.pid):
+        try:
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        rank = next((v[5:] for v in variables if v.startswith(b"RANK=")), None)
+        if rank is not None:
+            found[int(rank)] = child
+    return found
+
+
+def wait_for(condition, launcher, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
+        time.sleep(0.02)
+
+
+def listening(processes) -> set[str]:
+    """Addresses, in hexadecimal, on which the processes wait for whoever comes."""
+    inodes = set()
+    for process in processes:
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            try:
+                target = str(link.readlink())
+            except FileNotFoundError:
+                continue
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    lines = [
+        line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
+    ]
+    return {line[1].rpartition(":")[0] for line in lines if line[3] == LISTENING and line[9] in inodes}

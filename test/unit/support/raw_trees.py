@@ -1,0 +1,54 @@
+"""Raw trees of drawn silhouettes, and a check of their aligned frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from model.data.raw.aligned_sequence import RECORD_FOLDER
+from model.data.raw.silhouette import align, read_image
+
+
+def silhouette(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    image = np.zeros((90, 120), np.uint8)
+    centre, radius = (int(rng.integers(40, 80)), 45), (int(rng.integers(8, 16)), int(rng.integers(30, 42)))
+    cv2.ellipse(image, centre, radius, 0, 0, 360, 255, -1)
+    return image
+
+
+def write(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1])
+    return path
+
+
+def make_tree(root: Path, sequences: int = 4, frames: int = 6, suffix: str = ".png") -> Path:
+    for number in range(sequences):
+        folder = root / f"{number // 2 + 1:03d}" / "nm-01" / f"{number % 2 * 90:03d}"
+        for frame in range(frames):
+            write(folder / f"f-{frame + 1:03d}{suffix}", silhouette(100 * number + frame))
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Everything below the folder, the records too, as bytes."""
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def images(root: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(root).items() if RECORD_FOLDER not in name}
+
+
+def assert_aligned(raw: Path, aligned: Path) -> None:
+    """Each usable source frame has its aligned one, and there is nothing else."""
+    wanted = {}
+    for path in raw.rglob("*.*"):
+        image = align(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) if path.is_file() else None
+        if image is not None:
+            wanted[path.relative_to(raw).with_suffix(".png").as_posix()] = image
+    assert sorted(images(aligned)) == sorted(wanted)
+    for name, image in wanted.items():
+        np.testing.assert_array_equal(read_image(aligned / name), image)

@@ -1,0 +1,59 @@
+"""Running the entry scripts from tests: in this process where that is enough, else as a command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def load_script(name: str) -> ModuleType:
+    """An entry script as a module, by its path: `import test` would find something else or hide it."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_script(script: str, *arguments: object, cwd: Path | None = None, **environment: str):
+    """Run `python script arguments`; returns the completed process with its output as text."""
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return run_quietly(command, cwd, environment)
+
+
+def run_module(module: str, *arguments: object, **environment: str):
+    return run_quietly([sys.executable, "-m", module, *map(str, arguments)], ROOT, environment)
+
+
+def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **environment: str):
+    """Run a shell driver with this interpreter."""
+    command = ["bash", str(ROOT / "test" / driver), *map(str, arguments)]
+    return run_quietly(command, cwd, {"PYTHON": sys.executable, **environment})
+
+
+def summary_of(driver: str) -> dict:
+    """What a driver left last in this process of tests; the same must be there as lines of key=value."""
+    output = Path(os.environ["GAITSET_OUTPUT"])
+    assert all("=" in line for line in (output / f"{driver}.txt").read_text().splitlines())
+    return json.loads((output / f"{driver}.json").read_text())
+
+
+def run_quietly(command: list[str], cwd: Path | None, environment: dict[str, str]):
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def one_line_error(done, status: int) -> str:
+    """The one line of a command that ended on a fault of its user; fails the test when it is anything else."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1, done.stderr
+    return lines[0]

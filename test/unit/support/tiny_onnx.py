@@ -1,0 +1,39 @@
+"""Small ONNX models for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+
+def tiny_model(
+    nodes=None,
+    batch=2,
+    opsets=(("", 11),),
+    ir_version=6,
+    dtype=TensorProto.FLOAT,
+    names=("image_seq", "feature"),
+    output_shape=(2, 8, 6),
+    initializers=(),
+):
+    """image_seq [2, 4, 8, 6] -> maximum over axis 1."""
+    source, target = names
+    if nodes is None:
+        nodes = [helper.make_node("ReduceMax", [source], [target], "pool", axes=[1], keepdims=0)]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(source, dtype, [batch, 4, 8, 6])],
+        [helper.make_tensor_value_info(target, dtype, output_shape)],
+        list(initializers),
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets]
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+
+
+def with_nodes(*nodes, output_shape=(2, 4, 8, 6), initializers=()):
+    return tiny_model(list(nodes), output_shape=output_shape, initializers=initializers)
+
+
+def constant(name, values):
+    return numpy_helper.from_array(np.asarray(values, np.int64), name)

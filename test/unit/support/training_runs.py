@@ -1,0 +1,62 @@
+"""Short training runs, and comparisons of their checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import torch
+from scripts import ROOT, load_script, run_quietly
+
+from model.checkpoints.checkpoint import CheckpointFiles, load_tensors
+from model.network import GaitSet
+
+TOTAL = 8
+
+
+def arguments(tree, work, *more) -> list[str]:
+    settings = {
+        "--device": "cpu", "--dataset": "Synthetic", "--data_path": tree, "--pid_num": 3, "--work_path": work,
+        "--batch_size_p": 2, "--batch_size_m": 2, "--frame_num": 2, "--iters": TOTAL, "--save_iter": 3, "--log_iter": 2,
+    }  # fmt: skip
+    return [str(part) for pair in settings.items() for part in pair] + [str(part) for part in more]
+
+
+def train(tree, work, *more) -> int:
+    return load_script("train").main(arguments(tree, work, *more))
+
+
+def files_of(work) -> CheckpointFiles:
+    return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_256_0.2_4_full_2")
+
+
+def weights(work, iteration=TOTAL) -> dict[str, torch.Tensor]:
+    return load_tensors(files_of(work).part(iteration, "encoder"))
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
+
+
+def overflow_at(monkeypatch, iterations) -> None:
+    """Gradients are infinite at some iterations, counted from 1, of a network that is quick and learns hardly more
+    than brightness: convolutions of fp16 are slow on a CPU."""
+    calls = itertools.count(1)
+
+    def forward(self, sils, ends=None):
+        brightness = sils.float().mean((1, 2, 3)).div(255)[:, None, None]
+        weight = torch.stack([parameter.mean() + 1 for parameter in self.parameters()])
+        embeddings = brightness * weight.expand(62, -1)
+        if next(calls) in iterations:
+            embeddings.register_hook(lambda gradient: gradient * torch.inf)
+        return embeddings
+
+    monkeypatch.setattr(GaitSet, "forward", forward)
+
+
+def torchrun(processes: int, script: str, *options, **environment):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return run_quietly([*launch, str(ROOT / script), *map(str, options)], None, {"OMP_NUM_THREADS": "1", **environment})

@@ -1,0 +1,58 @@
+"""What processes that tests start run: they must find it under a name that can be imported."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from model.common.errors import UserError
+from model.config import ModelConfig
+from model.devices import distributed
+from model.initialization import own_kernels
+from model.network import kernels as fused
+
+
+def gather_worker(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
+    cpu = torch.device("cpu")
+    distributed.ROWS_AT_ONCE = 2
+    own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
+    few = torch.arange(rank, 2, 3)[:, None].float()  # none on the last
+    up = distributed.any_process(rank == 1, cpu)
+    mean = distributed.mean_over_processes(torch.tensor([float(rank)]))
+    matrix, unused, number = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), ()))
+    matrix.grad = torch.arange(6.0).view(3, 2).t() * (rank + 1)  # not contiguous
+    number.grad = torch.tensor(3.0 * rank)
+    distributed.average_gradients([matrix, unused, number])
+    kernels = {}
+    for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
+        fused.usable = lambda device, works=works: works
+        kernels[where] = own_kernels(ModelConfig(), cpu)
+    result = {
+        "rows": distributed.gather_rows(own * 10, 10, cpu),
+        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # a device whose memory gloo cannot read
+        "few": distributed.gather_rows(few, 2, cpu), "up": up,
+        "mean": mean, "kernels": kernels, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
+    }  # fmt: skip
+    torch.save(result, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def failing_worker(rank: int, folder: str) -> None:
+    """Rank 0 fails in an unforeseen way; rank 1 must hear of it and notes so."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+
+    def job():
+        raise OSError("disk gone")
+
+    try:
+        distributed.from_main(job)
+    except UserError:
+        Path(folder, "told").touch()
+        raise
+    finally:
+        if rank == 0:  # torch ends all processes as soon as one fails: let the other write first
+            for _ in range(200):
+                if Path(folder, "told").exists():
+                    break
+                time.sleep(0.05)

@@ -1,0 +1,64 @@
+"""Alignment of many frames at once is that of pretreatment, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.data.raw.silhouette import align, cut_sides
+from model.synthetic.alignment import align_canvases
+from model.synthetic.render import Canvases
+
+pytest.importorskip("cv2")
+
+
+def canvases_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, seed: int = 0) -> Canvases:
+    """Cut-outs at random places with noise in boxes (rows, columns, first row, first column of the cut-out)."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
+    top, left = torch.zeros(len(boxes), dtype=torch.int64), torch.zeros(len(boxes), dtype=torch.int64)
+    for i, (rows, columns, y, x) in enumerate(boxes):
+        coarse = torch.rand(-(-rows // 4), -(-columns // 4), generator=generator) < 0.8
+        masks[i, 3 : 3 + rows, 5 : 5 + columns] = coarse.repeat_interleave(4, 0).repeat_interleave(4, 1)[
+            :rows, :columns
+        ]
+        top[i], left[i] = y, x
+    return Canvases(masks, top, left, torch.zeros(len(boxes), 4, dtype=torch.int64)).within_frame(masks)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(120, 50, 40, 100), (64, 30, 100, 10), (190, 90, 20, 60), (150, 60, 30, 200)],
+        # partly out of the picture on either side, and where the picture's last column counts
+        [(120, 50, 40, -20), (120, 50, 40, 290), (160, 70, -30, 120), (150, 90, 100, 225)],
+        # remnants that are blown up, one of them wider than high; and too little, or nothing, to be a person
+        [(20, 60, 40, 100), (30, 12, 0, 300), (12, 90, 200, 20), (8, 4, 100, 100), (0, 0, 50, 50)],
+    ],
+    ids=["inside", "edges", "remnants"],
+)
+def test_every_frame_as_pretreatment_aligns_it(boxes):
+    canvases = canvases_of(boxes, 200, 100)
+    frames = canvases.frames().numpy()
+    expected = [align(frame) for frame in frames]
+    aligned, usable = align_canvases(canvases)
+    assert usable.tolist() == [one is not None for one in expected]
+    expected = cut_sides(np.stack([one for one in expected if one is not None])).astype(int)
+    differing = np.abs(aligned.numpy() - expected)
+    assert aligned.dtype == torch.uint8 and differing.max() <= 1 and (differing > 0).mean() < 1e-3
+
+
+def test_frames_do_not_depend_on_each_other():
+    boxes = [(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)]
+    together, _ = align_canvases(canvases_of(boxes, 200, 100))
+    canvases = canvases_of(boxes, 200, 100)
+    for i in range(3):
+        one = Canvases(*(x[i : i + 1] for x in (canvases.masks, canvases.top, canvases.left, canvases.box)))
+        difference = align_canvases(one)[0][0].int() - together[i].int()
+        assert difference.abs().max() <= 1 and (difference != 0).float().mean() < 1e-3
+
+
+def test_nobody_at_all():
+    aligned, usable = align_canvases(canvases_of([(0, 0, 0, 0)] * 2, 20, 20))
+    assert aligned.shape == (0, 64, 44) and not usable.any()

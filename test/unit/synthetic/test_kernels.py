@@ -1,0 +1,68 @@
+"""Triton kernels of the walkers, in Triton's interpreter on the CPU and compiled for a device: against plain torch."""
+
+import sys
+
+import pytest
+from scripts import ROOT, run_quietly
+
+COMPARE = """
+import torch
+from model.synthetic import kernels, render, segmentation
+from model.synthetic.walkers import Takes, World, photograph, walking_figures
+
+takes = Takes.of([3], ["bg-01"])
+world = World(frames=1, noise=3.0, cameras=1.0)
+figure = walking_figures(world, takes)
+pictures = {}
+for way in (False, True):
+    render.usable = segmentation.usable = lambda device: way
+    clean = photograph(World(frames=1, noise=0.0, cameras=1.0), takes, figure, ["000", "090"])
+    worn = photograph(world, takes, figure, ["000", "090"])
+    pictures[way] = clean.masks, clean.box, clean.top, clean.left, worn.masks, worn.box
+assert pictures[True][0].any() and not torch.equal(pictures[True][0].sum(), pictures[True][4].sum())
+for plain, fused in zip(pictures[False], pictures[True], strict=True):
+    assert plain.dtype == fused.dtype and torch.equal(plain, fused), (plain != fused).sum()
+print("equal")
+"""
+
+COMPILE = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from model.synthetic import kernels
+
+types = dict.fromkeys(("start", "slope"), "*fp32") | {"frame_width": "fp32", "top": "*i64", "left": "*i64"}
+types |= dict.fromkeys(("first", "last", "box", "line", "column", "grain_row", "grain_column"), "*i32")
+types |= dict.fromkeys(("masks", "figure", "cells", "table", "out"), "*u8")
+fill, wear = (kernels.FILL_ROWS, kernels.FILL_OPTIONS), (kernels.WEAR_ROWS, kernels.WEAR_OPTIONS)
+for kernel, constants, (rows, options) in (
+    (kernels._fill_kernel, dict(EDGES=10, NOWHERE=1e6), fill),
+    (kernels._fault_kernel, dict(GRAIN_WIDTH=256), wear),
+    (kernels._square_kernel, dict(GROW=True), wear),
+):
+    constants |= dict(ROWS=rows, COLUMNS=256)
+    signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in kernel.arg_names}
+    compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 80, 32), options=options)
+    print(kernel.__name__)
+"""
+
+
+def run(program: str, interpret: bool) -> str:
+    environment = {"TRITON_INTERPRET": str(int(interpret)), "PYTHONPATH": str(ROOT)}
+    done = run_quietly([sys.executable, "-c", program], ROOT, environment)
+    if interpret and "0-dimensional arrays" in done.stderr:
+        pytest.skip("this Triton's interpreter does not go with this NumPy")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_kernels_paint_what_torch_paints():
+    pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
+    assert run(COMPARE, interpret=True).split() == ["equal"]
+
+
+@pytest.mark.slow
+def test_kernels_compile():
+    pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
+    assert len(run(COMPILE, interpret=False).split()) == 3

@@ -1,0 +1,103 @@
+"""What test/bench/silhouettes.py counts, on pictures drawn for it; synthetic walkers count as real people do."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from model.data.raw.tree import scan_tree
+from model.synthetic.walkers import World, render_sequence
+
+bench = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "bench" / "silhouettes.py")))
+
+
+def block(height: int = 100, width: int = 30) -> np.ndarray:
+    """A white block in the middle of a picture of 240 x 320."""
+    image = np.zeros((240, 320), np.uint8)
+    image[100 : 100 + height, 140 : 140 + width] = 255
+    return image
+
+
+def test_a_block_has_no_faults():
+    of = bench.frame_statistics(block())
+    none = "holes", "hole_area", "outside", "high", "wide", "missing_rows", "torso_gaps"
+    assert {name: of[name] for name in none} == dict.fromkeys(none, 0)
+    assert (of["area"], of["height"], of["components"], of["area_ratio"], of["aspect"]) == (3000, 100, 1, 1.0, 0.3)
+    assert of["roughness"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_holes_tears_and_specks_are_counted():
+    image = block()
+    image[120:124, 150:155] = 0  # a hole of 20 pixels, in the torso
+    image[140:150] = 0  # torn from side to side
+    image[85:88, 160:164] = 255  # a speck of 12 pixels above
+    of = bench.frame_statistics(image)
+    area = 3000 - 20 - 300 + 12
+    assert (of["area"], of["holes"], of["components"], of["high"]) == (area, 1, 3, 100.0)
+    assert of["hole_area"] == pytest.approx(100 * 20 / area)
+    assert of["outside"] == pytest.approx(100 * (1200 - 20 + 12) / area)  # the lower part is the largest
+    assert of["missing_rows"] == pytest.approx(100 * (12 + 10) / 115)
+    assert of["torso_gaps"] == pytest.approx(100 * 20 / (30 * 25))  # of the torso's 35 rows 10 are empty
+    assert of["missing"] == pytest.approx([0, 0, 0, 0, 1, 0, 0, 0, 0, 0])
+
+
+def test_a_ragged_outline_is_rough():
+    image = block()
+    image[100:200:6, 140:144] = image[101:200:6, 140:144] = image[102:200:6, 140:144] = 0
+    assert bench.frame_statistics(image)["roughness"] > 1.3
+
+
+def test_an_empty_frame_counts_in_nothing():
+    frames = [block(height) for height in range(90, 102)]
+    assert bench.frame_statistics(0 * frames[0]) is None
+    whole = bench.sequence_statistics(frames)
+    assert bench.sequence_statistics([0 * frames[0], *frames])["area_ratio"] == whole["area_ratio"]
+    assert bench.sequence_statistics(frames[:3]) is None
+    assert whole["area_change"] == pytest.approx(np.median(np.diff(np.log(np.arange(90, 102)))))
+    assert whole["wrong"] == 0 and set(whole) == {*bench.STATISTICS, "missing"}
+
+
+def test_one_wrong_frame_is_found():
+    frames = [block() for _ in range(12)]
+    frames[5][130:170] = 0
+    assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)  # it and both beside it
+
+
+def test_the_distance_is_the_largest_difference_of_the_distribution_functions():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=40), rng.normal(0.7, 2, size=25)
+    plain = max(abs((first <= x).mean() - (second <= x).mean()) for x in [*first, *second])
+    assert bench.distance(first, second) == pytest.approx(plain)
+    assert bench.distance(first, first) == 0 and bench.distance(first, first + 100) == 1
+
+
+@pytest.mark.slow
+def test_synthetic_walkers_are_segmented_as_badly_as_real_people(real_data):
+    """By the statistics that faults decide, not bodies; views 000, 045, 090 there are 090, 054, 000 here."""
+    decided = "roughness", "hole_area", "components", "outside", "missing_rows", "torn", "torso_gaps", "torso_change"
+    sequences = [one for one in scan_tree(real_data) if one.seq_type in ("nm-01", "nm-02")]
+    real = [
+        bench.sequence_statistics(cv2.imread(str(one.path / name), cv2.IMREAD_GRAYSCALE) for name in one.files)
+        for one in sequences
+    ]
+    walkers = {}
+    for noise in (0.0, 1.0):
+        frames = (
+            render_sequence(World(frames=60, noise=noise), subject, "nm-01", view).numpy()
+            for subject in range(1, 16)
+            for view in ("090", "054", "000")
+        )
+        walkers[noise] = [bench.sequence_statistics(sequence) for sequence in frames]
+    clean, spoilt = (
+        [
+            bench.distance(*(np.array([one[name] for one in some]) for some in (real, walkers[noise])))
+            for name in decided
+        ]
+        for noise in (0.0, 1.0)
+    )
+    # Two samples of one distribution, so small, are 0.16 apart; five real people and the other five 0.28.
+    assert max(spoilt) < 0.35
+    assert np.mean(spoilt) < 0.25 < 0.45 < np.mean(clean)

@@ -1,0 +1,286 @@
+"""Walkers on disk: the same bytes however they are asked for, the layout of CASIA-B, a store without the tree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.common.errors import UsageError, run_command
+from model.data.raw.silhouette import align, cut_sides
+from model.data.raw.tree import scan_tree
+from model.data.store import open_store
+from model.synthetic import (
+    Recipe,
+    World,
+    animation,
+    contact_sheet,
+    packed,
+    render_sequence,
+    write_animation,
+    write_preview,
+    write_store,
+    write_tree,
+)
+from model.synthetic.__main__ import main
+from model.synthetic.png import encode_png
+
+cv2 = pytest.importorskip("cv2")
+REPOSITORY = Path(__file__).resolve().parents[3]
+CPU = torch.device("cpu")
+SMALL = Recipe(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the worker processes; on a busy machine many small operations also take far less time so."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("small") / "tree"
+    write_tree(root, SMALL, workers=1, quiet=True)
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.png")}
+
+
+def command(monkeypatch, *arguments: str) -> int:
+    """The exit status of the command line, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["synthetic", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    return ended.value.code
+
+
+# --- the tree ------------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_the_tree_is_the_same_as_in_the_whole(small_tree, tmp_path):
+    part = replace(SMALL, subjects=1, first_subject=2, views=("090",), takes=("cl-02",))
+    write_tree(tmp_path / "part", part, workers=1, quiet=True)
+    alone = contents(tmp_path / "part")
+    assert len(alone) == 4
+    assert alone.items() <= contents(small_tree).items()
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes_and_the_command_says_so(small_tree, tmp_path):
+    arguments = "--subjects 2 --frames 4 --views 090,000 --takes nm-01,cl-02 --worker_num 2 --quiet"
+    done = subprocess.run(
+        [sys.executable, "-m", "model.synthetic", "--output_path", tmp_path / "two", *arguments.split()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("2 subjects, 8 sequences, 32 frames in ")
+    assert contents(small_tree) == contents(tmp_path / "two")
+
+
+def test_the_tree_has_the_layout_of_casia_b(tmp_path):
+    root = tmp_path / "new" / "tree"
+    done = write_tree(root, replace(SMALL, first_subject=9), quiet=True)
+    sequences = scan_tree(root)
+    assert {sequence.subject for sequence in sequences} == {"009", "010"}
+    assert {sequence.seq_type for sequence in sequences} == set(SMALL.takes)
+    assert {sequence.view for sequence in sequences} == set(SMALL.views)
+    assert (done["sequences"], done["frames"]) == (len(sequences), 32) == (8, 32)
+    for sequence in sequences:
+        assert sequence.files == tuple(
+            f"{sequence.subject}-{sequence.seq_type}-{sequence.view}-{frame:03d}.png" for frame in range(1, 5)
+        )
+        image = cv2.imread(str(sequence.path / sequence.files[0]), cv2.IMREAD_UNCHANGED)
+        assert image.shape == (240, 320)
+        assert image.dtype == np.uint8
+        assert set(np.unique(image)) == {0, 255}
+    assert [path.name for path in root.iterdir() if not path.is_dir()] == ["synthetic.json"]
+    assert not list(root.rglob(".*"))
+    assert json.loads((root / "synthetic.json").read_text())["complete"] is True
+
+
+def test_the_files_hold_the_rendered_sequence(small_tree):
+    sils = render_sequence(World(frames=4), 1, "cl-02", "090").numpy()
+    for number, sil in enumerate(sils, 1):
+        path = small_tree / "001" / "cl-02" / "090" / f"001-cl-02-090-{number:03d}.png"
+        np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), sil)
+
+
+def test_writing_again_with_the_same_arguments_restores_the_tree(tmp_path):
+    write_tree(tmp_path, SMALL, quiet=True)
+    before = contents(tmp_path)
+    damaged = tmp_path / "002" / "nm-01" / "090"
+    (damaged / "002-nm-01-090-001.png").write_bytes(b"")
+    (damaged / "002-nm-01-090-777.png").write_bytes(b"")
+    write_tree(tmp_path, SMALL, quiet=True)
+    assert contents(tmp_path) == before
+
+
+def test_names_of_many_subjects_sort_like_numbers():
+    recipe = Recipe(subjects=10_000)
+    names = [recipe.name(number) for number in recipe.numbers]
+    assert names == sorted(names) and names[0] == "00001"
+    assert Recipe(subjects=124).name(5) == "005"
+
+
+# --- the store -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [8, 10_000], ids=["a take at a time", "all at once"])
+def test_the_store_holds_what_pretreatment_makes_of_the_tree(small_tree, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(packed, "FRAMES_AT_ONCE_ON_CPU", most)
+    done = write_store(tmp_path / "store", SMALL, CPU, quiet=True)
+    store = open_store(tmp_path / "store")
+    sequences = scan_tree(small_tree)
+    assert done["sequences"] == len(sequences) and done["frames"] == len(store.frames)
+    index = store.index
+    assert list(zip(index.subject, index.seq_type, index.view, strict=True)) == [
+        (s.subject, s.seq_type, s.view) for s in sequences
+    ]
+    for position, sequence in enumerate(sequences):
+        raw = [cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files]
+        expected = cut_sides(np.stack([sil for sil in map(align, raw) if sil is not None])).astype(int)
+        differing = np.abs(store.sequence(position) - expected)
+        assert differing.max() <= 1 and (differing > 0).mean() < 1e-3
+    description = json.loads((tmp_path / "store" / "synthetic.json").read_text())
+    assert description["complete"] is True and description["subjects"] == 2
+
+
+def test_a_store_that_is_there_is_left_alone(tmp_path, monkeypatch, capsys):
+    write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
+    before = (tmp_path / "store" / "frames.u8").read_bytes()
+    assert command(monkeypatch, "--store", str(tmp_path / "store"), "--subjects", "1") == 2
+    assert "new folder" in capsys.readouterr().err
+    assert (tmp_path / "store" / "frames.u8").read_bytes() == before
+
+
+def test_a_store_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(packed, "write_index", fail)
+    with pytest.raises(Exception, match="disk full"):
+        write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+# --- pictures ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (240, 320)])
+def test_png_is_read_back_as_it_was(shape):
+    image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    read = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read, image)
+
+
+def test_png_refuses_colour_and_floats():
+    for wrong in (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)):
+        with pytest.raises(ValueError, match="uint8"):
+            encode_png(wrong)
+
+
+def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
+    sheet = contact_sheet(World(frames=9), [1, 2], ["nm-01", "bg-01", "cl-01"], ["000", "090"])
+    write_preview(tmp_path / "sheet.png", sheet)
+    image = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(image, sheet.numpy())
+    cells = image.reshape(6, image.shape[0] // 6, 4, image.shape[1] // 4).transpose(0, 2, 1, 3).reshape(24, -1)
+    shares = (cells > 127).mean(1)
+    assert shares.min() > 0.08
+    assert shares.max() < 0.6
+
+
+def test_the_animation_shows_every_frame_of_everybody(tmp_path):
+    world = World(frames=7, noise=0.0)
+    pictures = animation(world, [1, 2], ["nm-01", "cl-01"], ["000", "090"])
+    assert len(pictures) == 7 and not torch.equal(pictures[0], pictures[3])
+    write_animation(tmp_path / "walk.gif", pictures)
+    from PIL import Image
+
+    with Image.open(tmp_path / "walk.gif") as gif:
+        assert gif.n_frames == 7 and gif.size == (pictures.shape[2], pictures.shape[1])
+        assert gif.info["duration"] == 40 and gif.info["loop"] == 0
+        gif.seek(3)
+        shown = np.asarray(gif.convert("L")).astype(int)
+    assert np.abs(shown - pictures[3].numpy()).mean() < 2
+
+
+# --- refusals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ("--subjects 0", "--subjects"),
+        ("--frames -3", "--frames"),
+        ("--worker_num 0", "--worker_num"),
+        ("--first_subject 0", "--first_subject"),
+        ("--seed -1", "--seed"),
+        ("--noise -0.5", "--noise"),
+        ("--noise nan", "--noise"),
+        ("--cameras -1", "--cameras"),
+        ("--gaits x", "--gaits"),
+        ("--views 000,017", "'017'"),
+        ("--takes nm-07", "'nm-07'"),
+        ("--takes ,", "--takes"),
+        ("--subject 3", "--subject"),
+        ("--store s --device none", "--device"),
+    ],
+)
+def test_bad_arguments_end_with_status_2_and_one_line(tmp_path, monkeypatch, capsys, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    where = [] if "--store" in arguments else ["--output_path", str(tmp_path / "new")]
+    assert command(monkeypatch, *where, *arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_write_is_refused(monkeypatch, capsys):
+    assert command(monkeypatch, "--subjects", "1") == 2
+    assert "--output_path" in capsys.readouterr().err
+
+
+def test_folders_of_others_are_refused_and_left_alone(tmp_path, monkeypatch, capsys):
+    occupied = tmp_path / "occupied"
+    occupied.mkdir()
+    (occupied / "thesis.txt").write_text("mine")
+    file = tmp_path / "file"
+    file.write_text("mine")
+    other = tmp_path / "other"
+    write_tree(other, replace(SMALL, subjects=1, seed=1), quiet=True)
+    before = contents(other)
+    for path in (occupied, file, other):
+        assert command(monkeypatch, "--output_path", str(path), "--subjects", "1", "--worker_num", "1") == 2
+        assert str(path) in capsys.readouterr().err
+    assert [path.name for path in occupied.iterdir()] == ["thesis.txt"]
+    assert file.read_text() == "mine"
+    assert contents(other) == before
+
+
+def test_wrong_values_from_code_are_refused():
+    for wrong in ({"frames": 0}, {"seed": -1}, {"noise": -1.0}, {"cameras": float("nan")}):
+        with pytest.raises(ValueError, match=r"need|negative"):
+            World(**wrong)
+    for wrong in ((0, "nm-01", "000"), (1, "xx-01", "000"), (1, "nm-01", "001")):
+        with pytest.raises(ValueError, match=r"none of|numbered"):
+            render_sequence(World(frames=1), *wrong)
+    with pytest.raises(UsageError, match="--views"):
+        Recipe(subjects=1, views=())
+    assert Recipe(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")

@@ -1,0 +1,175 @@
+"""Synthetic walkers: the same people however they are asked for, who walk as people do, dressed for the condition."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.common.counter_random import Draws
+from model.synthetic import SEQ_TYPES, VIEWS, Takes, World, render_sequence
+from model.synthetic.body import draw_body
+from model.synthetic.camera import PATH, cameras_of, frame_times
+from model.synthetic.gait import draw_gait, vary_gait, walking_speed
+from model.synthetic.render import silhouettes
+from model.synthetic.skeleton import SIDES, walk
+from model.synthetic.walkers import photograph, walking_figures
+
+cv2 = pytest.importorskip("cv2")
+CLEAN = World(frames=12, noise=0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def people(count: int, take: int = 0, seed: int = 0):
+    """Bodies and gaits of subjects 1 to `count` in one take, as `walking_figures` draws them."""
+    takes = Takes(torch.arange(1, count + 1), torch.full((count,), take))
+    subject = Draws.of(seed, "subject", takes.subject)
+    body = draw_body(subject)
+    return body, vary_gait(takes.draws(seed, "take"), draw_gait(subject, body))
+
+
+def test_same_arguments_give_the_same_bytes_and_any_other_seed_subject_take_or_view_others():
+    world = World(seed=3, frames=5)
+    sils = render_sequence(world, 2, "bg-01", "054")
+    assert torch.equal(sils, render_sequence(world, 2, "bg-01", "054"))
+    others = [(world, 1, "bg-01", "054"), (world, 2, "bg-02", "054"), (world, 2, "bg-01", "072")]
+    changes = ({"seed": 4}, {"noise": 0.0}, {"cameras": 1.0}, {"bodies": 0.0}, {"gaits": 0.0})
+    others += [(replace(world, **change), 2, "bg-01", "054") for change in changes]
+    for other in others:
+        assert not torch.equal(sils, render_sequence(*other)), other[1:]
+
+
+def test_a_sequence_alone_is_what_it_is_in_a_batch_of_takes_and_views():
+    world, views = World(frames=6), ("018", "090")
+    takes = Takes.of([4, 5, 6], ["nm-02", "bg-01", "cl-02"])
+    frames = photograph(world, takes, walking_figures(world, takes), views).frames().view(9, 2, 6, 240, 320)
+    differing = 0
+    for number, (subject, take) in enumerate(zip(takes.subject.tolist(), takes.take.tolist(), strict=True)):
+        for place, view in enumerate(views):
+            alone = render_sequence(world, subject, SEQ_TYPES[take], view)
+            differing += (alone != frames[number, place]).sum().item()
+    # Products of matrices may round differently in a batch, and move an edge by a pixel.
+    assert differing <= 1e-4 * (frames > 0).sum()
+
+
+def test_a_subject_keeps_the_body_in_all_takes_and_changes_little_else():
+    (body, first), (same, second) = people(40, take=0), people(40, take=1)
+    assert torch.equal(body.stature, same.stature) and torch.equal(body.trunk_width, same.trunk_width)
+    assert not (first.phase == second.phase).any()
+    assert (first.cadence / second.cadence - 1).abs().max() < 0.3
+    between, within = first.cadence.std(), (first.cadence - second.cadence).std() / math.sqrt(2)
+    assert within < 0.7 * between
+
+
+@pytest.mark.parametrize("seq_type", ["nm-03", "bg-02", "cl-01"])
+@pytest.mark.parametrize("view", ["000", "036", "090", "180"])
+def test_a_frame_shows_one_upright_person(seq_type, view):
+    shares = []
+    for subject in (1, 2, 3):
+        for sil in render_sequence(CLEAN, subject, seq_type, view).numpy()[::4]:
+            _, _, boxes, _ = cv2.connectedComponentsWithStats(sil)
+            _, _, width, height, area = max(boxes[1:], key=lambda box: box[4])
+            shares.append(area / (sil > 0).sum())
+            assert height > 1.2 * width
+            assert 70 < height < 200
+            assert 0.25 < area / (width * height) < 0.95
+    assert np.median(shares) > 0.995
+
+
+def test_all_cameras_see_the_same_height_once_distance_is_taken_out():
+    body, _ = people(4)
+    cameras = cameras_of(VIEWS, Draws(torch.zeros(1, dtype=torch.int64)))
+    distance = cameras.position[0, :, :2].norm(dim=1)
+    world = World(frames=1, noise=0.0)
+    takes = Takes.of([1, 2, 3, 4], ["nm-01"])
+    figure = walking_figures(world, takes)
+    figure = replace(figure, centres=figure.centres - figure.centres.mean(2, keepdim=True) * torch.tensor([1, 1, 0]))
+    rows = silhouettes(figure, cameras).masks.any(2).sum(1).view(4, 11)
+    heights = rows / cameras.focal[0] * distance
+    assert (heights.amax(1) / heights.amin(1)).max() < 1.10
+    ratio = heights.mean(1) / body.stature
+    assert ratio.min() > 0.90 and ratio.max() < 1.08
+
+
+def test_steps_come_at_the_cadence_of_the_gait():
+    _, gait = people(4, seed=2)
+    world = World(seed=2, frames=128, noise=0.0)
+    for subject in (1, 2, 3, 4):
+        widths = []
+        for sil in render_sequence(world, subject, "nm-01", "090").numpy() > 0:
+            rows = np.flatnonzero(sil.any(1))
+            columns = np.flatnonzero(sil[rows[-1] - 30 :].any(0)) if len(rows) else [0, 0]  # from the knees down
+            widths.append(columns[-1] - columns[0])
+        signal = (np.array(widths) - np.mean(widths)) * np.hanning(128)
+        spectrum = np.abs(np.fft.rfft(signal, 2048))
+        frequencies = np.fft.rfftfreq(2048, 1 / 25)
+        believable = (frequencies > 1) & (frequencies < 3.5)
+        found = frequencies[believable][spectrum[believable].argmax()]
+        assert abs(found - float(gait.cadence[subject - 1]) / 60) < 0.15
+
+
+def test_one_foot_stands_on_the_ground_and_does_not_slide():
+    body, gait = people(8)
+    gait = replace(gait, phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
+    times = torch.arange(100) / 100 * 120 / 110  # one stride from heel contact
+    skeleton = walk(body, gait, times, path=1e6)
+    soles = torch.stack(
+        [
+            skeleton.joints[f"{side}_{part}"][..., 2] - body.radii[part][:, None]
+            for side in SIDES
+            for part in ("heel", "ball", "toe")
+        ]
+    )
+    torch.testing.assert_close(soles.amin(0), torch.zeros(8, 100), atol=1e-5, rtol=0)
+    standing = slice(12, 35)
+    ankle, moved = skeleton.joints["left_ankle"][:, standing, 0], skeleton.joints["pelvis"][:, standing, 0]
+    slid, travelled = (x.amax(1) - x.amin(1) for x in (ankle, moved))
+    assert (slid < 0.35 * travelled).all()
+    speed = walking_speed(body, people(8)[1])
+    assert (speed > 0.6).all() and (speed < 2.2).all()
+
+
+def test_pelvis_and_shoulders_turn_against_each_other():
+    body, gait = people(1)
+    skeleton = walk(body, replace(gait, heading=torch.zeros(1)), frame_times(60), PATH)
+    pelvis, thorax = (skeleton.trunk_frames[0, :, level, 1, 0] for level in (0, -1))
+    assert torch.corrcoef(torch.stack([pelvis, thorax]))[0, 1] < -0.5
+
+
+def test_a_long_walk_starts_over_within_the_picture():
+    """At the ends of the line he is partly out of it."""
+    area = (render_sequence(World(frames=130, noise=0.0), 1, "bg-01", "090") > 0).sum((1, 2)).float()
+    assert (area > 0.95 * area.median()).float().mean() > 0.4
+    assert area.min() > 0 and area.min() < 0.8 * area.median()
+
+
+def areas(seq_type: str, view: str = "072", count: int = 12) -> torch.Tensor:
+    world = World(frames=4, noise=0.0)
+    takes = Takes.of(range(1, count + 1), [seq_type])
+    return photograph(world, takes, walking_figures(world, takes), [view]).masks.flatten(1).sum(1).view(count, 4).sum(1)
+
+
+def test_coats_and_bags_add_area():
+    plain, bag, coat = (areas(seq_type).float() for seq_type in ("nm-01", "bg-01", "cl-01"))
+    assert (coat > plain).float().mean() >= 0.8
+    assert (coat / plain).mean() > 1.08
+    assert 1.01 < (bag / plain).mean() < (coat / plain).mean()
+
+
+def test_stronger_noise_changes_more_of_the_picture():
+    clean = render_sequence(CLEAN, 1, "nm-01", "090")
+    changed = [
+        sum((render_sequence(replace(CLEAN, noise=noise), s, "nm-01", "090") != clean).sum().item() for s in (1,))
+        for noise in (0.0, 0.3, 3.0)
+    ]
+    assert changed[0] == 0 < changed[1] < changed[2]

@@ -1,0 +1,156 @@
+"""NaN and Inf in loss, gradients, Adam's state and features: found at the next log point, the state before it saved."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from training_runs import FP16, arguments, files_of, overflow_at, same, torchrun, train, weights
+
+from model.checkpoints.checkpoint import load_tensors
+from model.common.errors import UserError
+from model.network import GaitSet
+from model.training.finite import all_finite
+
+BAD = {"NaN": torch.nan, "Inf": torch.inf, "-Inf": -torch.inf}
+
+
+def small_network(monkeypatch, at=0, place="embedding", value=torch.nan):
+    """In place of the network one that is quick; at the iteration `at` (from 1) something in it is `value`."""
+    calls = itertools.count(1)
+
+    def forward(self, sils, ends=None):
+        now = next(calls) == at
+        pixels = sils.float().flatten(1).mean(1).div(255)[:, None, None]
+        weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
+        embeddings = 0.1 * pixels * weight.expand(62, -1)  # near enough to each other for a loss
+        if now and place == "embedding":
+            embeddings = torch.where(torch.arange(embeddings.shape[0])[:, None, None] == 1, value, embeddings)
+        if now and place == "all embeddings":
+            embeddings = embeddings * 0 + value
+        if now and place == "gradient":
+            embeddings.register_hook(lambda gradient: gradient * value)
+        if now and place == "large gradient":  # its square is infinite: Adam would never move this weight again
+            embeddings.register_hook(lambda gradient: gradient * 1e25)
+        if now and place == "weight":
+            with torch.no_grad():
+                next(self.parameters()).flatten()[3] = value
+        return embeddings
+
+    monkeypatch.setattr(GaitSet, "forward", forward)
+
+
+def optimizer_of(work, iteration):
+    state = load_tensors(files_of(work).part(iteration, "optimizer"))["state"]
+    return {f"{i}.{key}": value for i, values in state.items() for key, value in values.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(aligned_tree, tmp_path_factory):
+    work = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        small_network(patch)
+        train(aligned_tree, work, "--iters", 12, "--log_iter", 2, "--save_iter", 2, "--keep", 9)
+    return work
+
+
+CASES = [
+    ("embedding", "NaN"), ("embedding", "-Inf"), ("all embeddings", "NaN"), ("gradient", "NaN"), ("gradient", "Inf"),
+    ("large gradient", "Inf"), ("weight", "NaN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [5, 6])
+@pytest.mark.parametrize(("place", "name"), CASES)
+def test_found_within_one_log_interval_and_the_state_before_it_saved(
+    aligned_tree, undisturbed, tmp_path, monkeypatch, place, name, at
+):
+    """Checkpoints are far apart here, log points are not. Then the same without the fault goes on from there to the
+    same end."""
+    run = ("--iters", 12, "--log_iter", 2, "--save_iter", 100)
+    found = at + at % 2
+    with monkeypatch.context() as patch:
+        small_network(patch, at, place, BAD[name])
+        with pytest.raises(UserError) as told:
+            train(aligned_tree, tmp_path, *run)
+    assert str(told.value) == (
+        f"iteration {found}: the loss, a weight or Adam's state is no finite number; the state of iteration "
+        f"{found - 2} is saved: --restore_iter -1 with a lower learning rate or --amp off"
+    )
+    assert files_of(tmp_path).iterations() == [found - 2] and files_of(tmp_path).is_complete(found - 2)
+    assert same(weights(tmp_path, found - 2), weights(undisturbed, found - 2))
+    assert same(optimizer_of(tmp_path, found - 2), optimizer_of(undisturbed, found - 2))
+    small_network(monkeypatch)
+    train(aligned_tree, tmp_path, *run, "--restore_iter", -1)
+    assert same(weights(tmp_path, 12), weights(undisturbed, 12))
+    assert same(optimizer_of(tmp_path, 12), optimizer_of(undisturbed, 12))
+
+
+def test_before_the_first_log_point_there_is_nothing_to_save(aligned_tree, tmp_path, monkeypatch):
+    small_network(monkeypatch, at=1)
+    with pytest.raises(UserError, match=r"iteration 2: .* nothing was saved before it: start again with"):
+        train(aligned_tree, tmp_path)
+    assert files_of(tmp_path).iterations() == []
+
+
+def test_a_checkpoint_later_than_the_log_point_is_the_one_to_go_on_from(aligned_tree, tmp_path, monkeypatch):
+    small_network(monkeypatch, at=8)
+    with pytest.raises(UserError, match=r"iteration 9: .* the state of iteration 7 is saved"):
+        train(aligned_tree, tmp_path, "--iters", 20, "--log_iter", 3, "--save_iter", 7)
+    assert files_of(tmp_path).iterations() == [7]
+
+
+def test_between_two_log_points_no_checkpoint_of_it_is_written(aligned_tree, tmp_path, monkeypatch):
+    small_network(monkeypatch, at=4, place="gradient")
+    with pytest.raises(UserError, match=r"iteration 5: .* the state of iteration 3 is saved"):
+        train(aligned_tree, tmp_path, "--iters", 20, "--log_iter", 3, "--save_iter", 5)
+    assert files_of(tmp_path).iterations() == [3]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_features_that_are_no_numbers_end_training_with_its_state_saved(aligned_tree, tmp_path, monkeypatch, name):
+    small_network(monkeypatch)
+    monkeypatch.setattr(GaitSet, "embed", lambda self, *maps: torch.full((len(maps[0]), 62, 256), BAD[name]))
+    with pytest.raises(UserError, match=r"iteration 4: 20 of 20 embeddings are not finite .* iteration 4 is saved"):
+        train(aligned_tree, tmp_path, "--eval_iter", 4, "--save_iter", 100)
+    assert files_of(tmp_path).last_complete() == 4
+
+
+def test_a_performance_run_writes_nothing_on_the_way_out(aligned_tree, tmp_path, monkeypatch):
+    small_network(monkeypatch, at=5)
+    with pytest.raises(UserError, match="no finite number"):
+        train(aligned_tree, tmp_path, "--performance")
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_all_steps_left_out_end_training_with_its_state_saved(aligned_tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
+    overflow_at(monkeypatch, range(4, 100))
+    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .* iteration 6 is saved"):
+        train(aligned_tree, tmp_path, *FP16, "--iters", 100, "--save_iter", 100, "--log_iter", 2)
+    assert all_finite(weights(tmp_path, 6))
+
+
+def test_steps_left_out_are_in_the_summary(aligned_tree, tmp_path, monkeypatch):
+    overflow_at(monkeypatch, (3, 5, 6))
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
+
+
+def test_finite_is_told_of_nested_values():
+    good = {"a": [torch.ones(2), (torch.zeros(3, dtype=torch.int64), 5, "x")], "b": None}
+    assert all_finite(good) and all_finite({})
+    for value in BAD.values():
+        assert not all_finite({**good, "c": [torch.tensor([1.0, value])]})
+        assert not all_finite([torch.ones(1), torch.tensor(value, dtype=torch.float16)])
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_bad_loss_ends_both_with_one_line(aligned_tree, tmp_path):
+    """A learning rate at which weights overflow; the frames of both differ, the weights do not."""
+    done = torchrun(
+        2, "train.py", *arguments(aligned_tree, tmp_path, "--iters", 50, "--lr", 1e30, "--save_iter", 50)
+    )  # fmt: skip
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "no finite number" in lines[0], done.stderr

@@ -1,0 +1,197 @@
+"""Mixed precision: torch's, and the calls that apex gets."""
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from model.common.errors import UsageError
+from model.network import GaitSet
+from model.training.precision import FullPrecision, TorchPrecision, import_apex_amp, make_precision
+
+CPU = torch.device("cpu")
+
+
+def small_problem():
+    torch.manual_seed(0)
+    network = nn.Linear(4, 2)
+    return network, torch.optim.SGD(network.parameters(), lr=0.1), torch.ones(3, 4)
+
+
+def one_step(precision, network, optimizer, x):
+    output = network(x)
+    optimizer.zero_grad()
+    precision.backward(output.float().square().mean(), optimizer)
+    precision.step(optimizer)
+    return output, next(network.parameters()).detach().clone()
+
+
+def step_with_infinite_gradients(precision, network, optimizer, x):
+    precision.backward((network(x) * torch.inf).sum(), optimizer)
+    precision.step(optimizer)
+
+
+def test_off_is_plain_float32():
+    network, optimizer, x = small_problem()
+    precision, same, _ = make_precision("off", network, optimizer, CPU, "", "dynamic")
+    assert isinstance(precision, FullPrecision) and same is network
+    output, _ = one_step(precision, network, optimizer, x)
+    assert output.dtype == torch.float32
+
+
+def gaitset_problem():
+    torch.manual_seed(0)
+    network = GaitSet(8)
+    sils = (torch.rand(2, 2, 64, 44) > 0.5).float()
+    return network, torch.optim.SGD(network.parameters(), lr=0.1), sils
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
+def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
+    exact_output, exact = one_step(FullPrecision(), *gaitset_problem())
+    start, optimizer, sils = gaitset_problem()
+    precision, network, optimizer = make_precision("torch", start, optimizer, CPU, dtype, "1024")
+    assert network is start
+    before = next(network.parameters()).detach().clone()
+    output, mixed = one_step(precision, network, optimizer, sils)
+    assert exact_output.dtype == torch.float32 and output.dtype == expected
+    assert next(network.parameters()).dtype == torch.float32
+    assert 0 < (mixed - exact).norm() < 0.05 * (exact - before).norm()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "loss_scale", "scale"),
+    [("fp16", "1024", 1024), ("fp16", "dynamic", 65536), ("bf16", "dynamic", 1), ("bf16", "1024", 1024)],
+)
+def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scale, scale):
+    network, optimizer, _ = small_problem()
+    precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, loss_scale)
+    precision.backward(network.weight.sum(), optimizer)
+    assert network.weight.grad.eq(scale).all()
+    before = network.weight.detach().clone()
+    precision.step(optimizer)
+    assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))  # the rate, whatever the scale
+
+
+def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():
+    network, optimizer, x = small_problem()
+    precision = TorchPrecision(CPU, True, "32")
+    _, before = one_step(precision, network, optimizer, x)
+    assert precision.scaler.get_scale() == 32
+    step_with_infinite_gradients(precision, network, optimizer, x)
+    assert torch.equal(network.weight, before)
+    assert precision.scaler.get_scale() == 32
+
+
+def test_a_dynamic_scale_goes_down_and_its_state_is_restored():
+    network, optimizer, x = small_problem()
+    precision = TorchPrecision(CPU, True, "dynamic")
+    step_with_infinite_gradients(precision, network, optimizer, x)
+    assert precision.scaler.get_scale() == 32768
+    other = TorchPrecision(CPU, True, "dynamic")
+    other.scaler.scale(torch.ones(1))
+    other.load_state_dict(precision.state_dict())
+    assert other.scaler.get_scale() == 32768
+
+
+class FakeAmp(ModuleType):
+    """Notes the calls that the NPU port makes of Ascend's apex."""
+
+    def __init__(self):
+        super().__init__("apex.amp")
+        self.calls = []
+
+    def initialize(self, network, optimizer, opt_level, loss_scale):
+        self.calls.append(("initialize", opt_level, loss_scale))
+        return network, optimizer
+
+
+@pytest.fixture
+def fake_apex(monkeypatch):
+    apex, amp = ModuleType("apex"), FakeAmp()
+    apex.amp, apex.__spec__, amp.__spec__ = amp, ModuleSpec("apex", None), ModuleSpec("apex.amp", None)
+    monkeypatch.setitem(sys.modules, "apex", apex)
+    monkeypatch.setitem(sys.modules, "apex.amp", amp)
+    return amp
+
+
+def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
+    """How it is called where it computes is told by the tests of NPUs."""
+    network, optimizer, _ = small_problem()
+    with pytest.raises(UsageError, match="apex computes on an NPU or GPU and this is the cpu"):
+        make_precision("apex", network, optimizer, CPU, "", "32")
+    assert fake_apex.calls == []
+
+
+def test_an_apex_for_another_device_is_told(fake_apex, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise RuntimeError("Found param weight with type torch.npu.FloatTensor, expected torch.cuda.FloatTensor.\nWhen")
+
+    monkeypatch.setattr(fake_apex, "initialize", refuse)
+    network = nn.Linear(4, 2, device="meta")
+    with pytest.raises(UsageError, match=r"this apex does not take a network on meta \(Found .*FloatTensor\.\); use"):
+        make_precision("apex", network, torch.optim.SGD(network.parameters()), torch.device("meta"), "", "32")
+
+
+def test_no_apex_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apex", None)
+    with pytest.raises(UsageError, match=r"not installed.*--amp torch"):
+        import_apex_amp()
+
+
+SITES = "Summary: Pyramid toolkit to add Velruse, Flash Messages, CSRF, ReCaptcha and Sessions\n"
+FOUND = {  # what an installation says of itself, its module's text, those of parts -> what is told
+    "NVIDIA's without amp": (
+        "Version: 0.1\n",
+        "",
+        {"normalization": ""},
+        "apex 0.1 found here is NVIDIA's of after May",
+    ),
+    "a folder of NVIDIA's": (
+        None,
+        "",
+        {"normalization": ""},
+        "the apex found here is NVIDIA's of after May 2025 without",
+    ),
+    "the index's": (
+        f"Version: 0.9.10.dev0\n{SITES}",
+        "",
+        {"lib": ""},
+        "apex 0.9.10.dev0 found here is the package index's",
+    ),
+    "the index's without pyramid": (
+        None,
+        "from pyramid.response import Response",
+        {},
+        "apex found here is the package index's, a kit for",
+    ),
+    "some other": (None, "", {"sessions": ""}, "the apex found here is one without amp"),
+    "an amp of another kind": (None, "", {"amp": ""}, "the apex found here has no amp.initialize"),
+    "the right one, broken": (
+        "Version: 0.1\n",
+        "",
+        {"amp": "import amp_C"},
+        r"apex.amp 0.1 cannot be loaded .*'amp_C'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "text", "parts", "told"), FOUND.values(), ids=FOUND)
+def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, tmp_path, facts, text, parts, told):
+    for name, content in {"": text, **parts}.items():
+        (tmp_path / "apex" / name).mkdir(parents=True)
+        (tmp_path / "apex" / name / "__init__.py").write_text(content)
+    if facts is not None:
+        (tmp_path / "apex-0.dist-info").mkdir()
+        (tmp_path / "apex-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: apex\n{facts}")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=rf"^--amp apex: (the )?{told}.*--amp torch") as caught:
+        import_apex_amp()
+    assert "\n" not in str(caught.value)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
+        del sys.modules[name]

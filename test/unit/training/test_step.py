@@ -1,0 +1,323 @@
+"""One iteration, and its recording: with a stand-in for a device that records, since the CPU cannot."""
+
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from model.config import ModelConfig
+from model.data.batches import Batch
+from model.devices import distributed
+from model.devices.device import DEVICE_KINDS
+from model.network import kernels as fused
+from model.network import triplet_losses
+from model.training import step as training_step
+from model.training.log_book import LossMeter
+from model.training.precision import FullPrecision
+from model.training.step import RecordedStep, TrainingStep
+
+CPU = torch.device("cpu")
+SETTINGS = ModelConfig(batch_size=(2, 2), frame_num=6)
+
+
+class SmallNetwork(nn.Module):
+    """Packed frames -> embeddings [n, 3, 5]: the maximum over the frames of each sequence of a few numbers of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(64, 15, generator=torch.Generator().manual_seed(0)) * 0.02)
+
+    def forward(self, sils, ends):
+        features = sils.float().div(255).mean(2) @ self.matrix
+        return torch.stack([features[a:b].amax(0) for a, b in pairwise(ends.tolist())]).view(-1, 3, 5)
+
+
+def new_step(network=None, **settings) -> TrainingStep:
+    network = network or SmallNetwork()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    return TrainingStep(network, optimizer, FullPrecision(), LossMeter(CPU), replace(SETTINGS, **settings))
+
+
+def batch_of(frames: int, seed: int) -> Batch:
+    """`frames` frames, the last of which belongs to none of the four sequences."""
+    generator = torch.Generator().manual_seed(seed)
+    sils = torch.randint(256, (frames, 64, 44), dtype=torch.uint8, generator=generator)
+    return Batch(sils, torch.tensor([0, 1, 2, 3, frames - 1], dtype=torch.int32))
+
+
+@pytest.mark.parametrize("kind", ["full", "hard"])
+def test_a_step_is_forward_loss_gradient_adam_and_meter(kind):
+    step, network = new_step(hard_or_full_trip=kind), SmallNetwork()
+    optimizer, sums = torch.optim.Adam(network.parameters(), lr=0.01), torch.zeros(4)
+    for seed in range(3):
+        batch = batch_of(7, seed)
+        step(*batch)
+        losses = triplet_losses(network(*batch), 2, 2, 0.2)
+        optimizer.zero_grad()
+        getattr(losses, kind).mean().backward()
+        optimizer.step()
+        names = ("hard", "full", "full_num", "mean_dist")
+        sums += torch.stack([getattr(losses, name).detach().mean() for name in names])
+    assert torch.equal(step.model.matrix, network.matrix)
+    assert torch.allclose(step.meter.sums, sums)
+    assert not torch.equal(network.matrix, SmallNetwork().matrix)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_gradients_become_means_once(monkeypatch, wrapped):
+    """A wrapper takes the mean by itself; for a bare network it is taken after the gradients are there, before Adam."""
+    taken = []
+
+    def average(parameters):
+        taken.append([parameter.grad.clone() for parameter in parameters])
+
+    monkeypatch.setattr(distributed, "average_gradients", average)
+    monkeypatch.setattr(distributed, "is_wrapped", lambda model: wrapped)
+    step = new_step()
+    step(*batch_of(7, 0))
+    assert len(taken) == (0 if wrapped else 1)
+    assert all(torch.equal(gradients[0], step.model.matrix.grad) and gradients[0].any() for gradients in taken)
+
+
+class Recorder:
+    """Stands for the module of a device: what is called while it records is noted, and run at each replay."""
+
+    def __init__(self, step):
+        self.step, self.into, self.graphs, self.aside, self.run = step, None, [], False, 0
+        recorder = self
+
+        class Graph:
+            """The class that the device table names."""
+
+            def __init__(self):
+                self.calls, self.replays = [], 0
+                recorder.graphs.append(self)
+
+            def replay(self):
+                self.replays += 1
+                for arguments in self.calls:
+                    recorder.execute(*arguments)
+
+            def pool(self):
+                return f"memory of recording {recorder.graphs.index(self)}"
+
+        self.TestGraph = Graph
+
+    def __call__(self, *arguments) -> None:
+        """Takes the place of the step."""
+        if self.into is not None:
+            self.into.calls.append(arguments)
+            return
+        assert self.aside, "what autograd keeps must be bound to the stream of the recordings"
+        self.execute(*arguments)
+
+    def execute(self, *arguments) -> None:
+        self.run += 1
+        self.step(*arguments)
+
+    @property
+    def settings(self) -> ModelConfig:
+        return self.step.settings
+
+    def Stream(self, device):  # noqa: N802  the device's own name
+        return Stream("recordings")
+
+    def current_stream(self, device):
+        return Stream("current")
+
+    @contextmanager
+    def stream(self, stream):
+        assert stream.name == "recordings"
+        self.aside = True
+        yield
+        self.aside = False
+
+    @contextmanager
+    def graph(self, graph, pool, stream, capture_error_mode):
+        assert stream.name == "recordings" and capture_error_mode == "thread_local"
+        self.into, graph.memory = graph, pool
+        yield
+        self.into = None
+
+
+@dataclass
+class Stream:
+    name: str
+
+    def wait_stream(self, other) -> None:
+        assert {self.name, other.name} == {"recordings", "current"}
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder, module_of = Recorder(new_step()), torch.get_device_module  # which torch itself asks, too
+    monkeypatch.setattr(torch, "get_device_module", lambda device: recorder if device == CPU else module_of(device))
+    monkeypatch.setattr(training_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
+    return recorder
+
+
+def train(recorder, sizes) -> tuple[RecordedStep, list[str]]:
+    """Run a batch of each size; tells of each whether it ran as it is, was recorded, or replayed."""
+    recorded, told = RecordedStep(recorder, CPU), []
+    for number, frames in enumerate(sizes):
+        graphs, replays = len(recorder.graphs), sum(graph.replays for graph in recorder.graphs)
+        batch = batch_of(frames, number)
+        recorded(*batch)
+        batch.sils.zero_()  # whoever made the batch may use its memory again
+        batch.ends.zero_()
+        assert recorder.run == number + 1
+        replayed = sum(graph.replays for graph in recorder.graphs) - replays
+        told.append("recorded" if len(recorder.graphs) > graphs else "replayed" if replayed else "as it is")
+        assert replayed == (told[-1] != "as it is")
+    return recorded, told
+
+
+def weights_without_recording(sizes) -> torch.Tensor:
+    step = new_step()
+    for number, frames in enumerate(sizes):
+        step(*batch_of(frames, number))
+    return step.model.matrix
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([7] * 6, ["as it is"] * 3 + ["recorded", "replayed", "replayed"]),
+        # Three of whatever sizes run as they are; then each size once before it is recorded.
+        (
+            [7, 9, 7, 11, 9, 7, 11, 11, 9],
+            ["as it is"] * 4 + ["recorded", "recorded", "recorded", "replayed", "replayed"],
+        ),
+        ([5, 6, 7, 8, 9], ["as it is"] * 5),
+    ],
+    ids=["one size", "three sizes", "each once"],
+)
+def test_a_size_is_recorded_at_its_second_coming_and_no_iteration_is_lost(recorder, sizes, expected):
+    _, told = train(recorder, sizes)
+    assert told == expected
+    assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
+    assert all(len(graph.calls) == 1 for graph in recorder.graphs)
+
+
+def test_further_sizes_run_as_they_are(recorder, monkeypatch):
+    monkeypatch.setattr(training_step, "MOST_RECORDINGS", 2)
+    sizes = [5, 6, 7, 5, 6, 7, 7, 5, 7]
+    _, told = train(recorder, sizes)
+    assert told == ["as it is"] * 3 + ["recorded", "recorded", "as it is", "as it is", "replayed", "as it is"]
+    assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
+
+
+def test_recordings_read_from_one_place_and_share_their_memory(recorder):
+    recorded, _ = train(recorder, [5, 6, 7, 5, 6, 7, 24, 24])
+    assert len(recorder.graphs) == 4
+    for graph, frames in zip(recorder.graphs, (5, 6, 7, 24), strict=True):
+        ((sils, ends),) = graph.calls
+        assert sils.data_ptr() == recorded.sils.data_ptr() and len(sils) == frames
+        assert ends.data_ptr() == recorded.ends.data_ptr() and len(ends) == 5
+    assert recorded.sils.shape == (24, 64, 44)  # four sequences of six frames is the most that comes
+    assert [graph.memory for graph in recorder.graphs] == [None] + ["memory of recording 0"] * 3
+
+
+class RecorderOfParts(Recorder):
+    """For several processes, which may exchange between recordings only."""
+
+    @property
+    def model(self) -> nn.Module:
+        return self.step.model
+
+    @property
+    def flat_gradients(self) -> torch.Tensor | None:
+        return self.step.flat_gradients
+
+    @flat_gradients.setter
+    def flat_gradients(self, value: torch.Tensor) -> None:
+        self.step.flat_gradients = value
+
+    def gradients(self, *arguments) -> None:
+        self("gradients", *arguments)
+
+    def update(self) -> None:
+        self("update")
+
+    def exchange(self) -> None:
+        self.step.exchange()
+
+    def execute(self, part, *arguments) -> None:
+        if isinstance(part, str):
+            self.run += part == "gradients"
+            getattr(self.step, part)(*arguments)
+        else:
+            super().execute(part, *arguments)
+
+
+@pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])
+def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes):
+    """Each has its own numbers of frames, so they would not record and replay at the same time."""
+    recorder.__class__ = RecorderOfParts
+    exchanged = []
+
+    def average(gradients):
+        assert recorder.into is None
+        gradients /= 2  # as if the other process's were 0
+        exchanged.append(gradients.data_ptr())
+
+    monkeypatch.setattr(distributed, "average_gradients", lambda parameters: next(parameters).grad.div_(2))
+    monkeypatch.setattr(distributed, "average_in_place", average)
+    expected = weights_without_recording(sizes)
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    recorded = RecordedStep(recorder, CPU)
+    for number, frames in enumerate(sizes):
+        recorded(*batch_of(frames, number))
+        assert recorder.run == len(exchanged) == number + 1
+    assert torch.equal(recorder.step.model.matrix, expected)
+    assert len(set(exchanged)) == 1, "the update reads where it was recorded to"
+    parts = [[call[0] for call in graph.calls] for graph in recorder.graphs]
+    assert parts == [["gradients"], ["update"]] + [["gradients"]] * (len(set(sizes)) - 1)
+
+
+class TwoLayouts(nn.Module):
+    """Parameters of which one lies channels last: [3, 2, 2, 2] and [5]."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        kernel = torch.randn(3, 2, 2, 2, generator=generator).to(memory_format=torch.channels_last)
+        self.kernel, self.scale = nn.Parameter(kernel), nn.Parameter(torch.randn(5, generator=generator))
+
+    def forward(self, sils, ends):
+        maps = nn.functional.conv2d(sils.float().div(255).view(-1, 2, 32, 44), self.kernel)
+        features = maps.mean((2, 3)).view(-1, 1, 3) * self.scale.view(5, 1)
+        return torch.stack([features[a:b].amax(0) for a, b in pairwise(ends.tolist())])
+
+
+def test_all_gradients_are_kept_in_one_tensor_for_an_exchange_between_recordings():
+    steps = [new_step(TwoLayouts()) for _ in range(2)]
+    flat = steps[0].flat_gradients = distributed.gradients_in_one(steps[0].model.parameters())
+    for seed in range(3):
+        for step in steps:
+            step(*batch_of(7, seed))
+        grads = [[parameter.grad for parameter in step.model.parameters()] for step in steps]
+        for kept, fresh, parameter in zip(*grads, steps[0].model.parameters(), strict=True):
+            assert kept.untyped_storage().data_ptr() == flat.untyped_storage().data_ptr()
+            assert kept.stride() == parameter.stride() and torch.equal(kept, fresh)
+        assert flat.abs().sum() == pytest.approx(sum(float(grad.abs().sum()) for grad in grads[1]))
+    for ours, theirs in zip(*(step.model.parameters() for step in steps), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_plain_kernels_are_torchs_in_the_loss_too(monkeypatch, plain):
+    class CalledError(Exception):
+        pass
+
+    def fail(*arguments):
+        raise CalledError
+
+    monkeypatch.setattr(fused, "usable", lambda device: True)
+    monkeypatch.setattr(fused, "active_triplets", fail)
+    step = replace(new_step(), plain=plain)
+    with nullcontext() if plain else pytest.raises(CalledError):
+        step(*batch_of(7, 0))

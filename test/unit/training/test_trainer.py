@@ -1,0 +1,328 @@
+"""Training: exact resuming after every kind of stop, what is kept, what is told."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from scripts import ROOT, run_script
+from training_runs import FP16, TOTAL, arguments, files_of, overflow_at, same, train, weights
+
+from model.checkpoints.checkpoint import load_tensors
+from model.common.errors import UserError
+from model.common.files import read_json
+from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
+from model.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def unbroken(aligned_tree, tmp_path_factory):
+    """A run that was never stopped."""
+    work = tmp_path_factory.mktemp("unbroken")
+    assert train(aligned_tree, work) == 0
+    return work
+
+
+def stop_at(monkeypatch, iteration, number):
+    step = Trainer._step
+
+    def step_and_stop(self, batch):
+        step(self, batch)
+        if self.iteration == iteration:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trainer, "_step", step_and_stop)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_and_resumed_equals_never_stopped(aligned_tree, unbroken, tmp_path, monkeypatch, number):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, number)
+        assert train(aligned_tree, tmp_path) == 128 + number
+    assert files_of(tmp_path).last_complete() == 5
+    assert train(aligned_tree, tmp_path, "--restore_iter", -1) == 0
+    assert same(weights(tmp_path), weights(unbroken))
+    lines = [[json.loads(line) for line in next(w.glob("log/*/train.jsonl")).open()] for w in (tmp_path, unbroken)]
+    for point in (point for points in lines for point in points):
+        del point["iterations_per_second"]
+    assert lines[0] == lines[1]  # the means between two log points go on, too
+
+
+def test_resumed_with_reading_ahead_equals_without(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 3, "--num_workers", 0)
+    train(aligned_tree, tmp_path, "--restore_iter", 3, "--num_workers", 4, "--cache", False)
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
+    """SIGKILL, as a power cut, lets nothing be written: training goes on from the last whole checkpoint."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(aligned_tree, tmp_path / "a", "--iters", 10_000)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    files = files_of(tmp_path / "a")
+    deadline = time.monotonic() + 120
+    while files.last_complete() is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    last = files.last_complete()
+    assert last
+    total = last + 4
+    assert (
+        run_script(
+            "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", total, "--restore_iter", -1)
+        ).returncode
+        == 0
+    )
+    assert run_script("train.py", *arguments(aligned_tree, tmp_path / "b", "--iters", total)).returncode == 0
+    assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
+
+
+def test_seeds_matter(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--seed", 1)
+    assert not same(weights(tmp_path), weights(unbroken))
+
+
+def test_last_is_kept_and_others_when_asked(aligned_tree, unbroken, tmp_path):
+    assert files_of(unbroken).iterations() == [TOTAL]
+    train(aligned_tree, tmp_path, "--keep", 1)
+    assert files_of(tmp_path).iterations() == [6, TOTAL]
+
+
+def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp_path, monkeypatch):
+    scores = iter([40.0, 90.0, 50.0, 60.0])
+    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    train(aligned_tree, tmp_path, "--eval_iter", 2)
+    assert files_of(tmp_path).iterations() == [4, TOTAL]
+    assert json.loads(files_of(tmp_path).record(TOTAL).read_text())["best"] == [90.0, 4]
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+@pytest.mark.parametrize("killed_again", [False, True])
+def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_path, monkeypatch, killed_again):
+    """Else the best may be deleted, and what is left is not what an undisturbed run leaves."""
+    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    scores = iter([40.0, 90.0, 50.0, 60.0])
+    assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
+    work, scores = tmp_path / "stopped", iter([40.0, *[90.0] * (1 + killed_again), 50.0, 60.0])
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, signal.SIGTERM)
+        assert train(aligned_tree, work, "--eval_iter", 2) == 128 + signal.SIGTERM
+    if killed_again:
+        with monkeypatch.context() as patch:
+            patch.setattr("model.checkpoints.retention.RunCheckpoints.amend", lambda *_, **__: sys.exit(9))
+            with pytest.raises(SystemExit):
+                train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto")
+    assert train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto") == 0
+    assert files_of(work).iterations() == [4, TOTAL]
+    for iteration in (4, TOTAL):
+        records = [read_json(files_of(w).record(iteration), sealed=True) for w in (tmp_path / "undisturbed", work)]
+        assert [r["best"] for r in records] == [[90.0, 4]] * 2
+        assert [r["evaluated"] for r in records] == [iteration] * 2
+    lines = next(work.glob("log/*/train.jsonl")).read_text().splitlines()
+    assert [p["rank1"] for p in map(json.loads, lines) if "rank1" in p] == [40, 90, 50, 60]
+
+
+def test_starting_anew_leaves_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 4)
+    train(aligned_tree, tmp_path, "--seed", 1, "--iters", 5)
+    assert files_of(tmp_path).iterations() == [4, 5]
+
+
+def test_the_two_published_files_are_enough_to_go_on(aligned_tree, unbroken, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 4)
+    files = files_of(tmp_path)
+    files.part(4, "state").unlink()
+    files.record(4).unlink()
+    assert train(aligned_tree, tmp_path, "--restore_iter", 4) == 0
+    assert "only the two published files" in capsys.readouterr().out
+    assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
+
+
+def test_log_lines_are_the_ones_users_know(aligned_tree, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 2)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("iter 2:"))
+    for name in (
+        "hard_loss_metric=",
+        "full_loss_metric=",
+        "full_loss_num=",
+        "mean_dist=",
+        "lr=0.000100",
+        "hard or full=full",
+    ):
+        assert name in line
+    assert list(tmp_path.glob("log/*/events.out.tfevents*"))
+
+
+def test_performance_run_writes_figures_and_no_checkpoint(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--performance", "--json", tmp_path / "p.json", "--iters", 2)
+    figures = json.loads((tmp_path / "p.json").read_text())
+    assert figures["sequences_per_second"] == pytest.approx(4 * figures["iterations_per_second"])
+    assert not (tmp_path / "checkpoint").exists() and not (tmp_path / "log").exists()
+
+
+def test_collapse_is_told_with_what_to_do():
+    point = {"hard_loss_metric": 0.2004, "full_loss_metric": 0.1999, "mean_dist": 0.001}
+    assert is_collapsed(point, 0.2)
+    assert not is_collapsed(point | {"mean_dist": 0.3}, 0.2)
+    assert not is_collapsed(point | {"full_loss_metric": 0.1}, 0.2)
+    assert "lower learning rate" in COLLAPSE_ADVICE
+
+
+def test_collapse_is_warned_of_while_training(aligned_tree, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "model.network.gaitset.GaitSet.embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256)
+    )
+    train(aligned_tree, tmp_path, "--iters", 2)
+    assert COLLAPSE_ADVICE in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "model.network.gaitset.GaitSet.embed",
+        lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
+    )
+    told = "^iteration 2: the loss, a weight or Adam's state is no finite number; nothing was saved before it: start"
+    with pytest.raises(UserError, match=told):
+        train(aligned_tree, tmp_path)
+
+
+def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
+    overflow_at(monkeypatch, (3, 5, 6))
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [0, 1, 2, 0]
+    told = [line for line in capsys.readouterr().out.splitlines() if "steps left out" in line]
+    assert [line.partition(":")[0] for line in told] == ["iter 4", "iter 6"]
+    optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
+    assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
+
+
+def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monkeypatch):
+    """Four in a row: those of iterations 1 and 2 are too few, and one step between them and the rest counts anew."""
+    monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
+    overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
+    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .*--amp off$"):
+        train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [2, 1, 2, 2]
+
+
+def test_steps_left_out_are_counted_on_after_going_on(aligned_tree, tmp_path, monkeypatch):
+    """The optimizer goes on with the steps it has taken, which are fewer than the iterations."""
+    overflow_at(monkeypatch, (1,))
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
+    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [1, 0, 0]
+
+
+def test_without_half_precision_no_step_is_left_out(aligned_tree, unbroken):
+    points = [json.loads(line) for line in next(unbroken.glob("log/*/train.jsonl")).open()]
+    assert [point["skipped"] for point in points] == [0, 0, 0, 0]
+
+
+def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
+    """With `auto`, a job that is started again and again needs no look at what is there."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, signal.SIGTERM)
+        assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 128 + signal.SIGTERM
+    for said in ("going on from iteration 5", "nothing to do: iteration 8"):
+        assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
+        assert said in capsys.readouterr().out
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        train(aligned_tree, tmp_path, "--restore_iter", -1)
+
+
+def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(aligned_tree, tmp_path):
+    """Between two log points nobody looks at the loss, but a checkpoint may fall due."""
+    train(aligned_tree, tmp_path, "--iters", 3)
+    with pytest.raises(UserError, match=r"iteration 6: the loss, a weight .* the state of iteration 3 is saved"):
+        train(aligned_tree, tmp_path, "--restore_iter", 3, "--lr", 1e30, "--log_iter", 100, "--save_iter", 6)
+    assert files_of(tmp_path).iterations() == [3]
+    assert all(value.isfinite().all() for value in weights(tmp_path, 3).values())
+
+
+def test_going_back_to_an_earlier_iteration_deletes_no_later_checkpoint(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 2, "--keep", 10)
+    train(aligned_tree, tmp_path, "--iters", 3, "--save_iter", 2, "--keep", 10, "--restore_iter", 2)
+    assert files_of(tmp_path).iterations() == [2, 3, 4, 6]
+
+
+def test_the_last_checkpoint_is_the_one_written_last(aligned_tree, tmp_path):
+    """A second run of the same experiment is shorter than the first: its last is the last, not the highest number."""
+    train(aligned_tree, tmp_path, "--iters", 6)
+    train(aligned_tree, tmp_path, "--iters", 2, "--seed", 5)
+    assert files_of(tmp_path).last_complete() == 2
+    train(aligned_tree, tmp_path, "--iters", 4, "--seed", 5, "--restore_iter", -1)
+    assert files_of(tmp_path).last_complete() == 4
+    train(aligned_tree, tmp_path / "b", "--iters", 4, "--seed", 5)
+    assert same(weights(tmp_path, 4), weights(tmp_path / "b", 4))
+
+
+def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
+    train(aligned_tree, tmp_path, "--iters", 2)
+    capsys.readouterr()
+    assert train(aligned_tree, tmp_path, "--iters", 2, "--restore_iter", -1) == 0
+    printed = capsys.readouterr().out
+    assert "nothing to do: iteration 2" in printed and "wrote" not in printed
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
+def test_as_many_others_are_kept_as_asked(aligned_tree, tmp_path, keep, expected):
+    train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 1, "--keep", keep)
+    assert files_of(tmp_path).iterations() == expected
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+def test_killed_while_an_old_checkpoint_is_deleted_nothing_of_it_stays(
+    aligned_tree, unbroken, tmp_path, deleted, monkeypatch
+):
+    """Killed while it deleted the one before its last, after which nothing is written any more."""
+    with monkeypatch.context() as patch:
+        unlink, count = Path.unlink, itertools.count(1)
+
+        def killed(self, missing_ok=False):
+            if self.name.startswith("GaitSet_") and "-00006" in self.name and next(count) > deleted:
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(aligned_tree, tmp_path)
+    folder = files_of(tmp_path).folder
+    other = folder / "GaitSet_Other-00006-optimizer.ptm"
+    other.touch()
+    assert len(list(folder.glob("*-00006*"))) == 5 - deleted
+    assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
+    assert other.exists()
+    other.unlink()
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in files_of(unbroken).folder.iterdir())
+
+
+def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
+    train(aligned_tree, tmp_path, "--iters", 4, "--save_iter", 2, "--keep", 9, "--log_iter", 1)
+    train(aligned_tree, tmp_path, "--iters", 3, "--log_iter", 1, "--restore_iter", 2)
+    folder = next((tmp_path / "log").iterdir())
+    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
+    assert logged == [1, 2, 3]
+    train(aligned_tree, tmp_path, "--iters", 2, "--log_iter", 1)
+    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
+    assert logged == [1, 2]
+    assert len(list(folder.glob("train-*.jsonl"))) == 1  # that of the run before
+
+
+def test_data_that_cannot_be_evaluated_are_told_of_before_training(aligned_tree, tmp_path):
+    with pytest.raises(UserError, match=r"OUMVLP|01"):
+        train(aligned_tree, tmp_path, "--dataset", "OUMVLP", "--eval_iter", 4)
+    assert not list(tmp_path.glob("checkpoint/*/*"))
