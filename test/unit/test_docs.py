@@ -20,6 +20,8 @@ import torch
 from forking import Done, Forking
 from module_table import PAGES as PAGES_WITH_MODULES
 from module_table import with_table
+from options_page import PAGE as OPTIONS_PAGE
+from options_page import with_tables
 from scripts import ROOT
 from walkers import SEQ_TYPES, write_aligned_tree
 
@@ -232,6 +234,12 @@ def test_module_table_is_current(page):
     assert with_table(text) == text
     for module in (ROOT / "model").rglob("*.py"):
         assert module.name in text or module.name == "__init__.py"
+
+
+def test_options_page_is_current():
+    """Rewrite the tables with `python test/unit/support/options_page.py`."""
+    text = OPTIONS_PAGE.read_text(encoding="utf-8")
+    assert with_tables(text) == text
 
 
 def test_the_loop_that_brings_ou_mvlp_into_shape(tmp_path):

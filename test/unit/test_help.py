@@ -1,47 +1,27 @@
-"""Help as a manual page: every option is explained, every example can be run as it stands, near names are suggested."""
+"""Help texts: every option is described, every example parses, and misspelled options get a suggestion."""
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 
 import pytest
-from scripts import ROOT, load_script, one_line_error, run_driver, run_module, run_script
-
-PARSERS = {
-    "pretreatment.py": "parser", "train.py": "options_parser", "test.py": "options_parser",
-    "pth2onnx.py": "options_parser", "model.commands.embed": "options_parser", "model.runtime": "_parser",
-    "model.runtime.performance": "_parser", "model.export.atc": "_parser",
-    "model.synthetic": "build_parser",
-}  # fmt: skip
-
+from options_page import PARSERS, parser_of
+from scripts import one_line_error, run_driver, run_module, run_script
 
 PATHS = ("--input_path", "a", "--output_path", "b")
 
 
-def parser_of(command: str):
-    if command.endswith(".py"):
-        return getattr(load_script(command.removesuffix(".py")), PARSERS[command])()
-    main = "__main__" if (ROOT / command.replace(".", "/")).is_dir() else ""
-    module = importlib.import_module(f"{command}.{main}".rstrip("."))
-    return getattr(module, PARSERS[command])()
-
-
 def examples(text: str) -> list[list[str]]:
-    """Commands among the lines of a help text: what follows two blanks or more explains them."""
+    """The commands in the indented lines of a help text, without the explanation after two or more spaces."""
     text = re.sub(r"\\\n\s*", "", text)
-    found = []
-    for line in text.splitlines():
-        line = line.strip()
-        if re.match(r"(python|torchrun) ", line):
-            found.append(shlex.split(re.split(r"\s{2,}", line)[0], comments=True))
-    return found
+    commands = [line.strip() for line in text.splitlines() if re.match(r"\s+(python|torchrun) ", line)]
+    return [shlex.split(re.split(r"\s{2,}", command)[0], comments=True) for command in commands]
 
 
 def arguments_of(example: list[str], command: str) -> list[str] | None:
-    """What the example gives to `command`; None where it is another's."""
-    name = command if command.endswith(".py") else f"-m {command.replace('.commands.', '.')}"
+    """The arguments that the example passes to `command`, None if it runs another command."""
+    name = command if command.endswith(".py") else f"-m {command}"
     words = " ".join(example)
     if f" {name} " not in f"{words} ":
         return None
@@ -49,7 +29,7 @@ def arguments_of(example: list[str], command: str) -> list[str] | None:
 
 
 @pytest.mark.parametrize("command", PARSERS)
-def test_every_option_is_explained_and_every_example_parses(command):
+def test_every_option_has_help_and_every_example_parses(command):
     parser = parser_of(command)
     for action in parser._actions:
         assert action.help, f"{command} {action.option_strings} has no help"
@@ -70,5 +50,5 @@ def test_every_option_is_explained_and_every_example_parses(command):
         (lambda *a: run_driver("pth2om.sh", *a), "--soc-versoin=x", "--soc_version"),
     ],
 )  # fmt: skip
-def test_near_names_are_suggested(run, wrong, near):
+def test_misspelled_options_get_a_suggestion(run, wrong, near):
     assert f"did you mean {near}?" in one_line_error(run(wrong), 2)

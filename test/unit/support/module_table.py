@@ -34,9 +34,14 @@ def first_sentence(path: Path) -> str:
 
 def with_table(text: str) -> str:
     """The text of a page with its table replaced by the current one."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    assert pattern.search(text), f"no line {BEGIN!r}"
-    return pattern.sub(lambda _: f"{BEGIN}\n\n{module_table()}\n\n{END}", text)
+    return replace_section(text, BEGIN, END, module_table())
+
+
+def replace_section(text: str, begin: str, end: str, content: str) -> str:
+    """`text` with everything between the lines `begin` and `end` replaced by `content`."""
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    assert pattern.search(text), f"no line {begin!r}"
+    return pattern.sub(lambda _: f"{begin}\n\n{content}\n\n{end}", text)
 
 
 if __name__ == "__main__":
