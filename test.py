@@ -126,7 +126,7 @@ def test(options, config, world) -> None:
     from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
     from model.embeddings.extract import extract
     from model.initialization import load_network, open_dataset
-    from model.report.publish import Embedded
+    from model.report.report_inputs import EmbeddedSequences
 
     choice = choose_deployed(options)
     show_devices(config.visible_devices, options.device)
@@ -150,7 +150,7 @@ def test(options, config, world) -> None:
         else:
             embeddings, model = embed_deployed(options, config, choice, data.test), choice.model
         if embeddings is not None:
-            embedded = Embedded(data.test.index, embeddings, data.test.sequence)
+            embedded = EmbeddedSequences(data.test.index, embeddings, data.test.sequence)
             show(options, config, embedded, model, {"device": describe(device), "processes": world.size}, device)
     finally:
         distributed.finish()
@@ -197,7 +197,7 @@ def pre_process(options, config) -> None:
 def post_process(options, config) -> None:
     """Evaluate what the deployed model wrote; the manifest says whose results they are."""
     from model.export.manifest import manifest_path, read_manifest
-    from model.report.publish import Embedded
+    from model.report.report_inputs import EmbeddedSequences
     from model.runtime.result_files import read_results
 
     manifest = read_manifest(manifest_path(bins_of(options, config)))
@@ -209,7 +209,7 @@ def post_process(options, config) -> None:
     shape = (62, config.model.hidden_dim)
     embeddings, index = read_results(options.result_path, manifest, shape, options.quiet)
     options.name = options.name or f"{config.data.dataset}-deployed"
-    embedded = Embedded(index, embeddings, manifest.sequence)
+    embedded = EmbeddedSequences(index, embeddings, manifest.sequence)
     show(options, config, embedded, options.result_path, {"padding": manifest.settings["padding"]})
 
 
@@ -235,16 +235,15 @@ def bins_of(options, config) -> Path:
 def show(options, config, embedded, model: Path, details: dict, device=None) -> None:
     """Print the tables and write them under work/results; with --report also the page with figures."""
     from model.checkpoints.checkpoint import record_beside
-    from model.report.publish import publish
+    from model.report.publish import Output, publish
 
     # How an encoder was trained is in the record beside it; the config may be of another training.
     record = record_beside(model) or {}
     made = {"recipe": record["model"], "trained_on": record.get("data")} if "model" in record else {}
-    publish(
-        embedded, config.data.dataset, model, {**details, **made, "data": vars(config.data)},
-        config.work_path / "results", options.name, json=options.json, report=wanted_report(options), device=device,
-        quiet=options.quiet,
-    )  # fmt: skip
+    details = {**details, **made, "data": vars(config.data)}
+    folder = config.work_path / "results"
+    output = Output(folder, options.name, options.json, wanted_report(options), options.quiet)
+    publish(embedded, config.data.dataset, model, details, output, device)
 
 
 def wanted_report(options):

@@ -1,168 +1,167 @@
-"""Sections on accuracy: the headlines, beside published figures, by view, in cells, by rank."""
+"""Sections on accuracy: headline figures, published results, views, heat maps and ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from model.evaluation.bootstrap import intervals
 from model.evaluation.protocols import PublishedRow
 from model.evaluation.result import CrossViewResult
-from model.report.charts import Chart, Line, heat_map, line_chart
-from model.report.html import Section, folded, heads, number, paragraph, row, side_by_side, table
-from model.report.material import Material
+from model.report.charts import Chart, Line, cell_label, heat_map, line_chart, percent_limits
 from model.report.palette import cell_colours
+from model.report.render import number, numbers
+from model.report.report_inputs import ReportInputs
+
+RANKS_SHOWN = (1, 2, 3, 4, 5, 10, 15, 20)
+RANK_TICKS = (1, 5, 10, 15, 20)
 
 
-def headlines(material: Material) -> str:
-    """A box for each condition: rank-1, its interval over subjects, and what it is with identical views."""
-    result, kind = material.result, material.kind
+class HeadlineFigure(NamedTuple):
+    """Rank-1 of a condition, its 95 % interval, and the rank-1 including identical views; None if not shown."""
+
+    condition: str
+    rank1: str
+    interval: tuple[str, str] | None
+    including: str | None
+
+
+class HeatMapCell(NamedTuple):
+    """Cell of a heat map: colours, the figure with one decimal and with two, and whether both views are identical."""
+
+    background: str
+    colour: str
+    label: str
+    full: str
+    identical: bool
+
+
+def headline_figures(inputs: ReportInputs) -> list[HeadlineFigure]:
+    """Return the rank-1 of each condition, with a confidence interval if figures are wanted."""
+    result, kind = inputs.result, inputs.kind
     bounds = dict.fromkeys(result.conditions)
-    if material.drawn and result.subject_hits and len(result.subject_hits.subjects) > 1:
-        bounds = dict(zip(result.conditions, intervals(result.subject_hits, kind), strict=True))
-    boxes = []
-    for condition, value in material.rank1().items():
-        lines = [f"{kind} identical views"]
-        if bounds[condition] is not None:
-            low, high = bounds[condition]
-            lines.append(f"{number(low, 1)} to {number(high, 1)} for other people (95 %)")
-        if kind == "excluding":
-            lines.append(f"{number(result.including()[condition], 2)}% including them")
-        spans = "".join(f'<span class="soft">{escape(line)}</span>' for line in lines)
-        boxes.append(f'<div class="headline">{escape(condition)}<b>{number(value, 2)}%</b>{spans}</div>')
-    return f'<div class="headlines">{"".join(boxes)}</div>'
+    if inputs.with_figures and result.subject_hits and len(result.subject_hits.subjects) > 1:
+        bounds |= zip(result.conditions, intervals(result.subject_hits, kind), strict=True)
+    including = result.including()
+    return [
+        HeadlineFigure(
+            condition,
+            number(value, 2),
+            None if bounds[condition] is None else tuple(numbers(bounds[condition], 1)),
+            number(including[condition], 2) if kind == "excluding" else None,
+        )
+        for condition, value in inputs.rank1().items()
+    ]
 
 
-def published(material: Material) -> Section:
-    result, body = material.result, ""
-    if result.protocol.published:
-        conditions = list(result.protocol.probes)
-        tables = []
-        for kind in ("including", "excluding"):
-            ours = material.rank1(kind)
-            rows = [row("this result", [ours.get(c) for c in conditions], ' class="ours"')]
-            for line in result.protocol.published:
-                theirs = getattr(line, kind)
-                if theirs:
-                    rows.append(row(line.label, [theirs.get(c) for c in conditions]))
-            tables.append(table(f"Rank-1 in percent, {kind} identical views", heads("", conditions), rows))
-        body = side_by_side(tables)
-    return Section("published", "Beside published figures", body, "Published")
+def published(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Compare the rank-1 with published figures; None if the protocol has none."""
+    protocol = inputs.result.protocol
+    if not protocol.published:
+        return None
+    conditions = list(protocol.probes)
+    tables = {}
+    for kind in ("including", "excluding"):
+        rows = [("this result", inputs.rank1(kind)), *((row.label, getattr(row, kind)) for row in protocol.published)]
+        tables[kind] = [[label, *numbers(map(values.get, conditions))] for label, values in rows if values]
+    return {"conditions": conditions, "tables": tables}
 
 
-def views(material: Material) -> Section:
-    result = material.result
+def views(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Rank-1 per probe view, excluding identical views; None if there is a single view."""
+    result = inputs.result
     tables = result.per_probe_view()
     if all(np.isnan(value) for of_view in tables.values() for value in of_view.values()):
-        return Section("views", "", "")  # a single view: nothing is left without it
-    rows = [row(view, [tables[c].get(view) for c in result.conditions], digits=2) for view in result.views]
-    caption = "Percent, mean over the gallery views, excluding identical views"
-    body = table(caption, heads("view", result.conditions), rows)
-    if material.drawn:
-        theirs = next((line for line in result.protocol.published if line.per_view), None)
-        drawn = "".join(map(material.show, _view_charts(result, tables, theirs)))
-        note = f"Dashed: {theirs.label} ({theirs.source})." if theirs else ""
-        body = (
-            paragraph(
-                f"How well each view of a probe is recognised in the galleries of all other views. {note}", "soft"
-            )
-            + f'<div class="figures">{drawn}</div>'
-            + folded("The same as a table", body)
-        )
-    return Section("views", "Rank-1 of each probe view", body, "Views")
+        return None
+    rows = [[view, *numbers((tables[c].get(view) for c in result.conditions), 2)] for view in result.views]
+    reference = next((row for row in result.protocol.published if row.per_view), None)
+    charts = _view_charts(result, tables, reference) if inputs.with_figures else []
+    return {"conditions": result.conditions, "rows": rows, "reference": reference, "charts": charts}
 
 
 def _view_charts(
-    result: CrossViewResult, tables: Mapping[str, Mapping[str, float]], theirs: PublishedRow | None
+    result: CrossViewResult, tables: Mapping[str, Mapping[str, float]], reference: PublishedRow | None
 ) -> list[Chart]:
-    others = theirs.per_view if theirs else {}
-    lowest = np.nanmin([value for source in (tables, others) for t in source.values() for value in t.values()])
-    y_range = (max(0.0, np.floor(lowest / 10) * 10 - 5), 101.5)
+    """One chart per condition, with the same y axis for all."""
+    published_tables = reference.per_view if reference else {}
+    all_values = [x for source in (tables, published_tables) for of_view in source.values() for x in of_view.values()]
     charts = []
-    for place, condition in enumerate(result.conditions):
-        ours = tables[condition]
-        known = [view for view in result.views if view in ours]
-        lines = [Line("this result", known, [ours[view] for view in known], place)]
-        if set(known) <= set(others.get(condition, {})):
-            published = [others[condition][view] for view in known]
-            lines.append(Line("GaitSet as published", known, published, faint=True))
-        figures = ", ".join(f"{view} {ours[view]:.1f}" for view in known)
-        says = f"{condition}, rank-1 in percent by view of the probe: {figures}"
-        words = (f"views-{condition}", condition, says)
-        charts.append(line_chart(*words, lines, "view of the probe", "rank-1 (%)", y_range=y_range, at="lower center"))
+    for style, (condition, rank1) in enumerate(tables.items()):
+        known = [view for view in result.views if view in rank1]
+        lines = [Line("this result", known, [rank1[view] for view in known], style)]
+        theirs = published_tables.get(condition, {})
+        if set(known) <= set(theirs):
+            lines.append(Line("GaitSet as published", known, [theirs[view] for view in known], reference=True))
+        figures = ", ".join(f"{view} {rank1[view]:.1f}" for view in known)
+        description = f"{condition}, rank-1 in percent per probe view: {figures}"
+        settings = {"ylim": percent_limits(all_values), "xlabel": "probe view", "ylabel": "rank-1 (%)"}
+        charts.append(line_chart(f"views-{condition}", condition, description, lines, settings, "lower center"))
     return charts
 
 
-def cells(material: Material) -> Section:
-    result = material.result
-    known = result.cells()[~np.isnan(result.cells())]
+def cells(inputs: ReportInputs) -> dict[str, Any]:
+    """One heat map per condition, all with one colour scale that starts at a multiple of ten."""
+    result = inputs.result
+    all_cells = result.cells()
+    known = all_cells[~np.isnan(all_cells)]
     low = min(float(np.floor(known.min() / 10) * 10), 90.0) if known.size else 0.0
-    gradient = ", ".join(cell_colours(step / 8)[0] for step in range(9))
-    parts = [
-        f'<p class="legend soft"><span>{low:.0f}%</span>'
-        f'<i style="background: linear-gradient(to right, {gradient})"></i><span>100%</span>'
-        '<i class="identical"></i><span>identical views</span></p>',
-        '<p class="soft">Rows: view of the probe. Columns: of the gallery. One scale for all tables.</p>',
-    ]
-    # Narrow enough that a few views do not become bars, wide enough that the figures of many do not touch.
-    columns = len(result.views)
-    widths = f"min-width:{1.85 * columns + 1.9:.1f}rem;max-width:{4.6 * columns + 2.6:.1f}rem"
-    attributes = f' class="heat" style="{widths}"'
-    for condition, of_condition in zip(result.conditions, result.cells(), strict=True):
-        rows = [
-            f"<tr><th>{escape(view)}</th>{_heat_cells(values, i, low)}</tr>"
+    rows, charts = {}, []
+    for condition, of_condition in zip(result.conditions, all_cells, strict=True):
+        rows[condition] = [
+            (view, [_heat_map_cell(value, i == j, low) for j, value in enumerate(values)])
             for i, (view, values) in enumerate(zip(result.views, of_condition, strict=True))
         ]
-        parts += [f"<h3>{escape(condition)}</h3>", table("", heads("", result.views), rows, attributes)]
-        if material.drawn:
-            title = f"{condition}: rank-1 (%) of each probe view in each gallery view"
-            material.charts.append(heat_map(f"cells-{condition}", title, title, of_condition, result.views, low))
-    return Section("cells", "Rank-1 of each probe view in each gallery view", "\n".join(parts), "Heat maps")
+        title = f"{condition}: rank-1 (%) per probe view and gallery view"
+        charts.append(heat_map(f"cells-{condition}", title, of_condition, result.views, low))
+    return {
+        "views": result.views,
+        "rows": rows,
+        "low": f"{low:.0f}",
+        "gradient": ", ".join(cell_colours(step / 8)[0] for step in range(9)),
+        # Narrow enough that few views do not become bars, wide enough that the figures of many views do not touch.
+        "min_width": f"{1.85 * len(result.views) + 1.9:.1f}",
+        "max_width": f"{4.6 * len(result.views) + 2.6:.1f}",
+        "charts": charts,
+    }
 
 
-def _heat_cells(values: np.ndarray, identical: int, low: float) -> str:
-    """Cells of one probe view: one decimal shown, both on pointing at it."""
-    shown = []
-    for i, value in enumerate(values):
-        mark = ' class="identical"' if i == identical else ""
-        if np.isnan(value):
-            shown.append(f"<td{mark}>–</td>")
-            continue
-        background, text = cell_colours((value - low) / (100 - low))
-        digits = "100" if value == 100 else f"{value:.1f}"
-        shown.append(f'<td{mark} style="background:{background};color:{text}" title="{value:.2f}">{digits}</td>')
-    return "".join(shown)
+def _heat_map_cell(value: float, identical: bool, low: float) -> HeatMapCell:
+    if np.isnan(value):
+        return HeatMapCell("", "", "–", "", identical)
+    return HeatMapCell(*cell_colours((value - low) / (100 - low)), cell_label(value), f"{value:.2f}", identical)
 
 
-def ranks(material: Material) -> Section:
-    result = material.result
-    shown = [k for k in (1, 2, 3, 4, 5, 10, 15, 20) if k <= result.ranks]
+def ranks(inputs: ReportInputs) -> dict[str, Any]:
+    """Higher ranks and mean average precision, with a CMC curve if figures are wanted."""
+    result = inputs.result
     precision = result.mean_average_precision()
-    tables = []
-    for kind, of_rank in (("including", result.including), ("excluding", result.excluding)):
-        if all(np.isnan(value) for value in of_rank(1).values()):
-            continue
-        rows = [row(f"rank-{k}", of_rank(k).values(), digits=2) for k in shown]
-        rows.append(row("mAP", [precision[c][kind] for c in result.conditions], digits=2))
-        tables.append(table(f"Percent, {kind} identical views", heads("", result.conditions), rows))
-    body = side_by_side(tables)
-    if material.drawn:
-        of_rank = getattr(result, material.kind)
-        ks = list(range(1, result.ranks + 1))
-        curves = [[of_rank(k)[c] for k in ks] for c in result.conditions]
-        lines = [
-            Line(c, ks, curve, i, marked=False)
-            for i, (c, curve) in enumerate(zip(result.conditions, curves, strict=True))
-        ]
-        bottom = max(0.0, np.floor(np.nanmin(curves) / 10) * 10 - 5)
-        says = "; ".join(
-            f"{c}: rank-1 {curve[0]:.1f}, rank-{ks[-1]} {curve[-1]:.1f} percent"
-            for c, curve in zip(result.conditions, curves, strict=True)
-        )
-        chart = line_chart("cmc", f"Cumulative matches, {material.kind} identical views", says, lines, "rank k",
-                           "right one among k (%)", y_range=(bottom, 101.5), at="lower right",
-                           x_ticks=[k for k in (1, 5, 10, 15, 20) if k <= result.ranks])  # fmt: skip
-        body = f'<div class="figures">{material.show(chart)}<div>{body}</div></div>'
-    return Section("ranks", "Higher ranks and mAP", body, "Ranks")
+    tables = {}
+    for kind in ("including", "excluding") if inputs.kind == "excluding" else ("including",):
+        at_rank = getattr(result, kind)
+        shown = [rank for rank in RANKS_SHOWN if rank <= result.ranks]
+        tables[kind] = [[f"rank-{rank}", *numbers(at_rank(rank).values(), 2)] for rank in shown]
+        tables[kind].append(["mAP", *numbers((precision[c][kind] for c in result.conditions), 2)])
+    charts = [_cmc_chart(inputs)] if inputs.with_figures else []
+    return {"conditions": result.conditions, "tables": tables, "charts": charts}
+
+
+def _cmc_chart(inputs: ReportInputs) -> Chart:
+    """Cumulative match characteristic: one curve per condition."""
+    result = inputs.result
+    x = list(range(1, result.ranks + 1))
+    at_rank = [getattr(result, inputs.kind)(rank) for rank in x]
+    curves = {condition: [values[condition] for values in at_rank] for condition in result.conditions}
+    lines = [Line(name, x, curve, style, markers=False) for style, (name, curve) in enumerate(curves.items())]
+    description = "; ".join(
+        f"{name}: rank-1 {curve[0]:.1f}, rank-{x[-1]} {curve[-1]:.1f} percent" for name, curve in curves.items()
+    )
+    settings = {
+        "xticks": [rank for rank in RANK_TICKS if rank <= result.ranks],
+        "ylim": percent_limits(list(curves.values())),
+        "xlabel": "rank k",
+        "ylabel": "probes identified (%)",
+    }
+    title = f"Cumulative matches, {inputs.kind} identical views"
+    return line_chart("cmc", title, description, lines, settings, "lower right")

@@ -1,4 +1,4 @@
-"""Figures, drawn by matplotlib: as SVG for the page, in colours that follow its theme, and as PNG for all else."""
+"""Charts drawn with matplotlib: inline SVG that follows the page's colour theme, and PNG files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from model.common.errors import UserError
 from model.common.files import whole_file
@@ -19,93 +19,136 @@ from model.report.palette import LIGHT, SERIES, cell_colours
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Small, so that on a phone, where it fills the width, letters are as large as on a desktop.
+# Inches. Small, so that the text is as large on a phone, where a figure fills the width, as on a desktop.
 SIZE = (4.8, 3.3)
 WIDE = (5.6, 5.0)
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-# Colours that nothing else has: in the SVG they become the style sheet's variables.
-_STAND_INS = {role: f"#fe01{number:02x}" for number, role in enumerate(LIGHT)}
+# Placeholder colours that no chart uses otherwise; the SVG text replaces them by the style sheet's variables.
+_PLACEHOLDERS = {role: f"#fe01{number:02x}" for number, role in enumerate(LIGHT)}
+
+
+class Svg(NamedTuple):
+    """View box of an SVG drawing, and the elements inside its `<svg>` element."""
+
+    view_box: str
+    elements: Markup
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`draw(axes, ink)` draws it; `ink` gives a colour for a role. `says` is read aloud instead of the picture."""
+    """Chart of a page.
+
+    Attributes:
+        name: stem of the PNG file and prefix of the ids in the SVG.
+        title: caption.
+        description: text that screen readers read instead of the drawing.
+        draw: `draw(axes, colours)` draws the chart; `colours` maps the roles of `palette` to colours.
+        size: width and height in inches.
+    """
 
     name: str
     title: str
-    says: str
+    description: str
     draw: Callable[[Axes, Mapping[str, str]], None]
     size: tuple[float, float] = SIZE
 
-    def figure(self) -> str:
-        """HTML: the drawing as inline SVG with its title."""
-        wide = ' class="wide"' if self.size[0] > SIZE[0] else ""
-        return f"<figure{wide}><figcaption>{escape(self.title)}</figcaption>\n{_inline(self)}</figure>"
+    @property
+    def wide(self) -> bool:
+        return self.size[0] > SIZE[0]
+
+    def svg(self) -> Svg:
+        """Draw the chart as SVG in the colours of the page's theme, with ids that are unique on the page."""
+        text = _drawn(self, _PLACEHOLDERS, "svg").decode()
+        opening = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', text)
+        svg = text[opening.end() : text.rindex("</svg>")]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
+        # matplotlib uses the same ids in every drawing, and a page holds several drawings.
+        svg = re.sub(r'\bid="|href="#|url\(#', lambda found: f"{found[0]}{self.name}-", svg)
+        svg = svg.replace("xlink:href", "href")
+        svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
+        for role, colour in _PLACEHOLDERS.items():
+            svg = svg.replace(colour, f"var(--{role})")
+        return Svg(opening[1], Markup(re.sub(r"\n\s*", "\n", svg)))
 
     def write_png(self, path: Path) -> None:
+        """Write the chart to `path` as PNG in the colours of the light theme."""
         with whole_file(path) as part:
             part.write_bytes(_drawn(self, LIGHT, "png"))
 
 
 class Line(NamedTuple):
-    """`x` and `y` [n]; `place` chooses colour, dashes and marker; `faint` is for what is only compared with."""
+    """Line of a chart through the points `x`, `y` [n].
+
+    `style` selects colour, dashes and marker. A `reference` line is drawn faintly, for comparison.
+    """
 
     label: str
     x: Sequence[Any]
     y: Sequence[float]
-    place: int = 0
-    faint: bool = False
-    marked: bool = True
+    style: int = 0
+    reference: bool = False
+    markers: bool = True
 
 
 def check_matplotlib() -> None:
-    """Raises UserError with what to install where it is not there."""
+    """Raise UserError if matplotlib is not installed."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401  # slow to import, and only reports with figures need it
     except ImportError as error:
-        raise UserError(f"the report needs matplotlib: pip install -r requirements.txt ({error})") from error
+        raise UserError(
+            f"cannot draw the report: it needs matplotlib; pip install -r requirements.txt ({error})"
+        ) from error
+
+
+def percent_limits(values: Any) -> tuple[float, float]:
+    """Return limits of a y axis for `values` in percent: from just below the lowest value to just above 100."""
+    return max(0.0, np.floor(np.nanmin(values) / 10) * 10 - 5), 101.5
 
 
 def line_chart(
-    name: str, title: str, says: str, lines: Sequence[Line], x_label: str, y_label: str, *,
-    y_range: tuple[float, float] | None = None, x_scale: str = "linear", x_range: tuple[float, float] | None = None,
-    x_ticks: Sequence[float] | None = None, at: str = "best",
-) -> Chart:  # fmt: skip
-    named = isinstance(lines[0].x[0], str)  # views are names, evenly apart
+    name: str, title: str, description: str, lines: Sequence[Line], settings: Mapping[str, Any], legend: str = "best"
+) -> Chart:
+    """Return a chart of `lines`.
 
-    def draw(axes: Axes, ink: Mapping[str, str]) -> None:
+    Args:
+        settings: properties for matplotlib's `Axes.set`, applied in their order.
+        legend: position of the legend, which is left out for a single line.
+    """
+    categories = lines[0].x if isinstance(lines[0].x[0], str) else None  # view names, evenly spaced
+
+    def draw(axes: Axes, colours: Mapping[str, str]) -> None:
         for line in lines:
-            role = "soft" if line.faint else SERIES[line.place % len(SERIES)]
+            dashed = line.reference or not line.markers
             axes.plot(
-                range(len(line.x)) if named else line.x, line.y, label=line.label, color=ink[role],
-                linestyle="--" if line.faint else DASHES[line.place % len(DASHES)] if not line.marked else "-",
-                marker=(MARKERS[line.place % len(MARKERS)] if line.marked and not line.faint else None),
-                markersize=4.5, linewidth=1.3 if line.faint else 1.8,
-            )  # fmt: skip
-        axes.set_xscale(x_scale)
-        if x_ticks:
-            axes.set_xticks(x_ticks)
-        if x_range:
-            axes.set_xlim(*x_range)
-        if y_range:
-            axes.set_ylim(*y_range)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        if named:
-            axes.set_xticks(range(len(lines[0].x)), lines[0].x)
-            if len(lines[0].x) > 8:
+                line.x if categories is None else range(len(line.x)),
+                line.y,
+                label=line.label,
+                color=colours["soft" if line.reference else SERIES[line.style % len(SERIES)]],
+                linestyle=DASHES[1 if line.reference else line.style % len(DASHES)] if dashed else "-",
+                marker=None if dashed else MARKERS[line.style % len(MARKERS)],
+                markersize=4.5,
+                linewidth=1.3 if line.reference else 1.8,
+            )
+        axes.set(**settings)
+        if categories is not None:
+            axes.set_xticks(range(len(categories)), categories)
+            if len(categories) > 8:
                 axes.tick_params(axis="x", labelsize=9.5)
         if len(lines) > 1:
-            axes.legend(loc=at)
+            axes.legend(loc=legend)
 
-    return Chart(name, title, says, draw)
+    return Chart(name, title, description, draw)
 
 
-def heat_map(name: str, title: str, says: str, cells: np.ndarray, views: Sequence[str], low: float) -> Chart:
-    """`cells` [v, v] in percent, probe views down, gallery views across; only for the PNG, the page has a table."""
+def heat_map(name: str, title: str, cells: np.ndarray, views: Sequence[str], low: float) -> Chart:
+    """Return a heat map of `cells` [v, v] in percent, probe views down, gallery views across.
 
-    def draw(axes: Axes, ink: Mapping[str, str]) -> None:
+    Used for the PNG only, because the page shows a table. The colour scale starts at `low`.
+    """
+
+    def draw(axes: Axes, colours: Mapping[str, str]) -> None:
         n = len(views)
         image = np.ones((n, n, 3))
         for i, j in np.ndindex(n, n):
@@ -114,52 +157,41 @@ def heat_map(name: str, title: str, says: str, cells: np.ndarray, views: Sequenc
                 continue
             background, text = cell_colours((cells[i, j] - low) / (100 - low))
             image[i, j] = [int(background[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-            shown = "100" if cells[i, j] == 100 else f"{cells[i, j]:.1f}"
-            axes.text(j, i, shown, ha="center", va="center", color=text, fontsize=8)
+            axes.text(j, i, cell_label(cells[i, j]), ha="center", va="center", color=text, fontsize=8)
         axes.imshow(image, aspect="auto")
         axes.grid(False)
         axes.set_xticks(range(n), views)
         axes.set_yticks(range(n), views)
-        axes.set_xlabel("view of the gallery")
-        axes.set_ylabel("view of the probe")
-        axes.set_title(title)
+        axes.set(xlabel="gallery view", ylabel="probe view", title=title)
 
-    return Chart(name, title, says, draw, (max(3.2, 0.5 * len(views) + 1.2), max(2.6, 0.42 * len(views) + 1.2)))
+    return Chart(name, title, title, draw, (max(3.2, 0.5 * len(views) + 1.2), max(2.6, 0.42 * len(views) + 1.2)))
 
 
-def _inline(chart: Chart) -> str:
-    svg = _drawn(chart, _STAND_INS, "svg").decode()
-    svg = svg[svg.index("<svg") :]
-    size = re.search(r'viewBox="[^"]*"', svg)[0]
-    svg = re.sub(r"^<svg[^>]*>", f'<svg {size} role="img" aria-label="{escape(chart.says)}">', svg)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    # Several drawings share the page, and matplotlib gives the same names in each.
-    svg = re.sub(r'\bid="|href="#|url\(#', lambda found: f"{found[0]}{chart.name}-", svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    for role, colour in _STAND_INS.items():
-        svg = svg.replace(colour, f"var(--{role})")
-    return re.sub(r"\n\s*", "\n", svg)
+def cell_label(percent: float) -> str:
+    """Format a cell of a heat map with one decimal; 100 has none, so that it fits."""
+    return "100" if percent == 100 else f"{percent:.1f}"
 
 
-def _drawn(chart: Chart, ink: Mapping[str, str], kind: str) -> bytes:
+def _drawn(chart: Chart, colours: Mapping[str, str], file_format: str) -> bytes:
+    """Draw `chart` with matplotlib and return the file's content."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     settings = {
-        "svg.fonttype": "none", "svg.hashsalt": chart.name, "font.size": 11, "text.color": ink["text"],
-        "axes.edgecolor": ink["soft"], "axes.labelcolor": ink["text"], "axes.grid": True, "grid.color": ink["line"],
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "none",
-        "xtick.color": ink["soft"], "ytick.color": ink["soft"], "xtick.labelcolor": ink["text"],
-        "ytick.labelcolor": ink["text"], "legend.frameon": False, "legend.fontsize": 10.5, "axes.titlesize": 11,
-        "legend.handlelength": 2.6,
+        "svg.fonttype": "none", "svg.hashsalt": chart.name, "font.size": 11, "text.color": colours["text"],
+        "axes.edgecolor": colours["soft"], "axes.labelcolor": colours["text"], "axes.grid": True,
+        "grid.color": colours["line"], "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "axes.facecolor": "none", "xtick.color": colours["soft"], "ytick.color": colours["soft"],
+        "xtick.labelcolor": colours["text"], "ytick.labelcolor": colours["text"], "legend.frameon": False,
+        "legend.fontsize": 10.5, "axes.titlesize": 11, "legend.handlelength": 2.6,
     }  # fmt: skip
     file = io.BytesIO()
     with rc_context(settings):
-        figure = Figure(figsize=chart.size, layout="constrained", facecolor="none" if kind == "svg" else ink["page"])
-        chart.draw(figure.add_subplot(), ink)
-        if kind == "svg":
+        # The SVG is transparent: the page's background shows through in both themes.
+        background = "none" if file_format == "svg" else colours["page"]
+        figure = Figure(figsize=chart.size, layout="constrained", facecolor=background)
+        chart.draw(figure.add_subplot(), colours)
+        if file_format == "svg":
             figure.savefig(file, format="svg", metadata={"Date": None})
         else:
             figure.suptitle(chart.title if not figure.axes[0].get_title() else "", fontsize=11.5)

@@ -1,4 +1,4 @@
-"""Two results side by side, and whether they differ by more than chance."""
+"""Comparison of two results, and whether their difference is statistically significant."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from model.evaluation.bootstrap import RESAMPLES, Difference, check_pairs, compa
 from model.evaluation.subject_hits import SubjectHits
 
 METHOD = (
-    f"Intervals: {RESAMPLES:,} times as many subjects were drawn with replacement, the same for both results. p: how "
-    "often a coin that exchanges the two results of each subject gives as large a difference; of the conditions it is "
-    "Holm's. A difference is called more than chance when p is below 0.05 and the interval does not hold 0. It is the "
-    "chance in whom one tests; training again with another --seed shows the other one."
+    f"Intervals: {RESAMPLES:,} bootstrap resamples of the subjects, the same for both results. p: permutation test "
+    "that swaps the two results of each subject at random; the p-values of the conditions are corrected by Holm's "
+    "method. A difference is significant if p is below 0.05 and the interval excludes 0. Both measure the chance in "
+    "the choice of the test subjects. To measure the chance in training, train again with another --seed."
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A result as `test.py --json` wrote it."""
+    """A result as `test.py --json` writes it."""
 
     name: str
     path: Path
@@ -32,7 +32,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows` of each kind (excluding and including identical views, the first where there are several views)."""
+    """Two results and the rows of their comparison.
+
+    `rows` maps a kind, "excluding" or "including" identical views, to its rows: the mean, then each condition.
+    "excluding" comes first; it is missing if there is a single view.
+    """
 
     first: Run
     second: Run
@@ -44,17 +48,18 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        whole = self.rows[self.kind][0]
-        bounds = f"95 % interval {whole.low:+.2f} to {whole.high:+.2f}, p = {whole.p:.2g}"
-        if not whole.more_than_chance:
+        """The mean difference in one sentence."""
+        mean = self.rows[self.kind][0]
+        bounds = f"95 % interval {mean.low:+.2f} to {mean.high:+.2f}, p = {mean.p:.2g}"
+        if not mean.more_than_chance:
             return (
-                f"B - A is {whole.difference:+.2f} points of rank-1 ({bounds}): chance alone would do that, so neither "
-                "is shown to be better."
+                f"B - A is {mean.difference:+.2f} points of rank-1 ({bounds}): the difference is not significant, so "
+                "neither is shown to be better."
             )
-        better, worse = ("B", "A") if whole.difference > 0 else ("A", "B")
+        better, worse = ("B", "A") if mean.difference > 0 else ("A", "B")
         return (
-            f"{better} is better than {worse} by {abs(whole.difference):.2f} points of rank-1 ({bounds}): more than "
-            "chance in whom one tests."
+            f"{better} is better than {worse} by {abs(mean.difference):.2f} points of rank-1 ({bounds}): the "
+            "difference is significant."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -69,41 +74,56 @@ class Comparison:
 
 
 def read_run(path: Path) -> Run:
-    """Raises UserError when `path` is no result, or one without what each subject reached."""
+    """Read a result of `test.py --json`.
+
+    Raises:
+        UserError: the file is not a result, or has no rank-1 per subject.
+    """
     content = read_json(path)
     try:
         hits = SubjectHits.from_json(content)
         if not isinstance(content["protocol"]["name"], str):
-            raise ValueError("no protocol")
+            raise ValueError("the name of the protocol is not a text")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise UserError(
-            f"{path}: no result with the rank-1 of each subject in it; write it anew with test.py --json ({error!r})"
+            f"{path}: not a result with the rank-1 of each subject ({error!r}); write it again with test.py --json"
         ) from error
     return Run(path.stem, path, hits, content)
 
 
 def compare_files(first: Path, second: Path) -> Comparison:
+    """Compare two results of `test.py --json` that evaluate the same probes.
+
+    Raises:
+        UserError: a file is not a result, or the results are of different protocols or probes.
+    """
     runs = read_run(first), read_run(second)
     protocols = [run.content["protocol"]["name"] for run in runs]
     if protocols[0] != protocols[1]:
-        raise UserError(f"{first} is of {protocols[0]}, {second} of {protocols[1]}: nothing to compare")
+        raise UserError(
+            f"cannot compare results of different protocols: {first} is of {protocols[0]}, {second} of {protocols[1]}; "
+            "evaluate both on the same dataset"
+        )
     check_pairs(runs[0].hits, runs[1].hits)
     kinds = ["excluding", "including"] if runs[0].hits.enrolled.sum() > 1 else ["including"]
     return Comparison(*runs, {kind: compare(runs[0].hits, runs[1].hits, kind) for kind in kinds})
 
 
-def comparison_text(found: Comparison) -> str:
-    lines = [f"A: {found.first.path}", f"B: {found.second.path}", f"{len(found.first.hits.subjects)} subjects"]
-    for kind, rows in found.rows.items():
+def comparison_text(comparison: Comparison) -> str:
+    """Return the comparison as printed tables, one per kind, and the verdict."""
+    first, second = comparison.first, comparison.second
+    lines = [f"A: {first.path}", f"B: {second.path}", f"{len(first.hits.subjects)} subjects"]
+    for kind, rows in comparison.rows.items():
         lines.append(f"===Rank-1 in percent, {kind} identical views===")
-        lines.append(f"{'':>6} {'A':>8} {'B':>8} {'B - A':>8}  {'95 % interval':<18} {'p':>7}  more than chance?")
+        lines.append(f"{'':>6} {'A':>8} {'B':>8} {'B - A':>8}  {'95 % interval':<18} {'p':>7}  significant?")
         lines += [
             f"{r.condition:>6} {r.first:8.3f} {r.second:8.3f} {r.difference:+8.3f}  "
             f"{f'{r.low:+.3f} to {r.high:+.3f}':<18} {r.p:7.4f}  {answer(r)}"
             for r in rows
         ]
-    return "\n".join([*lines, found.verdict])
+    return "\n".join([*lines, comparison.verdict])
 
 
 def answer(row: Difference) -> str:
+    """Answer whether the difference is significant, and which result is better."""
     return f"yes, {'B' if row.difference > 0 else 'A'} is better" if row.more_than_chance else "no"

@@ -1,100 +1,92 @@
-"""Section on the embeddings: a few hundred of them as points on a map, near where their distances are small."""
+"""Section on the embeddings: a two-dimensional map of a few hundred of them, made by t-SNE."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from model.data.index import SequenceIndex
-from model.evaluation.mistakes import confusions, look_ups
 from model.report.charts import MARKERS, WIDE, Chart
-from model.report.html import Section, paragraph
-from model.report.material import Material
 from model.report.palette import SERIES
+from model.report.report_inputs import ReportInputs
 
-SUBJECTS, SEQUENCES = 10, 600
-COMPONENTS = 50  # of PCA, before t-SNE
+MAX_SUBJECTS, MAX_SEQUENCES = 10, 600
+COMPONENTS = 50  # principal components that t-SNE gets
 PERPLEXITY = 30.0
+MIN_TSNE_POINTS = 11  # with fewer points, the map shows two principal components
 
 
-def embedding_map(material: Material) -> Section:
-    """Subjects who are confused most, by colour and name, and conditions by shape."""
-    if material.embeddings is None or material.record is None:
-        return Section("map", "", "")
-    index = material.index
-    subjects = _subjects_to_show(material)
-    rows = _rows_to_show(index, subjects)
+def embedding_map(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Map of the most confused subjects, by colour and name, and their conditions, by shape; None without distances."""
+    if inputs.distances is None:
+        return None
+    index = inputs.embedded.index
+    subjects = _most_confused_subjects(inputs)
+    rows = np.flatnonzero(np.isin(index.subject, subjects))
+    # A random choice, because equal steps through takes and views would meet only some of them.
+    rows = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_SEQUENCES])]
     if len(rows) < 3:
-        return Section("map", "", "")
-    points = material.embeddings[rows].detach().flatten(1).float().cpu().numpy()
-    places, method = project(points)
-    names = index.subject[rows]
+        return None
+    points, method = project(inputs.embedded.embeddings[rows].detach().flatten(1).float().cpu().numpy())
     conditions = np.array([name.partition("-")[0].upper() for name in index.seq_type[rows]])
-    order = [c for c in (*material.result.conditions, *sorted(set(conditions.tolist()))) if c in conditions]
-    shapes = dict(zip(dict.fromkeys(order), MARKERS, strict=False))
-    says = f"{method} of {len(rows)} embeddings of {len(subjects)} people: {', '.join(subjects)}"
-    chart = Chart("map", f"{method} of embeddings", says, _drawing(places, names, conditions, subjects, shapes), WIDE)
-    text = (
-        f"{len(rows)} sequences of the {len(subjects)} people who are confused most (colour and name), by condition "
-        f"(shape). Groups that overlap are people who are hard to tell apart; {method} keeps neighbours together, and "
-        "how far apart groups lie means little."
-    )
-    return Section("map", "The embeddings as a map", paragraph(text) + material.show(chart), "Map")
+    # Conditions of the probes first, so that they have the same markers in every report.
+    order = [c for c in (*inputs.result.conditions, *sorted(set(conditions.tolist()))) if c in conditions]
+    markers = dict(zip(dict.fromkeys(order), MARKERS, strict=False))
+    description = f"{method} of {len(rows)} embeddings of {len(subjects)} people: {', '.join(subjects)}"
+    draw = _scatter(points, index.subject[rows], conditions, subjects, markers)
+    return {
+        "sequences": len(rows),
+        "subjects": len(subjects),
+        "method": method,
+        "charts": [Chart("map", f"{method} of embeddings", description, draw, WIDE)],
+    }
 
 
 def project(points: np.ndarray) -> tuple[np.ndarray, str]:
-    """`points` [n, d] on a plane, [n, 2], and by what: t-SNE of the first principal components, or these alone."""
+    """Project `points` [n, d] onto a plane; return [n, 2] and the method, "t-SNE" or "PCA" for few points."""
     centred = points - points.mean(axis=0)
     left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
     components = left * lengths
-    if len(points) <= 10:
+    if len(points) < MIN_TSNE_POINTS:
         return components[:, :2], "PCA"
-    from sklearn.manifold import TSNE
+    from sklearn.manifold import TSNE  # takes seconds to import
 
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(components[:, :COMPONENTS])
-    return places, "t-SNE"
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    return tsne.fit_transform(components[:, :COMPONENTS]), "t-SNE"
 
 
-def _subjects_to_show(material: Material) -> list[str]:
-    seen = look_ups(material.record)
+def _most_confused_subjects(inputs: ReportInputs) -> list[str]:
+    """At most `MAX_SUBJECTS` names in order: those of the most frequent confusions, then any others."""
     chosen: dict[str, None] = {}
-    for confusion in confusions(material.record, seen, material.index.subject):
+    for confusion in inputs.confusions:
         chosen.update({confusion.subject: None, confusion.taken_for: None})
-    chosen.update(dict.fromkeys(material.index.subjects))
-    return sorted(list(chosen)[:SUBJECTS])
+    chosen.update(dict.fromkeys(inputs.embedded.index.subjects))
+    return sorted(list(chosen)[:MAX_SUBJECTS])
 
 
-def _rows_to_show(index: SequenceIndex, subjects: list[str]) -> np.ndarray:
-    rows = np.flatnonzero(np.isin(index.subject, subjects))
-    # By random, because an even step through takes and views would meet some of them only.
-    chosen = np.random.default_rng(0).permutation(len(rows))[:SEQUENCES]
-    return rows[np.sort(chosen)]
-
-
-def _drawing(
-    places: np.ndarray, names: np.ndarray, conditions: np.ndarray, subjects: list[str], shapes: Mapping[str, str]
+def _scatter(
+    points: np.ndarray, names: np.ndarray, conditions: np.ndarray, subjects: list[str], markers: Mapping[str, str]
 ):
-    def draw(axes, ink: Mapping[str, str]) -> None:
+    """Return a function that draws `points` [n, 2]: one colour per subject, one marker per condition."""
+
+    def draw(axes, colours: Mapping[str, str]) -> None:
         for number, subject in enumerate(subjects):
-            colour = ink[SERIES[number % len(SERIES)]]
-            for condition, shape in shapes.items():
-                own = (names == subject) & (conditions == condition)
-                axes.scatter(*places[own].T, s=16, marker=shape, facecolors="none", edgecolors=colour, linewidths=0.9)
+            colour = colours[SERIES[number % len(SERIES)]]
+            for condition, marker in markers.items():
+                chosen = points[(names == subject) & (conditions == condition)]
+                axes.scatter(*chosen.T, s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.9)
+        # Names after all points, so that no point covers a name.
         for number, subject in enumerate(subjects):
-            middle = np.median(places[names == subject], axis=0)
-            box = {
-                "boxstyle": "round,pad=0.15",
-                "facecolor": ink["page"],
-                "edgecolor": ink[SERIES[number % len(SERIES)]],
-            }
-            axes.text(*middle, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)
-        for condition, shape in shapes.items():
-            axes.scatter([], [], s=22, marker=shape, facecolors="none", edgecolors=ink["text"], label=condition)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(shapes))
-        axes.set_xticks([])
-        axes.set_yticks([])
+            colour = colours[SERIES[number % len(SERIES)]]
+            centre = np.median(points[names == subject], axis=0)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colour}
+            axes.text(*centre, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)
+        for condition, marker in markers.items():
+            axes.scatter([], [], s=22, marker=marker, facecolors="none", edgecolors=colours["text"], label=condition)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(markers))
+        axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[["left", "bottom"]].set_visible(False)
 

@@ -1,100 +1,118 @@
-"""One self-contained HTML page of an evaluation: no network, no script, light and dark, any width."""
+"""HTML page of an evaluation: self-contained, without scripts or network access, for both themes and any width."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from html import escape
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.common.files import whole_file, whole_folder
 from model.common.messages import progress_bar
 from model.evaluation.result import IDENTICAL_VIEWS, without_nan
-from model.report import accuracy, mistaken
+from model.report import accuracy
 from model.report.charts import Chart, check_matplotlib
+from model.report.confusions import confusion_tables, hardest_mistakes
 from model.report.embedding_map import embedding_map
-from model.report.html import Section, heads, page, paragraph, table
-from model.report.in_short import in_short
-from model.report.material import Material
+from model.report.render import Section, render, render_page
+from model.report.report_inputs import ReportInputs
+from model.report.summary import summary
 from model.report.training_curves import training_curves
-from model.report.verifying import verification
+from model.report.verification import verification
 from model.runtime.performance import table_rows
 
 
-def report_page(material: Material, quiet: bool = True) -> str:
-    """The page as text. With `material.drawn` also with figures, which are kept in `material.charts`."""
-    makers = [accuracy.published, accuracy.views, accuracy.cells, accuracy.ranks]
-    if material.drawn:
-        makers += [verification, mistaken.who, mistaken.hardest_mistakes, embedding_map, training_curves]
-    makers += [throughput, made]
-    sections = [make(material) for make in progress_bar(makers, unit="sections", what="report", quiet=quiet)]
-    result = material.result
-    probes, galleries = int(result.probe_counts.sum()), int(result.gallery_counts.sum())
-    notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
-    head = (
-        "".join(paragraph(sentence, "lead") for sentence in in_short(material))
-        + accuracy.headlines(material)
-        + '<p class="soft">Rank-1: how often the nearest sequence in the gallery is of the right person. '
-        f"{probes:,} probes, {galleries:,} gallery sequences, views: {escape(', '.join(result.views))}.</p>"
-        + (f"\n<ul>{notes}</ul>" if notes else "")
+class Page(NamedTuple):
+    """HTML of a page and the charts of its sections, which may include charts that only exist as PNG."""
+
+    html: str
+    charts: list[Chart]
+
+
+def report_page(inputs: ReportInputs, quiet: bool = True) -> Page:
+    """Render the page of an evaluation; it has figures if `inputs.with_figures`."""
+    sections, charts = [], []
+    for anchor, label, make_values in progress_bar(_SECTIONS, unit="sections", what="report", quiet=quiet):
+        values = make_values(inputs)
+        if values is not None:
+            charts += values.get("charts", [])
+            sections.append(Section(anchor, label, render(anchor, **values)))
+    result = inputs.result
+    head = render(
+        "head",
+        summary=summary(inputs),
+        kind=inputs.kind,
+        headlines=accuracy.headline_figures(inputs),
+        probes=int(result.probe_counts.sum()),
+        gallery=int(result.gallery_counts.sum()),
+        views=result.views,
+        notes=result.notes,
     )
-    return page(f"GaitSet on {result.protocol.name}", head, sections)
+    return Page(render_page(f"GaitSet on {result.protocol.name}", head, sections), charts)
 
 
-def write_report(material: Material, path: Path, quiet: bool = True) -> Path:
-    """Write the page with figures to `path`, and the figures as PNG into the folder `<its stem>-figures` beside it.
+def write_report(inputs: ReportInputs, path: Path, quiet: bool = True) -> Path:
+    """Write the page with figures to `path` and its charts as PNG; return the folder of the PNG files.
 
-    Returns that folder; what was in it before is replaced. Raises UserError where matplotlib is missing.
+    Raises:
+        UserError: matplotlib is not installed.
     """
     check_matplotlib()
-    material.drawn = True
-    material.charts.clear()
-    return write_page(path, report_page(material, quiet), material.charts, quiet)
+    return write_page(path, report_page(replace(inputs, with_figures=True), quiet), quiet)
 
 
-def write_page(path: Path, text: str, charts: Sequence[Chart], quiet: bool = True) -> Path:
-    """Write `text` to `path` and the charts as PNG into `<its stem>-figures` beside it, whose path is returned."""
+def write_page(path: Path, page: Page, quiet: bool = True) -> Path:
+    """Write `page` to `path` and its charts as PNG to `<stem of path>-figures` next to it; return that folder.
+
+    The previous content of the folder is replaced.
+    """
     folder = path.with_name(f"{path.stem}-figures")
     with whole_folder(folder) as part:
-        for chart in progress_bar(charts, unit="figures", what="drawing", quiet=quiet):
+        for chart in progress_bar(page.charts, unit="figures", what="drawing", quiet=quiet):
             chart.write_png(part / f"{chart.name}.png")
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(page.html, encoding="utf-8")
     return folder
 
 
-def throughput(material: Material) -> Section:
-    body = ""
-    if material.throughput:
-        names, rows = table_rows(material.throughput)
-        body = table(
-            "Sequences a second, latency in ms of a batch on the device; the last rows are what was published for this "
-            "model",
-            heads(names[0], names[1:]),
-            [
-                "<tr><th>" + escape(r[0]) + "</th>" + "".join(f"<td>{escape(c)}</td>" for c in r[1:]) + "</tr>"
-                for r in rows
-            ],
-        )
-    return Section("throughput", "Throughput of the deployed model", body, "Throughput")
+def throughput(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Measurements of the deployed model next to published ones; None without measurements."""
+    if not inputs.throughput:
+        return None
+    heads, rows = table_rows(inputs.throughput)
+    return {"heads": heads, "rows": rows}
 
 
-def made(material: Material) -> Section:
-    protocol = material.result.protocol
-    probes = "; ".join(f"{c}: {', '.join(takes)}" for c, takes in protocol.probes.items())
-    facts: dict[str, Any] = {
+def details(inputs: ReportInputs) -> dict[str, Any]:
+    """How the result was made: protocol, conventions and the details given."""
+    protocol = inputs.result.protocol
+    probes = "; ".join(f"{condition}: {', '.join(takes)}" for condition, takes in protocol.probes.items())
+    facts = {
         "protocol": f"{protocol.name}. Gallery: {', '.join(protocol.gallery)}. Probes: {probes}",
         "identical views": IDENTICAL_VIEWS,
         "rounding": "each cell to two decimals before averaging",
-        "distance": "Euclidean on the flattened embedding",
-        **material.details,
+        "distance": "Euclidean distance between flattened embeddings",
+        **inputs.details,
     }
-    body = "".join(f"<dt>{escape(str(name))}</dt><dd>{_value(value)}</dd>" for name, value in facts.items())
-    return Section("made", "How it was made", f"<dl>{body}</dl>", "Made")
+    structured = {
+        name: json.dumps(without_nan(value), indent=1, ensure_ascii=False)
+        for name, value in facts.items()
+        if isinstance(value, dict | list)
+    }
+    return {"facts": facts, "structured": structured}
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return f"<pre>{escape(json.dumps(without_nan(value), indent=1, ensure_ascii=False))}</pre>"
-    return escape(str(value))
+# Anchor and template, entry in the table of contents, function that returns the template's values (None: no section).
+_SECTIONS = (
+    ("published", "Published", accuracy.published),
+    ("views", "Views", accuracy.views),
+    ("cells", "Heat maps", accuracy.cells),
+    ("ranks", "Ranks", accuracy.ranks),
+    ("verification", "Verification", verification),
+    ("who", "Confusions", confusion_tables),
+    ("mistakes", "Mistakes", hardest_mistakes),
+    ("map", "Map", embedding_map),
+    ("training", "Training", training_curves),
+    ("throughput", "Throughput", throughput),
+    ("made", "Details", details),
+)

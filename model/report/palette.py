@@ -1,12 +1,12 @@
-"""Colours of the page and its figures, light and dark, and how clearly they stand out."""
+"""Colours of the page and its figures for both themes, and their luminance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Every colour has a role; figures and style sheet know roles only. Text reaches a contrast of 4.5 on page and panel,
-# lines and marks 3 (WCAG 2). The series' colours follow Okabe and Ito, who chose them for all kinds of colour vision,
-# darkened or lightened where the contrast asks for it; no figure tells series apart by colour alone.
+# Every colour has a role; figures and the style sheet use roles only. Text has a contrast of at least 4.5 to `page` and
+# `panel`, lines and markers at least 3 (WCAG 2). The series' colours follow Okabe and Ito's palette for all kinds of
+# colour vision, darkened or lightened to reach the contrast. No figure distinguishes series by colour alone.
 LIGHT = {
     "page": "#ffffff", "panel": "#f5f7f9", "text": "#1b1f24", "soft": "#57606a", "line": "#d5dae0",
     "c0": "#0072b2", "c1": "#c24e00", "c2": "#007f5c", "c3": "#a2508a", "c4": "#7a6a00",
@@ -19,21 +19,24 @@ DARK = {
 }  # fmt: skip
 SERIES = [role for role in LIGHT if role.startswith("c")]
 
-# One hue, light to dark: told apart without colour vision too. Equal steps along the scale of a heat map.
+# Scale of the heat maps in equal steps. A single hue from light to dark is readable without colour vision, too.
 _SCALE = ((240, 246, 252), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
 
 
 def cell_colours(fraction: float) -> tuple[str, str]:
-    """Background and text colour (#rrggbb) at `fraction` 0..1 of the scale; contrast at least 4.5 (WCAG)."""
-    place = min(max(fraction, 0.0), 1.0) * (len(_SCALE) - 1)
-    low = min(int(place), len(_SCALE) - 2)
-    rgb = [round(a + (b - a) * (place - low)) for a, b in zip(_SCALE[low], _SCALE[low + 1], strict=True)]
-    # Of black and white one always reaches 4.58: their contrasts with any colour multiply to 21.
+    """Return background and text colour (#rrggbb) of a heat map cell at `fraction` of the scale, clipped to 0..1.
+
+    The contrast between both is at least 4.5 (WCAG 2).
+    """
+    position = min(max(fraction, 0.0), 1.0) * (len(_SCALE) - 1)
+    low = min(int(position), len(_SCALE) - 2)
+    rgb = [round(a + (b - a) * (position - low)) for a, b in zip(_SCALE[low], _SCALE[low + 1], strict=True)]
+    # The contrasts of black and of white with any colour multiply to 21, so the larger one is at least 4.58.
     black_is_clearer = (luminance(rgb) + 0.05) ** 2 >= 1.05 * 0.05
     return "#{:02x}{:02x}{:02x}".format(*rgb), "#000000" if black_is_clearer else "#ffffff"
 
 
 def luminance(rgb: Sequence[int]) -> float:
-    """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2)."""
+    """Return the relative luminance of an sRGB colour, 0 to 1 (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in rgb)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,11 +1,11 @@
-"""What is printed and kept of an evaluation: the three blocks users know, JSON, CSV, NetCDF and a page."""
+"""Tables of a result: the printed text, and the JSON, CSV, NetCDF and HTML files."""
 
 from __future__ import annotations
 
 import csv
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,22 @@ import numpy as np
 from model.common.errors import UserError
 from model.common.files import whole_file, write_json
 from model.evaluation.result import CrossViewResult, without_nan
-from model.report.material import Material
 from model.report.page import report_page
+from model.report.report_inputs import ReportInputs
 
 logger = logging.getLogger(__name__)
 
 INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view cases"
 
 
-class WrittenResults(dict[str, Path]):
-    """Path of each file written, by kind: json, csv, html, netcdf. `notes`: what was left out, and why."""
-
-    notes: tuple[str, ...] = ()
-
-
 def result_text(result: CrossViewResult, rank: int = 1) -> str:
-    """The printed result: rank-`rank` including, excluding, per probe view; rank-5, mAP, published figures.
+    """Return the result as printed text.
 
-    Percent, every cell rounded to two decimals before averaging. `rank` must not exceed the result's ranks.
+    First come the rank-`rank` including identical views, excluding them, and per probe view, then rank-5, mAP and
+    published figures. All figures are percentages; every cell is rounded to two decimals before averaging.
+
+    Args:
+        rank: at most `result.ranks`.
     """
     lines = [
         f"===Rank-{rank} ({INCLUDING})===",
@@ -54,62 +52,60 @@ def result_text(result: CrossViewResult, rank: int = 1) -> str:
     return "\n".join(lines)
 
 
-def write_results(result: CrossViewResult, folder: Path | str, name: str, details: Mapping[str, Any]) -> WrittenResults:
-    """Write `name`.json, .csv, .html and .nc under `folder`, each whole; returns their paths.
+def write_results(
+    result: CrossViewResult, folder: Path | str, name: str, details: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Write `name`.json, .csv, .html and .nc to `folder`; return the paths by kind: json, csv, html, netcdf.
 
-    `details` (command, config, versions, checkpoint ...) must be plain JSON values; they go into the JSON,
-    the page and the NetCDF attributes. Without xarray and netCDF4 the NetCDF file is left out: the note about
-    it is logged, and in `notes` of what is returned.
+    The NetCDF file is skipped with a warning if xarray or netCDF4 is not installed.
+
+    Args:
+        details: how the result was made (command, config, versions, checkpoint ...); plain JSON values.
     """
-    folder = Path(folder)
-    written = WrittenResults()
-
-    written["json"] = folder / f"{name}.json"
+    written = {kind: Path(folder, f"{name}.{suffix}") for kind, suffix in _SUFFIXES.items()}
     write_json(written["json"], {**result.to_json(), "details": without_nan(dict(details))})
-    written["csv"] = folder / f"{name}.csv"
     with whole_file(written["csv"]) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(_csv_rows(result))
-    written["html"] = folder / f"{name}.html"
     with whole_file(written["html"]) as part:
-        part.write_text(report_page(Material(result, details)), encoding="utf-8")
+        part.write_text(report_page(ReportInputs(result, details)).html, encoding="utf-8")
     try:
-        _write_netcdf(result, folder / f"{name}.nc", details)
-        written["netcdf"] = folder / f"{name}.nc"
+        _write_netcdf(result, written["netcdf"], details)
     except ImportError as error:
-        note = f"{name}.nc is left out: it needs the packages xarray and netCDF4 ({error})"
-        logger.warning("%s", note)
-        written.notes = (note,)
+        skipped = written.pop("netcdf")
+        logger.warning("%s is not written: it needs the packages xarray and netCDF4 (%s)", skipped.name, error)
     return written
 
 
+_SUFFIXES = {"json": "json", "csv": "csv", "html": "html", "netcdf": "nc"}
+
+
 def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any]) -> None:
-    import netCDF4  # noqa: F401  (xarray reports a missing engine as a ValueError; this one is an ImportError)
+    # An optional package. xarray reports a missing engine as a ValueError; this import raises an ImportError.
+    import netCDF4  # noqa: F401
 
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
     with whole_file(path) as part:
         try:
             dataset.to_netcdf(part, engine="netcdf4")
-        except RuntimeError as error:  # of the HDF5 library, which does not pass on what the system said
-            raise UserError(f"{path}: cannot be written ({error}); is the disk full?") from error
+        except RuntimeError as error:  # raised by the HDF5 library, which hides the system's error
+            raise UserError(f"{path}: cannot be written ({error}); check whether the disk is full") from error
 
 
-def _csv_rows(result: CrossViewResult):
-    """Long form, one cell a row, full precision; a cell that does not exist is left empty."""
+def _csv_rows(result: CrossViewResult) -> Iterator[list[Any]]:
+    """Yield the head and one row per cell in full precision; figures of a missing cell are empty."""
     ranks = [f"rank{k}" for k in range(1, result.ranks + 1)]
     yield ["condition", "probe_view", "gallery_view", *ranks, "map", "probes", "gallery"]
-    for i, condition in enumerate(result.conditions):
-        for j, probe_view in enumerate(result.views):
-            for k, gallery_view in enumerate(result.views):
-                figures = [*result.accuracy[i, j, k], result.average_precision[i, j, k]]
-                yield [
-                    condition,
-                    probe_view,
-                    gallery_view,
-                    *("" if np.isnan(figure) else repr(float(figure)) for figure in figures),
-                    int(result.probe_counts[i, j]),
-                    int(result.gallery_counts[k]),
-                ]
+    for i, j, k in np.ndindex(result.average_precision.shape):
+        figures = [*result.accuracy[i, j, k], result.average_precision[i, j, k]]
+        yield [
+            result.conditions[i],
+            result.views[j],
+            result.views[k],
+            *("" if np.isnan(figure) else repr(float(figure)) for figure in figures),
+            int(result.probe_counts[i, j]),
+            int(result.gallery_counts[k]),
+        ]
 
 
 def _named_figures(figures: Mapping[str, float]) -> str:
@@ -117,7 +113,7 @@ def _named_figures(figures: Mapping[str, float]) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three decimals as ever; the mean of no cell is said to be that."""
+    """Format a mean with three decimals. It is NaN only if identical views are excluded and there is no other view."""
     return "none (a single view)" if np.isnan(value) else f"{value:.3f}"
 
 
@@ -144,7 +140,7 @@ def _per_view_lines(result: CrossViewResult, rank: int) -> list[str]:
 
 
 def _published_lines(result: CrossViewResult) -> list[str]:
-    """Our rank-1 and the published ones in a table, identical views included left, excluded right."""
+    """Return a table of our rank-1 and the published ones, with identical views on the left, without on the right."""
     conditions = list(result.protocol.probes)
     rows = [("ours", result.including(), result.excluding()), *(row[:3] for row in result.protocol.published)]
     width = max(len(row[0]) for row in rows)

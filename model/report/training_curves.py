@@ -1,92 +1,101 @@
-"""Section on training: the curves of a train.jsonl."""
+"""Section on training: curves of losses, active triplets and rank-1 from a train.jsonl file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from model.common.errors import UserError
 from model.report.charts import Chart, Line, line_chart
-from model.report.html import Section, paragraph
-from model.report.material import Material
+from model.report.report_inputs import ReportInputs
 
-POINTS = 300  # of a curve: beyond, neighbours are averaged
+MAX_POINTS = 300  # per curve; longer curves show means of neighbouring points
+_LOSS_FIELDS = ("full_loss_metric", "hard_loss_metric", "full_loss_num", "iterations_per_second", "lr")
 
 
-def training_curves(material: Material) -> Section:
-    points = read_log(material.training) if material.training else []
+def training_curves(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Training curves; None without a training log that has at least two points."""
+    points = read_log(inputs.training_log) if inputs.training_log else []
     losses = [point for point in points if "full_loss_metric" in point]
-    if len(losses) < 2:
-        return Section("training", "", "")
     scores = [point for point in points if "rank1" in point]
-    figures = [_losses(losses), _active(losses), *([_scores(scores)] if len(scores) > 1 else [])]
-    last, speed = losses[-1], np.median([point["iterations_per_second"] for point in losses])
-    text = (
-        f"{last['iteration']:,} iterations at {speed:.3g} a second (median), learning rate {last['lr']:g}. "
-        f"From {material.training}."
-    )
-    drawn = "".join(map(material.show, figures))
-    return Section("training", "Training", paragraph(text) + f'<div class="figures">{drawn}</div>')
+    if len(losses) < 2:
+        return None
+    speed = np.median([point["iterations_per_second"] for point in losses])
+    return {
+        "iterations": losses[-1]["iteration"],
+        "speed": f"{speed:.3g}",
+        "learning_rate": f"{losses[-1]['lr']:g}",
+        "log": inputs.training_log,
+        "charts": [_loss_chart(losses), _triplet_chart(losses), *([_score_chart(scores)] if len(scores) > 1 else [])],
+    }
 
 
-def _losses(points: list[dict]) -> Chart:
+def _loss_chart(points: list[dict]) -> Chart:
     last, lines = points[-1], []
-    for place, (kind, name) in enumerate((("full", "batch-all"), ("hard", "batch-hard"))):
+    for style, (kind, name) in enumerate((("full", "batch-all"), ("hard", "batch-hard"))):
         trained_on = " (trained on)" if last["hard_or_full"] == kind else ""
-        lines.append(_curve(name + trained_on, points, f"{kind}_loss_metric", place))
-    says = (
-        f"after {last['iteration']} iterations batch-all {last['full_loss_metric']:.4f}, "
+        lines.append(_curve(name + trained_on, points, f"{kind}_loss_metric", style))
+    description = (
+        f"after {last['iteration']} iterations: batch-all {last['full_loss_metric']:.4f}, "
         f"batch-hard {last['hard_loss_metric']:.4f}"
     )
-    return line_chart("loss", "Triplet losses", says, lines, "iteration", "loss")
+    return line_chart("loss", "Triplet losses", description, lines, {"xlabel": "iteration", "ylabel": "loss"})
 
 
-def _active(points: list[dict]) -> Chart:
+def _triplet_chart(points: list[dict]) -> Chart:
     first, last = points[0]["full_loss_num"], points[-1]["full_loss_num"]
-    says = f"mean number of triplets that still cost, {first:.0f} at first, {last:.0f} at last"
+    description = f"mean number of active triplets: {first:.0f} at the start, {last:.0f} at the end"
     lines = [_curve("active", points, "full_loss_num", 2)]
-    return line_chart("triplets", "Active triplets of a batch", says, lines, "iteration", "number")
+    settings = {"xlabel": "iteration", "ylabel": "number"}
+    return line_chart("triplets", "Active triplets per batch", description, lines, settings)
 
 
-def _scores(points: list[dict]) -> Chart:
-    says = f"{points[-1]['rank1']:.1f} percent at last"
+def _score_chart(points: list[dict]) -> Chart:
+    description = f"{points[-1]['rank1']:.1f} percent at the end"
     lines = [_curve("rank-1", points, "rank1", 3)]
-    return line_chart("scores", "Rank-1 while training", says, lines, "iteration", "rank-1 (%)")
+    settings = {"xlabel": "iteration", "ylabel": "rank-1 (%)"}
+    return line_chart("scores", "Rank-1 during training", description, lines, settings)
 
 
-def _curve(label: str, points: list[dict], name: str, place: int) -> Line:
-    x, y = thinned([point["iteration"] for point in points], [point[name] for point in points])
-    return Line(label, x, y, place, marked=False)
+def _curve(label: str, points: list[dict], field: str, style: int) -> Line:
+    x, y = thinned([point["iteration"] for point in points], [point[field] for point in points])
+    return Line(label, x, y, style, markers=False)
 
 
 def read_log(path: Path) -> list[dict]:
-    """The points of a train.jsonl; a line that the end of the process cut off, or that is damaged, is passed over."""
+    """Return the points of a train.jsonl file. Incomplete and damaged lines are skipped.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as the log of a training ({error})") from error
-    return [point for point in map(_point_of, lines) if point is not None]
+        raise UserError(f"{path}: cannot be read as a training log ({error}); pass a train.jsonl file") from error
+    return [point for point in map(_parse_line, lines) if point is not None]
 
 
-_LOSS = ("full_loss_metric", "hard_loss_metric", "full_loss_num", "iterations_per_second", "lr")
-
-
-def _point_of(line: str) -> dict | None:
-    """A line of losses or of a score, all of them finite numbers; None for any other."""
+def _parse_line(line: str) -> dict | None:
+    """Return a line with losses or with a score whose numbers are all finite; None for any other line."""
     try:
         point = json.loads(line)
-        names = ("iteration", "rank1") if "rank1" in point else ("iteration", "hard_or_full", *_LOSS)
-        numbers = [point[name] for name in names if name != "hard_or_full"]
-        good = type(point["iteration"]) is int and all(type(n) in (int, float) and abs(n) < 1e15 for n in numbers)
+        fields = ("iteration", "rank1") if "rank1" in point else ("iteration", "hard_or_full", *_LOSS_FIELDS)
+        values = [point[field] for field in fields if field != "hard_or_full"]
+        valid = type(point["iteration"]) is int and all(type(x) in (int, float) and abs(x) < 1e15 for x in values)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return point if good else None
+    return point if valid else None
 
 
 def log_of_checkpoint(checkpoint: Path) -> Path | None:
-    """The train.jsonl of the run that wrote WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, or None."""
+    """Return the train.jsonl of the run that wrote `checkpoint`, or None if the file does not exist.
+
+    A checkpoint is WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, its log
+    WORK/log/<experiment>/train.jsonl.
+    """
     experiment = checkpoint.name.removesuffix("-encoder.ptm").rpartition("-")[0]
     work = checkpoint.resolve().parent.parent.parent
     log = work / "log" / experiment / "train.jsonl"
@@ -94,8 +103,8 @@ def log_of_checkpoint(checkpoint: Path) -> Path | None:
 
 
 def thinned(x: list[float], y: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """At most `POINTS` points, each the mean of equally many neighbours."""
-    group = -(-len(x) // POINTS)
+    """Reduce a curve to at most `MAX_POINTS` points, each the mean of equally many neighbours."""
+    group = -(-len(x) // MAX_POINTS)
     starts = np.arange(0, len(x), group)
     counts = np.diff([*starts, len(x)])
     return tuple(np.add.reduceat(np.asarray(values, float), starts) / counts for values in (x, y))

@@ -3,8 +3,8 @@
   python test/bench/pictures.py --work_path work/quickstart --output_path model/docs/pictures
   python test/bench/pictures.py --work_path work/quickstart --output_path pictures --subject 030 --seq_type cl-01
 
-Writes pipeline.png (one sequence on its whole way), walkers.png (a contact sheet of four subjects) and, with Chromium
-on the PATH, report.png and mistakes.png (parts of the page). Small enough to be kept in a repository.
+Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects) and, if
+Chromium is on the PATH, report.png and mistakes.png (parts of the report).
 """
 
 from __future__ import annotations
@@ -14,63 +14,55 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from model.checkpoints.checkpoint import load_encoder, load_tensors
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
-from model.report.charts import check_matplotlib
+from model.data.raw.silhouette import cut_sides, read_image
+from model.network import GaitSet
 from model.report.palette import LIGHT
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FRAMES_SHOWN = 9
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
+SUBJECTS_SHOWN = 4
+# The page of the bundled encoder comes first, because it is trained longer and resembles a real result more.
 PAGES = ("shipped.html", "quickstart.html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    check_matplotlib()
     raw, aligned, results = (options.work_path / name for name in ("walkers", "walkers-pre", "results"))
     sequence = Path(options.subject, options.seq_type, options.view)
-    for needed in (raw / sequence, aligned / sequence, results):
-        if not needed.is_dir():
-            raise UserError(f"{needed}: no such folder; run bash test/quickstart.sh first, or name others (--help)")
+    for folder in (raw / sequence, aligned / sequence, results):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; run bash test/quickstart.sh first, or see --help")
     options.output_path.mkdir(parents=True, exist_ok=True)
     checkpoints = sorted((options.work_path / "checkpoint" / "GaitSet").glob("*-encoder.ptm"))
-    pipeline = _pipeline(raw / sequence, aligned / sequence, checkpoints[-1])
     written = [
-        _save(pipeline, options.output_path / "pipeline.png"),
+        _save(_pipeline(raw / sequence, aligned / sequence, checkpoints[-1]), options.output_path / "pipeline.png"),
         _save(_walkers(aligned), options.output_path / "walkers.png"),
     ]
-    # The better trained encoder's page, where there is one, is more like what users will see.
-    page = next((found for name in PAGES if (found := results / name).is_file()), results / PAGES[-1])
+    page = next((path for name in PAGES if (path := results / name).is_file()), None)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser and page.is_file():
-        only_mistakes = "<style>main > :not(#mistakes) { display: none; }</style></head>"
-        for name, style, height in (("report.png", "</head>", 1560), ("mistakes.png", only_mistakes, 780)):
-            text = page.read_text(encoding="utf-8").replace("</head>", style, 1)
+    if browser and page:
+        html = page.read_text(encoding="utf-8")
+        only_mistakes = html.replace("</head>", "<style>main > :not(#mistakes) { display: none; }</style></head>", 1)
+        for name, text, height in (("report.png", html, 1560), ("mistakes.png", only_mistakes, 780)):
             written.append(_screenshot(browser, text, options.output_path / name, height))
     for path in written:
         print(f"wrote {path}: {path.stat().st_size / 1e3:.0f} kB")
 
 
 def _pipeline(raw: Path, aligned: Path, checkpoint: Path) -> Figure:
-    """Raw frames, aligned frames, what set pooling keeps of them, the embedding."""
-    import torch
-    from matplotlib.figure import Figure
-
-    from model.checkpoints.checkpoint import load_encoder, load_tensors
-    from model.data.raw.silhouette import cut_sides, read_image
-    from model.network import GaitSet
-
+    """Draw the stages of one sequence: raw frames, aligned frames, maps after set pooling, embedding."""
     sils = cut_sides(np.stack([read_image(path) for path in sorted(aligned.glob("*.png"))]))
     network = GaitSet(load_tensors(checkpoint)["fc_bin.0"].shape[2])
     load_encoder(network, checkpoint)
@@ -93,40 +85,35 @@ def _pipeline(raw: Path, aligned: Path, checkpoint: Path) -> Figure:
 
 
 def _walkers(aligned: Path) -> Figure:
-    """Four subjects, three takes, five views: one frame each."""
-    from matplotlib.figure import Figure
-
-    from model.data.raw.silhouette import read_image
-
-    subjects = sorted(path.name for path in aligned.iterdir() if path.is_dir())[:4]
+    """Draw the middle frame of each subject, take and view shown; one row per take."""
+    subjects = sorted(path.name for path in aligned.iterdir() if path.is_dir())[:SUBJECTS_SHOWN]
     rows = []
     for take in TAKES_SHOWN:
         folders = [aligned / subject / take / view for subject in subjects for view in VIEWS_SHOWN]
         frames = [sorted(folder.glob("*.png")) for folder in folders]
-        rows.append([read_image(found[len(found) // 2])[:, 10:54] for found in frames])
+        rows.append(np.concatenate([cut_sides(read_image(paths[len(paths) // 2])) for paths in frames], axis=1))
+    height, width = len(rows[0]), rows[0].shape[1] // len(subjects)
     figure = Figure(figsize=(11, 2.75), facecolor=LIGHT["page"])
     axes = figure.add_axes((0.055, 0, 0.945, 0.91))
-    axes.imshow(np.concatenate([np.concatenate(row, axis=1) for row in rows]), cmap="gray", aspect="equal")
+    axes.imshow(np.concatenate(rows), cmap="gray", aspect="equal")
     for number, take in enumerate(TAKES_SHOWN):
-        axes.text(-6, 64 * number + 32, take, ha="right", va="center", fontsize=10, color=LIGHT["text"])
+        axes.text(-6, height * (number + 0.5), take, ha="right", va="center", fontsize=10, color=LIGHT["text"])
     for number, subject in enumerate(subjects):
-        middle = 44 * len(VIEWS_SHOWN) * (number + 0.5)
-        axes.text(middle, -6, f"{subject}, seen from 0° to 180°", ha="center", fontsize=10, color=LIGHT["text"])
-        axes.axvline(44 * len(VIEWS_SHOWN) * number - 0.5, color=LIGHT["page"], linewidth=2)
+        title = f"{subject}, seen from 0° to 180°"
+        axes.text(width * (number + 0.5), -6, title, ha="center", fontsize=10, color=LIGHT["text"])
+        axes.axvline(width * number - 0.5, color=LIGHT["page"], linewidth=2)
     axes.set_axis_off()
     return figure
 
 
 def _tiled(frames: list[np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """Frames spread evenly over the sequence, in rows, one pixel apart."""
+    """Arrange frames, spread evenly over the sequence, in a grid with grey borders."""
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, rows * columns).round().astype(int)]
     framed = [np.pad(frame, 2, constant_values=110) for frame in chosen]
     return np.concatenate([np.concatenate(framed[i : i + columns], axis=1) for i in range(0, len(framed), columns)])
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    from PIL import Image
-
     figure.savefig(path, dpi=110)
     with Image.open(path) as image:
         image.convert("RGB").quantize(128).save(path, optimize=True)
@@ -134,31 +121,31 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _screenshot(browser: str, text: str, path: Path, height: int) -> Path:
-    from PIL import Image
-
+    """Write the top of a page, 1100 x `height` pixels, to `path`."""
     with tempfile.TemporaryDirectory() as profile:
         page = Path(profile, "page.html")
         page.write_text(text, encoding="utf-8")
         command = [
-            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
             f"--user-data-dir={profile}", f"--window-size=1100,{height}", f"--screenshot={path.resolve()}",
             page.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode or not path.exists():
-        raise UserError(f"{browser} made no picture of the page: {done.stderr.strip().splitlines()[-1:]}")
+        raise UserError(f"{path}: {browser} made no screenshot ({done.stderr.strip().splitlines()[-1:]})")
     with Image.open(path) as image:
-        image.convert("RGB").save(path, optimize=True)  # few colours would lose those of thin lines
+        image.convert("RGB").save(path, optimize=True)  # a palette would lose the colours of thin lines
     return path
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python test/bench/pictures.py", description=__doc__)
-    parser.add_argument("--work_path", type=Path, required=True, metavar="DIR", help="of a quickstart")
-    parser.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="folder of the pictures")
-    parser.add_argument("--subject", default="021", metavar="NAME", help="whose sequence is shown on its way (021)")
-    parser.add_argument("--seq_type", default="nm-05", metavar="TAKE", help="(nm-05)")
-    parser.add_argument("--view", default="090", metavar="VIEW", help="(090)")
+    parser.add_argument("--work_path", type=Path, required=True, metavar="DIR", help="output folder of a quickstart")
+    parser.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--subject", default="021", metavar="NAME", help="subject in pipeline.png (default: 021)")
+    parser.add_argument("--seq_type", default="nm-05", metavar="TAKE", help="take in pipeline.png (default: nm-05)")
+    parser.add_argument("--view", default="090", metavar="VIEW", help="view in pipeline.png (default: 090)")
     return parser
 
 

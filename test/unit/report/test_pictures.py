@@ -1,4 +1,4 @@
-"""The README's pictures, from the smallest quickstart there can be."""
+"""Pictures of the README from the output of a tiny quickstart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pictures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pictures)
 
 
-def test_pictures_of_a_quickstart(tmp_path):
+def test_pictures_are_made_from_a_quickstart(tmp_path):
     work = tmp_path / "quickstart"
     takes = ("nm-01", "bg-01", "cl-01")
     write_aligned_tree(work / "walkers-pre", 4, takes, ("000", "036", "090", "144", "180"), frames=4)

@@ -1,4 +1,4 @@
-"""Printed text, files and page of a result."""
+"""Printed text, files and page without figures of a result."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import csv
 import json
 import logging
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from html_outline import Outline
 
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import protocol_of
 from model.evaluation.result import CrossViewResult
-from model.report.html import style_sheet
-from model.report.material import Material
 from model.report.page import report_page
 from model.report.palette import DARK, LIGHT, SERIES, cell_colours, luminance
+from model.report.render import style_sheet
+from model.report.report_inputs import ReportInputs
 from model.report.tables import result_text, write_results
 
 TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
@@ -56,7 +56,7 @@ def test_the_three_blocks_are_printed_in_order():
     assert printed == pytest.approx(list(result.per_probe_view()["BG"].values()), abs=0.005)
 
 
-def test_rank_5_and_map_say_whether_identical_views_count():
+def test_rank_5_and_map_are_printed_including_and_excluding_identical_views():
     result = result_of()
     lines = result_text(result).splitlines()
     rank5 = lines[lines.index("===Rank-5===") + 1 :][:2]
@@ -66,7 +66,7 @@ def test_rank_5_and_map_say_whether_identical_views_count():
     assert f"BG: {result.mean_average_precision()['BG']['including']:.3f}" in mean_ap[0]
 
 
-def test_published_figures_stand_beside_ours_where_there_are_any():
+def test_published_figures_are_printed_next_to_ours_if_the_protocol_has_any():
     text = result_text(result_of())
     ours, original, om = (
         next(line for line in text.splitlines() if line.startswith(label)) for label in ("ours", "original", "om on")
@@ -78,7 +78,7 @@ def test_published_figures_stand_beside_ours_where_there_are_any():
     assert "95.405" not in result_text(result_of("Synthetic"))
 
 
-def test_one_view_is_said_instead_of_printing_nan():
+def test_a_single_view_is_named_instead_of_nan():
     text = result_text(result_of(views=("090",)))
     assert "nan" not in text.lower() and "single view" in text
 
@@ -104,10 +104,10 @@ def test_files_hold_the_result(tmp_path):
     assert float(row["rank3"]) == result.accuracy[1, 1, 2, 2] and float(row["map"]) == result.average_precision[1, 1, 2]
     assert (row["probes"], row["gallery"]) == ("14", "28")
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
-    assert names == {path.name for path in written.values()}, "something half-written is left"
+    assert names == {path.name for path in written.values()}, "a temporary file is left"
 
 
-def test_netcdf_gives_the_labels_back(tmp_path):
+def test_netcdf_keeps_values_and_labels(tmp_path):
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("netCDF4")
     result = result_of()
@@ -120,69 +120,46 @@ def test_netcdf_gives_the_labels_back(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["xarray", "netCDF4"])
-def test_without_the_packages_netcdf_is_left_out_and_said(tmp_path, monkeypatch, caplog, package):
-    monkeypatch.setitem(sys.modules, package, None)  # what an import of a package that is not there does
+def test_without_its_packages_netcdf_is_skipped_with_a_warning(tmp_path, monkeypatch, caplog, package):
+    monkeypatch.setitem(sys.modules, package, None)  # its import raises ImportError
     with caplog.at_level(logging.WARNING):
         written = write_results(result_of(), tmp_path, "run", DETAILS)
     assert set(written) == {"json", "csv", "html"}
-    assert "run.nc is left out" in written.notes[0] and written.notes[0] in caplog.text
-
-
-class Outline(HTMLParser):
-    """Text, tags with their attributes, and whether every opened element was closed in order."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], ""
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
+    assert "run.nc is not written: it needs the packages xarray and netCDF4" in caplog.text
 
 
 @pytest.mark.parametrize("views", [("000", "018", "090"), ("090",)])
-def test_page_is_whole_and_stands_alone(views):
+def test_the_page_is_well_formed_and_self_contained(views):
     result = result_of(views=views)
-    outline = Outline()
-    page = report_page(Material(result, DETAILS))
-    outline.feed(page)
-    assert not outline.open
+    page = report_page(ReportInputs(result, DETAILS)).html
+    outline = Outline(page)
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in outline.tags}
     assert "http" not in page and "url(" not in page and "@import" not in page
-    assert not any("src" in attributes for _, attributes in outline.tags)
-    assert all(attributes.get("href", "#")[0] == "#" for _, attributes in outline.tags)
+    assert not outline.values("src") and all(target[0] == "#" for target in outline.values("href"))
     sections = [attributes["id"] for tag, attributes in outline.tags if tag == "section"]
     assert sections[-2:] == ["ranks", "made"] and len(sections) == len(set(sections))
-    assert "test.py --iter 80000 <now>" in outline.text  # escaped, so it comes back as it was
+    assert "test.py --iter 80000 <now>" in outline.text, "escaping does not change the text"
     assert "nan" not in outline.text.lower().replace("\n", " ").split()
     cells = [a for tag, a in outline.tags if tag == "td" and "title" in a]
     np.testing.assert_allclose([float(a["title"]) for a in cells], result.cells().flatten())
     assert sum(a.get("class") == "identical" for a in cells) == 3 * len(views)
 
 
-def test_page_shows_published_figures_only_where_there_are_any():
-    assert "95.405" in report_page(Material(result_of(), {})) and "95.405" not in report_page(
-        Material(result_of("Synthetic"), {})
-    )
+def test_page_shows_published_figures_only_if_the_protocol_has_any():
+    for dataset, shown in (("CASIA-B", True), ("Synthetic", False)):
+        assert ("95.405" in report_page(ReportInputs(result_of(dataset), {})).html) == shown
 
 
-def test_heat_map_text_can_be_read_on_every_colour():
+def test_heat_map_text_is_readable_on_every_colour():
     steps = [cell_colours(i / 500) for i in range(501)]
     assert min(contrast(background, text) for background, text in steps) >= 4.5
-    # Darker with every step: the order survives without colour vision and in print.
+    # Every step is darker, so the order is visible without colour vision and in print.
     shades = [luminance([int(b[i : i + 2], 16) for i in (1, 3, 5)]) for b, _ in steps]
     assert all(later <= earlier for earlier, later in pairwise(shades))
     assert cell_colours(-3) == steps[0] and cell_colours(7) == steps[-1]
 
 
-def test_page_text_can_be_read_light_and_dark():
+def test_page_text_is_readable_in_both_themes():
     for theme in (LIGHT, DARK):
         for paper in ("page", "panel"):
             assert min(contrast(theme[paper], theme[ink]) for ink in ("text", "soft")) >= 4.5

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: no driver program and no package are needed for that."""
+"""Control of a headless Chromium through its debugging pipe, without a driver program or a package."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from select import select
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PATIENCE = 90.0  # seconds for any answer: a busy machine starts a browser slowly
+TIMEOUT = 90.0  # seconds per answer; long, because a busy machine starts a browser slowly
 
 
 def find_browser() -> str | None:
-    """CHROMIUM from the environment, else the first of the usual names on the PATH."""
+    """Return the browser in the variable CHROMIUM, else the first usual name on the PATH, else None."""
     given = os.environ.get("CHROMIUM")
     return given or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 @dataclass
 class Page:
-    """One tab. `complaints`: console errors and warnings, exceptions; `requests`: what it asked of any network."""
+    """One tab. `complaints` collects console errors, warnings and exceptions; `requests` the URLs that it loads."""
 
     pipe: Pipe
     session: str
@@ -49,13 +49,13 @@ class Page:
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Page.navigate", url=path.resolve().as_uri())
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while self.value("document.readyState") != "complete" or self.value("location.protocol") != "file:":
-            assert time.monotonic() < deadline, "the page does not load"
+            assert time.monotonic() < deadline, "the page has not loaded in time"
             time.sleep(0.05)
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives, as plain values."""
+        """Evaluate a JavaScript expression and return its value."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -76,7 +76,7 @@ class Page:
 
 
 class Pipe:
-    """Messages to the browser and back: JSON, each ended by a zero byte."""
+    """Exchange JSON messages with the browser; a zero byte ends each message."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._write, self._read = to_browser, from_browser
@@ -96,8 +96,8 @@ class Pipe:
 
     def _next(self) -> dict:
         while b"\0" not in self._rest:
-            ready, _, _ = select([self._read], [], [], PATIENCE)
-            assert ready, "the browser does not answer"
+            ready, _, _ = select([self._read], [], [], TIMEOUT)
+            assert ready, "the browser has not answered in time"
             more = os.read(self._read, 1 << 20)
             assert more, "the browser has ended"
             self._rest += more
@@ -107,15 +107,16 @@ class Pipe:
 
 @contextmanager
 def browser(command: str, profile: Path) -> Iterator[Page]:
-    """A browser with one empty tab, with its profile in the new folder `profile`; it ends with the block."""
+    """Start a browser with one empty tab and its profile in the new folder `profile`; stop it after the block."""
     profile.mkdir(parents=True)
     ours_read, theirs_write = os.pipe()
     theirs_read, ours_write = os.pipe()
     options = [
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
         "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank",
     ]  # fmt: skip
-    # It reads commands from descriptor 3 and writes to 4.
+    # The browser reads commands from descriptor 3 and writes answers to descriptor 4.
     shell = ["bash", "-c", f'exec "$@" 3<&{theirs_read} 4>&{theirs_write}', "bash", command, *options]
     process = subprocess.Popen(
         shell, pass_fds=(theirs_read, theirs_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -130,6 +131,6 @@ def browser(command: str, profile: Path) -> Iterator[Page]:
         yield Page(pipe, session)
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
         os.close(ours_write)
         os.close(ours_read)

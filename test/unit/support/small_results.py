@@ -1,6 +1,9 @@
-"""Embeddings with few labels, and a cross-view result of them."""
+"""Small cross-view results, and embeddings for them."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from model.evaluation.cross_view import evaluate_index
 
 
 def a_result():
+    """Return a result of four subjects with one probe each and a single view."""
     store = TinyStore([1] * 8)
     index = type(store.index).from_lengths(
         [f"{i // 2}" for i in range(8)], ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8
@@ -20,7 +24,7 @@ def a_result():
 
 
 def ragged() -> tuple[SequenceIndex, torch.Tensor]:
-    """Not everybody has everything: a subject without a gallery, a view without one, sequences of no use."""
+    """Return sequences with gaps: a subject and a view have no gallery, and some sequences are missing."""
     index = made_index()
     keep = np.ones(len(index), bool)
     for i in range(len(index)):
@@ -28,3 +32,15 @@ def ragged() -> tuple[SequenceIndex, torch.Tensor]:
         keep[i] = not (enrolled and (index.subject[i] == "bert" or index.view[i] == "018")) and i % 11 != 5
     index = index.take(keep)
     return index, made_embeddings(index)
+
+
+def write_training_log(path: Path) -> Path:
+    """Write a train.jsonl with 699 losses, two scores and an incomplete last line."""
+    lines = [
+        {"iteration": i, "hard_loss_metric": 1 / i, "full_loss_metric": 0.2 / i, "full_loss_num": 900 / i,
+         "mean_dist": 1.0, "lr": 1e-4, "hard_or_full": "full", "iterations_per_second": 5.0}
+        for i in range(1, 700)
+    ]  # fmt: skip
+    lines[200:200] = [{"iteration": 200, "rank1": 40.0}, {"iteration": 400, "rank1": 60.0}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"iteration": 7')
+    return path

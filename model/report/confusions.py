@@ -1,0 +1,122 @@
+"""Sections on mistakes: which people are confused, in which views, and the silhouettes of the hardest mistakes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from model.evaluation.mistakes import Confusion, hardest
+from model.report.animation import film_strip
+from model.report.charts import Chart, Line, line_chart
+from model.report.render import numbers
+from model.report.report_inputs import ReportInputs
+
+MAX_PAIRS, MAX_SUBJECTS, MAX_MISTAKES = 15, 15, 12
+MAX_CURVE_POINTS = 300
+
+
+def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Tables of confused people, of the hardest people and of view pairs; None without distances."""
+    if inputs.distances is None:
+        return None
+    lookups, found, hits = inputs.lookups, inputs.confusions, inputs.result.subject_hits
+    return {
+        "missed": int(lookups.missed.sum()),
+        "lookups": len(lookups.missed),
+        "identical_left_out": lookups.identical_left_out,
+        "pair_count": len(found),
+        "pairs": [
+            [c.subject, c.taken_for, f"{c.times:,}", f"{100 * c.times / c.look_ups:.1f}", _breakdown(c)]
+            for c in found[:MAX_PAIRS]
+        ],
+        "subjects": _hardest_subjects(inputs) if found else [],
+        "hits": hits,
+        "view_pairs": _hardest_view_pairs(inputs),
+        "charts": [_rank1_curve(inputs)] if inputs.with_figures and hits is not None else [],
+    }
+
+
+def _breakdown(confusion: Confusion) -> str:
+    """Return the counts of a confusion per condition, and its most frequent pair of views."""
+    conditions = ", ".join(f"{name} {times:,}" for name, times in confusion.conditions.most_common())
+    (probe, gallery), times = confusion.views.most_common(1)[0]
+    return f"{conditions}; {probe} → {gallery} ({times:,})"
+
+
+def _hardest_subjects(inputs: ReportInputs) -> list[list[str]]:
+    """Rank-1 per condition of the people with the lowest mean, and who they are mostly taken for."""
+    hits = inputs.result.subject_hits
+    of_each = hits.of_each_subject(inputs.kind)  # [s, c]
+    mean = np.nanmean(np.where(np.isnan(of_each).all(axis=1, keepdims=True), 0, of_each), axis=1)
+    most_frequent: dict[str, Confusion] = {}
+    for confusion in inputs.confusions:
+        most_frequent.setdefault(confusion.subject, confusion)
+    rows = []
+    for i in np.argsort(mean, kind="stable")[:MAX_SUBJECTS]:
+        confusion = most_frequent.get(hits.subjects[i])
+        taken_for = f"{confusion.taken_for} ({confusion.times:,})" if confusion else "nobody"
+        rows.append([hits.subjects[i], *numbers(of_each[i], 1), taken_for])
+    return rows
+
+
+def _hardest_view_pairs(inputs: ReportInputs) -> list[list[str]]:
+    """Pairs of probe and gallery view with the highest share of wrong lookups."""
+    wrong: Counter[tuple[str, str]] = Counter()
+    for confusion in inputs.confusions:
+        wrong.update(confusion.views)
+    plan, lookups = inputs.distances.plan, inputs.lookups
+    counts = Counter(zip(plan.probe_view[lookups.probe].tolist(), lookups.view.tolist(), strict=True))
+    total = {(plan.views[probe], plan.views[gallery]): n for (probe, gallery), n in counts.items()}
+    order = sorted(wrong, key=lambda pair: (-wrong[pair] / total[pair], pair))[:MAX_PAIRS]
+    return [[*pair, f"{wrong[pair]:,}", f"{100 * wrong[pair] / total[pair]:.1f}"] for pair in order]
+
+
+def _rank1_curve(inputs: ReportInputs) -> Chart:
+    """Rank-1 of all subjects in ascending order, one curve per condition."""
+    hits = inputs.result.subject_hits
+    lines, descriptions = [], []
+    for style, (condition, rank1) in enumerate(zip(hits.conditions, hits.of_each_subject(inputs.kind).T, strict=True)):
+        ordered = np.sort(rank1[~np.isnan(rank1)])
+        if len(ordered):
+            steps = np.linspace(0, len(ordered) - 1, min(len(ordered), MAX_CURVE_POINTS)).round().astype(int)
+            lines.append(Line(condition, 100 * (steps + 1) / len(ordered), ordered[steps], style, markers=False))
+            descriptions.append(f"{condition}: lowest {ordered[0]:.0f}, median {np.median(ordered):.0f} percent")
+    settings = {"ylim": (-2, 102), "xlabel": "people (%)", "ylabel": "rank-1 (%)"}
+    title = "Rank-1 per person, in ascending order"
+    return line_chart("people", title, "; ".join(descriptions), lines, settings, "lower right")
+
+
+def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Silhouettes of the hardest mistakes, or of the closest decisions if there is no mistake; None without either."""
+    if inputs.distances is None:
+        return None
+    lookups = inputs.lookups
+    positions = hardest(inputs.distances, lookups, inputs.embedded.index.subject, MAX_MISTAKES).tolist()
+    if not positions:
+        return None
+    wrong = bool(lookups.missed[positions[0]])
+    return {"wrong": wrong, "cards": [_card(inputs, position, wrong) for position in positions]}
+
+
+def _card(inputs: ReportInputs, position: int, wrong: bool) -> dict[str, Any]:
+    """Values of one card: the probe, the nearest sequence of another person and the nearest one of the same person."""
+    distances, (index, _, frames_of) = inputs.distances, inputs.embedded
+    probe, view = inputs.lookups.probe[position], inputs.lookups.view[position]
+    rows = (
+        ("probe", "", distances.plan.probe_rows[probe]),
+        ("taken for" if wrong else "nearest other", "taken", distances.wrong_row[probe, view]),
+        ("correct", "right", distances.mate_row[probe, view]),
+    )
+    sequences = []
+    for role, css_class, row in rows:
+        frame_count, png = film_strip(frames_of(int(row)))
+        labels = index.name(int(row))
+        sequences.append((role, css_class, labels, frame_count, png))
+    return {
+        "condition": distances.plan.conditions[distances.plan.probe_condition[probe]],
+        "distance": f"{distances.wrong_distance[probe, view]:.2f}",
+        "distance_to_match": f"{distances.mate_distance[probe, view]:.2f}",
+        "sequences": sequences,
+    }

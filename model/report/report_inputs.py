@@ -1,0 +1,69 @@
+"""Inputs of a report: the result, and the optional data that add sections to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from model.data.index import SequenceIndex
+from model.evaluation.distance_record import DistanceRecord
+from model.evaluation.mistakes import Confusion, LookUps, confusions, look_ups
+from model.evaluation.result import CrossViewResult
+from model.runtime.performance_files import Figures
+
+
+class EmbeddedSequences(NamedTuple):
+    """Embeddings [N, ...] with their labels; `frames_of(row)` returns the silhouettes, uint8 [frames, 64, 44]."""
+
+    index: SequenceIndex
+    embeddings: Tensor
+    frames_of: Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Inputs of a report. Only `result` and `details` are required; each other field adds sections.
+
+    Attributes:
+        result: the evaluation.
+        details: how the result was made; plain JSON values.
+        distances: nearest sequences and distance histograms that the evaluation collected.
+        embedded: the evaluated sequences; given if and only if `distances` is given.
+        training_log: a train.jsonl file.
+        throughput: measurements of the deployed model.
+        with_figures: draw figures and compute confidence intervals; needs matplotlib.
+    """
+
+    result: CrossViewResult
+    details: Mapping[str, Any]
+    distances: DistanceRecord | None = None
+    embedded: EmbeddedSequences | None = None
+    training_log: Path | None = None
+    throughput: Sequence[Figures] = ()
+    with_figures: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The kind of rank-1 to show first: "excluding" identical views, or "including" if there is a single view."""
+        several = any(not np.isnan(value) for value in self.result.excluding().values())
+        return "excluding" if several else "including"
+
+    def rank1(self, kind: str | None = None) -> dict[str, float]:
+        """Return the rank-1 per condition in percent; `kind` is "including", "excluding" or None for `self.kind`."""
+        return getattr(self.result, kind or self.kind)()
+
+    @cached_property
+    def lookups(self) -> LookUps:
+        """Every lookup of a probe in the gallery of one view. Requires `distances`."""
+        return look_ups(self.distances)
+
+    @cached_property
+    def confusions(self) -> list[Confusion]:
+        """Pairs of subjects that were confused, the most frequent first. Requires `distances`."""
+        return confusions(self.distances, self.lookups, self.embedded.index.subject)
