@@ -13,17 +13,22 @@ def euclidean_distance(
     gallery_square: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """sqrt(relu(|p|^2 + |g|^2 - 2 p.g)) for all pairs: [m, d] and [n, d] give [m, n] float32, in `out` if given.
+    """Return sqrt(relu(|p|^2 + |g|^2 - 2 p.g)) for all pairs of rows, [m, d] and [n, d] -> [m, n] float32.
 
-    `probe_square` [m] is |p|^2 and `gallery_square` [n] is |g|^2 where the caller already has them; an infinite one
-    puts its row infinitely far from everything. The expanded form is what the published figures were made with;
-    it is one matrix product, and rounding can make the square of a tiny distance negative, hence the relu.
-    Distances far below the length of the embeddings carry few correct digits. The product runs in the precision
-    the process has set: leave TF32 and HF32 off here, or ranks may change.
+    The published figures use this expanded form, which needs only one matrix product. Rounding can make the square of
+    a small distance negative, hence the relu. Distances much smaller than the embeddings have few correct digits. The
+    product uses the precision set for the process. TF32 and HF32 can change ranks, so disable them.
+
+    Args:
+        probe_square: |p|^2 [m] if already known. An infinite value makes all distances of its row infinite.
+        gallery_square: |g|^2 [n] if already known, with the same meaning of infinite values.
+        out: tensor [m, n] for the result.
+
+    Raises ValueError if the shapes do not fit.
     """
     if probe.ndim != 2 or gallery.ndim != 2 or probe.shape[1] != gallery.shape[1]:
         raise ValueError(
-            f"probe and gallery must be [m, d] and [n, d]; got {list(probe.shape)} and {list(gallery.shape)}"
+            f"probe and gallery must have shapes [m, d] and [n, d], got {list(probe.shape)} and {list(gallery.shape)}"
         )
     probe, gallery = probe.float(), gallery.float()
     probe_square = squared_length(probe) if probe_square is None else probe_square
@@ -33,14 +38,14 @@ def euclidean_distance(
 
 
 def squared_length(embeddings: Tensor, block_bytes: int = 16 << 20) -> Tensor:
-    """|x|^2 of each row: [n, d] gives [n] float32, through a temporary of about `block_bytes`."""
+    """Return |x|^2 of each row, [n, d] -> [n] float32, with a temporary buffer of about `block_bytes`."""
     n, numbers = embeddings.shape
     squares = torch.empty(n, dtype=torch.float32, device=embeddings.device)
     size = min(n, max(1, block_bytes // (4 * max(1, numbers))))
     buffer = torch.empty(size, numbers, dtype=torch.float32, device=embeddings.device)
     for start in range(0, n, size or 1):
-        # The last block overlaps the one before: in which order a row is summed may depend on the block's size, and
-        # equal rows are to have equal squares.
+        # All blocks have the same size, so the last one overlaps the previous one. The summation order within a row
+        # can depend on the block size, and equal rows must have equal squares.
         start = min(start, n - size)
         torch.sum(buffer.copy_(embeddings[start : start + size]).square_(), dim=1, out=squares[start : start + size])
     return squares

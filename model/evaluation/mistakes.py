@@ -1,4 +1,4 @@
-"""Who was taken for whom: look-ups whose nearest gallery entry is of the wrong subject."""
+"""Mistakes and confusions: look-ups whose nearest gallery entry belongs to a wrong subject."""
 
 from __future__ import annotations
 
@@ -8,56 +8,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.evaluation.distance_record import DistanceRecord
+from model.evaluation.distance_statistics import DistanceStatistics
 
 
 @dataclass(frozen=True, eq=False)
 class LookUps:
-    """Look-ups of one kind, a column each; those with identical views are left out where there are others.
+    """All look-ups, without identical views if there are several views.
 
-    probe [n]: position in the plan; view [n]: of the gallery; missed [n] bool: the nearest entry is a wrong one, or one
-    at the same distance is; nearness [n]: how much farther the right one is (1 equally far, infinite: not there).
+    probe: [n] position in the plan.
+    view: [n] index of the gallery view.
+    missed: [n] bool, an impostor is at least as close as the nearest mate.
+    distance_ratio: [n] distance of the nearest mate divided by that of the nearest impostor, infinite without a mate.
     """
 
     probe: np.ndarray
     view: np.ndarray
     missed: np.ndarray
-    nearness: np.ndarray
+    distance_ratio: np.ndarray
     identical_left_out: bool
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """`times` of the `look_ups` of `subject` the nearest was `taken_for`; counts by condition and pair of views."""
+    """The nearest entry belongs to `taken_for` in `times` of the `look_ups` of `subject`.
+
+    `conditions` and `views` (probe view, gallery view) count these look-ups.
+    """
 
     subject: str
     taken_for: str
     times: int
     look_ups: int
     conditions: Counter[str]
-    views: Counter[tuple[str, str]]  # of probe and gallery
+    views: Counter[tuple[str, str]]
 
 
-def look_ups(record: DistanceRecord) -> LookUps:
-    plan = record.plan
-    several = len(plan.views) > 1
-    there = np.broadcast_to(plan.gallery_counts > 0, record.wrong_row.shape).copy()
-    if several:
-        there[np.arange(len(there)), plan.probe_view] = False
-    probe, view = np.nonzero(there)
-    mate, wrong = record.mate_distance[probe, view], record.wrong_distance[probe, view]
+def look_ups(statistics: DistanceStatistics) -> LookUps:
+    """List the look-ups of an evaluation."""
+    plan = statistics.plan
+    several_views = len(plan.views) > 1
+    selected = np.broadcast_to(plan.gallery_counts > 0, statistics.wrong_row.shape).copy()
+    if several_views:
+        selected[np.arange(len(selected)), plan.probe_view] = False
+    probe, view = np.nonzero(selected)
+    mate, impostor = statistics.mate_distance[probe, view], statistics.wrong_distance[probe, view]
     with np.errstate(divide="ignore", invalid="ignore"):
-        nearness = np.where(mate == wrong, 1.0, mate / wrong)
-    return LookUps(probe, view, ~(mate < wrong), nearness, several)
+        ratio = np.where(mate == impostor, 1.0, mate / impostor)
+    return LookUps(probe, view, ~(mate < impostor), ratio, several_views)
 
 
-def confusions(record: DistanceRecord, seen: LookUps, subjects: Sequence[str]) -> list[Confusion]:
-    """Every pair of a subject and whom it was taken for, most frequent first. `subjects` [N] of all embeddings."""
-    plan = record.plan
+def confusions(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str]) -> list[Confusion]:
+    """Return the confused pairs of subjects, most frequent first.
+
+    Args:
+        seen: look-ups of the evaluation.
+        subjects: [N] subject of each embedding.
+    """
+    plan = statistics.plan
     names = np.asarray(subjects)
     probe, view = seen.probe[seen.missed], seen.view[seen.missed]
-    row = record.wrong_row[probe, view]
-    known = row >= 0  # a gallery of nobody else has no wrong entry
+    row = statistics.wrong_row[probe, view]
+    known = row >= 0  # a gallery without other subjects has no impostor
     probe, view, row = probe[known], view[known], row[known]
     of_subject = Counter(names[plan.probe_rows[seen.probe]].tolist())
     conditions, views = defaultdict(Counter), defaultdict(Counter)
@@ -72,19 +83,22 @@ def confusions(record: DistanceRecord, seen: LookUps, subjects: Sequence[str]) -
     return sorted(found, key=lambda c: (-c.times, c.subject, c.taken_for))
 
 
-def hardest(record: DistanceRecord, seen: LookUps, subjects: Sequence[str], most: int) -> np.ndarray:
-    """Positions in `seen` of the misses that look surest, at most one of each pair of subjects; without any miss,
-    of the hits that were nearest to being one. A look-up without a right entry cannot show it and is left out."""
+def hardest(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str], count: int) -> np.ndarray:
+    """Return positions in `seen` of the `count` misses with the largest distance ratio, one per pair of subjects.
+
+    If there is no miss, the hits with the largest ratio are returned. Look-ups without a mate are excluded, because
+    there is no correct entry to show.
+    """
     names = np.asarray(subjects)
-    can_be_shown = np.isfinite(seen.nearness)
-    wanted = seen.missed if seen.missed[can_be_shown].any() else np.ones_like(seen.missed)
-    order = np.flatnonzero(can_be_shown & wanted)
-    order = order[np.argsort(-seen.nearness[order], kind="stable")]
-    taken: dict[tuple[str, str], int] = {}
-    for place in order.tolist():
-        probe, view = seen.probe[place], seen.view[place]
-        pair = (str(names[record.plan.probe_rows[probe]]), str(names[record.wrong_row[probe, view]]))
-        taken.setdefault(pair, place)
-        if len(taken) == most:
+    has_mate = np.isfinite(seen.distance_ratio)
+    candidates = seen.missed if seen.missed[has_mate].any() else np.ones_like(seen.missed)
+    order = np.flatnonzero(has_mate & candidates)
+    order = order[np.argsort(-seen.distance_ratio[order], kind="stable")]
+    chosen: dict[tuple[str, str], int] = {}
+    for position in order.tolist():
+        probe, view = seen.probe[position], seen.view[position]
+        pair = (str(names[statistics.plan.probe_rows[probe]]), str(names[statistics.wrong_row[probe, view]]))
+        chosen.setdefault(pair, position)
+        if len(chosen) == count:
             break
-    return np.array(list(taken.values()), np.int64)
+    return np.array(list(chosen.values()), np.int64)

@@ -1,4 +1,4 @@
-"""The evaluation protocols, one table: which takes are enrolled (gallery), which are identified (probes)."""
+"""The table of evaluation protocols, and the split of sequences into gallery and probes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from model.common.errors import UsageError, UserError
 
 
 class PublishedRow(NamedTuple):
-    """Rank-1 in percent per condition, as published; None where the source gives no such figure.
+    """Published rank-1 in percent per condition, None if the source does not report it.
 
-    per_view: the same for each probe view, excluding identical views, as `source` prints it.
+    `per_view` holds rank-1 per condition and probe view, excluding identical views, as printed in `source`.
     """
 
     label: str
@@ -26,7 +26,10 @@ class PublishedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """`gallery` and the values of `probes` are seq_types, the keys of `probes` conditions in print order."""
+    """Gallery and probe takes of one data set.
+
+    `gallery` and the values of `probes` are seq_types. The keys of `probes` are conditions in print order.
+    """
 
     name: str
     gallery: tuple[str, ...]
@@ -36,15 +39,15 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which rows of the embeddings are looked up where. `gallery_rows` are in the order of their views."""
+    """The rows of the embeddings that are probes and gallery. `gallery_rows` are sorted by view."""
 
     conditions: tuple[str, ...]
     views: tuple[str, ...]
     probe_rows: np.ndarray  # [m] rows of the embeddings
-    probe_condition: np.ndarray  # [m]
-    probe_view: np.ndarray  # [m]
-    gallery_rows: np.ndarray  # [n]
-    gallery_counts: np.ndarray  # [v]
+    probe_condition: np.ndarray  # [m] indices into `conditions`
+    probe_view: np.ndarray  # [m] indices into `views`
+    gallery_rows: np.ndarray  # [n] rows of the embeddings
+    gallery_counts: np.ndarray  # [v] gallery sequences per view
     notes: tuple[str, ...]
 
 
@@ -57,7 +60,7 @@ def _by_view(*values: float) -> dict[str, float]:
     return dict(zip(_CASIA_B_VIEWS, values, strict=True))
 
 
-# Their means, 94.96, 87.24 and 70.35, are those that the original's program prints.
+# Their means are 94.96, 87.24 and 70.35, the same as those printed by the original program.
 _GAITSET_BY_VIEW = {
     "NM": _by_view(90.8, 97.9, 99.4, 96.9, 93.6, 91.7, 95.0, 97.8, 98.9, 96.8, 85.8),
     "BG": _by_view(83.8, 91.2, 91.8, 88.8, 83.3, 81.0, 84.1, 90.0, 92.2, 94.4, 79.0),
@@ -78,7 +81,7 @@ PROTOCOLS = (
                 "Chao et al., AAAI 2019, Table 1, large-sample training of 74 subjects",
             ),
             PublishedRow("om on Ascend 310", {"NM": 95.512}, None),
-            # The source does not say whether identical views count; its size and its script say they do.
+            # The source does not state whether identical views are included. The value and the script suggest it.
             PublishedRow("trained on 8 NPUs (most likely including)", {"NM": 93.744}, None),
         ),
     ),
@@ -89,25 +92,27 @@ PROTOCOLS = (
 
 
 def canonical_name(dataset: str) -> str:
-    """How the table spells a dataset it knows; other names stay as they are."""
-    return next((protocol.name for protocol in PROTOCOLS if _plain(protocol.name) == _plain(dataset)), dataset)
+    """Return the spelling of `dataset` in the table, or `dataset` itself if the table does not contain it."""
+    return next(
+        (protocol.name for protocol in PROTOCOLS if _normalized(protocol.name) == _normalized(dataset)), dataset
+    )
 
 
 def protocol_of(dataset: str) -> Protocol:
-    """The protocol of a dataset's name; case, `-`, `_` and blanks do not matter (OU-MVLP, ou_mvlp, casia-b).
+    """Return the protocol of a dataset. Case, `-`, `_` and spaces are ignored (OU-MVLP, ou_mvlp, casia-b).
 
-    Raises UsageError naming the known datasets.
+    Raises UsageError with the known datasets if there is none.
     """
-    wanted = _plain(dataset)
+    name = canonical_name(dataset)
     for protocol in PROTOCOLS:
-        if _plain(protocol.name) == wanted:
+        if protocol.name == name:
             return protocol
     known = ", ".join(protocol.name for protocol in PROTOCOLS)
-    raise UsageError(f"no evaluation protocol for dataset {dataset!r}; known are {known}")
+    raise UsageError(f"no evaluation protocol for dataset {dataset!r}; use one of {known}")
 
 
 def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) -> Plan:
-    """Sort the sequences into gallery and probes. Raises UserError when either would be empty."""
+    """Split sequences into gallery and probes by their seq_type. Raises UserError if one of them is empty."""
     take = np.asarray(seq_types, dtype=str)
     gallery_rows = np.flatnonzero(np.isin(take, protocol.gallery))
     rows_of = {c: np.flatnonzero(np.isin(take, wanted)) for c, wanted in protocol.probes.items()}
@@ -118,17 +123,19 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
     ):
         if not count:
             raise UserError(
-                f"no {part} sequence for protocol {protocol.name}: it wants seq_type {', '.join(wanted)}, "
-                f"the {len(take)} sequences given have {_some(take)}; check the data or the --dataset"
+                f"no {part} sequence for protocol {protocol.name}: it needs seq_type {', '.join(wanted)}, but the "
+                f"{len(take)} sequences have seq_type {_first_names(take)}; check the data or --dataset"
             )
     notes = [
-        f"{c} is left out: no sequence of seq_type {', '.join(protocol.probes[c])}"
+        f"condition {c} is skipped: no sequence of seq_type {', '.join(protocol.probes[c])}"
         for c, rows in rows_of.items()
         if not len(rows)
     ]
     unused = take[~np.isin(take, [*protocol.gallery, *all_probes])]
     if len(unused):
-        notes.append(f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {_some(unused)}")
+        notes.append(
+            f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {_first_names(unused)}"
+        )
 
     conditions = tuple(c for c, rows in rows_of.items() if len(rows))
     probe_rows = np.concatenate([rows_of[c] for c in conditions])
@@ -148,15 +155,15 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
     )
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _natural(view: str) -> tuple[bool, int, str]:
-    """Numbers by value, then other names: 000, 018, 90, 180, front."""
+    """Sort key: numbers by value, then other names, for example 000, 018, 90, 180, front."""
     return not view.isdecimal(), int(view) if view.isdecimal() else 0, view
 
 
-def _some(values: np.ndarray, limit: int = 6) -> str:
+def _first_names(values: np.ndarray, limit: int = 6) -> str:
     names = np.unique(values).tolist()
     return (", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")) or "none"

@@ -1,4 +1,4 @@
-"""The result of a cross-view evaluation: its tables, their means, and its forms as JSON and xarray."""
+"""The result of a cross-view evaluation: tables, means, and conversion to JSON and xarray."""
 
 from __future__ import annotations
 
@@ -19,42 +19,44 @@ IDENTICAL_VIEWS = (
 
 @dataclass(frozen=True, eq=False)
 class CrossViewResult:
-    """Axes: c conditions, v views of the probes, v views of the gallery (the same list), k ranks from 1.
+    """Tables with axes c conditions, v probe views, v gallery views (the same list) and k ranks from 1.
 
-    A cell without a probe or without a gallery sequence is NaN. Means skip such cells.
+    A cell without a probe or without a gallery sequence is NaN, and means skip it.
     """
 
     protocol: Protocol
-    conditions: tuple[str, ...]  # those that have a probe, in the protocol's order
+    conditions: tuple[str, ...]  # conditions with at least one probe, in the order of the protocol
     views: tuple[str, ...]
     accuracy: np.ndarray  # [c, v, v, k] float64, percent of probes with a mate among the k nearest
     average_precision: np.ndarray  # [c, v, v] float64, percent
     probe_counts: np.ndarray  # [c, v] int64
     gallery_counts: np.ndarray  # [v] int64
-    without_mate: np.ndarray  # [c, v, v] int64: probes whose subject is not in that gallery view; they count as wrong
+    without_mate: (
+        np.ndarray
+    )  # [c, v, v] int64, probes whose subject is missing from the gallery view; they count as wrong
     notes: tuple[str, ...] = ()
-    subject_hits: SubjectHits | None = None  # rank-1 of each subject
+    subject_hits: SubjectHits | None = None  # hits at rank 1 per subject
 
     @property
     def ranks(self) -> int:
         return self.accuracy.shape[-1]
 
     def cells(self, rank: int = 1, rounded: bool = True) -> np.ndarray:
-        """Rank-`rank` in percent, [c, v, v]; `rounded` to two decimals like the original's before averaging."""
+        """Return rank-`rank` in percent, [c, v, v], by default rounded to two decimals as in the original."""
         if not 1 <= rank <= self.ranks:
-            raise ValueError(f"rank must be 1 to {self.ranks}, not {rank}")
+            raise ValueError(f"rank must be 1 to {self.ranks}, got {rank}")
         return _rounded(self.accuracy[..., rank - 1], rounded)
 
     def including(self, rank: int = 1, rounded: bool = True) -> dict[str, float]:
-        """Mean over all cells of a condition, identical views among them."""
+        """Return the mean over all cells per condition, including identical views."""
         return self._named([_mean(cells) for cells in self.cells(rank, rounded)])
 
     def excluding(self, rank: int = 1, rounded: bool = True) -> dict[str, float]:
-        """Mean without identical views; NaN where the data has a single view."""
+        """Return the mean excluding identical views per condition, NaN if there is only one view."""
         return self._named([_mean(_exclude_identical(cells)) for cells in self.cells(rank, rounded)])
 
     def per_probe_view(self, rank: int = 1, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """Mean over the other gallery views, for each view that the condition has probes of."""
+        """Return the mean over the other gallery views, per condition and probe view that has probes."""
         tables = {}
         for condition, cells, counts in zip(self.conditions, self.cells(rank, rounded), self.probe_counts, strict=True):
             means = _exclude_identical(cells)
@@ -62,14 +64,14 @@ class CrossViewResult:
         return tables
 
     def mean_average_precision(self, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """{condition: {"including", "excluding"}} in percent, averaged over the cells like the ranks."""
+        """Return {condition: {"including", "excluding"}} in percent, averaged over cells like rank-k."""
         return {
             condition: {"including": _mean(cells), "excluding": _mean(_exclude_identical(cells))}
             for condition, cells in zip(self.conditions, _rounded(self.average_precision, rounded), strict=True)
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, None for NaN. `full_precision` repeats the figures without rounded cells."""
+        """Return JSON values, with None for NaN. `full_precision` holds the values computed from unrounded cells."""
         summary = {str(k): self._rank_summary(k) for k in range(1, self.ranks + 1)}
         rank1 = {c: dict(values) for c, values in summary["1"].items()}
         for i, condition in enumerate(self.conditions):
@@ -103,7 +105,7 @@ class CrossViewResult:
         )
 
     def to_xarray(self):
-        """The whole result as an xarray.Dataset, every axis labelled. Needs xarray."""
+        """Return the complete result as an xarray.Dataset with labelled axes. Requires xarray."""
         import xarray
 
         cell = ("condition", "probe_view", "gallery_view")
@@ -146,7 +148,7 @@ class CrossViewResult:
 
 
 def without_nan(value: Any) -> Any:
-    """`value` with None for each NaN, which JSON has no word for."""
+    """Return `value` with None in place of NaN, which JSON does not support."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -155,14 +157,14 @@ def without_nan(value: Any) -> Any:
 
 
 def _exclude_identical(cells: np.ndarray) -> np.ndarray:
-    """Mean of each row [v, v] without its diagonal cell: [v]; NaN where nothing is left."""
+    """Return the mean of each row [v, v] without its diagonal cell: [v], NaN if no cell remains."""
     off_diagonal = cells.copy()
     np.fill_diagonal(off_diagonal, np.nan)
     return np.array([_mean(row) for row in off_diagonal])
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN, silently, of nothing."""
+    """Return the mean of the values that are not NaN, or NaN without a warning if there is none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 

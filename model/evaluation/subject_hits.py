@@ -1,4 +1,4 @@
-"""Rank-1 of each subject: what intervals over subjects and the comparison of two results are made of."""
+"""Hits at rank 1 per subject, the basis of intervals over subjects and of comparisons of two results."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from model.evaluation.protocols import Plan
 
 @dataclass(frozen=True, eq=False)
 class SubjectHits:
-    """Axes: s subjects, c conditions, v views of the probes. Whole numbers, so sums over subjects give the cells.
+    """Counts with axes s subjects, c conditions and v probe views. Their sums over subjects give the table cells.
 
-    A look-up is a probe in the gallery of one view; it is a hit when the nearest entry is of the right subject.
+    A look-up is one probe in the gallery of one view. It is a hit if the nearest entry belongs to the correct subject.
     """
 
     subjects: tuple[str, ...]
     conditions: tuple[str, ...]
     views: tuple[str, ...]
-    enrolled: np.ndarray  # [v] bool: views that have a gallery
+    enrolled: np.ndarray  # [v] bool: views with a gallery
     probes: np.ndarray  # [s, c, v] int64
     including: np.ndarray  # [s, c, v] int64: hits in the galleries of all views
-    excluding: np.ndarray  # [s, c, v] int64: hits in those of other views than the probe's
+    excluding: np.ndarray  # [s, c, v] int64: hits in galleries of other views
 
     @classmethod
     def count(cls, hits: np.ndarray, probe_subjects: np.ndarray, plan: Plan) -> SubjectHits:
-        """`hits` [m, v] bool: whether the look-up of probe m in gallery view v is one; `probe_subjects` [m] names."""
+        """Count hits per subject.
+
+        Args:
+            hits: [m, v] bool, result of the look-up of each probe in each gallery view.
+            probe_subjects: [m] names.
+        """
         subjects, number = np.unique(probe_subjects, return_inverse=True)
         place = (number, plan.probe_condition, plan.probe_view)
         probes, including, excluding = np.zeros((3, len(subjects), len(plan.conditions), len(plan.views)), np.int64)
@@ -41,32 +46,32 @@ class SubjectHits:
         return cls(names, plan.conditions, plan.views, plan.gallery_counts > 0, probes, including, excluding)
 
     def look_ups(self, kind: str) -> np.ndarray:
-        """How many look-ups stand behind `including` or `excluding`: [s, c, v]."""
+        """Return the number of look-ups of a kind, `including` or `excluding`: [s, c, v]."""
         galleries = int(self.enrolled.sum()) - (self.enrolled if kind == "excluding" else 0)
         return self.probes * galleries
 
     def rank1(self, kind: str, weights: np.ndarray) -> np.ndarray:
-        """Rank-1 in percent, as unrounded cells give it, when subject s counts weights[..., s] times: [..., c].
+        """Return rank-1 in percent from unrounded cells if subject s counts weights[..., s] times: [..., c].
 
-        NaN where nothing was looked up, as for `excluding` with a single view.
+        NaN if there is no look-up, for example for `excluding` with a single view.
         """
         shape = (len(self.subjects), -1)
         hits = weights @ getattr(self, kind).reshape(shape).astype(np.float64)
         look_ups = weights @ self.look_ups(kind).reshape(shape).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            of_views = (hits / look_ups).reshape(*weights.shape[:-1], len(self.conditions), len(self.views))
-        known = ~np.isnan(of_views)
+            per_view = (hits / look_ups).reshape(*weights.shape[:-1], len(self.conditions), len(self.views))
+        known = ~np.isnan(per_view)
         return (
-            100 * np.where(known, of_views, 0).sum(axis=-1) / np.where(known.any(axis=-1), known.sum(axis=-1), np.nan)
+            100 * np.where(known, per_view, 0).sum(axis=-1) / np.where(known.any(axis=-1), known.sum(axis=-1), np.nan)
         )
 
     def of_each_subject(self, kind: str) -> np.ndarray:
-        """Rank-1 in percent of the look-ups of each subject's probes: [s, c], NaN where there are none."""
+        """Return the percentage of hits among the look-ups of each subject: [s, c], NaN without look-ups."""
         look_ups = self.look_ups(kind).sum(axis=2)
         return 100 * getattr(self, kind).sum(axis=2) / np.where(look_ups > 0, look_ups, np.nan)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; of each condition three tables, a row a subject, a column a probe view."""
+        """Return JSON values: three tables per condition, with one row per subject and one column per probe view."""
         tables = {
             condition: {kind: getattr(self, kind)[:, i].tolist() for kind in ("probes", "including", "excluding")}
             for i, condition in enumerate(self.conditions)
@@ -79,12 +84,15 @@ class SubjectHits:
 
     @classmethod
     def from_json(cls, result: Mapping[str, Any]) -> SubjectHits:
-        """From the whole JSON of a result. Raises KeyError, TypeError or ValueError when it is not all there, or cannot
-        be: more hits than look-ups, names that are none."""
+        """Read the hits from the JSON of a result.
+
+        Raises KeyError, TypeError or ValueError if values are missing or impossible, for example more hits than
+        look-ups.
+        """
         own, views = result["per_subject"], tuple(result["views"])
         for names in (own["subjects"], result["conditions"], views):
             if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-                raise ValueError("subjects, conditions or views that are no names, or are there twice")
+                raise ValueError("subjects, conditions or views are not names or not unique")
         shape = (len(own["subjects"]), len(views))
         tables = {
             kind: np.stack(

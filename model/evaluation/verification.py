@@ -1,7 +1,8 @@
-"""Verification: is this the same person? ROC, equal error rate and true accept rates, from distances counted in bins.
+"""Verification (same person or not): ROC curve, equal error rate and true accept rate from distance histograms.
 
-A pair is accepted when its distance is below a threshold. FAR is the share of impostor pairs that are accepted, TAR
-that of genuine pairs. Thresholds are the edges of bins, so a figure is as exact as the bins are narrow.
+A pair is accepted if its distance is below a threshold. FAR is the share of accepted impostor pairs, and TAR the share
+of accepted genuine pairs. The thresholds are the edges of the histogram bins, so the precision depends on the bin
+width.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """`far` and `tar` [t] rise from 0 to 1 with the `threshold` [t]; `genuine`, `impostor`: how many pairs."""
+    """ROC curve: `far` and `tar` [t] rise from 0 to 1 with `threshold` [t].
+
+    `genuine` and `impostor` are the numbers of pairs.
+    """
 
     threshold: np.ndarray
     far: np.ndarray
@@ -22,13 +26,13 @@ class Roc:
     impostor: int
 
     def tar_at(self, far: float) -> float:
-        """The highest TAR with at most this FAR; NaN with so few impostor pairs that not one may be accepted."""
+        """Return the highest TAR whose FAR is at most `far`, NaN if there are fewer than 1 / `far` impostor pairs."""
         if not self.genuine or self.impostor * far < 1:
             return float("nan")
         return float(self.tar[np.searchsorted(self.far, far, side="right") - 1])
 
     def equal_error_rate(self) -> float:
-        """Where FAR = 1 - TAR, on a straight line between the two thresholds around it; NaN without pairs."""
+        """Return the rate at which FAR = 1 - TAR, interpolated linearly between two thresholds; NaN without pairs."""
         if not self.genuine or not self.impostor:
             return float("nan")
         excess = self.far - (1 - self.tar)  # rises from -1 to 1
@@ -40,7 +44,7 @@ class Roc:
 
 
 def roc(genuine: np.ndarray, impostor: np.ndarray, bin_width: float) -> Roc:
-    """The curve of `genuine` and `impostor` pairs counted in the same bins, [bins] each, from distance 0."""
+    """Return the ROC curve of genuine and impostor pairs, counted in the same bins [bins] from distance 0."""
     total = int(genuine.sum()), int(impostor.sum())
     tar, far = (
         np.concatenate([[0], np.cumsum(n)]) / max(1, t) for n, t in zip((genuine, impostor), total, strict=True)
@@ -48,13 +52,13 @@ def roc(genuine: np.ndarray, impostor: np.ndarray, bin_width: float) -> Roc:
     return Roc(np.arange(len(genuine) + 1) * bin_width, far, tar, *total)
 
 
-def rebinned(counts: np.ndarray, bin_width: float, most: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Counts [..., bins] in at most `most` wider bins over what is used: edges [n + 1] and counts [..., n]."""
+def rebinned(counts: np.ndarray, bin_width: float, max_bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Merge counts [..., bins] into at most `max_bins` bins over the used range: edges [n + 1], counts [..., n]."""
     used = np.flatnonzero(counts.reshape(-1, counts.shape[-1]).any(axis=0))
     if not len(used):
         return np.array([0.0, bin_width]), np.zeros((*counts.shape[:-1], 1), counts.dtype)
     first, last = int(used[0]), int(used[-1]) + 1
-    wide = -(-(last - first) // most)
+    wide = -(-(last - first) // max_bins)
     places = np.arange(first, last, wide)
     edges = np.append(places, places[-1] + wide) * bin_width
     return edges, np.add.reduceat(counts[..., :last], places, axis=-1)

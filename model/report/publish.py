@@ -12,7 +12,7 @@ import torch
 from model.common.files import write_json
 from model.common.provenance import provenance
 from model.evaluation.cross_view import evaluate_index
-from model.evaluation.distance_record import DistanceRecord
+from model.evaluation.distance_statistics import DistanceStatistics
 from model.report.charts import check_matplotlib
 from model.report.page import write_report
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
@@ -77,7 +77,7 @@ def publish(
     """
     report, quiet = output.report, output.quiet
     embedded = embedded._replace(embeddings=torch.as_tensor(embedded.embeddings))
-    distances = None if report is None else DistanceRecord()
+    distances = None if report is None else DistanceStatistics()
     result = evaluate_index(embedded.embeddings, embedded.index, dataset, device, quiet, distances)
     details = {**details, "model": str(model), **provenance()}
     print(result_text(result))

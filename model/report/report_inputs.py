@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from model.data.index import SequenceIndex
-from model.evaluation.distance_record import DistanceRecord
+from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.mistakes import Confusion, LookUps, confusions, look_ups
 from model.evaluation.result import CrossViewResult
 from model.runtime.performance_files import Figures
@@ -42,7 +42,7 @@ class ReportInputs:
 
     result: CrossViewResult
     details: Mapping[str, Any]
-    distances: DistanceRecord | None = None
+    distances: DistanceStatistics | None = None
     embedded: EmbeddedSequences | None = None
     training_log: Path | None = None
     throughput: Sequence[Figures] = ()

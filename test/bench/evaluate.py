@@ -42,6 +42,7 @@ from model.common.errors import run_command
 from model.devices.device import describe, resolve_device, set_precision, synchronize
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import Protocol, protocol_of
+from model.evaluation.streaming import Streaming
 
 VIEWS = [f"{18 * v:03d}" for v in range(11)]
 RANKS = 5
@@ -111,7 +112,9 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
     there = embeddings.to(device)
 
     def ours(given: Tensor) -> Any:
-        return evaluate(given, *labels, protocol, ranks=RANKS, device=device, device_bytes=options.device_bytes)
+        return evaluate(
+            given, *labels, protocol, ranks=RANKS, settings=Streaming(device, device_bytes=options.device_bytes)
+        )
 
     start = time.perf_counter()
     result = ours(there)  # libraries load their parts now
@@ -182,7 +185,8 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
         module.reset_peak_memory_stats(device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    result = evaluate(*data, protocol, ranks=RANKS, device=device, device_bytes=options.device_bytes, quiet=False)
+    settings = Streaming(device, device_bytes=options.device_bytes, quiet=False)
+    result = evaluate(*data, protocol, ranks=RANKS, settings=settings)
     taken = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
     report = {

@@ -1,4 +1,4 @@
-"""Intervals over subjects and the paired comparison: what they cover, how often they cry wolf."""
+"""Bootstrap intervals over subjects and paired comparisons: coverage and false positive rate."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from model.evaluation import bootstrap
 from model.evaluation.bootstrap import OVERALL, compare, intervals
 from model.evaluation.subject_hits import SubjectHits
 
-PROBES = 4  # of each subject, condition and view
+PROBES = 4  # per subject, condition and view
 VIEWS = ("000", "090", "180")
 
 
 def hits_of(chance: np.ndarray, rng: np.random.Generator) -> SubjectHits:
-    """Subjects who are recognised with `chance` [s, c]: three views, each looked up in the two others."""
+    """Hits of subjects that are recognized with probability `chance` [s, c], with three views."""
     subjects, conditions = chance.shape
     shape = (subjects, conditions, len(VIEWS))
     probes = np.full(shape, PROBES)
@@ -32,30 +32,30 @@ def few_resamples(monkeypatch):
     monkeypatch.setattr(bootstrap, "RESAMPLES", 500)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say(few_resamples):
+def test_intervals_have_the_nominal_coverage(few_resamples):
     rng = np.random.default_rng(1)
     covered = []
     for trial in range(600):
-        people = rng.beta(6, 3, (12, 1))  # some are easy, some are not: their mean chance is 2/3
+        people = rng.beta(6, 3, (12, 1))  # subjects differ; their mean probability is 2/3
         low, high = intervals(hits_of(people, rng), "excluding", seed=trial)[0]
         covered.append(low <= 100 * 2 / 3 <= high)
     assert 0.91 <= np.mean(covered) <= 0.975  # standard error 0.009
 
 
-def test_no_difference_is_rarely_taken_for_one_and_a_large_one_is_found(few_resamples):
+def test_few_false_positives_and_large_differences_are_found(few_resamples):
     rng = np.random.default_rng(2)
-    wolf, found = [], []
+    false_positives, found = [], []
     for trial in range(150):
         people = rng.beta(6, 3, (14, 2))
         first = hits_of(people, rng)
-        wolf.append(compare(first, hits_of(people, rng), "excluding", seed=trial)[0].more_than_chance)
+        false_positives.append(compare(first, hits_of(people, rng), "excluding", seed=trial)[0].more_than_chance)
         found.append(compare(first, hits_of(people**0.4, rng), "excluding", seed=trial)[0].more_than_chance)
-    assert np.mean(wolf) <= 0.08
+    assert np.mean(false_positives) <= 0.08
     assert np.mean(found) >= 0.9
 
 
-def test_pairing_sees_what_two_separate_intervals_do_not():
-    """Everybody gains a little: far less than people differ among themselves."""
+def test_paired_comparison_is_more_sensitive_than_two_intervals():
+    """All subjects improve slightly, by much less than the subjects differ."""
     rng = np.random.default_rng(3)
     people = np.linspace(0.1, 0.9, 30)[:, None]
     first = hits_of(people, rng)
@@ -67,7 +67,7 @@ def test_pairing_sees_what_two_separate_intervals_do_not():
     assert one[1] > other[0], "the separate intervals overlap"
 
 
-def test_the_rows_are_the_printed_figures_and_signs_turn_with_the_order():
+def test_rows_equal_rank1_and_signs_follow_the_order():
     rng = np.random.default_rng(4)
     people = rng.beta(6, 3, (10, 2))
     first, second = hits_of(people, rng), hits_of(people**0.7, rng)
@@ -83,7 +83,7 @@ def test_the_rows_are_the_printed_figures_and_signs_turn_with_the_order():
     assert all(row.low <= row.difference <= row.high for row in rows)
 
 
-def test_p_of_few_subjects_is_that_of_all_their_exchanges(monkeypatch):
+def test_p_of_few_subjects_equals_exact_enumeration(monkeypatch):
     monkeypatch.setattr(bootstrap, "RESAMPLES", 20_000)
     rng = np.random.default_rng(6)
     people = rng.beta(6, 3, (6, 1))
@@ -94,7 +94,7 @@ def test_p_of_few_subjects_is_that_of_all_their_exchanges(monkeypatch):
     assert compare(first, second, "excluding")[1].p == pytest.approx(exact, abs=0.01)
 
 
-def test_holm():
+def test_holm_correction():
     np.testing.assert_allclose(bootstrap._holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
 
 
@@ -105,16 +105,16 @@ def test_equal_results_do_not_differ():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"subjects": ("000", "001", "x")}, "not of the same subjects.*first has 002.*second has x"),
-        ({"conditions": ("NM", "BG")}, "not of the same conditions"),
-        ({"probes": np.full((3, 2, 3), 2)}, "not of the same sequences"),
+        ({"subjects": ("000", "001", "x")}, "different subjects.*first has 002.*second has x"),
+        ({"conditions": ("NM", "BG")}, "different conditions"),
+        ({"probes": np.full((3, 2, 3), 2)}, "different sequences"),
     ],
 )
-def test_results_of_other_probes_are_refused(change, told):
+def test_results_of_other_probes_are_rejected(change, message):
     first = hits_of(np.full((3, 2), 0.5), np.random.default_rng(0))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         compare(first, replace(first, **change), "excluding")
 
 

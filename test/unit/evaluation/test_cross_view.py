@@ -1,4 +1,4 @@
-"""Cross-view tables: the original's own figures, and a plain re-implementation on ragged data."""
+"""Cross-view tables against figures of the original code and against a loop-based implementation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from model.common.errors import UserError
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.result import CrossViewResult
+from model.evaluation.streaming import Streaming
 
 TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
 VIEWS = [f"{18 * v:03d}" for v in range(11)]
@@ -29,14 +30,14 @@ def grid(subjects: list[str], takes: list[str], views: list[str]) -> Rows:
 
 
 def embeddings_of(rows: Rows, seed: int = 0, dim: int = 24) -> torch.Tensor:
-    """Close to a centre of the subject's, so that rank-1 is neither 0 nor 100."""
+    """Embeddings scattered around a center per subject, so that rank-1 is between 0 and 100."""
     rng = np.random.default_rng(seed)
     centre = {s: rng.standard_normal(dim) for s in sorted({row[0] for row in rows})}
     return torch.from_numpy(np.array([centre[s] + 1.3 * rng.standard_normal(dim) for s, _, _ in rows], np.float32))
 
 
-def plain(embeddings: torch.Tensor, rows: Rows, protocol: Protocol, ranks: int) -> dict:
-    """{(condition, probe view, gallery view): (rank-1..k, mAP, probes without a mate)} one probe after another."""
+def loop_based_cells(embeddings: torch.Tensor, rows: Rows, protocol: Protocol, ranks: int) -> dict:
+    """{(condition, probe view, gallery view): (rank-1..k, mAP, probes without a mate)}, one probe at a time."""
     x = embeddings.double().flatten(1).numpy()
     cells = {}
     views = {row[2] for row in rows}
@@ -47,40 +48,40 @@ def plain(embeddings: torch.Tensor, rows: Rows, protocol: Protocol, ranks: int) 
                 gallery = [i for i, (_, t, v) in enumerate(rows) if t in protocol.gallery and v == gallery_view]
                 if not probes or not gallery:
                     continue
-                hits, precisions, mateless = np.zeros(ranks), [], 0
+                hits, precisions, no_mate = np.zeros(ranks), [], 0
                 for p in probes:
                     near = sorted(gallery, key=lambda g, p=p: float(np.linalg.norm(x[p] - x[g])))
                     right = [rows[g][0] == rows[p][0] for g in near]
                     hits += [any(right[:k]) for k in range(1, ranks + 1)]
                     found = [sum(right[: i + 1]) / (i + 1) for i in range(len(right)) if right[i]]
                     precisions.append(np.mean(found) if found else 0.0)
-                    mateless += not found
+                    no_mate += not found
                 cells[condition, probe_view, gallery_view] = (
                     hits * 100 / len(probes),
                     100 * np.mean(precisions),
-                    mateless,
+                    no_mate,
                 )
     return cells
 
 
-def assert_equals_plain(result: CrossViewResult, embeddings: torch.Tensor, rows: Rows, protocol: Protocol) -> None:
-    cells = plain(embeddings, rows, protocol, result.ranks)
+def assert_equals_loops(result: CrossViewResult, embeddings: torch.Tensor, rows: Rows, protocol: Protocol) -> None:
+    cells = loop_based_cells(embeddings, rows, protocol, result.ranks)
     for index in np.ndindex(result.average_precision.shape):
         i, j, k = index
         key = result.conditions[i], result.views[j], result.views[k]
         if key not in cells:
             assert np.isnan(result.accuracy[index]).all() and np.isnan(result.average_precision[index])
             continue
-        accuracy, mean_precision, mateless = cells.pop(key)
+        accuracy, mean_precision, no_mate = cells.pop(key)
         np.testing.assert_allclose(result.accuracy[index], accuracy, atol=1e-9)
         assert result.average_precision[index] == pytest.approx(mean_precision, abs=1e-9)
-        assert result.without_mate[index] == mateless
-    assert not cells, "cells that the result lacks"
+        assert result.without_mate[index] == no_mate
+    assert not cells, "cells that are missing from the result"
 
 
 @pytest.mark.parametrize("probe_chunk", [7, 1024])
-def test_the_figures_of_the_original(probe_chunk):
-    # data/evaluator.npz was computed with the original GaitSet code (AbnerHqC/GaitSet, commit 5535943).
+def test_result_equals_the_original_code(probe_chunk):
+    # evaluator.npz was computed with the original GaitSet code (AbnerHqC/GaitSet, commit 5535943).
     expected = np.load(Path(__file__).resolve().parents[1] / "support" / "reference" / "evaluator.npz")
     rng = np.random.default_rng(20190127)
     subject_part = rng.standard_normal((12, 64))
@@ -95,7 +96,9 @@ def test_the_figures_of_the_original(probe_chunk):
         np.float32,
     )
     rows = grid([f"{75 + s:03d}" for s in range(12)], TAKES, VIEWS)
-    result = evaluate(torch.from_numpy(embeddings), *split(rows), protocol_of("CASIA-B"), probe_chunk=probe_chunk)
+    result = evaluate(
+        torch.from_numpy(embeddings), *split(rows), protocol_of("CASIA-B"), settings=Streaming(probe_chunk=probe_chunk)
+    )
     assert result.views == tuple(VIEWS)
     np.testing.assert_array_equal(np.round(result.accuracy, 2), expected["accuracy"])
     assert list(result.including().values()) == pytest.approx(expected["rank1_including"].tolist(), abs=1e-10)
@@ -104,7 +107,7 @@ def test_the_figures_of_the_original(probe_chunk):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_ragged_data_with_free_names(seed):
+def test_incomplete_data_and_free_names(seed):
     rng = np.random.default_rng(seed)
     rows = grid(["anna", "Bo", "007", "x y"], [*TAKES, "xx-01"], ["000", "90", "front"])
     rows = [row for row in rows if rng.random() < 0.6]
@@ -113,9 +116,9 @@ def test_ragged_data_with_free_names(seed):
     rows = [tuple(row) for row in rows]
     embeddings = embeddings_of(rows, seed)
     protocol = protocol_of("CASIA-B")
-    result = evaluate(embeddings, *split(rows), protocol, probe_chunk=5)
+    result = evaluate(embeddings, *split(rows), protocol, settings=Streaming(probe_chunk=5))
     assert result.views == ("000", "45", "90", "135", "front")
-    assert_equals_plain(result, embeddings, rows, protocol)
+    assert_equals_loops(result, embeddings, rows, protocol)
     notes = " | ".join(result.notes)
     assert "no gallery sequence in view 45" in notes
     assert "no probe in view" in notes and "135" in notes
@@ -124,7 +127,7 @@ def test_ragged_data_with_free_names(seed):
 
 
 @pytest.mark.parametrize("memory_mapped", [False, True])
-def test_a_gallery_in_pieces_has_the_same_tables(tmp_path, memory_mapped):
+def test_gallery_in_pieces_gives_the_same_tables(tmp_path, memory_mapped):
     rng = np.random.default_rng(5)
     rows = grid([f"{i:03d}" for i in range(25)], TAKES, ["000", "090", "180"])
     rows = [row for row in rows if rng.random() < 0.7 and row[1:] != ("nm-05", "090")]
@@ -135,8 +138,8 @@ def test_a_gallery_in_pieces_has_the_same_tables(tmp_path, memory_mapped):
         mapped[:] = embeddings.numpy()
         given = torch.from_numpy(mapped)
     whole = evaluate(embeddings, *split(rows), protocol_of("CASIA-B"))
-    pieces = evaluate(given, *split(rows), protocol_of("CASIA-B"), device_bytes=10_000)
-    assert_equals_plain(pieces, embeddings, rows, protocol_of("CASIA-B"))
+    pieces = evaluate(given, *split(rows), protocol_of("CASIA-B"), settings=Streaming(device_bytes=10_000))
+    assert_equals_loops(pieces, embeddings, rows, protocol_of("CASIA-B"))
     np.testing.assert_array_equal(pieces.accuracy, whole.accuracy)
     np.testing.assert_array_equal(pieces.average_precision, whole.average_precision)
     np.testing.assert_array_equal(pieces.without_mate, whole.without_mate)
@@ -144,15 +147,15 @@ def test_a_gallery_in_pieces_has_the_same_tables(tmp_path, memory_mapped):
 
 
 @pytest.mark.parametrize("device_bytes", [0, None])
-def test_a_collapsed_encoder_scores_nothing(device_bytes):
+def test_collapsed_encoder_scores_0(device_bytes):
     rows = grid([f"{i:03d}" for i in range(29)], TAKES[:5], ["000", "090"])
     embeddings = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)).repeat(len(rows), 1)
-    result = evaluate(embeddings, *split(rows), protocol_of("CASIA-B"), device_bytes=device_bytes)
+    result = evaluate(embeddings, *split(rows), protocol_of("CASIA-B"), settings=Streaming(device_bytes=device_bytes))
     assert (result.accuracy[0] == 0).all()
 
 
 @pytest.mark.parametrize(("spread", "warned"), [(0, True), (1e-6, True), (1e-2, False), (1, False)])
-def test_a_collapse_is_warned_of_beside_the_figures(spread, warned):
+def test_collapse_adds_a_warning_to_the_result(spread, warned):
     rows = grid([f"{i:03d}" for i in range(9)], TAKES[:5], ["000", "090"])
     draw = torch.Generator().manual_seed(0)
     embeddings = torch.randn(1, 100, generator=draw) + spread * torch.randn(len(rows), 100, generator=draw)
@@ -160,12 +163,14 @@ def test_a_collapse_is_warned_of_beside_the_figures(spread, warned):
     assert any("the network has collapsed" in note for note in notes) is warned
 
 
-def test_means_on_ragged_data_skip_cells_that_do_not_exist():
+def test_means_skip_missing_cells():
     rows = grid(["a", "b", "c"], ["00", "01"], ["000", "015", "030"])
     rows = [row for row in rows if row[1:] not in {("01", "015"), ("00", "030")}]
     embeddings = embeddings_of(rows, 3)
     result = evaluate(embeddings, *split(rows), protocol_of("OUMVLP"))
-    cells = {key[1:]: value[0][0] for key, value in plain(embeddings, rows, protocol_of("OUMVLP"), 1).items()}
+    cells = {
+        key[1:]: value[0][0] for key, value in loop_based_cells(embeddings, rows, protocol_of("OUMVLP"), 1).items()
+    }
     assert set(cells) == {("000", "000"), ("000", "030"), ("015", "000"), ("015", "030")}
     assert result.including(rounded=False)["NM"] == pytest.approx(np.mean(list(cells.values())))
     per_view = result.per_probe_view(rounded=False)["NM"]
@@ -182,47 +187,48 @@ def test_oumvlp_protocol():
     protocol = protocol_of("OU-MVLP")
     result = evaluate(embeddings, *split(rows), protocol, ranks=8)
     assert result.conditions == ("NM",) and result.ranks == 8
-    assert_equals_plain(result, embeddings, rows, protocol)
+    assert_equals_loops(result, embeddings, rows, protocol)
 
 
-def test_one_view_has_no_rank_without_identical_views():
+def test_single_view_has_no_rank_excluding_identical_views():
     rows = grid(["a", "b", "c", "d", "e", "f"], TAKES, ["090"])
     embeddings = embeddings_of(rows)
     result = evaluate(embeddings, *split(rows), protocol_of("Synthetic"))
-    assert_equals_plain(result, embeddings, rows, protocol_of("Synthetic"))
+    assert_equals_loops(result, embeddings, rows, protocol_of("Synthetic"))
     assert all(np.isfinite(value) for value in result.including().values())
     assert all(np.isnan(value) for value in result.excluding().values())
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["rank1"]["NM"]["excluding"] is None
 
 
-def test_a_gallery_of_three_clips_the_ranks():
+def test_gallery_of_three_clips_the_ranks():
     rows = [*grid(["a", "b", "c"], ["nm-01"], ["000"]), *grid(["a", "b", "c", "z"], ["nm-03"], ["000"])]
     embeddings = embeddings_of(rows, dim=2)
     result = evaluate(embeddings, *split(rows), protocol_of("CASIA-A"))
-    assert_equals_plain(result, embeddings, rows, protocol_of("CASIA-A"))
-    # Everybody enrolled is among all three; z is not enrolled, so rank-5 must not reach 100.
+    assert_equals_loops(result, embeddings, rows, protocol_of("CASIA-A"))
+    # Rank 3 covers the whole gallery. Subject z is not enrolled, so rank-5 stays below 100.
     assert result.accuracy[0, 0, 0, 2:].tolist() == [75, 75, 75]
     assert any("gallery smaller than 5 in view 000 (3)" in note for note in result.notes)
 
 
-def test_a_condition_without_probes_is_left_out_and_said():
+def test_condition_without_probes_is_skipped_with_a_note():
     rows = grid(["a", "b"], TAKES[:8], ["000", "018"])
     result = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
     assert result.conditions == ("NM", "BG")
     assert set(result.including()) == set(result.to_json()["rank1"]) == {"NM", "BG"}
-    assert any("CL is left out" in note for note in result.notes)
+    assert any("condition CL is skipped" in note for note in result.notes)
 
 
 def test_embeddings_of_any_shape_are_flattened():
     rows = grid(["a", "b", "c"], TAKES, ["000", "018"])
     flat = embeddings_of(rows)
     one = evaluate(flat, *split(rows), protocol_of("CASIA-B"))
-    other = evaluate(flat.reshape(-1, 4, 6), *split(rows), protocol_of("CASIA-B"), device=torch.device("cpu"))
+    settings = Streaming(device=torch.device("cpu"))
+    other = evaluate(flat.reshape(-1, 4, 6), *split(rows), protocol_of("CASIA-B"), settings=settings)
     np.testing.assert_array_equal(one.accuracy, other.accuracy)
 
 
-def test_rounding_happens_before_averaging():
-    rows = grid(["a", "b", "c"], TAKES, ["000", "018", "036"])  # six probes a cell: sixths do not end
+def test_cells_are_rounded_before_averaging():
+    rows = grid(["a", "b", "c"], TAKES, ["000", "018", "036"])  # six probes per cell, so hits / 6 needs rounding
     result = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
     cells = result.accuracy[0, :, :, 0]
     assert (np.round(cells, 2) != cells).any()
@@ -235,7 +241,7 @@ def test_rounding_happens_before_averaging():
     )
 
 
-def test_json_has_what_readers_rely_on():
+def test_json_contains_all_documented_keys():
     rows = grid(["a", "b", "c"], TAKES, ["000", "018"])
     result = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
     value = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -252,7 +258,7 @@ def test_json_has_what_readers_rely_on():
     assert value["probes"]["NM"] == {"000": 6, "018": 6} and value["galleries"] == {"000": 12, "018": 12}
 
 
-def test_xarray_is_labelled():
+def test_xarray_axes_are_labelled():
     pytest.importorskip("xarray")
     rows = grid(["a", "b", "c"], TAKES, ["000", "018"])
     result = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
@@ -261,7 +267,7 @@ def test_xarray_is_labelled():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
-def test_embeddings_that_are_not_finite_are_counted_and_the_first_named(bad):
+def test_error_counts_non_finite_embeddings_and_names_the_first(bad):
     rows = grid(["a", "b"], TAKES, ["000", "018"])
     embeddings = embeddings_of(rows)
     embeddings[[5, 9], 3] = bad
@@ -270,7 +276,7 @@ def test_embeddings_that_are_not_finite_are_counted_and_the_first_named(bad):
     assert "/".join(rows[5]) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_half_precision_too_large_to_square_is_still_fine():
+def test_large_half_precision_embeddings_do_not_overflow():
     rows = grid(["a", "b", "c"], TAKES, ["000"])
     embeddings = embeddings_of(rows)
     expected = evaluate(embeddings.half().float(), *split(rows), protocol_of("CASIA-B"))
@@ -278,7 +284,7 @@ def test_half_precision_too_large_to_square_is_still_fine():
     np.testing.assert_array_equal(result.accuracy, expected.accuracy)
 
 
-def test_lengths_that_disagree_are_named():
+def test_error_names_lengths_that_differ():
     rows = grid(["a", "b"], TAKES, ["000"])
     subjects, seq_types, views = split(rows)
     with pytest.raises(ValueError, match="20 embeddings, 20 subjects, 20 seq_types and 19 views"):
@@ -286,7 +292,7 @@ def test_lengths_that_disagree_are_named():
 
 
 @pytest.mark.parametrize("rank", [0, 6])
-def test_a_rank_that_was_not_counted_is_refused(rank):
+def test_rank_out_of_range_is_rejected(rank):
     rows = grid(["a", "b"], TAKES, ["000"])
     result = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
     with pytest.raises(ValueError, match="rank must be 1 to 5"):

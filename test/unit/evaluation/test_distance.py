@@ -1,4 +1,4 @@
-"""Distances: against float64 differences."""
+"""Euclidean distances against float64 differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_equals_the_length_of_the_differences():
+def test_distance_equals_the_norm_of_the_difference():
     probe, gallery = randn(7, 100), randn(5, 100, seed=1)
     expected = (probe.double()[:, None] - gallery.double()[None]).square().sum(-1).sqrt()
     distance = euclidean_distance(probe, gallery)
@@ -20,8 +20,8 @@ def test_equals_the_length_of_the_differences():
     torch.testing.assert_close(distance.double(), expected, rtol=1e-5, atol=0)
 
 
-def test_a_copy_far_from_the_origin_is_never_nan():
-    # |p|^2 + |p|^2 - 2 p.p rounds to either side of zero; without the relu half of these would be NaN.
+def test_distance_of_equal_rows_is_not_nan():
+    # |p|^2 + |p|^2 - 2 p.p can round to a negative number. Without the relu, half of these would be NaN.
     embeddings = randn(200, 300) + 50
     distance = euclidean_distance(embeddings, embeddings)
     assert torch.isfinite(distance).all()
@@ -29,7 +29,7 @@ def test_a_copy_far_from_the_origin_is_never_nan():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_types_are_measured_in_float32(dtype):
+def test_other_dtypes_give_float32_distances(dtype):
     probe, gallery = randn(3, 64).to(dtype), randn(4, 64, seed=1).to(dtype)
     expected = (probe.double()[:, None] - gallery.double()[None]).square().sum(-1).sqrt()
     distance = euclidean_distance(probe, gallery)
@@ -42,12 +42,12 @@ def test_squared_length_of_half_precision_does_not_overflow():
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (3, 5)), ((3,), (3, 3)), ((2, 3, 4), (2, 4))])
-def test_shapes_that_do_not_fit_are_named(shapes):
+def test_error_names_shapes_that_do_not_fit(shapes):
     with pytest.raises(ValueError, match=r"\[m, d\] and \[n, d\]"):
         euclidean_distance(randn(*shapes[0]), randn(*shapes[1]))
 
 
-def test_squares_and_memory_of_the_caller_are_used():
+def test_given_squares_and_output_are_used():
     probe, gallery = randn(7, 100), randn(5, 100, seed=1)
     out = torch.full((7, 5), float("nan"))
     squares = squared_length(probe), squared_length(gallery)
@@ -55,7 +55,7 @@ def test_squares_and_memory_of_the_caller_are_used():
     assert torch.equal(out, euclidean_distance(probe, gallery))
 
 
-def test_an_infinite_square_is_infinitely_far():
+def test_infinite_square_gives_infinite_distance():
     gallery_square = squared_length(randn(5, 100, seed=1))
     gallery_square[3] = float("inf")
     distance = euclidean_distance(randn(7, 100), randn(5, 100, seed=1), gallery_square=gallery_square)
@@ -74,15 +74,15 @@ def test_squared_length_in_blocks(rows_at_once, dtype):
 
 @pytest.mark.parametrize("rows", [1, 5, 17, 33])
 def test_equal_rows_have_equal_squares_in_every_block(rows):
-    # 33 rows in blocks of 16 leave one: alone, its 40,000 numbers would be summed by several threads.
+    # 33 rows in blocks of 16 leave one row. Alone, its 40,000 numbers would be summed by several threads.
     squares = squared_length(randn(1, 40000).repeat(rows, 1), block_bytes=16 * 40000 * 4)
     assert (squares == squares[0]).all()
 
 
-def test_squares_of_whole_numbers_are_exact():
+def test_squares_of_integers_are_exact():
     embeddings = torch.arange(-300.0, 300).view(60, 10)
     assert squared_length(embeddings).tolist() == embeddings.double().square().sum(dim=1).tolist()
 
 
-def test_squared_length_of_nothing():
+def test_squared_length_of_an_empty_tensor():
     assert squared_length(torch.empty(0, 5)).shape == (0,)

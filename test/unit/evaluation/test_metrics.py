@@ -1,4 +1,4 @@
-"""Rank-k and average precision by counting, against sorting one probe at a time."""
+"""Rank-k and average precision by counting, compared with sorting one probe at a time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from model.evaluation.metrics import (
     INFINITE,
     average_precision,
+    closer_impostors,
     entries_within,
     nearest_mates,
     rank_hits,
-    wrong_before,
 )
 
 
 def sorted_by_hand(distance: np.ndarray, mate: np.ndarray, ranks: int) -> tuple[list[bool], float]:
-    """One probe: hits at 1..ranks and average precision, from the sorted gallery; wrong entries first on ties."""
+    """Hits at ranks 1..ranks and average precision of one probe by sorting; impostors come first on ties."""
     order = sorted(range(len(distance)), key=lambda i: (distance[i], mate[i]))
     right = [bool(mate[i]) for i in order]
     hits = [any(right[:k]) for k in range(1, ranks + 1)]
@@ -25,24 +25,24 @@ def sorted_by_hand(distance: np.ndarray, mate: np.ndarray, ranks: int) -> tuple[
     return hits, sum(precisions) / len(precisions) if precisions else 0.0
 
 
-def count_wrong(distance: torch.Tensor, mate: torch.Tensor, most_mates: int | None = None) -> torch.Tensor:
-    """[m, n] and [m, n] bool give [m, most_mates]: the three steps, for mates that stand anywhere."""
+def count_impostors(distance: torch.Tensor, mate: torch.Tensor, most_mates: int | None = None) -> torch.Tensor:
+    """[m, n] distances and [m, n] bool mates in any column -> closer impostors [m, most_mates]."""
     most_mates = int(mate.sum(dim=1).max()) if most_mates is None else most_mates
     mates_first = mate.int().argsort(dim=1, descending=True, stable=True)
     first = torch.zeros(len(mate), 1, dtype=torch.int64)
     nearest = nearest_mates(distance.gather(1, mates_first), first, mate.sum(dim=1, keepdim=True), most_mates)[:, 0]
-    return wrong_before(entries_within(distance, nearest), nearest)
+    return closer_impostors(entries_within(distance, nearest), nearest)
 
 
 @pytest.mark.parametrize("gallery_size", [1, 3, 40])
 @pytest.mark.parametrize("share_of_mates", [0.0, 0.1, 0.5, 1.0])
-@pytest.mark.parametrize("levels", [5, 10**6])  # five distances only: nearly everything is a tie
-def test_equals_sorting(gallery_size, share_of_mates, levels):
+@pytest.mark.parametrize("levels", [5, 10**6])  # with five distances, almost all pairs are ties
+def test_counting_equals_sorting(gallery_size, share_of_mates, levels):
     rng = np.random.default_rng(gallery_size)
     distance = rng.integers(0, levels, (60, gallery_size)).astype(np.float32)
     mate = rng.random((60, gallery_size)) < share_of_mates
-    wrong = count_wrong(torch.from_numpy(distance), torch.from_numpy(mate), max(1, mate.sum(axis=1).max()))
-    hits, precision = rank_hits(wrong, 5), average_precision(wrong)
+    impostors = count_impostors(torch.from_numpy(distance), torch.from_numpy(mate), max(1, mate.sum(axis=1).max()))
+    hits, precision = rank_hits(impostors, 5), average_precision(impostors)
     for i in range(60):
         expected_hits, expected_precision = sorted_by_hand(distance[i], mate[i], 5)
         assert hits[i].tolist() == expected_hits
@@ -50,13 +50,13 @@ def test_equals_sorting(gallery_size, share_of_mates, levels):
 
 
 def test_worked_example():
-    # Order of the gallery: wrong, mate, wrong, wrong, mate.
+    # Sorted gallery: impostor, mate, impostor, impostor, mate.
     distance = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
     mate = torch.tensor([[False, True, False, False, True]])
-    wrong = count_wrong(distance, mate)
-    assert wrong.tolist() == [[1, 3]]
-    assert rank_hits(wrong, 3).tolist() == [[False, True, True]]
-    assert average_precision(wrong).item() == pytest.approx((1 / 2 + 2 / 5) / 2)
+    impostors = count_impostors(distance, mate)
+    assert impostors.tolist() == [[1, 3]]
+    assert rank_hits(impostors, 3).tolist() == [[False, True, True]]
+    assert average_precision(impostors).item() == pytest.approx((1 / 2 + 2 / 5) / 2)
 
 
 def test_mates_of_a_probe_in_several_galleries():
@@ -70,43 +70,43 @@ def test_mates_of_a_probe_in_several_galleries():
     ]
 
 
-def test_leading_axes_are_so_many_probes():
+def test_leading_axes_are_independent():
     nearest, within = torch.rand(4, 3, 5).sort(dim=-1).values, torch.randint(5, 20, (4, 3, 5), dtype=torch.int32)
-    wrong = wrong_before(within, nearest)
-    assert wrong.dtype == torch.int32
-    flat = wrong_before(within.flatten(0, 1), nearest.flatten(0, 1))
-    assert torch.equal(wrong.flatten(0, 1), flat)
-    assert torch.equal(rank_hits(wrong, 5).flatten(0, 1), rank_hits(flat, 5))
-    assert torch.equal(average_precision(wrong).flatten(), average_precision(flat))
+    impostors = closer_impostors(within, nearest)
+    assert impostors.dtype == torch.int32
+    flat = closer_impostors(within.flatten(0, 1), nearest.flatten(0, 1))
+    assert torch.equal(impostors.flatten(0, 1), flat)
+    assert torch.equal(rank_hits(impostors, 5).flatten(0, 1), rank_hits(flat, 5))
+    assert torch.equal(average_precision(impostors).flatten(), average_precision(flat))
 
 
-def test_a_loose_bound_on_the_mates_changes_nothing():
+def test_larger_number_of_mates_changes_nothing():
     distance, mate = torch.rand(30, 25), torch.rand(30, 25) < 0.1
-    found, bounded = count_wrong(distance, mate), count_wrong(distance, mate, 12)
+    found, bounded = count_impostors(distance, mate), count_impostors(distance, mate, 12)
     assert torch.equal(bounded[:, : found.shape[1]], found)
     assert (bounded[:, found.shape[1] :] == -1).all()
     torch.testing.assert_close(average_precision(found), average_precision(bounded), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("far", [INFINITE, float("inf"), INFINITE**0.5])
-def test_far_away_distances_are_no_gallery_entries(far):
+def test_entries_at_large_distance_do_not_count(far):
     distance, mate = torch.rand(30, 25), torch.rand(30, 25) < 0.2
     padding = torch.full((30, 7), far)
-    padded = count_wrong(torch.cat([padding, distance], 1), torch.cat([padding < 0, mate], 1))
-    assert torch.equal(padded, count_wrong(distance, mate))
+    padded = count_impostors(torch.cat([padding, distance], 1), torch.cat([padding < 0, mate], 1))
+    assert torch.equal(padded, count_impostors(distance, mate))
 
 
-def test_a_collapsed_encoder_scores_nothing():
+def test_collapsed_encoder_scores_0():
     mate = torch.eye(6, dtype=torch.bool)
-    assert not rank_hits(count_wrong(torch.zeros(6, 6), mate), 5).any()
+    assert not rank_hits(count_impostors(torch.zeros(6, 6), mate), 5).any()
 
 
-def test_no_mate_is_no_hit_even_with_the_whole_gallery():
-    wrong = count_wrong(torch.rand(4, 3), torch.zeros(4, 3, dtype=torch.bool), 1)
-    assert not rank_hits(wrong, 5).any()
-    assert average_precision(wrong).tolist() == [0, 0, 0, 0]
+def test_probe_without_mate_has_no_hit():
+    impostors = count_impostors(torch.rand(4, 3), torch.zeros(4, 3, dtype=torch.bool), 1)
+    assert not rank_hits(impostors, 5).any()
+    assert average_precision(impostors).tolist() == [0, 0, 0, 0]
 
 
-def test_wrong_arguments_are_named():
+def test_rank_0_is_rejected():
     with pytest.raises(ValueError, match="ranks"):
         rank_hits(torch.zeros(2, 1, dtype=torch.int32), 0)

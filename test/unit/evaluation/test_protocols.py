@@ -1,4 +1,4 @@
-"""The table of protocols, how names are looked up, and who becomes gallery and probe."""
+"""The protocol table, dataset names, and the split into gallery and probes."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from model.evaluation.protocols import PROTOCOLS, plan_of, protocol_of
         ("synthetic", "Synthetic"),
     ],
 )
-def test_spellings(spelling, name):
+def test_spellings_of_a_dataset(spelling, name):
     assert protocol_of(spelling).name == name
 
 
-def test_an_unknown_dataset_is_told_the_known_ones():
+def test_unknown_dataset_error_lists_known_ones():
     with pytest.raises(UsageError, match=r"'CASIA-E'.*CASIA-B, OUMVLP, CASIA-A, Synthetic") as error:
         protocol_of("CASIA-E")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
-def test_nobody_is_probe_and_gallery_or_counted_twice(protocol):
+def test_takes_are_in_one_part_only(protocol):
     takes = [*protocol.gallery, *(take for wanted in protocol.probes.values() for take in wanted)]
     assert len(takes) == len(set(takes))
 
 
-def test_published_rows_speak_of_the_conditions():
+def test_published_rows_use_the_conditions_of_the_protocol():
     for protocol in PROTOCOLS:
         for row in protocol.published:
             for figures in (row.including, row.excluding):
@@ -51,25 +51,25 @@ def test_plan_sorts_rows_by_part_and_view():
     takes = ["bg-01", "nm-01", "nm-05", "nm-02", "nm-01", "xx-01", "nm-06", "nm-04"]
     views = ["090", "180", "9", "000", "9", "777", "front", "180"]
     plan = plan_of(takes, views, protocol_of("CASIA-B"))
-    assert plan.views == ("000", "9", "090", "180", "front")  # by number, then names; 777 takes no part
+    assert plan.views == ("000", "9", "090", "180", "front")  # numbers first, then names; 777 is unused
     assert plan.conditions == ("NM", "BG")
     assert plan.gallery_rows.tolist() == [3, 4, 1, 7]
     assert plan.gallery_counts.tolist() == [1, 1, 0, 2, 0]
     assert plan.probe_rows.tolist() == [2, 6, 0]
     assert plan.probe_condition.tolist() == [0, 0, 1]
     assert [plan.views[v] for v in plan.probe_view] == ["9", "front", "090"]
-    assert any("CL is left out" in note for note in plan.notes)
+    assert any("condition CL is skipped" in note for note in plan.notes)
     assert any("xx-01" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize(("takes", "part"), [(["nm-05"], "gallery"), (["nm-01", "zz-09"], "probe"), ([], "gallery")])
-def test_an_empty_part_is_an_error_that_names_what_is_there(takes, part):
+def test_empty_part_error_lists_the_available_takes(takes, part):
     with pytest.raises(UserError, match=f"no {part} sequence for protocol CASIA-B") as error:
         plan_of(takes, ["000"] * len(takes), protocol_of("CASIA-B"))
     assert all(take in str(error.value) for take in takes)
     assert "\n" not in str(error.value)
 
 
-def test_views_may_be_given_as_an_array():
+def test_views_can_be_an_array():
     plan = plan_of(np.array(["01", "00"]), np.array(["000", "015"]), protocol_of("OUMVLP"))
     assert plan.views == ("000", "015")

@@ -1,4 +1,4 @@
-"""Wrong entries before each mate: brute force in numpy, whatever the pieces; and how much memory it takes."""
+"""Streamed impostor counts against brute force in numpy, and the memory that they need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.evaluation.distance import squared_length
 from model.evaluation.protocols import Plan
-from model.evaluation.streaming import BYTES_ON_CPU, EVEN, count_wrong, default_bytes, sizes_within
+from model.evaluation.streaming import (
+    CPU_BYTES,
+    ROW_MULTIPLE,
+    Streaming,
+    count_closer_impostors,
+    default_bytes,
+    sizes_within,
+)
 
 CPU = torch.device("cpu")
 LEAST = 0  # bytes: as few gallery entries and probes at a time as there can be
@@ -30,17 +37,17 @@ def make_plan(probe_rows: np.ndarray, gallery_rows: np.ndarray, gallery_view: np
 
 
 def ragged(seed: int = 0, galleries: int = 300, probes: int = 70) -> tuple[np.ndarray, Plan]:
-    """Subject of each row, and who is looked up: views of all sizes, one empty; up to many mates, or none."""
+    """Subjects and a plan with views of different sizes, one of them empty, and probes with many or no mates."""
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(galleries + probes + 20)  # 20 are neither
+    rows = rng.permutation(galleries + probes + 20)  # 20 rows are neither probe nor gallery
     subject = rng.integers(0, 60, len(rows))
-    subject[rows[:5]] = 77  # probes whom no gallery knows
+    subject[rows[:5]] = 77  # probes without a mate
     view = rng.choice([0, 1, 3, 4], galleries, p=[0.6, 0.25, 0.1, 0.05])  # no gallery in view 2
     return subject, make_plan(rows[:probes], rows[probes : probes + galleries], view, 5)
 
 
 def by_hand(embeddings: np.ndarray, subject: np.ndarray, plan: Plan) -> np.ndarray:
-    """[m, v, most mates] from exact squares of whole numbers, sorting nothing but a probe's mates."""
+    """Impostor counts [m, v, r] from exact squares of integers."""
     x = embeddings.astype(np.int64)
     view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
     lists = []
@@ -56,49 +63,50 @@ def by_hand(embeddings: np.ndarray, subject: np.ndarray, plan: Plan) -> np.ndarr
 
 
 def whole_numbers(rows: int, dim: int = 6, seed: int = 1) -> torch.Tensor:
-    """Few and small, so that float32 is exact and many distances are equal."""
+    """Small integers, so that float32 is exact and many distances are equal."""
     return torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, (rows, dim)).astype(np.float32))
 
 
 def count(embeddings, subject, plan, chunk=1024, device_bytes=None) -> torch.Tensor:
-    return count_wrong(embeddings, squared_length(embeddings), subject, plan, CPU, chunk, device_bytes)
+    settings = Streaming(CPU, chunk, device_bytes)
+    return count_closer_impostors(embeddings, squared_length(embeddings), subject, plan, settings)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
 @pytest.mark.parametrize("device_bytes", [LEAST, 20_000, None])
-def test_equals_counting_by_hand(seed, chunk, device_bytes):
+def test_counts_equal_a_loop(seed, chunk, device_bytes):
     subject, plan = ragged(seed)
     embeddings = whole_numbers(len(subject))
     expected = by_hand(embeddings.numpy(), subject, plan)
     assert (expected[:5] == -1).all() and (expected[:, 2] == -1).all() and expected.shape[-1] > 3
-    wrong = count(embeddings, subject, plan, chunk, device_bytes)
-    assert wrong.dtype == torch.int32
-    np.testing.assert_array_equal(wrong.numpy(), expected)
+    impostors = count(embeddings, subject, plan, chunk, device_bytes)
+    assert impostors.dtype == torch.int32
+    np.testing.assert_array_equal(impostors.numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_types_in_pieces(dtype):
+def test_other_dtypes_in_pieces(dtype):
     subject, plan = ragged()
     embeddings = whole_numbers(len(subject))
     kept = embeddings.to(dtype)
-    wrong = count(kept, subject, plan, 7, LEAST)
-    np.testing.assert_array_equal(wrong.numpy(), by_hand(embeddings.numpy(), subject, plan))
+    impostors = count(kept, subject, plan, 7, LEAST)
+    np.testing.assert_array_equal(impostors.numpy(), by_hand(embeddings.numpy(), subject, plan))
     assert torch.equal(kept, embeddings.to(dtype))
 
 
-@pytest.mark.parametrize("galleries", [EVEN - 1, EVEN, EVEN + 1, 3 * EVEN + 1])
+@pytest.mark.parametrize("galleries", [ROW_MULTIPLE - 1, ROW_MULTIPLE, ROW_MULTIPLE + 1, 3 * ROW_MULTIPLE + 1])
 @pytest.mark.parametrize("probes", [7, 8, 9, 17])
-def test_chunks_and_pieces_that_do_not_come_out_even(galleries, probes):
+def test_incomplete_last_chunk_and_piece(galleries, probes):
     subject, plan = ragged(3, galleries, probes)
     embeddings = whole_numbers(len(subject))
-    wrong = count(embeddings, subject, plan, 8, LEAST)
-    np.testing.assert_array_equal(wrong.numpy(), by_hand(embeddings.numpy(), subject, plan))
+    impostors = count(embeddings, subject, plan, 8, LEAST)
+    np.testing.assert_array_equal(impostors.numpy(), by_hand(embeddings.numpy(), subject, plan))
 
 
 @pytest.mark.parametrize("dim", [24, 1000])
 @pytest.mark.parametrize("device_bytes", [LEAST, 3_000_000, None])
-def test_a_collapsed_encoder_has_all_wrong_entries_first(dim, device_bytes):
+def test_collapsed_encoder_counts_all_impostors(dim, device_bytes):
     subject, plan = ragged()
     embeddings = torch.randn(1, dim, generator=torch.Generator().manual_seed(2)).repeat(len(subject), 1)
     expected = by_hand(np.zeros((len(subject), 1)), subject, plan)
@@ -106,28 +114,28 @@ def test_a_collapsed_encoder_has_all_wrong_entries_first(dim, device_bytes):
 
 
 @pytest.mark.parametrize("galleries", [5, 7, 13, 33])
-def test_a_collapsed_encoder_and_a_gallery_of_odd_size(galleries):
-    # Some libraries compute the last columns of such a product in another order, and round them otherwise.
+def test_collapsed_encoder_with_odd_gallery_size(galleries):
+    # Some libraries compute the last columns of a product in another order and with another rounding.
     subject = np.append(np.arange(galleries), np.arange(galleries))
     plan = make_plan(np.arange(galleries), galleries + np.arange(galleries), np.zeros(galleries, np.int64), 1)
     for seed in range(8):
         embedding = torch.randn(1, 1000, generator=torch.Generator().manual_seed(seed))
-        wrong = count(embedding.repeat(2 * galleries, 1), subject, plan, 3)
-        assert (wrong == galleries - 1).all(), f"seed {seed}"
+        impostors = count(embedding.repeat(2 * galleries, 1), subject, plan, 3)
+        assert (impostors == galleries - 1).all(), f"seed {seed}"
 
 
-def test_copies_of_subjects_in_other_pieces_are_ties():
-    # Rounding makes distances of equal embeddings differ from zero; the copies must be as far as the mates.
+def test_equal_embeddings_in_other_pieces_are_ties():
+    # Distances of equal embeddings are not exactly 0. Copies must have the same distance as the mates.
     subject = np.repeat(np.arange(200), 2)
     centre = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) + 5
     embeddings = centre[torch.from_numpy(subject % 4)]
     plan = make_plan(np.arange(0, 400, 2), np.arange(1, 400, 2), np.zeros(200, np.int64), 1)
-    wrong = count(embeddings, subject, plan, 32, LEAST)
-    assert (wrong == 49).all()  # 50 of 200 subjects share an embedding
+    impostors = count(embeddings, subject, plan, 32, LEAST)
+    assert (impostors == 49).all()  # 50 of 200 subjects share an embedding
 
 
 class Watch(TorchDispatchMode):
-    """Counts matrix products, and the bytes of memory that lives at a time and was not there before."""
+    """Count matrix products and the peak of newly allocated bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,13 +157,13 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def test_hardly_any_product_is_computed_twice():
+def test_almost_no_product_is_computed_twice():
     subject = np.tile(np.arange(300), 2)
     embeddings = whole_numbers(600)
     plan = make_plan(np.arange(60), np.arange(300, 600), np.arange(300) % 2, 2)
     with Watch() as watch:
         count(embeddings, subject, plan, 10, LEAST)
-    chunks, pieces = 60, -(-300 // EVEN)  # of one probe each
+    chunks, pieces = 60, -(-300 // ROW_MULTIPLE)  # of one probe each
     assert chunks * pieces <= watch.products < chunks * pieces + pieces
     with Watch() as watch:
         count(embeddings, subject, plan, 10)
@@ -164,36 +172,38 @@ def test_hardly_any_product_is_computed_twice():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("numbers", "device_bytes"), [(1500, 1 << 20), (1500, 3 << 20), (60, 1 << 20)])
-def test_memory_stays_within_the_bound(numbers, device_bytes, dtype):
+def test_memory_stays_within_device_bytes(numbers, device_bytes, dtype):
     subject = np.tile(np.arange(1000), 2)
-    embeddings = torch.zeros(2000, numbers, dtype=dtype)  # 12 or 6 MB; or little beside the distances
+    embeddings = torch.zeros(2000, numbers, dtype=dtype)  # 12 or 6 MB, or less than the distances need
     plan = make_plan(np.arange(1000), np.arange(1000, 2000), np.arange(1000) % 3, 3)
     squares = squared_length(embeddings)
     with Watch() as watch:
-        count_wrong(embeddings, squares, subject, plan, CPU, 256, device_bytes)
-    of_every_row, of_every_probe = 2000 * 16, 1000 * (64 + 3 * 12)  # rows, squares and subjects; what is kept
+        count_closer_impostors(embeddings, squares, subject, plan, Streaming(CPU, 256, device_bytes))
+    of_every_row, of_every_probe = 2000 * 16, 1000 * (64 + 3 * 12)  # rows, squares and subjects; results
     assert device_bytes / 3 < watch.peak <= device_bytes + of_every_row + of_every_probe
 
 
 @pytest.mark.parametrize("limit", [0, 10**6, 10**8, 10**10])
 @pytest.mark.parametrize("probes", [1, 1000, 10**6])
 @pytest.mark.parametrize("galleries", [1, 1000, 10**6])
-def test_sizes_keep_to_the_limit(limit, probes, galleries):
+def test_sizes_stay_within_the_limit(limit, probes, galleries):
     embeddings = torch.empty(0, 256)
     chunk, rows = sizes_within(limit, embeddings, probes, galleries, 1024)
-    assert 1 <= chunk <= min(probes, 1024) and rows % EVEN == 0 and EVEN <= rows < galleries + EVEN
-    taken = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 9
-    assert taken <= limit or (chunk, rows) == (1, EVEN)
+    assert (
+        1 <= chunk <= min(probes, 1024) and rows % ROW_MULTIPLE == 0 and ROW_MULTIPLE <= rows < galleries + ROW_MULTIPLE
+    )
+    used = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 9
+    assert used <= limit or (chunk, rows) == (1, ROW_MULTIPLE)
 
 
-def test_a_chunk_of_nothing_is_refused():
+def test_empty_chunk_is_rejected():
     subject, plan = ragged()
     with pytest.raises(ValueError, match="probe_chunk"):
         count(whole_numbers(len(subject)), subject, plan, 0)
 
 
-def test_the_default_on_the_cpu():
-    assert default_bytes(CPU) == BYTES_ON_CPU
+def test_default_bytes_on_the_cpu():
+    assert default_bytes(CPU) == CPU_BYTES
 
 
 MAPPED = """
@@ -202,26 +212,27 @@ import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import protocol_of
+from model.evaluation.streaming import Streaming
 
 def labels(count):
     return [str(i // 2) for i in range(count)], ["00", "01"] * (count // 2), ["000"] * count
 
 torch.set_num_threads(1)
 embeddings = torch.from_numpy(np.memmap(sys.argv[2], np.float32, "r+", shape=(4000, 8192)))
-evaluate(embeddings[:200].clone(), *labels(200), protocol_of("OUMVLP"))  # libraries get their own memory now
-held = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
-resource.setrlimit(resource.RLIMIT_DATA, (held + (48 << 20), -1))
+evaluate(embeddings[:200].clone(), *labels(200), protocol_of("OUMVLP"))  # the libraries allocate their memory now
+allocated = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (allocated + (48 << 20), -1))
 try:
     embeddings.clone()
     print("unlimited")
 except RuntimeError:
-    result = evaluate(embeddings, *labels(4000), protocol_of("OUMVLP"), device_bytes=16 << 20)
+    result = evaluate(embeddings, *labels(4000), protocol_of("OUMVLP"), settings=Streaming(device_bytes=16 << 20))
     print(result.accuracy[0, 0, 0, 0])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and told as Linux does")
-def test_a_memory_mapped_file_is_never_in_memory_whole(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="the test limits and reads memory as on Linux")
+def test_memory_mapped_file_is_never_completely_in_memory(tmp_path):
     # 131 MB on disk, 48 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.
     file = tmp_path / "embeddings.f32"
     mapped = np.memmap(file, np.float32, "w+", shape=(4000, 8192))

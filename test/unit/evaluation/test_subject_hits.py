@@ -1,4 +1,4 @@
-"""Rank-1 of each subject: sums to the tables, survives JSON, and is what plain loops count."""
+"""Hits per subject: their sums equal the tables, JSON restores them, and loops give the same counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def results():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_with_every_subject_once_it_is_the_printed_rank_1(number):
+def test_unit_weights_give_the_printed_rank1(number):
     result = list(results())[number]
     hits = result.subject_hits
     for kind, precise in (
@@ -34,24 +34,24 @@ def test_with_every_subject_once_it_is_the_printed_rank_1(number):
         np.testing.assert_allclose(ours, list(precise.values()), rtol=1e-12)
 
 
-def test_weights_are_repetitions_of_subjects():
-    """A subject that counts twice is as good as a twin with the same embeddings in an otherwise equal data set."""
+def test_weights_repeat_subjects():
+    """A weight of 2 has the same effect as a second subject with the same embeddings."""
     hits = next(results()).subject_hits
     weights = np.array([2.0, 0, 1, 1, 3])
     for kind in ("including", "excluding"):
         expected = []
         for c in range(len(hits.conditions)):
-            of_views = []
+            per_view = []
             for v in range(len(hits.views)):
                 found = sum(w * getattr(hits, kind)[s, c, v] for s, w in enumerate(weights))
-                asked = sum(w * hits.look_ups(kind)[s, c, v] for s, w in enumerate(weights))
-                of_views.append(100 * found / asked)
-            expected.append(sum(of_views) / len(of_views))
+                look_ups = sum(w * hits.look_ups(kind)[s, c, v] for s, w in enumerate(weights))
+                per_view.append(100 * found / look_ups)
+            expected.append(sum(per_view) / len(per_view))
         np.testing.assert_allclose(hits.rank1(kind, weights), expected)
         np.testing.assert_allclose(hits.rank1(kind, np.stack([weights, np.ones(5)]))[0], expected)
 
 
-def test_json_brings_it_back():
+def test_json_round_trip():
     for result in results():
         own = json.loads(json.dumps(result.to_json()))
         back = SubjectHits.from_json(own)
@@ -61,7 +61,7 @@ def test_json_brings_it_back():
             np.testing.assert_array_equal(getattr(back, name), getattr(result.subject_hits, name))
 
 
-def test_of_each_subject_is_counted_by_hand():
+def test_hits_of_each_subject_equal_a_loop():
     index = made_index(("a", "b", "c"), views=("000", "090"))
     embeddings = made_embeddings(index, seed=3)
     result = evaluate_index(embeddings, index, "CASIA-B")

@@ -1,4 +1,4 @@
-"""ROC, equal error rate and true accept rates against loops over every threshold."""
+"""ROC, equal error rate and true accept rates against loops over all thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(1.2, 0.3, 700).clip(0, 3.9), rng.normal(2.0, 0.35, 5000).clip(0, 3.9)
 
 
-def test_rates_are_the_shares_below_each_threshold(pairs):
+def test_rates_equal_the_shares_below_each_threshold(pairs):
     genuine, impostor = pairs
     curve = roc(counted(genuine), counted(impostor), WIDTH)
     assert (curve.genuine, curve.impostor) == (700, 5000)
@@ -37,16 +37,16 @@ def test_true_accept_rate_at_a_false_accept_rate(pairs, far):
     assert roc(counted(genuine), counted(impostor), WIDTH).tar_at(far) == pytest.approx(best)
 
 
-def test_equal_error_rate_lies_where_the_errors_meet(pairs):
+def test_equal_error_rate_is_where_both_errors_are_equal(pairs):
     genuine, impostor = pairs
     curve = roc(counted(genuine), counted(impostor), WIDTH)
-    # Of all distances as thresholds, not of bins.
+    # Use all distances as thresholds instead of the bin edges.
     gaps = {t: (np.mean(impostor < t), np.mean(genuine >= t)) for t in np.concatenate(pairs)}
     accepted, refused = min(gaps.values(), key=lambda rates: abs(rates[0] - rates[1]))
     assert curve.equal_error_rate() == pytest.approx((accepted + refused) / 2, abs=0.01)
 
 
-def test_perfect_useless_and_nothing():
+def test_perfect_random_and_empty_curves():
     apart, same, none = (
         np.eye(1, BINS, 3, dtype=int)[0] * 40,
         np.eye(1, BINS, 90, dtype=int)[0] * 2000,
@@ -56,15 +56,15 @@ def test_perfect_useless_and_nothing():
     assert perfect.equal_error_rate() == 0 and perfect.tar_at(0.001) == 1
     assert roc(same, same, WIDTH).equal_error_rate() == pytest.approx(0.5)
     assert np.isnan(roc(none, same, WIDTH).equal_error_rate()) and np.isnan(roc(apart, none, WIDTH).tar_at(0.01))
-    assert np.isnan(roc(apart, apart, WIDTH).tar_at(0.01)), "of 40 impostor pairs not one may be accepted at 1 %"
+    assert np.isnan(roc(apart, apart, WIDTH).tar_at(0.01)), "with 40 impostor pairs, a FAR of 1 % allows none"
 
 
-def test_wider_bins_hold_the_same_pairs(pairs):
+def test_rebinned_counts_hold_the_same_pairs(pairs):
     counts = np.stack([counted(values) for values in pairs])
-    edges, wide = rebinned(counts, WIDTH, most=30)
+    edges, wide = rebinned(counts, WIDTH, max_bins=30)
     assert wide.shape[-1] <= 30 and len(edges) == wide.shape[-1] + 1
     for values, own in zip(pairs, wide, strict=True):
-        plain, _ = np.histogram(np.floor(values / WIDTH) * WIDTH + WIDTH / 2, edges)
-        np.testing.assert_array_equal(own, plain)
+        expected, _ = np.histogram(np.floor(values / WIDTH) * WIDTH + WIDTH / 2, edges)
+        np.testing.assert_array_equal(own, expected)
     edges, wide = rebinned(np.zeros((2, 5), int), WIDTH)
     assert wide.sum() == 0 and len(edges) == wide.shape[-1] + 1

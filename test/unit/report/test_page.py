@@ -18,7 +18,7 @@ from small_results import write_training_log
 from model.common.errors import UserError
 from model.data.index import SequenceIndex
 from model.evaluation.cross_view import evaluate_index
-from model.evaluation.distance_record import DistanceRecord
+from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.mistakes import hardest
 from model.report.charts import check_matplotlib
 from model.report.page import report_page, write_page, write_report
@@ -32,8 +32,8 @@ SECTIONS = [
 
 
 def inputs_of(index: SequenceIndex, spread: float = 1.1, dataset: str = "CASIA-B", **more) -> ReportInputs:
-    distances, embeddings = DistanceRecord(), made_embeddings(index, spread)
-    result = evaluate_index(embeddings, index, dataset, record=distances)
+    distances, embeddings = DistanceStatistics(), made_embeddings(index, spread)
+    result = evaluate_index(embeddings, index, dataset, statistics=distances)
     details = {"command": "test.py --report", "model": "a<b>.ptm", "time": "2026-11-25T00:00:00+00:00"}
     embedded = EmbeddedSequences(index, embeddings, made_frames)
     return ReportInputs(result, details, distances, embedded, with_figures=True, **more)
@@ -108,9 +108,9 @@ def test_the_hardest_mistakes_have_the_farthest_correct_match(whole):
     inputs, page, _ = whole
     distances, lookups, subject = inputs.distances, inputs.lookups, inputs.embedded.index.subject
     positions = hardest(distances, lookups, subject, 4)
-    ratios = lookups.nearness[positions]
+    ratios = lookups.distance_ratio[positions]
     assert lookups.missed[positions].all() and (np.diff(ratios) <= 0).all()
-    assert ratios[0] == lookups.nearness[lookups.missed].max()
+    assert ratios[0] == lookups.distance_ratio[lookups.missed].max()
     probes, views = lookups.probe[positions], lookups.view[positions]
     own, other = subject[distances.plan.probe_rows[probes]], subject[distances.wrong_row[probes, views]]
     assert len(set(zip(own, other, strict=True))) == 4 and (own != other).all()

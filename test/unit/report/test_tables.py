@@ -84,7 +84,7 @@ def test_a_single_view_is_named_instead_of_nan():
 
 
 def test_notes_are_printed():
-    assert "note: CL is left out" in result_text(result_of(takes=TAKES[:8]))
+    assert "note: condition CL is skipped" in result_text(result_of(takes=TAKES[:8]))
 
 
 def test_files_hold_the_result(tmp_path):

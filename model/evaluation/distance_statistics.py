@@ -1,7 +1,7 @@
-"""What a report wants to know of all distances, gathered while they pass, in bounded memory.
+"""Statistics of all distances for the report, collected during the evaluation in bounded memory.
 
-Counts in bins give the histograms and the ROC of verification; the nearest wrong and the nearest right entry of every
-look-up (a probe in the gallery of one view) tell who was taken for whom.
+Histogram counts give the distance histograms and the ROC curve. The nearest mate and the nearest impostor of each
+look-up (one probe in the gallery of one view) show which subjects are confused.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from torch import Tensor
 from model.evaluation.metrics import INFINITE
 from model.evaluation.protocols import Plan
 
-# Embeddings lie closer together than their lengths would allow: some hundreds to thousands of these bins are used.
-BINS = 1 << 14
-AT_ONCE = 1 << 22  # distances that are sorted into bins together: about 100 MB
-# That many pairs give curves without a visible step; of larger tests every second, third ... probe is counted.
-MOST_PAIRS = 1 << 28
+# The range is twice the largest length, and distances use only a part of it: some hundreds to thousands of bins.
+HISTOGRAM_BINS = 1 << 14
+DISTANCE_CHUNK = 1 << 22  # distances that are processed together, which needs about 100 MB
+# This many pairs give smooth curves. In a larger test, only every second, third, ... probe is counted.
+MAX_PAIRS = 1 << 28
 
 
-class DistanceRecord:
-    """Filled by an evaluation; then every array is numpy's, on the host.
+class DistanceStatistics:
+    """Histogram of the distances, and nearest mate and impostor of each look-up. `evaluate` fills it.
 
-    counts [c, 2, 2, bins] int64: pairs of a probe and a gallery sequence by condition of the probe, whether their views
-    are identical (1) or not (0), and whether their subjects are (1, genuine) or not (0, impostor); bin i holds
-    distances from i to i + 1 times `bin_width`.
-    mate_distance, wrong_distance [m, v] float32: of the nearest gallery entry of the probe's own subject and of the
-    nearest other in each gallery view, infinite where there is none; mate_row, wrong_row [m, v] int64: which row of
-    the embeddings that is, -1 for none. Of equally near ones any.
-    plan: whose probes and views those are. every: of so many probes one is counted; 1 unless the test is huge.
+    Attributes are numpy arrays on the host:
+
+    counts: [c, 2, 2, bins] int64. Pairs of probe and gallery sequence by condition of the probe, identical views (1) or
+        not (0), and same subject (1, genuine) or not (0, impostor). Bin i holds distances from i to i + 1 times
+        `bin_width`.
+    mate_distance, wrong_distance: [m, v] float32. Distance of the nearest mate and of the nearest impostor in each
+        gallery view, infinite if there is none.
+    mate_row, wrong_row: [m, v] int64. Row of that entry in the embeddings, -1 if there is none. Ties give any of them.
+    plan: probes, gallery and views of the evaluation.
+    every: every n-th probe is in `counts`. It is 1 except in a very large test.
     """
 
-    def __init__(self, bins: int = BINS) -> None:
+    def __init__(self, bins: int = HISTOGRAM_BINS) -> None:
         self.bins = bins
 
     def begin(self, plan: Plan, subject_ids: np.ndarray, squares: Tensor, device: torch.device) -> None:
+        """Allocate the statistics for an evaluation; `subject_ids` and `squares` [N] belong to all embeddings."""
         """`squares` [N] are the squared lengths of the embeddings: no distance exceeds twice the longest."""
         self.plan = plan
         longest = 2 * float(squares.max().sqrt())
@@ -48,42 +52,48 @@ class DistanceRecord:
         self._probe_view = torch.from_numpy(plan.probe_view).to(device)
         self._probe_condition = torch.from_numpy(plan.probe_condition).to(device)
         pairs = len(plan.probe_rows) * len(plan.gallery_rows)
-        self.every = -(-pairs // MOST_PAIRS)
+        self.every = -(-pairs // MAX_PAIRS)
         shape = (len(plan.probe_rows), len(plan.views))
         self._distance = {kind: torch.full(shape, INFINITE, device=device) for kind in ("mate", "wrong")}
         self._row = {kind: torch.full(shape, -1, dtype=torch.int64, device=device) for kind in ("mate", "wrong")}
         self._counts = torch.zeros(len(plan.conditions) * 4 * self.bins, dtype=torch.int64, device=device)
 
-    def see(self, probes: np.ndarray, rows: Tensor, runs: list[tuple[slice, slice]], distance: Tensor) -> None:
-        """`distance` [>= k, >= n] of the `probes` [k] (positions in the plan) to the gallery entries `rows` [n].
+    def update(self, probes: np.ndarray, rows: Tensor, runs: list[tuple[slice, slice]], distance: Tensor) -> None:
+        """Add the distances between some probes and some gallery entries. Each pair must be added once.
 
-        runs: views, and the columns of entries of these views: neighbours with equally many. Each pair must come once.
-        `distance` is written over.
+        Args:
+            probes: [k] positions in the plan.
+            rows: [n] rows of the gallery entries in the embeddings.
+            runs: slices of views and of their columns; see `model.evaluation.streaming`.
+            distance: [>= k, >= n], overwritten.
         """
         device = distance.device
         rows = rows.to(device)
-        size = max(1, AT_ONCE // max(1, len(rows)))
+        size = max(1, DISTANCE_CHUNK // max(1, len(rows)))
         for start in range(0, len(probes), size):
-            some = torch.from_numpy(probes[start : start + size]).to(device)
-            part = distance[start : start + len(some), : len(rows)]
-            genuine = self._probe_subject[some, None] == self._subject[rows]
-            self._count(some, rows, part, genuine)
-            self._find_mates(some, rows, part, genuine)
+            chunk = torch.from_numpy(probes[start : start + size]).to(device)
+            part = distance[start : start + len(chunk), : len(rows)]
+            genuine = self._probe_subject[chunk, None] == self._subject[rows]
+            self._count(chunk, rows, part, genuine)
+            self._find_mates(chunk, rows, part, genuine)
+            # After this, only impostors have a finite distance.
             part.masked_fill_(genuine, INFINITE)
             for views, columns in runs:
-                self._find_wrong(some, views, rows[columns], part[:, columns])
+                self._find_impostors(chunk, views, rows[columns], part[:, columns])
 
     def _count(self, probes: Tensor, rows: Tensor, distance: Tensor, genuine: Tensor) -> None:
+        """Add the pairs to the histograms."""
         if self.every > 1:
             chosen = (probes % self.every == 0).nonzero().flatten()
             probes, distance, genuine = probes[chosen], distance[chosen], genuine[chosen]
         identical = self._probe_view[probes, None] == self._gallery_view[rows]
+        # Index of (condition, identical views, genuine), then of the bin within this group.
         group = (self._probe_condition[probes, None] * 4).int() + identical * 2 + genuine
         place = (distance / self.bin_width).int().clamp_max_(self.bins - 1).add_(group, alpha=self.bins)
         self._counts += torch.bincount(place.flatten(), minlength=len(self._counts))
 
     def _find_mates(self, probes: Tensor, rows: Tensor, distance: Tensor, genuine: Tensor) -> None:
-        """A probe has few mates, so they are taken one by one."""
+        """Update the nearest mates. A probe has few mates, so all pairs are listed."""
         probe, column = genuine.nonzero(as_tuple=True)
         found, row = distance[probe, column], rows[column]
         place = probes[probe] * len(self.plan.views) + self._gallery_view[row]
@@ -91,7 +101,8 @@ class DistanceRecord:
         nearest = (found == known[place]).nonzero().flatten()
         self._row["mate"].view(-1)[place[nearest]] = row[nearest]
 
-    def _find_wrong(self, probes: Tensor, views: slice, rows: Tensor, distance: Tensor) -> None:
+    def _find_impostors(self, probes: Tensor, views: slice, rows: Tensor, distance: Tensor) -> None:
+        """Update the nearest impostors in a run of views with equal numbers of entries."""
         shape = (views.stop - views.start, -1)
         found = distance.unflatten(1, shape).min(dim=-1)  # [k, views]
         first = torch.arange(shape[0], device=rows.device) * (len(rows) // shape[0])
@@ -123,6 +134,6 @@ class DistanceRecord:
 
 
 def _on_host(distance: Tensor) -> np.ndarray:
-    """With numpy's own infinity for the number that stands for it on devices that have none."""
+    """Return the distances as numpy, with infinity in place of INFINITE."""
     values = distance.cpu().numpy()
     return np.where(values >= INFINITE, np.inf, values)
