@@ -6,29 +6,23 @@ import base64
 import io
 
 import numpy as np
+from PIL import Image
 
 MAX_FRAMES = 24  # about one gait cycle
 GREY_LEVELS = 4  # enough for silhouettes, and small
 
 
 def film_strip(frames: np.ndarray) -> tuple[int, str]:
-    """Return the number of frames shown, at most `MAX_FRAMES`, and their PNG in base64.
+    """Return the number of frames shown, at most `MAX_FRAMES`, and a PNG in base64 that has them side by side.
 
     Args:
-        frames: silhouettes, uint8 [n, 64, 44].
+        frames: silhouettes, uint8 [n, h, w].
     """
-    frames = frames[:MAX_FRAMES]
-    return len(frames), base64.b64encode(encode_png(frames)).decode()
-
-
-def encode_png(frames: np.ndarray) -> bytes:
-    """Return uint8 `frames` [n, h, w] side by side as a PNG with `GREY_LEVELS` grey levels."""
-    from PIL import Image  # only reports with figures need Pillow
-
-    side_by_side = np.concatenate(list(frames), axis=1)
+    shown = frames[:MAX_FRAMES]
+    side_by_side = np.concatenate(list(shown), axis=1)
     levels = np.rint(side_by_side.astype(np.float32) * (GREY_LEVELS - 1) / 255).astype(np.uint8)
     image = Image.fromarray(levels, mode="P")
     image.putpalette([grey for level in range(GREY_LEVELS) for grey in [level * 255 // (GREY_LEVELS - 1)] * 3])
     file = io.BytesIO()
     image.save(file, format="PNG", bits=2, optimize=True)
-    return file.getvalue()
+    return len(shown), base64.b64encode(file.getvalue()).decode()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -15,9 +15,6 @@ from markupsafe import Markup
 from model.common.errors import UserError
 from model.common.files import whole_file
 from model.report.palette import LIGHT, SERIES, cell_colours
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Inches. Small, so that the text is as large on a phone, where a figure fills the width, as on a desktop.
 SIZE = (4.8, 3.3)
@@ -28,13 +25,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _PLACEHOLDERS = {role: f"#fe01{number:02x}" for number, role in enumerate(LIGHT)}
 
 
-class Svg(NamedTuple):
-    """View box of an SVG drawing, and the elements inside its `<svg>` element."""
-
-    view_box: str
-    elements: Markup
-
-
 @dataclass(frozen=True)
 class Chart:
     """Chart of a page.
@@ -43,22 +33,26 @@ class Chart:
         name: stem of the PNG file and prefix of the ids in the SVG.
         title: caption.
         description: text that screen readers read instead of the drawing.
-        draw: `draw(axes, colours)` draws the chart; `colours` maps the roles of `palette` to colours.
+        draw: `draw(axes, colours)` draws the chart with matplotlib; `colours` maps the roles of `palette` to colours.
         size: width and height in inches.
     """
 
     name: str
     title: str
     description: str
-    draw: Callable[[Axes, Mapping[str, str]], None]
+    draw: Callable[[Any, Mapping[str, str]], None]
     size: tuple[float, float] = SIZE
 
     @property
     def wide(self) -> bool:
         return self.size[0] > SIZE[0]
 
-    def svg(self) -> Svg:
-        """Draw the chart as SVG in the colours of the page's theme, with ids that are unique on the page."""
+    def svg(self) -> tuple[str, Markup]:
+        """Draw the chart as SVG in the colours of the page's theme, with ids that are unique on the page.
+
+        Returns:
+            The view box, and the elements inside of the `<svg>` element.
+        """
         text = _drawn(self, _PLACEHOLDERS, "svg").decode()
         opening = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', text)
         svg = text[opening.end() : text.rindex("</svg>")]
@@ -70,7 +64,7 @@ class Chart:
         svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
         for role, colour in _PLACEHOLDERS.items():
             svg = svg.replace(colour, f"var(--{role})")
-        return Svg(opening[1], Markup(re.sub(r"\n\s*", "\n", svg)))
+        return opening[1], Markup(re.sub(r"\n\s*", "\n", svg))
 
     def write_png(self, path: Path) -> None:
         """Write the chart to `path` as PNG in the colours of the light theme."""
@@ -97,9 +91,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401  # slow to import, and only reports with figures need it
     except ImportError as error:
-        raise UserError(
-            f"cannot draw the report: it needs matplotlib; pip install -r requirements.txt ({error})"
-        ) from error
+        raise UserError(f"the report needs matplotlib; pip install -r requirements.txt ({error})") from error
 
 
 def percent_limits(values: Any) -> tuple[float, float]:
@@ -118,7 +110,7 @@ def line_chart(
     """
     categories = lines[0].x if isinstance(lines[0].x[0], str) else None  # view names, evenly spaced
 
-    def draw(axes: Axes, colours: Mapping[str, str]) -> None:
+    def draw(axes, colours: Mapping[str, str]) -> None:
         for line in lines:
             dashed = line.reference or not line.markers
             axes.plot(
@@ -142,13 +134,22 @@ def line_chart(
     return Chart(name, title, description, draw)
 
 
-def heat_map(name: str, title: str, cells: np.ndarray, views: Sequence[str], low: float) -> Chart:
-    """Return a heat map of `cells` [v, v] in percent, probe views down, gallery views across.
+def view_chart(
+    condition: str, description: str, lines: Sequence[Line], limits: tuple[float, float], legend: str = "best"
+) -> Chart:
+    """Return a chart of the rank-1 per probe view for one condition; `limits` are those of the y axis."""
+    settings = {"ylim": limits, "xlabel": "probe view", "ylabel": "rank-1 (%)"}
+    return line_chart(f"views-{condition}", condition, description, lines, settings, legend)
 
-    Used for the PNG only, because the page shows a table. The colour scale starts at `low`.
+
+def heat_map(condition: str, cells: np.ndarray, views: Sequence[str], low: float) -> Chart:
+    """Return a heat map of the rank-1 `cells` [v, v] in percent, probe views down, gallery views across.
+
+    Only for the PNG, because the page shows a table. The colour scale starts at `low`.
     """
+    title = f"{condition}: rank-1 (%) per probe view and gallery view"
 
-    def draw(axes: Axes, colours: Mapping[str, str]) -> None:
+    def draw(axes, colours: Mapping[str, str]) -> None:
         n = len(views)
         image = np.ones((n, n, 3))
         for i, j in np.ndindex(n, n):
@@ -157,19 +158,16 @@ def heat_map(name: str, title: str, cells: np.ndarray, views: Sequence[str], low
                 continue
             background, text = cell_colours((cells[i, j] - low) / (100 - low))
             image[i, j] = [int(background[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-            axes.text(j, i, cell_label(cells[i, j]), ha="center", va="center", color=text, fontsize=8)
+            label = "100" if cells[i, j] == 100 else f"{cells[i, j]:.1f}"
+            axes.text(j, i, label, ha="center", va="center", color=text, fontsize=8)
         axes.imshow(image, aspect="auto")
         axes.grid(False)
         axes.set_xticks(range(n), views)
         axes.set_yticks(range(n), views)
         axes.set(xlabel="gallery view", ylabel="probe view", title=title)
 
-    return Chart(name, title, title, draw, (max(3.2, 0.5 * len(views) + 1.2), max(2.6, 0.42 * len(views) + 1.2)))
-
-
-def cell_label(percent: float) -> str:
-    """Format a cell of a heat map with one decimal; 100 has none, so that it fits."""
-    return "100" if percent == 100 else f"{percent:.1f}"
+    size = (max(3.2, 0.5 * len(views) + 1.2), max(2.6, 0.42 * len(views) + 1.2))
+    return Chart(f"cells-{condition}", title, title, draw, size)
 
 
 def _drawn(chart: Chart, colours: Mapping[str, str], file_format: str) -> bytes:

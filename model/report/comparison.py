@@ -24,7 +24,6 @@ METHOD = (
 class Run:
     """A result as `test.py --json` writes it."""
 
-    name: str
     path: Path
     hits: SubjectHits
     content: Mapping[str, Any]
@@ -88,7 +87,7 @@ def read_run(path: Path) -> Run:
         raise UserError(
             f"{path}: not a result with the rank-1 of each subject ({error!r}); write it again with test.py --json"
         ) from error
-    return Run(path.stem, path, hits, content)
+    return Run(path, hits, content)
 
 
 def compare_files(first: Path, second: Path) -> Comparison:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.bootstrap import OVERALL
+from model.evaluation.bootstrap import OVERALL, Difference
 from model.evaluation.subject_hits import SubjectHits
-from model.report.charts import Chart, Line, check_matplotlib, line_chart, percent_limits
-from model.report.comparison import METHOD, Comparison, Run, answer
+from model.report.charts import Chart, Line, check_matplotlib, percent_limits, view_chart
+from model.report.comparison import METHOD, Comparison, answer
 from model.report.page import Page, write_page
 from model.report.palette import SERIES
 from model.report.render import Section, render, render_page
@@ -32,33 +32,23 @@ def write_comparison(comparison: Comparison, path: Path, quiet: bool = True) -> 
 
 def comparison_page(comparison: Comparison) -> Page:
     """Render the page of a comparison."""
-    first, second = comparison.first, comparison.second
     intervals, view_charts, people = _interval_chart(comparison), _view_charts(comparison), _people_chart(comparison)
-    tables = {
-        kind: [
-            [
-                row.condition, f"{row.first:.2f}", f"{row.second:.2f}", f"{row.difference:+.2f}",
-                f"{row.low:+.2f} to {row.high:+.2f}", f"{row.p:.4f}", answer(row),
-            ]
-            for row in rows
-        ]
-        for kind, rows in comparison.rows.items()
-    }  # fmt: skip
-    runs = {name: (run.path.name, _details(run)) for name, run in (("A", first), ("B", second))}
+    tables = {kind: [_table_row(row) for row in rows] for kind, rows in comparison.rows.items()}
+    runs = {"A": comparison.first, "B": comparison.second}
     sections = [
         _section("difference", "Difference", chart=intervals, tables=tables, method=METHOD),
         _section("views", "Views", charts=view_charts),
         _section("people", "People", chart=people, tables=_largest_changes(comparison)),
-        _section("made", "Details", runs=runs),
+        _section("made", "Details", runs=runs, shown_details=DETAILS_SHOWN),
     ]
-    head = render(
-        "comparison_head",
-        verdict=comparison.verdict,
-        paths={"A": first.path, "B": second.path},
-        subjects=len(first.hits.subjects),
-    )
-    title = f"Two results on {first.content['protocol']['name']}"
+    head = render("comparison_head", verdict=comparison.verdict, runs=runs)
+    title = f"Two results on {comparison.first.content['protocol']['name']}"
     return Page(render_page(title, head, sections), [intervals, *view_charts, people])
+
+
+def _table_row(row: Difference) -> list[str]:
+    figures = [f"{row.first:.2f}", f"{row.second:.2f}", f"{row.difference:+.2f}", f"{row.low:+.2f} to {row.high:+.2f}"]
+    return [row.condition, *figures, f"{row.p:.4f}", answer(row)]
 
 
 def _section(anchor: str, label: str, **values: Any) -> Section:
@@ -96,8 +86,7 @@ def _view_charts(comparison: Comparison) -> list[Chart]:
         lines = [Line("A", views, a[known]), Line("B", views, b[known], style=1)]
         gains = ", ".join(f"{view} {gain:+.1f}" for view, gain in zip(views, (b - a)[known], strict=True))
         description = f"{condition}: B - A per probe view {gains}"
-        settings = {"ylim": percent_limits([first, second]), "xlabel": "probe view", "ylabel": "rank-1 (%)"}
-        charts.append(line_chart(f"views-{condition}", condition, description, lines, settings))
+        charts.append(view_chart(condition, description, lines, percent_limits([first, second])))
     return charts
 
 
@@ -141,8 +130,3 @@ def _largest_changes(comparison: Comparison) -> dict[str, list[list[str]]]:
         "Largest gains": [i for i in order[::-1][:MAX_PEOPLE] if gains[i] > 0],
     }
     return {caption: [[names[i], f"{gains[i]:+.1f}"] for i in chosen] for caption, chosen in tables.items() if chosen}
-
-
-def _details(run: Run) -> dict[str, Any]:
-    details = run.content.get("details") or {}
-    return {key: details[key] for key in DETAILS_SHOWN if details.get(key)}

@@ -10,7 +10,6 @@ import numpy as np
 from model.evaluation.mistakes import Confusion, hardest
 from model.report.animation import film_strip
 from model.report.charts import Chart, Line, line_chart
-from model.report.render import numbers
 from model.report.report_inputs import ReportInputs
 
 MAX_PAIRS, MAX_SUBJECTS, MAX_MISTAKES = 15, 15, 12
@@ -21,18 +20,10 @@ def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
     """Tables of confused people, of the hardest people and of view pairs; None without distances."""
     if inputs.distances is None:
         return None
-    lookups, found, hits = inputs.lookups, inputs.confusions, inputs.result.subject_hits
+    hits, most_frequent = inputs.result.subject_hits, inputs.confusions[:MAX_PAIRS]
     return {
-        "missed": int(lookups.missed.sum()),
-        "lookups": len(lookups.missed),
-        "identical_left_out": lookups.identical_left_out,
-        "pair_count": len(found),
-        "pairs": [
-            [c.subject, c.taken_for, f"{c.times:,}", f"{100 * c.times / c.look_ups:.1f}", _breakdown(c)]
-            for c in found[:MAX_PAIRS]
-        ],
-        "subjects": _hardest_subjects(inputs) if found else [],
-        "hits": hits,
+        "pairs": [[c.subject, c.taken_for, c.times, 100 * c.times / c.look_ups, _breakdown(c)] for c in most_frequent],
+        "subjects": _hardest_subjects(inputs),
         "view_pairs": _hardest_view_pairs(inputs),
         "charts": [_rank1_curve(inputs)] if inputs.with_figures and hits is not None else [],
     }
@@ -45,8 +36,8 @@ def _breakdown(confusion: Confusion) -> str:
     return f"{conditions}; {probe} → {gallery} ({times:,})"
 
 
-def _hardest_subjects(inputs: ReportInputs) -> list[list[str]]:
-    """Rank-1 per condition of the people with the lowest mean, and who they are mostly taken for."""
+def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
+    """Return the people with the lowest mean rank-1: rank-1 per condition, and the person they are mostly taken for."""
     hits = inputs.result.subject_hits
     of_each = hits.of_each_subject(inputs.kind)  # [s, c]
     mean = np.nanmean(np.where(np.isnan(of_each).all(axis=1, keepdims=True), 0, of_each), axis=1)
@@ -57,12 +48,12 @@ def _hardest_subjects(inputs: ReportInputs) -> list[list[str]]:
     for i in np.argsort(mean, kind="stable")[:MAX_SUBJECTS]:
         confusion = most_frequent.get(hits.subjects[i])
         taken_for = f"{confusion.taken_for} ({confusion.times:,})" if confusion else "nobody"
-        rows.append([hits.subjects[i], *numbers(of_each[i], 1), taken_for])
+        rows.append([hits.subjects[i], *of_each[i], taken_for])
     return rows
 
 
-def _hardest_view_pairs(inputs: ReportInputs) -> list[list[str]]:
-    """Pairs of probe and gallery view with the highest share of wrong lookups."""
+def _hardest_view_pairs(inputs: ReportInputs) -> list[list[Any]]:
+    """Return the pairs of probe and gallery view with the highest share of wrong lookups."""
     wrong: Counter[tuple[str, str]] = Counter()
     for confusion in inputs.confusions:
         wrong.update(confusion.views)
@@ -70,11 +61,11 @@ def _hardest_view_pairs(inputs: ReportInputs) -> list[list[str]]:
     counts = Counter(zip(plan.probe_view[lookups.probe].tolist(), lookups.view.tolist(), strict=True))
     total = {(plan.views[probe], plan.views[gallery]): n for (probe, gallery), n in counts.items()}
     order = sorted(wrong, key=lambda pair: (-wrong[pair] / total[pair], pair))[:MAX_PAIRS]
-    return [[*pair, f"{wrong[pair]:,}", f"{100 * wrong[pair] / total[pair]:.1f}"] for pair in order]
+    return [[*pair, wrong[pair], 100 * wrong[pair] / total[pair]] for pair in order]
 
 
 def _rank1_curve(inputs: ReportInputs) -> Chart:
-    """Rank-1 of all subjects in ascending order, one curve per condition."""
+    """Draw the rank-1 of all subjects in ascending order, one curve per condition."""
     hits = inputs.result.subject_hits
     lines, descriptions = [], []
     for style, (condition, rank1) in enumerate(zip(hits.conditions, hits.of_each_subject(inputs.kind).T, strict=True)):
@@ -89,7 +80,7 @@ def _rank1_curve(inputs: ReportInputs) -> Chart:
 
 
 def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Silhouettes of the hardest mistakes, or of the closest decisions if there is no mistake; None without either."""
+    """Silhouettes of the hardest mistakes, or of the closest decisions if all are correct; None without either."""
     if inputs.distances is None:
         return None
     lookups = inputs.lookups
@@ -101,7 +92,7 @@ def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _card(inputs: ReportInputs, position: int, wrong: bool) -> dict[str, Any]:
-    """Values of one card: the probe, the nearest sequence of another person and the nearest one of the same person."""
+    """Return the probe, the nearest sequence of another person and the nearest sequence of the same person."""
     distances, (index, _, frames_of) = inputs.distances, inputs.embedded
     probe, view = inputs.lookups.probe[position], inputs.lookups.view[position]
     rows = (
@@ -116,7 +107,7 @@ def _card(inputs: ReportInputs, position: int, wrong: bool) -> dict[str, Any]:
         sequences.append((role, css_class, labels, frame_count, png))
     return {
         "condition": distances.plan.conditions[distances.plan.probe_condition[probe]],
-        "distance": f"{distances.wrong_distance[probe, view]:.2f}",
-        "distance_to_match": f"{distances.mate_distance[probe, view]:.2f}",
+        "distance": distances.wrong_distance[probe, view],
+        "distance_to_match": distances.mate_distance[probe, view],
         "sequences": sequences,
     }

@@ -32,23 +32,15 @@ class Page(NamedTuple):
 def report_page(inputs: ReportInputs, quiet: bool = True) -> Page:
     """Render the page of an evaluation; it has figures if `inputs.with_figures`."""
     sections, charts = [], []
+    shared = {"inputs": inputs, "result": inputs.result}
     for anchor, label, make_values in progress_bar(_SECTIONS, unit="sections", what="report", quiet=quiet):
         values = make_values(inputs)
         if values is not None:
             charts += values.get("charts", [])
-            sections.append(Section(anchor, label, render(anchor, **values)))
-    result = inputs.result
-    head = render(
-        "head",
-        summary=summary(inputs),
-        kind=inputs.kind,
-        headlines=accuracy.headline_figures(inputs),
-        probes=int(result.probe_counts.sum()),
-        gallery=int(result.gallery_counts.sum()),
-        views=result.views,
-        notes=result.notes,
-    )
-    return Page(render_page(f"GaitSet on {result.protocol.name}", head, sections), charts)
+            sections.append(Section(anchor, label, render(anchor, **shared, **values)))
+    intervals = accuracy.confidence_intervals(inputs)
+    head = render("head", **shared, summary=render("summary", **shared, **summary(inputs)), intervals=intervals)
+    return Page(render_page(f"GaitSet on {inputs.result.protocol.name}", head, sections), charts)
 
 
 def write_report(inputs: ReportInputs, path: Path, quiet: bool = True) -> Path:
@@ -85,21 +77,12 @@ def throughput(inputs: ReportInputs) -> dict[str, Any] | None:
 
 def details(inputs: ReportInputs) -> dict[str, Any]:
     """How the result was made: protocol, conventions and the details given."""
-    protocol = inputs.result.protocol
-    probes = "; ".join(f"{condition}: {', '.join(takes)}" for condition, takes in protocol.probes.items())
-    facts = {
-        "protocol": f"{protocol.name}. Gallery: {', '.join(protocol.gallery)}. Probes: {probes}",
-        "identical views": IDENTICAL_VIEWS,
-        "rounding": "each cell to two decimals before averaging",
-        "distance": "Euclidean distance between flattened embeddings",
-        **inputs.details,
-    }
     structured = {
         name: json.dumps(without_nan(value), indent=1, ensure_ascii=False)
-        for name, value in facts.items()
+        for name, value in inputs.details.items()
         if isinstance(value, dict | list)
     }
-    return {"facts": facts, "structured": structured}
+    return {"identical_views": IDENTICAL_VIEWS, "structured": structured}
 
 
 # Anchor and template, entry in the table of contents, function that returns the template's values (None: no section).

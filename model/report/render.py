@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from model.report.palette import DARK, LIGHT
+from model.report.palette import DARK, LIGHT, cell_colours
 
 _FOLDER = Path(__file__).parent
 
@@ -28,32 +29,36 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_ENVIRONMENT.get_template(f"{template}.html").render(values))
 
 
-def render_page(title: str, head: Markup, sections: Iterable[Section]) -> str:
+def render_page(title: str, head: Markup, sections: Sequence[Section]) -> str:
     """Render a self-contained page without scripts: title, `head`, table of contents and the sections."""
-    return str(render("page", title=title, style=style_sheet(), head=head, sections=list(sections)))
+    return str(render("page", title=title, style=Markup(style_sheet()), head=head, sections=sections))
 
 
-def style_sheet() -> Markup:
+def style_sheet() -> str:
     """Return style.css with the colours of both themes filled in."""
-
-    def variables(theme: dict[str, str]) -> str:
-        return " ".join(f"--{role}: {colour};" for role, colour in theme.items())
-
     style = (_FOLDER / "style.css").read_text(encoding="utf-8")
-    return Markup(style.replace("--light: theme;", variables(LIGHT)).replace("--dark: theme;", variables(DARK)))
+    for name, theme in (("light", LIGHT), ("dark", DARK)):
+        variables = " ".join(f"--{role}: {colour};" for role, colour in theme.items())
+        style = style.replace(f"--{name}: theme;", variables)
+    return style
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Format a number with `digits` decimals; None and NaN become a dash."""
+def shown(value: str | float | None, digits: int = 3) -> str:
+    """Format the value of a table cell.
+
+    Texts stay, whole numbers get thousands separators, other numbers `digits` decimals; None and NaN become a dash.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Integral):
+        return f"{value:,}"
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
-def numbers(values: Iterable[float | None], digits: int = 3) -> list[str]:
-    return [number(value, digits) for value in values]
-
-
+_LOADER = FileSystemLoader(_FOLDER / "templates")
 _ENVIRONMENT = Environment(
-    loader=FileSystemLoader(_FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-    lstrip_blocks=True, keep_trailing_newline=False,
-)  # fmt: skip
-_ENVIRONMENT.filters["count"] = "{:,}".format
+    loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters["shown"] = shown
+_ENVIRONMENT.tests["nan"] = np.isnan
+_ENVIRONMENT.globals["cell_colours"] = cell_colours

@@ -97,15 +97,10 @@ def _csv_rows(result: CrossViewResult) -> Iterator[list[Any]]:
     ranks = [f"rank{k}" for k in range(1, result.ranks + 1)]
     yield ["condition", "probe_view", "gallery_view", *ranks, "map", "probes", "gallery"]
     for i, j, k in np.ndindex(result.average_precision.shape):
+        labels = [result.conditions[i], result.views[j], result.views[k]]
         figures = [*result.accuracy[i, j, k], result.average_precision[i, j, k]]
-        yield [
-            result.conditions[i],
-            result.views[j],
-            result.views[k],
-            *("" if np.isnan(figure) else repr(float(figure)) for figure in figures),
-            int(result.probe_counts[i, j]),
-            int(result.gallery_counts[k]),
-        ]
+        texts = ["" if np.isnan(figure) else repr(float(figure)) for figure in figures]
+        yield [*labels, *texts, int(result.probe_counts[i, j]), int(result.gallery_counts[k])]
 
 
 def _named_figures(figures: Mapping[str, float]) -> str:

@@ -23,46 +23,29 @@ def training_curves(inputs: ReportInputs) -> dict[str, Any] | None:
     scores = [point for point in points if "rank1" in point]
     if len(losses) < 2:
         return None
-    speed = np.median([point["iterations_per_second"] for point in losses])
-    return {
-        "iterations": losses[-1]["iteration"],
-        "speed": f"{speed:.3g}",
-        "learning_rate": f"{losses[-1]['lr']:g}",
-        "log": inputs.training_log,
-        "charts": [_loss_chart(losses), _triplet_chart(losses), *([_score_chart(scores)] if len(scores) > 1 else [])],
-    }
-
-
-def _loss_chart(points: list[dict]) -> Chart:
-    last, lines = points[-1], []
-    for style, (kind, name) in enumerate((("full", "batch-all"), ("hard", "batch-hard"))):
-        trained_on = " (trained on)" if last["hard_or_full"] == kind else ""
-        lines.append(_curve(name + trained_on, points, f"{kind}_loss_metric", style))
-    description = (
-        f"after {last['iteration']} iterations: batch-all {last['full_loss_metric']:.4f}, "
-        f"batch-hard {last['hard_loss_metric']:.4f}"
+    last = losses[-1]
+    full, hard = (
+        f"{name} (trained on)" if last["hard_or_full"] == kind else name
+        for kind, name in (("full", "batch-all"), ("hard", "batch-hard"))
     )
-    return line_chart("loss", "Triplet losses", description, lines, {"xlabel": "iteration", "ylabel": "loss"})
+    charts = [
+        _chart("loss", "Triplet losses", "loss", losses, {full: "full_loss_metric", hard: "hard_loss_metric"}),
+        _chart("triplets", "Active triplets per batch", "number", losses, {"active": "full_loss_num"}, style=2),
+    ]
+    if len(scores) > 1:
+        charts.append(_chart("scores", "Rank-1 during training", "rank-1 (%)", scores, {"rank-1": "rank1"}, style=3))
+    return {"last": last, "speed": np.median([point["iterations_per_second"] for point in losses]), "charts": charts}
 
 
-def _triplet_chart(points: list[dict]) -> Chart:
-    first, last = points[0]["full_loss_num"], points[-1]["full_loss_num"]
-    description = f"mean number of active triplets: {first:.0f} at the start, {last:.0f} at the end"
-    lines = [_curve("active", points, "full_loss_num", 2)]
-    settings = {"xlabel": "iteration", "ylabel": "number"}
-    return line_chart("triplets", "Active triplets per batch", description, lines, settings)
-
-
-def _score_chart(points: list[dict]) -> Chart:
-    description = f"{points[-1]['rank1']:.1f} percent at the end"
-    lines = [_curve("rank-1", points, "rank1", 3)]
-    settings = {"xlabel": "iteration", "ylabel": "rank-1 (%)"}
-    return line_chart("scores", "Rank-1 during training", description, lines, settings)
-
-
-def _curve(label: str, points: list[dict], field: str, style: int) -> Line:
-    x, y = thinned([point["iteration"] for point in points], [point[field] for point in points])
-    return Line(label, x, y, style, markers=False)
+def _chart(name: str, title: str, y_label: str, points: list[dict], fields: dict[str, str], style: int = 0) -> Chart:
+    """Return a chart of fields of the log, given by their labels; `style` is that of the first line."""
+    lines, descriptions = [], []
+    for label, field in fields.items():
+        values = [point[field] for point in points]
+        lines.append(Line(label, *thinned([point["iteration"] for point in points], values), style, markers=False))
+        descriptions.append(f"{label}: {values[0]:.4g} at the start, {values[-1]:.4g} at the end")
+        style += 1
+    return line_chart(name, title, "; ".join(descriptions), lines, {"xlabel": "iteration", "ylabel": y_label})
 
 
 def read_log(path: Path) -> list[dict]:

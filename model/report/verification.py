@@ -10,7 +10,6 @@ import numpy as np
 from model.evaluation.verification import Roc, rebinned, roc
 from model.report.charts import Chart, Line, line_chart
 from model.report.palette import SERIES
-from model.report.render import number
 from model.report.report_inputs import ReportInputs
 
 FARS = (0.01, 0.001)
@@ -29,30 +28,23 @@ def verification(inputs: ReportInputs) -> dict[str, Any] | None:
         pairs = {"excluding": counts[:, 0], **pairs}
     conditions = distances.plan.conditions
     curves = {
-        kind: {
-            condition: roc(genuine, impostor, distances.bin_width)
-            for condition, (impostor, genuine) in zip(conditions, of_kind, strict=True)
-        }
+        kind: [roc(genuine, impostor, distances.bin_width) for impostor, genuine in of_kind]
         for kind, of_kind in pairs.items()
     }
     main = next(iter(pairs))
     edges, shown = rebinned(pairs[main], distances.bin_width)
-    histograms = [_histogram(name, edges, counted) for name, counted in zip(conditions, shown, strict=True)]
+    histograms = [_histogram(condition, edges, counted) for condition, counted in zip(conditions, shown, strict=True)]
     return {
-        "counted_every": distances.every,
-        "fars": [f"{100 * far:g}" for far in FARS],
-        "tables": {kind: _error_rates(of_kind) for kind, of_kind in curves.items()},
-        "charts": [_roc_chart(curves[main], main), *histograms],
+        "fars": FARS,
+        "tables": {kind: list(map(_error_rates, conditions, of_kind)) for kind, of_kind in curves.items()},
+        "charts": [_roc_chart(dict(zip(conditions, curves[main], strict=True)), main), *histograms],
     }
 
 
-def _error_rates(curves: Mapping[str, Roc]) -> list[list[str]]:
-    rows = []
-    for condition, curve in curves.items():
-        rates = (curve.equal_error_rate(), *(curve.tar_at(far) for far in FARS))
-        percents = [number(100 * rate, 2) for rate in rates]
-        rows.append([condition, *percents, f"{curve.genuine:,}", f"{curve.impostor:,}"])
-    return rows
+def _error_rates(condition: str, curve: Roc) -> list[Any]:
+    """Return a table row: error rates in percent, and the numbers of genuine and impostor pairs."""
+    rates = [curve.equal_error_rate(), *map(curve.tar_at, FARS)]
+    return [condition, *(100 * rate for rate in rates), curve.genuine, curve.impostor]
 
 
 def _roc_chart(curves: Mapping[str, Roc], kind: str) -> Chart:
@@ -90,18 +82,13 @@ def _histogram(condition: str, edges: np.ndarray, pairs: np.ndarray) -> Chart:
 
     def draw(axes, colours: Mapping[str, str]) -> None:
         hatched = {"hatch": "///", "linestyle": "--"}
-        for name, share, role, style in (
-            ("different people", impostor, SERIES[1], hatched),
-            ("same person", genuine, SERIES[0], {}),
-        ):
-            axes.stairs(share, edges, fill=False, edgecolor=colours[role], linewidth=1.6, label=name, **style)
+        axes.stairs(impostor, edges, edgecolor=colours[SERIES[1]], linewidth=1.6, label="different people", **hatched)
+        axes.stairs(genuine, edges, edgecolor=colours[SERIES[0]], linewidth=1.6, label="same person")
         axes.set(xlabel="distance", ylabel="share of pairs (%)")
         axes.legend()
 
-    description = (
-        f"{condition}: mean distance {_mean_distance(edges, genuine):.2f} for the same person, "
-        f"{_mean_distance(edges, impostor):.2f} for different people"
-    )
+    same, other = (_mean_distance(edges, share) for share in (genuine, impostor))
+    description = f"{condition}: mean distance {same:.2f} for the same person, {other:.2f} for different people"
     return Chart(f"distances-{condition}", f"Distances, {condition}", description, draw)
 
 
