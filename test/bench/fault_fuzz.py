@@ -1,5 +1,7 @@
-"""Changed files through every reader: each ends in success or in a named error of one line; none hangs, none takes more
-than 2 GiB, none gives something else than it says."""
+"""Pass modified files to every reader.
+
+Each input must be read or rejected with an error message, within ten seconds and 2 GiB of memory.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +16,27 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from fault_readers import READERS, Reader, seeds
 
-SECONDS = 10  # for one input
-MOST_BYTES = 2 << 30
+MAX_SECONDS = 10  # per input
+MAX_BYTES = 2 << 30
 
 
-def fuzz(total: int, seed: int, tell: Callable[[str], None]) -> dict:
-    """`total` inputs over all readers, each reader in a process of its own. Returns counts by reader, and failures."""
-    tried: dict[str, dict] = {}
+def fuzz(total: int, seed: int) -> dict:
+    """Distribute `total` inputs over all readers, each in its own process. Returns counts per reader, and failures."""
+    cases: dict[str, dict] = {}
     failures: list[str] = []
     for reader in READERS:
         outcome = _in_a_process(reader, total, seed)
         failures += [f"{reader.name}: {failure}" for failure in outcome.pop("failures")]
-        tried[reader.name] = outcome
-        tell(
-            f"{reader.name}: {outcome}"
-            + "".join(f"\n  {failure}" for failure in failures if failure.startswith(reader.name))
+        cases[reader.name] = outcome
+        print(f"{reader.name}: {outcome}")
+        print(
+            *(f"  {failure}\n" for failure in failures if failure.startswith(reader.name)), sep="", end="", flush=True
         )
-    return {"tried": tried, "failures": failures}
+    return {"cases": cases, "failures": failures}
 
 
 def _in_a_process(reader: Reader, total: int, seed: int) -> dict:
@@ -52,29 +53,29 @@ def _in_a_process(reader: Reader, total: int, seed: int) -> dict:
                 os._exit(0)
         _, status, usage = os.wait4(process, 0)
         if not report.exists():
-            seen = (folder / "number").read_text() if (folder / "number").exists() else "0"
-            return {"failures": [f"input {seen} ended the process: {os.waitstatus_to_exitcode(status)}"]}
+            number = (folder / "number").read_text() if (folder / "number").exists() else "0"
+            return {"failures": [f"input {number} ended the process: {os.waitstatus_to_exitcode(status)}"]}
         outcome = json.loads(report.read_text())
-        outcome["most MiB"] = usage.ru_maxrss // 1024
-        if usage.ru_maxrss * 1024 > MOST_BYTES:
-            outcome["failures"].append(f"took {usage.ru_maxrss // 1024} MiB")
+        outcome["MiB"] = usage.ru_maxrss // 1024
+        if usage.ru_maxrss * 1024 > MAX_BYTES:
+            outcome["failures"].append(f"used {usage.ru_maxrss // 1024} MiB")
         return outcome
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fuzz_one(reader: Reader, total: int, seed: int, folder: Path) -> dict:
-    """In a process of its own, in which no more than 2 GiB can be had beyond what it has to begin with."""
+    """Run the inputs of one reader in this process, whose memory is limited to 2 GiB in addition to the initial use."""
     (folder / "work").mkdir()
     os.chdir(folder / "work")
     read = reader.make(folder / "work")
     with Path("/proc/self/statm").open() as file:
         begin = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (begin + MOST_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (begin + MAX_BYTES, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _too_long)
     silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)  # decoders have words of their own
-    counts = {"inputs": 0, "taken": 0, "refused": 0}
+    os.dup2(silence, 2)  # decoders print messages
+    counts = {"inputs": 0, "accepted": 0, "rejected": 0}
     failures: list[str] = []
     longest = 0.0
     for number, draw in enumerate(seeds(reader, total, seed)):
@@ -82,16 +83,16 @@ def _fuzz_one(reader: Reader, total: int, seed: int, folder: Path) -> dict:
             (folder / "number").write_text(str(number))
         counts["inputs"] += 1
         begun = time.perf_counter()
-        faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
-        signal.alarm(SECONDS)
+        faulthandler.dump_traceback_later(3 * MAX_SECONDS, exit=True)
+        signal.alarm(MAX_SECONDS)
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 read(draw)
-            counts["taken"] += 1
+            counts["accepted"] += 1
         except reader.allowed as error:
-            counts["refused"] += 1
+            counts["rejected"] += 1
             if not str(error):
-                failures.append(f"input {number}: an error without a word")
+                failures.append(f"input {number}: an error without a message")
         except BaseException as error:
             if len(failures) < 5:
                 where = traceback.extract_tb(error.__traceback__)[-1]
@@ -107,8 +108,8 @@ def _fuzz_one(reader: Reader, total: int, seed: int, folder: Path) -> dict:
 
 
 class TooLong(BaseException):
-    """Not one of the errors that a reader may turn into its own."""
+    """Derived from BaseException, so that no reader converts it into another error."""
 
 
 def _too_long(number: int, frame: object) -> None:
-    raise TooLong(f"took more than {SECONDS} s")
+    raise TooLong(f"more than {MAX_SECONDS} s")

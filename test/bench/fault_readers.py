@@ -1,4 +1,4 @@
-"""Every reader of the chain, and its share of the inputs."""
+"""All readers of the chain, and their shares of the fuzz inputs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import fault_readers_words as words
 
 from model.common.errors import UserError
 
-Read = Callable[[random.Random], None]  # makes an input and reads it; raises what the reader raises, or AssertionError
+Read = Callable[[random.Random], None]  # makes and reads an input; raises the errors of the reader or AssertionError
 
 
 @dataclass(frozen=True)
 class Reader:
-    """share: of 1,000 inputs, how many are for it. allowed: what it may raise."""
+    """A reader. `share` is its relative number of inputs, and `allowed` are the errors that it may raise."""
 
     name: str
     share: int
@@ -41,7 +41,7 @@ READERS = [
     Reader(".info lists", 50, deployed.lists),
     Reader("manifests", 35, deployed.manifests),
     Reader("result files", 20, deployed.results),
-    Reader("records of results", 20, deployed.records),
+    Reader("result metadata", 20, deployed.records),
     Reader("performance texts", 60, words.performance_texts),
     Reader("summary.json", 40, words.summaries),
     Reader("rank-1 of test.py --json", 15, words.accuracies),
@@ -52,12 +52,12 @@ READERS = [
     Reader("checkpoints: encoder", 25, training.checkpoints),
     Reader("checkpoints of OpenGait", 5, training.opengait_checkpoints),
     Reader("checkpoints: optimizer", 10, training.optimizers),
-    Reader("checkpoints: record", 15, training.checkpoint_records),
+    Reader("checkpoints: metadata", 15, training.checkpoint_records),
     Reader("stores: index and source", 20, data.stores),
-    Reader("records of pretreatment", 20, data.pretreatment_records),
+    Reader("pretreatment metadata", 20, data.pretreatment_records),
     Reader("training logs", 10, training.training_logs),
     Reader("lock files", 10, training.lock_files),
-    Reader("what npu-smi and atc print", 15, words.tools_words),
+    Reader("output of npu-smi and atc", 15, words.tools_words),
 ]
 
 
@@ -66,6 +66,6 @@ def count_of(reader: Reader, total: int) -> int:
 
 
 def seeds(reader: Reader, total: int, seed: int) -> Iterator[random.Random]:
-    """One source of chance an input, so that any of them can be made again alone."""
+    """Yield one random generator per input, so that each input can be reproduced alone."""
     for number in range(count_of(reader, total)):
         yield random.Random(f"{reader.name} {seed} {number}")

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import fault_mutate as mutate
+import fault_mutations as mutate
 import numpy as np
 
 Read = Callable[[random.Random], None]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fault_mutate as mutate
+import fault_mutations as mutate
 import numpy as np
 
 Read = Callable[[random.Random], None]

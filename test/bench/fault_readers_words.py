@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import fault_mutate as mutate
+import fault_mutations as mutate
 
 Read = Callable[[random.Random], None]
 

@@ -1,4 +1,4 @@
-"""Only the first step of training and testing: the store of a tree, and the partition. For the experiments beside."""
+"""Open a data set, which creates its store and partition. The fault experiments run this as a command."""
 
 from __future__ import annotations
 

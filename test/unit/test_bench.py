@@ -1,4 +1,4 @@
-"""Every benchmark runs, small, and ends with a line of JSON that tells what it claims. None is timed here."""
+"""Every benchmark runs with small sizes and ends with a line of JSON that has its figures. Nothing is timed here."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from walkers import write_aligned_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The command, and figures that its JSON must hold.
+# Arguments of each benchmark, and keys that its JSON must contain.
 SMALL = {
     "training.py": (
         "--device cpu --p 2 --k 2 --frame_num 2 --iters 2 --subjects 3 --frames 3 --only float32 --only streamed",
@@ -30,7 +30,7 @@ SMALL = {
         "--device cpu --subjects 2 --frames 3 --sequences 20 --amp off --embed_frames 30 --rounds 1",
         ("seconds_of_the_command", "embedding"),
     ),
-    "faults.py": ("--small --only fuzz --only stops --only refusals --only races", ("experiments",)),
+    "faults.py": ("--small --only fuzz --only stops --only failing_calls --only races", ("experiments",)),
     "deploy.py": ("--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4 --settings", ("runs",)),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
     "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),

@@ -1,7 +1,7 @@
-"""The commands of the chain on tiny data, each in a process that can be stopped, starved or raced, and what they leave.
+"""The commands of the chain on tiny data, each in a process that can be stopped.
 
-A command runs in a fork of this process, which has imported everything already: it starts within milliseconds and is
-otherwise the command that users start.
+A command runs in a fork of this process, which has already imported all libraries. It starts within milliseconds and
+otherwise behaves like the command of a user.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
 
 @dataclass(frozen=True)
 class Command:
-    """script: a file of the repository, or a module. Of what is below the current folder it may read what is not below
-    `makes`, and writes that."""
+    """A command of the chain.
+
+    script: file of the repository, or module.
+    outputs: files and folders that the command writes. Everything else in the current folder is its input.
+    """
 
     name: str
     script: str
     arguments: tuple[str, ...]
-    makes: tuple[str, ...]
+    outputs: tuple[str, ...]
     processes: int = 1
 
     def run(self) -> int:
-        """In this process, as if it were the command's; returns its exit status."""
+        """Run the command in this process. Returns the exit status."""
         sys.argv = [str(ROOT / self.script) if self.script.endswith(".py") else self.script, *self.arguments]
         try:
             if self.script.endswith(".py"):
@@ -56,8 +59,8 @@ class Command:
         return 0
 
 
-def command(name: str, script: str, arguments: str, *makes: str, processes: int = 1) -> Command:
-    return Command(name, script, tuple(arguments.split()), makes, processes)
+def command(name: str, script: str, arguments: str, *outputs: str, processes: int = 1) -> Command:
+    return Command(name, script, tuple(arguments.split()), outputs, processes)
 
 
 def results(name: str) -> list[str]:
@@ -88,8 +91,16 @@ COMMANDS = {
 }
 
 
+def opens_for_writing(mode: object, flags: object, create_only: bool = False) -> bool:
+    """Return whether the arguments of an `open` audit event open a file for writing, or create one."""
+    if isinstance(mode, str):
+        return any(letter in mode for letter in ("wax" if create_only else "wax+"))
+    wanted = os.O_CREAT if create_only else os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    return isinstance(flags, int) and bool(flags & wanted)
+
+
 def preload() -> None:
-    """What the commands import, so that forks need not."""
+    """Import the libraries that the commands need."""
     import cv2  # noqa: F401
     import netCDF4  # noqa: F401
     import onnx.shape_inference  # noqa: F401
@@ -108,14 +119,14 @@ def preload() -> None:
 
 @dataclass
 class Job:
-    """A command under way. All its processes are of one group."""
+    """A running command. All its processes belong to one process group."""
 
     processes: list[int]
     folder: Path
     ended: dict[int, int] = field(default_factory=dict)
 
     def poll(self) -> bool:
-        """Whether all its processes have ended."""
+        """Return whether all processes have ended."""
         for process in self.processes:
             if process not in self.ended:
                 found, status = os.waitpid(process, os.WNOHANG)
@@ -124,16 +135,16 @@ class Job:
         return len(self.ended) == len(self.processes)
 
     def wait(self, seconds: float = 120) -> list[int]:
-        """Exit statuses, negative for signals. What is left of its group then, orphans of a killed one, ends too."""
+        """Wait for the command and for orphans in its process group. Returns exit statuses, negative for signals."""
         deadline = time.monotonic() + seconds
         while not self.poll():
             if time.monotonic() > deadline:
-                self.signal(signal.SIGKILL, everybody=True)
-                raise TimeoutError(f"still running after {seconds} s: {self.said()}")
+                self.signal(signal.SIGKILL, to_all=True)
+                raise TimeoutError(f"still running after {seconds} s: {self.stderr()}")
             time.sleep(0.002)
         while self._group_lives():
             if time.monotonic() > deadline:
-                self.signal(signal.SIGKILL, everybody=True)
+                self.signal(signal.SIGKILL, to_all=True)
             time.sleep(0.005)
         return [self.ended[process] for process in self.processes]
 
@@ -144,56 +155,58 @@ class Job:
             return False
         return True
 
-    def signal(self, number: int, everybody: bool = False, which: int = 0) -> None:
+    def signal(self, number: int, to_all: bool = False, rank: int = 0) -> None:
         try:
-            if everybody:
+            if to_all:
                 os.killpg(self.processes[0], number)
             else:
-                os.kill(self.processes[which], number)
+                os.kill(self.processes[rank], number)
         except ProcessLookupError:
-            pass  # it was quicker
+            pass  # the process has already ended
 
-    def said(self) -> str:
-        said = self.folder.parent / ".stderr"  # beside it: its disk may be full
-        return said.read_text(errors="replace") if said.exists() else ""
+    def stderr(self) -> str:
+        log = self.folder.parent / ".stderr"  # outside of the folder, whose disk may be full
+        return log.read_text(errors="replace") if log.exists() else ""
 
 
-def start(one: Command, folder: Path, before: Callable[[], None] | None = None, fresh_log: bool = True) -> Job:
-    """Start a command in `folder`; `before` runs in each of its processes first."""
-    if fresh_log:
+def start(command: Command, folder: Path, before: Callable[[], None] | None = None, new_log: bool = True) -> Job:
+    """Start a command in `folder`. Each of its processes calls `before` first."""
+    if new_log:
         (folder.parent / ".stderr").unlink(missing_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     port = str(20000 + os.getpid() % 5000 + time.monotonic_ns() // 1000 % 20000)
     processes: list[int] = []
-    for rank in range(one.processes):
+    for rank in range(command.processes):
         process = os.fork()
         if process == 0:
-            _be(one, folder, rank, port, processes[0] if processes else 0, before)
+            _run_process(command, folder, rank, port, processes[0] if processes else 0, before)
         processes.append(process)
-        with suppress(PermissionError, ProcessLookupError):  # it does so itself, and may have ended already
+        with suppress(PermissionError, ProcessLookupError):  # the process also does this itself, and may have ended
             os.setpgid(process, processes[0])
     return Job(processes, folder)
 
 
-def _be(one: Command, folder: Path, rank: int, port: str, group: int, before: Callable[[], None] | None) -> None:
-    """Never returns."""
+def _run_process(
+    command: Command, folder: Path, rank: int, port: str, group: int, before: Callable[[], None] | None
+) -> None:
+    """Run the command and exit."""
     status = 70
     try:
         os.setpgid(0, group)
         os.chdir(folder)
         out = os.open("../.stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        said = os.open("../.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open("../.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
-        os.dup2(said, 2)
-        if one.processes > 1:
-            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{one.processes}"}
+        os.dup2(log, 2)
+        if command.processes > 1:
+            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{command.processes}"}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         if before is not None:
             before()
-        status = one.run()
+        status = command.run()
         sys.stdout.flush()
-    except KeyboardInterrupt:  # before the command was ready to take it
+    except KeyboardInterrupt:  # before the command installed its handler
         status = 130
     except BaseException:
         import traceback

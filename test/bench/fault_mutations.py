@@ -1,4 +1,4 @@
-"""Random changes to bytes, to JSON and to lines: what damage, other programs and ill will make of a good file."""
+"""Random changes of bytes, JSON values and lines, as caused by damage, other programs or an attacker."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VALUES = [
 
 
 def bytes_of(whole: bytes, others: list[bytes], draw: random.Random) -> bytes:
-    """`whole` with one to a few changes; `others` are good files, to be spliced in."""
+    """Return `whole` with one to eight changes. `others` are valid files whose parts are inserted."""
     data = bytearray(whole)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
         place = draw.randrange(len(data) + 1)
-        if draw.random() < 0.3:  # headers decide more than the rest
+        if draw.random() < 0.3:  # change headers more often
             place = min(place, draw.randrange(64))
         kind = draw.randrange(9)
         length = min(draw.choice((1, 2, 4, 8, 16, 100, 1000)), len(data) - place)
@@ -58,7 +58,7 @@ def bytes_of(whole: bytes, others: list[bytes], draw: random.Random) -> bytes:
 
 
 def json_of(value: Any, draw: random.Random) -> Any:
-    """`value` with one to three of its parts replaced, removed, doubled, exchanged or under another name."""
+    """Return `value` with one to three parts replaced, removed, duplicated, exchanged or renamed."""
     value = copy.deepcopy(value)
     for _ in range(draw.choice((1, 1, 2, 3))):
         places = [((), value), *_places(value)]
@@ -93,7 +93,7 @@ def _places(value: Any) -> list[tuple[tuple[Any, Any], Any]]:
 
 
 def json_text(value: Any, draw: random.Random) -> str:
-    """As JSON, a little of it as no JSON at all, or nested beyond reason."""
+    """Return `value` as JSON, in a few cases truncated or nested too deeply."""
     text = json.dumps(value, indent=draw.choice((None, 1)), ensure_ascii=draw.random() < 0.5)
     chance = draw.random()
     if chance < 0.05:
@@ -105,7 +105,7 @@ def json_text(value: Any, draw: random.Random) -> str:
 
 
 def lines_of(whole: str, draw: random.Random) -> str:
-    """Lines exchanged, left out, doubled, joined, ended otherwise; words replaced."""
+    """Return text with lines exchanged, removed, duplicated, or with other line ends, or with words replaced."""
     lines = whole.split("\n")
     for _ in range(draw.choice((1, 2, 4))):
         place = draw.randrange(len(lines))
