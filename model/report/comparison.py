@@ -99,10 +99,8 @@ def compare_files(first: Path, second: Path) -> Comparison:
     runs = read_run(first), read_run(second)
     protocols = [run.content["protocol"]["name"] for run in runs]
     if protocols[0] != protocols[1]:
-        raise UserError(
-            f"cannot compare results of different protocols: {first} is of {protocols[0]}, {second} of {protocols[1]}; "
-            "evaluate both on the same dataset"
-        )
+        pair = f"{first} ({protocols[0]}) with {second} ({protocols[1]})"
+        raise UserError(f"cannot compare {pair}: the protocols differ; evaluate both on the same dataset")
     check_pairs(runs[0].hits, runs[1].hits)
     kinds = ["excluding", "including"] if runs[0].hits.enrolled.sum() > 1 else ["including"]
     return Comparison(*runs, {kind: compare(runs[0].hits, runs[1].hits, kind) for kind in kinds})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from model.report.charts import Chart, Line, check_matplotlib, percent_limits, v
 from model.report.comparison import METHOD, Comparison, answer
 from model.report.page import Page, write_page
 from model.report.palette import SERIES
-from model.report.render import Section, render, render_page
+from model.report.render import render, render_page
 
 MAX_PEOPLE = 10
+_LABELS = {"difference": "Difference", "views": "Views", "people": "People", "made": "Details"}
 DETAILS_SHOWN = ("model", "command", "commit", "device", "machine", "time")
 
 
@@ -35,12 +35,13 @@ def comparison_page(comparison: Comparison) -> Page:
     intervals, view_charts, people = _interval_chart(comparison), _view_charts(comparison), _people_chart(comparison)
     tables = {kind: [_table_row(row) for row in rows] for kind, rows in comparison.rows.items()}
     runs = {"A": comparison.first, "B": comparison.second}
-    sections = [
-        _section("difference", "Difference", chart=intervals, tables=tables, method=METHOD),
-        _section("views", "Views", charts=view_charts),
-        _section("people", "People", chart=people, tables=_largest_changes(comparison)),
-        _section("made", "Details", runs=runs, shown_details=DETAILS_SHOWN),
-    ]
+    values = {
+        "difference": {"chart": intervals, "tables": tables, "method": METHOD},
+        "views": {"charts": view_charts},
+        "people": {"chart": people, "tables": _largest_changes(comparison)},
+        "made": {"runs": runs, "shown_details": DETAILS_SHOWN},
+    }
+    sections = [(name, _LABELS[name], render(f"comparison_{name}", **shown)) for name, shown in values.items()]
     head = render("comparison_head", verdict=comparison.verdict, runs=runs)
     title = f"Two results on {comparison.first.content['protocol']['name']}"
     return Page(render_page(title, head, sections), [intervals, *view_charts, people])
@@ -49,10 +50,6 @@ def comparison_page(comparison: Comparison) -> Page:
 def _table_row(row: Difference) -> list[str]:
     figures = [f"{row.first:.2f}", f"{row.second:.2f}", f"{row.difference:+.2f}", f"{row.low:+.2f} to {row.high:+.2f}"]
     return [row.condition, *figures, f"{row.p:.4f}", answer(row)]
-
-
-def _section(anchor: str, label: str, **values: Any) -> Section:
-    return Section(anchor, label, render(f"comparison_{anchor}", **values))
 
 
 def _interval_chart(comparison: Comparison) -> Chart:
@@ -91,7 +88,7 @@ def _view_charts(comparison: Comparison) -> list[Chart]:
 
 
 def _rank1_per_view(hits: SubjectHits, kind: str) -> np.ndarray:
-    """Return the rank-1 in percent per condition and probe view, [c, v]; NaN without lookups."""
+    """Return the rank-1 in percent per condition and probe view, [c, v]; NaN without look-ups."""
     look_ups = hits.look_ups(kind).sum(axis=0)
     return 100 * getattr(hits, kind).sum(axis=0) / np.where(look_ups > 0, look_ups, np.nan)
 
@@ -115,9 +112,7 @@ def _people_chart(comparison: Comparison) -> Chart:
         axes.set(xlabel="people, by B - A in ascending order", ylabel="B - A (points)")
 
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
-    description = (
-        f"B recognises {better} people better than A, {worse} worse and {len(gains) - better - worse} equally well"
-    )
+    description = f"B recognises {better} people better, {worse} worse and {len(gains) - better - worse} equally well"
     return Chart("people", description, description, draw, (6.2, 3.0))
 
 

@@ -41,9 +41,7 @@ def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
     hits = inputs.result.subject_hits
     of_each = hits.of_each_subject(inputs.kind)  # [s, c]
     mean = np.nanmean(np.where(np.isnan(of_each).all(axis=1, keepdims=True), 0, of_each), axis=1)
-    most_frequent: dict[str, Confusion] = {}
-    for confusion in inputs.confusions:
-        most_frequent.setdefault(confusion.subject, confusion)
+    most_frequent = {confusion.subject: confusion for confusion in reversed(inputs.confusions)}
     rows = []
     for i in np.argsort(mean, kind="stable")[:MAX_SUBJECTS]:
         confusion = most_frequent.get(hits.subjects[i])
@@ -53,12 +51,12 @@ def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
 
 
 def _hardest_view_pairs(inputs: ReportInputs) -> list[list[Any]]:
-    """Return the pairs of probe and gallery view with the highest share of wrong lookups."""
+    """Return the pairs of probe and gallery view with the highest share of wrong look-ups."""
     wrong: Counter[tuple[str, str]] = Counter()
     for confusion in inputs.confusions:
         wrong.update(confusion.views)
-    plan, lookups = inputs.distances.plan, inputs.lookups
-    counts = Counter(zip(plan.probe_view[lookups.probe].tolist(), lookups.view.tolist(), strict=True))
+    plan, look_ups = inputs.distances.plan, inputs.look_ups
+    counts = Counter(zip(plan.probe_view[look_ups.probe].tolist(), look_ups.view.tolist(), strict=True))
     total = {(plan.views[probe], plan.views[gallery]): n for (probe, gallery), n in counts.items()}
     order = sorted(wrong, key=lambda pair: (-wrong[pair] / total[pair], pair))[:MAX_PAIRS]
     return [[*pair, wrong[pair], 100 * wrong[pair] / total[pair]] for pair in order]
@@ -83,28 +81,25 @@ def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
     """Silhouettes of the hardest mistakes, or of the closest decisions if all are correct; None without either."""
     if inputs.distances is None:
         return None
-    lookups = inputs.lookups
-    positions = hardest(inputs.distances, lookups, inputs.embedded.index.subject, MAX_MISTAKES).tolist()
+    positions = hardest(inputs.distances, inputs.look_ups, inputs.embedded.index.subject, MAX_MISTAKES).tolist()
     if not positions:
         return None
-    wrong = bool(lookups.missed[positions[0]])
+    wrong = bool(inputs.look_ups.missed[positions[0]])
     return {"wrong": wrong, "cards": [_card(inputs, position, wrong) for position in positions]}
 
 
 def _card(inputs: ReportInputs, position: int, wrong: bool) -> dict[str, Any]:
     """Return the probe, the nearest sequence of another person and the nearest sequence of the same person."""
     distances, (index, _, frames_of) = inputs.distances, inputs.embedded
-    probe, view = inputs.lookups.probe[position], inputs.lookups.view[position]
+    probe, view = inputs.look_ups.probe[position], inputs.look_ups.view[position]
     rows = (
         ("probe", "", distances.plan.probe_rows[probe]),
         ("taken for" if wrong else "nearest other", "taken", distances.wrong_row[probe, view]),
         ("correct", "right", distances.mate_row[probe, view]),
     )
-    sequences = []
-    for role, css_class, row in rows:
-        frame_count, png = film_strip(frames_of(int(row)))
-        labels = index.name(int(row))
-        sequences.append((role, css_class, labels, frame_count, png))
+    sequences = [
+        (role, css_class, index.name(int(row)), *film_strip(frames_of(int(row)))) for role, css_class, row in rows
+    ]
     return {
         "condition": distances.plan.conditions[distances.plan.probe_condition[probe]],
         "distance": distances.wrong_distance[probe, view],

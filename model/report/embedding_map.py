@@ -11,7 +11,7 @@ from model.report.charts import MARKERS, WIDE, Chart
 from model.report.palette import SERIES
 from model.report.report_inputs import ReportInputs
 
-MAX_SUBJECTS, MAX_SEQUENCES = 10, 600
+MAX_SUBJECTS, MAX_SEQUENCES = len(SERIES), 600
 COMPONENTS = 50  # principal components that t-SNE gets
 PERPLEXITY = 30.0
 MIN_TSNE_POINTS = 11  # with fewer points, the map shows two principal components
@@ -59,11 +59,8 @@ def project(points: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _most_confused_subjects(inputs: ReportInputs) -> list[str]:
     """At most `MAX_SUBJECTS` names in order: those of the most frequent confusions, then any others."""
-    chosen: dict[str, None] = {}
-    for confusion in inputs.confusions:
-        chosen.update({confusion.subject: None, confusion.taken_for: None})
-    chosen.update(dict.fromkeys(inputs.embedded.index.subjects))
-    return sorted(list(chosen)[:MAX_SUBJECTS])
+    confused = [name for confusion in inputs.confusions for name in (confusion.subject, confusion.taken_for)]
+    return sorted(list(dict.fromkeys([*confused, *inputs.embedded.index.subjects]))[:MAX_SUBJECTS])
 
 
 def _scatter(
@@ -72,14 +69,12 @@ def _scatter(
     """Return a function that draws `points` [n, 2]: one colour per subject, one marker per condition."""
 
     def draw(axes, colours: Mapping[str, str]) -> None:
-        for number, subject in enumerate(subjects):
-            colour = colours[SERIES[number % len(SERIES)]]
+        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
             for condition, marker in markers.items():
                 chosen = points[(names == subject) & (conditions == condition)]
                 axes.scatter(*chosen.T, s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.9)
         # Names after all points, so that no point covers a name.
-        for number, subject in enumerate(subjects):
-            colour = colours[SERIES[number % len(SERIES)]]
+        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
             centre = np.median(points[names == subject], axis=0)
             box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colour}
             axes.text(*centre, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.common.files import whole_file, whole_folder
 from model.common.messages import progress_bar
-from model.evaluation.result import IDENTICAL_VIEWS, without_nan
+from model.evaluation.result import IDENTICAL_VIEWS
 from model.report import accuracy
 from model.report.charts import Chart, check_matplotlib
 from model.report.confusions import confusion_tables, hardest_mistakes
 from model.report.embedding_map import embedding_map
-from model.report.render import Section, render, render_page
+from model.report.render import render, render_page
 from model.report.report_inputs import ReportInputs
 from model.report.summary import summary
 from model.report.training_curves import training_curves
@@ -37,7 +36,7 @@ def report_page(inputs: ReportInputs, quiet: bool = True) -> Page:
         values = make_values(inputs)
         if values is not None:
             charts += values.get("charts", [])
-            sections.append(Section(anchor, label, render(anchor, **shared, **values)))
+            sections.append((anchor, label, render(anchor, **shared, **values)))
     intervals = accuracy.confidence_intervals(inputs)
     head = render("head", **shared, summary=render("summary", **shared, **summary(inputs)), intervals=intervals)
     return Page(render_page(f"GaitSet on {inputs.result.protocol.name}", head, sections), charts)
@@ -77,12 +76,7 @@ def throughput(inputs: ReportInputs) -> dict[str, Any] | None:
 
 def details(inputs: ReportInputs) -> dict[str, Any]:
     """How the result was made: protocol, conventions and the details given."""
-    structured = {
-        name: json.dumps(without_nan(value), indent=1, ensure_ascii=False)
-        for name, value in inputs.details.items()
-        if isinstance(value, dict | list)
-    }
-    return {"identical_views": IDENTICAL_VIEWS, "structured": structured}
+    return {"identical_views": IDENTICAL_VIEWS}
 
 
 # Anchor and template, entry in the table of contents, function that returns the template's values (None: no section).

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from model.evaluation.result import without_nan
 from model.report.palette import DARK, LIGHT, cell_colours
 
 _FOLDER = Path(__file__).parent
-
-
-class Section(NamedTuple):
-    """Section of a page: its anchor, its entry in the table of contents and its rendered body."""
-
-    anchor: str
-    label: str
-    body: Markup
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -29,8 +23,12 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_ENVIRONMENT.get_template(f"{template}.html").render(values))
 
 
-def render_page(title: str, head: Markup, sections: Sequence[Section]) -> str:
-    """Render a self-contained page without scripts: title, `head`, table of contents and the sections."""
+def render_page(title: str, head: Markup, sections: Sequence[tuple[str, str, Markup]]) -> str:
+    """Render a self-contained page without scripts: title, `head`, table of contents and the sections.
+
+    Args:
+        sections: anchor, entry in the table of contents and rendered body of each section.
+    """
     return str(render("page", title=title, style=Markup(style_sheet()), head=head, sections=sections))
 
 
@@ -60,5 +58,6 @@ _ENVIRONMENT = Environment(
     loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _ENVIRONMENT.filters["shown"] = shown
+_ENVIRONMENT.filters["json"] = lambda value: json.dumps(without_nan(value), indent=1, ensure_ascii=False)
 _ENVIRONMENT.tests["nan"] = np.isnan
 _ENVIRONMENT.globals["cell_colours"] = cell_colours

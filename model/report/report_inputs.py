@@ -51,19 +51,19 @@ class ReportInputs:
     @property
     def kind(self) -> str:
         """The kind of rank-1 to show first: "excluding" identical views, or "including" if there is a single view."""
-        several = any(not np.isnan(value) for value in self.result.excluding().values())
-        return "excluding" if several else "including"
+        single_view = all(np.isnan(value) for value in self.result.excluding().values())
+        return "including" if single_view else "excluding"
 
     def rank1(self, kind: str | None = None) -> dict[str, float]:
         """Return the rank-1 per condition in percent; `kind` is "including", "excluding" or None for `self.kind`."""
         return getattr(self.result, kind or self.kind)()
 
     @cached_property
-    def lookups(self) -> LookUps:
-        """Every lookup of a probe in the gallery of one view. Requires `distances`."""
+    def look_ups(self) -> LookUps:
+        """Every look-up of a probe in the gallery of one view. Requires `distances`."""
         return look_ups(self.distances)
 
     @cached_property
     def confusions(self) -> list[Confusion]:
         """Pairs of subjects that were confused, the most frequent first. Requires `distances`."""
-        return confusions(self.distances, self.lookups, self.embedded.index.subject)
+        return confusions(self.distances, self.look_ups, self.embedded.index.subject)

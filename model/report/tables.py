@@ -22,25 +22,22 @@ logger = logging.getLogger(__name__)
 INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view cases"
 
 
-def result_text(result: CrossViewResult, rank: int = 1) -> str:
+def result_text(result: CrossViewResult) -> str:
     """Return the result as printed text.
 
-    First come the rank-`rank` including identical views, excluding them, and per probe view, then rank-5, mAP and
-    published figures. All figures are percentages; every cell is rounded to two decimals before averaging.
-
-    Args:
-        rank: at most `result.ranks`.
+    First come the rank-1 including identical views, excluding them, and per probe view, then rank-5, mAP and published
+    figures. All figures are percentages; every cell is rounded to two decimals before averaging.
     """
     lines = [
-        f"===Rank-{rank} ({INCLUDING})===",
-        _named_figures(result.including(rank)),
-        f"===Rank-{rank} ({EXCLUDING})===",
-        _named_figures(result.excluding(rank)),
-        f"===Rank-{rank} of each angle ({EXCLUDING})===",
-        *_per_view_lines(result, rank),
+        f"===Rank-1 ({INCLUDING})===",
+        _named_figures(result.including()),
+        f"===Rank-1 ({EXCLUDING})===",
+        _named_figures(result.excluding()),
+        f"===Rank-1 of each angle ({EXCLUDING})===",
+        *_per_view_lines(result),
     ]
     last = min(5, result.ranks)
-    if last != rank:
+    if last > 1:
         lines.append(f"===Rank-{last}===")
         lines += _both(result.including(last), result.excluding(last))
     precision = result.mean_average_precision()
@@ -123,8 +120,8 @@ def _both(including: Mapping[str, float], excluding: Mapping[str, float]) -> lis
     ]
 
 
-def _per_view_lines(result: CrossViewResult, rank: int) -> list[str]:
-    tables = result.per_probe_view(rank)
+def _per_view_lines(result: CrossViewResult) -> list[str]:
+    tables = result.per_probe_view()
     label = max(len("view"), *map(len, result.conditions))
     width = max(6, *map(len, result.views))
     lines = [f"{'view':>{label}}: [" + " ".join(f"{view:>{width}}" for view in result.views) + "]"]

@@ -54,7 +54,7 @@ def test_results_of_other_probes_are_rejected(runs, tmp_path):
     subjects = {**content["per_subject"], "subjects": ["x", *SUBJECTS[1:]]}
     for name, change, message in (
         ("old", {"per_subject": None}, "write it again with test.py --json"),
-        ("other", {"protocol": {"name": "OUMVLP"}}, r"a\.json is of CASIA-B, .*other\.json of OUMVLP"),
+        ("other", {"protocol": {"name": "OUMVLP"}}, r"a\.json \(CASIA-B\) with .*other\.json \(OUMVLP\)"),
         ("fewer", {"per_subject": subjects}, "only the first has s00"),
     ):
         write_json(tmp_path / f"{name}.json", {**content, **change})
@@ -107,7 +107,7 @@ DAMAGES = {
     "subjects are lists": lambda r: r["per_subject"].update(subjects=[[1]] * len(r["per_subject"]["subjects"])),
     "a subject twice": lambda r: r["per_subject"]["subjects"].__setitem__(0, r["per_subject"]["subjects"][1]),
     "views are objects": lambda r: r.update(views=[{}] * len(r["views"])),
-    "more hits than lookups": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
+    "more hits than look-ups": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
         including=[[10**6] * len(r["views"])] * len(r["per_subject"]["subjects"])
     ),
     "numbers too large": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(

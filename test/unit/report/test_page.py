@@ -85,31 +85,31 @@ def test_confusions_equal_a_count_by_plain_loops(whole):
     index, x = inputs.embedded.index, inputs.embedded.embeddings.flatten(1).double().numpy()
     gallery = [i for i in range(len(index)) if index.seq_type[i][:4] == "nm-0" and index.seq_type[i] < "nm-05"]
     probes = [i for i in range(len(index)) if i not in set(gallery)]
-    pairs, lookups = Counter(), Counter()
+    pairs, look_ups = Counter(), Counter()
     for p in probes:
         for view in {*index.view.tolist()} - {str(index.view[p])}:
             nearest = min((np.linalg.norm(x[p] - x[g]), g) for g in gallery if index.view[g] == view)[1]
-            lookups[str(index.subject[p])] += 1
+            look_ups[str(index.subject[p])] += 1
             if index.subject[nearest] != index.subject[p]:
                 pairs[str(index.subject[p]), str(index.subject[nearest])] += 1
     found = inputs.confusions
     assert {(c.subject, c.taken_for): c.times for c in found} == dict(pairs)
-    assert all(c.look_ups == lookups[c.subject] for c in found)
+    assert all(c.look_ups == look_ups[c.subject] for c in found)
     assert all(c.conditions.total() == c.views.total() == c.times for c in found)
     assert [c.times for c in found] == sorted(pairs.values(), reverse=True)
     first = found[0]
     assert f"{first.subject} taken for {first.taken_for} ({first.times:,} times)" in page.html
-    assert f"{pairs.total():,} of {lookups.total():,} lookups" in page.html
+    assert f"{pairs.total():,} of {look_ups.total():,} look-ups" in page.html
 
 
 def test_the_hardest_mistakes_have_the_farthest_correct_match(whole):
     inputs, page, _ = whole
-    distances, lookups, subject = inputs.distances, inputs.lookups, inputs.embedded.index.subject
-    positions = hardest(distances, lookups, subject, 4)
-    ratios = lookups.distance_ratio[positions]
-    assert lookups.missed[positions].all() and (np.diff(ratios) <= 0).all()
-    assert ratios[0] == lookups.distance_ratio[lookups.missed].max()
-    probes, views = lookups.probe[positions], lookups.view[positions]
+    distances, look_ups, subject = inputs.distances, inputs.look_ups, inputs.embedded.index.subject
+    positions = hardest(distances, look_ups, subject, 4)
+    ratios = look_ups.distance_ratio[positions]
+    assert look_ups.missed[positions].all() and (np.diff(ratios) <= 0).all()
+    assert ratios[0] == look_ups.distance_ratio[look_ups.missed].max()
+    probes, views = look_ups.probe[positions], look_ups.view[positions]
     own, other = subject[distances.plan.probe_rows[probes]], subject[distances.wrong_row[probes, views]]
     assert len(set(zip(own, other, strict=True))) == 4 and (own != other).all()
     assert page.html.count('class="animation"') == 3 * page.html.count('class="mistake"') > 0
@@ -136,7 +136,7 @@ def test_other_protocols_and_a_single_view(tmp_path, dataset, takes, views):
     for chart in heat_maps:  # the page does not draw them
         chart.write_png(tmp_path / f"{chart.name}.png")
     assert len(heat_maps) == len(list(tmp_path.iterdir())) > 0
-    assert ("lookups with identical views are excluded" in text) == (len(views) > 1)
+    assert ("look-ups with identical views are excluded" in text) == (len(views) > 1)
     assert "as published" not in text
 
 
