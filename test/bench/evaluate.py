@@ -1,21 +1,21 @@
-"""Seconds to evaluate CASIA-B's test set, against a plain evaluator that works the way the original's does.
+"""Measure the evaluation of CASIA-B's test set, compared with an evaluator like the original's.
 
     python test/bench/evaluate.py                               # 50 subjects: 5,500 embeddings of 15,872
-    python test/bench/evaluate.py --subjects 6 --dim 512        # a quick look
-    python test/bench/evaluate.py --device cuda                 # embeddings on the device, and brought there
+    python test/bench/evaluate.py --subjects 6 --dim 512        # a short run
+    python test/bench/evaluate.py --device cuda                 # embeddings on the device and in host memory
 
-The plain evaluator selects gallery and probes, computes a distance matrix and sorts it whole for each
-condition, probe view and gallery view, on the CPU. Both must agree; ours computes mAP as well.
-The last line is JSON: `seconds`, `plain_seconds` (medians of the repeats), `ratio` (plain / ours).
+The baseline selects gallery and probes, computes a distance matrix and sorts it completely for each condition, probe
+view and gallery view, on the CPU. Both must give the same result. Ours also computes mAP. The last line is JSON:
+`seconds` and `plain_seconds` (medians of the repeats), and `ratio` (baseline / ours).
 
-With --gallery, a gallery and probes of any number, under OU-MVLP's protocol, stream through the device instead:
+With --gallery, a gallery and probes of any size are streamed through the device under OU-MVLP's protocol:
 
-    python test/bench/evaluate.py --gallery 20000 --device_mib 8            # a quick look: several pieces
+    python test/bench/evaluate.py --gallery 20000 --device_mib 8            # a short run with several pieces
     python test/bench/evaluate.py --gallery 1000000 --memory_mapped --device cuda --device_mib 2048
 
-Up to 30,000 x 30,000 it is compared with the plain evaluator; larger, two runs with different --device_mib should
-give one rank-1. The last line has `seconds`, `tflops` (of one product of all pairs over all seconds), `peak_rss_gib`
-(pages of the mapped file count, though the system may take them back) and `peak_device_gib`.
+Up to 30,000 x 30,000 pairs, the result is compared with the baseline. For more, two runs with different --device_mib
+should give the same rank-1. The last line has `seconds`, `tflops` (one product of all pairs divided by the time),
+`peak_rss_gib` (including pages of the mapped file, which the system can reclaim) and `peak_device_gib`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from model.evaluation.streaming import Streaming
 
 VIEWS = [f"{18 * v:03d}" for v in range(11)]
 RANKS = 5
-SUBJECTS_AT_ONCE = 1024  # of the large case, made together
-COMPARED = 30_000**2  # pairs up to which the large case is compared with the plain evaluator
+SUBJECT_CHUNK = 1024  # subjects of the large case that are generated together
+MAX_COMPARED_PAIRS = 30_000**2  # more pairs are not compared with the baseline
 Labelled = tuple[Tensor, list[str], list[str], list[str]]
 
 
 def random_embeddings(subjects: int, dim: int, protocol: Protocol) -> Labelled:
-    """Every subject in every take and view, with just enough in common for a rank-1 between 0 and 100."""
+    """Embeddings of each subject in each take and view, similar enough for a rank-1 between 0 and 100."""
     takes = [*protocol.gallery, *(take for wanted in protocol.probes.values() for take in wanted)]
     rows = [(f"{75 + s:03d}", take, view) for s in range(subjects) for take in takes for view in VIEWS]
     random = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ def random_embeddings(subjects: int, dim: int, protocol: Protocol) -> Labelled:
 def plain_accuracy(
     embeddings: Tensor, subjects: list[str], seq_types: list[str], views: list[str], protocol: Protocol
 ) -> np.ndarray:
-    """Rank-1..5 in percent [condition, probe view, gallery view, rank], one cell after another."""
+    """Return rank-1..5 in percent [condition, probe view, gallery view, rank], computed cell by cell."""
     subject, take, view = np.array(subjects), np.array(seq_types), np.array(views)
     names = np.unique(view)
     accuracy = np.zeros((len(protocol.probes), len(names), len(names), RANKS))
@@ -82,34 +82,34 @@ def plain_accuracy(
                 squares = probe.square().sum(1)[:, None] + gallery.square().sum(1)[None, :]
                 distance = torch.sqrt(torch.relu(squares - 2 * (probe @ gallery.T)))
                 order = distance.sort(dim=1).indices.numpy()
-                right = subject[in_gallery][order[:, :RANKS]] == subject[in_probe][:, None]
-                accuracy[c, i, j] = (right.cumsum(axis=1) > 0).sum(axis=0) * 100 / len(probe)
+                correct = subject[in_gallery][order[:, :RANKS]] == subject[in_probe][:, None]
+                accuracy[c, i, j] = (correct.cumsum(axis=1) > 0).sum(axis=0) * 100 / len(probe)
     return accuracy
 
 
 def differing_cells(accuracy: np.ndarray, plain: np.ndarray) -> int:
-    """The two round their matrix products differently, which may swap two neighbours in a rare probe."""
+    """Count different cells. The matrix products round differently, which can swap two neighbors of a few probes."""
     differing = int((np.abs(accuracy - plain) > 1e-9).sum())
-    assert differing <= plain.size // 200, f"{differing} of {plain.size} cells differ from the plain evaluator"
+    assert differing <= plain.size // 200, f"{differing} of {plain.size} cells differ from the baseline"
     return differing
 
 
 def seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median of each; they take turns, so that whatever else the machine does falls on all of them."""
-    taken: list[list[float]] = [[] for _ in works]
+    """Return the median seconds of each function. They run in turn, so that other load affects all of them."""
+    measured: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        for work, times in zip(works, taken, strict=True):
+        for work, times in zip(works, measured, strict=True):
             start = time.perf_counter()
             work()
             times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in taken]
+    return [statistics.median(times) for times in measured]
 
 
 def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     protocol = protocol_of("CASIA-B")
     data = random_embeddings(options.subjects, options.dim or 62 * 256, protocol)
     embeddings, *labels = data
-    there = embeddings.to(device)
+    on_device = embeddings.to(device)
 
     def ours(given: Tensor) -> Any:
         return evaluate(
@@ -117,37 +117,37 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
         )
 
     start = time.perf_counter()
-    result = ours(there)  # libraries load their parts now
+    result = ours(on_device)  # libraries are loaded now
     first = time.perf_counter() - start
     differing = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
     probes, galleries = int(result.probe_counts.sum()), int(result.gallery_counts.sum())
 
     def product() -> None:
-        there[:probes] @ there[-galleries:].T
+        on_device[:probes] @ on_device[-galleries:].T
         synchronize(device)
 
-    works = [lambda: ours(there), lambda: plain_accuracy(*data, protocol), product, lambda: ours(embeddings)]
-    own, theirs, floor, brought = seconds(works, options.repeats)
+    works = [lambda: ours(on_device), lambda: plain_accuracy(*data, protocol), product, lambda: ours(embeddings)]
+    own, baseline, product_only, from_host = seconds(works, options.repeats)
     return {
         "embeddings": list(embeddings.shape),
         "seconds": round(own, 4),
-        "seconds_from_host": round(brought, 4),
+        "seconds_from_host": round(from_host, 4),
         "first_seconds": round(first, 4),
-        "plain_seconds": round(theirs, 4),
-        "ratio": round(theirs / own, 2),
-        "matrix_product_seconds": round(floor, 4),
+        "plain_seconds": round(baseline, 4),
+        "ratio": round(baseline / own, 2),
+        "matrix_product_seconds": round(product_only, 4),
         "rank1_including": result.including(),
         "differing_cells": differing,
     }
 
 
 def subject_blocks(options: argparse.Namespace, dim: int, device: torch.device) -> Iterator[tuple[list[int], Tensor]]:
-    """(take, subject and view of each row as one number, and rows [r, dim]): a block of subjects at a time."""
+    """Yield blocks of subjects: take, subject and view of each row as one number, and the rows [r, dim]."""
     random = torch.Generator(device).manual_seed(0)
     most = max(options.gallery, options.probes)
-    for start in range(0, most, SUBJECTS_AT_ONCE * options.views):
-        sequences = range(start, min(start + SUBJECTS_AT_ONCE * options.views, most))
-        centres = torch.randn(SUBJECTS_AT_ONCE, dim, generator=random, device=device) * (4 / dim**0.5) ** 0.5
+    for start in range(0, most, SUBJECT_CHUNK * options.views):
+        sequences = range(start, min(start + SUBJECT_CHUNK * options.views, most))
+        centres = torch.randn(SUBJECT_CHUNK, dim, generator=random, device=device) * (4 / dim**0.5) ** 0.5
         centres = centres.repeat_interleave(options.views, dim=0)[: len(sequences)]
         for take, total in enumerate((options.probes, options.gallery)):
             rows = centres + torch.randn(centres.shape, generator=random, device=device)
@@ -156,7 +156,7 @@ def subject_blocks(options: argparse.Namespace, dim: int, device: torch.device) 
 
 
 def large_embeddings(options: argparse.Namespace, dim: int, device: torch.device, folder: str) -> Labelled:
-    """`--gallery` and `--probes` sequences, a subject once in each view and take; in a file where that is asked for."""
+    """Return `--gallery` and `--probes` sequences, one per subject, view and take, with --memory_mapped in a file."""
     total, most = options.gallery + options.probes, max(options.gallery, options.probes)
     labels: list[int] = []
     file = Path(folder) / "embeddings.f32"
@@ -178,7 +178,7 @@ def large_embeddings(options: argparse.Namespace, dim: int, device: torch.device
 def large_case(options: argparse.Namespace, device: torch.device, folder: str) -> dict[str, Any]:
     protocol, dim, pairs = protocol_of("OUMVLP"), options.dim or 256, options.gallery * options.probes
     data = large_embeddings(options, dim, device, folder)
-    print(f"{options.probes} probes and a gallery of {options.gallery} are made; rank-1 is next", flush=True)
+    print(f"{options.probes} probes and a gallery of {options.gallery} generated", flush=True)
     module = None if device.type == "cpu" else torch.get_device_module(device)
     if module is not None:
         module.empty_cache()
@@ -187,7 +187,7 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
     start = time.perf_counter()
     settings = Streaming(device, device_bytes=options.device_bytes, quiet=False)
     result = evaluate(*data, protocol, ranks=RANKS, settings=settings)
-    taken = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
     report = {
         "gallery": options.gallery,
@@ -196,8 +196,8 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
         "views": options.views,
         "memory_mapped": options.memory_mapped,
         "device_mib": options.device_mib,
-        "seconds": round(taken, 3),
-        "tflops": round(2 * pairs * dim / taken / 1e12, 3),
+        "seconds": round(elapsed, 3),
+        "tflops": round(2 * pairs * dim / elapsed / 1e12, 3),
         "embeddings_gib": round(4 * data[0].numel() / 2**30, 3),
         "rss_before_gib": round(before / 2**20, 3),
         "peak_rss_gib": round(after / 2**20, 3),
@@ -205,24 +205,24 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
         "rank1": result.including(rounded=False),
         "map": result.mean_average_precision(rounded=False),
     }
-    if pairs <= COMPARED:
+    if pairs <= MAX_COMPARED_PAIRS:
         report["differing_cells"] = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
     return report
 
 
 def main() -> None:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, npu or auto (cpu)")
-    parser.add_argument("--device_mib", type=positive, metavar="N", help="bound on what lies there (the evaluator's)")
-    parser.add_argument("--dim", type=positive, help="length of a flattened embedding (15,872; 256 with --gallery)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, npu or auto (default: cpu)")
+    parser.add_argument("--device_mib", type=positive, metavar="N", help="memory limit (default: the evaluator's)")
+    parser.add_argument("--dim", type=positive, help="length of an embedding (default: 15,872; 256 with --gallery)")
     parser.add_argument("--subjects", type=positive, default=50)
     parser.add_argument("--repeats", type=positive, default=3)
     group = parser.add_argument_group("large case")
-    group.add_argument("--gallery", type=positive, metavar="N", help="so many gallery sequences")
-    group.add_argument("--probes", type=positive, metavar="N", help="so many probes (as many as the gallery)")
-    group.add_argument("--views", type=positive, default=14, help="that they are spread over (14)")
-    group.add_argument("--memory_mapped", action="store_true", help="embeddings in a file, not in memory")
-    group.add_argument("--folder", help="where that file is kept meanwhile (the system's for temporary files)")
+    group.add_argument("--gallery", type=positive, metavar="N", help="number of gallery sequences")
+    group.add_argument("--probes", type=positive, metavar="N", help="number of probes (default: the same as --gallery)")
+    group.add_argument("--views", type=positive, default=14, help="number of views (default: 14)")
+    group.add_argument("--memory_mapped", action="store_true", help="keep the embeddings in a file")
+    group.add_argument("--folder", help="folder of this file (default: the system's temporary folder)")
     options = parser.parse_args()
     options.probes = options.probes or options.gallery
     options.device_bytes = options.device_mib and options.device_mib << 20

@@ -1,4 +1,4 @@
-"""Readers of images, trees, pickles, partitions and stores, and what must hold when they take a changed file."""
+"""Fuzz targets for images, trees, pickles, partitions and stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Read = Callable[[random.Random], None]
 
 
 def images(folder: Path) -> Read:
-    """A changed PNG gives the same pixels or is refused: it has checksums."""
+    """A modified PNG gives the same pixels or is rejected, because it has checksums."""
     import cv2
 
     from model.data.raw.silhouette import align, decode_image
@@ -38,7 +38,7 @@ def images(folder: Path) -> Read:
         data = mutate.bytes_of(draw.choice(good[suffix]), everything, draw)
         image = decode_image(data, "a.png")
         assert image.dtype == np.uint8 and image.ndim == 2 and image.size <= 1 << 26
-        assert not data.startswith(b"\x89PNG") or image.tobytes() in pixels, "other pixels from a damaged PNG"
+        assert not data.startswith(b"\x89PNG") or image.tobytes() in pixels, "different pixels from a damaged PNG"
         aligned = align(image)
         assert aligned is None or aligned.shape == (64, 64)
 
@@ -46,7 +46,7 @@ def images(folder: Path) -> Read:
 
 
 def image_files(folder: Path) -> Read:
-    """From the disk: empty, with a wrong ending, of no plain kind."""
+    """Files that are empty, have a wrong suffix, or are not regular files."""
     import cv2
 
     from model.data.raw.silhouette import read_image
@@ -72,7 +72,7 @@ def image_files(folder: Path) -> Read:
 
 
 def trees(folder: Path) -> Read:
-    """Of the wrong depth, empty, with loops, hidden files, odd names: a store that holds what is there, or an error."""
+    """Trees of wrong depth, with loops, hidden files or unusual names give a correct store or an error."""
     import logging
 
     import cv2
@@ -132,7 +132,7 @@ def trees(folder: Path) -> Read:
                     else:
                         path.write_bytes(draw.choice(contents))
             except OSError:
-                continue  # two of these ideas do not go together
+                continue  # the combination is not possible
         found = {s.name: s for s in scan_tree(root)}
         store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7, quiet=True)
         for i in range(len(store.index)):
@@ -159,7 +159,7 @@ def pickles(folder: Path) -> Read:
 
 
 def sequences(folder: Path) -> Read:
-    """OpenGait's pickles as files of a tree."""
+    """OpenGait pickles in a tree."""
     from model.data.source import read_pickle
 
     good = [pickle.dumps(np.zeros((3, 64, width), np.uint8), 4) for width in (44, 64, 50)]

@@ -1,4 +1,4 @@
-"""Readers of lists, manifests, results and ONNX files: the right table or an error."""
+"""Fuzz targets for lists, manifests, results and ONNX files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _chain(folder: Path) -> Any:
 
 
 def lists(folder: Path) -> Read:
-    """Whatever list: the right table or an error."""
+    """A modified list gives the correct table or an error."""
     from model.runtime.bin_list import check_bins
 
     chain = _chain(folder)
@@ -50,19 +50,19 @@ def manifests(folder: Path) -> Read:
 
     def read(draw: random.Random) -> None:
         sealed = draw.random() < 0.5
-        if sealed:  # somebody who knows how: it must fit together, at least
+        if sealed:  # with a valid checksum, only the structure can be checked
             write_json(path, mutate.json_of(content, draw), sealed=True)
         else:
             path.write_bytes(mutate.bytes_of(whole, [whole], draw))
         found = read_manifest(path)
-        assert sealed or found == right, "other labels from a changed manifest"
+        assert sealed or found == right, "different labels from a modified manifest"
         assert len(found.labels) == len(found.entries) == len(found.digests)
 
     return read
 
 
 def results(folder: Path) -> Read:
-    """Files left out, copied, exchanged, damaged; with and without the record."""
+    """Results that are missing, copied, exchanged or damaged, with and without their metadata."""
     from deployed_chain import COUNT, SHAPE
 
     from model.runtime.result_files import read_results
@@ -87,7 +87,7 @@ def results(folder: Path) -> Read:
             record_path.unlink()
         found, labels = read_results(chain.results, chain.folder / "bins.json", SHAPE)
         assert labels.subject.tolist() == index.subject.tolist() and np.isfinite(found).all() and len(found) == COUNT
-        assert by_hand or np.array_equal(found, right), "other results under these names"
+        assert by_hand or np.array_equal(found, right), "different results under these names"
 
     return read
 

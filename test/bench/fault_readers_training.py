@@ -1,4 +1,4 @@
-"""Readers of configs, checkpoints, their records, logs and locks."""
+"""Fuzz targets for configurations, checkpoints and their metadata, logs and locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Read = Callable[[random.Random], None]
 
 
 def checkpoints(folder: Path) -> Read:
-    """Of the form with checksums: the same weights or an error; of the old one: finite weights of the right shapes."""
+    """A checkpoint with checksums gives the same weights or an error, an old one finite weights of correct shapes."""
     import torch
     from payloads import checkpoints as hostile
     from payloads import programs
@@ -35,7 +35,7 @@ def checkpoints(folder: Path) -> Read:
     def read(draw: random.Random) -> None:
         new = draw.random() < 0.6
         data = good[0] if new else good[1]
-        ends = draw.random() < 0.7  # where the structure is
+        ends = draw.random() < 0.7  # the structure is at both ends of the file
         if ends:
             head, tail = data[:3000], data[-3000:]
             data = mutate.bytes_of(head, good, draw) + data[3000:-3000] + mutate.bytes_of(tail, good, draw)
@@ -45,13 +45,13 @@ def checkpoints(folder: Path) -> Read:
         load_encoder(network, folder / "x-encoder.ptm")
         assert all(value.isfinite().all() for value in network.state_dict().values())
         same = all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-        assert same or not data.startswith(b"PK"), "other weights from a damaged checkpoint"
+        assert same or not data.startswith(b"PK"), "different weights from a damaged checkpoint"
 
     return read
 
 
 def opengait_checkpoints(folder: Path) -> Read:
-    """With keys and values of other kinds than theirs."""
+    """Checkpoints with keys and values of other types."""
     import torch
     from opengait_network import TheirGaitSet
 
@@ -198,7 +198,7 @@ def config_files(folder: Path) -> Read:
     def read(draw: random.Random) -> None:
         text = mutate.bytes_of(good.encode(), [good.encode()], draw)
         if any(word in text for word in (b"(", b"import")) and not text.startswith(b"conf"):
-            return  # a program, not a damaged dict
+            return  # this is a program, not a damaged dict
         (folder / "c.py").write_bytes(text)
         load_config(folder / "c.py")
 

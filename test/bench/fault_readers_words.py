@@ -1,4 +1,4 @@
-"""Readers of what tools and commands say of speed, accuracy and chips."""
+"""Fuzz targets for performance files, accuracy files, logs, and the output of npu-smi and atc."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def accuracies(folder: Path) -> Read:
 
 
 def compared_results(folder: Path) -> Read:
-    """Two results of test.py --json, for --compare."""
+    """Two results of test.py --json for --compare."""
     from small_results import a_result
 
     from model.report.comparison import compare_files, comparison_text
@@ -107,7 +107,7 @@ def compared_results(folder: Path) -> Read:
 
 
 def reported_logs(folder: Path) -> Read:
-    """The log of a training, as the report draws it."""
+    """Training logs for the curves of the report."""
     from model.report.training_curves import read_log
 
     point = {"hard_loss_metric": 0.1, "full_loss_metric": 0.2, "full_loss_num": 3.0, "mean_dist": 1.0, "lr": 1e-4,
@@ -125,7 +125,7 @@ def reported_logs(folder: Path) -> Read:
 
 
 def tools_words(folder: Path) -> Read:
-    """What npu-smi and atc print."""
+    """Output of npu-smi and atc."""
     from model.export.atc.advice import explain
     from model.export.atc.soc_version import soc_version_of, table_of
 

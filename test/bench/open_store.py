@@ -1,11 +1,12 @@
-"""How much faster a packed store opens than the aligned PNG tree that it was made of.
+"""Measure how much faster a packed store opens than the aligned PNG tree from which it was built.
 
-  python test/bench/open_store.py                          self-made tree of 124 subjects × 22 sequences × 30 frames
+  python test/bench/open_store.py                          generated tree of 124 subjects × 22 sequences × 30 frames
   python test/bench/open_store.py --data_path work/CASIA-B-pre
-  python test/bench/open_store.py --subjects 2 --frames 3  for a quick look
+  python test/bench/open_store.py --subjects 2 --frames 3  a short run
 
-Compared are: listing the tree and reading all its frames; opening the store, its look at whether the tree has changed
-included; the same and reading all frames into memory. The last line is JSON: medians and ratios.
+The benchmark compares three operations: listing the tree and reading all its frames; opening the store, including the
+check whether the tree has changed; and opening it and reading all frames into memory. The last line is JSON with
+medians and ratios.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def median_seconds(job: Callable[[], object], rounds: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", type=Path, help="an aligned tree (default: a self-made one)")
+    parser.add_argument("--data_path", type=Path, help="aligned tree (default: a generated one)")
     parser.add_argument("--subjects", type=int, default=124)
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,13 +1,13 @@
-"""Whether mixed precision learns as float32 does: rank-1 on unseen walkers after the same training, several seeds each.
+"""Compare rank-1 on unseen walkers after the same training in float32 and in mixed precision, with several seeds.
 
   python test/bench/precision.py --device cuda                               5,000 iterations of 8×8×10, three seeds
   python test/bench/precision.py --device cpu --seeds 1 --iters 2 --subjects 6 --train 4 --p 2 --k 2 --frame_num 2 \\
-      --frames 8 --views 000,090                                             for a quick look
+      --frames 8 --views 000,090                                             a short run
 
-Float32 is strict (no TF32). All runs see the same walkers; a seed decides the weights at the start and the batches, so
-a seed's two runs start alike and draw alike. Each run is trained by train.py and tested by test.py in its own
-precision. The last line is JSON: rank-1 (mean over conditions, identical views excluded) of each run, mean and
-spread (standard deviation) over seeds.
+Float32 does not use TF32. All runs use the same walkers. A seed determines the initial weights and the batches, so both
+runs of a seed start with the same weights and draw the same batches. Each run is trained with train.py and tested with
+test.py in its own precision. The last line is JSON: rank-1 of each run (mean over conditions, excluding identical
+views), and mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-WAYS = {"float32": ["--amp", "off"], "mixed": ["--amp", "torch"]}
+PRECISIONS = {"float32": ["--amp", "off"], "mixed": ["--amp", "torch"]}
 
 
 def call(*arguments) -> None:
@@ -39,11 +39,11 @@ def make_data(folder: Path, options: argparse.Namespace) -> Path:
     return folder / "store"
 
 
-def rank1(way: str, seed: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
-    work, figures = folder / f"{way}-{seed}", folder / f"{way}-{seed}.json"
+def rank1(precision: str, seed: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
+    work, figures = folder / f"{precision}-{seed}", folder / f"{precision}-{seed}.json"
     common = [
         "--device", options.device, "--data_path", data, "--dataset", "Synthetic", "--pid_num", options.train,
-        "--work_path", work, "--quiet", *WAYS[way],
+        "--work_path", work, "--quiet", *PRECISIONS[precision],
     ]  # fmt: skip
     start = time.perf_counter()
     call(
@@ -69,20 +69,21 @@ def main() -> None:
     parser.add_argument("--p", type=int, default=8)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--frame_num", type=int, default=10)
-    parser.add_argument("--subjects", type=int, default=60, help="walkers in all")
-    parser.add_argument("--train", type=int, default=30, help="of them, to train on")
-    parser.add_argument("--frames", type=int, default=40, help="of each sequence")
+    parser.add_argument("--subjects", type=int, default=60, help="number of walkers")
+    parser.add_argument("--train", type=int, default=30, help="number of training walkers")
+    parser.add_argument("--frames", type=int, default=40, help="frames per sequence")
     parser.add_argument("--views", default="000,054,090,126")
-    parser.add_argument("--only", choices=WAYS, action="append", help="this way alone")
+    parser.add_argument("--only", choices=PRECISIONS, action="append", help="run only this precision")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
         data = make_data(Path(temporary), options)
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         runs = {
-            way: [rank1(way, seed, data, Path(temporary), options) for seed in seeds] for way in options.only or WAYS
+            precision: [rank1(precision, seed, data, Path(temporary), options) for seed in seeds]
+            for precision in options.only or PRECISIONS
         }
-    means = {way: [run["mean"] for run in of_way] for way, of_way in runs.items()}
-    spread = {way: statistics.stdev(values) if len(values) > 1 else None for way, values in means.items()}
+    means = {precision: [run["mean"] for run in of_precision] for precision, of_precision in runs.items()}
+    spread = {name: statistics.stdev(values) if len(values) > 1 else None for name, values in means.items()}
     print(
         json.dumps(
             {
@@ -92,7 +93,7 @@ def main() -> None:
                 "unseen_walkers": options.subjects - options.train,
                 "runs": runs,
                 "spread": spread,
-                "mean": {way: round(statistics.mean(values), 3) for way, values in means.items()},
+                "mean": {name: round(statistics.mean(values), 3) for name, values in means.items()},
             }
         )
     )

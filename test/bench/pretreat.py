@@ -1,14 +1,13 @@
-"""Frames per second of pretreatment, beside a plain way of doing the same.
+"""Measure frames per second of pretreatment, compared with an implementation like the original's.
 
     python test/bench/pretreat.py --input_path=CASIA-A --worker_num 1 2
     python test/bench/pretreat.py --sequences=60 --frames=80
 
-The plain way works as the original does: a pool of processes over sequences, cv2.imread in colour, one
-channel taken, numpy sums, a loop over the columns for the x-centre, cv2.imwrite straight to its place.
-Both start from nothing, process start included, and alternate; the best of the repeats counts. Each time
-is into a new folder, and all are deleted at the end: ext4 passes over the inodes of files that were deleted
-less than a minute ago one by one, which makes files ten times as slow to create. The bytes
-may differ (other PNG filters), the pixels are compared. Without --input_path a tree is made on the spot.
+The baseline works like the original: a process pool over sequences, cv2.imread in color, one channel, numpy sums, a
+loop over the columns for the x-center, and cv2.imwrite to the final path. Both include the start of the processes, they
+alternate, and the best repeat counts. Each repeat writes to a new folder, and all folders are deleted at the end,
+because ext4 creates files ten times slower for a minute after others were deleted. The files can differ in their PNG
+filters, so the pixels are compared. Without --input_path, a tree is generated.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def plain_sequence(folders: tuple[str, str]) -> int:
 
 
 def plain_pretreat(source: Path, target: Path, workers: int) -> float:
-    """Frames per second."""
+    """Return frames per second."""
     start = time.perf_counter()
     folders = sorted(folder for folder in source.glob("*/*/*") if folder.is_dir())
     jobs = [(str(folder), str(target / folder.relative_to(source))) for folder in folders]
@@ -73,7 +72,7 @@ def plain_pretreat(source: Path, target: Path, workers: int) -> float:
 
 
 def make_tree(root: Path, sequences: int, frames: int) -> None:
-    """240×320 frames of an ellipse with swinging legs and a ragged edge."""
+    """Write 240×320 frames of an ellipse with swinging legs and an irregular outline."""
     rng = np.random.default_rng(0)
     for sequence in range(sequences):
         folder = root / f"{sequence // 22 + 1:03d}" / f"nm-{sequence // 11 % 2 + 1:02d}" / f"{sequence % 11 * 18:03d}"
@@ -91,12 +90,12 @@ def make_tree(root: Path, sequences: int, frames: int) -> None:
 
 
 def compare(ours: Path, plain: Path) -> int:
-    """How many frames the two trees share, all with the same pixels."""
+    """Return the number of frames, after a check that both trees have the same frames and pixels."""
     names = sorted(path.relative_to(plain) for path in plain.rglob("*.png"))
-    assert names == sorted(path.relative_to(ours) for path in ours.rglob("*.png")), "the two trees differ in files"
+    assert names == sorted(path.relative_to(ours) for path in ours.rglob("*.png")), "the two trees have different files"
     for name in names:
         same = np.array_equal(cv2.imread(str(ours / name), -1), cv2.imread(str(plain / name), -1))
-        assert same, f"{name} differs from the plain way"
+        assert same, f"{name} differs from the baseline"
     return len(names)
 
 
@@ -116,14 +115,16 @@ def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: made on the spot)")
-    parser.add_argument("--worker_num", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    parser.add_argument("--sequences", type=int, default=60, help="of the made tree (default 60)")
-    parser.add_argument("--frames", type=int, default=80, help="of a sequence of the made tree (default 80)")
-    parser.add_argument("--repeats", type=int, default=3, help="best of so many (default 3)")
-    parser.add_argument("--scratch", type=Path, help="folder to work in (default: that for temporary files)")
+    parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: a generated tree)")
+    parser.add_argument(
+        "--worker_num", type=int, nargs="+", default=[1, 2], help="worker counts to measure (default: 1 2)"
+    )
+    parser.add_argument("--sequences", type=int, default=60, help="sequences of the generated tree (default: 60)")
+    parser.add_argument("--frames", type=int, default=80, help="frames per generated sequence (default: 80)")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats, of which the best counts (default: 3)")
+    parser.add_argument("--scratch", type=Path, help="working folder (default: the system's temporary folder)")
     options = parser.parse_args()
-    result = {"benchmark": "pretreat", "input": str(options.input_path or "made"), "workers": {}}
+    result = {"benchmark": "pretreat", "input": str(options.input_path or "generated"), "workers": {}}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         source = options.input_path or Path(scratch, "raw")
         if options.input_path is None:

@@ -1,13 +1,13 @@
-"""Training by several processes: sequences per second, what the exchange of gradients costs, and whether it is right.
+"""Measure training with several processes: throughput, cost of the gradient all-reduce, and equality of the weights.
 
   python test/bench/scaling.py --device cuda --processes 1 2              the full recipe's batch on one and two GPUs
   python test/bench/scaling.py --device cpu --processes 1 2 --p 2 --k 2 --frame_num 4 --iters 3 --agree 2 \\
-      --subjects 8 --frames 5                                             for a quick look
+      --subjects 8 --frames 5                                             a short run
 
-For each number of processes: train.py as train_performance_8p.sh starts it, sampling and logging included; the median
-milliseconds of one exchange of all gradients alone; and the weights after --agree iterations beside those of one
-process that computes every process's batch in turn and takes the mean of the gradients, which is what the exchange
-must amount to. The last line is JSON.
+For each number of processes, the benchmark measures train.py as started by train_performance_8p.sh, with sampling and
+logging, and the median time of one all-reduce of all gradients. It also compares the weights after --agree iterations
+with those of one process that computes the batches of all processes in turn and averages the gradients, which must give
+the same result. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def throughput(processes: int, options: argparse.Namespace, folder: Path) -> dic
 
 
 def exchange_worker(device_name: str, result: Path) -> None:
-    """One of several processes: times `average_gradients` of the whole network."""
+    """Measure `average_gradients` of the complete network in one of several processes."""
     world = distributed.world_from_environment()
     device = resolve_device(device_name, world.local_rank)
     distributed.start(world, device)
@@ -88,7 +88,7 @@ def exchange_ms(processes: int, options: argparse.Namespace, folder: Path) -> fl
 
 
 def weights_of_one_process(processes: int, options: argparse.Namespace, folder: Path) -> dict[str, torch.Tensor]:
-    """`--agree` iterations in which one process computes the batch of every process and takes the mean gradient."""
+    """Run `--agree` iterations in one process that averages the gradients of the batches of all processes."""
     device = resolve_device(options.device)
     set_precision(device)
     model = ModelConfig(
@@ -102,7 +102,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
         build_trainer(config, data, device, distributed.World(rank, 0, processes), quiet=True, writing=False)
         for rank in range(processes)
     ]
-    step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration itself, not its recording
+    step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration without its CUDA graph
     parameters = list(trainers[0].network.parameters())
     batches = [trainer.loader.batches(0, options.agree) for trainer in trainers]
     for of_all in zip(*batches, strict=True):
@@ -117,7 +117,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
 
 
 def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> dict:
-    """The largest and the median difference of a weight, in steps of the learning rate."""
+    """Return the largest and the median difference of the weights, in units of the learning rate."""
     work = folder / f"agree-{processes}"
     train(processes, options, folder, "--work_path", work, "--iters", options.agree)
     theirs = load_tensors(next((work / "checkpoint" / "GaitSet").glob("*-encoder.ptm")))
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--iters", type=int, default=1000)
     parser.add_argument("--agree", type=int, default=40, help="iterations after which weights are compared")
     parser.add_argument("--subjects", type=int, default=30)
-    parser.add_argument("--frames", type=int, default=80, help="of a sequence, on average")
+    parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
     parser.add_argument("--exchange_worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.exchange_worker:

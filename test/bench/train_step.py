@@ -1,13 +1,13 @@
-"""Seconds of a training iteration, ours beside a plain version that computes it as the original does.
+"""Measure seconds per training iteration, compared with an implementation like the original's.
 
   python test/bench/train_step.py                                    P×K×frames = 4×4×10 on the CPU
   python test/bench/train_step.py --device cuda --p 8 --k 16 --frames 30 --amp torch
-  python test/bench/train_step.py --p 2 --k 2 --frames 2 --iters 1 --rounds 1       for a quick look
+  python test/bench/train_step.py --p 2 --k 2 --frames 2 --iters 1 --rounds 1       a short run
 
-Ours is an iteration as `train.py` runs it: with --amp torch and where they run, with the project's kernels, packed
-batches and a recording (--kernels plain: without). Frames are drawn with replacement, as in training.
-Each round runs either version in a process of its own, in turn, since memory that one has got used to would help the
-other. The last line is JSON: medians over rounds and the ratio of each round.
+Ours is an iteration of `train.py`. With --amp torch on a supported GPU, it uses the Triton kernels, packed batches and
+a CUDA graph (not with --kernels plain). Frames are drawn with replacement, as in training. Each round runs both
+versions in separate processes, because memory that one version has allocated would speed up the other. The last line is
+JSON: medians over the rounds and the ratio of each round.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from model.training.log_book import LossMeter  # noqa: E402
 from model.training.precision import make_precision  # noqa: E402
 from model.training.step import FIRST_EAGER, RecordedStep, TrainingStep  # noqa: E402
 
-LENGTH = 80  # frames of a sequence, about as many as in CASIA-B
+LENGTH = 80  # frames per sequence, about as in CASIA-B
 
 
 class PlainGaitSet(nn.Module):
-    """The mathematics of the original in the order in which it computes it: activation before pooling."""
+    """The network with the operations of the original in their order: activation before pooling."""
 
-    amp_dtype: torch.dtype | None = None  # to compute in, by autocast
+    amp_dtype: torch.dtype | None = None  # autocast dtype
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ class PlainGaitSet(nn.Module):
 
 
 def plain_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Batch-all over every pair of a positive and a negative, selected by masks. features [p, n, d]."""
+    """Batch-all triplet loss over all pairs of positives and negatives, selected by masks. features: [p, n, d]."""
     bins, n, _ = features.shape
     square = features.square().sum(2)
     dist = F.relu(square.unsqueeze(2) + square.unsqueeze(1) - 2 * features.matmul(features.transpose(1, 2)))
@@ -95,7 +95,7 @@ def plain_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def drawn_frames(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of P·K sequences, uint8 [f, 64, 44], and the rows of them that a batch has [P·K, frames]."""
+    """Return frames of P·K sequences, uint8 [f, 64, 44], and the rows of a batch [P·K, frames]."""
     rng = np.random.default_rng(1)
     n = options.p * options.k
     rows = np.arange(n)[:, None] * LENGTH + rng.integers(LENGTH, size=(n, options.frames))
@@ -122,7 +122,7 @@ def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callab
 
 
 def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Callable[[], None], dict[str, bool]]:
-    """An iteration put together as `model.initialization` does it, and what it makes use of."""
+    """Return an iteration built like in `model.initialization`, and the optimizations that it uses."""
     settings = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
     )
@@ -145,17 +145,17 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
 
 
 def measure(version: str, options: argparse.Namespace) -> dict:
-    """Median seconds of an iteration, data on the device already."""
+    """Return the median seconds per iteration. The data are already on the device."""
     torch.manual_seed(0)
     uses: dict[str, bool] = {}
     if version == "plain":
-        device = torch.device(options.device)  # without what `resolve_device` does for memory
+        device = torch.device(options.device)  # without the memory settings of `resolve_device`
         iteration = plain_iteration(options, device)
     else:
         device = resolve_device(options.device)
         iteration, uses = our_iteration(options, device)
     times = []
-    warm_up = FIRST_EAGER + 2  # a recording is made after the first few
+    warm_up = FIRST_EAGER + 2  # the CUDA graph is captured after the first iterations
     for _ in range(warm_up + options.iters):
         synchronize(device)
         start = time.perf_counter()
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--iters", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--version", choices=("plain", "ours"), help="only this one, in this process")
+    parser.add_argument("--version", choices=("plain", "ours"), help="run only this version, in this process")
     options = parser.parse_args()
     if options.version:
         print(json.dumps(measure(options.version, options)))

@@ -1,12 +1,12 @@
-"""Iterations per second of training as `train.py` runs it: sampling, reading, logging and checkpoints included.
+"""Measure iterations per second of `train.py`, including sampling, reading, logging and checkpoints.
 
-  python test/bench/training.py --device cuda                        the full recipe's batch, 8×16×30, in five ways
+  python test/bench/training.py --device cuda                        batch of the full recipe, 8×16×30, five settings
   python test/bench/training.py --device cuda --only fused --iters 20000 --log_iter 1000
   python test/bench/training.py --device cpu --p 2 --k 2 --frame_num 4 --iters 3 --subjects 4 --frames 5 --only float32
-                                                                     for a quick look
+                                                                     a short run
 
-Sequences have 80 frames on average, as those of CASIA-B do. The ways: float32 (strict), tf32, autocast (--amp torch
---kernels plain), fused (--amp torch) and streamed (the same, frames read from the memory map instead of lying on the
+Sequences have 80 frames on average, as in CASIA-B. The settings are float32 (without TF32), tf32, autocast (--amp torch
+--kernels plain), fused (--amp torch) and streamed (the same, but frames are read from the memory map instead of the
 device). The last line is JSON.
 """
 
@@ -25,26 +25,26 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from made_store import make_store  # noqa: E402
 
-WAYS = {
+SETTINGS = {
     "float32": ["--amp", "off"],
     "tf32": ["--amp", "off"],
     "autocast": ["--amp", "torch", "--kernels", "plain"],
     "fused": ["--amp", "torch"],
     "streamed": ["--amp", "torch", "--cache", "False"],
 }
-SLOW = {"float32": 10, "tf32": 4, "autocast": 4}  # how many times fewer iterations these are given
+ITERATION_DIVISORS = {"float32": 10, "tf32": 4, "autocast": 4}  # slow settings run fewer iterations
 
 
-def measure(way: str, options: argparse.Namespace, store: Path, work: Path) -> dict:
-    iters = max(1, options.iters // SLOW.get(way, 1))
-    result = work / f"{way}.json"
+def measure(setting: str, options: argparse.Namespace, store: Path, work: Path) -> dict:
+    iters = max(1, options.iters // ITERATION_DIVISORS.get(setting, 1))
+    result = work / f"{setting}.json"
     command = [
         sys.executable, ROOT / "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B",
-        "--pid_num", options.subjects, "--work_path", work / way, "--batch_size_p", options.p, "--batch_size_m",
+        "--pid_num", options.subjects, "--work_path", work / setting, "--batch_size_p", options.p, "--batch_size_m",
         options.k, "--frame_num", options.frame_num, "--iters", iters, "--log_iter", options.log_iter, "--save_iter",
-        options.save_iter, "--json", result, "--quiet", *WAYS[way],
+        options.save_iter, "--json", result, "--quiet", *SETTINGS[setting],
     ]  # fmt: skip
-    environment = os.environ | ({"ALLOW_TF32": "1"} if way == "tf32" else {})
+    environment = os.environ | ({"ALLOW_TF32": "1"} if setting == "tf32" else {})
     subprocess.run(list(map(str, command)), check=True, env=environment, stdout=sys.stderr)
     summary = json.loads(result.read_text(encoding="utf-8"))
     return {key: summary[key] for key in ("iterations", "seconds", "iterations_per_second", "device")}
@@ -60,16 +60,16 @@ def main() -> None:
     parser.add_argument("--log_iter", type=int, default=100)
     parser.add_argument("--save_iter", type=int, default=1000)
     parser.add_argument("--subjects", type=int, default=30)
-    parser.add_argument("--frames", type=int, default=80, help="of a sequence, on average")
-    parser.add_argument("--sequences", type=int, help="so many only (default: all takes and views)")
-    parser.add_argument("--only", choices=WAYS, action="append", help="this way (may be given several times)")
+    parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
+    parser.add_argument("--sequences", type=int, help="number of sequences (default: all takes and views)")
+    parser.add_argument("--only", choices=SETTINGS, action="append", help="run only this setting (can be repeated)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:
         store = Path(folder) / "store"
         sequences, frames = make_store(
             store, "CASIA-B", options.subjects, options.frames, min(16, options.subjects), options.sequences
         )
-        results = {way: measure(way, options, store, Path(folder)) for way in options.only or WAYS}
+        results = {name: measure(name, options, store, Path(folder)) for name in options.only or SETTINGS}
     device = next(iter(results.values())).pop("device")
     for other in results.values():
         other.pop("device", None)

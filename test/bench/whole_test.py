@@ -1,11 +1,11 @@
-"""Seconds of a whole cross-view test as `test.py` runs it, and frames per second of embedding alone.
+"""Measure the seconds of a complete cross-view test with `test.py`, and the frames per second of embedding alone.
 
-  python test/bench/whole_test.py --device cuda                      133,780 sequences of 70 frames, as many as the
-                                                                     test set of OU-MVLP has (needs 27 GB on --folder)
-  python test/bench/whole_test.py --device cpu --subjects 3 --frames 5 --sequences 60          for a quick look
+  python test/bench/whole_test.py --device cuda                      133,780 sequences of 70 frames, the size of
+                                                                     OU-MVLP's test set (needs 27 GB in --folder)
+  python test/bench/whole_test.py --device cpu --subjects 3 --frames 5 --sequences 60          a short run
 
-Sequences are of unequal length. Embedding is timed with the frames in the page cache, reading included, by the median
-of --rounds; the whole command from start to exit. The last line is JSON.
+Sequences have different lengths. The time of embedding includes reading the frames from the page cache and is the
+median of --rounds. The time of the command is measured from start to exit. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from model.network import GaitSet  # noqa: E402
 
 
 def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.Namespace) -> dict:
-    """Frames per second of `extract` over the first sequences of the store."""
+    """Return frames per second of `extract` over the first sequences of the store."""
     device = resolve_device(options.device)
     set_precision(device)
     config = Config(model=ModelConfig(amp=options.amp, kernels=options.kernels))
     network, _ = load_network(config, checkpoint, None, device)
     count = int(np.searchsorted(np.cumsum(store.index.frames), options.embed_frames)) + 1
     index: SequenceIndex = store.index.take(np.arange(min(count, len(store.index))))
-    some = SilhouetteStore(store.path, index, store.frames)
+    part = SilhouetteStore(store.path, index, store.frames)
     frames, seconds = int(index.frames.sum()), []
     for _ in range(options.rounds + 1):
         synchronize(device)
         start = time.perf_counter()
-        extract(network, some, device, quiet=True)
+        extract(network, part, device, quiet=True)
         synchronize(device)
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[1:])
@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=5154)
     parser.add_argument("--sequences", type=int, default=133_780)
     parser.add_argument("--frames", type=int, default=70)
-    parser.add_argument("--embed_frames", type=int, default=2_000_000, help="that embedding alone is timed with")
+    parser.add_argument("--embed_frames", type=int, default=2_000_000, help="frames for the time of embedding alone")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the store is made and left (default: a temporary one)")
-    parser.add_argument("--checkpoint", type=Path, help="(default: random weights)")
+    parser.add_argument("--folder", type=Path, help="folder of the store, which is kept (default: a temporary folder)")
+    parser.add_argument("--checkpoint", type=Path, help="encoder (default: random weights)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
         folder = options.folder or Path(temporary)
@@ -81,7 +81,7 @@ def main() -> None:
         if not (folder / "store").exists():
             walkers = min(16, options.subjects)
             make_store(folder / "store", options.dataset, options.subjects, options.frames, walkers, options.sequences)
-        made = time.perf_counter() - start
+        seconds_for_data = time.perf_counter() - start
         checkpoint = options.checkpoint or folder / "random-encoder.ptm"
         if options.checkpoint is None:
             torch.manual_seed(0)
@@ -95,7 +95,7 @@ def main() -> None:
         ]  # fmt: skip
         start = time.perf_counter()
         subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr)
-        whole = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
     print(
         json.dumps(
             {
@@ -105,8 +105,8 @@ def main() -> None:
                 "frames": int(store.index.frames.sum()),
                 "amp": options.amp,
                 "kernels": options.kernels,
-                "seconds_to_make_the_data": round(made, 1),
-                "seconds_of_the_command": round(whole, 1),
+                "seconds_to_make_the_data": round(seconds_for_data, 1),
+                "seconds_of_the_command": round(elapsed, 1),
                 "embedding": embedding,
             }
         )
