@@ -39,10 +39,10 @@ def published(inputs: ReportInputs) -> dict[str, Any] | None:
 
 def views(inputs: ReportInputs) -> dict[str, Any] | None:
     """Rank-1 per probe view, excluding identical views; None if there is a single view."""
-    result = inputs.result
-    tables = result.per_probe_view()
     if inputs.kind == "including":
         return None
+    result = inputs.result
+    tables = result.per_probe_view()
     reference = next((row for row in result.protocol.published if row.per_view), None)
     return {
         "rows": [[view, *(tables[condition].get(view) for condition in result.conditions)] for view in result.views],

@@ -23,7 +23,7 @@ def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
     hits, most_frequent = inputs.result.subject_hits, inputs.confusions[:MAX_PAIRS]
     return {
         "pairs": [[c.subject, c.taken_for, c.times, 100 * c.times / c.look_ups, _breakdown(c)] for c in most_frequent],
-        "subjects": _hardest_subjects(inputs),
+        "subjects": _hardest_subjects(inputs) if most_frequent else [],
         "view_pairs": _hardest_view_pairs(inputs),
         "charts": [_rank1_curve(inputs)] if inputs.with_figures and hits is not None else [],
     }

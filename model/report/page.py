@@ -74,11 +74,6 @@ def throughput(inputs: ReportInputs) -> dict[str, Any] | None:
     return {"heads": heads, "rows": rows}
 
 
-def details(inputs: ReportInputs) -> dict[str, Any]:
-    """How the result was made: protocol, conventions and the details given."""
-    return {"identical_views": IDENTICAL_VIEWS}
-
-
 # Anchor and template, entry in the table of contents, function that returns the template's values (None: no section).
 _SECTIONS = (
     ("published", "Published", accuracy.published),
@@ -91,5 +86,5 @@ _SECTIONS = (
     ("map", "Map", embedding_map),
     ("training", "Training", training_curves),
     ("throughput", "Throughput", throughput),
-    ("made", "Details", details),
+    ("made", "Details", lambda inputs: {"identical_views": IDENTICAL_VIEWS}),
 )

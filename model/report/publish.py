@@ -76,6 +76,7 @@ def publish(
         device: device that computes the distances (default: that of the embeddings).
     """
     report, quiet = output.report, output.quiet
+    # Deployed models return numpy arrays.
     embedded = embedded._replace(embeddings=torch.as_tensor(embedded.embeddings))
     distances = None if report is None else DistanceStatistics()
     result = evaluate_index(embedded.embeddings, embedded.index, dataset, device, quiet, distances)

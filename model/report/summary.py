@@ -32,11 +32,9 @@ def _weakest_views(inputs: ReportInputs) -> dict[str, Any] | None:
     None for fewer than three views, and if all views are equal.
     """
     result = inputs.result
-    values_per_view = {
-        view: [t[view] for t in result.per_probe_view().values() if not np.isnan(t.get(view, np.nan))]
-        for view in result.views
-    }
-    mean = {view: np.mean(values) for view, values in values_per_view.items() if values}
+    tables = result.per_probe_view().values()
+    values = {view: [t[view] for t in tables if not np.isnan(t.get(view, np.nan))] for view in result.views}
+    mean = {view: np.mean(of_view) for view, of_view in values.items() if of_view}
     if len(result.views) < 3 or len(set(mean.values())) < 2:
         return None
     # Mean over the conditions of each pair of different views, [v, v]; NaN if no condition has the pair.

@@ -19,6 +19,7 @@ from model.report.report_inputs import ReportInputs
 
 logger = logging.getLogger(__name__)
 
+_SUFFIXES = {"json": "json", "csv": "csv", "html": "html", "netcdf": "nc"}
 INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view cases"
 
 
@@ -73,9 +74,6 @@ def write_results(
     return written
 
 
-_SUFFIXES = {"json": "json", "csv": "csv", "html": "html", "netcdf": "nc"}
-
-
 def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any]) -> None:
     # An optional package. xarray reports a missing engine as a ValueError; this import raises an ImportError.
     import netCDF4  # noqa: F401
@@ -114,10 +112,8 @@ def _cell(value: float | None, width: int, digits: int) -> str:
 
 
 def _both(including: Mapping[str, float], excluding: Mapping[str, float]) -> list[str]:
-    return [
-        f"including identical views\t{_named_figures(including)}",
-        f"excluding identical views\t{_named_figures(excluding)}",
-    ]
+    kinds = {"including": including, "excluding": excluding}
+    return [f"{kind} identical views\t{_named_figures(figures)}" for kind, figures in kinds.items()]
 
 
 def _per_view_lines(result: CrossViewResult) -> list[str]:

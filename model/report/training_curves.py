@@ -24,12 +24,11 @@ def training_curves(inputs: ReportInputs) -> dict[str, Any] | None:
     if len(losses) < 2:
         return None
     last = losses[-1]
-    full, hard = (
-        f"{name} (trained on)" if last["hard_or_full"] == kind else name
-        for kind, name in (("full", "batch-all"), ("hard", "batch-hard"))
-    )
+    names = {"full": "batch-all", "hard": "batch-hard"}
+    names = {kind: f"{name} (trained on)" if last["hard_or_full"] == kind else name for kind, name in names.items()}
+    loss_fields = {name: f"{kind}_loss_metric" for kind, name in names.items()}
     charts = [
-        _chart("loss", "Triplet losses", "loss", losses, {full: "full_loss_metric", hard: "hard_loss_metric"}),
+        _chart("loss", "Triplet losses", "loss", losses, loss_fields),
         _chart("triplets", "Active triplets per batch", "number", losses, {"active": "full_loss_num"}, style=2),
     ]
     if len(scores) > 1:

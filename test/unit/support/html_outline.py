@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 VOID = ("meta", "br", "input", "wbr", "path", "use")  # never closed, or closed in matplotlib's own way
@@ -35,3 +36,17 @@ class Outline(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def check_page(page: str) -> Outline:
+    """Check that a page is well formed and loads nothing, and that its ids are unique and its links resolve."""
+    outline = Outline(page)
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in outline.tags}
+    assert "http" not in page and "@import" not in page and not outline.values("src")
+    assert all(target.startswith(("data:image/png;", "#")) for target in re.findall(r"url\((.{20})", page))
+    links, ids = outline.values("href", "xlink:href"), outline.values("id")
+    assert all(link[0] == "#" for link in links)
+    assert {link[1:] for link in links} | set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+    assert len(ids) == len(set(ids)), [name for name in ids if ids.count(name) > 1]
+    assert "nan" not in page.lower().split(), "a missing value is drawn or shown"
+    return outline
