@@ -123,14 +123,13 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
 
 
 def write_calibration_bins(options, config, path: Path) -> dict:
-    from model.export.bins import write_bins
+    from model.export.input_files import FixedLength, write_input_files
 
     train, positions, facts = calibration_sequences(options, config)
     folder = options.calibration_bins
     [frame_num] = options.frame_num
-    write_bins(
-        train, positions, folder, folder.with_name(f"{folder.name}.info"), frame_num=frame_num, quiet=options.quiet
-    )
+    info = folder.with_name(f"{folder.name}.info")
+    write_input_files(train, positions, folder, info, FixedLength(frame_num), quiet=options.quiet)
     print(
         f"next, where AMCT is: amct_onnx calibration --model {path} --save_path int8/gaitset --input_shape "
         f'"image_seq:1,{frame_num},64,44" --data_dir {folder} --data_types float32 --batch_num {len(positions)}'

@@ -177,17 +177,17 @@ def embed_deployed(options, config, choice, store):
 def pre_process(options, config) -> None:
     """Write the test sequences as bins of fixed length, with list and manifest."""
     from model.common.files import write_json
-    from model.export.bins import write_bins
+    from model.export.input_files import FixedLength, write_input_files
     from model.initialization import open_dataset
 
     data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
     folder = bins_of(options, config)
     listed = folder.with_name(folder.name + ".info")
-    manifest = write_bins(
-        data.test, None, folder, listed, frame_num=options.bin_frames, padding=options.padding,
-        truncate=options.truncate, dataset=config.data.dataset, partition={"TEST_SET": list(data.partition.test)},
-        quiet=options.quiet,
-    )  # fmt: skip
+    length = FixedLength(options.bin_frames, options.padding, options.truncate)
+    partition = {"TEST_SET": list(data.partition.test)}
+    manifest = write_input_files(
+        data.test, None, folder, listed, length, dataset=config.data.dataset, partition=partition, quiet=options.quiet
+    )
     if options.json is not None:
         write_json(options.json, {"bins": len(manifest.entries), "list": str(listed), **manifest.settings})
     print(f"wrote {len(manifest.entries)} bins to {folder}, the list {listed} and the manifest {manifest.path}")

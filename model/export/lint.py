@@ -1,6 +1,7 @@
-"""What Ascend's converter ATC accepts of an ONNX file, checked before ATC is there to complain.
+"""Check an ONNX file against the rules of Ascend's converter ATC before ATC runs.
 
-Facts: CANN's ATC guide and the ONNX operator specification (5.0.4 to 9.1); the narrowest counts.
+Sources: CANN's ATC guide and its ONNX operator specification (5.0.4 to 9.1). Where versions differ, the strictest rule
+is used.
 """
 
 from __future__ import annotations
@@ -9,23 +10,33 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.common.errors import UserError
 from model.export.names import INPUT_NAME, OUTPUT_NAME
-from model.export.onnx_file import first_line, import_onnx, load_onnx
+from model.export.onnx_file import first_line, import_onnx, load_onnx, shape_of
 from model.export.operator_limits import operator_limits
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 11
-NEWEST_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
-HIGHEST_RANK = 5  # what the maker's own conversion of this network went up to
+MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
+MAX_RANK = 5  # in the published conversion of this network
 OPERATORS = frozenset(
     (
         *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
         *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
     )
 )
+_STATIC_SHAPES = "export static shapes"
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
+
+
+def require_suitable(path: Path, failure: str) -> None:
+    """Raise UserError that begins with `failure` if `lint_onnx` finds a problem in the model at `path`."""
+    problems = lint_onnx(path)
+    if problems:
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise UserError(f"{failure}: {problems[0]}{more}")
 
 
 def lint_onnx(
@@ -33,17 +44,20 @@ def lint_onnx(
     input_names: Sequence[str] = (INPUT_NAME,),
     output_names: Sequence[str] = (OUTPUT_NAME,),
 ) -> list[str]:
-    """One line a problem, with its remedy; an empty list when ATC should take the model.
+    """Return one line per problem, each with a remedy; an empty list if ATC should accept the model.
 
-    Raises UserError when `model` is a path that holds no ONNX model.
+    Raises:
+        UserError: `model` is a path that does not hold an ONNX model.
     """
     onnx = import_onnx()
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
-    problems = [*_versions(model), *_operators(model), *_axes(model), *_constant_shapes(model), *_names(model)]
-    problems += _interface(onnx, model.graph.input, input_names, "input", _initializers(model))
-    problems += _interface(onnx, model.graph.output, output_names, "output", set())
-    problems += _external_data(onnx, model)
+    problems = [*_versions(model), *_nodes(model), *_node_names(model)]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    problems += _interface(onnx, inputs, input_names, "input")
+    problems += _interface(onnx, model.graph.output, output_names, "output")
+    problems += _weights(onnx, model)
     return problems + list(_graph(onnx, model))
 
 
@@ -51,105 +65,101 @@ def _versions(model: onnx.ModelProto) -> Iterator[str]:
     imports = [(entry.domain, entry.version) for entry in model.opset_import]
     if len(imports) != 1:
         listed = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in imports) or "none"
-        yield f"{len(imports)} opset imports ({listed}), ATC admits exactly one (E16005); {_REEXPORT}"
+        yield f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}"
     for domain, version in imports:
         if domain in ("", "ai.onnx") and version != OPSET:
-            yield f"opset {version}, only {OPSET} means the same in every ATC; {_REEXPORT}"
-    if not 3 <= model.ir_version <= NEWEST_IR_VERSION:
+            yield f"opset {version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
+    if not 3 <= model.ir_version <= MAX_IR_VERSION:
         yield (
-            f"IR version {model.ir_version}, the oldest ATC reads 3 to {NEWEST_IR_VERSION}; "
-            f"set ir_version to 6, the one of opset {OPSET}"
+            f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; "
+            f"set ir_version to 6, which belongs to opset {OPSET}"
         )
 
 
-def _operators(model: onnx.ModelProto) -> Iterator[str]:
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
-            name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-            hint = "export static shapes" if node.op_type in ("Shape", "Gather", "Slice") else "rewrite the network"
-            yield f"operator {name} of node {_name(node)} is none of those ATC is known to take here; {hint}"
-        if node.op_type == "MaxPool" and len(node.output) > 1:
-            yield f"MaxPool node {_name(node)} also gives indices, ATC cannot; leave return_indices out"
+def _nodes(model: onnx.ModelProto) -> Iterator[str]:
+    """Operators, and inputs that must be attributes or constants."""
+    graph = model.graph
+    constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    constants.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        kind, name = node.op_type, _name(node)
+        if node.domain not in ("", "ai.onnx") or kind not in OPERATORS:
+            full = f"{node.domain}::{kind}" if node.domain else kind
+            remedy = _STATIC_SHAPES if kind in ("Shape", "Gather", "Slice") else "rewrite the network"
+            yield f"operator {full} of node {name} is not among those that ATC is known to convert; {remedy}"
+        if kind == "MaxPool" and len(node.output) > 1:
+            yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
+        if kind in ("ReduceMax", "ReduceMean", "Unsqueeze"):
+            yield from _axes(node)
+        if kind == "Reshape" and len(node.input) > 1 and node.input[1] not in constants:
+            yield f"Reshape node {name} computes its shape at run time; {_STATIC_SHAPES}"
     if model.functions:
-        yield f"{len(model.functions)} functions in the model, ATC reads none; {_REEXPORT}"
+        yield f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}"
 
 
-def _axes(model: onnx.ModelProto) -> Iterator[str]:
-    """Lost or absent axes reduce over everything in one ATC and over nothing in another, without an error."""
-    for node in model.graph.node:
-        if node.op_type not in ("ReduceMax", "ReduceMean", "Unsqueeze"):
-            continue
-        axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
-        if len(node.input) > 1:
-            yield f"{node.op_type} node {_name(node)} has axes as input, which some ATC ignore; {_REEXPORT}"
-        elif not axes or not axes[0]:
-            yield f"{node.op_type} node {_name(node)} has no axes; name them: max(dim) instead of max()"
+def _axes(node) -> Iterator[str]:
+    """Missing axes mean all axes in one version of ATC and none in another, and neither reports an error."""
+    axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
+    if len(node.input) > 1:
+        yield f"{node.op_type} node {_name(node)} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
+    elif not axes or not axes[0]:
+        yield f"{node.op_type} node {_name(node)} has no axes; name them: max(dim) instead of max()"
 
 
-def _constant_shapes(model: onnx.ModelProto) -> Iterator[str]:
-    constant = _initializers(model) | {
-        name for node in model.graph.node if node.op_type == "Constant" for name in node.output
-    }
-    for node in model.graph.node:
-        if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] not in constant:
-            yield f"Reshape node {_name(node)} computes its shape while running; export static shapes"
-
-
-def _names(model: onnx.ModelProto) -> Iterator[str]:
-    """ATC tells operators apart by their names; without one they get one from it."""
+def _node_names(model: onnx.ModelProto) -> Iterator[str]:
+    """ATC identifies operators by name. Nodes without a name get one from ATC."""
     seen: set[str] = set()
     for node in model.graph.node:
         if node.name and node.name in seen:
-            yield f"two nodes are called {node.name}, ATC tells them apart by name; {_REEXPORT}"
+            yield f"two nodes have the name {node.name}, but ATC identifies nodes by name; {_REEXPORT}"
         seen.add(node.name)
 
 
-def _interface(onnx, values, names: Sequence[str], kind: str, initializers: set[str]) -> Iterator[str]:
-    values = [value for value in values if value.name not in initializers]
+def _interface(onnx, values, names: Sequence[str], kind: str) -> Iterator[str]:
     found = [value.name for value in values]
     if found != list(names):
         yield (
-            f"the {kind}s are called {', '.join(found) or 'nothing'}, scripts expect {', '.join(names)}; "
+            f"the {kind}s have the names {', '.join(found) or '(none)'}, but scripts expect {', '.join(names)}; "
             f"give {kind}_names to the export"
         )
     for value in values:
-        kind_of_value = value.type.tensor_type
-        if kind_of_value.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(kind_of_value.elem_type)
-            yield f"{kind} {value.name} is {dtype}, must be FLOAT; export the network in float32"
-        shape = [_dimension(dimension) for dimension in kind_of_value.shape.dim]
-        if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-            yield f"{kind} {value.name} has shape {shape}, must be static; export without dynamic_axes"
+        tensor = value.type.tensor_type
+        if tensor.elem_type != onnx.TensorProto.FLOAT:
+            dtype = onnx.TensorProto.DataType.Name(tensor.elem_type)
+            yield f"{kind} {value.name} is {dtype}, but must be FLOAT; export the network in float32"
+        shape = shape_of(value)
+        if not shape or not _is_static(shape):
+            yield f"{kind} {value.name} has shape {shape}, but it must be static; export without dynamic_axes"
 
 
-def _external_data(onnx, model: onnx.ModelProto) -> Iterator[str]:
-    outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+def _weights(onnx, model: onnx.ModelProto) -> Iterator[str]:
+    external = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if model.graph.sparse_initializer:
-        yield f"{len(model.graph.sparse_initializer)} sparse weights, ATC reads none; store them whole"
-    if outside:
-        yield f"{len(outside)} weights lie in another file (first: {outside[0]}); save the model as one file"
+        yield f"{len(model.graph.sparse_initializer)} sparse weights, which ATC does not read; store them dense"
+    if external:
+        yield f"{len(external)} weights are in another file (first: {external[0]}); save the model as one file"
 
 
 def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
-    """What onnx's own checker says, and the shape of every tensor in between."""
+    """Run onnx's checker and shape inference, then check each node against the shapes of its tensors."""
     try:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
-        # The last is what the checker makes of names that are no text.
-        yield f"no valid ONNX graph: {first_line(error)}; {_REEXPORT}"
+        # The checker raises UnicodeDecodeError for names that are not UTF-8.
+        yield f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
         return
-    shapes, dtypes = _tensors(onnx, model, inferred)
-    static = {name for name, shape in shapes.items() if all(isinstance(size, int) and size > 0 for size in shape)}
+    shapes, dtypes = _tensors(model, inferred)
+    static = {name for name, shape in shapes.items() if _is_static(shape)}
     for node in model.graph.node:
+        of_node = f"of {node.op_type} node {_name(node)}"
         for name in node.output:
-            shape = shapes.get(name, [])
             if name not in static:
-                yield f"tensor {name} of {node.op_type} node {_name(node)} has no static shape; fix its sizes"
-            elif len(shape) > HIGHEST_RANK:
+                yield f"tensor {name} {of_node} has no static shape; fix its sizes"
+            elif len(shapes[name]) > MAX_RANK:
                 yield (
-                    f"tensor {name} of {node.op_type} node {_name(node)} has {len(shape)} axes, at most "
-                    f"{HIGHEST_RANK} are known to convert; flatten axes before it"
+                    f"tensor {name} {of_node} has {len(shapes[name])} axes, but at most {MAX_RANK} are known to "
+                    "convert; flatten axes before it"
                 )
         if static.issuperset(node.input):
             for problem in operator_limits(node, shapes):
@@ -157,14 +167,10 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
         yield from _dtypes(onnx, node, dtypes)
 
 
-def _tensors(onnx, model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[str, list], dict[str, int]]:
-    """Shape and element type of every tensor, by its name."""
+def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[str, list], dict[str, int]]:
+    """Return shape and element type of every tensor, by name."""
     known = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
-    shapes = {
-        value.name: [_dimension(dimension) for dimension in value.type.tensor_type.shape.dim]
-        for value in known
-        if value.type.tensor_type.HasField("shape")
-    }
+    shapes = {value.name: shape_of(value) for value in known if value.type.tensor_type.HasField("shape")}
     dtypes = {value.name: value.type.tensor_type.elem_type for value in known}
     for tensor in model.graph.initializer:
         shapes[tensor.name], dtypes[tensor.name] = list(tensor.dims), tensor.data_type
@@ -172,7 +178,7 @@ def _tensors(onnx, model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[d
 
 
 def _dtypes(onnx, node, dtypes: dict[str, int]) -> Iterator[str]:
-    """All arithmetic is FLOAT; INT64 is the type of the shapes that Reshape is given, and of nothing else."""
+    """All tensors must be FLOAT, except the shape input of Reshape, which must be INT64."""
     types = onnx.TensorProto
     for position, name in enumerate(node.input):
         wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
@@ -184,13 +190,9 @@ def _dtypes(onnx, node, dtypes: dict[str, int]) -> Iterator[str]:
             )
 
 
-def _initializers(model: onnx.ModelProto) -> set[str]:
-    return {tensor.name for tensor in model.graph.initializer}
-
-
-def _dimension(dimension) -> int | str:
-    return dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or "?"
+def _is_static(shape: Sequence[int | str]) -> bool:
+    return all(isinstance(size, int) and size > 0 for size in shape)
 
 
 def _name(node) -> str:
-    return node.name or (node.output[0] if node.output else "without a name")
+    return node.name or (node.output[0] if node.output else "(unnamed)")

@@ -1,4 +1,4 @@
-"""What goes with bins: the `.info` list that the benchmark tool reads, the manifest that says whose they are."""
+"""The two files next to a folder of input files: the `.info` list and the manifest with labels and checksums."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from model.data.index import SequenceIndex
 T = TypeVar("T")
 
 FORMAT = "gaitset-bins-2"
-FILLER_PREFIX = "filler_"  # begins the name of a sample that only fills the last batch: its result is ignored
-INFO_SIZE = 64  # width and height in the list; the tool ignores them for raw files, scripts expect these
+FILLER_PREFIX = "filler_"  # prefix of a sample that only completes the last batch; its result is ignored
+INFO_SIZE = 64  # width and height in the list: the tool ignores them for raw files, but scripts expect these values
 LABELS = ("subject", "seq_type", "view")
+_WRITE_AGAIN = "write the input files again with --pre_process"
 
 
 class InfoEntry(NamedTuple):
-    """A line of the `.info` list. `path` is as written there."""
+    """One line of the `.info` list. `path` is written there as it was given, relative or absolute."""
 
     index: int
     path: Path
@@ -33,11 +34,15 @@ class InfoEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in the bins.
+    """Contents of a folder of input files.
 
-    entries: in the order of their index, each with file, subject, seq_type, view, frames (those of the
-    sequence), frames_used (of those, in the file), frames_padded, and the digest of the file's bytes.
-    settings: what holds for all.
+    Attributes:
+        path: the JSON file that this manifest was read from or written to.
+        shape: [frames, height, width] of every input file.
+        entries: one per input file, sorted by index, with the keys index, file, subject, seq_type, view, frames
+            (length of the sequence), frames_used (frames of it in the file), frames_padded, and digest (checksum of
+            the file's bytes).
+        settings: values that apply to all files.
     """
 
     path: Path
@@ -47,73 +52,79 @@ class Manifest:
 
     @property
     def digests(self) -> dict[str, str]:
-        """By stem of the bin's name."""
+        """Checksum of each input file, by the file's name without suffix."""
         return {Path(entry["file"]).stem: entry["digest"] for entry in self.entries}
 
     @property
     def labels(self) -> SequenceIndex:
-        """Whose sequence each entry is; `frames` counts those before cutting and padding."""
+        """Labels of each entry; `frames` is the length of the sequence before truncation and padding."""
         return SequenceIndex.from_lengths(
             *([entry[column] for entry in self.entries] for column in (*LABELS, "frames"))
         )
 
     def sequence(self, position: int) -> np.ndarray:
-        """What one bin holds, as the silhouettes it was made of, without padding: uint8 [frames_used, 64, 44]."""
+        """Read the silhouettes of one input file, without padding: uint8 [frames_used, 64, 44]."""
         entry = self.entries[position]
-        folder = self.path.with_suffix("")
+        file = self.path.with_suffix("") / entry["file"]
         try:
-            frames = np.fromfile(folder / entry["file"], "<f4").reshape(self.shape)
+            frames = np.fromfile(file, "<f4").reshape(self.shape)
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder / entry['file']}: no bin of shape {list(self.shape)} ({error})") from error
+            raise UserError(
+                f"{file}: cannot be read as float32 values of shape {list(self.shape)} ({error}); {_WRITE_AGAIN}"
+            ) from error
         used = entry["frames_used"]
-        # Zero frames stand in front, repeated ones at the end.
-        own = frames[len(frames) - used :] if self.settings.get("padding") == "zero" else frames[:used]
-        return np.rint(own * 255).astype(np.uint8)
+        # Zero padding comes first, repeated frames come last.
+        frames = frames[len(frames) - used :] if self.settings.get("padding") == "zero" else frames[:used]
+        return np.rint(frames * 255).astype(np.uint8)
 
 
 def manifest_path(folder: Path | str) -> Path:
-    """CASIA-B-bin -> CASIA-B-bin.json"""
+    """Return the manifest's path for a folder of input files: CASIA-B-bin -> CASIA-B-bin.json."""
     folder = Path(folder)
     return folder.with_name(folder.name + ".json")
 
 
 def digest_of(content: bytes | memoryview) -> str:
-    """By which a bin, or a result, is told from others and from itself before it was damaged."""
+    """Return the checksum of an input file or a result file."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def write_info(path: Path | str, files: Sequence[Path]) -> None:
-    """The list of `files`, counted from 0. LF line ends everywhere."""
+    """Write the `.info` list of `files`, numbered from 0, with LF line ends on every system."""
     lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
     with whole_file(path) as part:
         part.write_bytes("".join(lines).encode())
 
 
 def read_info(path: Path | str) -> list[InfoEntry]:
-    """The list, sorted by index. Raises UserError naming the line that is wrong. A path may hold blanks."""
+    """Read an `.info` list, sorted by index. Paths may contain spaces.
+
+    Raises:
+        UserError: names the line that is malformed or repeats an index.
+    """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # an editor may have put a mark in front
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # -sig: editors may add a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of bins ({error}); make it with --pre_process") from error
+        raise UserError(f"{path}: the list of input files cannot be read ({error}); {_WRITE_AGAIN}") from error
     entries: dict[int, InfoEntry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        entry = _entry_of(line)
+        entry = _parse_info_line(line)
         if entry is None:
             shown = line if len(line) < 200 else f"{line[:200]}..."
-            raise UserError(f"{path}, line {number}: {shown!r} is not `index path width height`")
+            raise UserError(f"{path}, line {number}: expected `index path width height`, found {shown!r}")
         if entry.index in entries:
-            raise UserError(f"{path}, line {number}: index {entry.index} a second time; make the list anew")
+            raise UserError(f"{path}, line {number}: index {entry.index} occurs twice; {_WRITE_AGAIN}")
         entries[entry.index] = entry
     if not entries:
-        raise UserError(f"{path}: the list is empty; make it anew with --pre_process")
+        raise UserError(f"{path}: the list of input files is empty; {_WRITE_AGAIN}")
     return [entries[index] for index in sorted(entries)]
 
 
-def _entry_of(line: str) -> InfoEntry | None:
-    """None for a line that is no entry. A path may hold blanks, so the words around it are taken off."""
+def _parse_info_line(line: str) -> InfoEntry | None:
+    """Parse a line of the list; None if it is malformed. The path is the text between the first and last two words."""
     first, _, rest = line.strip().partition(" ")
     words = rest.rsplit(maxsplit=2)
     if len(words) < 3 or not all(
@@ -126,29 +137,36 @@ def _entry_of(line: str) -> InfoEntry | None:
 
 
 def read_manifest(path: Path | str) -> Manifest:
-    """Raises UserError when `path` is no manifest, one that was changed, or one whose entries do not fit together."""
+    """Read a manifest and check its checksum, types and order.
+
+    Raises:
+        UserError: `path` is not a manifest, was changed, or its entries contradict each other.
+    """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file; make the bins with --pre_process")
+        raise UserError(f"{path}: no such file; write the input files with --pre_process")
     content = read_json(path, sealed=True)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: no manifest of bins (format {FORMAT}); make it with --pre_process")
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path}: expected a manifest of format {FORMAT}, found {found!r}; {_WRITE_AGAIN}")
     entries, shape = content.pop("entries", None), content.get("shape")
-    if not isinstance(entries, list) or not entries or len(entries) != content.get("count"):
-        raise UserError(f"{path}: not as many entries as its count says; make the bins anew")
+    count = len(entries) if isinstance(entries, list) else 0
+    if not count or count != content.get("count"):
+        raise UserError(f"{path}: has {count} entries, but its count is {content.get('count')!r}; {_WRITE_AGAIN}")
     if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
-        raise UserError(f"{path}: its shape is damaged; make the bins anew")
-    if not all(isinstance(content.get(key), str) for key in ("dataset", "padding", "truncate")):
-        raise UserError(f"{path}: its settings are damaged; make the bins anew")
+        raise UserError(f"{path}: expected a list of positive sizes as shape, found {shape!r}; {_WRITE_AGAIN}")
+    for key in ("dataset", "padding", "truncate"):
+        if not isinstance(content.get(key), str):
+            raise UserError(f"{path}: expected a text as {key}, found {content.get(key)!r}; {_WRITE_AGAIN}")
     for i, entry in enumerate(entries):
-        if not _is_sound(entry, i):
-            raise UserError(f"{path}: entry {i} is damaged or out of order; make the bins anew")
-    if len({Path(entry["file"]).stem for entry in entries}) != len(entries):
-        raise UserError(f"{path}: two entries name the same file; make the bins anew")
+        if not _is_valid_entry(entry, i):
+            raise UserError(f"{path}: entry {i} is damaged or not in order; {_WRITE_AGAIN}")
+    if len({Path(entry["file"]).stem for entry in entries}) != count:
+        raise UserError(f"{path}: two entries have the same file name; {_WRITE_AGAIN}")
     return Manifest(path, tuple(shape), entries, content)
 
 
-def _is_sound(entry: Any, index: int) -> bool:
+def _is_valid_entry(entry: Any, index: int) -> bool:
     texts = ("file", "digest", *LABELS)
     return (
         isinstance(entry, dict)
@@ -163,10 +181,13 @@ def _is_sound(entry: Any, index: int) -> bool:
 
 
 def fill_last_batch(items: Sequence[T], batch_size: int) -> tuple[list[T], int]:
-    """The items in whole batches, the last one again and again where they are too few; and how many were added.
+    """Repeat the last item until the items fill whole batches.
 
-    A model of static shapes takes whole batches only, and no tool's document says what it does with fewer. Results of
-    what was added are nobody's.
+    Models of static shapes take whole batches only, and the documentation of Ascend's tools does not say what they do
+    with a smaller one. The caller drops the results of the added items.
+
+    Returns:
+        The items including the added ones, and the number of added items.
     """
     added = -len(items) % batch_size
     return [*items, *list(items[-1:]) * added], added

@@ -1,4 +1,4 @@
-"""Reading an ONNX file, which may come from anywhere."""
+"""Read ONNX files from any source and report errors in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def import_onnx():
-    """The package `onnx`; UserError when it is not installed."""
+    """Import the package `onnx`, which only export needs. Raise UserError if it is not installed."""
     try:
         import onnx
         import onnx.shape_inference
@@ -22,34 +22,35 @@ def import_onnx():
 
 
 def load_onnx(path: Path | str) -> onnx.ModelProto:
-    """Read the model without what it keeps in other files. Raises UserError naming `path`."""
+    """Read a model without the weights that it keeps in other files. Raise UserError that names `path`."""
     onnx = import_onnx()
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such ONNX file")
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError: its module moves between versions
-        raise UserError(f"{path}: is no ONNX model ({first_line(error)})") from error
+    except Exception as error:  # protobuf's DecodeError: its module depends on the version of protobuf
+        raise UserError(f"{path}: is not an ONNX model ({first_line(error)}); export it again") from error
     if not model.graph.node:
-        raise UserError(f"{path}: is no ONNX model, or one without any operator")
+        raise UserError(f"{path}: is not an ONNX model, or has no operators; export it again")
     return model
 
 
 def self_contained(path: Path) -> bytes:
-    """The bytes of an ONNX file that keeps all its weights in itself.
+    """Return the bytes of an ONNX file that holds all its weights.
 
-    Raises UserError when `path` is none, or has a weight elsewhere: by such a name a file from elsewhere could have any
-    file of this machine read as weights.
+    Raises:
+        UserError: `path` is not an ONNX file, or keeps weights in another file. Such a reference could make ONNX
+            Runtime read any file of this machine as weights.
     """
-    outside = _tensors_outside(load_onnx(path))
+    outside = _external_files(load_onnx(path))
     if outside:
-        raise UserError(f"{path}: weights lie in another file ({outside[0][:200]}); save the model as one file")
+        raise UserError(f"{path}: keeps weights in another file ({outside[0][:200]}); save the model as one file")
     return path.read_bytes()
 
 
-def _tensors_outside(message) -> list[str]:
-    """Names of files in which tensors anywhere within `message`, an ONNX model, have their values."""
+def _external_files(message) -> list[str]:
+    """Names of the files that hold values of tensors anywhere inside `message`, a part of an ONNX model."""
     found = []
     if message.DESCRIPTOR.name == "TensorProto":
         if message.data_location == message.EXTERNAL or message.external_data:
@@ -57,12 +58,18 @@ def _tensors_outside(message) -> list[str]:
         return found
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for each in value if _is_many(value) else (value,):
-                found += _tensors_outside(each)
+            for each in value if _is_repeated(value) else (value,):
+                found += _external_files(each)
     return found
 
 
-def _is_many(value) -> bool:
+def shape_of(value) -> list[int | str]:
+    """Return the sizes of a ValueInfoProto; an unknown size is its symbolic name, or "?"."""
+    dimensions = value.type.tensor_type.shape.dim
+    return [each.dim_value if each.HasField("dim_value") else each.dim_param or "?" for each in dimensions]
+
+
+def _is_repeated(value) -> bool:
     return hasattr(value, "__len__") and not hasattr(value, "DESCRIPTOR")
 
 

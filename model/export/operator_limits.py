@@ -1,29 +1,66 @@
-"""Limits of single operators in ATC, by the ONNX operator specification of CANN (8.0 to 9.1) and, where that says
-nothing, by what the makers' own conversion of this network went up to.
+"""Limits of single operators in ATC, as tables with their sources, and the check of one ONNX node against them.
 
-The specification also limits Transpose to 8 axes and MatMul to 6, both above `lint.HIGHEST_RANK`.
+Sources: CANN's ONNX operator specification (8.0 to 9.1). It does not state the rank of reductions, so that limit is the
+rank in the published conversion of this network. The specification also limits Transpose to 8 axes and MatMul to 6,
+which is above `lint.MAX_RANK`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-# Reductions at rank 5 are stated for no ATC; with 4 axes or fewer they are ordinary.
-HIGHEST_INPUT_RANK = {"ReduceMax": 4, "ReduceMean": 4, "Conv": 4, "MaxPool": 4}
-WIDEST_POOLED = 4096
-LARGEST_WINDOW = (255, 256)  # of a pooling: a side, the area; above, and ...
-LARGEST_STRIDE = 63  # ... above this, it runs on the AI CPU, slowly
+MAX_INPUT_RANK = {"ReduceMax": 4, "ReduceMean": 4, "Conv": 4, "MaxPool": 4}
+MAX_POOLED_WIDTH = 4096
+# Poolings with larger windows or strides run on the AI CPU, which is slow.
+MAX_WINDOW_SIDE, MAX_WINDOW_AREA = 255, 256
+MAX_STRIDE = 63
+
+
+class Limit(NamedTuple):
+    """One limit of MaxPool: `violated(attributes)`, and the message, which may quote attributes."""
+
+    violated: Callable[[Mapping[str, Any]], bool]
+    message: str
+
+
+MAX_POOL_LIMITS = (
+    Limit(
+        lambda a: max(a["kernel_shape"]) > MAX_WINDOW_SIDE or math.prod(a["kernel_shape"]) > MAX_WINDOW_AREA,
+        f"has a window of {{kernel_shape}}, but only windows of at most {MAX_WINDOW_SIDE} per side and "
+        f"{MAX_WINDOW_AREA} in area are fast; pool in several steps",
+    ),
+    Limit(
+        lambda a: max(a["strides"]) > MAX_STRIDE,
+        f"has strides {{strides}}, but only strides of at most {MAX_STRIDE} are fast; pool in several steps",
+    ),
+    Limit(lambda a: set(a["dilations"]) != {1}, "has dilations {dilations}, which ATC does not support; remove them"),
+    Limit(lambda a: bool(a["storage_order"]), "has a storage_order, which ATC ignores; remove it"),
+    Limit(
+        lambda a: a["auto_pad"] != b"NOTSET" and any(a["pads"] or ()),
+        "has both auto_pad and pads, which exclude each other in ATC; remove auto_pad",
+    ),
+    Limit(
+        lambda a: a["auto_pad"] == b"VALID" and bool(a["ceil_mode"]),
+        "has ceil_mode with auto_pad VALID, which ATC does not support; remove auto_pad",
+    ),
+)
+_MAX_POOL_DEFAULTS = {
+    "strides": [1],
+    "dilations": [1],
+    **dict.fromkeys(("pads", "storage_order", "ceil_mode"), 0),
+    "auto_pad": b"NOTSET",
+}
 
 
 def operator_limits(node, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """What of `node` is beyond the limits, with the remedy. `shapes`: of all tensors, known and static."""
+    """Yield one message per limit that `node` exceeds. `shapes` holds the static shapes of all its inputs, by name."""
     attributes = {attribute.name: _value(attribute) for attribute in node.attribute}
     shape = shapes[node.input[0]] if node.input else ()
-    most = HIGHEST_INPUT_RANK.get(node.op_type, len(shape))
+    most = MAX_INPUT_RANK.get(node.op_type, len(shape))
     if len(shape) > most:
-        yield f"works on {len(shape)} axes, at most {most} are known to convert; flatten axes before it"
+        yield f"has an input of {len(shape)} axes, but at most {most} are known to convert; flatten axes before it"
     if node.op_type == "MaxPool":
         yield from _max_pool(attributes, shape)
     elif node.op_type in ("ReduceMax", "ReduceMean"):
@@ -34,25 +71,13 @@ def operator_limits(node, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
 
 def _max_pool(attributes: Mapping[str, Any], shape: Sequence[int]) -> Iterator[str]:
     window = attributes.get("kernel_shape", ())
-    side, area = LARGEST_WINDOW
     if len(shape) != 4 or len(window) != 2:
-        yield f"pools {len(window)} axes of {len(shape)}, must pool height and width of 4; reshape before it"
+        yield f"pools {len(window)} axes of {len(shape)}, but must pool height and width of 4; reshape before it"
         return
-    if not 1 <= shape[3] <= WIDEST_POOLED:
-        yield f"pools a width of {shape[3]}, at most {WIDEST_POOLED} is admitted; pool narrower maps"
-    if max(window) > side or math.prod(window) > area:
-        yield f"has a window of {list(window)}, fast up to {side} a side and {area} in all; pool in steps"
-    if max(attributes.get("strides", (1,))) > LARGEST_STRIDE:
-        yield f"has strides {list(attributes['strides'])}, fast up to {LARGEST_STRIDE}; pool in steps"
-    if any(dilation != 1 for dilation in attributes.get("dilations", ())):
-        yield f"has dilations {list(attributes['dilations'])}, which ATC does not take; leave them out"
-    if attributes.get("storage_order", 0):
-        yield "has a storage_order, which ATC ignores; leave it out"
-    automatic = attributes.get("auto_pad", b"NOTSET")
-    if automatic != b"NOTSET" and any(attributes.get("pads", ())):
-        yield "has both auto_pad and pads, which exclude each other in ATC; leave auto_pad out"
-    if automatic == b"VALID" and attributes.get("ceil_mode", 0):
-        yield "has ceil_mode with auto_pad VALID, which ATC does not take; leave auto_pad out"
+    if not 1 <= shape[3] <= MAX_POOLED_WIDTH:
+        yield f"pools a width of {shape[3]}, but at most {MAX_POOLED_WIDTH} is supported; pool narrower maps"
+    attributes = {**_MAX_POOL_DEFAULTS, **{name: value for name, value in attributes.items() if value}}
+    yield from (limit.message.format(**attributes) for limit in MAX_POOL_LIMITS if limit.violated(attributes))
 
 
 def _value(attribute) -> Any:

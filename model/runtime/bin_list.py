@@ -9,7 +9,7 @@ from pathlib import Path
 from model.common.errors import UserError
 from model.common.files import is_file
 from model.data.raw.silhouette import HEIGHT, WIDTH
-from model.export.bins import DTYPE
+from model.export.input_files import DTYPE
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, read_info, read_manifest
 
 

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 from model.common.errors import UserError
 from model.common.files import whole_folder
 from model.common.lock import locked
-from model.export.atc.soc_version import run_npu_smi, soc_version_of, table_of
-from model.export.bins import check_replaceable
+from model.export.atc.soc_version import parse_chips, run_npu_smi, soc_version_of
+from model.export.input_files import check_replaceable
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, fill_last_batch, write_info
 from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import Figures
@@ -222,7 +222,7 @@ def chip_name() -> str | None:
     Only the comparison with published figures wants to know, so nothing fails for want of it.
     """
     try:
-        names = {soc_version_of(number, name) for number, name in table_of(run_npu_smi(["info"]) or "")}
+        names = {soc_version_of(number, name) for number, name in parse_chips(run_npu_smi(["info"]) or "")}
     except UserError:
         return None
     return names.pop() if len(names) == 1 else None

@@ -17,7 +17,7 @@ from model.common.files import whole_folder, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
-from model.export.bins import DTYPE, check_replaceable, fixed_length
+from model.export.input_files import DTYPE, check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, digest_of, fill_last_batch
 from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import latency_figures, write_performance

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.export.bins import write_bins
+from model.export.input_files import FixedLength, write_input_files
 from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ais_bench_tool import run_ais_bench
 from model.runtime.benchmark_tool import run_benchmark
@@ -68,8 +68,8 @@ def embed(
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="deployed-", dir=work_folder) as name:
         bins, info = Path(name) / "bins", Path(name) / "bins.info"
-        length = {"frame_num": frame_num, "padding": padding, "truncate": truncate}
-        manifest = write_bins(store, None, bins, info, **length, quiet=quiet)
+        length = FixedLength(frame_num, padding, truncate)
+        manifest = write_input_files(store, None, bins, info, length, quiet=quiet)
         task = Task(choice.model, info, Path(name) / "results", quiet=quiet)
         _TOOLS[choice.runtime](task)
         size = next(task.result_folder.iterdir()).stat().st_size

@@ -11,7 +11,7 @@ from model.common.cores import core_count
 from model.common.errors import UserError
 from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
-from model.export.bins import fixed_length
+from model.export.input_files import fixed_length
 from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import load_onnx
 from model.runtime.ort_runtime import open_session, run_session

@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from model.common.command_line import CommandParser, positive  # noqa: E402
 from model.common.errors import run_command  # noqa: E402
-from model.export.bins import fixed_length  # noqa: E402
+from model.export.input_files import fixed_length  # noqa: E402
 
 # Every twentieth of 120 sequences in the order of their lengths.
 LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)

@@ -127,7 +127,7 @@ def reported_logs(folder: Path) -> Read:
 def tools_words(folder: Path) -> Read:
     """Output of npu-smi and atc."""
     from model.export.atc.advice import explain
-    from model.export.atc.soc_version import soc_version_of, table_of
+    from model.export.atc.soc_version import parse_chips, soc_version_of
 
     table = """+------+
 | NPU   Name      | Health | Power |
@@ -141,7 +141,7 @@ def tools_words(folder: Path) -> Read:
     said = "ATC start working now.\n[ERROR] E10016: Opname specified is invalid\nATC run failed\n"
 
     def read(draw: random.Random) -> None:
-        for number, name in table_of(mutate.lines_of(table, draw)):
+        for number, name in parse_chips(mutate.lines_of(table, draw)):
             soc_version_of(number, name, lambda arguments: mutate.lines_of(board, draw))
         assert explain(mutate.lines_of(said, draw), draw.choice((0, 1, 255, -9)), "python3")
 

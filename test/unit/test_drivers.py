@@ -65,11 +65,11 @@ def test_without_atc_the_way_out_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("--output_path={}/a b", "ATC takes letters"),
-        ("--output_path={}/$(touch x)", "ATC takes letters"),
+        ("--output_path={}/a b", "ATC accepts letters"),
+        ("--output_path={}/$(touch x)", "ATC accepts letters"),
         ("--soc_version=310P3", "probably Ascend310P3"),
-        ("--soc_version=$(touch x)", "ATC takes"),
-        ("--atc_options=`touch x`", "has not the form --name=value"),
+        ("--soc_version=$(touch x)", "ATC expects"),
+        ("--atc_options=`touch x`", "does not have the form --name=value"),
         ("--atc_options=--dynamic_batch_size=1,16", "one for each of --batch_sizes"),
         ("--batch_sizes=1;touch x", "must be numbers such as 1,16"),
         ("--batch_sizes=1,,16", "must be numbers such as 1,16"),
@@ -128,7 +128,7 @@ def test_a_checkpoint_becomes_one_om_for_each_batch_size(tmp_path, encoder):
     options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--atc_options=--log=debug"]
     done = run_driver("pth2om.sh", *options, cwd=tmp_path, **machine)
     assert done.returncode == 0, done.stderr
-    assert "CANN: sourcing" in done.stderr and "SoC version Ascend310P3: by npu-smi info" in done.stderr
+    assert "CANN: sourcing" in done.stderr and "SoC version Ascend310P3: from npu-smi info" in done.stderr
     assert sorted(p.name for p in (tmp_path / "oms").iterdir()) == [
         "gaitset_submit.om", "gaitset_submit.onnx", "gaitset_submit_bs3.om", "gaitset_submit_bs3.onnx",
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from model.commands.summary import main as summarize
 from model.common.errors import UserError
 from model.data.raw.pretreatment import pretreat
 from model.data.store import open_data
-from model.export.bins import write_bins
+from model.export.input_files import FixedLength, write_input_files
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
 from model.report.tables import write_results
@@ -34,7 +34,9 @@ def write_everything(folder, aligned_tree, seed):
     return {
         "checkpoint": lambda: CheckpointFiles(folder, "x").save(1, parts, {}),
         "store": lambda: open_data(aligned_tree, folder, quiet=True),
-        "bins": lambda: write_bins(TinyStore(), None, folder / "b", folder / "b.info", frame_num=5, quiet=True),
+        "bins": lambda: write_input_files(
+            TinyStore(), None, folder / "b", folder / "b.info", FixedLength(5), quiet=True
+        ),
         "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2, runtime=OrtRuntime),
         "record of results": lambda: write_record(folder / "r", {f"{i}": "x" * 32 for i in range(200)}, {}),
         "report": lambda: write_results(result, folder, "r", {"seed": "s" * 3000}),

@@ -1,1 +1,1 @@
-"""ONNX to om with Ascend's converter ATC; `python -m model.export.atc` is its command."""
+"""Convert ONNX models to om files with Ascend's converter ATC; `python -m model.export.atc` is the command."""

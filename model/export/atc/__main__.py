@@ -2,9 +2,9 @@
 
     python -m model.export.atc gaitset_submit.onnx gaitset_submit_bs16.onnx
     python -m model.export.atc --soc_version=Ascend310P3 --atc_options="--op_select_implmode=high_precision" m.onnx
-    python -m model.export.atc --check m.onnx           what can be told before m.onnx is there; prints the SoC version
+    python -m model.export.atc --check m.onnx           checks all that does not need m.onnx; prints the SoC version
 
-atc must be on the PATH: source CANN's set_env.sh first. NAME.om appears beside NAME.onnx.
+atc must be on the PATH: source CANN's set_env.sh first. NAME.om is written next to NAME.onnx.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ def main() -> None:
     oms = [model.with_suffix(".om") for model in options.models]
     for model, om in zip(options.models, oms, strict=True):
         if model.suffix != ".onnx":
-            raise UsageError(f"{model}: its name must end in .onnx")
+            raise UsageError(f"{model}: is not an ONNX file by its name; give a name that ends in .onnx")
         check_path(model)
         check_path(om)
     if len(options.models) > 1 and (options.json or options.log_file):
-        raise UsageError("--json and --log_file are of one model: give one, or leave them out")
+        raise UsageError(
+            f"--json and --log_file: are for a single model, found {len(options.models)}; omit them or give one model"
+        )
     more = check_options(options.atc_options)
     find_atc()
     soc_version, why = choose_soc_version(options.soc_version)
@@ -39,7 +41,7 @@ def main() -> None:
         print(soc_version)
         return
     for model, om in zip(options.models, oms, strict=True):
-        print(f"atc compiles {model.name} for {soc_version}, which can take minutes", flush=True)
+        print(f"atc compiles {model.name} for {soc_version}; this can take minutes", flush=True)
         facts = convert(model, om, soc_version, more, options.log_file)
         if options.json:
             write_json(options.json, facts)
@@ -49,16 +51,16 @@ def main() -> None:
 def _parser() -> CommandParser:
     usage = "%(prog)s FILE.onnx ... [OPTION ...]"
     parser = CommandParser(prog="python -m model.export.atc", description=__doc__, usage=usage)
-    parser.add_argument("models", nargs="+", type=Path, metavar="FILE.onnx", help="what pth2onnx.py wrote")
+    parser.add_argument("models", nargs="+", type=Path, metavar="FILE.onnx", help="ONNX model written by pth2onnx.py")
     parser.add_argument(
-        "--soc_version", default="", metavar="NAME", help="SoC that will run the om (npu-smi info's, else Ascend310)"
+        "--soc_version", default="", metavar="NAME", help="SoC that will run the om (from npu-smi info, else Ascend310)"
     )
     parser.add_argument(
-        "--atc_options", default="", metavar="TEXT", help="more options of atc, as on its command line (none)"
+        "--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command line (none)"
     )
-    parser.add_argument("--log_file", type=Path, metavar="FILE", help="what atc prints (NAME.atc.log)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the facts of the conversion")
-    parser.add_argument("--check", action="store_true", help="only check what needs no model")
+    parser.add_argument("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write facts about the conversion")
+    parser.add_argument("--check", action="store_true", help="only check what does not need the model")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""One ONNX file -> one om, which appears whole or not at all, and only when atc says yes in every way it can."""
+"""Convert one ONNX file to one om, which is written only if atc reports success in every way."""
 
 from __future__ import annotations
 
@@ -22,24 +22,32 @@ from model.common.errors import UserError
 from model.common.files import told, whole_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.lint import INPUT_NAME, lint_onnx
-from model.export.onnx_file import load_onnx
+from model.export.lint import require_suitable
+from model.export.names import INPUT_NAME
+from model.export.onnx_file import load_onnx, shape_of
 
 
 def convert(
     model: Path, om: Path, soc_version: str, options: Sequence[str] = (), log_file: Path | None = None
 ) -> dict[str, Any]:
-    """Make `om` of `model`, for `soc_version`. All that atc prints goes to `log_file` (beside `om`, where None).
+    """Convert `model` to `om` for `soc_version`. An existing `om` is kept if the conversion fails.
 
-    Returns facts for the log. Raises UserError when the model is none for ATC or atc fails, in one line; what
-    stood at `om` is then still there.
+    Args:
+        options: further options of atc, --name=value each.
+        log_file: receives atc's output (default: next to `om`).
+
+    Returns:
+        Facts about the om for the log.
+
+    Raises:
+        UserError: the model does not suit ATC, or atc failed.
     """
     start = time.perf_counter()
     atc, model, om = find_atc(), check_path(model), check_path(om)
     log_file = (log_file or om.with_suffix(".atc.log")).resolve()
     shape = _input_shape(model)
     with _opened(log_file) as log, whole_file(om) as part:
-        # atc leaves files of its own, such as kernel_meta, in the folder that it runs in.
+        # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
             command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options)
             run_atc(command, Path(scratch), log).replace(part)
@@ -63,7 +71,7 @@ def convert(
 def command_for(
     atc: Path, model: Path, stem: Path, shape: Sequence[int], soc_version: str, options: Sequence[str]
 ) -> list[str]:
-    """The published command. `stem` is the om without its suffix, which atc appends. ONNX is framework 5."""
+    """Return the published command. `stem` is the om without its suffix, which atc appends. ONNX is framework 5."""
     sizes = ",".join(map(str, shape))
     log = [] if any(option.startswith("--log=") for option in options) else ["--log=error"]
     return [
@@ -73,37 +81,37 @@ def command_for(
 
 
 def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
-    """Run `command` in `folder`; returns the om that it left there. Raises UserError unless it succeeded.
+    """Run `command` in `folder` and return the om that it wrote there. Raise UserError unless it succeeded.
 
-    Success is exit status 0, the line that says so, and one om, under the name given or with the system and
-    processor of the host in it.
+    Success means exit status 0, the line that reports it, and exactly one om. Some versions of atc add the host's
+    system and processor to its name.
     """
     environment = environment_for(command[0])
     output, status = _run(command, folder, environment, log)
     if status != 0 and MISSING_DRIVER in output:
-        stand_by = _driver_of_cann(Path(command[0]))
-        if stand_by is not None:
-            # Last, because empty twins of other libraries lie beside it.
-            log.write(f"\nagain, with {stand_by} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
-            paths = [environment.get("LD_LIBRARY_PATH", ""), str(stand_by)]
+        fallback = _driver_stub_folder(Path(command[0]))
+        if fallback is not None:
+            # Append it, because the folder also holds empty copies of other libraries.
+            log.write(f"\nretry with {fallback} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
+            paths = [environment.get("LD_LIBRARY_PATH", ""), str(fallback)]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
             output, status = _run(command, folder, environment, log)
-    named = f"its output is in {log.name}"
+    see_log = f"its output is in {log.name}"
     if status != 0 or FAILURE in output:
         python = shutil.which("python3", path=environment.get("PATH")) or "python3"
-        raise UserError(f"atc failed with status {status}: {explain(output, status, python)}; {named}")
+        raise UserError(f"atc failed with status {status}: {explain(output, status, python)}; {see_log}")
     if SUCCESS not in output:
-        raise UserError(f"atc ended with status 0 but did not report success; {named}")
+        raise UserError(f"atc ended with status 0 but did not report success; {see_log}")
     stem = Path(next(option for option in command if option.startswith("--output=")).partition("=")[2])
     found = [path for path in (stem.with_name(f"{stem.name}.om"), *folder.glob(f"{stem.name}_*.om")) if path.is_file()]
     if len(found) != 1 or not found[0].stat().st_size:
         names = ", ".join(path.name for path in found) or "none"
-        raise UserError(f"atc reported success, but of the one {stem.name}.om expected there is {names}; {named}")
+        raise UserError(f"atc reported success, but instead of one {stem.name}.om it left: {names}; {see_log}")
     return found[0]
 
 
 def _run(command: Sequence[str], folder: Path, environment: dict[str, str], log: TextIO) -> tuple[str, int]:
-    """What `command` printed, both streams together, and how it ended. `log` gets both."""
+    """Run `command`, append its output to `log`, and return the output (both streams) and the exit status."""
     log.write(f"$ {shlex.join(command)}\n")
     log.flush()
     begin = os.fstat(log.fileno()).st_size
@@ -112,7 +120,9 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str], log:
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         ).returncode
     except OSError as error:
-        raise UserError(f"{command[0]}: cannot be run ({error.strerror}); is it CANN's atc for this machine?") from None
+        raise UserError(
+            f"{command[0]}: cannot be run ({error.strerror}); check that it is CANN's atc for this machine"
+        ) from None
     with Path(log.name).open("rb") as written:
         written.seek(begin)
         output = written.read().decode("utf-8", errors="replace")
@@ -122,22 +132,22 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str], log:
 
 
 def environment_for(atc: str) -> dict[str, str]:
-    """This process's environment, so that atc finds a python3 which it can work with.
+    """Return this process's environment, changed so that atc finds a suitable python3.
 
-    atc compiles operators with the first python3 on the PATH. Where that is the one of this program, in an
-    environment without the packages that CANN asks for, the next one is more likely to do.
+    atc compiles operators with the first python3 on the PATH. If this is the virtual environment of this program and
+    it lacks the packages that CANN needs, remove it from the PATH.
     """
     environment = dict(os.environ)
-    own = Path(sys.prefix) / "bin"
-    if sys.prefix != sys.base_prefix and importlib.util.find_spec("decorator") is None and Path(atc).parent != own:
+    own_bin = Path(sys.prefix) / "bin"
+    if sys.prefix != sys.base_prefix and importlib.util.find_spec("decorator") is None and Path(atc).parent != own_bin:
         folders = environment.get("PATH", "").split(os.pathsep)
-        environment["PATH"] = os.pathsep.join(folder for folder in folders if Path(folder) != own)
+        environment["PATH"] = os.pathsep.join(folder for folder in folders if Path(folder) != own_bin)
         environment.pop("VIRTUAL_ENV", None)
     return environment
 
 
 def cann_version(atc: Path) -> str | None:
-    """The version of the CANN that `atc` belongs to, None where its files do not say."""
+    """Return the version of the CANN installation that `atc` belongs to; None if its files do not state it."""
     for home in _homes(atc):
         for info in sorted(home.glob("*-linux/ascend_toolkit_install.info")):
             with suppress(OSError):
@@ -147,15 +157,15 @@ def cann_version(atc: Path) -> str | None:
     return None
 
 
-def _driver_of_cann(atc: Path) -> Path | None:
-    """The folder in which CANN keeps a twin of the driver's library for machines without an NPU."""
-    places = (f"{platform.machine()}-linux/devlib", "devlib", "runtime/lib64/stub")
-    folders = [home / place for home in _homes(atc) for place in places]
+def _driver_stub_folder(atc: Path) -> Path | None:
+    """Return the folder of CANN's copy of the driver library for machines without an NPU."""
+    subfolders = (f"{platform.machine()}-linux/devlib", "devlib", "runtime/lib64/stub")
+    folders = [home / subfolder for home in _homes(atc) for subfolder in subfolders]
     return next((folder for folder in folders if (folder / "libascend_hal.so").exists()), None)
 
 
 def _homes(atc: Path) -> list[Path]:
-    """Where the CANN of `atc` may lie: what set_env.sh says, and around the command itself."""
+    """Return possible folders of atc's CANN installation: from set_env.sh, and the parents of the command."""
     named = [os.environ.get(name) for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
 
@@ -167,10 +177,6 @@ def _opened(log_file: Path) -> TextIO:
 
 
 def _input_shape(model: Path) -> list[int]:
-    """[n, s, 64, 44] of a model that ATC should take; UserError with the first reason why not."""
-    problems = lint_onnx(model)
-    if problems:
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise UserError(f"{model}: does not suit ATC: {problems[0]}{more}")
-    value = next(value for value in load_onnx(model).graph.input if value.name == INPUT_NAME)
-    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+    """Return [n, s, 64, 44] of a model that suits ATC. Raise UserError with the first problem if it does not."""
+    require_suitable(model, f"{model}: does not suit ATC")
+    return shape_of(next(value for value in load_onnx(model).graph.input if value.name == INPUT_NAME))

@@ -1,7 +1,7 @@
-"""The SoC that an om is made for, in ATC's words: given, or this machine's by `npu-smi info`.
+"""Choose the SoC version for ATC: the given one, or the one that `npu-smi info` reports for this machine.
 
-Facts: CANN's ATC guide, page --soc_version (`Ascend` and the Name of `npu-smi info`; on A3 and 950 products Chip Name
-and NPU Name of `npu-smi info -t board`), and the published source of npu-smi, whose table has two rows a chip.
+Sources: CANN's ATC guide, page --soc_version (`Ascend` and the Name of `npu-smi info`; on A3 and 950 products Chip Name
+and NPU Name of `npu-smi info -t board`), and the published source of npu-smi, whose table has two rows per chip.
 """
 
 from __future__ import annotations
@@ -12,44 +12,47 @@ from collections.abc import Callable, Sequence
 
 from model.common.errors import UsageError, UserError
 
-PUBLISHED = "Ascend310"  # what the published om was made for
-PATIENCE = 60  # seconds; npu-smi can hang where the driver is in trouble
+PUBLISHED = "Ascend310"  # the SoC of the published om
+NPU_SMI_TIMEOUT = 60  # seconds; npu-smi can hang if the driver has a problem
 _FORM = re.compile(r"Ascend\d\w*(-\d+)?", re.ASCII)
 
 Run = Callable[[Sequence[str]], str | None]
 
 
 def choose_soc_version(given: str) -> tuple[str, str]:
-    """The SoC version and, for people, where it is from. `given` is empty where the machine is to be asked.
+    """Return the SoC version and a text that says where it comes from. If `given` is empty, ask npu-smi.
 
-    Raises UsageError when `given` has not the form that ATC takes, UserError when the machine has several kinds
-    of chip, or one whose name npu-smi does not tell in full.
+    Raises:
+        UsageError: `given` does not have the form that ATC accepts.
+        UserError: the machine has several kinds of chips, or npu-smi does not report the full name.
     """
     if given:
         if not _FORM.fullmatch(given):
             known = _FORM.fullmatch(f"Ascend{given}") and f"Ascend{given}"
             raise UsageError(
-                f"--soc_version={given}: ATC takes `Ascend` and the name that `npu-smi info` shows, "
-                f"here probably {known or 'Ascend310P3 or the like'}"
+                f"--soc_version={given}: ATC expects `Ascend` and the Name of `npu-smi info`, for example "
+                f"{known or 'Ascend310P3'}"
             )
         return given, "as given"
     output = run_npu_smi(["info"])
     if output is None:
-        return PUBLISHED, "the published one, there is no working npu-smi here; --soc_version names another"
-    chips = table_of(output)
+        return PUBLISHED, "the published one, because npu-smi does not work here; change it with --soc_version"
+    chips = parse_chips(output)
     if not chips:
-        return PUBLISHED, "the published one, npu-smi info shows no NPU; --soc_version names another"
+        return PUBLISHED, "the published one, because npu-smi info shows no NPU; change it with --soc_version"
     found = sorted({soc_version_of(number, name) for number, name in chips})
     if len(found) > 1:
-        raise UserError(f"npu-smi info shows {' and '.join(found)}: say for which with --soc_version")
-    return found[0], "by npu-smi info"
+        raise UserError(
+            f"npu-smi info shows several kinds of chips, {' and '.join(found)}; choose one with --soc_version"
+        )
+    return found[0], "from npu-smi info"
 
 
-def table_of(output: str) -> list[tuple[str, str]]:
-    """NPU number and Name of each chip in what `npu-smi info` prints.
+def parse_chips(output: str) -> list[tuple[str, str]]:
+    """Return NPU number and Name of each chip in the output of `npu-smi info`.
 
-    A chip has two rows of three cells: number, name | health | ..., then chip, device | bus | .... Below them there
-    may be a table of processes.
+    Each chip has two rows of three cells: number, name | health | ..., then chip, device | bus | .... A table of
+    processes may follow.
     """
     rows = []
     for line in output.splitlines():
@@ -62,26 +65,26 @@ def table_of(output: str) -> list[tuple[str, str]]:
 
 
 def soc_version_of(number: str, name: str, run: Run | None = None) -> str:
-    """ATC's word for the chip that `npu-smi info` calls `name` and counts as `number`."""
+    """Return ATC's name of the chip that `npu-smi info` lists with `number` and `name`."""
     if not name.startswith("Ascend"):
         soc_version = f"Ascend{name}"
-    else:  # A3 and 950 products, whose table tells only the family
-        board = board_of(number, run or run_npu_smi)
+    else:  # A3 and 950 products: the table shows only the family
+        board = read_board(number, run or run_npu_smi)
         chip, npu = board.get("Chip Name", ""), board.get("NPU Name", "")
         soc_version = f"{chip}_{npu}" if npu not in ("", "NA", "-") else ""
     if not _FORM.fullmatch(soc_version):
         raise UserError(
-            f"npu-smi info calls the chip {name}, from which ATC's name does not follow; give --soc_version "
+            f"npu-smi info reports the chip as {name}, which is not enough for ATC's name; give --soc_version "
             f"(Chip Name, `_` and NPU Name of npu-smi info -t board -i {number} -c 0)"
         )
     return soc_version
 
 
-def board_of(number: str, run: Run) -> dict[str, str]:
-    """The `key : value` lines of npu-smi about one NPU; some products have them for a chip of it only."""
+def read_board(number: str, run: Run) -> dict[str, str]:
+    """Return the `key : value` lines of npu-smi about one NPU; some products print them only per chip."""
     board: dict[str, str] = {}
-    for place in (["-i", number, "-c", "0"], ["-i", number]):
-        for line in (run(["info", "-t", "board", *place]) or "").splitlines():
+    for device in (["-i", number, "-c", "0"], ["-i", number]):
+        for line in (run(["info", "-t", "board", *device]) or "").splitlines():
             key, colon, value = line.partition(":")
             if colon:
                 board.setdefault(key.strip(), value.strip())
@@ -89,7 +92,7 @@ def board_of(number: str, run: Run) -> dict[str, str]:
 
 
 def run_npu_smi(arguments: Sequence[str]) -> str | None:
-    """What npu-smi prints; None where it is not there, fails or does not end."""
+    """Return the output of npu-smi; None if it is missing, fails or hangs."""
     try:
         done = subprocess.run(
             ["npu-smi", *arguments],
@@ -97,7 +100,7 @@ def run_npu_smi(arguments: Sequence[str]) -> str | None:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=PATIENCE,
+            timeout=NPU_SMI_TIMEOUT,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""The stand-in for atc itself: it must print what the real one prints, and refuse what that refuses."""
+"""The stand-in for atc prints what the real atc prints and refuses what it refuses."""
 
 import subprocess
 
@@ -18,14 +18,8 @@ def atc(tmp_path):
 
     def run(graph=None, **flags):
         onnx.save(graph or tiny_model(), tmp_path / "m.onnx")
-        given = {
-            "framework": 5,
-            "model": tmp_path / "m.onnx",
-            "output": tmp_path / "m",
-            "soc_version": "Ascend310",
-            **flags,
-        }
-        arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        defaults = {"framework": 5, "model": tmp_path / "m.onnx", "output": tmp_path / "m", "soc_version": "Ascend310"}
+        arguments = [f"--{name}={value}" for name, value in {**defaults, **flags}.items() if value is not None]
         return subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return run
@@ -37,7 +31,7 @@ def code_of(done):
     return lines[lines.index(FAILURE) + 1].partition(":")[0]
 
 
-def test_success_prints_and_leaves_what_the_real_one_does(atc, tmp_path):
+def test_success_prints_and_writes_what_the_real_atc_does(atc, tmp_path):
     done = atc()
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and lines[0] == START
@@ -45,10 +39,10 @@ def test_success_prints_and_leaves_what_the_real_one_does(atc, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} >= {"m.om", "kernel_meta", "fusion_result.json"}
 
 
-def test_a_failure_comes_after_dots_and_verdict(atc):
+def test_a_failure_follows_the_dots_and_the_failure_line(atc):
     lines = atc(soc_version="Ascend11").stdout.splitlines()
     assert lines[:3] == [START, "...", FAILURE] and lines[3].startswith("E10001: Value [Ascend11] for parameter")
-    assert atc(log="loud").stdout.splitlines()[:2] == [START, FAILURE]  # before it has begun: no dots
+    assert atc(log="loud").stdout.splitlines()[:2] == [START, FAILURE]  # fails while parsing options: no dots
 
 
 @pytest.mark.parametrize(
@@ -75,12 +69,12 @@ def test_a_failure_comes_after_dots_and_verdict(atc):
         ({"nonsense": 1}, "E19999"),
     ],
 )
-def test_flags_that_are_refused(atc, flags, code):
+def test_wrong_flags_are_refused_with_atcs_code(atc, flags, code):
     assert code_of(atc(**flags)) == code
 
 
 GRID_SAMPLE = helper.make_node("GridSample", ["image_seq", "image_seq"], ["feature"], "node")
-WITH_INDICES = helper.make_node("MaxPool", ["image_seq"], ["feature", "where"], "node", kernel_shape=[2, 2])
+WITH_INDICES = helper.make_node("MaxPool", ["image_seq"], ["feature", "indices"], "node", kernel_shape=[2, 2])
 
 
 @pytest.mark.parametrize(
@@ -93,13 +87,13 @@ WITH_INDICES = helper.make_node("MaxPool", ["image_seq"], ["feature", "where"], 
         (tiny_model(dtype=TensorProto.INT64), "E19999"),
         (with_nodes(WITH_INDICES, output_shape=(2, 4, 7, 5)), "EZ3003"),
     ],
-)  # fmt: skip
-def test_graphs_that_are_refused(atc, model, code):
+)
+def test_wrong_graphs_are_refused_with_atcs_code(atc, model, code):
     assert code_of(atc(model)) == code
 
 
-def test_an_om_of_another_batch_than_the_model_is_refused(atc):
-    """What the published commands did: one ONNX for batch 1, the shapes inside fixed."""
+def test_an_input_shape_with_another_batch_size_is_refused(atc):
+    """The published commands did this: one ONNX file for batch size 1, with constant shapes inside."""
     fold = helper.make_node("Reshape", ["image_seq", "shape"], ["feature"], "fold")
     model = with_nodes(fold, output_shape=(8, 48), initializers=[constant("shape", [8, 48])])
     assert atc(model).returncode == 0

@@ -1,4 +1,4 @@
-"""What the drivers do to find and take over CANN's environment: `use_cann` of env.sh, in scripts of its own."""
+"""`use_cann` of env.sh finds an installation of CANN and adopts its environment."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="ther
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs lines after `source env.sh`, from another folder, with a home of its own."""
+    """Return a function that runs lines after `source env.sh`, in another folder and with an empty HOME."""
     for name in CLEAN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -29,49 +29,49 @@ def run(tmp_path, monkeypatch):
 SHOW = 'use_cann "${1:-}"; echo "$ASCEND_HOME_PATH"; command -v atc; echo "$LD_LIBRARY_PATH"; echo "$-"'
 
 
-def places(done):
+def home_of(done):
     assert done.returncode == 0, done.stderr
     home, atc, libraries, flags = done.stdout.splitlines()
     assert atc == f"{home}/bin/atc" and libraries.startswith(f"{home}/lib64:")
-    assert "e" in flags and "u" in flags  # as strict as before
+    assert "e" in flags and "u" in flags  # the shell options are unchanged
     return home
 
 
 @pytest.mark.parametrize("given", ["", "latest", "set_env.sh", "..", "../"])
-def test_the_folder_that_the_user_names(run, tmp_path, given):
-    """CANN's own folder, its `latest`, its set_env.sh, or the one around it; relative to where the user is."""
+def test_cann_path_accepts_several_forms(run, tmp_path, given):
+    """Accept CANN's folder, its `latest`, its set_env.sh or its parent, relative to the working directory."""
     folder = write_cann(tmp_path / "opt" / "ascend-toolkit")
     named = {"..": "opt", "../": "opt/"}.get(given, f"opt/ascend-toolkit/{given}")
     done = run(SHOW, named)
-    assert places(done) == str(folder / "latest")
-    told = [line for line in done.stderr.splitlines() if line.startswith("==")]
-    assert len(told) == 1 and "CANN: sourcing" in told[0] and "set_env.sh" in told[0]
+    assert home_of(done) == str(folder / "latest")
+    notices = [line for line in done.stderr.splitlines() if line.startswith("==")]
+    assert len(notices) == 1 and "CANN: sourcing" in notices[0] and "set_env.sh" in notices[0]
 
 
-def test_the_newest_layout_has_no_latest(run, tmp_path):
+def test_cann_path_accepts_the_layout_without_latest(run, tmp_path):
     folder = write_cann(tmp_path / "cann-8.5.0", "")
-    assert places(run(SHOW, str(folder))) == str(folder)
+    assert home_of(run(SHOW, str(folder))) == str(folder)
 
 
 @pytest.mark.parametrize("variable", ["ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"])
-def test_the_place_that_the_environment_names(run, tmp_path, monkeypatch, variable):
+def test_environment_variables_name_the_installation(run, tmp_path, monkeypatch, variable):
     folder = write_cann(tmp_path / "elsewhere")
     monkeypatch.setenv(variable, str(folder / "latest"))
-    assert places(run(SHOW)) == str(folder / "latest")
+    assert home_of(run(SHOW)) == str(folder / "latest")
 
 
-def test_the_usual_places_in_their_order(run, tmp_path):
+def test_default_folders_are_searched_in_order(run, tmp_path):
     root = tmp_path / "home" / "Ascend"
     for name in ("nnrt", "cann-8.5.0", "cann-8.10.0", "cann", "ascend-toolkit"):
         folder = write_cann(root / name, "")
-        if name != "cann-8.5.0":  # older than those that follow it here
-            assert places(run(SHOW)) == str(folder)
+        if name != "cann-8.5.0":  # older than the ones after it
+            assert home_of(run(SHOW)) == str(folder)
     (root / "ascend-toolkit" / "set_env.sh").unlink()
     (root / "cann" / "set_env.sh").unlink()
-    assert places(run(SHOW)) == str(root / "cann-8.10.0")
+    assert home_of(run(SHOW)) == str(root / "cann-8.10.0")
 
 
-def test_an_environment_that_is_set_stays(run, tmp_path, monkeypatch):
+def test_an_existing_environment_is_kept(run, tmp_path, monkeypatch):
     write_cann(tmp_path / "home" / "Ascend" / "ascend-toolkit")
     monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann/latest")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/lib:/opt/cann/latest/lib64")
@@ -80,40 +80,40 @@ def test_an_environment_that_is_set_stays(run, tmp_path, monkeypatch):
     assert "CANN: /opt/cann/latest, its environment is set already" in done.stderr
 
 
-def test_a_named_folder_wins_unless_it_is_the_one_that_is_set(run, tmp_path, monkeypatch):
+def test_cann_path_replaces_another_environment(run, tmp_path, monkeypatch):
     one, other = write_cann(tmp_path / "one"), write_cann(tmp_path / "other")
-    assert places(run(f"use_cann {one}\n{SHOW}", str(other))) == str(other / "latest")
+    assert home_of(run(f"use_cann {one}\n{SHOW}", str(other))) == str(other / "latest")
     done = run(f"use_cann {one}; use_cann {one}")
     assert done.stderr.count("sourcing") == 1 and "set already" in done.stderr
 
 
-def test_nowhere_is_no_error_yet(run):
+def test_a_missing_installation_is_only_a_notice(run):
     done = run("use_cann; echo on")
     assert (done.returncode, done.stdout) == (0, "on\n")
     assert "no set_env.sh in the usual places; --cann_path=DIR" in done.stderr
 
 
 @pytest.mark.parametrize("given", ["nowhere", "empty"])
-def test_a_named_folder_without_cann_is_an_error(run, tmp_path, given):
+def test_cann_path_without_cann_is_an_error(run, tmp_path, given):
     (tmp_path / "empty").mkdir()
     assert f"--cann_path={tmp_path}/{given}: no CANN" in one_line_error(run(SHOW, given), 2)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "words"),
     [
         ("exit 0", "ended early"),
-        ("set -e; false; export ASCEND_HOME_PATH=x", "ended early"),  # what one release does on some machines
+        ("set -e; false; export ASCEND_HOME_PATH=x", "ended early"),  # one release does this on some machines
         ("export MINDIE_HOME=x", "sets no ASCEND_HOME_PATH"),
     ],
 )
-def test_a_script_that_does_not_do_is_told(run, tmp_path, content, told):
+def test_a_failing_set_env_is_reported(run, tmp_path, content, words):
     (tmp_path / "set_env.sh").write_text(f"{content}\n")
-    assert told in one_line_error(run(SHOW, str(tmp_path / "set_env.sh")), 1)
+    assert words in one_line_error(run(SHOW, str(tmp_path / "set_env.sh")), 1)
 
 
-def test_values_are_taken_as_they_are(run, tmp_path):
-    """No word of them is run or split, whatever they hold."""
+def test_values_of_the_environment_are_not_evaluated(run, tmp_path):
+    """Values with spaces, quotes and command substitutions are neither split nor executed."""
     value = "a b\n$(touch x) `touch x`\n'\""
     (tmp_path / "value").write_text(value)
     (tmp_path / "set_env.sh").write_text(
@@ -128,7 +128,7 @@ def test_values_are_taken_as_they_are(run, tmp_path):
     ("device", "machine", "sourced"),
     [("npu", "", True), ("npu:3", "", True), ("auto", "npu-smi", True), ("auto", "", False), ("cpu", "npu-smi", False)],
 )
-def test_drivers_take_it_where_an_npu_may_be_used(run, tmp_path, monkeypatch, device, machine, sourced):
+def test_drivers_source_cann_only_if_an_npu_may_be_used(run, tmp_path, monkeypatch, device, machine, sourced):
     folder = write_cann(tmp_path / "cann")
     if machine:
         monkeypatch.setenv("PATH", f"{write_script(tmp_path / 'bin' / machine, '').parent}:/usr/bin:/bin")
@@ -137,12 +137,12 @@ def test_drivers_take_it_where_an_npu_may_be_used(run, tmp_path, monkeypatch, de
     assert done.stdout == f"{folder / 'latest' if sourced else 'none'}\n", done.stderr
 
 
-def test_torch_extensions_are_not_loaded_unasked(run, monkeypatch):
+def test_torch_extensions_are_not_loaded_by_default(run, monkeypatch):
     assert run('echo "$TORCH_DEVICE_BACKEND_AUTOLOAD"').stdout == "0\n"
     monkeypatch.setenv("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")
     assert run('echo "$TORCH_DEVICE_BACKEND_AUTOLOAD"').stdout == "1\n"
 
 
-def test_the_training_drivers_have_the_option():
+def test_drivers_have_the_option_cann_path():
     for driver in ("train_full_1p.sh", "train_eval_8p.sh", "pth2om.sh"):
         assert run_driver(driver, "--help").stdout.count("--cann_path") >= 1

@@ -1,4 +1,4 @@
-"""The exported file against torch, against the graph's rules, and against what must not be in it."""
+"""Static ONNX export: agreement with torch, rules of the graph, and no traces of the machine in the file."""
 
 import socket
 from pathlib import Path
@@ -11,9 +11,9 @@ from onnx import helper
 
 from model.common.errors import UserError
 from model.export import onnx_export
-from model.export.bins import fixed_length
+from model.export.input_files import fixed_length
 from model.export.lint import lint_onnx
-from model.export.onnx_export import StaticGaitSet, export_onnx, strip_notes, walking_figure, walking_pixels
+from model.export.onnx_export import StaticGaitSet, export_onnx, strip_metadata, walking_figure, walking_pixels
 from model.network import GaitSet
 from model.runtime.ort_runtime import OrtRuntime
 
@@ -30,7 +30,7 @@ def exported(network, tmp_path_factory):
     return path, export_onnx(network, path, batch_size=2, frame_num=6, runtime=OrtRuntime)
 
 
-def test_file_is_what_the_deployment_expects(exported):
+def test_interface_and_opset_of_the_exported_file(exported):
     path, facts = exported
     model = onnx.load(path)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 11)]
@@ -55,30 +55,30 @@ def test_static_network_equals_the_network(network):
         torch.testing.assert_close(StaticGaitSet(network, 3, 5)(sils), network(sils), rtol=0, atol=1e-7)
 
 
-def test_network_is_left_as_it_was(network, tmp_path):
+def test_export_does_not_change_the_network(network, tmp_path):
     network.train()
     export_onnx(network, tmp_path / "one.onnx", frame_num=2, runtime=OrtRuntime)
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_same_weights_same_bytes(network, exported, tmp_path):
+def test_same_weights_give_the_same_bytes(network, exported, tmp_path):
     path, facts = exported
     again = export_onnx(network, tmp_path / "elsewhere.onnx", batch_size=2, frame_num=6, runtime=OrtRuntime)
     assert again["sha256"] == facts["sha256"]
     assert (tmp_path / "elsewhere.onnx").read_bytes() == path.read_bytes()
 
 
-def test_nothing_of_this_machine_is_in_the_file(exported):
+def test_file_holds_no_paths_or_host_name(exported):
     content = exported[0].read_bytes()
     root = Path(__file__).resolve().parents[3]
     assert b"gaitset.py" not in content and b"site-packages" not in content
     for secret in (str(root), str(Path.home()), str(exported[0].parent), socket.gethostname()):
-        if len(secret) > 5:  # a root of / would be found in node names
+        if len(secret) > 5:  # a root of / occurs in node names
             assert secret.encode() not in content
 
 
-def test_strip_notes_clears_every_place():
+def test_strip_metadata_clears_all_fields():
     node = helper.make_node("ReduceMax", ["image_seq"], ["feature"], "pool", axes=[1], doc_string="/home/me/a.py:3")
     value = helper.make_tensor_value_info("image_seq", 1, [1, 2, 3, 4], doc_string="/home/me/b.py")
     output = helper.make_tensor_value_info("feature", 1, [1, 1, 3, 4])
@@ -89,10 +89,10 @@ def test_strip_notes_clears_every_place():
         entry = model.graph.node[0].metadata_props.add()
         entry.key, entry.value = "stack", "/home/me/f.py"
     assert b"/home/me" in model.SerializeToString()
-    assert b"/home/me" not in strip_notes(model).SerializeToString()
+    assert b"/home/me" not in strip_metadata(model).SerializeToString()
 
 
-def test_weights_that_are_no_numbers_leave_the_old_file(network, tmp_path):
+def test_nan_weights_keep_the_old_file(network, tmp_path):
     broken = GaitSet(hidden_dim=8)
     broken.load_state_dict(network.state_dict())
     broken.fc_bin[0].data[0, 0, 0] = float("nan")
@@ -104,8 +104,8 @@ def test_weights_that_are_no_numbers_leave_the_old_file(network, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_exporter_that_writes_another_opset_is_found_out(network, tmp_path, monkeypatch):
-    """What torch's newer exporter does: asked for 11, it writes 18 and says nothing."""
+def test_an_exporter_that_writes_another_opset_is_detected(network, tmp_path, monkeypatch):
+    """torch's newer exporter does this: asked for opset 11, it writes 18 without a warning."""
     trace = onnx_export._trace
 
     def other_opset(static, path):
@@ -121,19 +121,19 @@ def test_exporter_that_writes_another_opset_is_found_out(network, tmp_path, monk
 
 
 @pytest.mark.parametrize(("batch_size", "frame_num"), [(0, 6), (1, 0)])
-def test_sizes_below_one(network, tmp_path, batch_size, frame_num):
+def test_sizes_below_one_are_rejected(network, tmp_path, batch_size, frame_num):
     with pytest.raises(ValueError, match="at least 1"):
         export_onnx(network, tmp_path / "model.onnx", batch_size, frame_num, runtime=OrtRuntime)
 
 
-def test_place_that_cannot_be_written(network, tmp_path):
+def test_an_unwritable_path_is_an_error(network, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         export_onnx(network, tmp_path / "file" / "model.onnx", frame_num=2, runtime=OrtRuntime)
 
 
 def test_repeat_padding_is_exact_and_zero_padding_is_not(network, exported):
-    """Three frames made six, through the exported file, against torch on the three."""
+    """Pad three frames to six, run the exported file, and compare with torch on the three frames."""
     sequences = [walking_pixels(3, np.random.default_rng(i)) for i in range(2)]
     with torch.inference_mode():
         alone = np.concatenate([network(torch.from_numpy(s[None] / np.float32(255))).numpy() for s in sequences])
@@ -146,7 +146,7 @@ def test_repeat_padding_is_exact_and_zero_padding_is_not(network, exported):
     assert error("zero") > 1e-4
 
 
-def test_walking_figure_looks_like_silhouettes():
+def test_walking_figure_resembles_silhouettes():
     frames = walking_figure(8, np.random.default_rng(0))
     assert frames.shape == (8, 64, 44) and frames.dtype == np.float32
     assert (np.round(frames * 255) / np.float32(255) == frames).all()

@@ -1,4 +1,4 @@
-"""Single nodes, each one step inside a limit and one step beyond it."""
+"""Nodes at each operator limit of ATC and one step beyond it."""
 
 import pytest
 from onnx import helper
@@ -15,7 +15,7 @@ def pool(shape=(2, 8, 16, 11), kernel_shape=(2, 2), **attributes):
     return problems("MaxPool", shape, kernel_shape=kernel_shape, **attributes)
 
 
-def test_what_torch_writes_for_the_network_is_within():
+def test_nodes_of_the_exported_network_are_within_the_limits():
     written = {"strides": (2, 2), "pads": (0, 0, 0, 0), "dilations": (1, 1), "ceil_mode": 0}
     assert pool((1600, 32, 64, 44), **written) == []
     assert problems("ReduceMax", (2, 100, 22528), axes=[1], keepdims=0) == []
@@ -35,25 +35,25 @@ def test_what_torch_writes_for_the_network_is_within():
         ({"auto_pad": "VALID", "ceil_mode": 0}, {"auto_pad": "VALID", "ceil_mode": 1}, "ceil_mode"),
     ],
 )
-def test_max_pool(inside, beyond, word):
+def test_limits_of_max_pool(inside, beyond, word):
     assert pool(**inside) == []
     found = pool(**beyond)
     assert len(found) == 1 and word in found[0] and "\n" not in found[0]
 
 
-def test_max_pool_of_other_than_two_axes():
+def test_max_pool_must_pool_two_axes():
     assert "must pool height and width" in pool((2, 8, 16), (2,))[0]
-    assert len(pool((2, 8, 16, 16, 16), (2, 2, 2))) == 2  # its rank, too
+    assert len(pool((2, 8, 16, 16, 16), (2, 2, 2))) == 2  # one more for its rank
 
 
 @pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
-def test_reductions(operator):
+def test_limits_of_reductions(operator):
     assert problems(operator, (2, 3, 4, 5), axes=[-4, 3]) == []
-    assert "works on 5 axes" in problems(operator, (1, 2, 3, 4, 5), axes=[1])[0]
+    assert "has an input of 5 axes" in problems(operator, (1, 2, 3, 4, 5), axes=[1])[0]
     for axes in ([4], [-5], [1, -3]):
         assert "name each axis once" in problems(operator, (2, 3, 4, 5), axes=axes)[0]
 
 
-def test_other_operators_have_the_general_limit_only():
+def test_other_operators_have_only_the_general_limit():
     assert problems("Transpose", (1, 2, 3, 4, 5), perm=[4, 3, 2, 1, 0]) == []
     assert list(operator_limits(helper.make_node("Constant", [], ["y"]), {})) == []

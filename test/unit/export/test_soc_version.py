@@ -1,13 +1,13 @@
-"""npu-smi's tables, as its published source prints them, to ATC's names of SoCs."""
+"""Choice of the SoC version from tables of npu-smi, printed as its published source does."""
 
 import pytest
 from cann_folder import write_command, write_script
 
 from model.common.errors import UsageError, UserError
 from model.export.atc import soc_version
-from model.export.atc.soc_version import board_of, choose_soc_version, soc_version_of, table_of
+from model.export.atc.soc_version import choose_soc_version, parse_chips, read_board, soc_version_of
 
-# Printed by a driver of 2025 for a card of two chips that has three-column tables of another width.
+# Output of a driver of 2025 for a card with two chips. Its columns have another width.
 TWO_CHIPS = """\
 +--------------------------------------------------------------------------------------------------------+
 | npu-smi 25.0.rc1.1                               Version: 25.0.rc1.1                                   |
@@ -31,7 +31,7 @@ TWO_CHIPS = """\
 
 @pytest.fixture
 def npu_smi(tmp_path, monkeypatch):
-    """The stand-in on an otherwise usual PATH; returns what sets its chips."""
+    """Put the stand-in first on the PATH and return a function that sets its chips."""
     write_command(tmp_path / "bin", "npu-smi")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     return lambda chips: monkeypatch.setenv("NPU_SMI_CHIPS", chips)
@@ -42,7 +42,7 @@ def npu_smi(tmp_path, monkeypatch):
     [
         ("310", "Ascend310"),
         ("310P3,310P3", "Ascend310P3"),
-        ("310B4", "Ascend310B4"),  # its second row has NA where the others have a bus
+        ("310B4", "Ascend310B4"),  # its second row shows NA instead of a bus
         ("910ProB", "Ascend910ProB"),
         ("910B3,910B3,910B3", "Ascend910B3"),
         ("910B4-1", "Ascend910B4-1"),
@@ -50,24 +50,24 @@ def npu_smi(tmp_path, monkeypatch):
         ("Ascend950PR:9599", "Ascend950PR_9599"),
     ],
 )
-def test_every_product_has_its_name(npu_smi, chips, expected):
+def test_name_of_every_product(npu_smi, chips, expected):
     npu_smi(chips)
-    assert choose_soc_version("") == (expected, "by npu-smi info")
+    assert choose_soc_version("") == (expected, "from npu-smi info")
 
 
-def test_both_chips_of_a_card_and_no_process():
-    assert table_of(TWO_CHIPS) == [("6", "310P3"), ("6", "310P3")]
+def test_parse_chips_reads_both_chips_and_no_process():
+    assert parse_chips(TWO_CHIPS) == [("6", "310P3"), ("6", "310P3")]
 
 
-def test_chips_of_two_kinds_must_be_chosen_from(npu_smi):
+def test_several_kinds_of_chips_need_a_choice(npu_smi):
     npu_smi("310P3,310P1")
-    with pytest.raises(UserError, match=r"Ascend310P1 and Ascend310P3: say for which with --soc_version"):
+    with pytest.raises(UserError, match=r"Ascend310P1 and Ascend310P3; choose one with --soc_version"):
         choose_soc_version("")
     assert choose_soc_version("Ascend310P1") == ("Ascend310P1", "as given")
 
 
 @pytest.mark.parametrize("chips", ["", "nothing to see"])
-def test_without_chips_the_published_one(npu_smi, monkeypatch, chips):
+def test_default_without_chips(npu_smi, monkeypatch, chips):
     if chips:
         monkeypatch.setenv("NPU_SMI_FAULT", chips)
     npu_smi("")
@@ -75,46 +75,46 @@ def test_without_chips_the_published_one(npu_smi, monkeypatch, chips):
     assert found == "Ascend310" and "npu-smi" in why and "--soc_version" in why
 
 
-def test_without_npu_smi_the_published_one(tmp_path, monkeypatch):
+def test_default_without_npu_smi(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert choose_soc_version("")[0] == "Ascend310"
 
 
-def test_an_npu_smi_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
+def test_a_hanging_npu_smi_times_out(tmp_path, monkeypatch):
     write_script(tmp_path / "npu-smi", "exec tail -f /dev/null")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(soc_version, "PATIENCE", 0.2)
+    monkeypatch.setattr(soc_version, "NPU_SMI_TIMEOUT", 0.2)
     assert choose_soc_version("")[0] == "Ascend310"
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "words"),
     [
-        ("310P3", "here probably Ascend310P3"),
-        ("ascend310p3", "Ascend310P3 or the like"),
-        ("Ascend310;id", "ATC takes"),
-        ("Ascend310 P3", "ATC takes"),
-        ("Ascend", "ATC takes"),
+        ("310P3", "for example Ascend310P3"),
+        ("ascend310p3", "for example Ascend310P3"),
+        ("Ascend310;id", "ATC expects"),
+        ("Ascend310 P3", "ATC expects"),
+        ("Ascend", "ATC expects"),
     ],
 )
-def test_a_given_name_must_have_the_form(given, told):
+def test_a_malformed_soc_version_is_rejected(given, words):
     with pytest.raises(UsageError) as caught:
         choose_soc_version(given)
-    assert told in str(caught.value) and given in str(caught.value)
+    assert words in str(caught.value) and given in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["Ascend310", "Ascend310P3", "Ascend910B4-1", "Ascend910_9392", "Ascend310P3Vir01"])
-def test_a_given_name_is_not_asked_about(monkeypatch, given):
-    monkeypatch.setattr(soc_version, "run_npu_smi", lambda _: pytest.fail("was asked"))
+def test_npu_smi_is_not_run_for_a_given_soc_version(monkeypatch, given):
+    monkeypatch.setattr(soc_version, "run_npu_smi", lambda _: pytest.fail("npu-smi was run"))
     assert choose_soc_version(given)[0] == given
 
 
 @pytest.mark.parametrize("npu", ["", "NA"])
-def test_a_family_without_a_number_is_not_enough(npu):
+def test_a_product_family_without_npu_name_is_an_error(npu):
     def run(arguments):
         assert arguments[:5] == ["info", "-t", "board", "-i", "3"]
         return f"\tChip Name                      : Ascend910\n\tNPU Name                       : {npu}\n"
 
-    assert board_of("3", run)["Chip Name"] == "Ascend910"
-    with pytest.raises(UserError, match=r"calls the chip Ascend910.*give --soc_version.*-t board -i 3 -c 0"):
+    assert read_board("3", run)["Chip Name"] == "Ascend910"
+    with pytest.raises(UserError, match=r"reports the chip as Ascend910.*give --soc_version.*-t board -i 3 -c 0"):
         soc_version_of("3", "Ascend910", run)

@@ -12,7 +12,7 @@ from ascend import TinyStore
 from onnx import TensorProto, helper
 
 from model.common.errors import UserError
-from model.export.bins import write_bins
+from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import read_info, write_info
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
@@ -32,7 +32,7 @@ def deployed(tmp_path_factory):
     store = TinyStore([3, 4, 1, 2, 4])
     for batch_size in (1, 4):
         export_onnx(network, folder / f"bs{batch_size}.onnx", batch_size, frame_num=4, runtime=OrtRuntime)
-    write_bins(store, None, folder / "bins", folder / "bins.info", frame_num=4, quiet=True)
+    write_input_files(store, None, folder / "bins", folder / "bins.info", FixedLength(4), quiet=True)
     with torch.inference_mode():
         alone = [network(torch.from_numpy(s[None] / np.float32(255))).numpy() for s in store.sequences]
     return folder, np.concatenate(alone)
@@ -162,7 +162,7 @@ def test_files_that_are_no_model(tmp_path):
     with pytest.raises(UserError, match="no such ONNX file"):
         OrtRuntime(tmp_path / "absent.onnx")
     (tmp_path / "model.om").write_bytes(b"IMOD" + bytes(200))
-    with pytest.raises(UserError, match=r"model\.om: is no ONNX model") as error:
+    with pytest.raises(UserError, match=r"model\.om: is not an ONNX model") as error:
         OrtRuntime(tmp_path / "model.om")
     assert "\n" not in str(error.value)
 
@@ -274,7 +274,7 @@ def test_a_model_from_elsewhere_reads_no_other_file(tmp_path, place, location):
     (tmp_path / "m").mkdir()
     for folder in (tmp_path, tmp_path / "m"):
         (folder / "x.onnx").write_bytes(model_with(place, location).SerializeToString())
-        with pytest.raises(UserError, match=rf"x\.onnx: weights lie in another file \({location}\)"):
+        with pytest.raises(UserError, match=rf"x\.onnx: keeps weights in another file \({location}\)"):
             OrtRuntime(folder / "x.onnx")
 
 

@@ -12,7 +12,7 @@ import torch
 from standins.om_file import write_om
 
 from model.data.index import SequenceIndex
-from model.export.bins import write_bins
+from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import Manifest, manifest_path, read_manifest
 from model.export.onnx_export import export_onnx
 from model.network import GaitSet
@@ -67,7 +67,7 @@ def deploy(folder: Path) -> Deployed:
         onnx = result.om(batch_size).with_suffix(".onnx")
         export_onnx(network, onnx, batch_size, frame_num=FRAMES, runtime=OrtRuntime)
         make_om(onnx, result.om(batch_size), batch_size)
-    write_bins(store, None, folder / "bins", result.info, frame_num=FRAMES, quiet=True)
+    write_input_files(store, None, folder / "bins", result.info, FixedLength(FRAMES), quiet=True)
     return result
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from tiny_store import TinyStore
 
 from model.evaluation.cross_view import evaluate_index
-from model.export.bins import write_bins
+from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import digest_of, manifest_path
 from model.runtime.info_list import run_info_list
 from model.runtime.result_files import read_results
@@ -52,7 +52,7 @@ class Chain:
         self.write()
 
     def write(self, seed=0):
-        write_bins(Store(seed), None, self.bins, self.info, frame_num=3, dataset="CASIA-B", quiet=True)
+        write_input_files(Store(seed), None, self.bins, self.info, FixedLength(3), dataset="CASIA-B", quiet=True)
 
     def run(self):
         run_info_list(Model(), self.info, self.results, quiet=True)

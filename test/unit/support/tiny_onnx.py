@@ -1,4 +1,4 @@
-"""Small ONNX models for tests."""
+"""Small ONNX models for the tests of the lint and of ATC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tiny_model(
     output_shape=(2, 8, 6),
     initializers=(),
 ):
-    """image_seq [2, 4, 8, 6] -> maximum over axis 1."""
+    """Return a model that reduces image_seq [2, 4, 8, 6] to its maximum over axis 1, or runs `nodes`."""
     source, target = names
     if nodes is None:
         nodes = [helper.make_node("ReduceMax", [source], [target], "pool", axes=[1], keepdims=0)]

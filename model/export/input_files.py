@@ -1,8 +1,8 @@
-"""Sequences as raw files of one fixed size, for the deployed model: bins, their list, their manifest.
+"""Sequences as raw input files of one fixed length for a deployed model, with their list and manifest.
 
 CASIA-B-bin/0000.bin   little-endian float32 [frame_num, 64, 44], pixel / 255
-CASIA-B-bin.info       `index path 64 64` a line, what the benchmark tool reads
-CASIA-B-bin.json       the manifest: whose sequence each file holds. Only this pairs results with people
+CASIA-B-bin.info       one line `index path 64 64` per file, read by Ascend's benchmark tool
+CASIA-B-bin.json       the manifest: labels and checksum of each file; results are matched to subjects only by it
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,37 @@ FRAME_NUM = 100
 PADDINGS = ("repeat", "zero")
 TRUNCATIONS = ("first", "even")
 DTYPE = np.dtype("<f4")
-_CHUNK = 64  # sequences in flight
+WRITER_THREADS = 4
+SEQUENCE_CHUNK = 64  # sequences in memory
+
+
+@dataclass(frozen=True)
+class FixedLength:
+    """Number of frames of every input file, and how sequences are padded or truncated to it; see `fixed_length`."""
+
+    frame_num: int = FRAME_NUM
+    padding: str = "repeat"
+    truncate: str = "first"
 
 
 def fixed_length(
     sequence: np.ndarray, frame_num: int = FRAME_NUM, padding: str = "repeat", truncate: str = "first"
 ) -> np.ndarray:
-    """A sequence cut or padded to `frame_num` frames. uint8 [f, h, w] -> uint8 [frame_num, h, w].
+    """Truncate or pad a sequence to `frame_num` frames: uint8 [f, h, w] -> uint8 [frame_num, h, w].
 
-    padding `repeat` goes through the sequence again and again, which the set maximum makes exact; `zero`
-    puts black frames in front, as the published om was evaluated, and is not exact (LeakyReLU leaves
-    negative features, which a black frame clips at zero).
-    truncate `first` keeps the first frames, as published; `even` keeps frames spread over the whole walk.
+    Args:
+        padding: `repeat` repeats the sequence from its start. This is exact, because set pooling takes a maximum.
+            `zero` puts black frames first, as in the evaluation of the published om. This is not exact: LeakyReLU
+            leaves negative features, and the features of a black frame replace them by zero.
+        truncate: `first` keeps the first frames, as published. `even` keeps evenly spaced frames.
     """
     if padding not in PADDINGS or truncate not in TRUNCATIONS:
-        raise ValueError(f"padding {padding!r} and truncate {truncate!r} must be of {PADDINGS} and {TRUNCATIONS}")
+        raise ValueError(
+            f"expected a padding of {PADDINGS} and a truncation of {TRUNCATIONS}, found {padding!r} and {truncate!r}"
+        )
     frames = len(sequence)
     if frames < 1:
-        raise ValueError("a sequence without a frame has no fixed length")
+        raise ValueError("a sequence without frames cannot be padded")
     if frames >= frame_num:
         middles = (2 * np.arange(frame_num) + 1) * frames // (2 * frame_num)
         return sequence[middles if truncate == "even" else slice(frame_num)]
@@ -55,55 +69,59 @@ def fixed_length(
     return np.concatenate([missing, sequence])
 
 
-def write_bins(
+def write_input_files(
     store,
     positions: Sequence[int] | np.ndarray | None,
     folder: Path | str,
     info_path: Path | str,
+    length: FixedLength,
     *,
-    frame_num: int = FRAME_NUM,
-    padding: str = "repeat",
-    truncate: str = "first",
     dataset: str = "",
     partition: dict[str, Any] | None = None,
-    threads: int = 4,
     quiet: bool = False,
 ) -> Manifest:
-    """Write the sequences at `positions` (integers, a mask, None: all) as bins, with their list and manifest.
+    """Write sequences of `store` as input files, with their list and manifest.
 
-    store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].
-    partition: recorded in the manifest as it is. An older `folder` of bins is replaced as a whole; list and
-    manifest vanish before that and come back after it, so that they never describe other bins.
-    Raises UserError when there is nothing to write, the disk is too small, `folder` holds other things, or another
-    job writes there.
+    An existing `folder` of input files is replaced as a whole. Its list and manifest are deleted first and written
+    last, so they never describe other files.
+
+    Args:
+        store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].
+        positions: integers, a boolean mask, or None for all sequences.
+        partition: is copied to the manifest.
+
+    Raises:
+        UserError: there is nothing to write, the disk is too small, `folder` holds other files, or another job is
+            writing there.
     """
     folder, info_path = Path(folder), Path(info_path)
-    positions = _numbers(positions, len(store.index))
+    positions = _as_integers(positions, len(store.index))
     index = store.index.take(positions)
     if not len(index):
-        raise UserError(f"{folder}: no sequence to write, the partition leaves none of the data")
+        raise UserError(f"{folder}: there is no sequence to write; check --dataset and --partition")
     if not index.frames.all():
-        raise UserError(f"{index.name(int(index.frames.argmin()))}: no frame, so no bin can be made of it")
+        empty = index.name(int(index.frames.argmin()))
+        raise UserError(f"{empty}: has no frames, so no input file can be made of it; remove the sequence")
     check_replaceable(folder, ".bin")
-    _check_space(folder, len(index) * frame_num * HEIGHT * WIDTH * DTYPE.itemsize)
+    _check_space(folder, len(index) * length.frame_num * HEIGHT * WIDTH * DTYPE.itemsize)
     settings = {
         "format": FORMAT,
         "dataset": dataset,
         "partition": partition,
-        "frame_num": frame_num,
-        "padding": padding,
-        "truncate": truncate,
+        "frame_num": length.frame_num,
+        "padding": length.padding,
+        "truncate": length.truncate,
         "dtype": DTYPE.str,
         "scale": "pixel / 255",
-        "shape": [frame_num, HEIGHT, WIDTH],
+        "shape": [length.frame_num, HEIGHT, WIDTH],
         "count": len(index),
     }
-    entries = _entries(index, frame_num)
+    entries = _entries(index, length.frame_num)
     targets = (manifest_path(folder), info_path)
     with locked(folder.with_name(f".{folder.name}.lock"), folder):
         with whole_folder(folder) as part:
             files = [part / entry["file"] for entry in entries]
-            digests = _write_all(store, positions, files, (frame_num, padding, truncate), threads, quiet)
+            digests = _write_all(store, positions, files, length, quiet)
             entries = [{**entry, "digest": digest} for entry, digest in zip(entries, digests, strict=True)]
             for target in targets:
                 target.unlink(missing_ok=True)
@@ -113,18 +131,21 @@ def write_bins(
 
 
 def check_replaceable(folder: Path, *suffixes: str) -> None:
-    """UserError unless `folder` is absent or holds files of these suffixes only: the rest is not ours."""
+    """Raise UserError unless `folder` does not exist or holds only files with one of `suffixes`."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError(f"{folder}: is a file where a folder is to be written; give another path")
+        raise UserError(f"{folder}: cannot be written, because it is a file; give another path")
     with os.scandir(folder) as entries:
         foreign = next((e.name for e in entries if not (e.is_file() and e.name.endswith(suffixes))), None)
     if foreign is not None:
-        raise UserError(f"{folder}: would be replaced as a whole but also holds {foreign}; give another folder")
+        raise UserError(
+            f"{folder}: would be replaced as a whole, but it also holds {foreign}; give another folder or move the file"
+        )
 
 
-def _numbers(positions: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray:
+def _as_integers(positions: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray:
+    """Return integer positions for integers, a boolean mask of length `count`, or None (all)."""
     everything = np.arange(count)
     if positions is None:
         return everything
@@ -143,26 +164,20 @@ def _entries(index: SequenceIndex, frame_num: int) -> list[dict[str, Any]]:
     return entries
 
 
-def _write_all(
-    store,
-    positions: np.ndarray,
-    files: list[Path],
-    length: tuple[int, str, str],
-    threads: int,
-    quiet: bool,
-) -> list[str]:
-    """Returns the digest of each."""
+def _write_all(store, positions: np.ndarray, files: list[Path], length: FixedLength, quiet: bool) -> list[str]:
+    """Write one file per position and return their checksums."""
 
     def write(file: Path, sequence: np.ndarray) -> str:
-        values = np.divide(fixed_length(sequence, *length), np.float32(255), dtype=DTYPE)
+        sequence = fixed_length(sequence, length.frame_num, length.padding, length.truncate)
+        values = np.divide(sequence, np.float32(255), dtype=DTYPE)
         file.write_bytes(values)
         return digest_of(values)
 
     digests = []
-    bar = progress_bar(total=len(files), unit="bins", what="writing", quiet=quiet)
-    with bar, ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(files), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+    bar = progress_bar(total=len(files), unit="files", what="writing", quiet=quiet)
+    with bar, ThreadPoolExecutor(WRITER_THREADS) as pool:
+        for start in range(0, len(files), SEQUENCE_CHUNK):
+            chunk = slice(start, start + SEQUENCE_CHUNK)
             # Read here: a store need not be safe to read from several threads.
             sequences = [store.sequence(int(position)) for position in positions[chunk]]
             for digest in pool.map(write, files[chunk], sequences):
@@ -176,6 +191,7 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(
-            f"{folder}: the bins need {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free on that disk; "
-            "free some (older bins go only after the new ones are complete) or give another folder"
+            f"{folder}: the input files need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free on that disk; "
+            "free some space (existing input files are deleted only after the new ones are complete) or give another "
+            "folder"
         )
