@@ -16,7 +16,7 @@ from model.common.errors import UserError
 from model.common.files import whole_file
 from model.report.palette import LIGHT, SERIES, cell_colours
 
-# Inches. Small, so that the text is as large on a phone, where a figure fills the width, as on a desktop.
+# Inches. A small figure keeps its text readable on a phone, because the figure is scaled to the width of the screen.
 SIZE = (4.8, 3.3)
 WIDE = (5.6, 5.0)
 DASHES = ("-", "--", ":", "-.")
@@ -137,7 +137,7 @@ def line_chart(
 def view_chart(
     condition: str, description: str, lines: Sequence[Line], limits: tuple[float, float], legend: str = "best"
 ) -> Chart:
-    """Return a chart of the rank-1 per probe view for one condition; `limits` are those of the y axis."""
+    """Return a chart of the rank-1 per probe view for one condition; `limits` bound the y axis."""
     settings = {"ylim": limits, "xlabel": "probe view", "ylabel": "rank-1 (%)"}
     return line_chart(f"views-{condition}", condition, description, lines, settings, legend)
 

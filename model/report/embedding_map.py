@@ -58,7 +58,7 @@ def project(points: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _most_confused_subjects(inputs: ReportInputs) -> list[str]:
-    """At most `MAX_SUBJECTS` names in order: those of the most frequent confusions, then any others."""
+    """Return at most `MAX_SUBJECTS` names in alphabetical order, chosen by the most frequent confusions."""
     confused = [name for confusion in inputs.confusions for name in (confusion.subject, confusion.taken_for)]
     return sorted(list(dict.fromkeys([*confused, *inputs.embedded.index.subjects]))[:MAX_SUBJECTS])
 

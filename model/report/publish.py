@@ -28,7 +28,7 @@ class ReportOptions:
     Attributes:
         page: path of the page (default: next to the tables).
         throughput: files with measurements of the deployed model.
-        train_log: a train.jsonl file (default: that of the run that wrote the checkpoint, if it exists).
+        train_log: a train.jsonl file (default: the log of the run that wrote the checkpoint, if it exists).
     """
 
     page: Path | None = None
@@ -73,7 +73,7 @@ def publish(
         dataset: name of the evaluation protocol.
         model: checkpoint or deployed model that made the embeddings.
         details: how the embeddings were made; plain JSON values.
-        device: device that computes the distances (default: that of the embeddings).
+        device: device that computes the distances (default: the device of the embeddings).
     """
     report, quiet = output.report, output.quiet
     # Deployed models return numpy arrays.

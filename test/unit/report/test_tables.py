@@ -123,7 +123,7 @@ def test_the_page_is_well_formed_and_self_contained(views):
     sections = [attributes["id"] for tag, attributes in outline.tags if tag == "section"]
     assert sections[-2:] == ["ranks", "made"] and len(sections) == len(set(sections))
     assert "test.py --iter 80000 <now>" in outline.text, "escaping does not change the text"
-    assert "url(" not in page, "without figures there are no images"
+    assert "url(" not in page, "a page without figures has images"
     cells = [a for tag, a in outline.tags if tag == "td" and "title" in a]
     np.testing.assert_allclose([float(a["title"]) for a in cells], result.cells().flatten())
     assert sum(a.get("class") == "identical" for a in cells) == 3 * len(views)
