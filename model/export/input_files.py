@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,8 @@ def write_input_files(
             writing there.
     """
     folder, info_path = Path(folder), Path(info_path)
-    positions = _as_integers(positions, len(store.index))
+    everything = np.arange(len(store.index))
+    positions = everything if positions is None else everything[positions]
     index = store.index.take(positions)
     if not len(index):
         raise UserError(f"{folder}: there is no sequence to write; check --dataset and --partition")
@@ -108,9 +109,7 @@ def write_input_files(
         "format": FORMAT,
         "dataset": dataset,
         "partition": partition,
-        "frame_num": length.frame_num,
-        "padding": length.padding,
-        "truncate": length.truncate,
+        **asdict(length),  # frame_num, padding, truncate
         "dtype": DTYPE.str,
         "scale": "pixel / 255",
         "shape": [length.frame_num, HEIGHT, WIDTH],
@@ -144,15 +143,6 @@ def check_replaceable(folder: Path, *suffixes: str) -> None:
         )
 
 
-def _as_integers(positions: Sequence[int] | np.ndarray | None, count: int) -> np.ndarray:
-    """Return integer positions for integers, a boolean mask of length `count`, or None (all)."""
-    everything = np.arange(count)
-    if positions is None:
-        return everything
-    positions = np.asarray(positions)
-    return everything[positions if positions.dtype == bool else positions.astype(np.int64)]
-
-
 def _entries(index: SequenceIndex, frame_num: int) -> list[dict[str, Any]]:
     digits = max(4, len(str(len(index) - 1)))
     entries = []
@@ -168,8 +158,7 @@ def _write_all(store, positions: np.ndarray, files: list[Path], length: FixedLen
     """Write one file per position and return their checksums."""
 
     def write(file: Path, sequence: np.ndarray) -> str:
-        sequence = fixed_length(sequence, length.frame_num, length.padding, length.truncate)
-        values = np.divide(sequence, np.float32(255), dtype=DTYPE)
+        values = np.divide(fixed_length(sequence, **asdict(length)), np.float32(255), dtype=DTYPE)
         file.write_bytes(values)
         return digest_of(values)
 

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 OPSET = 11
 MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
 MAX_RANK = 5  # in the published conversion of this network
-OPERATORS = frozenset(
-    (
-        *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
-        *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
-    )
+OPERATORS = (
+    *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
+    *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
 )
 _STATIC_SHAPES = "export static shapes"
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
@@ -39,11 +37,7 @@ def require_suitable(path: Path, failure: str) -> None:
         raise UserError(f"{failure}: {problems[0]}{more}")
 
 
-def lint_onnx(
-    model: onnx.ModelProto | Path | str,
-    input_names: Sequence[str] = (INPUT_NAME,),
-    output_names: Sequence[str] = (OUTPUT_NAME,),
-) -> list[str]:
+def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
     """Return one line per problem, each with a remedy; an empty list if ATC should accept the model.
 
     Raises:
@@ -55,8 +49,8 @@ def lint_onnx(
     problems = [*_versions(model), *_nodes(model), *_node_names(model)]
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
-    problems += _interface(onnx, inputs, input_names, "input")
-    problems += _interface(onnx, model.graph.output, output_names, "output")
+    problems += _interface(onnx, inputs, INPUT_NAME, "input")
+    problems += _interface(onnx, model.graph.output, OUTPUT_NAME, "output")
     problems += _weights(onnx, model)
     return problems + list(_graph(onnx, model))
 
@@ -70,10 +64,7 @@ def _versions(model: onnx.ModelProto) -> Iterator[str]:
         if domain in ("", "ai.onnx") and version != OPSET:
             yield f"opset {version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
     if not 3 <= model.ir_version <= MAX_IR_VERSION:
-        yield (
-            f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; "
-            f"set ir_version to 6, which belongs to opset {OPSET}"
-        )
+        yield f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; set ir_version to 6"
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[str]:
@@ -115,13 +106,11 @@ def _node_names(model: onnx.ModelProto) -> Iterator[str]:
         seen.add(node.name)
 
 
-def _interface(onnx, values, names: Sequence[str], kind: str) -> Iterator[str]:
+def _interface(onnx, values, expected: str, kind: str) -> Iterator[str]:
     found = [value.name for value in values]
-    if found != list(names):
-        yield (
-            f"the {kind}s have the names {', '.join(found) or '(none)'}, but scripts expect {', '.join(names)}; "
-            f"give {kind}_names to the export"
-        )
+    if found != [expected]:
+        names = ", ".join(found) or "(none)"
+        yield f"the {kind}s have the names {names}, but scripts expect {expected}; give {kind}_names to the export"
     for value in values:
         tensor = value.type.tensor_type
         if tensor.elem_type != onnx.TensorProto.FLOAT:
@@ -183,11 +172,9 @@ def _dtypes(onnx, node, dtypes: dict[str, int]) -> Iterator[str]:
     for position, name in enumerate(node.input):
         wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
         if dtypes.get(name, wanted) != wanted:
-            found = types.DataType.Name(dtypes[name])
-            yield (
-                f"{node.op_type} node {_name(node)} reads {name}, which is {found}, not "
-                f"{types.DataType.Name(wanted)}; export the network in float32"
-            )
+            found, expected = map(types.DataType.Name, (dtypes[name], wanted))
+            reads = f"{node.op_type} node {_name(node)} reads {name}"
+            yield f"{reads}, which is {found}, not {expected}; export the network in float32"
 
 
 def _is_static(shape: Sequence[int | str]) -> bool:

@@ -165,14 +165,12 @@ def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float
     sequences = max(2, runtime.batch_size)
     sequences += -sequences % runtime.batch_size
     random = np.random.default_rng(0)
-    image_seq = np.stack(
-        [
-            walking_figure(runtime.frame_num, random)
-            if i % 2
-            else (random.random((runtime.frame_num, *FRAME_SHAPE)) > 0.6).astype(np.float32)
-            for i in range(sequences)
-        ]
-    )
+    image_seq = np.empty((sequences, runtime.frame_num, *FRAME_SHAPE), np.float32)
+    for i, sequence in enumerate(image_seq):
+        if i % 2:
+            sequence[:] = walking_pixels(runtime.frame_num, random) / np.float32(255)
+        else:
+            sequence[:] = random.random(sequence.shape) > 0.6
     found = np.concatenate([runtime.run(batch) for batch in np.split(image_seq, sequences // runtime.batch_size)])
     with torch.inference_mode():
         expected = torch.cat([network(torch.from_numpy(one[None])) for one in image_seq]).numpy()
@@ -190,11 +188,6 @@ def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float
         "compared_sequences": sequences,
         "compared_with": runtime.facts()["version"],
     }
-
-
-def walking_figure(frame_num: int, random: np.random.Generator) -> np.ndarray:
-    """Return `walking_pixels` as the input of static models: float32 [frame_num, 64, 44], multiples of 1/255."""
-    return walking_pixels(frame_num, random).astype(np.float32) / 255
 
 
 def walking_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 MAX_INPUT_RANK = {"ReduceMax": 4, "ReduceMean": 4, "Conv": 4, "MaxPool": 4}
 MAX_POOLED_WIDTH = 4096
@@ -18,30 +18,24 @@ MAX_WINDOW_SIDE, MAX_WINDOW_AREA = 255, 256
 MAX_STRIDE = 63
 
 
-class Limit(NamedTuple):
-    """One limit of MaxPool: `violated(attributes)`, and the message, which may quote attributes."""
-
-    violated: Callable[[Mapping[str, Any]], bool]
-    message: str
-
-
-MAX_POOL_LIMITS = (
-    Limit(
+# Each limit of MaxPool as a function that tells whether attributes violate it, and a message that may quote them.
+MAX_POOL_LIMITS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
+    (
         lambda a: max(a["kernel_shape"]) > MAX_WINDOW_SIDE or math.prod(a["kernel_shape"]) > MAX_WINDOW_AREA,
         f"has a window of {{kernel_shape}}, but only windows of at most {MAX_WINDOW_SIDE} per side and "
         f"{MAX_WINDOW_AREA} in area are fast; pool in several steps",
     ),
-    Limit(
+    (
         lambda a: max(a["strides"]) > MAX_STRIDE,
         f"has strides {{strides}}, but only strides of at most {MAX_STRIDE} are fast; pool in several steps",
     ),
-    Limit(lambda a: set(a["dilations"]) != {1}, "has dilations {dilations}, which ATC does not support; remove them"),
-    Limit(lambda a: bool(a["storage_order"]), "has a storage_order, which ATC ignores; remove it"),
-    Limit(
+    (lambda a: set(a["dilations"]) != {1}, "has dilations {dilations}, which ATC does not support; remove them"),
+    (lambda a: bool(a["storage_order"]), "has a storage_order, which ATC ignores; remove it"),
+    (
         lambda a: a["auto_pad"] != b"NOTSET" and any(a["pads"] or ()),
         "has both auto_pad and pads, which exclude each other in ATC; remove auto_pad",
     ),
-    Limit(
+    (
         lambda a: a["auto_pad"] == b"VALID" and bool(a["ceil_mode"]),
         "has ceil_mode with auto_pad VALID, which ATC does not support; remove auto_pad",
     ),
@@ -77,7 +71,7 @@ def _max_pool(attributes: Mapping[str, Any], shape: Sequence[int]) -> Iterator[s
     if not 1 <= shape[3] <= MAX_POOLED_WIDTH:
         yield f"pools a width of {shape[3]}, but at most {MAX_POOLED_WIDTH} is supported; pool narrower maps"
     attributes = {**_MAX_POOL_DEFAULTS, **{name: value for name, value in attributes.items() if value}}
-    yield from (limit.message.format(**attributes) for limit in MAX_POOL_LIMITS if limit.violated(attributes))
+    yield from (message.format(**attributes) for violated, message in MAX_POOL_LIMITS if violated(attributes))
 
 
 def _value(attribute) -> Any:

@@ -46,7 +46,10 @@ def convert(
     atc, model, om = find_atc(), check_path(model), check_path(om)
     log_file = (log_file or om.with_suffix(".atc.log")).resolve()
     shape = _input_shape(model)
-    with _opened(log_file) as log, whole_file(om) as part:
+    with told(log_file):
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log = log_file.open("w", encoding="utf-8", errors="replace")
+    with log, whole_file(om) as part:
         # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
             command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options)
@@ -148,12 +151,11 @@ def environment_for(atc: str) -> dict[str, str]:
 
 def cann_version(atc: Path) -> str | None:
     """Return the version of the CANN installation that `atc` belongs to; None if its files do not state it."""
-    for home in _homes(atc):
-        for info in sorted(home.glob("*-linux/ascend_toolkit_install.info")):
-            with suppress(OSError):
-                match = re.search(r"^version=(\S+)", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-                if match:
-                    return match[1]
+    for info in (info for home in _homes(atc) for info in sorted(home.glob("*-linux/ascend_toolkit_install.info"))):
+        with suppress(OSError):
+            match = re.search(r"^version=(\S+)", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            if match:
+                return match[1]
     return None
 
 
@@ -168,12 +170,6 @@ def _homes(atc: Path) -> list[Path]:
     """Return possible folders of atc's CANN installation: from set_env.sh, and the parents of the command."""
     named = [os.environ.get(name) for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
-
-
-def _opened(log_file: Path) -> TextIO:
-    with told(log_file):
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        return log_file.open("w", encoding="utf-8", errors="replace")
 
 
 def _input_shape(model: Path) -> list[int]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from model.common.errors import UsageError, UserError
 
 PUBLISHED = "Ascend310"  # the SoC of the published om
 NPU_SMI_TIMEOUT = 60  # seconds; npu-smi can hang if the driver has a problem
 _FORM = re.compile(r"Ascend\d\w*(-\d+)?", re.ASCII)
-
-Run = Callable[[Sequence[str]], str | None]
 
 
 def choose_soc_version(given: str) -> tuple[str, str]:
@@ -64,12 +62,12 @@ def parse_chips(output: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows[::2] if len(row) == 2]
 
 
-def soc_version_of(number: str, name: str, run: Run | None = None) -> str:
+def soc_version_of(number: str, name: str) -> str:
     """Return ATC's name of the chip that `npu-smi info` lists with `number` and `name`."""
     if not name.startswith("Ascend"):
         soc_version = f"Ascend{name}"
     else:  # A3 and 950 products: the table shows only the family
-        board = read_board(number, run or run_npu_smi)
+        board = read_board(number)
         chip, npu = board.get("Chip Name", ""), board.get("NPU Name", "")
         soc_version = f"{chip}_{npu}" if npu not in ("", "NA", "-") else ""
     if not _FORM.fullmatch(soc_version):
@@ -80,11 +78,11 @@ def soc_version_of(number: str, name: str, run: Run | None = None) -> str:
     return soc_version
 
 
-def read_board(number: str, run: Run) -> dict[str, str]:
+def read_board(number: str) -> dict[str, str]:
     """Return the `key : value` lines of npu-smi about one NPU; some products print them only per chip."""
     board: dict[str, str] = {}
     for device in (["-i", number, "-c", "0"], ["-i", number]):
-        for line in (run(["info", "-t", "board", *device]) or "").splitlines():
+        for line in (run_npu_smi(["info", "-t", "board", *device]) or "").splitlines():
             key, colon, value = line.partition(":")
             if colon:
                 board.setdefault(key.strip(), value.strip())
