@@ -123,13 +123,13 @@ def main(arguments: list[str] | None = None) -> None:
 def test(options, config, world) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
     from model.devices import distributed
-    from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, show_devices
+    from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, set_visible_devices
     from model.embeddings.extract import extract
     from model.initialization import load_network, open_dataset
     from model.report.report_inputs import EmbeddedSequences
 
     choice = choose_deployed(options)
-    show_devices(config.visible_devices, options.device)
+    set_visible_devices(config.visible_devices, options.device)
     # A deployed model brings its own device: only the distances are computed here, and not where pyACL works.
     device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)
     set_precision(device)

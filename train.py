@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     from model.config import load_config, overrides_of
     from model.devices import distributed
-    from model.devices.device import resolve_device, set_compile_mode, set_precision, show_devices
+    from model.devices.device import resolve_device, set_compile_mode, set_precision, set_visible_devices
     from model.initialization import lock_of
     from model.training.profiling import Profiling
 
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = load_config(options.config or standard, overrides_of(options))
     check_precision_options(options, config.model.amp)
     if world.size > 1 or not world.local_rank:  # else the one process has been given a device by its number
-        show_devices(config.visible_devices, options.device)
+        set_visible_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)
     set_precision(device)
     if options.rt2:
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         distributed.start(world, device, options.dist_backend)
         held.callback(distributed.finish)
         if not options.performance:
-            distributed.from_main(lambda: held.enter_context(lock_of(config)))
+            distributed.run_on_rank0(lambda: held.enter_context(lock_of(config)))
         return train(options, config, device, world, profiling)
 
 

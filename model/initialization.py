@@ -23,14 +23,13 @@ from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
-from model.devices import distributed
-from model.devices.device import can_record, describe, kind_of, place, precision_of
+from model.devices import distributed, triton_support
+from model.devices.device import describe, kind_of, precision_of, supports_graphs, to_device
 from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.network import GaitSet
-from model.network import kernels as fused
 from model.training.log_book import LogBook
 from model.training.optimizer import make_adam
 from model.training.precision import make_precision
@@ -87,7 +86,7 @@ def open_dataset(
         )
         return path, _partition_of(config, partition, open_store(path).index)
 
-    path, chosen = distributed.from_main(prepared)
+    path, chosen = distributed.run_on_rank0(prepared)
     return Data(open_store(path, cache), chosen)
 
 
@@ -131,7 +130,7 @@ def load_network(
     if config.model.amp == "torch":
         network.amp_dtype, _ = precision_of(device, config.model.amp_dtype)
         network.fused = own_kernels(config.model, device)
-    return place(network, device).eval(), checkpoint
+    return to_device(network, device).eval(), checkpoint
 
 
 def _checkpoint_of(config: Config, iteration: int | None) -> Path:
@@ -159,7 +158,7 @@ def own_kernels(settings: ModelConfig, device: torch.device) -> bool:
     """
     if settings.kernels == "plain":
         return False
-    here = fused.usable(device)
+    here = triton_support.works(device)
     everywhere = distributed.every_process(here, device)
     if here and not everywhere:
         log.warning("the project's kernels do not work in every process: all use torch's own")
@@ -182,7 +181,7 @@ def build_trainer(
     """Network, optimizer, precision, sampler and trainer, restored when the configuration says so."""
     settings = config.model
     torch.manual_seed(settings.seed)  # the same start in every process
-    network = place(GaitSet(settings.hidden_dim), device)
+    network = to_device(GaitSet(settings.hidden_dim), device)
     # apex wants an optimizer that knows nothing of it; the NPU port, too, gave it torch's own.
     plain = settings.kernels == "plain" or settings.amp == "apex"
     optimizer = make_adam(network.parameters(), settings.lr, device, plain)
@@ -191,7 +190,9 @@ def build_trainer(
     )
     own = own_kernels(settings, device)
     network.fused = own and settings.amp == "torch"  # in float32 they would round what must not be rounded
-    recorded = network.fused and can_record(device) and distributed.backend() in (None, kind_of(device).backends[0])
+    recorded = (
+        network.fused and supports_graphs(device) and distributed.backend() in (None, kind_of(device).backends[0])
+    )
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
     resident = resident and fits_device(train, device)
@@ -233,7 +234,7 @@ def _restore(trainer: Trainer, restore_iter: int) -> None:
     again = distributed.restarts()
     if again:  # by torchrun, because a process was killed: whatever was asked for at first has been done
         launch = distributed.launch_name()
-        last = distributed.from_main(lambda: files.last_complete(launch))
+        last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
             "restart %d after a process ended: %s", again,
             "no checkpoint had been written, as at the start" if last is None else f"going on from iteration {last}",
@@ -246,7 +247,7 @@ def _restore(trainer: Trainer, restore_iter: int) -> None:
             trainer.checkpoints.warn_of_others()
         return
     if restore_iter < 0:
-        last = distributed.from_main(files.last_complete)
+        last = distributed.run_on_rank0(files.last_complete)
         if last is None and restore_iter == -2:
             log.info("no checkpoint of %s yet: from the start", files.experiment)
             return

@@ -23,11 +23,11 @@ processes_shown() {
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config
-from model.devices.device import processes_possible, show_devices
+from model.devices.device import processes_possible, set_visible_devices
 from model.common.errors import run_command
 
 def count():
-    show_devices(load_config(sys.argv[1]).visible_devices, sys.argv[2])
+    set_visible_devices(load_config(sys.argv[1]).visible_devices, sys.argv[2])
     print(processes_possible(sys.argv[2]))
 
 run_command(count)' "$(absolute "$config")" "$device")" || exit $?

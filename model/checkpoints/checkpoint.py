@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from model.checkpoints.opengait import is_opengait, plain_state
 from model.common.errors import UserError
-from model.common.files import read_json, remove_leftovers, whole_file, write_json
+from model.common.files import atomic_file, read_json, remove_leftovers, write_json
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +81,14 @@ class CheckpointFiles:
 
     def save(self, iteration: int, parts: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Write a set; each file appears whole, the record last, all of them on the disk before this returns."""
-        remove_leftovers(self.folder, f"{self.experiment}-", spare_living=True)
+        remove_leftovers(self.folder, f"{self.experiment}-", keep_running=True)
         digests = {}
         for name in PARTS:
             # By way of memory: to a file on a full disk torch reports no error of the system, but one of its own.
             content = io.BytesIO()
             torch.save(parts[name], content)
             digests[name] = hashlib.sha256(content.getbuffer()).hexdigest()
-            with whole_file(self.part(iteration, name), durable=True) as aside:
+            with atomic_file(self.part(iteration, name), durable=True) as aside:
                 aside.write_bytes(content.getbuffer())
         versions = {"torch": torch.__version__, "python": platform.python_version()}
         record = {"iteration": iteration, "time": time.time(), "files": digests, "versions": versions, **facts}

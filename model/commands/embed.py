@@ -1,21 +1,21 @@
-"""Embeddings of any tree with their labels, for other programs: NetCDF (xarray, Matlab, R) or Parquet (pandas, DuckDB).
+"""Write labelled embeddings of any tree for other programs, as NetCDF (xarray, Matlab, R) or Parquet (pandas, DuckDB).
 
 examples:
-  # every sequence of a tree, by a checkpoint
+  # all sequences of a tree with a checkpoint
   python -m model.embed --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --output embeddings.nc
 
-  # for tables: a row a sequence, with subject, seq_type, view, frames, embedding
+  # a table with one row per sequence: subject, seq_type, view, frames, embedding
   python -m model.embed --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --output embeddings.parquet
 
-  # the test subjects only, with the config's own last checkpoint
+  # the test subjects with the newest checkpoint of the config
   python -m model.embed --part test --output test.nc
 
-  # an OpenGait pickle tree of any names, on the first GPU, in half precision
+  # an OpenGait pickle tree, on the first GPU, in half precision
   python -m model.embed --data_path GREW-pkl --checkpoint some-encoder.ptm --device cuda --amp torch --output grew.nc
 
-The file is written a batch at a time, so it may be larger than the memory, and appears whole or not at all. In Python:
-  xarray.open_dataset("embeddings.nc").embeddings.sel(bin=0)
-  pandas.read_parquet("embeddings.parquet", columns=["subject", "view", "embedding"])
+The file is written batch by batch, so it can be larger than the memory, and it is complete or does not exist. In
+  Python: xarray.open_dataset("embeddings.nc").embeddings.sel(bin=0) pandas.read_parquet("embeddings.parquet",
+  columns=["subject", "view", "embedding"])
 """
 
 from __future__ import annotations
@@ -38,12 +38,20 @@ def options_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.embed", description=__doc__)
     add_common_options(parser)
     add_precision_options(parser, ("off", "torch"))
-    group = parser.add_argument_group("what to embed")
-    group.add_argument("--output", type=Path, required=True, metavar="FILE", help="its ending says how: .nc, .parquet")
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder (the last of the config's)")
-    group.add_argument("--iter", type=int, metavar="N", help="or the config's of this iteration")
-    group.add_argument("--part", choices=("all", "train", "test"), default="all", help="which subjects (all)")
-    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences at once (as many as fit)")
+    group = parser.add_argument_group("embeddings")
+    group.add_argument("--output", type=Path, required=True, metavar="FILE", help="output file, .nc or .parquet")
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
+    )
+    group.add_argument(
+        "--iter", type=int, metavar="N", help="iteration of the config's checkpoint (default: the newest)"
+    )
+    group.add_argument(
+        "--part", choices=("all", "train", "test"), default="all", help="subjects to embed (default: all)"
+    )
+    group.add_argument(
+        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
+    )
     return parser
 
 
@@ -52,14 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_logging(options.quiet)
     from model.common.provenance import provenance
     from model.config import load_config, overrides_of
-    from model.devices.device import describe, resolve_device, set_precision, show_devices
+    from model.devices.device import describe, resolve_device, set_precision, set_visible_devices
     from model.embeddings.extract import stream
     from model.embeddings.files import check_format, write_embeddings
     from model.initialization import load_network, open_dataset
 
     check_format(options.output)
     config = load_config(options.config or ROOT / "config_1p.py", overrides_of(options))
-    show_devices(config.visible_devices, options.device)
+    set_visible_devices(config.visible_devices, options.device)
     device = resolve_device(options.device)
     set_precision(device)
     network, checkpoint = load_network(config, options.checkpoint, options.iter, device)

@@ -1,11 +1,11 @@
-"""Start a script as several processes of this machine, through torchrun, and again from its last checkpoint when one
-of them is killed.
+"""Start a script in several processes with torchrun, and restart all of them if one is killed.
 
     python -m model.launch --processes 8 train.py --data_path work/CASIA-B-pre
     python -m model.launch --processes 8 --max_restarts 0 test.py --use_8p_model True
 
-torchrun by itself listens on all of the machine's addresses, where whoever comes may speak. Here its processes meet in
-a file of a private folder, and every port is of the loopback address. Over several machines use torchrun itself.
+Processes meet in a file of a private folder and communicate through the loopback address, while torchrun alone listens
+on all addresses of the machine. For several machines, use torchrun. A restarted training resumes from its newest
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,29 +32,28 @@ def main() -> int:
 
 
 def launch(processes: int, max_restarts: int, command: Sequence[str], port: int | None = None) -> int:
-    """Run `command` (a script and its arguments) in so many processes; returns the exit status of the job.
+    """Run `command` (a script and its arguments) in several processes. Returns the exit status.
 
-    A process that is killed, or ends on a fault of ours, has all of them started again, `max_restarts` times at most;
-    one that ends on a fault of its user has not. port: where they are to meet, for who must know it: there torchrun's
-    own server listens.
+    Workers that crash or are killed are restarted together, at most `max_restarts` times. After a user error, they are
+    not restarted. With `port`, torchrun's own server listens on this port of the loopback address.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    logging.disable()  # what torchrun says of a process that failed, the process has said itself
-    with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # which only this user may enter
+    logging.disable()  # torchrun would repeat the error of a worker
+    with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # only this user can enter it
         give_up = Path(folder, "give_up")
         os.environ |= {GIVE_UP: str(give_up), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-        meeting = {
+        options = {
             "nnodes": 1, "nproc_per_node": processes, "max_restarts": max_restarts, "monitor_interval": 0.2,
             "rdzv_backend": "c10d", "rdzv_endpoint": f"{folder}/store", "rdzv_conf": "store_type=file",
             "rdzv_id": uuid.uuid4().hex, "local_addr": "127.0.0.1",
         }  # fmt: skip
         if port:
-            meeting |= {"rdzv_backend": "static", "rdzv_endpoint": f"127.0.0.1:{port}", "rdzv_conf": ""}
+            options |= {"rdzv_backend": "static", "rdzv_endpoint": f"127.0.0.1:{port}", "rdzv_conf": ""}
         try:
-            torchrun([f"--{name}={value}" for name, value in meeting.items()] + list(command))
+            torchrun([f"--{name}={value}" for name, value in options.items()] + list(command))
         except ChildFailedError as error:
             return int(give_up.read_text()) if give_up.exists() else _status_of(error, max_restarts)
         except SignalException as error:
@@ -65,7 +64,7 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
 def _status_of(error, max_restarts: int) -> int:
     rank, failure = error.get_first_failure()
     if failure.exitcode < 0:
-        how = f"was ended by {signal.Signals(-failure.exitcode).name}"
+        how = f"was killed by {signal.Signals(-failure.exitcode).name}"
     else:
         how = f"ended with status {failure.exitcode}"
     print(f"error: process {rank} {how}, after {max_restarts} restarts", file=sys.stderr)
@@ -74,13 +73,13 @@ def _status_of(error, max_restarts: int) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.launch", description=__doc__)
-    parser.add_argument("--processes", type=positive, required=True, metavar="N", help="how many to start")
+    parser.add_argument("--processes", type=positive, required=True, metavar="N", help="number of processes")
     parser.add_argument(
         "--max_restarts", type=int, default=MAX_RESTARTS, metavar="N",
-        help="how often all are started again when one is killed (%(default)s)",
+        help="maximum number of restarts after a process is killed (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("script", help="a Python file")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("script", help="Python script to run")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What a shell driver leaves behind: one JSON file, and the same as key=value lines.
+"""Write the summary of a shell script as a JSON file and as key=value lines.
 
-python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.json and STEM.txt. A file is merged under
-its name, in the lines as `name.key=value`.
+python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.json and STEM.txt. The content of a JSON
+file is stored under its name, in STEM.txt as `name.key=value`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UsageError, one_line, run_command
-from model.common.files import read_json, whole_file, write_json
+from model.common.files import atomic_file, read_json, write_json
 
 
 def collect(arguments: list[str]) -> dict[str, Any]:
+    """Return the values of the arguments and the content of the JSON files by name."""
     content: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals and not argument.endswith(".json"):
-            raise UsageError(f"{argument}: neither KEY=VALUE nor a JSON file")
+            raise UsageError(f"{argument}: expected KEY=VALUE or a JSON file")
         name = key if equals else Path(argument).stem
         if name in content:
-            raise UsageError(f"{argument}: there is a {name} already")
+            raise UsageError(f"{argument}: {name} is given twice")
         content[name] = value if equals else read_json(argument)
     return content
 
 
 def flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested dicts with their dotted names; lists stay as they are."""
+    """Return the leaves of nested dicts with their dotted names. Lists are not expanded."""
     if not isinstance(content, dict):
         return [(prefix, content)]
     return [leaf for key, value in content.items() for leaf in flat(value, f"{prefix}.{key}" if prefix else key)]
@@ -39,7 +40,7 @@ def main() -> None:
         raise UsageError("usage: python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...]")
     stem, content = Path(sys.argv[1]), collect(sys.argv[2:])
     write_json(stem.with_suffix(".json"), content)
-    with whole_file(stem.with_suffix(".txt")) as part:
+    with atomic_file(stem.with_suffix(".txt")) as part:
         lines = (one_line(f"{key}={value}") for key, value in flat(content))
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What the command lines of this repository have in common."""
+"""Argument parser and options that all commands share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from model.common.errors import UsageError
 
-# Every command imports this first, and before torch. Installed extensions of torch load themselves with it, and
-# torch_npu, where CANN's environment is not set, then breaks `import torch` even where no NPU is wanted.
-# `model.devices.device` imports it when one is.
+# Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
+# if CANN's environment is not set, even if no NPU is needed. `model.devices.extension` imports it when it is needed.
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
 
@@ -20,12 +19,14 @@ EXIT_STATUS = "exit status: 0 done, 1 the job failed, 2 bad arguments"
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser whose help reads like a manual page, with `description` as it is laid out and what the exit
-    status means at its end; whose errors are one line each, and which suggests the near name of an unknown option."""
+    """An ArgumentParser with one-line errors and suggestions for misspelled options.
+
+    The help keeps the layout of `description` and explains the exit status at the end.
+    """
 
     def __init__(self, **keywords):
         keywords.setdefault("epilog", EXIT_STATUS)
-        keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # below, each option has its line
+        keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # the help lists each option
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **keywords)
 
@@ -44,7 +45,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def true_or_false(text: str) -> bool:
-    """The `True/False` options of the original's scripts; also `true/false`, anything else is an error."""
+    """Convert the values `True/False` of the original's options, and also `true/false`."""
     if text in ("True", "true"):
         return True
     if text in ("False", "false"):
@@ -63,49 +64,85 @@ def positive(text: str) -> int:
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """The options that mean the same in every script that works with a configuration and data."""
-    group = parser.add_argument_group("what to work on")
+    """Add the options of all scripts that use a configuration and data."""
+    group = parser.add_argument_group("data and configuration")
     group.add_argument(
-        "--config", metavar="FILE", help="configuration (default: config_1p.py, for several processes config_8p.py)"
+        "--config",
+        metavar="FILE",
+        help="configuration file (default: config_1p.py; config_8p.py with several processes)",
     )
-    group.add_argument("--dataset", metavar="NAME", help="CASIA-B, OUMVLP, CASIA-A or Synthetic: picks the protocol")
-    group.add_argument("--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store")
-    group.add_argument("--partition", metavar="FILE", help="JSON partition, or `all`: every subject is a test subject")
-    group.add_argument("--pid_num", type=int, metavar="N", help="the first N subjects train, where no file says so")
-    group.add_argument("--work_path", metavar="DIR", help="where checkpoints, partitions and results are kept")
-    group.add_argument("--skip_bad", action="store_true", help="leave unreadable images out instead of stopping")
-    group = parser.add_argument_group("how to run")
     group.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, npu, or cuda:1 (default: auto)"
+        "--dataset",
+        metavar="NAME",
+        help="data set, which selects the protocol: CASIA-B, OUMVLP, CASIA-A or Synthetic (default: from the config)",
     )
-    group.add_argument("--seed", type=int, metavar="N", help="of initial weights and batches (default: 0)")
+    group.add_argument(
+        "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
+    )
+    group.add_argument(
+        "--partition",
+        metavar="FILE",
+        help="JSON file with training and test subjects, or `all` for test subjects only (default: a split by "
+        "--pid_num)",
+    )
+    group.add_argument(
+        "--pid_num",
+        type=int,
+        metavar="N",
+        help="number of training subjects if there is no partition file (default: from the config)",
+    )
+    group.add_argument(
+        "--work_path",
+        metavar="DIR",
+        help="folder for checkpoints, partitions, stores, logs and results (default: from the config)",
+    )
+    group.add_argument(
+        "--skip_bad", action="store_true", help="skip unreadable images instead of stopping (default: off)"
+    )
+    group = parser.add_argument_group("execution")
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda, npu, or a numbered device such as cuda:1 (default: auto, which is npu, cuda or cpu)",
+    )
+    group.add_argument(
+        "--seed", type=int, metavar="N", help="random seed of the initial weights and batches (default: 0)"
+    )
     group.add_argument(
         "--cache",
         type=true_or_false,
         metavar="True|False",
-        help="True: read all frames into memory now; False: not even into the device's, where training puts them when "
-        "they fit (default: they stay in the memory-mapped store and, in training, on the device)",
+        help="True: read all frames into memory first; False: never copy all frames to the device (default: "
+        "frames stay in "
+        "the memory-mapped store, and training copies them to the device if they fit)",
     )
-    group.add_argument("--quiet", action="store_true", help="no progress bars, only warnings and results")
+    group.add_argument("--quiet", action="store_true", help="print warnings and results only (default: off)")
 
 
 def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...]) -> argparse._ArgumentGroup:
-    """The options that say how exactly the network computes."""
+    """Add the options for mixed precision and kernels."""
     group = parser.add_argument_group("precision")
-    group.add_argument("--amp", choices=amp, help="mixed precision (off)")
-    group.add_argument("--amp_dtype", choices=("fp16", "bf16"), help="of --amp torch (the device's own)")
+    group.add_argument("--amp", choices=amp, help="mixed precision (default: off)")
     group.add_argument(
-        "--kernels", choices=("auto", "plain"), help="plain: torch's own even where the project has faster ones (auto)"
+        "--amp_dtype",
+        choices=("fp16", "bf16"),
+        help="data type of --amp torch (default: fp16 on cuda and npu, bf16 on cpu)",
     )
     group.add_argument(
-        "--rt2", action="store_true", help="NPU: no compilation of single operators, anew for each shape"
+        "--kernels",
+        choices=("auto", "plain"),
+        help="auto: Triton kernels if supported; plain: torch's kernels only (default: auto)",
+    )
+    group.add_argument(
+        "--rt2", action="store_true", help="NPU: disable the compilation of single operators (default: off)"
     )
     return group
 
 
 def check_precision_options(options: argparse.Namespace, amp: str) -> None:
-    """What the command line says of a precision must have an effect. A config may hold it for another time."""
+    """Reject precision options that would have no effect in this run. Config values are exempt."""
     for name, modes in (("amp_dtype", "torch"), ("loss_scale", "torch or apex")):
         value = getattr(options, name, None)
         if value is not None and amp == "off":
-            raise UsageError(f"--{name} {value} goes with --amp {modes}, and this run is in float32 (--amp off)")
+            raise UsageError(f"--{name} {value} needs --amp {modes}, but this run uses float32 (--amp off)")

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and how every command of this repository ends on them."""
+"""Errors that a user can cause, and the exit status and message with which every command reports them."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from types import FrameType
 
 
 class UserError(Exception):
-    """A job failed for a reason that the user can mend: one line, exit status 1, no traceback."""
+    """A job failed for a reason that the user can fix. It is reported in one line, with exit status 1."""
 
     exit_status = 1
-    told = False  # another process of the job says it already
+    already_reported = False  # another process of the job reports it
 
 
 class UsageError(UserError):
-    """The command was given something it cannot work with: one line, exit status 2."""
+    """The arguments of a command are wrong. It is reported in one line, with exit status 2."""
 
     exit_status = 2
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does, with its leftovers tidied up."""
+    """SIGTERM was received. It ends a command like Ctrl-C, so that temporary files are removed."""
 
 
-# Names a file for the exit status of a job that failed on a fault of its user: the launcher of several processes sets
-# it, because starting them again would only have them say so again.
+# Environment variable with the path of a file for the exit status after a UserError. The launcher of several processes
+# sets it and does not restart them in this case, because the error would occur again.
 GIVE_UP = "GAITSET_GIVE_UP"
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run `main` and end the process: status 0 (or what it returns), 1 or 2 with one line, 130 on Ctrl-C, 143 on
-    SIGTERM, 141 when nobody reads the output any more.
+    """Run `main` and exit.
 
-    What the system refuses (a full disk, a folder that may not be written to, no memory) is one line and status 1.
-    Any other exception is a fault of ours and keeps its traceback.
+    The exit status is 0 or the return value of `main`, 1 or 2 after a UserError or UsageError, 130 after Ctrl-C, 143
+    after SIGTERM, and 141 if the output is a closed pipe. Errors of the operating system (full disk, permission denied,
+    out of memory) are reported in one line, with status 1. All other exceptions are bugs and keep their traceback.
     """
     give_up = os.environ.get(GIVE_UP)
     if give_up and Path(give_up).exists():
-        sys.exit(int(Path(give_up).read_text()))  # a restart after that line
+        sys.exit(int(Path(give_up).read_text()))  # this is a restart after the error was reported
     try:
-        # One of several processes may wait within a library that lets no Python run: it ends as the system ends it.
+        # With several processes, a process can wait in a library that does not return to Python. The default handler
+        # ends it nevertheless.
         if os.environ.get("WORLD_SIZE", "1") == "1":
             signal.signal(signal.SIGTERM, _terminate)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # names may be in a language that the terminal's encoding lacks
+        if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal's encoding may lack characters
             sys.stdout.reconfigure(errors="backslashreplace")
         threading.excepthook = _thread_failed
         status = main() or 0
@@ -58,52 +59,57 @@ def run_command(main: Callable[[], int | None]) -> None:
         if give_up:
             Path(give_up).write_text(str(error.exit_status))
         status = error.exit_status
-        if not error.told:
-            _say(f"error: {error}")
-    except BrokenPipeError:  # who reads the output, `head` for example, has seen enough
+        if not error.already_reported:
+            _print_error(f"error: {error}")
+    except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141  # 128 + SIGPIPE, as shells count
+        status = 141  # 128 + SIGPIPE, as in shells
     except OSError as error:
         status = 1
-        _say(f"error: {os_error_line(error)}")
+        _print_error(f"error: {os_error_line(error)}")
     except MemoryError:
         status = 1
-        _say("error: out of memory; use a smaller batch or fewer processes, or free some")
+        _print_error("error: out of memory; use a smaller batch or fewer processes, or close other programs")
     except Terminated:
         status = 143
-        _say("terminated")
+        _print_error("terminated")
     except KeyboardInterrupt:
         status = 130
-        _say("interrupted")
+        _print_error("interrupted")
     sys.exit(status)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread; what the system refuses it there is raised again, and told, at the next write."""
+    """Ignore OSErrors in threads. TensorBoard writes in a thread and raises the error again at the next write."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)
 
 
 def os_error_line(error: OSError) -> str:
-    """What the system refused, and of which file."""
+    """Return file and reason of an OSError as one line."""
     reason = error.strerror or str(error) or type(error).__name__
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     return f"{name}: {reason}" if name is not None else reason
 
 
-# Control characters, line ends, and what stands for bytes that are no UTF-8.
-NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters, line ends, and surrogates that stand for bytes that are not UTF-8.
+NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    """`text` with such characters written out: names of files may hold any, and what a library says several lines."""
-    return NO_TEXT.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    """Escape control characters and line ends in `text`, for example in file names or messages of libraries."""
+    return NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
-def _say(line: str) -> None:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _print_error(line: str) -> None:
     print(one_line(line), file=sys.stderr)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # tidying up must not be interrupted by more of the same
+    signal.signal(number, signal.SIG_IGN)  # do not interrupt the cleanup
     raise Terminated

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic files and folders, and JSON files with checksums."""
 
 from __future__ import annotations
 
@@ -18,47 +18,46 @@ from typing import Any
 
 from model.common.errors import UserError, os_error_line
 
-PART = ".part"  # ends the name of what is still being written
-OLD = ".old"  # ... and of a folder that has just been replaced
+PART = ".part"  # suffix of a file or folder that is being written
+OLD = ".old"  # suffix of a folder that is being replaced
 
 
 @contextmanager
-def whole_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving without an error it takes `path`'s place.
+def atomic_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path next to `path`, which replaces `path` at the end of the block.
 
-    An error, or the end of the process, leaves what stood at `path` as it was; what ended processes left of earlier
-    tries goes. `durable` also forces the bytes and the new name to the disk, so that they survive a power cut.
+    If the block raises or the process dies, the existing file is kept. Temporary files of dead processes are removed.
+    `durable` also flushes the content and the new name to the disk, so that they survive a power failure. Raises
+    UserError if `path` cannot be written.
     """
-    path = _named(path)
+    path = _require_name(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    with told(path):
+    with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers_of(path)
         try:
-            # Made here, and only if nothing of that name is there: in a folder that others may write to, a link
-            # laid in wait would otherwise decide where the bytes go.
+            # O_EXCL: in a folder that other users can write to, an existing link could redirect the output.
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             yield part
             if durable:
-                _force_to_disk(part, os.O_RDWR)
+                _flush_to_disk(part, os.O_RDWR)
             part.replace(path)
             if durable and os.name == "posix":
-                _force_to_disk(path.parent, os.O_RDONLY)
+                _flush_to_disk(path.parent, os.O_RDONLY)
         finally:
             part.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
-    """The same for a folder: what stood at `path` before is removed once the new one is complete.
+def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that replaces the folder `path` at the end of the block, like `atomic_file`.
 
-    Where the system can, the two change places at once, and otherwise by two renamings, between which nothing stands
-    at `path`.
+    Linux exchanges both folders in one step. On other systems there is a short time without a folder at `path`.
     """
-    path = _named(path)
+    path = _require_name(path)
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     old = path.with_name(f".{path.name}.{os.getpid()}{OLD}")
-    with told(path):
+    with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers_of(path)
         part.mkdir()
@@ -66,7 +65,7 @@ def whole_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
             yield part
             if durable:
                 for written in (*part.iterdir(), part):
-                    _force_to_disk(written, os.O_RDONLY)
+                    _flush_to_disk(written, os.O_RDONLY)
             if not path.exists():
                 part.replace(path)
             elif not _exchange(part, path):
@@ -78,87 +77,90 @@ def whole_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step; False where this system or file system has no such step."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    """Exchange two folders in one step. Returns False if the system or the file system does not support it."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    at_fdcwd, rename_exchange = -100, 2
+    return (
+        renameat2 is not None
+        and renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0
+    )
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a file of this name stands in the folder that it is put in, and is seen there."""
+    """Return whether `name` is a visible file name without a folder."""
     return bool(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; not for a name, out of some file, that no file can have."""
+    """Return whether `path` is a file, and False for a name that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
         return False
 
 
-def _named(path: Path | str) -> Path:
+def _require_name(path: Path | str) -> Path:
     path = Path(path)
     if path.name in ("", ".."):
-        raise UserError(f"{path}: cannot be written: it names a place, not something in it")
+        raise UserError(f"{path}: cannot be written, because the path ends without a name; add a file name")
     return path
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """What the system refuses while `path` is written is the user's to mend: one line, no traceback.
+def os_errors_as_user_errors(path: Path) -> Iterator[None]:
+    """Convert OSErrors raised while `path` is written into a UserError.
 
-    A full disk or a folder that may not be written to is told of `path`; what is refused of any other file, for
-    example of one that is read meanwhile, of that file.
+    The message names `path`, or the other file if the error belongs to another file, for example to an input.
     """
     try:
         yield
-    except BrokenPipeError:  # of what is printed meanwhile, to somebody who has seen enough
+    except BrokenPipeError:  # raised by output to a closed pipe, not by the file
         raise
     except OSError as error:
-        if error.filename is not None and not _serves(error.filename, path):
+        if error.filename is not None and not _belongs_to_target(error.filename, path):
             raise UserError(os_error_line(error)) from error
-        # Calls on open files name none: only what tells of writing alone is sure not to have come from reading. What
-        # has no number is of a library that was writing: what is read here is read by the system's own calls.
-        sure = error.filename is not None or error.errno is None or error.errno in _NO_ROOM
-        fault = "cannot be written" if sure else "failed while it was written"
-        raise UserError(f"{path}: {fault} ({error.strerror or error})") from error
+        # An OSError raised on a file descriptor has no filename. Blame `path` only if the errno can only come from a
+        # write, or is missing (raised by a library).
+        is_write_error = error.filename is not None or error.errno is None or error.errno in _WRITE_ERRNOS
+        problem = "cannot be written" if is_write_error else "failed while it was written"
+        raise UserError(f"{path}: {problem} ({error.strerror or error})") from error
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _serves(name: str | bytes | int, path: Path) -> bool:
-    """Whether `name` is `path`, a folder that it is in, or something of what is to take its place."""
-    if isinstance(name, int):  # an open file of which no more is known
+def _belongs_to_target(name: str | bytes | int, path: Path) -> bool:
+    """Return whether `name` is `path`, one of its parent folders, or a temporary file for it."""
+    if isinstance(name, int):  # a file descriptor
         return True
-    parts, asked_parts = path.absolute().parts, Path(os.fsdecode(name)).absolute().parts
-    if parts[: len(asked_parts)] == asked_parts or asked_parts[: len(parts)] == parts:
+    target, parts = path.absolute().parts, Path(os.fsdecode(name)).absolute().parts
+    if target[: len(parts)] == parts or parts[: len(target)] == target:
         return True
-    same_folder = asked_parts[: len(parts) - 1] == parts[:-1]
-    return same_folder and re.match(rf"\.{re.escape(path.name)}\.\d+\.", asked_parts[len(parts) - 1]) is not None
+    same_folder = parts[: len(target) - 1] == target[:-1]
+    return same_folder and re.match(rf"\.{re.escape(path.name)}\.\d+\.", parts[len(target) - 1]) is not None
 
 
-def remove_leftovers(folder: Path, stem: str = "", spare_living: bool = False) -> None:
-    """Delete what processes that were killed while writing `stem`... left in `folder`.
+def remove_leftovers(folder: Path, stem: str = "", keep_running: bool = False) -> None:
+    """Delete temporary files in `folder` whose target names start with `stem`.
 
-    spare_living: leave the parts of processes that live, for folders that several jobs write to. (Where one job
-    writes at a time, such a process is an orphan about to end, or a number that has been given again.)
+    Args:
+        keep_running: keep the files of running processes, for folders that several jobs write to. Without other jobs,
+            such a process is an orphan that is about to end, or its process number was reused.
     """
     for name, process, leftover in _leftovers(folder, ".*"):
-        if name.startswith(stem) and not (spare_living and _is_alive(process)):
+        if name.startswith(stem) and not (keep_running and _is_alive(process)):
             _remove(folder / name, leftover)
 
 
 def _remove_leftovers_of(path: Path) -> None:
-    """The same for what ended processes left of `path` alone, and what this one's number left before it."""
+    """Delete temporary files for `path` of dead processes and of an earlier process with the number of this one."""
     for name, process, leftover in _leftovers(path.parent, f".{glob.escape(path.name)}.*"):
         if name == path.name and not _is_alive(process):
             _remove(path, leftover)
 
 
 def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, str, Path]]:
-    """Name of what was being written, number of the process, and what it left."""
+    """Yield the target name, process number and path of each temporary file."""
     for leftover in folder.glob(pattern):
         match = re.fullmatch(rf"\.(.+)\.([0-9]+)({re.escape(PART)}|{re.escape(OLD)})", leftover.name, re.DOTALL)
         if match:
@@ -167,7 +169,7 @@ def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, str, Path]]:
 
 def _remove(path: Path, leftover: Path) -> None:
     if leftover.name.endswith(OLD) and not path.exists():
-        leftover.replace(path)  # the new one had not come yet: this is the last whole one
+        leftover.replace(path)  # the process died before the new folder was in place
     elif leftover.is_dir() and not leftover.is_symlink():
         _remove_folder(leftover)
     else:
@@ -175,7 +177,7 @@ def _remove(path: Path, leftover: Path) -> None:
 
 
 def _remove_folder(folder: Path, patience: float = 2.0) -> None:
-    """Delete a folder to which an orphan may be adding files in its last moments."""
+    """Delete a folder. Retry for a short time, because an orphan may still add files."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -192,7 +194,7 @@ def _is_alive(process: str) -> bool:
     if int(process) == os.getpid():
         return False
     if os.name != "posix":
-        return True  # there is no harmless way to ask
+        return True  # other systems have no call without side effects for this
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
@@ -203,24 +205,24 @@ def _is_alive(process: str) -> bool:
 
 
 def write_json(path: Path | str, value: Any, durable: bool = False, sealed: bool = False) -> None:
-    """`sealed` puts a digest of the rest first, by which `read_json` tells a file that was changed or damaged."""
+    """Write JSON atomically. `sealed` adds a checksum, with which `read_json` detects modified or damaged files."""
     text = json_text(value)
-    with whole_file(path, durable) as part:
+    with atomic_file(path, durable) as part:
         part.write_text(seal(text) if sealed else text, encoding="utf-8", newline="\n")
 
 
-# A list of nothing but numbers, as json.dumps lays it out. No string holds the line break after the bracket.
+# A list of numbers in the layout of json.dumps. Strings cannot contain the line break after the bracket.
 _NUMBERS = re.compile(r"\[\n\s*((?:[-+0-9.eE]+|null|NaN)(?:,\n\s*(?:[-+0-9.eE]+|null|NaN))*)\n\s*\]")
 
 
 def json_text(value: Any) -> str:
-    """JSON for people and programs: indented, but a row of a table, a list of numbers, in one line."""
+    """Return indented JSON in which each list of numbers is on one line."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return _NUMBERS.sub(lambda row: "[" + re.sub(r",\s+", ", ", row[1]) + "]", text) + "\n"
 
 
 def seal(text: str) -> str:
-    """A JSON object as text, with the digest of that text as its first entry."""
+    """Add the checksum of a JSON object, given as text, as its first entry."""
     return f'{{\n "{_SEAL}": "{_digest(text)}",{text[1:]}'
 
 
@@ -233,15 +235,16 @@ def _digest(text: str) -> str:
 
 
 def read_json(path: Path | str, sealed: bool = False) -> Any:
-    """Raises UserError when the file is absent or is no JSON; `sealed`: or not as `write_json` left it."""
+    """Read a JSON file. Raises UserError if it is missing or invalid, or with `sealed` if its checksum is wrong."""
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:  # an editor may have put a mark in front
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:  # editors may write a byte order mark
             text = file.read()
         if sealed:
             match = _SEALED.fullmatch(text)
             if match is None or _digest("{" + match[2]) != match[1]:
                 raise UserError(
-                    f"{path}: was changed or damaged since it was written, or is of an older version; make it anew"
+                    f"{path}: the checksum is wrong, because the file was modified or damaged or has an older version; "
+                    "create it again"
                 )
             text = "{" + match[2]
         return json.loads(text)
@@ -253,7 +256,7 @@ def read_json(path: Path | str, sealed: bool = False) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
-def _force_to_disk(path: Path, mode: int) -> None:
+def _flush_to_disk(path: Path, mode: int) -> None:
     descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)

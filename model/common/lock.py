@@ -1,4 +1,4 @@
-"""One job at a time writes to an output: a lock that tells whose it is, and that ends with its owner."""
+"""Lock files that allow one job at a time on an output and name their owner."""
 
 from __future__ import annotations
 
@@ -23,56 +23,59 @@ except ImportError:  # not a POSIX system
 
 log = logging.getLogger(__name__)
 
-_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # of file systems that know none
-_LOOK_AGAIN = 0.5  # seconds
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)  # errors of file systems without locks
+_RETRY_SECONDS = 0.5
 
 
 @contextmanager
 def locked(lock: Path, output: Path | str, wait: bool = False) -> Iterator[None]:
-    """Hold `lock`, a file that is there only meanwhile, while something writes `output`.
+    """Hold the lock file `lock` while the block writes `output`. The file is deleted at the end.
 
-    The system lets it go when its owner ends in whatever way, so a file that was left behind holds nobody up. Where
-    the file system knows no locks, the owner's number on this machine decides; one on another machine counts as alive.
-    Raises UserError that names the owner and since when when another job has it, unless `wait`.
+    The operating system releases the lock when its owner ends, so a file of a dead process does not block. On a file
+    system without locks, the process number in the file decides; an owner on another machine counts as running. If
+    another job holds the lock, wait for it with `wait`, otherwise raise UserError with its owner, age and command.
     """
-    told = False
-    while (held := _take(lock, output)) is None:
+    warned = False
+    while (descriptor := _acquire(lock, output)) is None:
+        if not _read(lock):
+            time.sleep(_RETRY_SECONDS / 5)  # the owner has just acquired the lock and may not have written its name
         owner = _owner(lock)
         if not wait:
             raise UserError(
-                f"{output}: another job is writing there, {owner}; let it end, or give another output "
-                f"(only if it is certain that none is: delete {lock})"
+                f"{output}: another job is writing there, {owner}; wait until it ends or use another output "
+                f"(only if you are sure that no job is running: delete {lock})"
             )
-        if not told:
+        if not warned:
             log.warning("waiting for %s, which another job is writing, %s", output, owner)
-            told = True
-        time.sleep(_LOOK_AGAIN)
+            warned = True
+        time.sleep(_RETRY_SECONDS)
     try:
         yield
     finally:
         with suppress(OSError):
             lock.unlink(missing_ok=True)
-        os.close(held)
+        os.close(descriptor)
 
 
-def _take(lock: Path, output: Path | str) -> int | None:
-    """The open lock file, with our name in it; None when another has it."""
+def _acquire(lock: Path, output: Path | str) -> int | None:
+    """Return the descriptor of the acquired lock file, or None if another job holds it."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            kept = False
+            acquired = False
             try:
                 if not _is_free(descriptor, lock):
                     return None
-                with suppress(FileNotFoundError):  # its owner may have ended, and deleted it, in between
-                    kept = os.path.samestat(os.fstat(descriptor), lock.stat())
-                if kept:
-                    with suppress(OSError):  # a full disk: it is held all the same, and what comes next will tell
-                        _sign(descriptor, output)
+                # The previous owner may have deleted the file after it was opened here. Then try again.
+                with suppress(FileNotFoundError):
+                    acquired = os.path.samestat(os.fstat(descriptor), lock.stat())
+                if acquired:
+                    with suppress(OSError):  # on a full disk, the lock is held without the name of its owner
+                        _write_owner(descriptor, output)
                     return descriptor
             finally:
-                if not kept:
+                if not acquired:
                     os.close(descriptor)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error}, at {lock})") from error
@@ -88,23 +91,24 @@ def _is_free(descriptor: int, lock: Path) -> bool:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-    content = _read(lock)
-    if not content:
+    # The file system has no locks.
+    owner = _read(lock)
+    if not owner:
         return True
-    if content.get("host") != socket.gethostname() or os.name != "posix":  # there is no harmless way to ask
+    if owner.get("host") != socket.gethostname() or os.name != "posix":
         return False
     with suppress(ProcessLookupError, KeyError, ValueError, TypeError, OverflowError):
-        number = int(content["pid"])
+        process = int(owner["pid"])
         with suppress(PermissionError):
-            os.kill(number, 0)
-        return number == os.getpid()
+            os.kill(process, 0)
+        return process == os.getpid()
     return True
 
 
-def _sign(descriptor: int, output: Path | str) -> None:
-    before = os.read(descriptor, 1 << 16)
-    if before:
-        log.info("%s: taken over from a job that ended early (%s)", output, _described(_parsed(before)))
+def _write_owner(descriptor: int, output: Path | str) -> None:
+    previous = os.read(descriptor, 1 << 16)
+    if previous:
+        log.info("%s: a previous job was interrupted (%s)", output, _describe(_parse(previous)))
     owner = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -117,26 +121,26 @@ def _sign(descriptor: int, output: Path | str) -> None:
 
 
 def _owner(lock: Path) -> str:
-    return _described(_read(lock))
+    return _describe(_read(lock))
 
 
-def _described(owner: dict) -> str:
+def _describe(owner: dict) -> str:
     try:
         age = max(0, round(time.time() - float(owner["since"])))
         ago = f"{age} s" if age < 120 else f"{age // 60} min" if age < 7200 else f"{age // 3600} h"
-        return f"process {owner['pid']} on {owner['host']}, since {ago} ago: {owner['command']}"
+        return f"process {owner['pid']} on {owner['host']}, started {ago} ago: {owner['command']}"
     except (KeyError, TypeError, ValueError, OverflowError):
-        return "which has not said who it is"
+        return "whose process is unknown"
 
 
 def _read(lock: Path) -> dict:
     try:
-        return _parsed(lock.read_bytes())
+        return _parse(lock.read_bytes())
     except OSError:
         return {}
 
 
-def _parsed(content: bytes) -> dict:
+def _parse(content: bytes) -> dict:
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError):

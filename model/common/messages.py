@@ -1,7 +1,7 @@
-"""What every command says, and how: plain lines, warnings that begin with `warning: `, bars on a terminal.
+"""Log lines and progress bars of all commands.
 
-Levels: INFO for what one may like to know, WARNING for what may be wrong, RESULT for what the command was run for.
-`--quiet` leaves INFO and bars out.
+INFO is progress, WARNING a possible problem (printed with `warning: `), and RESULT the result of the command. `--quiet`
+hides INFO and the bars.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ class _Lines(logging.Formatter):
 
 
 class LogLines(logging.StreamHandler):
-    """Says so once, and goes on, when lines cannot be written: a full disk there should not end days of training."""
+    """Warn once if log lines cannot be written, because a full disk should not end a training run."""
 
-    said = False
+    warned = False
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the library's name
-        if not self.said:
-            self.said = True
-            print(f"warning: log lines cannot be written ({sys.exc_info()[1]}); going on without them", file=sys.stderr)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, name of the library
+        if not self.warned:
+            self.warned = True
+            print(
+                f"warning: log lines cannot be written ({sys.exc_info()[1]}); continuing without them", file=sys.stderr
+            )
 
 
 def set_up_logging(quiet: bool, main_process: bool = True) -> None:
-    """Lines on standard output; other processes than the first are heard only when they fail."""
+    """Log to standard output. Processes other than rank 0 log errors only."""
     handler = LogLines(sys.stdout)
     handler.setFormatter(_Lines("%(message)s"))
     level = logging.ERROR if not main_process else logging.WARNING if quiet else logging.INFO
@@ -43,15 +45,18 @@ def set_up_logging(quiet: bool, main_process: bool = True) -> None:
 
 
 def progress_bar(
-    things: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0,
-    stays: bool = False,
+    items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0,
+    keep: bool = False,
 ) -> tqdm[T]:  # fmt: skip
-    """A bar that says what is done, how fast, and how long it will take; on standard error, and only on a terminal.
+    """Return a progress bar on standard error. It is shown on a terminal only.
 
-    total: of `things` where they have no length, or of what `update` counts; first: done before.
-    stays: the bar is left standing when it is full.
+    Args:
+        items: iterable to wrap.
+        total: number of items if they have no length, or the sum of all `update` calls.
+        first: number of items that are already done.
+        keep: keep the bar on the screen at the end.
     """
     return tqdm(
-        things, total=total, unit=f" {unit}", desc=what, disable=True if quiet else None, initial=first, leave=stays,
+        items, total=total, unit=f" {unit}", desc=what, disable=True if quiet else None, initial=first, leave=keep,
         dynamic_ncols=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a result was made: what a reader needs to make it again."""
+"""Provenance of a result: the information that is needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def provenance() -> dict[str, Any]:
-    """Command, commit, versions, machine and time, as plain JSON values."""
+    """Return command, commit, versions, machine and time as JSON values."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
@@ -29,10 +29,10 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The checked-out commit, with `+` when files differ from it; None where this is no checkout."""
+    """Return the current commit, with `+` if files are modified, or None outside a git checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
-        described = subprocess.run(
+        done = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
             cwd=root,
             capture_output=True,
@@ -41,4 +41,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+    return done.stdout.strip()

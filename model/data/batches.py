@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model.common.prefetch import prefetch
 from model.data.augmentation import augment, changes_of
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
@@ -101,17 +100,10 @@ class BatchLoader:
         if self.workers < 1:
             yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
-        ahead: deque[Future[Gathered]] = deque()
-        with ThreadPoolExecutor(self.workers, "gather", initializer=select, initargs=(self.device,)) as pool:
-            try:
-                for iteration in range(start, stop):
-                    ahead.append(pool.submit(self.gather, iteration))
-                    if len(ahead) > 2 * self.workers:
-                        yield self.deliver(ahead.popleft().result())
-                while ahead:
-                    yield self.deliver(ahead.popleft().result())
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        iterations = range(start, stop)
+        yield from map(
+            self.deliver, prefetch(self.gather, iterations, self.workers, 2 * self.workers, select, (self.device,))
+        )
 
 
 def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:

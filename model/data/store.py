@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from model.common.cores import core_count, interrupts_later, leave_interrupts_to_parent
+from model.common.cores import core_count, map_in_processes
 from model.common.errors import UsageError, UserError
-from model.common.files import whole_folder
+from model.common.files import atomic_folder
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
@@ -170,7 +167,7 @@ def build_store(
     faults: list[str] = []
     kept: list[SequenceFolder] = []
     lengths: list[int] = []
-    with whole_folder(store, durable=True) as part:
+    with atomic_folder(store, durable=True) as part:
         bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
         with (part / FRAMES).open("wb") as file, bar:
             for sequence, (frames, bad) in zip(sequences, _read_all(sequences, workers), strict=True):
@@ -198,15 +195,7 @@ def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[
     if not pool_pays:
         yield from map(read_sequence, sequences)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), leave_interrupts_to_parent) as pool:
-        try:
-            with interrupts_later():
-                results = pool.map(read_sequence, sequences, chunksize=8)
-            yield from results
-        except BrokenProcessPool:
-            raise UserError("a process that read images was killed, perhaps for want of memory; start again") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from map_in_processes(read_sequence, sequences, workers, chunk_size=8)
 
 
 def _judge(tree: Path, faults: list[str], skip_bad: bool) -> None:

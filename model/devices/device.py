@@ -1,4 +1,4 @@
-"""The one place that knows kinds of device, their backends, their precision and their memory."""
+"""The table of device types with their backends, precision and memory, and functions that use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.cores import core_count
-from model.common.errors import UsageError
+from model.common.errors import UsageError, first_line
 from model.devices.extension import is_installed, load_extension
 from model.devices.host_memory import keep_freed_memory
 
@@ -27,18 +27,18 @@ class DeviceKind:
     """A row of the device table."""
 
     name: str
-    backends: tuple[str, ...]  # of torch.distributed that carry its tensors, its own first
-    amp_dtype: torch.dtype  # that autocast uses when none is asked for
-    channels_last: bool  # whether maps are best laid out with the channels side by side
-    config_key: str | None = None  # of the config, naming the devices to use ...
-    visible: str | None = None  # ... which go into this environment variable
-    look: str | None = None  # command that lists the devices which the driver sees
-    extension: str | None = None  # module that brings the device to torch
-    adam: str | None = None  # class of an Adam of its own, whose state torch's can load and the other way round
-    scaler: str | None = None  # class of a loss scaler of its own, which knows how overflow shows there
-    profiler: str = "torch.profiler"  # module that records what the device does
-    triton: bool = False  # whether Triton compiles for it
-    graph: str | None = None  # class of its module that records work and replays it
+    backends: tuple[str, ...]  # backends of torch.distributed for its tensors, the default first
+    amp_dtype: torch.dtype  # default of autocast
+    channels_last: bool  # whether convolutions are faster in channels-last format
+    config_key: str | None = None  # config key with the visible devices
+    visible: str | None = None  # environment variable for the visible devices
+    list_command: str | None = None  # command that lists the devices
+    extension: str | None = None  # module that adds the device to torch
+    adam: str | None = None  # class of its own Adam, whose state is compatible with torch's
+    scaler: str | None = None  # class of its own loss scaler, which detects overflow
+    profiler: str = "torch.profiler"  # module with its profiler
+    triton: bool = False  # whether Triton supports it
+    graph: str | None = None  # class in its module that captures and replays work
 
 
 _VISIBLE, _ASCEND_VISIBLE = "CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"
@@ -53,10 +53,10 @@ DEVICE_KINDS = {
         profiler="torch_npu.profiler",
     ),
 }  # fmt: skip
-# By backend, what names the network interfaces that it talks through.
+# Environment variable of each backend with its network interface.
 INTERFACE_VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
-# Beside an accelerator. What is left for the CPU is small, or a copy; with a thread for each core of a large machine
-# most of the time they wait for one another (evaluating CASIA-B beside 32 cores: 0.21 s, with 4 threads 0.02).
+# CPU threads next to an accelerator. The remaining CPU work is small, and with one thread per core of a large machine
+# the threads mostly wait for each other (evaluation of CASIA-B with 32 cores: 0.21 s, with 4 threads 0.02 s).
 HOST_THREADS = 4
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -66,63 +66,63 @@ def kind_of(device: torch.device) -> DeviceKind:
 
 
 def class_of(path: str | None) -> type | None:
-    """The class at module.name; None where the module has it not, or no longer."""
+    """Return the class at module.name, or None if the module does not have it."""
     if path is None:
         return None
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name, None)
 
 
-def show_devices(config: Mapping, wanted: str = "auto") -> None:
-    """Let the process see the devices that the config names, unless the environment or `wanted` says otherwise.
+def set_visible_devices(config: Mapping, requested: str = "auto") -> None:
+    """Restrict the process to the devices in the config, unless the environment already restricts it.
 
-    wanted: the --device of the command line; one with a number counts all devices of the machine.
-
-    Must run before the devices are first used: afterwards it has no effect.
+    `requested` is the value of --device. A numbered device such as `cuda:1` counts all devices of the machine, so
+    nothing is restricted then. The function has no effect after the first use of a device.
     """
     for kind in DEVICE_KINDS.values():
-        if kind.visible and config.get(kind.config_key) and ":" not in wanted:
+        if kind.visible and config.get(kind.config_key) and ":" not in requested:
             os.environ.setdefault(kind.visible, str(config[kind.config_key]).replace(" ", ""))
 
 
 def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """`auto` (the first accelerator that is there, else the CPU), a kind, or a kind and a number as in `cuda:1`.
+    """Return the torch device for `auto`, a device type, or a numbered device such as `cuda:1`.
 
-    Without a number a process takes the device of its local rank, and beside an accelerator torch few of the host's
-    threads. Raises UsageError with a line that says what is missing when the device is not there.
+    `auto` selects the first available accelerator, else the CPU. Without a number, a process uses the device of its
+    local rank. Next to an accelerator, the number of CPU threads is limited. Raises UsageError with the missing part if
+    the device is not available.
     """
     if name == "auto":
-        name = next((kind for kind in ("npu", "cuda") if _found(kind)), "cpu")
+        name = next((kind for kind in ("npu", "cuda") if _is_available(kind)), "cpu")
     kind, _, number = name.partition(":")
     if kind not in DEVICE_KINDS or (number and not number.isdigit()):
-        raise UsageError(
-            f"--device {name}: no such device; give auto, {', '.join(DEVICE_KINDS)}, or for example cuda:0"
-        )
+        raise UsageError(f"--device {name}: unknown device; use auto, {', '.join(DEVICE_KINDS)}, or for example cuda:0")
     if kind == "cpu":
         keep_freed_memory()
         return torch.device("cpu")
     _require(kind)
     position = int(number) if number else local_rank
     if position >= _count(kind):
-        raise UsageError(f"--device {kind}:{position}: only {_count(kind)} {kind} devices are there, counted from 0")
+        raise UsageError(f"--device {kind}:{position}: this machine has {_count(kind)} {kind} devices, numbered from 0")
     device = torch.device(kind, position)
     try:
         select(device)
-    except RuntimeError as error:  # the driver's: taken by another process, unhealthy, not allowed
-        raise UsageError(f"--device {device}: cannot be used ({str(error).splitlines()[0]})") from error
+    except RuntimeError as error:  # raised by the driver: used by another process, unhealthy, not permitted
+        raise UsageError(f"--device {device}: cannot be used ({first_line(error)})") from error
     torch.set_num_threads(min(HOST_THREADS, torch.get_num_threads()))
     return device
 
 
 def select(device: torch.device) -> None:
-    """Make it the one that this thread works with. Every thread begins with the first: what it pins for another would
-    claim memory there, and a driver may allow a process only its own."""
+    """Make `device` the current device of this thread.
+
+    A new thread starts with device 0. Pinning memory there would allocate memory on a device of another process.
+    """
     if device.type != "cpu":
         torch.get_device_module(device).set_device(device)
 
 
 def describe(device: torch.device) -> str:
-    """For the log: what runs the job."""
+    """Return the name of the device for the log."""
     if device.type == "cpu":
         return f"cpu, {torch.get_num_threads()} threads"
     name = torch.get_device_module(device).get_device_name(device)
@@ -130,7 +130,7 @@ def describe(device: torch.device) -> str:
 
 
 def _missing(kind: str) -> str | None:
-    """Why torch does not know the kind of device; None if it does."""
+    """Return the reason why torch does not support the device type, or None if it does."""
     extension = DEVICE_KINDS[kind].extension
     return None if extension is None or hasattr(torch, kind) else load_extension(extension)
 
@@ -140,11 +140,11 @@ def _count(kind: str) -> int:
     return module.device_count() if module.is_available() else 0
 
 
-def _found(kind: str) -> bool:
-    """Whether `auto` can take the kind; what half of an installation lacks is said, for its owner counts on it."""
+def _is_available(kind: str) -> bool:
+    """Return whether `auto` can select the device type. Warn if the extension is installed but unusable."""
     extension, missing = DEVICE_KINDS[kind].extension, _missing(kind)
     if missing is not None and is_installed(extension):
-        log.warning("--device auto leaves out %s: %s", kind, missing)
+        log.warning("--device auto skips %s: %s", kind, missing)
     return missing is None and _count(kind) > 0
 
 
@@ -155,50 +155,50 @@ def _require(kind: str) -> None:
     if not _count(kind):
         row = DEVICE_KINDS[kind]
         chosen = os.environ.get(row.visible)
-        hint = "" if chosen is None else f"; {row.visible}={chosen} must name some of them, in ascending order"
+        hint = "" if chosen is None else f"; {row.visible}={chosen} must list some of them in ascending order"
         raise UsageError(
-            f"--device {kind}: this machine shows no {kind} device to torch {torch.__version__} "
-            f"(`{row.look}` lists those that the driver sees{hint})"
+            f"--device {kind}: torch {torch.__version__} finds no {kind} device on this machine "
+            f"(`{row.list_command}` lists the devices of the driver{hint})"
         )
 
 
-def place(network: M, device: torch.device) -> M:
-    """The network on `device`, its convolutions in the layout that is fastest there."""
+def to_device(network: M, device: torch.device) -> M:
+    """Move the network to `device`, in the memory format that is fastest there."""
     layout = torch.channels_last if kind_of(device).channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=layout)
 
 
-def can_record(device: torch.device) -> bool:
-    """Whether work on `device` can be recorded once and replayed."""
+def supports_graphs(device: torch.device) -> bool:
+    """Return whether work on `device` can be captured in a graph and replayed."""
     return kind_of(device).graph is not None
 
 
 def adam_options(device: torch.device) -> dict[str, bool]:
-    """Arguments of torch's Adam that make a step one kernel, and one that a recording may hold."""
+    """Return arguments for torch's Adam so that a step is one kernel and can be captured in a graph."""
     return {"fused": True, "capturable": True} if kind_of(device).graph else {}
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what the device still has to do."""
+    """Wait until the device has finished all work."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize(device)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes on the device; None where it shares the memory of the host or cannot tell."""
+    """Return the free bytes on the device, or None for the CPU and if the device cannot report it."""
     if device.type == "cpu" or not hasattr(torch.get_device_module(device), "mem_get_info"):
         return None
     return torch.get_device_module(device).mem_get_info(device)[0]
 
 
 def fits(size: int, device: torch.device, share: float = 0.5) -> bool:
-    """Whether `size` bytes are at most `share` of the free memory of `device`. The CPU is not asked: always."""
+    """Return whether `size` bytes are at most `share` of the free memory of `device`. For the CPU it is always true."""
     free = free_memory(device)
     return device.type == "cpu" if free is None else size <= share * free
 
 
 def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it: through pinned memory where the tensor comes from the host."""
+    """Copy a tensor to `device` asynchronously, through pinned memory if it comes from the host."""
     if tensor.device == device:
         return tensor
     if device.type != "cpu" and tensor.device.type == "cpu":
@@ -207,30 +207,32 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def set_precision(device: torch.device, environment: Mapping[str, str] = os.environ) -> None:
-    """Float32 means float32, as in the original, unless the environment asks for faster products.
+    """Compute float32 in full precision, as in the original, unless the environment allows faster products.
 
-    `ALLOW_TF32` lets an NVIDIA device round operands of convolutions and matrix products, `ALLOW_HF32` an Ascend one
-    those of convolutions (its own default); `ALLOW_FP32` lets nobody. As in the NPU port the last two also keep
-    weights in torch's layout instead of a private one. Raises UsageError when both are set. 0 and False leave unset.
+    `ALLOW_TF32` allows an NVIDIA device to round the operands of convolutions and matrix products. `ALLOW_HF32` allows
+    an Ascend device to round the operands of convolutions, which is its own default. `ALLOW_FP32` keeps full precision.
+    As in the NPU port, the last two also keep weights in torch's memory format. The values 0 and False count as unset.
+    Raises UsageError if both ALLOW_FP32 and ALLOW_HF32 are set.
     """
     names = ("ALLOW_FP32", "ALLOW_HF32", "ALLOW_TF32")
     allow_fp32, allow_hf32, allow_tf32 = (environment.get(name, "").lower() not in ("", "0", "false") for name in names)
     if allow_fp32 and allow_hf32:
-        raise UsageError("ALLOW_FP32 and ALLOW_HF32 exclude each other: unset one")
+        raise UsageError("ALLOW_FP32 and ALLOW_HF32 are both set, but they exclude each other; unset one of them")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     elif device.type == "npu":
         module = torch.get_device_module(device)
         module.conv.allow_hf32 = allow_hf32
-        module.matmul.allow_hf32 = False  # the distances of loss and evaluation are matrix products
+        module.matmul.allow_hf32 = False  # distances in loss and evaluation are matrix products
         if allow_fp32 or allow_hf32:
             module.config.allow_internal_format = False
 
 
 def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
-    """`--rt2` of the NPU port turns compilation of single operators off; other devices have no such switch.
+    """Enable or disable the compilation of single operators on an NPU (`--rt2` of the NPU port).
 
-    Where torch_npu compiles (by default on the 910 and 310 series, not on A2 and A3), it does so anew for every shape.
+    torch_npu compiles operators by default on the 910 and 310 series, not on A2 and A3, and does so for every new
+    shape. Other devices ignore the setting.
     """
     module = torch.get_device_module(device)
     if hasattr(module, "set_compile_mode"):
@@ -238,18 +240,18 @@ def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
 
 
 def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dtype, bool]:
-    """The dtype of autocast on `device` and whether gradients need scaling. Raises UsageError where it has none."""
+    """Return the autocast dtype and whether gradients need scaling. Raises UsageError if bf16 is not supported."""
     kind = kind_of(device)
     dtype = AMP_DTYPES[amp_dtype] if amp_dtype else kind.amp_dtype
     module = torch.get_device_module(device)
     supported = getattr(module, "is_bf16_supported", None)
     if dtype == torch.bfloat16 and supported is not None and not supported():
-        raise UsageError(f"--amp_dtype bf16: {describe(device)} has no bfloat16; use fp16")
+        raise UsageError(f"--amp_dtype bf16: {describe(device)} does not support bfloat16; use fp16")
     return dtype, dtype == torch.float16
 
 
 def processes_possible(name: str = "auto") -> int:
-    """How many processes can each have a device of their own; on the CPU, a core. One where a device is named."""
+    """Return the number of processes that can each use one device, or one core of the CPU; 1 for a numbered device."""
     device = resolve_device(name)
     if ":" in name:
         return 1

@@ -1,4 +1,4 @@
-"""One process or many. No process group is normal: then the world has size 1 and this is rank 0."""
+"""Functions for one or several processes. Without a process group, the world size is 1 and the rank is 0."""
 
 from __future__ import annotations
 
@@ -26,119 +26,127 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
+    """Rank, local rank and world size of this process."""
+
     rank: int = 0
     local_rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks to the user."""
+        """Return whether this process is rank 0, which writes files and prints messages."""
         return self.rank == 0
 
 
 def world_from_environment() -> World:
-    """What torchrun says in RANK, LOCAL_RANK and WORLD_SIZE (alone when it says nothing)."""
+    """Read RANK, LOCAL_RANK and WORLD_SIZE, which torchrun sets. Without WORLD_SIZE, the world size is 1."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     if "WORLD_SIZE" not in os.environ:
         return World()
     try:
         return World(*(int(os.environ[name]) for name in names))
     except (KeyError, ValueError) as error:
-        raise UserError(f"RANK, LOCAL_RANK and WORLD_SIZE must be numbers as torchrun sets them ({error})") from None
+        raise UserError(
+            f"RANK, LOCAL_RANK and WORLD_SIZE must all be set to numbers, as torchrun does ({error})"
+        ) from None
 
 
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
-    """Join the process group when there is more than one process. Raises UsageError for a backend that cannot carry
-    the tensors of `device`.
+    """Initialize the process group if there is more than one process.
 
-    Processes that meet at the loopback address, as those of one machine do, talk through it alone.
+    If the master address is the loopback address, the processes communicate only through it. Raises UsageError if
+    `backend` does not support the tensors of `device`.
     """
     if world.size > 1 and not dist.is_initialized():
         row = kind_of(device)
         backend = backend or row.backends[0]
         if backend not in row.backends:
             raise UsageError(
-                f"--dist_backend {backend} does not go with --device {device.type}, which takes "
-                f"{' or '.join(row.backends)}"
+                f"--dist_backend {backend} does not support --device {device.type}; use {' or '.join(row.backends)}"
             )
         end_with_parent()
-        # Others wait while the first packs a large tree or evaluates; the standard ten minutes can be too short.
-        wait = datetime.timedelta(hours=3)
+        # The other processes wait while rank 0 packs a large tree or evaluates, which can exceed the default ten
+        # minutes.
+        timeout = datetime.timedelta(hours=3)
         local = os.environ.get("MASTER_ADDR") in LOOPBACK
         if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
             os.environ.setdefault(INTERFACE_VARIABLES[backend], "lo")
-        store = _loopback_store(world, wait) if local else None
-        # Read before there is a group: its functions take the group of that moment as their standard one, and keep it.
+        store = _loopback_store(world, timeout) if local else None
+        # Import this before the group exists, because its functions keep the current group as a default argument.
         import torch.distributed.nn.functional  # noqa: F401
 
-        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=wait)
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout)
 
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def _loopback_store(world: World, wait: datetime.timedelta) -> dist.Store | None:
-    """Where the processes meet. torch's own server listens on all of the machine's addresses; this one is given a port
-    of the loopback address. None where torchrun has started a server already."""
+def _loopback_store(world: World, timeout: datetime.timedelta) -> dist.Store | None:
+    """Return a store that listens on the loopback address. torch's own store listens on all addresses.
+
+    Returns None if torchrun has already started a store.
+    """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return None
     try:
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         listener = socket.create_server(address).detach() if world.is_main else None
     except (KeyError, ValueError, OverflowError) as error:
-        raise UserError(f"MASTER_ADDR and MASTER_PORT must be an address and a port ({error})") from None
-    return dist.TCPStore(*address, world.size, world.is_main, wait, master_listen_fd=listener)
+        raise UserError(f"MASTER_ADDR and MASTER_PORT must be set to an address and a port ({error})") from None
+    return dist.TCPStore(*address, world.size, world.is_main, timeout, master_listen_fd=listener)
 
 
 def end_with_parent() -> None:
-    """Have the system tell this process to stop when torchrun, which started it, ends without having told it."""
+    """Let the system terminate this process if torchrun, which started it, is killed."""
     if launched_by_torchrun() and sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def launched_by_torchrun() -> bool:
+    """Return whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def launch_name() -> str | None:
-    """Of the torchrun that started this process: the same after a restart, another for another command."""
+    """Return the name of the torchrun process, which stays the same after a restart, or None without torchrun."""
     return f"{os.environ['TORCHELASTIC_RUN_ID']}-{os.getppid()}" if launched_by_torchrun() else None
 
 
 def restarts() -> int:
-    """How often torchrun has started these processes again."""
+    """Return how often torchrun has restarted the processes."""
     count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return int(count) if count.isdecimal() else 0
 
 
 def finish() -> None:
-    """Leave the group, whose last user ends its threads.
+    """Destroy the process group and delete all objects that use it.
 
-    Where one outlives it, gloo's threads go on while the interpreter ends. One that then lets go of a tensor, as after
-    the last exchange, waits for an interpreter that is no more, and the process is aborted after all its work is done.
+    If an object keeps the group alive, gloo's threads still run when the interpreter ends. A thread that then releases
+    a tensor waits for the interpreter, and the process is aborted after it has finished its work.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # a wrapped network is in a circle
+        gc.collect()  # a wrapped network is part of a reference cycle
 
 
 def active() -> bool:
+    """Return whether there is a process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network whose gradients become the mean over processes while they come in; itself when alone."""
+    """Wrap the network in DistributedDataParallel, or return it unchanged without a process group."""
     if not active():
         return network
-    # A kernel of one input channel has two layouts that are the same in memory; some libraries answer with the other.
+    # With one input channel, two memory formats are identical in memory, and some libraries return the other one.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = None if device.type == "cpu" else [device.index]
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
 def backend() -> str | None:
-    """What the processes talk through; None when alone."""
+    """Return the backend of the process group, or None without one."""
     return dist.get_backend() if active() else None
 
 
@@ -147,7 +155,7 @@ def is_wrapped(network: nn.Module) -> bool:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Each gradient becomes its mean over processes, in one exchange; all must call this. Nothing when alone."""
+    """Replace each gradient by its mean over all processes, with one all-reduce. Collective call."""
     if not active():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -157,8 +165,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def gradients_in_one(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Give each parameter a gradient of zeros, laid out like it, within one tensor: one exchange moves all of them."""
+def flatten_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Give each parameter a zero gradient that is a view of one flat tensor, so that one all-reduce averages all."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     flat = parameters[0].new_zeros(sum(parameter.numel() for parameter in parameters))
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
@@ -167,13 +175,14 @@ def gradients_in_one(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def average_in_place(values: Tensor) -> None:
-    """`values` become their mean over processes; all must call this. Nothing when alone."""
+    """Replace `values` by their mean over all processes. Collective call."""
     if active():
         dist.all_reduce(values)
         values /= dist.get_world_size()
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of `values` over all processes. Collective call."""
     if active():
         dist.all_reduce(values)
         values = values / dist.get_world_size()
@@ -181,34 +190,37 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in any process; all must ask."""
+    """Return whether the flag is true in any process. Collective call."""
     if not active():
         return flag
-    raised = torch.tensor(float(flag), device=device)
-    dist.all_reduce(raised)
-    return raised.item() > 0
+    total = torch.tensor(float(flag), device=device)
+    dist.all_reduce(total)
+    return total.item() > 0
 
 
 def every_process(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up in all processes; all must ask."""
+    """Return whether the flag is true in all processes. Collective call."""
     return not any_process(not flag, device)
 
 
-ROWS_AT_ONCE = 1024  # that travel in one message
+ROW_CHUNK = 1024  # rows per message
 
 
 def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None:
-    """Put together the rows that process r of w made for the positions r, r + w, r + 2w ... below `total`.
+    """Gather rows on rank 0. Process r of w has the rows r, r + w, r + 2w, ... below `total`. Collective call.
 
-    rows: [share of this process, ...]. Returns [total, ...] on rank 0, where `rows` is, and None elsewhere. Messages
-    travel between `device`s (gloo's: between hosts), a few rows at a time.
+    Args:
+        rows: [rows of this process, ...].
+        device: device of the messages. With gloo, messages are on the CPU.
+
+    Returns [total, ...] on rank 0, on the device of `rows`, and None on the other ranks.
     """
     if not active():
         return rows
-    if backend() == "gloo":  # it would read the device's memory as its own
+    if backend() == "gloo":  # gloo reads CPU memory only
         device = torch.device("cpu")
     rank, size = dist.get_rank(), dist.get_world_size()
-    assert len(rows) == len(range(rank, total, size)), "each sequence must be counted exactly once"
+    assert len(rows) == len(range(rank, total, size)), "each sequence must belong to exactly one process"
     if rank:
         for piece in _pieces(rows):
             dist.send(piece.to(device), 0)
@@ -224,14 +236,14 @@ def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None
 
 
 def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows cut into messages; none for no rows, as not every backend carries empty ones."""
-    return rows.split(ROWS_AT_ONCE) if len(rows) else ()
+    """Split rows into messages. No rows give no message, because some backends do not support empty tensors."""
+    return rows.split(ROW_CHUNK) if len(rows) else ()
 
 
-def from_main(job: Callable[[], T]) -> T:
-    """What a job gives on rank 0, which alone does it: all get that.
+def run_on_rank0(job: Callable[[], T]) -> T:
+    """Run `job` on rank 0 and broadcast its result. Collective call.
 
-    When rank 0 fails, the others end too instead of waiting for it.
+    If `job` raises on rank 0, all other processes raise as well instead of waiting.
     """
     if not active():
         return job()
@@ -241,12 +253,12 @@ def from_main(job: Callable[[], T]) -> T:
             outcome[0] = job()
         except UserError as error:
             outcome[1] = error
-        except Exception:  # a fault of ours, which keeps its traceback; the others must not wait for us
-            dist.broadcast_object_list([None, UserError("the first process failed")])
+        except Exception:  # a bug, which keeps its traceback; the other processes must not wait
+            dist.broadcast_object_list([None, UserError("rank 0 failed")])
             raise
     dist.broadcast_object_list(outcome)
     result, error = outcome
     if error is not None:
-        error.told = dist.get_rank() > 0
+        error.already_reported = dist.get_rank() > 0
         raise error
     return result

@@ -1,8 +1,8 @@
-"""The module that brings a device to torch where torch itself does not: importing it, or saying what is missing.
+"""Import of the extension module that adds a device to torch, with a diagnosis if the import fails.
 
-It is imported when such a device is wanted and not before: it needs its maker's libraries, and where their
-environment is not set it takes `import torch` down with it (see `model.common.command_line`). Its messages are those of
-torch_npu 2.11 to 2.13 and of the loader of the system; what none of them explains is passed on as it is.
+The module is imported only if its device is requested, because it needs libraries of its vendor and fails together with
+`import torch` if their environment is not set (see `model.common.command_line`). The diagnosis covers messages of
+torch_npu 2.11 to 2.13 and of the system's loader. Other messages are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -17,31 +17,34 @@ from importlib import metadata
 
 import torch
 
+from model.common.errors import first_line
+
 log = logging.getLogger(__name__)
 
 SET_ENV = "source CANN's set_env.sh first (as in `source /usr/local/Ascend/ascend-toolkit/set_env.sh`)"
 
 
 def is_installed(name: str) -> bool:
-    """Whether there is a module of that name; it need not be one that can be imported."""
+    """Return whether a module of this name is installed, even if its import fails."""
     return importlib.util.find_spec(name) is not None
 
 
-@cache  # a second attempt in the same process fails for another reason than the first
+@cache  # a second attempt in the same process fails for another reason
 def load_extension(name: str) -> str | None:
-    """Import the module. Returns None, or in one line what is missing and what to do about it."""
+    """Import the module. Returns None, or one line with the missing part and its remedy."""
     if not is_installed(name):
-        return f"{name} is not installed: install the one for torch {_release()}, whose version begins alike"
-    fault = _of_another_torch(name, 2)  # before it is loaded: what was built for another torch can end the process
-    if fault is not None:
-        return fault
+        return f"{name} is not installed; install the version for torch {_release()}, which starts with the same number"
+    # Check the version before the import, because a module built for another torch can crash the process.
+    mismatch = _version_mismatch(name, 2)
+    if mismatch is not None:
+        return mismatch
     try:
         importlib.import_module(name)
-    except Exception as error:  # it looks its surroundings over while it is imported, and raises all kinds for them
-        return _of_another_torch(name, 3) or _explain(name, error)
-    fault = _of_another_torch(name, 3)
-    if fault is not None:
-        log.warning("%s", fault)
+    except Exception as error:  # the module checks its environment on import and raises various types
+        return _version_mismatch(name, 3) or _explain(name, error)
+    mismatch = _version_mismatch(name, 3)
+    if mismatch is not None:
+        log.warning("%s", mismatch)
     return None
 
 
@@ -52,58 +55,59 @@ def _release(parts: int = 3) -> str:
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # imported from a folder
+    except metadata.PackageNotFoundError:  # not installed as a package
         return ""
 
 
-def _of_another_torch(name: str, parts: int) -> str | None:
-    """What to say when the first `parts` numbers of its version are not those of torch's."""
+def _version_mismatch(name: str, parts: int) -> str | None:
+    """Return an error if the first `parts` numbers of the module's version differ from those of torch."""
     version = _version(name)
     made_for = ".".join(version.split(".")[:3])
     if not version or version.split(".")[:parts] == _release(parts).split("."):
         return None
     return (
-        f"{name} {version} is made for torch {made_for}, and this is torch {torch.__version__}: install a pair of one "
-        f"version (torch 2.x.y, {name} 2.x.y or 2.x.y.postN)"
+        f"{name} {version} is built for torch {made_for}, but torch {torch.__version__} is installed; install matching "
+        f"versions (torch 2.x.y, {name} 2.x.y or 2.x.y.postN)"
     )
 
 
 def _explain(name: str, error: Exception) -> str:
-    """The one line for what the import raised."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    """Return one line for the exception of the import."""
+    first = first_line(error)
     found = re.search(r"\blib[\w+-]+\.so[.\d]*", first)
     library = found[0].rstrip(".") if found else ""
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(name):
-        return f"{name} needs the module {error.name}, which is not installed: pip install it"
+        return f"{name} needs the module {error.name}, which is not installed; install it with pip"
     if "Two accelerators" in first:
         return (
-            f"{name} needs torch's CPU build, and this torch {torch.__version__} is built for another accelerator "
-            f"({first}): pip install torch=={_release()} --index-url https://download.pytorch.org/whl/cpu"
+            f"{name} needs the CPU build of torch, but torch {torch.__version__} is built for another accelerator "
+            f"({first}); pip install torch=={_release()} --index-url https://download.pytorch.org/whl/cpu"
         )
     if "undefined symbol" in first or library.startswith(("libtorch", "libc10")):
         return (
-            f"{name} {_version(name)} does not fit this torch {torch.__version__}, or this CANN ({first}): install "
-            "versions that go together (COMPATIBILITY.md of Ascend's pytorch repository lists them)"
+            f"{name} {_version(name)} does not match torch {torch.__version__} or CANN ({first}); install matching "
+            "versions (see COMPATIBILITY.md of Ascend's pytorch repository)"
         )
     if "static TLS" in first:
-        return f"{name} cannot be loaded ({first}): export LD_PRELOAD={first.partition(':')[0]} before the start"
+        return f"{name} cannot be loaded ({first}); set LD_PRELOAD={first.partition(':')[0]} before the start"
     if library.startswith("libascend_hal"):
         return (
-            f"the NPU driver's {library} is not found: install the driver; in a container, mount "
-            "/usr/local/Ascend/driver and have its lib64/driver in LD_LIBRARY_PATH"
+            f"{library} of the NPU driver is not found; install the driver, or in a container mount "
+            "/usr/local/Ascend/driver and add its lib64/driver to LD_LIBRARY_PATH"
         )
     if library:
         return _without_library(name, library)
     if "ASCEND_" in first:
-        return f"CANN's environment is not whole ({first}): {SET_ENV}"
+        return f"CANN's environment is incomplete ({first}); {SET_ENV}"
     return f"{name} cannot be loaded ({first})"
 
 
 def _without_library(name: str, library: str) -> str:
     home = os.environ.get("ASCEND_HOME_PATH")
     if not home:
-        return f"CANN's {library} is not found, and ASCEND_HOME_PATH is not set: {SET_ENV}"
+        return f"{library} of CANN is not found, and ASCEND_HOME_PATH is not set; {SET_ENV}"
     return (
-        f"CANN's {library} is not found, though ASCEND_HOME_PATH is {home}: source the set_env.sh there, or install "
-        f"all of the CANN that {name} {_version(name)} goes with"
+        f"{library} of CANN is not found, although ASCEND_HOME_PATH is {home}; source the set_env.sh in it, or "
+        "install the "
+        f"complete CANN that matches {name} {_version(name)}"
     )

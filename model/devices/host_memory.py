@@ -1,4 +1,4 @@
-"""Memory of the host, as its C library hands it out."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next iteration instead of giving it back to the system.
+    """Let the C library keep freed memory instead of returning it to the system.
 
-    An iteration on the CPU allocates the same hundreds of megabytes again and again, and getting them fresh
-    from the system (a page fault every four kilobytes) costs about a fifth of its time.
+    Each iteration on the CPU allocates the same hundreds of megabytes. Getting them from the system again, with one
+    page fault per four kilobytes, takes about a fifth of the time of an iteration.
     """
     if not sys.platform.startswith("linux"):
         return
-    with suppress(OSError, AttributeError):  # another C library, which has no mallopt
+    with suppress(OSError, AttributeError):  # a C library without mallopt
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.common.messages import progress_bar
+from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
 from model.devices import distributed
 from model.devices.device import copy_to, fits, select
@@ -149,10 +149,4 @@ def _read_ahead(
         return frames
 
     readers = 1 if device.type == "cpu" else READERS
-    with ThreadPoolExecutor(readers, initializer=select, initargs=(device,)) as pool:
-        ahead = [pool.submit(read, batch) for batch in batches[: 2 * readers]]
-        for number, batch in enumerate(batches):
-            frames = ahead.pop(0).result()
-            if number + 2 * readers < len(batches):
-                ahead.append(pool.submit(read, batches[number + 2 * readers]))
-            yield batch, frames
+    yield from zip(batches, prefetch(read, batches, readers, 2 * readers, select, (device,)), strict=True)

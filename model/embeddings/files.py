@@ -16,12 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from model.common.errors import UsageError, UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.data.index import SequenceIndex
 from model.network.pooling import bin_labels
 
 LABELS = ("subject", "seq_type", "view")
-ROWS_AT_ONCE = 64  # of a chunk on the disk: 4 MB of embeddings
+ROW_CHUNK = 64  # of a chunk on the disk: 4 MB of embeddings
 
 
 class Writer(Protocol):
@@ -49,7 +49,7 @@ def write_embeddings(
     about their making, kept in the file. Raises UserError for embeddings that are no finite numbers.
     """
     check_format(path)
-    with whole_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
+    with atomic_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
         done = 0
         for positions, embeddings in batches:
             assert positions[0] == done, "embeddings come in the order of the index"
@@ -93,7 +93,7 @@ class _NetCDF(AbstractContextManager):
         file.createVariable("branch", str, ("bin",))[:] = np.array([label.branch for label in labels], object)
         for name in ("strips", "strip"):
             file.createVariable(name, "i2", ("bin",))[:] = [getattr(label, name) for label in labels]
-        chunks = (min(ROWS_AT_ONCE, len(index)), len(labels), dim)
+        chunks = (min(ROW_CHUNK, len(index)), len(labels), dim)
         self.values = file.createVariable("embeddings", "f4", ("sequence", "bin", "embedding"), chunksizes=chunks)
         self.values.coordinates = "subject seq_type view branch strips strip"
         self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import whole_folder, write_json
+from model.common.files import atomic_folder, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
@@ -118,7 +118,7 @@ def write_input_files(
     entries = _entries(index, length.frame_num)
     targets = (manifest_path(folder), info_path)
     with locked(folder.with_name(f".{folder.name}.lock"), folder):
-        with whole_folder(folder) as part:
+        with atomic_folder(folder) as part:
             files = [part / entry["file"] for entry in entries]
             digests = _write_all(store, positions, files, length, quiet)
             entries = [{**entry, "digest": digest} for entry, digest in zip(entries, digests, strict=True)]

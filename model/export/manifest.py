@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from model.common.errors import NO_TEXT, UserError
-from model.common.files import is_plain_name, read_json, whole_file
+from model.common.errors import NOT_PRINTABLE, UserError
+from model.common.files import atomic_file, is_plain_name, read_json
 from model.data.index import SequenceIndex
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def digest_of(content: bytes | memoryview) -> str:
 def write_info(path: Path | str, files: Sequence[Path]) -> None:
     """Write the `.info` list of `files`, numbered from 0, with LF line ends on every system."""
     lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes("".join(lines).encode())
 
 
@@ -131,7 +131,7 @@ def _parse_info_line(line: str) -> InfoEntry | None:
         word.isascii() and word.isdecimal() and len(word) < 10 for word in (first, *words[1:])
     ):
         return None
-    if NO_TEXT.search(words[0]):
+    if NOT_PRINTABLE.search(words[0]):
         return None
     return InfoEntry(int(first), Path(words[0].strip()), int(words[1]), int(words[2]))
 
@@ -174,7 +174,9 @@ def _is_valid_entry(entry: Any, index: int) -> bool:
         and entry["index"] == index
         and type(entry.get("frames")) is int
         and 0 < entry["frames"] < 1 << 31
-        and all(isinstance(entry.get(key), str) and entry[key] and not NO_TEXT.search(entry[key]) for key in texts)
+        and all(
+            isinstance(entry.get(key), str) and entry[key] and not NOT_PRINTABLE.search(entry[key]) for key in texts
+        )
         and is_plain_name(entry["file"])
         and entry["file"].endswith(".bin")
     )

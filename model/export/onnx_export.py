@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.errors import UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.common.messages import progress_bar
 from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.input_files import FRAME_NUM
@@ -89,7 +89,7 @@ def export_onnx(
     start = time.perf_counter()
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)
-    with whole_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
+    with atomic_file(path) as part, progress_bar(total=3, unit="steps", what="export", quiet=quiet) as bar:
         _trace(StaticGaitSet(network, batch_size, frame_num), part)
         bar.update()
         model = strip_metadata(load_onnx(part))

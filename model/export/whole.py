@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.common.errors import UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.export.int8 import Int8SetLayers, ranges_of
 from model.export.names import OUTPUT_NAME
 from model.export.onnx_export import TOLERANCE, describe, walking_pixels
@@ -34,7 +34,7 @@ def export_whole(network: GaitSet, path: Path | str, runtime: Callable[[Path], S
     """
     random = np.random.default_rng(0)
     figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         facts = _write(network, FloatSetLayers(network), part)
         found, expected = _both(network, runtime(part), figures)
         difference = float(np.abs(found - expected).max() / np.abs(expected).max())
@@ -54,7 +54,7 @@ def export_int8(
     if not sequences:
         raise UserError(f"{path}: no training sequence to calibrate with; give --data_path")
     start = time.perf_counter()
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         facts = _write(network, Int8SetLayers(network, ranges_of(network, sequences)), part)
         found, expected = _both(network, runtime(part), sequences[:: max(1, len(sequences) // 4)])
         distances, lengths = (

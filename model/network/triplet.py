@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.devices import triton_support
 from model.network import kernels as fused
 
 
@@ -66,7 +67,7 @@ def _batch_all(dist: Tensor, positive: Tensor, own: Tensor, margin: float, plain
     often as it is in one. So the gradient needs a table of counts [p, n, n], not all triplets [p, n, K, n].
     """
     with torch.no_grad():
-        if plain or not fused.usable(dist.device):
+        if plain or not triton_support.works(dist.device):
             excess, as_positive, as_negative = active_triplets(dist, positive, own, margin)
         else:
             excess, as_positive, as_negative = fused.active_triplets(dist, positive.shape[2], margin)

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from model.common.errors import UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.report.palette import LIGHT, SERIES, cell_colours
 
 # Inches. A small figure keeps its text readable on a phone, because the figure is scaled to the width of the screen.
@@ -68,7 +68,7 @@ class Chart:
 
     def write_png(self, path: Path) -> None:
         """Write the chart to `path` as PNG in the colours of the light theme."""
-        with whole_file(path) as part:
+        with atomic_file(path) as part:
             part.write_bytes(_drawn(self, LIGHT, "png"))
 
 

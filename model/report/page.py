@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.common.files import whole_file, whole_folder
+from model.common.files import atomic_file, atomic_folder
 from model.common.messages import progress_bar
 from model.evaluation.result import IDENTICAL_VIEWS
 from model.report import accuracy
@@ -58,10 +58,10 @@ def write_page(path: Path, page: Page, quiet: bool = True) -> Path:
     The previous content of the folder is replaced.
     """
     folder = path.with_name(f"{path.stem}-figures")
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as part:
         for chart in progress_bar(page.charts, unit="figures", what="drawing", quiet=quiet):
             chart.write_png(part / f"{chart.name}.png")
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_text(page.html, encoding="utf-8")
     return folder
 

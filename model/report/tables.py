@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import whole_file, write_json
+from model.common.files import atomic_file, write_json
 from model.evaluation.result import CrossViewResult, without_nan
 from model.report.page import report_page
 from model.report.report_inputs import ReportInputs
@@ -62,9 +62,9 @@ def write_results(
     """
     written = {kind: Path(folder, f"{name}.{suffix}") for kind, suffix in _SUFFIXES.items()}
     write_json(written["json"], {**result.to_json(), "details": without_nan(dict(details))})
-    with whole_file(written["csv"]) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(written["csv"]) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(_csv_rows(result))
-    with whole_file(written["html"]) as part:
+    with atomic_file(written["html"]) as part:
         part.write_text(report_page(ReportInputs(result, details)).html, encoding="utf-8")
     try:
         _write_netcdf(result, written["netcdf"], details)
@@ -80,7 +80,7 @@ def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any
 
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         try:
             dataset.to_netcdf(part, engine="netcdf4")
         except RuntimeError as error:  # raised by the HDF5 library, which hides the system's error

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.common.errors import UserError
-from model.common.files import whole_folder
+from model.common.files import atomic_folder
 from model.common.lock import locked
 from model.export.atc.soc_version import parse_chips, run_npu_smi, soc_version_of
 from model.export.input_files import check_replaceable
@@ -181,7 +181,7 @@ def collect(
     digests = {}
     with (
         locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
-        whole_folder(result_folder) as part,
+        atomic_folder(result_folder) as part,
     ):
         for entry, stem in zip(entries, stage.stems, strict=True):
             number = found[stem].stem.rpartition("_")[2]

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model.common.errors import UserError
-from model.common.files import whole_folder, write_json
+from model.common.files import atomic_folder, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
@@ -102,7 +102,7 @@ def run_info_list(
     start = time.perf_counter()
     with (
         locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
-        whole_folder(result_folder) as part,
+        atomic_folder(result_folder) as part,
         progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
     ):
         digests = _run_batches(runtime, batches, part, clock, bar, known)

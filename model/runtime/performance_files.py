@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 
 # Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
 _FIELDS = {
@@ -86,7 +86,7 @@ def write_performance(
         pairs = (f"{file_names[name]}: {value:.6g}" for name, value in figures.items())
         lines.append(f"[{stage}] {', '.join(pairs)}\n")
     path = performance_path(folder, batch_size, device_id)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes("".join(lines).encode())
     return path
 

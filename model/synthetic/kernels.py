@@ -1,7 +1,7 @@
 """Triton kernels for the passes over every pixel: filling figures, and wearing them away.
 
 What they compute is what `render` and `segmentation` compute with torch's own operations, in one or two passes over the
-pixels instead of some thirty. Imported only where `model.network.kernels.usable` says yes.
+pixels instead of some thirty. Imported only where `model.devices.triton_support.works`.
 
 f frames, p parts, e edges of a side, h x w pixels of a cut-out, i x j cells of the grid of faults.
 """

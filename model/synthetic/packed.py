@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from model.common.errors import UsageError, UserError
-from model.common.files import remove_leftovers, told, whole_folder, write_json
+from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
 from model.common.messages import progress_bar
 from model.data.store import FRAMES
 from model.data.store_index import write_index
@@ -44,12 +44,12 @@ def write_store(path: Path | str, recipe: Recipe, device: torch.device, quiet: b
         raise UsageError(f"{path}: is there already, give --store a new folder")
     start = time.perf_counter()
     subjects, seq_types, views, lengths = [], [], [], []
-    with told(path):
+    with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent, path.name, spare_living=True)
+        remove_leftovers(path.parent, path.name, keep_running=True)
         total = recipe.subjects * len(recipe.takes) * len(recipe.views)
         bar = progress_bar(total=total, unit="sequences", what="walking", quiet=quiet)
-        with whole_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
+        with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
             written = None
             for batch in _batches(recipe, device):
                 if written is not None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.synthetic.camera import FPS, HEIGHT, WIDTH
 from model.synthetic.png import encode_png
 from model.synthetic.walkers import Takes, World, photograph, walking_figures
@@ -53,7 +53,7 @@ def _grid(world, subjects, seq_types, views, moments: list[int] | None) -> Tenso
 
 
 def write_preview(path: Path | str, sheet: Tensor) -> None:
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(encode_png(np.ascontiguousarray(sheet.numpy())))
 
 
@@ -64,7 +64,7 @@ def write_animation(path: Path | str, pictures: Tensor) -> None:
     images = [Image.fromarray(picture) for picture in pictures.numpy()]
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(buffer.getvalue())
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.network.kernels import usable
+from model.devices import triton_support
 from model.synthetic.camera import HEIGHT, WIDTH, Cameras
 from model.synthetic.figure import Figure
 
@@ -129,7 +129,7 @@ def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Canvases:
     top, left = bounds[:, 0] - margin, bounds[:, 2] - margin
     height, width = ((bounds[:, 1::2] - bounds[:, ::2]).amax(0) + 1 + 2 * margin).tolist()
     polygons = edges(column, row)
-    if usable(column.device):
+    if triton_support.works(column.device):
         from model.synthetic import kernels
 
         masks, box = kernels.fill(polygons, top, left, (height, width), WIDTH, _NOWHERE)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.common.counter_random import Draws
-from model.network.kernels import usable
+from model.devices import triton_support
 from model.synthetic.noise import ABOVE, BESIDE, CELLS, courses, fault_cells, severities
 
 MARGIN = 24  # pixels of free space that a canvas has on every side of its largest figure
@@ -143,7 +143,7 @@ def spoil(
 
     cells = pad(fault_cells(draws, place_draws, take_draws, strength, seen), (0, 1, 0, 1))
     places, grain = _places(cells, box, seen, h, w), _grain(draws, place_draws, take_draws, strength, box, h)
-    if usable(clean.device):
+    if triton_support.works(clean.device):
         from model.synthetic import kernels
 
         figure, cells = clean.view(torch.uint8).flatten(0, 1), cells.flatten(0, 1)

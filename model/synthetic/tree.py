@@ -12,7 +12,7 @@ import torch
 
 from model.common.cores import leave_interrupts_to_parent
 from model.common.errors import UsageError
-from model.common.files import remove_leftovers, told, whole_folder, write_json
+from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
 from model.common.messages import progress_bar
 from model.synthetic.png import encode_png
 from model.synthetic.recipe import DESCRIPTION, Recipe
@@ -30,7 +30,7 @@ def write_tree(output_path: Path | str, recipe: Recipe, workers: int = 1, quiet:
     if workers < 1:
         raise UsageError(f"--worker_num must be a whole number above 0, not {workers}")
     start = time.perf_counter()
-    with told(root):
+    with os_errors_as_user_errors(root):
         _claim(root, recipe)
         tasks = [(root, recipe, subject, take) for subject in recipe.numbers for take in recipe.takes]
         bar = progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet)
@@ -112,6 +112,6 @@ def _write_take(task: tuple[Path, Recipe, int, str]) -> None:
     figure = walking_figures(recipe.world, takes)
     for view in missing:
         sils = photograph(recipe.world, takes, figure, [view]).frames().numpy()
-        with whole_folder(folder / view) as part:
+        with atomic_folder(folder / view) as part:
             for number, sil in enumerate(sils, 1):
                 (part / f"{name}-{take}-{view}-{number:03d}.png").write_bytes(encode_png(sil))

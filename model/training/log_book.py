@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.files import told, whole_file
+from model.common.files import atomic_file, os_errors_as_user_errors
 from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class LogBook:
 
     def __init__(self, folder: Path, start: int = 0, scored: bool = True):
         self.path = folder / "train.jsonl"
-        with told(self.path):
+        with os_errors_as_user_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 if start:
@@ -84,13 +84,13 @@ class LogBook:
 
     def _keep_until(self, iteration: int, scored: bool = True) -> None:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        with whole_file(self.path) as part:
+        with atomic_file(self.path) as part:
             to_score = None if scored else iteration
             kept = [line for line in lines if _iteration_of(line, to_score) <= iteration]
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, point: dict) -> None:
-        with told(self.path):
+        with os_errors_as_user_errors(self.path):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"iteration": iteration, **point}) + "\n")
             if self.writer is not None:
@@ -100,7 +100,7 @@ class LogBook:
 
     def close(self) -> None:
         if self.writer is not None:
-            with told(self.path):
+            with os_errors_as_user_errors(self.path):
                 self.writer.close()
 
 

@@ -30,7 +30,7 @@ class TrainingStep:
     model: the network, or its wrapper that takes the mean of gradients over processes. A bare network in one of
     several processes has the mean taken here, between two parts that recordings can hold.
     plain: whether the loss keeps to torch's own kernels.
-    flat_gradients: the one tensor that holds all gradients (`distributed.gradients_in_one`), where iterations are to
+    flat_gradients: the one tensor that holds all gradients (`distributed.flatten_gradients`), where iterations are to
     write into the same memory every time.
     """
 
@@ -88,7 +88,7 @@ class RecordedStep:
         self.update: object | None = None  # recorded apart from the gradients where there is an exchange
         self.exchanges = distributed.active()
         if self.exchanges:
-            step.flat_gradients = distributed.gradients_in_one(step.model.parameters())
+            step.flat_gradients = distributed.flatten_gradients(step.model.parameters())
         # What a recording reads lies where it was when it was made, so all read from here.
         sequences = math.prod(step.settings.batch_size)
         self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)

@@ -150,7 +150,7 @@ class Trainer:
         if self.world.is_main and good.iteration is not None and good.iteration > (self.saved_at or 0):
             self._write(good.iteration, good.parts)
         told = good.explained(error, self.saved_at)
-        told.told = not self.world.is_main
+        told.already_reported = not self.world.is_main
         return told
 
     def _evaluation_is_due(self) -> bool:

@@ -131,13 +131,13 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     if job.path is None:
         import torch
 
-        from model.devices.device import place
+        from model.devices.device import to_device
         from model.embeddings.extract import embed_sequences
         from model.network import GaitSet
 
         torch.set_num_threads(job.threads)
         cpu = torch.device("cpu")
-        network = place(GaitSet().eval(), cpu)
+        network = to_device(GaitSet().eval(), cpu)
         return lambda sils: embed_sequences(
             network, torch.from_numpy(sils).flatten(0, 1), [sils.shape[1]] * len(sils), cpu
         ).numpy()

@@ -62,7 +62,7 @@ def manifests(folder: Path) -> Read:
 
 
 def results(folder: Path) -> Read:
-    """Results that are missing, copied, exchanged or damaged, with and without their metadata."""
+    """Results that are missing, copied, exmodified or damaged, with and without their metadata."""
     from deployed_chain import COUNT, SHAPE
 
     from model.runtime.result_files import read_results

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from model.config import ModelConfig  # noqa: E402
 from model.data.batches import pack  # noqa: E402
-from model.devices.device import adam_options, can_record, place, resolve_device, synchronize  # noqa: E402
+from model.devices.device import adam_options, resolve_device, supports_graphs, synchronize, to_device  # noqa: E402
 from model.initialization import own_kernels  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 from model.training.log_book import LossMeter  # noqa: E402
@@ -126,12 +126,12 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     settings = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
     )
-    network = place(GaitSet(), device)
+    network = to_device(GaitSet(), device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
     precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
     own = own_kernels(settings, device)
     network.fused = own and options.amp == "torch"
-    recorded = network.fused and can_record(device)
+    recorded = network.fused and supports_graphs(device)
     step = TrainingStep(network, optimizer, precision, LossMeter(device), settings, plain=not own)
     frames, rows = drawn_frames(options)
     ends = None

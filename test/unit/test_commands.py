@@ -58,7 +58,7 @@ def test_help_names_every_option_and_ends_well(script):
         ("train.py", ["--cache", "yes"], "argument --cache: must be True or False, not 'yes'"),
         ("train.py", ["--iters", "-3"], "argument --iters: must be a whole number above 0"),
         ("train.py", ["--config", "nowhere.py"], "--config nowhere.py: no such file"),
-        ("train.py", ["--device", "tpu"], "--device tpu: no such device"),
+        ("train.py", ["--device", "tpu"], "--device tpu: unknown device"),
         ("train.py", ["--world_size", 2], "--world_size without --rank"),
         ("train.py", ["--batch_size_p", 1], "P at least 2"),
         ("test.py", ["--pre_process", "--post_process"], "one at a time"),
@@ -79,9 +79,9 @@ def test_bad_arguments_are_one_line_and_status_2(script, options, told, tmp_path
 @pytest.mark.parametrize(
     ("script", "options", "told"),
     [
-        ("train", ["--loss_scale", 32], "--loss_scale 32 goes with --amp torch or apex, and this run is in float32"),
-        ("train", ["--amp_dtype", "bf16"], "--amp_dtype bf16 goes with --amp torch, and this run is in float32"),
-        ("test", ["--amp", "off", "--amp_dtype", "fp16"], "--amp_dtype fp16 goes with --amp torch"),
+        ("train", ["--loss_scale", 32], "--loss_scale 32 needs --amp torch or apex, but this run uses float32"),
+        ("train", ["--amp_dtype", "bf16"], "--amp_dtype bf16 needs --amp torch, but this run uses float32"),
+        ("test", ["--amp", "off", "--amp_dtype", "fp16"], "--amp_dtype fp16 needs --amp torch"),
     ],
 )
 def test_a_precision_that_would_have_no_effect_is_refused(script, options, told):
@@ -93,7 +93,7 @@ def test_a_precision_that_would_have_no_effect_is_refused(script, options, told)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--device", "cuda"], "--device cuda: this machine shows no cuda device"),
+        (["--device", "cuda"], "--device cuda: this machine finds no cuda device"),
         (["--device", "npu"], "torch_npu"),
         (["--device", "cpu", "--amp", "apex"], "--amp apex: apex is not installed"),
     ],

@@ -102,7 +102,7 @@ def test_python_may_be_named_without_a_path():
 
 def test_a_device_that_is_not_there_is_one_line():
     done = run_driver("train_full_1p.sh", "--device=tpu")
-    assert "--device tpu: no such device" in one_line_error(done, 2)
+    assert "--device tpu: unknown device" in one_line_error(done, 2)
 
 
 def test_flags_take_true_and_false_and_nothing_else(tmp_path):

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from model.config import build_config
-from model.devices import distributed
+from model.devices import distributed, triton_support
 from model.initialization import build_trainer, load_network, open_dataset, own_kernels
 from model.network import GaitSet
-from model.network import kernels as fused
 
 CPU = torch.device("cpu")
 
@@ -35,7 +34,7 @@ def test_own_kernels_run_where_all_processes_can(
     aligned_tree, tmp_path, monkeypatch, caplog, kernels, here, elsewhere, expected, amp
 ):
     """In float32 those of the loss alone."""
-    monkeypatch.setattr(fused, "usable", lambda device: here)
+    monkeypatch.setattr(triton_support, "works", lambda device: here)
     monkeypatch.setattr(distributed, "any_process", lambda flag, device: flag or not elsewhere)
     config = config_of(aligned_tree, tmp_path, kernels=kernels, amp=amp)
     assert own_kernels(config.model, CPU) is expected

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.common.files import PART, whole_folder
+from model.common.files import PART, atomic_folder
 from model.data.raw.silhouette import BadImage, align, encode_png, read_image
 
 RECORD_FOLDER = ".pretreatment"
@@ -161,7 +161,7 @@ def _writer(target: str, present: dict | None) -> Iterator[Put]:
     A new folder appears whole, at the end; in one that is there already each file does.
     """
     if present is None:
-        with whole_folder(target) as part:
+        with atomic_folder(target) as part:
             (part / RECORD_FOLDER).mkdir()
             folder = str(part)
             yield lambda name, data: _write(f"{folder}/{name}", data) if data is not None else None

@@ -12,12 +12,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from model.common.cores import core_count, interrupts_later, leave_interrupts_to_parent
+from model.common.cores import core_count, leave_interrupts_to_parent, map_in_processes
 from model.common.errors import UsageError, UserError
 from model.common.files import remove_leftovers
 from model.common.lock import locked
@@ -158,22 +156,12 @@ def _run(chunks: list[list[SequenceJob]], workers: int) -> Iterator[list[Sequenc
         for chunk in chunks:
             yield _pretreat_chunk(chunk)
         return
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (stop,))
-    try:
-        with interrupts_later():
-            futures = [pool.submit(_pretreat_chunk, chunk) for chunk in chunks]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, perhaps for want of memory; run the same command again to go on, "
-            "with fewer workers if it recurs"
-        ) from None
-    finally:  # after an error or Ctrl-C the workers end at the next frame and tidy up
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    stop = multiprocessing.get_context("spawn").Event()
+    # After an error or Ctrl-C, the workers stop at the next frame and remove their temporary files.
+    yield from map_in_processes(
+        _pretreat_chunk, chunks, min(workers, len(chunks)), ordered=False, initializer=_start_worker,
+        initargs=(stop,), before_shutdown=stop.set,
+    )  # fmt: skip
 
 
 def _start_worker(stop) -> None:

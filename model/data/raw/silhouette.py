@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import whole_file
+from model.common.files import atomic_file
 from model.data.raw.image_header import fault_of
 
 HEIGHT = 64
@@ -96,7 +96,7 @@ def encode_png(image: np.ndarray) -> bytes:
 def write_png(path: Path | str, image: np.ndarray) -> None:
     """Write uint8 [h, w] as 8 bit PNG; the file appears whole, and its name may hold any characters."""
     data = encode_png(image)
-    with whole_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(data)
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.common.errors import NO_TEXT, UsageError, UserError, os_error_line
+from model.common.errors import NOT_PRINTABLE, UsageError, UserError, os_error_line
 from model.common.messages import progress_bar
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
@@ -92,7 +92,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 def _plain(name: str, folder: Path) -> str:
     """Names become labels in lists, logs and JSON: they must be text of one line. UserError for others."""
-    if NO_TEXT.search(name):
+    if NOT_PRINTABLE.search(name):
         shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
         raise UserError(f"{folder}: the name {shown!r} in it holds control characters or is no UTF-8; rename it")
     return name

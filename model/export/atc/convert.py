@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from model.common.errors import UserError
-from model.common.files import told, whole_file
+from model.common.files import atomic_file, os_errors_as_user_errors
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.lint import require_suitable
@@ -46,10 +46,10 @@ def convert(
     atc, model, om = find_atc(), check_path(model), check_path(om)
     log_file = (log_file or om.with_suffix(".atc.log")).resolve()
     shape = _input_shape(model)
-    with told(log_file):
+    with os_errors_as_user_errors(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8", errors="replace")
-    with log, whole_file(om) as part:
+    with log, atomic_file(om) as part:
         # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
             command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options)

@@ -43,7 +43,7 @@ def test_a_meeting_place_that_makes_no_sense_is_one_line(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     for port in ("x", "70000", "-1", ""):
         monkeypatch.setenv("MASTER_PORT", port)
-        with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be an address and a port"):
+        with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
             distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
 
 

@@ -1,5 +1,8 @@
-"""Processes on cores: Ctrl-C is the parent's, from their first moment on."""
+"""Number of cores, and worker processes: Ctrl-C belongs to the parent from their start."""
 
+from __future__ import annotations
+
+import math
 import os
 import signal
 import subprocess
@@ -7,28 +10,47 @@ import sys
 
 import pytest
 
-from model.common.cores import core_count, interrupts_later
+from model.common.cores import block_interrupts, core_count, map_in_processes
+from model.common.errors import UserError
 
 BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 
 
 @pytest.fixture
 def interrupts():
-    """Interrupts are heard, also in the background of a shell, which has them ignored."""
+    """Handle SIGINT, which a shell ignores for background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no such masks here")
-def test_processes_that_start_meanwhile_take_no_interrupt_and_the_parent_takes_it_afterwards(interrupts):
-    with pytest.raises(KeyboardInterrupt), interrupts_later():
-        signal.raise_signal(signal.SIGINT)  # to this thread
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+def test_processes_start_with_blocked_interrupts_and_the_parent_gets_them_later(interrupts):
+    with pytest.raises(KeyboardInterrupt), block_interrupts():
+        signal.raise_signal(signal.SIGINT)
         inside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout
     assert inside == "True\n"
     after = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout
     assert after == "False\n"
 
 
-def test_there_is_a_core():
+def test_core_count_is_at_least_1():
     assert 1 <= core_count() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_map_in_processes_returns_all_results(ordered):
+    found = list(map_in_processes(abs, [-3, 1, -2], 2, ordered=ordered))
+    assert (found if ordered else sorted(found)) == ([3, 1, 2] if ordered else [1, 2, 3])
+
+
+def test_killed_worker_is_a_user_error():
+    ended = []
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(map_in_processes(os._exit, [9], 1, before_shutdown=lambda: ended.append(True)))
+    assert ended == [True]
+
+
+def test_exception_of_a_worker_is_raised():
+    with pytest.raises(ValueError, match="math domain"):
+        list(map_in_processes(math.sqrt, [-1.0], 1))

@@ -35,7 +35,11 @@ def end_of(work: str, **environment: str) -> tuple[int, str]:
         ("open('/nowhere/a')", 1, "error: /nowhere/a: No such file or directory\n"),
         ("open('/dev/full', 'w').write('x' * 100_000)", 1, "error: No space left on device\n"),
         ("raise OSError('no words')", 1, "error: no words\n"),
-        ("bytearray(1 << 62)", 1, "error: out of memory; use a smaller batch or fewer processes, or free some\n"),
+        (
+            "bytearray(1 << 62)",
+            1,
+            "error: out of memory; use a smaller batch or fewer processes, or close other programs\n",
+        ),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
         ("raise UserError('a\\n\\x1b[2Jb\\udcffé')", 1, "error: a\\n\\x1b[2Jb\\udcffé\n"),
         ("print('步态 \\udcff')", 0, ""),
@@ -69,7 +73,7 @@ def test_standard_output_on_a_full_disk_is_one_line():
 def test_a_job_goes_on_without_its_log_lines_and_says_so_once():
     lines = "set_up_logging(False); [logging.warning('x' * 100_000) for _ in range(9)]"
     status, said = on_a_full_disk(lines)
-    told = "warning: log lines cannot be written ([Errno 28] No space left on device); going on without them"
+    told = "warning: log lines cannot be written ([Errno 28] No space left on device); continuing without them"
     assert (status, said) == (0, [told])
 
 

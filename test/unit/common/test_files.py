@@ -8,13 +8,13 @@ import pytest
 from model.commands.summary import collect, flat
 from model.common import files
 from model.common.errors import UserError
-from model.common.files import json_text, read_json, remove_leftovers, whole_file, whole_folder, write_json
+from model.common.files import atomic_file, atomic_folder, json_text, read_json, remove_leftovers, write_json
 
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_file_appears_when_it_is_complete(tmp_path, durable):
     path = tmp_path / "new" / "a.txt"
-    with whole_file(path, durable) as part:
+    with atomic_file(path, durable) as part:
         part.write_text("half")
         assert not path.exists()
         part.write_text("whole")
@@ -25,7 +25,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path, durable):
 def test_a_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as part:
+    with pytest.raises(RuntimeError), atomic_file(path) as part:
         part.write_text("new, half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -34,10 +34,10 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
     for content in ("old", "new"):
-        with whole_folder(tmp_path / "f") as part:
+        with atomic_folder(tmp_path / "f") as part:
             (part / content).touch()
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "f") as part:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "f") as part:
         (part / "half").touch()
         raise RuntimeError
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
@@ -50,7 +50,7 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".f.99999999.part").mkdir()
     for name in (alive, ".hidden", "a.part"):
         (tmp_path / name).touch()
-    remove_leftovers(tmp_path, spare_living=True)
+    remove_leftovers(tmp_path, keep_running=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == [alive, ".hidden", "a.part"]
     remove_leftovers(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.part"]
@@ -72,27 +72,27 @@ def test_summaries_merge_files_under_their_names(tmp_path):
     assert content == {"training": {"speed": {"it/s": 3}}, "processes": "2"}
     assert flat(content) == [("training.speed.it/s", 3), ("processes", "2")]
     assert json.dumps(content)
-    with pytest.raises(UserError, match="neither"):
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
         collect(["what"])
-    with pytest.raises(UserError, match="already"):  # the later would hide the earlier
+    with pytest.raises(UserError, match="given twice"):  # the later would hide the earlier
         collect([str(tmp_path / "training.json"), "training=2"])
 
 
 def test_a_folder_that_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
     (tmp_path / f".f.{os.getpid()}.part" / "old").mkdir(parents=True)
-    with whole_folder(tmp_path / "f") as part:
+    with atomic_folder(tmp_path / "f") as part:
         (part / "new").touch()
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    for whole in (whole_file, whole_folder):
+    for whole in (atomic_file, atomic_folder):
         with pytest.raises(UserError, match="cannot be written"), whole(tmp_path / "file" / "x"):
             pass
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
 def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole):
     """And of what is written only what names it, or can come from nothing but writing."""
     path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
@@ -149,7 +149,7 @@ def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkey
         moments.append((tmp_path / "f").exists())
 
     monkeypatch.setattr(type(tmp_path), "replace", watched)
-    with whole_folder(tmp_path / "f") as part:
+    with atomic_folder(tmp_path / "f") as part:
         (part / "new").touch()
     assert all(moments) is can_exchange
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["f", "f/new"]
@@ -170,10 +170,10 @@ def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_
     leave(tmp_path / ".f.99999998.old")
     for name in (alive, ".g.99999999.part", ".f.g.99999999.part"):
         (tmp_path / name).touch()
-    with whole_folder(tmp_path / "f"):
+    with atomic_folder(tmp_path / "f"):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["f", alive, ".g.99999999.part", ".f.g.99999999.part"])
-    with whole_file(tmp_path / "g"):
+    with atomic_file(tmp_path / "g"):
         pass
     assert not (tmp_path / ".g.99999999.part").exists()
 
@@ -182,19 +182,19 @@ def test_bytes_do_not_follow_a_link_that_somebody_laid(tmp_path):
     """In a folder that others may write to, the name of the part can be guessed."""
     (tmp_path / "theirs").write_text("kept")
     (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path / "theirs")
-    with whole_file(tmp_path / "a") as part:
+    with atomic_file(tmp_path / "a") as part:
         part.write_text("ours")
     assert (tmp_path / "theirs").read_text() == "kept" and not (tmp_path / "a").is_symlink()
     (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path)
-    with whole_folder(tmp_path / "a") as part:
+    with atomic_folder(tmp_path / "a") as part:
         pass
     assert (tmp_path / "theirs").read_text() == "kept" and (tmp_path / "a").is_dir()
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a/.."])
 def test_what_is_no_name_of_a_file_is_one_line(path):
-    for whole in (whole_file, whole_folder):
-        with pytest.raises(UserError, match="names a place"), whole(path):
+    for whole in (atomic_file, atomic_folder):
+        with pytest.raises(UserError, match="ends without a name"), whole(path):
             pass
 
 
@@ -212,7 +212,7 @@ def test_a_sealed_file_tells_of_every_change(tmp_path):
         with pytest.raises(UserError, match=r"a\.json"):
             read_json(path, sealed=True)
     write_json(path, {"subject": "003"})
-    with pytest.raises(UserError, match="changed or damaged"):
+    with pytest.raises(UserError, match="modified or damaged"):
         read_json(path, sealed=True)
 
 

@@ -60,7 +60,7 @@ def test_the_second_is_told_whose_it_is_and_since_when(other, tmp_path, kind):
         pass
     text = str(told.value)
     assert text.startswith(f"the output: another job is writing there, process {other.pid} on {socket.gethostname()}")
-    assert "since 0 s ago" in text or "since 1 s ago" in text
+    assert "started 0 s ago" in text or "since 1 s ago" in text
     assert "--the 'other one'" in text
 
 
@@ -72,7 +72,7 @@ def test_a_lock_that_was_left_behind_holds_nobody_up(other, tmp_path, kind, numb
     assert (tmp_path / "lock").exists()
     with locked(tmp_path / "lock", "out"):
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
-    assert f"taken over from a job that ended early (process {other.pid}" in caplog.text
+    assert f"a previous job was interrupted (process {other.pid}" in caplog.text
     assert not (tmp_path / "lock").exists()
 
 
@@ -80,7 +80,7 @@ def test_without_locks_an_owner_on_another_machine_counts_as_alive(tmp_path, mon
     monkeypatch.setattr(lock_module, "fcntl", None)
     owner = {"host": "another", "pid": 1, "since": time.time() - 7300, "command": "train.py"}
     (tmp_path / "lock").write_text(json.dumps(owner))
-    told = r"process 1 on another, since 2 h ago: train\.py"
+    told = r"process 1 on another, started 2 h ago: train\.py"
     with pytest.raises(UserError, match=told), locked(tmp_path / "lock", "o"):
         pass
     (tmp_path / "lock").unlink()
@@ -104,7 +104,7 @@ def test_one_that_waits_goes_on_when_the_other_has_ended(other, tmp_path, caplog
 
 def test_of_many_at_once_one_has_it(tmp_path, monkeypatch):
     """Each adds one to a number that it has read before; a second owner would lose some."""
-    monkeypatch.setattr(lock_module, "_LOOK_AGAIN", 0.001)
+    monkeypatch.setattr(lock_module, "_RETRY_SECONDS", 0.001)
     (tmp_path / "number").write_text("0")
 
     def add():
@@ -135,6 +135,6 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
 def test_on_a_full_disk_it_is_held_and_let_go_all_the_same(tmp_path):
     with no_file_larger_than(0), locked(tmp_path / "lock", "o"):
         assert (tmp_path / "lock").exists()
-        with pytest.raises(UserError, match="which has not said who it is"), locked(tmp_path / "lock", "o"):
+        with pytest.raises(UserError, match="whose process is unknown"), locked(tmp_path / "lock", "o"):
             pass
     assert not (tmp_path / "lock").exists()

@@ -145,7 +145,7 @@ def test_store_of_another_version_is_refused(tree, tmp_path):
     with pytest.raises(UserError, match="not a store of this version"):
         open_store(path)
     write_json(path / "index.json", {"format": "gaitset-store-1"})
-    with pytest.raises(UserError, match=r"of an older version; .*delete"):
+    with pytest.raises(UserError, match=r"an older version; .*delete"):
         open_store(path)
 
 
@@ -207,7 +207,7 @@ def test_a_damaged_store_of_a_tree_is_built_anew(tree, tmp_path, damage):
 
 def test_while_another_job_builds_a_store_this_one_waits(tree, tmp_path, monkeypatch, caplog):
     """Two trainings started side by side share their store: the second finds what the first has built."""
-    monkeypatch.setattr("model.common.lock._LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("model.common.lock._RETRY_SECONDS", 0.01)
     store = store_path(tree.resolve(), tmp_path / "stores")
     builds = []
     build_store = store_module.build_store

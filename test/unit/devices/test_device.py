@@ -13,18 +13,18 @@ from model.common.errors import UsageError
 from model.devices.device import (
     DEVICE_KINDS,
     adam_options,
-    can_record,
     copy_to,
     describe,
     fits,
     free_memory,
-    place,
     precision_of,
     processes_possible,
     resolve_device,
     set_precision,
-    show_devices,
+    set_visible_devices,
+    supports_graphs,
     synchronize,
+    to_device,
 )
 from model.network import GaitSet
 
@@ -51,19 +51,19 @@ def test_auto_takes_an_accelerator_or_the_cpu():
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cpu0"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(UsageError, match="no such device"):
+    with pytest.raises(UsageError, match="unknown device"):
         resolve_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_devices_that_are_not_there_say_what_is_missing():
-    with pytest.raises(UsageError, match="shows no cuda device"):
+    with pytest.raises(UsageError, match="finds no cuda device"):
         resolve_device("cuda:0")
 
 
 @pytest.mark.skipif(hasattr(torch, "npu"), reason="there is an NPU here")
 def test_npu_without_torch_npu_names_it():
-    with pytest.raises(UsageError, match="torch_npu is not installed: install the one for torch") as caught:
+    with pytest.raises(UsageError, match="torch_npu is not installed; install the version for torch") as caught:
         resolve_device("npu")
     assert "\n" not in str(caught.value)
 
@@ -81,7 +81,7 @@ def test_torch_npu_that_cannot_be_loaded_is_one_line(tmp_path):
 def test_config_names_visible_devices_unless_the_environment_does(monkeypatch):
     monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    show_devices({"CUDA_VISIBLE_DEVICES": "0", "ASCEND_VISIBLE_DEVICES": "0, 1"})
+    set_visible_devices({"CUDA_VISIBLE_DEVICES": "0", "ASCEND_VISIBLE_DEVICES": "0, 1"})
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     assert os.environ["ASCEND_RT_VISIBLE_DEVICES"] == "0,1"
     monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES")
@@ -104,7 +104,7 @@ def test_placing_changes_the_layout_and_nothing_else():
     sils = (torch.rand(2, 3, 64, 44) > 0.5).float()
     with torch.no_grad():
         before = network(sils)
-        after = place(network, CPU)(sils)
+        after = to_device(network, CPU)(sils)
     assert network.set_layer2.forward_block.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert (before - after).abs().max() < 3e-5 * before.abs().max()
 
@@ -126,8 +126,8 @@ def test_everything_fits_the_cpu_and_nothing_a_device_that_cannot_tell(monkeypat
 
 
 def test_only_devices_that_record_get_an_optimizer_that_can_be_recorded():
-    assert can_record(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
-    assert not can_record(CPU) and adam_options(CPU) == {}
+    assert supports_graphs(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
+    assert not supports_graphs(CPU) and adam_options(CPU) == {}
 
 
 def test_copying_to_where_a_tensor_is_copies_nothing():

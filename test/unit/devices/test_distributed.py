@@ -16,7 +16,7 @@ from training_runs import arguments, files_of, same, torchrun, weights
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
 from model.devices import distributed
-from model.devices.device import place
+from model.devices.device import to_device
 from model.network import GaitSet, triplet_losses
 from model.training.log_book import FIELDS
 
@@ -92,7 +92,7 @@ def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
     # The same layout too: Adam blows rounding up where a gradient is next to nothing.
-    network = place(GaitSet(), torch.device("cpu"))
+    network = to_device(GaitSet(), torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for iteration in range(3):
         losses = [triplet_losses(network(batch_of(store, rank, iteration)), 2, 2, 0.2).full.mean() for rank in (0, 1)]
@@ -168,7 +168,7 @@ def test_alone_everything_is_as_it_is():
     rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
     assert distributed.gather_rows(rows, 2, cpu) is rows
     assert distributed.any_process(True, cpu) is True
-    assert distributed.from_main(lambda: 5) == 5
+    assert distributed.run_on_rank0(lambda: 5) == 5
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([1.0, 2.0])
     distributed.average_gradients([parameter])
@@ -181,7 +181,7 @@ def test_a_sequence_embedded_twice_is_a_fault_of_ours(tmp_path):
     """One process alone must make all three rows."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        with pytest.raises(AssertionError, match="exactly once"):
+        with pytest.raises(AssertionError, match="exactly one process"):
             distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
         assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
     finally:

@@ -34,21 +34,21 @@ FITTING = f"{RELEASE}.post2"
 NO_FILE = "cannot open shared object file: No such file or directory"
 BROKEN = {  # what the import raises: what is told
     f"ImportError('libhccl.so: {NO_FILE}. Please check\\n[ERROR] ERR00001')":
-        "CANN's libhccl.so is not found, and ASCEND_HOME_PATH is not set: source CANN's set_env.sh first",
+        "libhccl.so of CANN is not found, and ASCEND_HOME_PATH is not set; source CANN's set_env.sh first",
     f"OSError('libascendcl.so: {NO_FILE}')":
-        "CANN's libascendcl.so is not found, and ASCEND_HOME_PATH is not set",
+        "libascendcl.so of CANN is not found, and ASCEND_HOME_PATH is not set",
     f"ImportError('libascend_hal.so: {NO_FILE}')":
-        "the NPU driver's libascend_hal.so is not found: install the driver",
+        "libascend_hal.so of the NPU driver is not found; install the driver",
     "Exception('ASCEND_OPP_PATH environment variable is not set. Please check')":
-        "CANN's environment is not whole (ASCEND_OPP_PATH environment variable is not set.",
+        "CANN's environment is incomplete (ASCEND_OPP_PATH environment variable is not set.",
     "ModuleNotFoundError(name='decorator')":
-        "torch_npu needs the module decorator, which is not installed: pip install it",
+        "torch_npu needs the module decorator, which is not installed; install it with pip",
     "RuntimeError('Two accelerators cannot be used at the same time in PyTorch: npu and cuda.')":
-        f"torch_npu needs torch's CPU build, and this torch {torch.__version__} is built for another accelerator",
+        f"torch_npu needs the CPU build of torch, but torch {torch.__version__} is built for another accelerator",
     "ImportError('torch_npu/lib/libtorch_npu.so: undefined symbol: _ZN5torch10ValueErrorC1E')":
-        f"torch_npu {FITTING} does not fit this torch {torch.__version__}, or this CANN (torch_npu/lib/libtorch_npu.so",
+        f"torch_npu {FITTING} does not match torch {torch.__version__} or CANN (torch_npu/lib/libtorch_npu.so",
     "ImportError('/usr/lib/libgomp.so.1: cannot allocate memory in static TLS block')":
-        "static TLS block): export LD_PRELOAD=/usr/lib/libgomp.so.1 before",
+        "static TLS block); set LD_PRELOAD=/usr/lib/libgomp.so.1 before",
     "AttributeError('no get_npu_backend')":
         "torch_npu cannot be loaded (no get_npu_backend)",
 }  # fmt: skip
@@ -58,7 +58,7 @@ BROKEN = {  # what the import raises: what is told
     ("version", "raised", "told"),
     [
         *((FITTING, raised, told) for raised, told in BROKEN.items()),
-        ("2.1.0.post8", "SystemExit", f"torch_npu 2.1.0.post8 is made for torch 2.1.0, and this is torch {RELEASE}"),
+        ("2.1.0.post8", "SystemExit", f"torch_npu 2.1.0.post8 is built for torch 2.1.0, but torch {RELEASE}"),
     ],
 )
 def test_refusals_where_torch_npu_is_not_sound(tmp_path, monkeypatch, capsys, version, raised, told):
@@ -79,7 +79,7 @@ def test_cann_that_is_there_but_lacks_a_library_is_named(tmp_path, monkeypatch):
     install(tmp_path, "torch_npu", FITTING, "raise ImportError('libge_runner.so: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann")
-    assert "libge_runner.so is not found, though ASCEND_HOME_PATH is /opt/cann" in load_extension("torch_npu")
+    assert "libge_runner.so of CANN is not found, although ASCEND_HOME_PATH is /opt/cann" in load_extension("torch_npu")
 
 
 def test_a_near_version_that_loads_is_only_warned_of(tmp_path, monkeypatch, caplog):
@@ -87,7 +87,7 @@ def test_a_near_version_that_loads_is_only_warned_of(tmp_path, monkeypatch, capl
     install(tmp_path, "torch_npu_of_a_test", near, "")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_extension("torch_npu_of_a_test") is None
-    assert f"torch_npu_of_a_test {near} is made for torch {near}" in caplog.text
+    assert f"torch_npu_of_a_test {near} is built for torch {near}" in caplog.text
 
 
 def test_auto_says_why_it_leaves_out_an_npu(tmp_path):
@@ -99,7 +99,7 @@ def test_auto_says_why_it_leaves_out_an_npu(tmp_path):
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     done = run_quietly([sys.executable, "-c", code], None, environment)
     assert done.stdout in ("cpu\n", "cuda:0\n")
-    assert "--device auto leaves out npu: CANN's libhccl.so is not found" in done.stderr
+    assert "--device auto skips npu: libhccl.so of CANN is not found" in done.stderr
 
 
 def test_an_extension_that_breaks_torch_itself_does_not_break_the_commands(tmp_path, monkeypatch):
@@ -109,16 +109,17 @@ def test_an_extension_that_breaks_torch_itself_does_not_break_the_commands(tmp_p
     environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
     assert run_quietly([sys.executable, "-c", "import torch"], None, environment).returncode == 1
     told = one_line_error(run_script("train.py", "--device", "npu", **environment), 2)
-    assert "CANN's libhccl.so is not found" in told
+    assert "libhccl.so of CANN is not found" in told
     told = one_line_error(run_script("train.py", "--device", "tpu", **environment), 2)
-    assert "no such device" in told
+    assert "unknown device" in told
 
 
 def test_a_module_that_is_not_there_is_told_with_the_release_to_install():
     assert not is_installed("torch_npu_of_nobody")
     told = load_extension("torch_npu_of_nobody")
     assert (
-        told == f"torch_npu_of_nobody is not installed: install the one for torch {RELEASE}, whose version begins alike"
+        told == f"torch_npu_of_nobody is not installed; install the version for torch {RELEASE}, which starts with "
+        "the same number"
     )
 
 

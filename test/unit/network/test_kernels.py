@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scripts import ROOT, run_quietly
 
 from model.common.errors import UserError
+from model.devices import triton_support
 from model.devices.device import resolve_device
 from model.network import GaitSet, triplet, triplet_losses
 from model.network import kernels as fused
@@ -110,19 +111,6 @@ def difference(ours, theirs) -> float:
     """Norm of the difference, relative to that of `theirs`."""
     ours, theirs = ours.cpu().double(), theirs.double()
     return ((ours - theirs).norm() / theirs.norm()).item()
-
-
-def test_kernels_do_not_run_on_the_cpu_nor_without_triton(monkeypatch):
-    usable = fused.usable.__wrapped__  # without what it remembers
-    cuda, npu = torch.device("cuda"), SimpleNamespace(type="npu")
-    module = SimpleNamespace(get_device_capability=lambda device: (9, 0))
-    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
-    monkeypatch.setattr(torch, "zeros", lambda *shape, device: None)  # what is tried there is another test's
-    monkeypatch.setattr(fused, "active_triplets", lambda dist, sequences, margin: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert usable(cuda) and not usable(npu) and not usable(CPU)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not usable(cuda)
 
 
 @pytest.mark.parametrize(("frames", "block"), [(1, 64), (1, 128), (3, 512)], ids=["shipped", "half a tile", "tiles"])
@@ -427,8 +415,8 @@ def test_losses_are_the_same_with_the_kernel(kernels, monkeypatch, bad):
     if bad:
         batch[4, 1, 2] = torch.nan
     results = []
-    for usable in (True, False):
-        monkeypatch.setattr(fused, "usable", lambda device, usable=usable: usable)
+    for works in (True, False):
+        monkeypatch.setattr(triton_support, "works", lambda device, works=works: works)
         leaf = batch.clone().requires_grad_()
         losses = triplet_losses(leaf.to(kernels.device), 3, 5, 0.2).full.cpu()
         losses.sum().backward()
@@ -437,22 +425,3 @@ def test_losses_are_the_same_with_the_kernel(kernels, monkeypatch, bad):
     assert ours.isnan().tolist() == [False, bad, False]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0, equal_nan=True)
     torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-4, atol=1e-6, equal_nan=True)
-
-
-@pytest.mark.parametrize(
-    ("capability", "fault", "expected"), [((7, 5), None, False), ((8, 0), None, True), ((9, 0), "no C compiler", False)]
-)
-def test_usable_where_triton_really_works(monkeypatch, caplog, capability, fault, expected):
-    def tried(dist, sequences, margin):
-        if fault:
-            raise RuntimeError(f"{fault}\nand more")
-
-    monkeypatch.setattr(fused, "kind_of", lambda device: SimpleNamespace(triton=True))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    module = SimpleNamespace(get_device_capability=lambda device: capability)
-    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
-    monkeypatch.setattr(fused, "active_triplets", tried)
-    assert fused.usable.__wrapped__(CPU) is expected
-    assert [record.getMessage() for record in caplog.records] == (
-        [f"Triton does not work here ({fault}): torch's own kernels are used instead"] if fault else []
-    )

@@ -7,15 +7,14 @@ import torch
 
 from model.common.errors import UserError
 from model.config import ModelConfig
-from model.devices import distributed
+from model.devices import distributed, triton_support
 from model.initialization import own_kernels
-from model.network import kernels as fused
 
 
 def gather_worker(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     cpu = torch.device("cpu")
-    distributed.ROWS_AT_ONCE = 2
+    distributed.ROW_CHUNK = 2
     own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
     few = torch.arange(rank, 2, 3)[:, None].float()  # none on the last
     up = distributed.any_process(rank == 1, cpu)
@@ -26,7 +25,7 @@ def gather_worker(rank: int, folder: str) -> None:
     distributed.average_gradients([matrix, unused, number])
     kernels = {}
     for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
-        fused.usable = lambda device, works=works: works
+        triton_support.works = lambda device, works=works: works
         kernels[where] = own_kernels(ModelConfig(), cpu)
     result = {
         "rows": distributed.gather_rows(own * 10, 10, cpu),
@@ -46,7 +45,7 @@ def failing_worker(rank: int, folder: str) -> None:
         raise OSError("disk gone")
 
     try:
-        distributed.from_main(job)
+        distributed.run_on_rank0(job)
     except UserError:
         Path(folder, "told").touch()
         raise

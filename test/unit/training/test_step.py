@@ -10,7 +10,7 @@ from torch import nn
 
 from model.config import ModelConfig
 from model.data.batches import Batch
-from model.devices import distributed
+from model.devices import distributed, triton_support
 from model.devices.device import DEVICE_KINDS
 from model.network import kernels as fused
 from model.network import triplet_losses
@@ -295,7 +295,7 @@ class TwoLayouts(nn.Module):
 
 def test_all_gradients_are_kept_in_one_tensor_for_an_exchange_between_recordings():
     steps = [new_step(TwoLayouts()) for _ in range(2)]
-    flat = steps[0].flat_gradients = distributed.gradients_in_one(steps[0].model.parameters())
+    flat = steps[0].flat_gradients = distributed.flatten_gradients(steps[0].model.parameters())
     for seed in range(3):
         for step in steps:
             step(*batch_of(7, seed))
@@ -316,7 +316,7 @@ def test_plain_kernels_are_torchs_in_the_loss_too(monkeypatch, plain):
     def fail(*arguments):
         raise CalledError
 
-    monkeypatch.setattr(fused, "usable", lambda device: True)
+    monkeypatch.setattr(triton_support, "works", lambda device: True)
     monkeypatch.setattr(fused, "active_triplets", fail)
     step = replace(new_step(), plain=plain)
     with nullcontext() if plain else pytest.raises(CalledError):
