@@ -1,19 +1,19 @@
-"""Deployed on a processor: the originals' graphs exported as they are, ours in float32 and 8 bit, and torch.
+"""Compare throughput and latency on a CPU: plain exports of both originals, our exports in float32 and int8, and torch.
 
-  python test/bench/deploy.py                                   threads 1 and 2, batch 1 and 16, and real lengths
-  python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings       what was not chosen
-  python test/bench/deploy.py --threads 1 --batch_sizes 1 --frame_num 4 --rounds 1 --lengths 3 5     for a quick look
+  python test/bench/deploy.py                       1 and 2 threads, batch sizes 1 and 16, and sequences of real lengths
+  python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings      session options that are not used
+  python test/bench/deploy.py --threads 1 --batch_sizes 1 --frame_num 4 --rounds 1 --lengths 3 5           a quick check
 
   ModelZoo      the graph of the NPU port: activation before pooling, frames of all sequences on one axis
-  OpenGait      the same layers with maps turned to [n, c, s, h, w] behind each block, as OpenGait keeps them
-  static        ours for ATC under ONNX Runtime, --frame_num frames
-  whole, int8   ours for a processor: uint8 in, any number of frames; set layers in float32 or 8 bit
+  OpenGait      the same layers, with maps transposed to [n, c, s, h, w] after each block, as OpenGait keeps them
+  static        our export for ATC under ONNX Runtime, --frame_num frames
+  whole, int8   our variable-length exports: uint8 input, any number of frames; set layers in float32 or int8
   torch         the network as test.py runs it
 
-Every contestant waits in a process of its own, since threads of one session get in the way of another's; they take
-turns, and pixels start as uint8 for all. Weights are random: what takes the time does not depend on them. `lengths`
-are sequences one at a time as long as those of ten real people (CASIA-A, 37 to 127 frames, 82.8 on average): static
-models pad or cut them to --frame_num. The last line is JSON.
+Each model runs in its own process, because threads of one session slow down those of another. The processes take
+turns. All start from uint8 pixels. Weights are random, because the time does not depend on them. The row `lengths`
+runs one sequence at a time, with the lengths of sequences of ten real people (CASIA-A: 37 to 127 frames, 82.8 on
+average). Static models pad or truncate them to --frame_num. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from model.common.command_line import CommandParser, positive  # noqa: E402
 from model.common.errors import run_command  # noqa: E402
 from model.export.input_files import fixed_length  # noqa: E402
 
-# Every twentieth of 120 sequences in the order of their lengths.
+# 20 of the 120 sequences, evenly spaced in the order of their lengths.
 LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)
-CONTESTANTS = ("ModelZoo", "OpenGait", "static", "whole", "int8", "torch")
+MODELS = ("ModelZoo", "OpenGait", "static", "whole", "int8", "torch")
 SETTINGS = {
     "optimisation basic": {"graph_optimization_level": 1},
     "optimisation extended": {"graph_optimization_level": 2},
@@ -54,16 +54,16 @@ SETTINGS = {
 
 
 class Job(NamedTuple):
-    """One contestant: what it runs, in how many threads, and what a session of its own differs in."""
+    """One model to measure: its file (None: torch), the number of threads, and changed options of its session."""
 
     name: str
     path: Path | None
     threads: int
-    setting: dict = {}  # noqa: RUF012, never written to
+    setting: dict = {}  # noqa: RUF012, it is never modified
 
 
-def plain_network(layout: str):
-    """The network of ModelZoo or OpenGait as a plain export finds it; see the head of this file."""
+def original_network(layout: str):
+    """Return the network of ModelZoo or OpenGait with its own layout of maps; see the module's docstring."""
     import torch.nn.functional as F
     from train_step import PlainGaitSet
 
@@ -83,14 +83,14 @@ def plain_network(layout: str):
     return (OpenGait() if layout == "OpenGait" else PlainGaitSet()).eval()
 
 
-def export_plain(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
+def export_original(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
     import torch
 
     example = torch.zeros(batch_size, frame_num, 64, 44)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            plain_network(layout), (example,), str(path), dynamo=False, opset_version=11, input_names=["image_seq"]
+            original_network(layout), (example,), str(path), dynamo=False, opset_version=11, input_names=["image_seq"]
         )
 
 
@@ -105,10 +105,10 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
 
     torch.manual_seed(0)
     network = GaitSet().eval()
-    paths = {name: folder / f"{name}-{batch_size}.onnx" for name in CONTESTANTS if name in options.only}
+    paths = {name: folder / f"{name}-{batch_size}.onnx" for name in MODELS if name in options.only}
     making: dict[str, Callable[[Path], object]] = {
-        "ModelZoo": lambda path: export_plain(path, "ModelZoo", batch_size, options.frame_num),
-        "OpenGait": lambda path: export_plain(path, "OpenGait", batch_size, options.frame_num),
+        "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
+        "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
         "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
         "whole": lambda path: export_whole(network, path, runtime=WholeRuntime),
         "int8": lambda path: export_int8(network, path, figures(4, options.frame_num), runtime=WholeRuntime),
@@ -127,7 +127,7 @@ def figures(count: int, frame_num: int) -> list[np.ndarray]:
 
 
 def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 [n, s, 64, 44] -> embeddings."""
+    """Open the model and return a function uint8 [n, s, 64, 44] -> embeddings."""
     if job.path is None:
         import torch
 
@@ -152,7 +152,7 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
                 key
             )
             setattr(options, key, value if kind is None else kind(value))
-        elif job.threads > 1:  # both are about threads beside the first
+        elif job.threads > 1:  # both options concern additional threads
             options.add_session_config_entry(key, value)
     session = ort.InferenceSession(str(job.path), options, providers=["CPUExecutionProvider"])
     pixels = session.get_inputs()[0]
@@ -166,11 +166,11 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     return static
 
 
-def work(job: Job, pipe) -> None:
-    """In a process of its own: run what comes and tell the seconds of each."""
+def serve(job: Job, pipe) -> None:
+    """Run in a worker process: receive lists of batches, run them, and send the seconds of each batch."""
     run = runner(job)
     while (batches := pipe.recv()) is not None:
-        run(batches[0])  # the others were at work meanwhile: caches, threads and memory are cold
+        run(batches[0])  # warm up: other processes ran since the last turn, so caches are cold
         seconds = []
         for batch in batches:
             start = time.perf_counter()
@@ -179,11 +179,13 @@ def work(job: Job, pipe) -> None:
         pipe.send(seconds)
 
 
-class Contestant:
+class Worker:
+    """A process that holds one opened model."""
+
     def __init__(self, job: Job):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(job, theirs), daemon=True)
+        self.process = context.Process(target=serve, args=(job, theirs), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -197,16 +199,16 @@ class Contestant:
 
 
 def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
-    """Of each contestant: sequences a second by the median round, and how long a batch takes."""
-    contestants = {job.name: Contestant(job) for job in jobs}
-    seconds: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    """Return for each model the sequences per second of the median round, and percentiles of the time per batch."""
+    workers = {job.name: Worker(job) for job in jobs}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in workers}
     try:
         for _ in range(rounds):
-            for name, contestant in contestants.items():
-                seconds[name].append(contestant.run(batches))
+            for name, worker in workers.items():
+                seconds[name].append(worker.run(batches))
     finally:
-        for contestant in contestants.values():
-            contestant.close()
+        for worker in workers.values():
+            worker.close()
     sequences = sum(len(batch) for batch in batches)
     result = {}
     for name, found in seconds.items():
@@ -233,14 +235,16 @@ def show(what: str, threads: int, found: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2], help="threads per session (1 2)")
     parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 16])
     parser.add_argument("--frame_num", type=positive, default=100)
-    parser.add_argument("--lengths", type=positive, nargs="*", default=LENGTHS, help="(of ten real people); none: skip")
+    parser.add_argument(
+        "--lengths", type=positive, nargs="*", default=LENGTHS, help="frames (of ten real people); none: skip the row"
+    )
     parser.add_argument("--rounds", type=positive, default=7)
-    parser.add_argument("--calls", type=positive, default=6, help="in a round, of batch 1")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=CONTESTANTS, metavar="NAME")
-    parser.add_argument("--settings", action="store_true", help="also sessions with one setting changed each")
+    parser.add_argument("--calls", type=positive, default=6, help="batches of size 1 per round (6)")
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="NAME")
+    parser.add_argument("--settings", action="store_true", help="also measure sessions with one option changed")
     options = parser.parse_args()
     report: dict[str, dict] = {}
     print("| threads | batch | model | sequences/s | ratio | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|")
