@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from model.common.errors import UserError
 from model.common.files import atomic_folder, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
+from model.common.prefetch import prefetch
 from model.data.index import SequenceIndex
 from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.manifest import FORMAT, LABELS, Manifest, digest_of, manifest_path, write_info
@@ -30,7 +30,7 @@ PADDINGS = ("repeat", "zero")
 TRUNCATIONS = ("first", "even")
 DTYPE = np.dtype("<f4")
 WRITER_THREADS = 4
-SEQUENCE_CHUNK = 64  # sequences in memory
+MAX_PENDING = 64  # sequences in memory
 
 
 @dataclass(frozen=True)
@@ -157,21 +157,19 @@ def _entries(index: SequenceIndex, frame_num: int) -> list[dict[str, Any]]:
 def _write_all(store, positions: np.ndarray, files: list[Path], length: FixedLength, quiet: bool) -> list[str]:
     """Write one file per position and return their checksums."""
 
-    def write(file: Path, sequence: np.ndarray) -> str:
+    def write(item: tuple[Path, np.ndarray]) -> str:
+        file, sequence = item
         values = np.divide(fixed_length(sequence, **asdict(length)), np.float32(255), dtype=DTYPE)
         file.write_bytes(values)
         return digest_of(values)
 
+    # The generator runs in this thread, because reading from a store is not always thread-safe.
+    items = ((file, store.sequence(int(position))) for file, position in zip(files, positions, strict=True))
     digests = []
-    bar = progress_bar(total=len(files), unit="files", what="writing", quiet=quiet)
-    with bar, ThreadPoolExecutor(WRITER_THREADS) as pool:
-        for start in range(0, len(files), SEQUENCE_CHUNK):
-            chunk = slice(start, start + SEQUENCE_CHUNK)
-            # Read here: a store need not be safe to read from several threads.
-            sequences = [store.sequence(int(position)) for position in positions[chunk]]
-            for digest in pool.map(write, files[chunk], sequences):
-                digests.append(digest)
-                bar.update()
+    with progress_bar(total=len(files), unit="files", what="writing", quiet=quiet) as bar:
+        for digest in prefetch(write, items, WRITER_THREADS, MAX_PENDING):
+            digests.append(digest)
+            bar.update()
     return digests
 
 

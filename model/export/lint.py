@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.common.errors import UserError
+from model.common.errors import UserError, first_line
 from model.export.names import INPUT_NAME, OUTPUT_NAME
-from model.export.onnx_file import first_line, import_onnx, load_onnx, shape_of
+from model.export.onnx_file import import_onnx, load_onnx, shape_of
 from model.export.operator_limits import operator_limits
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.common.errors import UserError
+from model.common.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -71,8 +71,3 @@ def shape_of(value) -> list[int | str]:
 
 def _is_repeated(value) -> bool:
     return hasattr(value, "__len__") and not hasattr(value, "DESCRIPTOR")
-
-
-def first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from model.common.cores import core_count
-from model.common.errors import UserError
+from model.common.errors import UserError, first_line
 from model.export.names import SILS_NAME
-from model.export.onnx_file import first_line, self_contained
+from model.export.onnx_file import self_contained
 
 CPU = "CPUExecutionProvider"
 
