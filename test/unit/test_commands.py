@@ -214,7 +214,7 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
         "--report",
     )
     page = (tmp_path / "results" / "Synthetic-deployed.html").read_text()
-    assert 'class="walker"' in page, "silhouettes can be shown from bins, too"
+    assert 'class="animation"' in page, "the report shows silhouettes from bins, too"
     assert (tmp_path / "results" / "Synthetic-deployed-figures" / "roc.png").exists()
     tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "direct", "bins")]
     for table in tables:
