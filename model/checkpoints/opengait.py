@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.network.pooling import BINS, bin_labels
+from model.network.pooling import PYRAMID, strip_labels
 
 _KEY = re.compile(r"(set|gl)_block(\d)\.(?:forward_block\.)?([02])\.conv\.weight")
 _MATRICES = "Head.fc_bin"
@@ -39,7 +39,7 @@ def plain_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
             ] = value
         else:
             state["fc_bin.0" if key == _MATRICES else key] = value
-    if len(state["fc_bin.0"]) == 2 * sum(BINS):
+    if len(state["fc_bin.0"]) == 2 * sum(PYRAMID):
         state["fc_bin.0"] = state["fc_bin.0"][_places()]
     return state
 
@@ -47,6 +47,9 @@ def plain_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def _places() -> Tensor:
     """Where in OpenGait's order each of our strips stands: [62]."""
     theirs = [
-        (branch, strips, strip) for branch in ("set", "global") for strips in reversed(BINS) for strip in range(strips)
+        (branch, strips, strip)
+        for branch in ("set", "global")
+        for strips in reversed(PYRAMID)
+        for strip in range(strips)
     ]
-    return torch.tensor([theirs.index(tuple(label)) for label in bin_labels()])
+    return torch.tensor([theirs.index(tuple(label)) for label in strip_labels()])

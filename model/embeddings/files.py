@@ -18,7 +18,7 @@ import numpy as np
 from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file
 from model.data.index import SequenceIndex
-from model.network.pooling import bin_labels
+from model.network.pooling import strip_labels
 
 LABELS = ("subject", "seq_type", "view")
 ROW_CHUNK = 64  # of a chunk on the disk: 4 MB of embeddings
@@ -83,7 +83,7 @@ class _NetCDF(AbstractContextManager):
     def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
         import netCDF4
 
-        labels = bin_labels()
+        labels = strip_labels()
         self.file = file = netCDF4.Dataset(path, "w", format="NETCDF4")
         for name, size in (("sequence", len(index)), ("bin", len(labels)), ("embedding", dim)):
             file.createDimension(name, size)
@@ -114,10 +114,10 @@ class _Parquet(AbstractContextManager):
         import pyarrow.parquet
 
         self.arrow, self.index = pyarrow, index
-        self.embedding = pyarrow.list_(pyarrow.float32(), len(bin_labels()) * dim)
+        self.embedding = pyarrow.list_(pyarrow.float32(), len(strip_labels()) * dim)
         columns = [(name, pyarrow.string()) for name in LABELS]
         schema = pyarrow.schema([*columns, ("frames", pyarrow.int32()), ("embedding", self.embedding)])
-        about = {"shape": [len(bin_labels()), dim], "bins": [label._asdict() for label in bin_labels()], **facts}
+        about = {"shape": [len(strip_labels()), dim], "bins": [label._asdict() for label in strip_labels()], **facts}
         schema = schema.with_metadata({"gaitset": json.dumps(about, ensure_ascii=False)})
         # Embeddings hardly shrink, and no two numbers are equal.
         self.file = pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(LABELS))

@@ -15,7 +15,7 @@ from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import import_onnx
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
-from model.network.pooling import BINS
+from model.network.pooling import PYRAMID
 
 if TYPE_CHECKING:
     import onnx
@@ -114,7 +114,7 @@ def whole_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
     """
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
-    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", 2 * sum(BINS), network.hidden_dim))
+    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", 2 * sum(PYRAMID), network.hidden_dim))
     sizes = graph("Shape", SILS_NAME, end=2)  # n and s
     x = layers.frames(graph, SILS_NAME)
     maps = []
@@ -159,7 +159,7 @@ def _pyramid(graph: Graph, maps: str) -> list[str]:
     mean = graph("ReduceMean", maps, axes=(3,), keepdims=0)
     maximum = graph("ReduceMax", maps, axes=(3,), keepdims=0)
     strips = [graph("Add", mean, maximum)]
-    for bins in BINS[-2::-1]:
+    for bins in PYRAMID[-2::-1]:
         pairs = graph.sizes(0, 0, bins, 2)
         mean = graph("ReduceMean", graph("Reshape", mean, pairs), axes=(3,), keepdims=0)
         maximum = graph("ReduceMax", graph("Reshape", maximum, pairs), axes=(3,), keepdims=0)

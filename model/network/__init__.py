@@ -1,4 +1,4 @@
-"""The set network and its loss."""
+"""GaitSet, the set network, and its triplet losses."""
 
 from model.network.gaitset import GaitSet
 from model.network.triplet import TripletLosses, triplet_losses

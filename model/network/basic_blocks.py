@@ -1,18 +1,20 @@
-"""Convolution blocks. Attribute names are the names in published checkpoints: do not rename."""
+"""The convolution blocks of the network. Checkpoints contain the attribute names: do not rename them."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEGATIVE_SLOPE = 0.01
+NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 
 
 class BasicConv2d(nn.Module):
-    """Convolution without bias, an optional 2×2 maximum, LeakyReLU. [n, c_in, h, w] -> [n, c_out, h', w'].
+    """Convolution without bias, optional 2×2 max pooling, LeakyReLU. [n, c_in, h, w] -> [n, c_out, h', w'].
 
-    The original activates first and takes the maximum of the result. LeakyReLU never decreases, so the
-    maximum picks the same element either way, and this order touches a quarter of the elements.
+    The padding keeps the size: h' = h and w' = w, or half of them with `pooling`.
+
+    The original applies LeakyReLU before pooling. LeakyReLU is increasing, so max pooling selects the same element
+    in either order, and this order activates a quarter of the elements.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, pooling: bool = False):
@@ -24,12 +26,15 @@ class BasicConv2d(nn.Module):
         x = self.conv(x)
         if self.pooling:
             x = F.max_pool2d(x, 2)
-        # In place: neither the convolution nor the maximum needs its own output for the gradient.
+        # In place is safe: the gradient of neither the convolution nor the pooling needs their output.
         return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
 
 
 class SetBlock(nn.Module):
-    """A block applied to every frame of every sequence alike: frames lie on the batch axis."""
+    """Apply a block to each frame independently. The frames of all sequences share the batch axis.
+
+    The wrapper computes nothing. It exists because the parameter names of checkpoints contain `forward_block`.
+    """
 
     def __init__(self, forward_block: BasicConv2d):
         super().__init__()

@@ -1,4 +1,10 @@
-"""The set network of "GaitSet: Regarding Gait as a Set for Cross-View Gait Recognition" (AAAI 2019), figure 2."""
+"""GaitSet, the set network of figure 2 of the paper.
+
+Chao, He, Zhang and Feng: "GaitSet: Regarding Gait as a Set for Cross-View Gait Recognition", AAAI 2019.
+
+Axes: n sequences, s frames per sequence, f frames of all sequences, c channels, h and w height and width of a map,
+p strips (2 · (1 + 2 + 4 + 8 + 16) = 62), d = hidden_dim values per strip.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +14,27 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from model.network import kernels as fused
+from model.network import kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
-from model.network.pooling import BINS, horizontal_pyramid_pooling, set_pooling
+from model.network.pooling import PYRAMID, horizontal_pyramid_pooling, set_pooling
 
 SET_CHANNELS = (32, 64, 128)
-STRIPS = 2 * sum(BINS)  # 31 of the set branch and 31 of the global branch
+STRIPS = 2 * sum(PYRAMID)  # 31 of the set branch and 31 of the global branch
 
 
 class GaitSet(nn.Module):
-    """Silhouettes of sequences -> embeddings.
+    """Map the silhouettes of each sequence to an embedding [62, hidden_dim].
 
-    Every frame passes the six set layers alone. Set pooling after layers 2, 4 and 6 turns frames into one
-    map a sequence; the global branch (multilayer global pipeline) works on those pooled maps.
+    1. Six set layers process each frame independently.
+    2. Set pooling after layers 2, 4 and 6 reduces the frames of a sequence to one map (section 3.2).
+    3. The global branch, the multilayer global pipeline of section 3.4, processes the pooled maps of all three depths.
+    4. Horizontal pyramid mapping cuts the results of both branches into 31 strips each and multiplies every strip
+       with its own matrix (section 3.3).
 
-    amp_dtype: the half precision to compute in, by autocast; None for that of the weights.
-    fused: whether uint8 silhouettes pass the set layers through the kernels of `model.network.kernels`, which need
-    `amp_dtype` and a device that they are usable on.
+    Attributes:
+        amp_dtype: half precision to compute in, by autocast; None computes in the precision of the weights.
+        fused: use the Triton kernels of `model.network.kernels` for the set layers of uint8 silhouettes. They need
+            `amp_dtype` and a device that supports them.
     """
 
     amp_dtype: torch.dtype | None = None
@@ -45,8 +55,9 @@ class GaitSet(nn.Module):
         self.gl_layer4 = BasicConv2d(c3, c3, 3)
         self.fc_bin = nn.ParameterList([nn.Parameter(torch.empty(STRIPS, c3, hidden_dim))])
         for parameter in self.parameters():
-            # On the three axes of `fc_bin` torch reads a fan that is far too large; the original does the
-            # same, so its embeddings start small and the margin of 0.2 starts large beside them.
+            # A quirk of the original that is kept: for the three axes of `fc_bin` torch computes a fan that is far
+            # too large. So the initial embeddings are small, and the margin of 0.2 is large compared with their
+            # distances. A correct fan would start training at another loss.
             nn.init.xavier_uniform_(parameter)
 
     @property
@@ -54,64 +65,80 @@ class GaitSet(nn.Module):
         return self.fc_bin[0].shape[-1]
 
     def forward(self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None) -> Tensor:
-        """Embeddings [n, 62, hidden_dim].
+        """Return the embeddings [n, 62, hidden_dim].
 
-        sils: uint8, or float of 0 to 1. [n, s, h, w]; or, with `lengths` (frames of each of n sequences), frames of
-        all sequences one after another [sum(lengths), h, w]. A sequence gets the same embedding either way, and alone
-        as in company. Where `fused`, `ends` [n + 1] int32 on the device may stand for the lengths: sequence i has
-        frames ends[i] to ends[i + 1] - 1, and frames past the last end belong to none.
+        The embedding of a sequence does not depend on the other sequences or on how they are packed.
+
+        Args:
+            sils: silhouettes, uint8 or float in [0, 1]. Either [n, s, 64, 44], or packed: the frames of all sequences
+                one after another [f, 64, 44].
+            lengths: number of frames of each packed sequence.
+            ends: replaces `lengths` if `fused`: int32 [n + 1] on the device of `sils`. Sequence i has the frames
+                ends[i] to ends[i + 1] - 1. Frames after the last end belong to no sequence.
+
+        Raises:
+            ValueError: if a length is 0 or the lengths do not sum to f.
         """
         with self.autocast():
             return self.embed(*self.pooled_maps(sils, lengths, ends))
 
     def autocast(self) -> torch.autocast:
-        """The precision that `amp_dtype` asks for."""
+        """Return the context manager that computes in `amp_dtype`."""
         return torch.autocast(self.fc_bin[0].device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def pooled_maps(
         self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each; see `forward`."""
+        """Return the set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each. See `forward` for the arguments."""
         if self.fused and sils.dtype == torch.uint8:
             ends = _ends(sils, lengths) if ends is None else ends
-            return fused.pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
+            return kernels.pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
         if lengths is None:
             sequences = len(sils)
             sils = sils.flatten(0, 1)
         else:
             sequences = len(lengths)
             if sum(lengths) != len(sils) or min(lengths, default=0) < 1:
-                raise ValueError(f"lengths sum to {sum(lengths)} for {len(sils)} frames, each must be at least 1")
+                raise ValueError(
+                    f"lengths sum to {sum(lengths)}, but there are {len(sils)} frames; each length must be at least 1"
+                )
         return tuple(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils))
 
     def frame_maps(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the set layers make of each frame alone, where set pooling reads it.
+        """Return the maps of each frame after set layers 2, 4 and 6, the inputs of set pooling.
 
-        frames: [f, 64, 44], uint8 or float of 0 to 1. Returns the maps after layers 2, 4 and 6:
-        [f, 32, 32, 22], [f, 64, 16, 11], [f, 128, 16, 11].
+        Args:
+            frames: [f, 64, 44], uint8 or float in [0, 1].
+
+        Returns:
+            [f, 32, 32, 22], [f, 64, 16, 11] and [f, 128, 16, 11].
         """
         if frames.dtype == torch.uint8:
-            frames = frames.to(self.fc_bin[0].dtype).div_(255)  # half where apex has made the weights so
+            frames = frames.to(self.fc_bin[0].dtype).div_(255)  # half if apex has cast the weights
         after2 = self.set_layer2(self.set_layer1(frames.unsqueeze(1)))
         after4 = self.set_layer4(self.set_layer3(after2))
         after6 = self.set_layer6(self.set_layer5(after4))
         return after2, after4, after6
 
     def embed(self, pooled2: Tensor, pooled4: Tensor, pooled6: Tensor) -> Tensor:
-        """Global branch, pyramid and the 62 separate matrices, on set-pooled maps. [n, c, h, w] each -> [n, 62, d]."""
+        """Apply the global branch, the pyramid and the 62 matrices to set-pooled maps. [n, c, h, w] each -> [n, 62, d].
+
+        The maps are those after layers 2, 4 and 6: [n, 32, 32, 22], [n, 64, 16, 11] and [n, 128, 16, 11].
+        """
+        # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))
         pooled_global = self.gl_layer4(self.gl_layer3(pooled_global + pooled4)) + pooled6
+        # The pyramids of both branches, interleaved level by level: the order of `strip_labels` and of `fc_bin`.
         strips = []
-        for of_set, of_global in zip(
-            horizontal_pyramid_pooling(pooled6), horizontal_pyramid_pooling(pooled_global), strict=True
-        ):
-            strips += [of_set, of_global]
+        for levels in zip(horizontal_pyramid_pooling(pooled6), horizontal_pyramid_pooling(pooled_global), strict=True):
+            strips += levels
+        # One matrix [c, d] per strip, as a batched product over p.
         features = torch.cat(strips, 2).permute(2, 0, 1)  # p n c
         return features.matmul(self.fc_bin[0]).permute(1, 0, 2)  # n p d
 
 
 def _ends(sils: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Where sequences begin and end among the packed frames, [n + 1] int32 on the device of `sils`."""
+    """Return the boundaries of the sequences in the packed frames, int32 [n + 1] on the device of `sils`."""
     if lengths is None:
         n, s = sils.shape[:2]
         return torch.arange(0, n * s + 1, s, dtype=torch.int32, device=sils.device)

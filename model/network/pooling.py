@@ -1,4 +1,4 @@
-"""Set pooling over the frames of a sequence, horizontal pyramid pooling over the height of a map."""
+"""Set pooling over the frames of a sequence and horizontal pyramid pooling over the height of a map."""
 
 from __future__ import annotations
 
@@ -8,48 +8,64 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BINS = (1, 2, 4, 8, 16)
+# Numbers of strips per level of the pyramid. The paper and the parameter `fc_bin` call a strip a bin.
+PYRAMID = (1, 2, 4, 8, 16)
 
 
-class BinLabel(NamedTuple):
-    """Where one of the 62 vectors of an embedding comes from: `strip` of so many `strips`, from the top."""
+class StripLabel(NamedTuple):
+    """The origin of one of the 62 vectors of an embedding.
+
+    branch: "set" or "global".
+    strips: number of strips of the pyramid level, one of PYRAMID.
+    strip: index of the strip in its level, 0 at the top.
+    """
 
     branch: str
     strips: int
     strip: int
 
 
-def bin_labels() -> list[BinLabel]:
-    """In the order of the network's output: for each pyramid level the set branch, then the global one."""
+def strip_labels() -> list[StripLabel]:
+    """Labels in the order of the network's output: per pyramid level the set branch, then the global branch."""
     return [
-        BinLabel(branch, strips, strip) for strips in BINS for branch in ("set", "global") for strip in range(strips)
+        StripLabel(branch, strips, strip)
+        for strips in PYRAMID
+        for branch in ("set", "global")
+        for strip in range(strips)
     ]
 
 
 def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> Tensor:
-    """Maximum over the frames of each sequence (paper section 3.2, SP = max).
+    """Return the maximum over the frames of each sequence (section 3.2 of the paper, with the statistic max).
 
-    maps: [frames of all sequences, c, h, w], sequence after sequence.
-    lengths: frames of each sequence, or None when all have the same number.
-    Returns [sequences, c, h, w].
+    Args:
+        maps: [f, c, h, w], the frames of all sequences, sequence after sequence.
+        lengths: number of frames of each sequence, or None if all sequences have the same number.
+        sequences: number of sequences n.
+
+    Returns:
+        [n, c, h, w].
     """
-    # A maximum with indices sends its gradient to one frame, as the original does. `amax` would share it
-    # among equal ones, and its compiled half-precision gradient is NaN when rounding hides the equal one.
+    # `max` with indices sends the gradient to one frame, as the original does. `amax` would split it between equal
+    # frames, and its compiled half-precision gradient is NaN if rounding hides the equal element.
     if lengths is None:
         return maps.unflatten(0, (sequences, -1)).max(1).values
     return torch.stack([sequence.max(0).values for sequence in maps.split(list(lengths))])
 
 
 def horizontal_pyramid_pooling(maps: Tensor) -> list[Tensor]:
-    """Mean plus maximum of each horizontal strip (paper section 3.3). [n, c, h, w] -> per bin count [n, c, bins].
+    """Return mean plus maximum of each horizontal strip (horizontal pyramid mapping, section 3.3 of the paper).
 
-    The map is read once, for its thinnest strips; every thicker strip is two of the next thinner ones.
+    [n, c, h, w] -> one tensor [n, c, strips] per level of PYRAMID. h must be a multiple of 16.
+
+    The map is read once, for the 16 strips of the last level. A strip of any other level joins two strips of the
+    next level, so its mean and maximum follow from theirs.
     """
-    rows = maps.reshape(*maps.shape[:2], BINS[-1], -1)
+    rows = maps.reshape(*maps.shape[:2], PYRAMID[-1], -1)
     mean, maximum = rows.mean(-1), rows.max(-1).values
-    strips = [mean + maximum]
-    for bins in BINS[-2::-1]:
-        pairs = (*maps.shape[:2], bins, 2)
+    levels = [mean + maximum]
+    for strips in PYRAMID[-2::-1]:
+        pairs = (*maps.shape[:2], strips, 2)
         mean, maximum = mean.reshape(pairs).mean(-1), maximum.reshape(pairs).max(-1).values
-        strips.append(mean + maximum)
-    return strips[::-1]
+        levels.append(mean + maximum)
+    return levels[::-1]

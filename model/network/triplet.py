@@ -1,4 +1,11 @@
-"""Batch-all and batch-hard triplet losses over a P×K batch, on the device, with static shapes."""
+"""Batch-all and batch-hard triplet losses of a P×K batch, with static shapes and without host synchronization.
+
+GaitSet trains with batch-all (section 4.1 of the paper): Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
+Person Re-Identification", 2017. Every strip of the embedding has its own loss.
+
+Axes: n = P·K embeddings, p strips, d values per strip. d_ap and d_an are the distances from an anchor to a positive (an
+embedding of the same subject) and to a negative (an embedding of another subject).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.devices import triton_support
-from model.network import kernels as fused
+from model.network import kernels
 
 
 class TripletLosses(NamedTuple):
-    """Per bin, float32, [bins] each. `full_num` (active triplets) and `mean_dist` carry no gradient."""
+    """Losses and statistics per strip, float32 [p] each.
+
+    full: batch-all loss. hard: batch-hard loss. full_num: number of active triplets. mean_dist: mean distance between
+    two embeddings of the batch. Only the losses carry a gradient.
+    """
 
     full: Tensor
     hard: Tensor
@@ -22,71 +33,93 @@ class TripletLosses(NamedTuple):
 
 
 def pairwise_distance(x: Tensor) -> Tensor:
-    """Euclidean distances within each bin. [p, n, d] -> [p, n, n].
+    """Return the Euclidean distances within each strip. [p, n, d] -> [p, n, n].
 
-    Where two embeddings coincide the distance is 0 and so is its gradient (that of the square root is
-    infinite there, which made the original's training NaN now and then).
+    If two embeddings coincide, both the distance and its gradient are 0. The gradient of the square root is infinite
+    at 0, and the original's training sometimes became NaN because of it.
     """
+    # |x - y|² = |x|² + |y|² - 2 x·y, which rounding can make negative.
     square = x.square().sum(2)
     squared = F.relu(square.unsqueeze(1) + square.unsqueeze(2) - 2 * x.matmul(x.transpose(1, 2)))
-    apart = squared != 0  # not `> 0`: that would pass off NaN as a distance of 0 and hide it
+    apart = squared != 0  # not `> 0`, which would turn NaN into a distance of 0 and hide it
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)
 
 
 def triplet_losses(
-    embeddings: Tensor, subjects: int, sequences: int, margin: float, plain: bool = False
+    embeddings: Tensor, subjects: int, sequences: int, margin: float, reference: bool = False
 ) -> TripletLosses:
-    """The two losses of a batch in which `subjects` (P) people come with `sequences` (K) rows each, in turn.
+    """Return both losses of a batch with `subjects` (P) subjects and `sequences` (K) consecutive rows per subject.
 
-    embeddings: [n, bins, d] with n = P·K; computed in float32 whatever comes in.
-    Batch-all (`full`): relu(margin + d_ap - d_an) over all triplets, divided by the number above 0; 0 if none is.
-    Batch-hard (`hard`): farthest positive and nearest negative of each anchor, mean over anchors.
-    An anchor counts among its own positives (paper section 4.1; Hermans et al. 2017).
-    plain: without the kernel of `model.network.kernels`, also where that runs.
+    - Batch-all (`full`): the sum of relu(margin + d_ap - d_an) over all triplets, divided by the number of active
+      triplets, which are those above 0. The loss is 0 if no triplet is active.
+    - Batch-hard (`hard`): relu(margin + max d_ap - min d_an) of each anchor, averaged over the anchors.
+
+    Every anchor is one of its own positives. The original does this, and without it the number of triplets, and so
+    the loss, would differ.
+
+    Args:
+        embeddings: [n, p, d] with n = P·K. The losses are computed in float32 for every dtype.
+        reference: do not use the Triton kernel, even if the device supports it.
+
+    Raises:
+        ValueError: if n is not P·K or P is less than 2.
     """
-    n, bins, _ = embeddings.shape
+    n, p, _ = embeddings.shape
     if n != subjects * sequences or subjects < 2:
-        raise ValueError(f"{n} rows are no P×K batch of {subjects}×{sequences} with at least two subjects")
-    # Half precision would round distances of nearly equal embeddings to nothing.
+        raise ValueError(f"{n} rows do not form a P×K batch of {subjects}×{sequences} with at least two subjects")
+    # Half precision would round the distances between nearly equal embeddings to 0.
     with torch.autocast(embeddings.device.type, enabled=False):
         dist = pairwise_distance(embeddings.float().transpose(0, 1).contiguous())
-        # A P K Q L: anchors by subject and row, candidates likewise; those of the own subject are positives.
-        by_subject = dist.view(bins, subjects, sequences, subjects, sequences)
-        positive = torch.diagonal(by_subject, dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(bins, n, sequences)
-        own = torch.eye(subjects, dtype=torch.bool, device=dist.device)
-        own = own.repeat_interleave(sequences, 0).repeat_interleave(sequences, 1)
-        full, full_num = _batch_all(dist, positive, own, margin, plain)
-        hard = _batch_hard(dist, positive, own, margin)
+        # Axes (p, subject and row of the anchor, subject and row of the other): equal subjects make a positive pair.
+        by_subject = dist.view(p, subjects, sequences, subjects, sequences)
+        positive = torch.diagonal(by_subject, dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(p, n, sequences)
+        same = torch.eye(subjects, dtype=torch.bool, device=dist.device)
+        same = same.repeat_interleave(sequences, 0).repeat_interleave(sequences, 1)
+        full, full_num = _batch_all(dist, positive, same, margin, reference)
+        hard = _batch_hard(dist, positive, same, margin)
         return TripletLosses(full, hard, full_num, dist.detach().mean((1, 2)))
 
 
-def _batch_all(dist: Tensor, positive: Tensor, own: Tensor, margin: float, plain: bool) -> tuple[Tensor, Tensor]:
-    """dist [p, n, n], positive [p, n, K], own [n, n] -> loss and number of active triplets, [p] each.
+def _batch_all(dist: Tensor, positive: Tensor, same: Tensor, margin: float, reference: bool) -> tuple[Tensor, Tensor]:
+    """Return the batch-all loss and the number of active triplets, [p] each.
 
-    The loss is linear in the distances once it is known which triplets are active: each distance counts as
-    often as it is in one. So the gradient needs a table of counts [p, n, n], not all triplets [p, n, K, n].
+    Once the active triplets are known, the loss is linear in the distances: each distance has the number of its active
+    triplets as factor. So the gradient needs tables of counts [p, n, K] and [p, n, n] instead of all triplets
+    [p, n, K, n].
+
+    Args:
+        dist: distances [p, n, n].
+        positive: distances to the positives [p, n, K].
+        same: mask [n, n], True if two rows are of the same subject.
+        reference: see `triplet_losses`.
     """
     with torch.no_grad():
-        if plain or not triton_support.works(dist.device):
-            excess, as_positive, as_negative = active_triplets(dist, positive, own, margin)
+        if reference or not triton_support.works(dist.device):
+            excess, as_positive, as_negative = active_triplets(dist, positive, same, margin)
         else:
-            excess, as_positive, as_negative = fused.active_triplets(dist, positive.shape[2], margin)
+            excess, as_positive, as_negative = kernels.active_triplets(dist, positive.shape[2], margin)
         number = as_positive.sum((1, 2))
         divisor = number.clamp(min=1)
         value = excess.sum(1) / divisor
+    # This term adds the gradient; its value is subtracted in the last line.
     linear = ((as_positive * positive).sum((1, 2)) - (as_negative * dist).sum((1, 2))) / divisor
     return value + (linear - linear.detach()), number
 
 
-def active_triplets(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What is above 0 in margin + d_ap - d_an: its sum over the triplets of each anchor [p, n], and in how many such
-    triplets each distance is, as positive [p, n, K] and as negative [p, n, n]."""
+def active_triplets(dist: Tensor, positive: Tensor, same: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and count the active triplets. This is the reference of the Triton kernel in `triplet_counts.py`.
+
+    Returns:
+        The sum of relu(margin + d_ap - d_an) over the triplets of each anchor [p, n], and the number of active triplets
+        that contain each distance, as positive [p, n, K] and as negative [p, n, n].
+    """
     excess = margin + positive.unsqueeze(3) - dist.unsqueeze(2)
-    excess = excess.masked_fill_(own.unsqueeze(1), 0).relu_()
+    excess = excess.masked_fill_(same.unsqueeze(1), 0).relu_()
     active = excess > 0
     return excess.sum((2, 3)), active.sum(3).float(), active.sum(2).float()
 
 
-def _batch_hard(dist: Tensor, positive: Tensor, own: Tensor, margin: float) -> Tensor:
-    nearest_negative = dist.masked_fill(own, torch.inf).min(2).values
+def _batch_hard(dist: Tensor, positive: Tensor, same: Tensor, margin: float) -> Tensor:
+    """Return the batch-hard loss [p]. See `_batch_all` for the arguments."""
+    nearest_negative = dist.masked_fill(same, torch.inf).min(2).values
     return F.relu(margin + positive.max(2).values - nearest_negative).mean(1)

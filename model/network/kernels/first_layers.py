@@ -1,10 +1,22 @@
-"""Set layers 1 and 2 and their 2×2 maximum in one kernel each way, so that their large maps are never written.
+"""Triton kernels that fuse set layers 1 and 2 with their max pooling and never store the full-size maps.
 
-Of an iteration's memory traffic most is the two maps of 64×44×32 a frame, and no library convolution is good at one
-input channel. Here a row of work is a *block*: one element of the pooled map, that is 2×2 outputs of layer 2, hence
-4×4 outputs of layer 1, hence 8×8 pixels. Layer 1 is computed anew for every block (four times in all: cheap beside
-layer 2), two columns at a time, as a product of a window of 5×6 pixels with both columns' 5×5 kernels; its result
-goes from registers straight into the products of layer 2, and the maximum is taken among the accumulators.
+Why: the two maps of 64×44×32 per frame cause most of the memory traffic of an iteration, and library convolutions are
+slow with one input channel.
+
+How: the unit of work is a *block*, one element of the pooled map with all 32 channels. It needs 2×2 outputs of layer 2,
+which need 4×4 outputs of layer 1, which need 8×8 pixels.
+
+1. Layer 1 is computed two columns at a time: a window of 5×6 pixels times a matrix that holds the 5×5 kernels of both
+   columns. Every output of layer 1 belongs to four blocks and is computed for each of them, which costs little
+   compared with layer 2.
+2. The result stays in registers and is multiplied with the matrices of layer 2: one per row of its 3×3 kernels and per
+   pair of columns. The products are summed for the upper and the lower row of the 2×2 outputs.
+3. The maximum is taken among these sums. Its position is saved in one byte, with the code of `maxima.py`.
+
+The backward kernel computes layer 1 again instead of loading it.
+
+Constants in the kernels: a pooled map has 32 × 22 = 704 blocks, a padded frame 70 × 50 = 3500 pixels, a matrix of
+layer 2 has 64 × 64 = 4096 elements.
 """
 
 from __future__ import annotations
@@ -18,34 +30,36 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BORDER = 3  # pixels around a frame that layer 1 sees when it is asked for a neighbour of layer 2
+BORDER = 3  # padding of a frame: 1 for the 3×3 kernels of layer 2 plus 2 for the 5×5 kernels of layer 1
 HEIGHT, WIDTH = 64, 44
 PADDED_HEIGHT, PADDED_WIDTH = HEIGHT + 2 * BORDER, WIDTH + 2 * BORDER
 POOLED_HEIGHT, POOLED_WIDTH = HEIGHT // 2, WIDTH // 2
 CHANNELS = 32
-# Blocks that a program takes at a time, and programs for each multiprocessor: as many as its registers hold.
+# Blocks that a program processes together, and programs per multiprocessor: as many as fit into its registers.
 BLOCK, FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 64, 3, 1
 
 
 @triton.jit
 def _window_pixels(x, m):
-    """Pointers to the pixels under the first two outputs of layer 1 of blocks `m`: 5 rows × 6 columns, filled up to 32.
+    """Return pointers [BLOCK, 32] to the pixels of the first pair of outputs of layer 1 in each of the blocks `m`.
 
-    [BLOCK, 32]; those of the output pair (row, pair) lie row · 50 + pair · 2 further.
+    They are 5 rows × 6 columns, filled up to 32. The pointers of the output pair (row, pair) are row · 50 + pair · 2
+    further.
     """
     start = tl.multiple_of((m // 704) * 3500 + ((m // 22) % 32) * 100 + (m % 22) * 2, 2)
     k = tl.arange(0, 32)
-    place = tl.where(k < 30, (k // 6) * 50 + k % 6, 0)
-    # The width of the padded frame and all starts are even, so two neighbours can be read as one word.
-    place = tl.max_contiguous(tl.multiple_of(place, 2), 2)
-    return x + (start[:, None] + place[None, :])
+    offset = tl.where(k < 30, (k // 6) * 50 + k % 6, 0)
+    # The width of a padded frame and all starts are even, so two neighbours can be loaded as one word.
+    offset = tl.max_contiguous(tl.multiple_of(offset, 2), 2)
+    return x + (start[:, None] + offset[None, :])
 
 
 @triton.jit
 def _columns_inside(m, pair, dtype: tl.constexpr):
-    """1 where columns 2·pair and 2·pair + 1 of a block's 4×4 outputs of layer 1 lie in the frame, else 0. [BLOCK, 64]
+    """Return 1 for outputs of layer 1 inside the frame and 0 for outputs outside: [BLOCK, 64].
 
-    Outside, layer 2 sees zeros, not what layer 1 would give there.
+    The outputs are those of columns 2·pair and 2·pair + 1 of a block's 4×4 outputs. The padding of layer 2 is 0, and
+    not the value that layer 1 would have outside the frame.
     """
     column = 2 * (m % 22)[:, None] - 1 + 2 * pair + (tl.arange(0, 64) // 32)[None, :]
     return ((column >= 0) & (column < 44)).to(dtype)
@@ -53,7 +67,7 @@ def _columns_inside(m, pair, dtype: tl.constexpr):
 
 @triton.jit
 def _window(pixels, m, row: tl.constexpr, pair):
-    """The window of outputs (row, pair); zeros, which make zeros, where that row of layer 1 is outside the frame."""
+    """Load the window of the output pair (row, pair), or zeros if that row of layer 1 is outside the frame."""
     at = pixels + (row * 50 + pair * 2)
     if row == 0:
         return tl.load(at, mask=((m // 22) % 32 > 0)[:, None], other=0.0)
@@ -65,13 +79,16 @@ def _window(pixels, m, row: tl.constexpr, pair):
 
 @triton.jit
 def _leaky(z):
-    return tl.maximum(z, (z * 0.01).to(z.dtype)).to(z.dtype)  # Triton's maximum of bfloat16 is a float32
+    """LeakyReLU with slope 0.01. The last cast is needed because Triton's maximum of bfloat16 is a float32."""
+    return tl.maximum(z, (z * 0.01).to(z.dtype)).to(z.dtype)
 
 
 @triton.jit
 def _forward_kernel(x, w1, w2, out, codes, blocks, BLOCK: tl.constexpr, CODES: tl.constexpr):
+    """Write the pooled, activated maps of layer 2 and, with CODES, the codes of the maxima."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
+    # The matrices of both layers stay in registers for all tiles.
     first = tl.load(w1 + k32[:, None] * 64 + n64[None, :])
     second = (
         tl.load(w2 + square), tl.load(w2 + 4096 + square), tl.load(w2 + 2 * 4096 + square),
@@ -79,18 +96,22 @@ def _forward_kernel(x, w1, w2, out, codes, blocks, BLOCK: tl.constexpr, CODES: t
     )  # fmt: skip
     for tile in range(tl.program_id(0), tl.cdiv(blocks, BLOCK), tl.num_programs(0)):
         m = tile * BLOCK + tl.arange(0, BLOCK)
-        m = tl.minimum(m, blocks - 1)  # rows past the end do the last block again
+        m = tl.minimum(m, blocks - 1)  # rows past the end repeat the last block
         pixels = _window_pixels(x, m)
+        # Sums of layer 2 for the upper and lower row of outputs: column = channel · 2 + x.
         upper = tl.zeros((BLOCK, 64), tl.float32)
         lower = tl.zeros((BLOCK, 64), tl.float32)
         for pair in tl.static_range(2):
             inside = _columns_inside(m, pair, x.dtype.element_ty)
             for row in tl.static_range(4):
+                # Layer 1: two columns × 32 channels.
                 a = _leaky(tl.dot(_window(pixels, m, row, pair), first).to(inside.dtype) * inside)
+                # Layer 2: rows 0 to 2 contribute to the upper outputs, rows 1 to 3 to the lower ones.
                 if row < 3:
                     upper = tl.dot(a, second[row * 2 + pair], upper)
                 if row > 0:
                     lower = tl.dot(a, second[(row - 1) * 2 + pair], lower)
+        # Max pooling and LeakyReLU.
         y0, y1 = tl.split(tl.reshape(upper, (BLOCK, 32, 2)))
         y2, y3 = tl.split(tl.reshape(lower, (BLOCK, 32, 2)))
         best = tl.maximum(tl.maximum(y0, y1), tl.maximum(y2, y3))
@@ -103,7 +124,7 @@ def _forward_kernel(x, w1, w2, out, codes, blocks, BLOCK: tl.constexpr, CODES: t
 
 @triton.jit
 def _gradient_of_outputs(d, code, upper_left: tl.constexpr, BLOCK: tl.constexpr):
-    """Gradient of one row of a block's 2×2 outputs: [BLOCK, 64], column = channel · 2 + x."""
+    """Return the gradient of the upper or lower row of a block's 2×2 outputs: [BLOCK, 64], column = channel · 2 + x."""
     left = tl.where((code & 3) == upper_left, d, 0.0)
     right = tl.where((code & 3) == upper_left + 1, d, 0.0)
     return tl.reshape(tl.join(left, right), (BLOCK, 64))
@@ -111,7 +132,7 @@ def _gradient_of_outputs(d, code, upper_left: tl.constexpr, BLOCK: tl.constexpr)
 
 @triton.jit
 def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, blocks, BLOCK: tl.constexpr):
-    """Sums of both layers' weight gradients over this program's blocks; axis 1 of the grid is the pair of columns."""
+    """Sum the weight gradients of both layers over this program's blocks. Axis 1 of the grid is the pair of columns."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
     pair = tl.program_id(1)
@@ -119,44 +140,51 @@ def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, blocks, BLOCK: tl.const
     first = tl.load(w1 + k32[:, None] * 64 + n64[None, :])
     w2 += pair * 4096
     second = (tl.load(w2 + square), tl.load(w2 + 2 * 4096 + square), tl.load(w2 + 4 * 4096 + square))
+    # Sums for layer 1 and for the three kernel rows of layer 2.
     sum1 = tl.zeros((64, 32), tl.float32)
     sum20 = tl.zeros((64, 64), tl.float32)
     sum21 = tl.zeros((64, 64), tl.float32)
     sum22 = tl.zeros((64, 64), tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(blocks, BLOCK), tl.num_programs(0)):
         m = tile * BLOCK + tl.arange(0, BLOCK)
-        there = m < blocks
+        valid = m < blocks
         m = tl.minimum(m, blocks - 1)
         pixels = _window_pixels(x, m)
-        of = m[:, None] * 32 + k32[None, :]
-        code = tl.load(codes + of).to(tl.int16)
-        d = tl.where(there[:, None], tl.load(gradient + of), 0.0).to(dtype)
+        # The gradient of the pooled maps back through LeakyReLU and max pooling.
+        source = m[:, None] * 32 + k32[None, :]
+        code = tl.load(codes + source).to(tl.int16)
+        d = tl.where(valid[:, None], tl.load(gradient + source), 0.0).to(dtype)
         d = tl.where(code >= 4, d, (d * 0.01).to(dtype))
         upper = _gradient_of_outputs(d, code, 0, BLOCK)
         lower = _gradient_of_outputs(d, code, 2, BLOCK)
         inside = _columns_inside(m, pair, dtype)
         for row in tl.static_range(4):
+            # The outputs of layer 1 again, as in the forward kernel.
             window = _window(pixels, m, row, pair)
             a = _leaky(tl.dot(window, first).to(dtype) * inside)
+            # Their gradient, from layer 2.
             da = tl.zeros((BLOCK, 64), tl.float32)
             if row < 3:
                 da = tl.dot(upper, tl.trans(second[row]), da)
             if row > 0:
                 da = tl.dot(lower, tl.trans(second[row - 1]), da)
-            at = tl.trans(a)
+            # The weight gradient of layer 2, per kernel row.
+            transposed = tl.trans(a)
             if row == 0:
-                sum20 = tl.dot(at, upper, sum20)
+                sum20 = tl.dot(transposed, upper, sum20)
             if row == 1:
-                sum21 = tl.dot(at, upper, sum21)
-                sum20 = tl.dot(at, lower, sum20)
+                sum21 = tl.dot(transposed, upper, sum21)
+                sum20 = tl.dot(transposed, lower, sum20)
             if row == 2:
-                sum22 = tl.dot(at, upper, sum22)
-                sum21 = tl.dot(at, lower, sum21)
+                sum22 = tl.dot(transposed, upper, sum22)
+                sum21 = tl.dot(transposed, lower, sum21)
             if row == 3:
-                sum22 = tl.dot(at, lower, sum22)
+                sum22 = tl.dot(transposed, lower, sum22)
+            # Back through LeakyReLU, then the weight gradient of layer 1.
             dz = da.to(dtype) * inside
             dz = tl.where(a > 0, dz, (dz * 0.01).to(dtype))
             sum1 = tl.dot(tl.trans(dz), window, sum1)
+    # Each program writes its own sums; torch adds them up.
     program = tl.program_id(0) * 2 + pair
     tl.store(g1 + program * 2048 + n64[:, None] * 32 + k32[None, :], sum1)
     g2 += program * 3 * 4096
@@ -173,14 +201,14 @@ def _processors(device: torch.device) -> int:
 
 
 @cache
-@torch.inference_mode(False)  # whoever asks first: training keeps these for the gradient, which forbids others
-def _places(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each weight stands in the kernels' matrices, which hold every weight twice.
+@torch.inference_mode(False)  # training saves these for the backward pass, which rejects inference tensors
+def _matrix_layout(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the layout of the weights in the kernels' matrices, which hold every weight twice.
 
-    Returns, for layer 1 and layer 2: the flat weight that each matrix element holds (the one past the last: zero)
-    and the two matrix elements that hold each weight [weights, 2].
+    For layer 1 and then for layer 2: the index of the weight in each matrix element (one past the last weight for an
+    element that is 0), and the indices of the two matrix elements that hold each weight [weights, 2].
     """
-    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (which of two neighbours, channel).
+    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbours, channel).
     ky, kx = np.divmod(np.arange(32)[:, None], 6)
     neighbour, channel = np.divmod(np.arange(64)[None, :], 32)
     dx = kx - neighbour
@@ -191,36 +219,37 @@ def _places(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dx = 2 * pair + row // 32 - column % 2
     source = ((column // 2 * 32 + row % 32) * 3 + dy) * 3 + dx
     held2 = np.where((dx >= 0) & (dx < 3), source, CHANNELS * CHANNELS * 9)
-    found = []
+    layout = []
     for table in (held, held2):
         flat = table.reshape(-1)
         used = np.flatnonzero(flat < flat.max())
         twice = used[np.argsort(flat[used], kind="stable")].reshape(-1, 2)
-        found += [torch.from_numpy(table).to(device), torch.from_numpy(twice).to(device)]
-    return tuple(found)
+        layout += [torch.from_numpy(table).to(device), torch.from_numpy(twice).to(device)]
+    return tuple(layout)
 
 
 def _matrix(weight: Tensor, held: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the matrix of a weight: `held` has its layout, see `_matrix_layout`."""
     flat = F.pad(weight.detach().reshape(-1), (0, 1)).to(dtype)
     return flat[held].contiguous()
 
 
 def pad_frames(frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """uint8 [f, 64, 44] -> [f, 70, 50] of `dtype`, values 0 to 1, zeros around."""
+    """Scale to [0, 1] and pad with zeros. uint8 [f, 64, 44] -> [f, 70, 50] of `dtype`."""
     return F.pad(frames.to(dtype).div_(255), (BORDER,) * 4)
 
 
 class FirstLayers(torch.autograd.Function):
-    """Padded frames [f, 70, 50] and both weights -> set_layer2's pooled, activated maps [f, 32, 32, 22].
+    """Padded frames [f, 70, 50], weight1 [32, 1, 5, 5], weight2 [32, 32, 3, 3] -> maps of set_layer2 [f, 32, 32, 22].
 
-    The maps have the dtype of the frames and lie channels last. Products are of that dtype, sums float32. No gradient
-    for the frames.
+    The maps have the dtype of the frames and are channels last. Products have this dtype, sums are float32. The frames
+    get no gradient.
     """
 
     @staticmethod
     def forward(ctx, frames: Tensor, weight1: Tensor, weight2: Tensor) -> Tensor:
         blocks = len(frames) * POOLED_HEIGHT * POOLED_WIDTH
-        held1, twice1, held2, twice2 = _places(frames.device)
+        held1, twice1, held2, twice2 = _matrix_layout(frames.device)
         matrix1, matrix2 = _matrix(weight1, held1, frames.dtype), _matrix(weight2, held2, frames.dtype)
         keep = weight1.requires_grad or weight2.requires_grad
         out = frames.new_empty(blocks, CHANNELS)
@@ -244,12 +273,13 @@ class FirstLayers(torch.autograd.Function):
         _backward_kernel[(programs, 2)](
             frames, matrix1, matrix2, gradient, codes, sums1, sums2, blocks, BLOCK, num_warps=4, num_stages=1
         )  # fmt: skip
-        # Layer 1's matrix [32, 64] came back transposed, once for each pair of columns.
-        of1 = sums1.view(-1, 64, 32).sum(0).t().reshape(-1)
-        of2 = sums2.sum(0).transpose(0, 1).reshape(-1)
-        return None, of1[twice1].sum(1).view(ctx.shapes[0]), of2[twice2].sum(1).view(ctx.shapes[1])
+        # Sum over the programs. The kernel returns layer 1's matrix [32, 64] transposed, once per pair of columns.
+        matrix1 = sums1.view(-1, 64, 32).sum(0).t().reshape(-1)
+        matrix2 = sums2.sum(0).transpose(0, 1).reshape(-1)
+        # The gradient of a weight is the sum over the two elements that hold it.
+        return None, matrix1[twice1].sum(1).view(ctx.shapes[0]), matrix2[twice2].sum(1).view(ctx.shapes[1])
 
 
 def _as_maps(rows: Tensor, frames: int) -> Tensor:
-    """[f·32·22, c] -> [f, c, 32, 22], channels last: the same memory."""
+    """View rows as maps without a copy. [f·32·22, c] -> [f, c, 32, 22], channels last."""
     return rows.view(frames, POOLED_HEIGHT, POOLED_WIDTH, -1).permute(0, 3, 1, 2)

@@ -1,6 +1,10 @@
-"""Maxima that remember what was largest in one byte or one number, and activate the result on the way out.
+"""Triton kernels for max pooling with LeakyReLU and for set pooling.
 
-LeakyReLU never decreases, so it is applied to the maxima only. Maps are channels last and of any float dtype.
+For the gradient they save the position of each maximum: one byte per element in max pooling, one int32 in set pooling.
+LeakyReLU is increasing, so it is applied to the maxima only. Maps are stored channels last and have any float dtype.
+
+The code of a 2×2 maximum is its index 0 to 3 (upper left, upper right, lower left, lower right), plus 4 if it is
+positive. The code selects both the element that gets the gradient and the slope of LeakyReLU.
 """
 
 from __future__ import annotations
@@ -10,13 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCKS = 16  # of 2×2, with all their channels, that one program pools
-FRAMES_AT_ONCE = 8  # that one program of set pooling reads side by side
+BLOCK_CHUNK = 16  # blocks of 2×2 elements, with all their channels, per program of max pooling
+FRAME_CHUNK = 8  # frames that a program of set pooling loads together
+FEATURE_CHUNK = 512  # elements of a map per program of set pooling
 
 
 @triton.jit
 def _corner(block, HALF_WIDTH: tl.constexpr, CHANNELS: tl.constexpr):
-    """Where the upper left element of each 2×2 block stands, of blocks counted over all frames' rows."""
+    """Return the offset of the upper left element of each 2×2 block, with blocks numbered over all frames."""
     row, column = block // HALF_WIDTH, block % HALF_WIDTH
     return (row.to(tl.int64) * (4 * HALF_WIDTH) + column * 2) * CHANNELS
 
@@ -25,40 +30,43 @@ def _corner(block, HALF_WIDTH: tl.constexpr, CHANNELS: tl.constexpr):
 def _pool_kernel(maps, out, codes, blocks, HALF_WIDTH: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
                  CODES: tl.constexpr):  # fmt: skip
     block, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)[None, :]
-    there = (block < blocks)[:, None]
+    valid = (block < blocks)[:, None]
     first = maps + _corner(block, HALF_WIDTH, CHANNELS)[:, None] + channel
     below: tl.constexpr = 2 * HALF_WIDTH * CHANNELS
-    y0, y1 = tl.load(first, there), tl.load(first + CHANNELS, there)
-    y2, y3 = tl.load(first + below, there), tl.load(first + (below + CHANNELS), there)
+    # The four elements of each block.
+    y0, y1 = tl.load(first, valid), tl.load(first + CHANNELS, valid)
+    y2, y3 = tl.load(first + below, valid), tl.load(first + (below + CHANNELS), valid)
     best = tl.maximum(tl.maximum(y0, y1), tl.maximum(y2, y3))
+    # Pooled and activated maps, with 0.01 as the slope of LeakyReLU.
     to = block.to(tl.int64)[:, None] * CHANNELS + channel
-    tl.store(out + to, tl.maximum(best, (best * 0.01).to(best.dtype)), there)
+    tl.store(out + to, tl.maximum(best, (best * 0.01).to(best.dtype)), valid)
     if CODES:
         code = tl.where(y0 == best, 0, tl.where(y1 == best, 1, tl.where(y2 == best, 2, 3)))
-        tl.store(codes + to, (code + tl.where(best > 0, 4, 0)).to(tl.uint8), there)
+        tl.store(codes + to, (code + tl.where(best > 0, 4, 0)).to(tl.uint8), valid)
 
 
 @triton.jit
 def _pool_backward_kernel(gradient, codes, out, blocks, HALF_WIDTH: tl.constexpr, CHANNELS: tl.constexpr,
                           BLOCK: tl.constexpr):  # fmt: skip
     block, channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, CHANNELS)[None, :]
-    there = (block < blocks)[:, None]
+    valid = (block < blocks)[:, None]
     first = out + _corner(block, HALF_WIDTH, CHANNELS)[:, None] + channel
     below: tl.constexpr = 2 * HALF_WIDTH * CHANNELS
-    of = block.to(tl.int64)[:, None] * CHANNELS + channel
-    code = tl.load(codes + of, there, 0).to(tl.int16)
-    d = tl.load(gradient + of, there)
+    source = block.to(tl.int64)[:, None] * CHANNELS + channel
+    code = tl.load(codes + source, valid, 0).to(tl.int16)
+    d = tl.load(gradient + source, valid)
+    # The gradient of LeakyReLU, then of the maximum: all of it goes to one of the four elements.
     d = tl.where(code >= 4, d, (d * 0.01).to(d.dtype))
-    which = code & 3
+    index = code & 3
     zero = (d * 0).to(d.dtype)
-    tl.store(first, tl.where(which == 0, d, zero), there)
-    tl.store(first + CHANNELS, tl.where(which == 1, d, zero), there)
-    tl.store(first + below, tl.where(which == 2, d, zero), there)
-    tl.store(first + (below + CHANNELS), tl.where(which == 3, d, zero), there)
+    tl.store(first, tl.where(index == 0, d, zero), valid)
+    tl.store(first + CHANNELS, tl.where(index == 1, d, zero), valid)
+    tl.store(first + below, tl.where(index == 2, d, zero), valid)
+    tl.store(first + (below + CHANNELS), tl.where(index == 3, d, zero), valid)
 
 
 class PooledActivation(torch.autograd.Function):
-    """2×2 maximum, then LeakyReLU. [f, c, h, w], channels last -> [f, c, h/2, w/2], channels last."""
+    """2×2 max pooling, then LeakyReLU. [f, c, h, w] -> [f, c, h/2, w/2], both channels last."""
 
     @staticmethod
     def forward(ctx, maps: Tensor) -> Tensor:
@@ -68,7 +76,7 @@ class PooledActivation(torch.autograd.Function):
         keep = maps.requires_grad
         codes = torch.empty(out.shape if keep else 0, dtype=torch.uint8, device=maps.device)
         blocks = out.numel() // c
-        _pool_kernel[(triton.cdiv(blocks, BLOCKS),)](rows, out, codes, blocks, w // 2, c, BLOCKS, keep)
+        _pool_kernel[(triton.cdiv(blocks, BLOCK_CHUNK),)](rows, out, codes, blocks, w // 2, c, BLOCK_CHUNK, keep)
         ctx.save_for_backward(codes)
         return out.permute(0, 3, 1, 2)
 
@@ -79,7 +87,7 @@ class PooledActivation(torch.autograd.Function):
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         out = gradient.new_empty(f, h * 2, w * 2, c)
         blocks = f * h * w
-        _pool_backward_kernel[(triton.cdiv(blocks, BLOCKS),)](gradient, codes, out, blocks, w, c, BLOCKS)
+        _pool_backward_kernel[(triton.cdiv(blocks, BLOCK_CHUNK),)](gradient, codes, out, blocks, w, c, BLOCK_CHUNK)
         return out.permute(0, 3, 1, 2)
 
 
@@ -89,13 +97,14 @@ def _set_maximum_kernel(maps, ends, out, largest, FEATURES: tl.constexpr, BLOCK:
     sequence = tl.program_id(1)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     start, end = tl.load(ends + sequence), tl.load(ends + sequence + 1)
+    # The running maximum over the frames of the sequence and, with KEEP, the first frame that holds it.
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     frame_of_best = tl.zeros((BLOCK,), tl.int32) + start
     for frame in range(start, end, STEP):
         for step in tl.static_range(STEP):
-            f = tl.minimum(frame + step, end - 1)  # past the end the last one again
+            f = tl.minimum(frame + step, end - 1)  # past the end: repeat the last frame
             value = tl.load(maps + f.to(tl.int64) * FEATURES + column).to(tl.float32)
-            # The second condition lets NaN through, as the maximum of torch does.
+            # The second condition propagates NaN, as torch's maximum does.
             larger = (value > best) | (value != value)
             best = tl.where(larger, value, best)
             if KEEP:
@@ -109,31 +118,37 @@ def _set_maximum_kernel(maps, ends, out, largest, FEATURES: tl.constexpr, BLOCK:
 @triton.jit
 def _spread_kernel(gradient, largest, of_maps, out, ends, sequences, frames, FEATURES: tl.constexpr,
                    BLOCK: tl.constexpr, STEP: tl.constexpr, ADD: tl.constexpr):  # fmt: skip
-    """The gradient of each maximum to its frame, none to the others, for all frames of one sequence."""
+    """Write the gradient of all frames of one sequence: that of each maximum to its frame, 0 to the others.
+
+    With ADD, `of_maps`, the gradient that the maps receive from the next layer, is added. The last program of axis 1
+    writes the frames after the last sequence, which get no gradient from set pooling.
+    """
     sequence = tl.program_id(1)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     start = tl.load(ends + sequence)
-    end = tl.load(ends + sequence + 1, sequence < sequences, frames)  # those after the last sequence belong to none
+    end = tl.load(ends + sequence + 1, sequence < sequences, frames)
     last = tl.minimum(sequence, sequences - 1)
     d = tl.load(gradient + last.to(tl.int64) * FEATURES + column)
     frame_of_best = tl.load(largest + last.to(tl.int64) * FEATURES + column)
     zero = (d * 0).to(d.dtype)
     for frame in range(start, end, STEP):
         f = (frame + tl.arange(0, STEP))[:, None]
-        there = f < end
+        valid = f < end
         at = f.to(tl.int64) * FEATURES + column[None, :]
         value = tl.where(frame_of_best[None, :] == f, d[None, :], zero[None, :])
         if ADD:
-            value += tl.load(of_maps + at, there)
-        tl.store(out + at, value, there)
+            value += tl.load(of_maps + at, valid)
+        tl.store(out + at, value, valid)
 
 
 class SetMaximum(torch.autograd.Function):
-    """Set pooling over packed frames, beside the maps themselves for who reads them on.
+    """Set pooling over packed frames: (maps, ends) -> (maps, pooled [n, c, h, w]).
 
-    maps [f, c, h, w], channels last; ends [n + 1] int32: sequence i has the frames ends[i] to ends[i + 1] - 1, at
-    least one. Returns (maps, pooled [n, c, h, w]). The gradient of each pooled element goes to the first frame that
-    holds it, added to what the maps get from elsewhere.
+    The maps are also returned, so that the backward pass can add both gradients of the maps in one kernel: that of the
+    next layer and that of set pooling, which goes to the first frame that holds the maximum.
+
+    maps: [f, c, h, w], channels last; c·h·w is a multiple of FEATURE_CHUNK.
+    ends: int32 [n + 1]. Sequence i has the frames ends[i] to ends[i + 1] - 1, at least one.
     """
 
     @staticmethod
@@ -144,8 +159,9 @@ class SetMaximum(torch.autograd.Function):
         out = rows.new_empty(n, h, w, c)
         keep = maps.requires_grad
         largest = torch.empty((n, features) if keep else 0, dtype=torch.int32, device=maps.device)
-        block = 512
-        _set_maximum_kernel[(features // block, n)](rows, ends, out, largest, features, block, FRAMES_AT_ONCE, keep)
+        _set_maximum_kernel[(features // FEATURE_CHUNK, n)](
+            rows, ends, out, largest, features, FEATURE_CHUNK, FRAME_CHUNK, keep
+        )
         ctx.save_for_backward(largest, ends)
         ctx.shape = maps.shape
         ctx.set_materialize_grads(False)
@@ -162,8 +178,8 @@ class SetMaximum(torch.autograd.Function):
         if add:
             of_maps = of_maps.permute(0, 2, 3, 1).contiguous()
         out = rows.new_empty(f, h, w, c)
-        features, sequences, block = c * h * w, len(ends) - 1, 512
-        _spread_kernel[(features // block, sequences + 1)](
-            rows, largest, of_maps if add else out, out, ends, sequences, f, features, block, FRAMES_AT_ONCE, add
+        features, sequences = c * h * w, len(ends) - 1
+        _spread_kernel[(features // FEATURE_CHUNK, sequences + 1)](
+            rows, largest, of_maps if add else out, out, ends, sequences, f, features, FEATURE_CHUNK, FRAME_CHUNK, add
         )
         return out.permute(0, 3, 1, 2), None

@@ -9,7 +9,7 @@ from opengait_network import TheirGaitSet
 from model.checkpoints.checkpoint import load_encoder
 from model.common.errors import UserError
 from model.network import GaitSet
-from model.network.pooling import bin_labels
+from model.network.pooling import strip_labels
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_embedding_is_the_same_strip_by_strip(theirs):
         expected, found = network(sils), ours.eval()(sils[None])[0]
     order = [("set", b, s) for b in (16, 8, 4, 2, 1) for s in range(b)]
     order += [("global", b, s) for _, b, s in order]
-    for label, vector in zip(bin_labels(), found, strict=True):
+    for label, vector in zip(strip_labels(), found, strict=True):
         torch.testing.assert_close(vector, expected[order.index(tuple(label))], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.norm(), expected.norm())
 

@@ -17,7 +17,7 @@ from model.data.store import open_data
 from model.embeddings.extract import embed_sequences
 from model.embeddings.files import write_embeddings
 from model.network import GaitSet
-from model.network.pooling import bin_labels
+from model.network.pooling import strip_labels
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_bins_are_labelled_as_the_network_orders_them():
     small = [torch.zeros(1, 32, 32, 22), torch.zeros(1, 64, 16, 11)]
     with torch.no_grad():
         vectors = network.embed(*small, rows)[0, :, 0].tolist()
-    labels = bin_labels()
+    labels = strip_labels()
     assert len(labels) == len(vectors) == 62
     for value, label in zip(vectors, labels, strict=True):
         height = 16 // label.strips

@@ -214,7 +214,7 @@ def test_what_only_gradients_need_is_kept_only_for_them(kernels, monkeypatch, le
 
 def test_first_layers_learn_after_an_extraction_has_used_them(kernels):
     """What is kept from one call to the next must not be bound to the inference mode of the first."""
-    kernels.first_layers._places.cache_clear()
+    kernels.first_layers._matrix_layout.cache_clear()
     weights = first_weights()
     with torch.inference_mode():
         fused_first_layers(kernels, silhouettes(1), weights, torch.float16)
@@ -237,8 +237,8 @@ of_maps = dict(FEATURES=22528, BLOCK=512, STEP=8)
 for kernel, constants in (
     (first_layers._forward_kernel, dict(BLOCK=first_layers.BLOCK, CODES=True)),
     (first_layers._backward_kernel, dict(BLOCK=first_layers.BLOCK)),
-    (maxima._pool_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCKS, CODES=True)),
-    (maxima._pool_backward_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCKS)),
+    (maxima._pool_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCK_CHUNK, CODES=True)),
+    (maxima._pool_backward_kernel, dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCK_CHUNK)),
     (maxima._set_maximum_kernel, of_maps | dict(KEEP=True)),
     (maxima._spread_kernel, of_maps | dict(ADD=True)),
     (triplet_counts._active_kernel, dict(K=16, N=128, PADDED_K=16, PADDED_N=128)),
