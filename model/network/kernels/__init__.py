@@ -11,20 +11,22 @@ from torch import Tensor
 
 from model.common.errors import UserError
 
-MOST_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # whose pooled maps the first layers' kernels can count in 32 bits
+MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # the kernels of the first layers number the pooled elements in 32 bits
 
 
 def active_triplets(dist: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """See `triplet_counts.active_triplets`."""
     from model.network.kernels.triplet_counts import active_triplets
 
     return active_triplets(dist, sequences, margin)
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    if len(frames) > MOST_FRAMES:
+    """See `set_layers.pooled_maps`. Raises UserError for more than MAX_FRAMES frames."""
+    if len(frames) > MAX_FRAMES:
         raise UserError(
-            f"{len(frames)} frames at once are more than the project's kernels can count ({MOST_FRAMES}): "
-            "take a smaller batch or --kernels plain"
+            f"a batch of {len(frames)} frames is too large for the Triton kernels: they process at most {MAX_FRAMES} "
+            "frames; use a smaller batch or --kernels plain"
         )
     from model.network.kernels.set_layers import pooled_maps
 

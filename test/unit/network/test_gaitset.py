@@ -1,4 +1,4 @@
-"""The set network against the original's numbers and against itself in other company."""
+"""Compare the network with values of the original, and check that packing does not change embeddings."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,17 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.network import GaitSet
-from model.network import kernels as fused
+from model.network import GaitSet, kernels
 
-# Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32: every third strip and
+# Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32. It holds every third strip and
 # every eighth of the 256 values.
 REFERENCE = np.load(Path(__file__).resolve().parents[1] / "support" / "reference" / "network.npz")
-LARGEST = 3.127  # of the whole reference embedding; the tolerance is relative to it
+LARGEST = 3.127  # largest value of the complete reference embedding; tolerances are relative to it
 
 
 def formula_network() -> GaitSet:
-    """Parameter number L has the value sqrt(3 / fan_in)·sin(0.7·i·(L + 1) + L), i counting in C order."""
+    """Set parameter number L to sqrt(3 / fan_in)·sin(0.7·i·(L + 1) + L), with i in C order."""
     network = GaitSet()
     for number, (name, parameter) in enumerate(network.state_dict().items()):
         i = np.arange(parameter.numel(), dtype=np.float64)
@@ -39,14 +38,14 @@ def network():
     return formula_network()
 
 
-def test_parameters_are_the_published_ones():
+def test_parameter_names_and_shapes_equal_the_published_ones():
     state = GaitSet().state_dict()
     assert list(state) == REFERENCE["names"].tolist()
     assert [str(tuple(value.shape)) for value in state.values()] == REFERENCE["shapes"].tolist()
 
 
 @torch.no_grad()
-def test_embedding_is_the_originals(network):
+def test_embedding_equals_the_original(network):
     embedding = network(formula_silhouettes())
     assert embedding.shape == (2, 62, 256)
     difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["feature"]).max()
@@ -54,14 +53,14 @@ def test_embedding_is_the_originals(network):
 
 
 @torch.no_grad()
-def test_packed_sequences_are_the_originals(network):
+def test_packed_sequences_equal_the_original(network):
     embedding = network(formula_silhouettes()[0], lengths=[5, 3])
     difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["packed"]).max()
     assert difference < 3e-5 * LARGEST
 
 
 @torch.no_grad()
-def test_a_sequence_alone_and_in_company_is_the_same(network):
+def test_embedding_does_not_depend_on_other_sequences(network):
     frames = formula_silhouettes().flatten(0, 1)
     lengths = [1, 7, 3, 5]
     together = network(frames, lengths)
@@ -70,7 +69,7 @@ def test_a_sequence_alone_and_in_company_is_the_same(network):
 
 
 @torch.no_grad()
-def test_a_set_has_neither_order_nor_repetition(network):
+def test_order_and_repetition_of_frames_do_not_matter(network):
     sils = formula_silhouettes()[:1]
     shuffled = sils[:, torch.randperm(8)]
     repeated = torch.cat([sils, sils[:, :5]], 1)
@@ -80,13 +79,13 @@ def test_a_set_has_neither_order_nor_repetition(network):
 
 
 @pytest.mark.parametrize("lengths", [[5, 4], [8, 0], []])
-def test_lengths_that_do_not_fit_are_refused(network, lengths):
+def test_network_rejects_lengths_that_do_not_match(network, lengths):
     with pytest.raises(ValueError, match="lengths"):
         network(formula_silhouettes()[0], lengths)
 
 
 @torch.no_grad()
-def test_silhouettes_may_be_bytes_or_numbers_up_to_one(network):
+def test_silhouettes_are_bytes_or_floats_up_to_one(network):
     sils = (formula_silhouettes() * 200).to(torch.uint8)  # grey: 200 of 255
     expected = network(sils.float() / 255)
     assert torch.equal(network(sils), expected)
@@ -94,7 +93,7 @@ def test_silhouettes_may_be_bytes_or_numbers_up_to_one(network):
 
 
 @torch.no_grad()
-def test_half_precision_is_told_to_the_network(network):
+def test_amp_dtype_selects_half_precision(network):
     exact = network(formula_silhouettes())
     network.amp_dtype = torch.bfloat16
     try:
@@ -107,33 +106,33 @@ def test_half_precision_is_told_to_the_network(network):
 
 @pytest.fixture
 def fused_network(monkeypatch):
-    """A network that would run the kernels, and what it hands to them: the maximum of frames stands in."""
-    network, handed = GaitSet(8).eval(), []
+    """A network that uses the kernels, and the list of their arguments. Torch's maximum replaces them."""
+    network, received = GaitSet(8).eval(), []
 
     def pooled_maps(network, frames, ends, dtype):
-        handed.append((frames, ends, dtype))
+        received.append((frames, ends, dtype))
         maps = network.frame_maps(frames)
         return tuple(torch.stack([stage[a:b].amax(0) for a, b in pairwise(ends)]) for stage in maps)
 
-    monkeypatch.setattr(fused, "pooled_maps", pooled_maps)
+    monkeypatch.setattr(kernels, "pooled_maps", pooled_maps)
     network.amp_dtype, network.fused = torch.bfloat16, True
-    return network, handed
+    return network, received
 
 
 @torch.no_grad()
-def test_kernels_get_frames_and_where_sequences_end(fused_network):
-    network, handed = fused_network
+def test_kernels_receive_frames_and_ends(fused_network):
+    network, received = fused_network
     sils = formula_silhouettes().mul(255).to(torch.uint8)
     together = network(sils)
     packed = network(sils.flatten(0, 1), lengths=[8, 8])
     given = network(sils.flatten(0, 1), ends=torch.tensor([0, 8, 16], dtype=torch.int32))
     assert torch.equal(together, packed) and torch.equal(together, given)
-    for frames, ends, dtype in handed:
+    for frames, ends, dtype in received:
         assert torch.equal(frames, sils.flatten(0, 1)) and dtype == torch.bfloat16
         assert ends.dtype == torch.int32 and ends.tolist() == [0, 8, 16]
     network.fused = False
     assert (network(sils) - together).abs().max() < 0.05 * together.abs().max()
-    assert len(handed) == 3
+    assert len(received) == 3
 
 
 @torch.no_grad()
@@ -148,14 +147,14 @@ def test_frames_past_the_last_end_belong_to_no_sequence(fused_network):
 
 
 @torch.no_grad()
-def test_kernels_are_for_bytes_only(fused_network):
-    network, handed = fused_network
+def test_kernels_are_used_for_bytes_only(fused_network):
+    network, received = fused_network
     network(formula_silhouettes())
-    assert not handed
+    assert not received
 
 
-def test_gradients_are_those_of_activating_before_pooling():
-    """The order of maximum and LeakyReLU differs from the original; values and gradients must not."""
+def test_gradients_equal_those_of_activating_before_pooling():
+    """Max pooling and LeakyReLU have another order than in the original. Values and gradients must be equal."""
     torch.manual_seed(3)
     x = torch.randn(3, 1, 8, 6, requires_grad=True)
     layer = GaitSet().set_layer2
@@ -173,7 +172,7 @@ def test_gradients_are_those_of_activating_before_pooling():
     assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_initialisation_is_xavier_uniform():
+def test_initialization_is_xavier_uniform():
     torch.manual_seed(0)
     state = GaitSet().state_dict()
     for name, weight in state.items():

@@ -1,4 +1,4 @@
-"""The Triton kernels, in Triton's interpreter on the CPU and on a device where there is one, against plain torch."""
+"""Compare the Triton kernels with torch, in Triton's interpreter on the CPU and, if there is a GPU, compiled."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ from model.common.errors import UserError
 from model.devices import triton_support
 from model.devices.device import resolve_device
 from model.network import GaitSet, triplet, triplet_losses
-from model.network import kernels as fused
+from model.network import kernels as kernels_package
 
 CPU = torch.device("cpu")
 KERNELS = ("first_layers", "maxima", "set_layers", "triplet_counts")
@@ -24,16 +24,16 @@ WAYS = ["interpreted", "compiled"] if torch.cuda.is_available() else ["interpret
 
 
 def is_bound(name: str) -> bool:
-    """Whether a module is bound to the interpreter, or not, when it is imported. Triton's library is not."""
+    """Return whether a module depends on TRITON_INTERPRET when it is imported. Triton's C library does not."""
     kernels = [f"model.network.kernels.{kernel}" for kernel in KERNELS]
     return name in kernels or (f"{name}.".startswith("triton.") and not f"{name}.".startswith("triton._C."))
 
 
 @pytest.fixture(scope="module", params=WAYS)
 def kernels(request):
-    """The modules with the kernels, imported for the interpreter or for a device that is here.
+    """The modules with the kernels, imported for the interpreter or for the GPU.
 
-    Afterwards all is imported as it was before.
+    The previously imported modules are restored at the end.
     """
     interpreted = request.param == "interpreted"
     device = CPU if interpreted else resolve_device("cuda")
@@ -45,7 +45,9 @@ def kernels(request):
             pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
             modules = {name: importlib.import_module(f"model.network.kernels.{name}") for name in KERNELS}
             if interpreted:
-                modules["first_layers"].BLOCK = 1024  # what counts there is the number of operations, however large
+                modules[
+                    "first_layers"
+                ].BLOCK = 1024  # the interpreter's time depends on the number of operations, not on their size
                 skip_without_loops(modules["maxima"])
             yield SimpleNamespace(device=device, interpreted=interpreted, **modules)
         finally:
@@ -54,22 +56,22 @@ def kernels(request):
 
 
 def skip_without_loops(maxima) -> None:
-    """The interpreter of Triton 3.6 turns arrays of one element into numbers, which NumPy 2.4 no longer does."""
+    """Skip if the interpreter fails: that of Triton 3.6 relies on a conversion that NumPy 2.4 has removed."""
     try:
         maxima.SetMaximum.apply(torch.zeros(1, 512, 1, 1), torch.tensor([0, 1], dtype=torch.int32))
     except Exception as error:
         if "0-dimensional arrays" not in str(error):
             raise
-        pytest.skip(f"this Triton's interpreter does not go with NumPy {np.__version__}")
+        pytest.skip(f"this Triton's interpreter is not compatible with NumPy {np.__version__}")
 
 
-def skip_where_compiled(kernels, reason: str) -> None:
+def skip_if_compiled(kernels, reason: str) -> None:
     if not kernels.interpreted:
         pytest.skip(reason)
 
 
 def silhouettes(frames: int, seed: int = 0) -> torch.Tensor:
-    """uint8 [frames, 64, 44]: coarse figures and grey noise that touch all four borders of each frame."""
+    """uint8 [frames, 64, 44]: coarse shapes and grey noise that touch all four borders of each frame."""
     generator = torch.Generator().manual_seed(seed)
     figure = torch.rand(frames, 8, 6, generator=generator) > 0.5
     figure = figure.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :, :44].to(torch.uint8) * 255
@@ -91,8 +93,8 @@ def fused_first_layers(kernels, sils, weights, dtype=torch.float32):
     return kernels.first_layers.FirstLayers.apply(padded, *(weight.to(kernels.device) for weight in weights))
 
 
-def plain_first_layers(sils, weights, dtype=torch.float32):
-    """Each operation in `dtype`, as autocast does them; with what the 2×2 maximum is taken of."""
+def torch_first_layers(sils, weights, dtype=torch.float32):
+    """Return the maps of layer 2, computed by torch in `dtype`, and the maps before their max pooling."""
     weight1, weight2 = (weight.to(dtype) for weight in weights)
     maps = F.leaky_relu(F.conv2d(sils[:, None].to(dtype) / 255, weight1, padding=2), 0.01)
     unpooled = F.conv2d(maps, weight2, padding=1)
@@ -100,7 +102,7 @@ def plain_first_layers(sils, weights, dtype=torch.float32):
 
 
 def gradient_of_clear_maxima(unpooled: torch.Tensor) -> torch.Tensor:
-    """A random gradient of the pooled maps: 0 where rounding decides which element is the largest, or its sign."""
+    """Return a random gradient of the pooled maps, 0 where rounding decides on the maximum or on its sign."""
     best = unpooled.detach().unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).topk(2).values
     clear = torch.minimum(best[..., 0] - best[..., 1], best[..., 0].abs()) > 1e-5 * best.abs().max()
     assert clear.float().mean() > 0.9
@@ -108,19 +110,19 @@ def gradient_of_clear_maxima(unpooled: torch.Tensor) -> torch.Tensor:
 
 
 def difference(ours, theirs) -> float:
-    """Norm of the difference, relative to that of `theirs`."""
+    """Return the norm of the difference, relative to the norm of `theirs`."""
     ours, theirs = ours.cpu().double(), theirs.double()
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-@pytest.mark.parametrize(("frames", "block"), [(1, 64), (1, 128), (3, 512)], ids=["shipped", "half a tile", "tiles"])
-def test_first_layers_are_those_of_torch(kernels, monkeypatch, frames, block):
-    """Rows past the last block must count for nothing: 704 blocks a frame fill 64s, but no 128s and no 512s."""
-    skip_where_compiled(kernels, "products of float32 are rounded on the device")
+@pytest.mark.parametrize(("frames", "block"), [(1, 64), (1, 128), (3, 512)], ids=["default", "half a tile", "tiles"])
+def test_first_layers_equal_torch(kernels, monkeypatch, frames, block):
+    """Rows past the last block must have no effect. 704 blocks per frame are a multiple of 64, not of 128 or 512."""
+    skip_if_compiled(kernels, "a GPU rounds float32 products")
     monkeypatch.setattr(kernels.first_layers, "BLOCK", block)
     sils, weights = silhouettes(frames), first_weights()
     ours = fused_first_layers(kernels, sils, weights)
-    theirs, unpooled = plain_first_layers(sils, weights)
+    theirs, unpooled = torch_first_layers(sils, weights)
     assert ours.shape == (frames, 32, 32, 22) and ours.is_contiguous(memory_format=torch.channels_last)
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
     gradient = gradient_of_clear_maxima(unpooled)
@@ -129,30 +131,30 @@ def test_first_layers_are_those_of_torch(kernels, monkeypatch, frames, block):
         assert a.shape == b.shape and difference(a, b) < 1e-5
 
 
-def test_first_layers_pad_as_torch_does(kernels):
-    """A white frame differs from place to place only near its borders: there layer 2 sees zeros beside the maps of
-    layer 1, not what layer 1 would make of the zeros beside the frame."""
-    skip_where_compiled(kernels, "products of float32 are rounded on the device")
+def test_first_layers_pad_like_torch(kernels):
+    """The maps of a white frame vary only near its borders, so they show the padding: layer 2 pads the maps of layer 1
+    with zeros, and not with the values that layer 1 has outside the frame."""
+    skip_if_compiled(kernels, "a GPU rounds float32 products")
     sils, weights = torch.full((1, 64, 44), 255, dtype=torch.uint8), first_weights()
-    theirs, _ = plain_first_layers(sils, weights)
+    theirs, _ = torch_first_layers(sils, weights)
     inner = theirs[:, :, 10:11, 10:11]
     for border in (theirs[:, :, 0], theirs[:, :, -1], theirs[:, :, :, 0], theirs[:, :, :, -1]):
         assert (border - inner[..., 0]).abs().max() > 0.1 * theirs.abs().max()
     assert (fused_first_layers(kernels, sils, weights) - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
-def test_first_layers_break_ties_as_torch_does(kernels):
-    """Layers that pass pixels on, or their negative: black and white frames make the four elements equal again and
-    again, with other pixels around each, and many of them 0. Torch takes the first, and the lesser slope at 0."""
+def test_first_layers_break_ties_like_torch(kernels):
+    """The layers copy pixels or negate them, so black and white frames give many blocks with equal elements and many
+    zeros. Torch selects the first of equal elements, and the smaller slope at 0."""
     sils = (silhouettes(1) > 127).to(torch.uint8) * 255
     weights = torch.zeros(32, 1, 5, 5), torch.zeros(32, 32, 3, 3)
     channel, sign = torch.arange(32), torch.tensor([1.0, -1.0]).repeat(16)
     weights[0][:, 0, 2, 2] = sign
     weights[1][channel, channel, 1, 1] = sign.roll(1).repeat_interleave(2)[:32]
     weights = [weight.requires_grad_() for weight in weights]
-    dtype = torch.float32 if kernels.interpreted else torch.float16  # the one that devices are given
+    dtype = torch.float32 if kernels.interpreted else torch.float16  # on a GPU the kernels run in half precision only
     ours = fused_first_layers(kernels, sils, weights, dtype).cpu().float()
-    theirs, unpooled = plain_first_layers(sils, weights)
+    theirs, unpooled = torch_first_layers(sils, weights)
     best = unpooled.detach().unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).topk(2).values
     assert (best[..., 0] == best[..., 1]).float().mean() > 0.2 and (best[..., 0] == 0).any()
     assert torch.allclose(ours, theirs, rtol=1e-3)
@@ -163,12 +165,12 @@ def test_first_layers_break_ties_as_torch_does(kernels):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_first_layers_in_half_precision_are_as_exact_as_torchs(kernels, dtype):
+def test_first_layers_in_half_precision_are_as_exact_as_torch(kernels, dtype):
     if kernels.interpreted and dtype == torch.bfloat16:
-        pytest.skip("Triton's interpreter takes bfloat16 for whole numbers")
+        pytest.skip("Triton's interpreter treats bfloat16 as integers")
     sils, weights = silhouettes(3), first_weights()
     ours = fused_first_layers(kernels, sils, weights, dtype)
-    (exact, _), (half, _) = plain_first_layers(sils, weights), plain_first_layers(sils, weights, dtype)
+    (exact, _), (half, _) = torch_first_layers(sils, weights), torch_first_layers(sils, weights, dtype)
     assert ours.dtype == dtype
     assert difference(ours, exact) < 1.5 * difference(half, exact)
     gradient = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0))
@@ -177,8 +179,8 @@ def test_first_layers_in_half_precision_are_as_exact_as_torchs(kernels, dtype):
         assert a.dtype == torch.float32 and difference(a, c) < 1.5 * difference(b, c)
 
 
-class Noted:
-    """A kernel that notes its arguments on the way."""
+class RecordingKernel:
+    """A kernel that records the arguments of its launches."""
 
     def __init__(self, kernel):
         self.kernel, self.arguments = kernel, []
@@ -192,8 +194,8 @@ class Noted:
 
 
 @pytest.mark.parametrize("learning", [True, False])
-def test_what_only_gradients_need_is_kept_only_for_them(kernels, monkeypatch, learning):
-    skip_where_compiled(kernels, "nothing of it depends on the device")
+def test_tensors_for_the_backward_pass_are_saved_only_for_training(kernels, monkeypatch, learning):
+    skip_if_compiled(kernels, "independent of the device")
     places = {
         ("first_layers", "_forward_kernel"): 4,
         ("maxima", "_pool_kernel"): 2,
@@ -201,7 +203,7 @@ def test_what_only_gradients_need_is_kept_only_for_them(kernels, monkeypatch, le
     }
     noted = {}
     for module, name in places:
-        noted[name] = Noted(getattr(getattr(kernels, module), name))
+        noted[name] = RecordingKernel(getattr(getattr(kernels, module), name))
         monkeypatch.setattr(getattr(kernels, module), name, noted[name])
     with torch.set_grad_enabled(learning):
         ends = torch.tensor([0, 1], dtype=torch.int32)
@@ -212,8 +214,8 @@ def test_what_only_gradients_need_is_kept_only_for_them(kernels, monkeypatch, le
             assert arguments[-1] == learning and (arguments[place].numel() > 0) == learning, name
 
 
-def test_first_layers_learn_after_an_extraction_has_used_them(kernels):
-    """What is kept from one call to the next must not be bound to the inference mode of the first."""
+def test_first_layers_train_after_use_in_inference_mode(kernels):
+    """The cached layout must not be an inference tensor if the first call is in inference mode."""
     kernels.first_layers._matrix_layout.cache_clear()
     weights = first_weights()
     with torch.inference_mode():
@@ -255,7 +257,7 @@ for kernel, constants in (
 @pytest.mark.slow
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
 def test_kernels_compile_for_the_smallest_shared_memory(half):
-    """Compute capability 8.6 has 99 KiB for a program. No device is needed to compile for it."""
+    """Compute capability 8.6 has 99 KiB of shared memory per program. Compiling for it needs no GPU."""
     pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
     run = run_quietly([sys.executable, "-c", COMPILE, half], ROOT, {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr[-2000:]
@@ -263,20 +265,22 @@ def test_kernels_compile_for_the_smallest_shared_memory(half):
     assert len(shared) == 7 and max(map(int, shared.values())) <= 99 << 10
 
 
-def test_more_frames_than_the_kernels_can_count_are_refused():
-    """Their pooled maps, 32·22·32 numbers a frame, are counted in 32 bits."""
+def test_kernels_reject_more_frames_than_32_bits_can_count():
+    """A pooled map has 32·22·32 elements per frame."""
     frames = torch.empty(2**31 // (32 * 22 * 32) + 1, 64, 44, dtype=torch.uint8, device="meta")
-    with pytest.raises(UserError, match="95326 frames at once"):
-        fused.pooled_maps(GaitSet(4), frames, torch.tensor([0, len(frames)], dtype=torch.int32), torch.float16)
+    with pytest.raises(UserError, match="95326 frames is too large"):
+        kernels_package.pooled_maps(
+            GaitSet(4), frames, torch.tensor([0, len(frames)], dtype=torch.int32), torch.float16
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_pooled_activation_is_that_of_torch_with_ties_and_negative_maxima(kernels, dtype):
-    """Small whole numbers: most maxima are held twice (torch takes the first), many are negative or 0."""
+def test_pooled_activation_equals_torch_with_ties_and_negative_maxima(kernels, dtype):
+    """Small integers: most maxima occur twice (torch selects the first), many are negative or 0."""
     if kernels.interpreted and dtype == torch.bfloat16:
-        pytest.skip("Triton's interpreter takes bfloat16 for whole numbers")
+        pytest.skip("Triton's interpreter treats bfloat16 as integers")
     maps = torch.randint(-6, 2, (2, 16, 8, 6), generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
-    # 24 blocks: half of the second program has none.
+    # 24 blocks: half of the second program is empty.
     ours = kernels.maxima.PooledActivation.apply(maps.to(kernels.device)).cpu()
     largest = F.max_pool2d(maps, 2)
     assert (largest < 0).any() and (largest == 0).any() and (largest > 0).any()
@@ -288,11 +292,11 @@ def test_pooled_activation_is_that_of_torch_with_ties_and_negative_maxima(kernel
     torch.testing.assert_close(a, b, **tolerance)
 
 
-ENDS = (0, 1, 4, 15)  # one frame, few, and more than are read at once; two more belong to no sequence
+ENDS = (0, 1, 4, 15)  # one frame, a few, and more than a chunk; the last two frames belong to no sequence
 
 
 def some_maps() -> torch.Tensor:
-    """[17, 32, 4, 8], channels last, of few whole numbers, so that many frames are equal."""
+    """Return maps [17, 32, 4, 8], channels last, of small integers, so that many frames have equal elements."""
     maps = torch.randint(-3, 3, (17, 32, 4, 8), generator=torch.Generator().manual_seed(0)).float()
     return maps.to(memory_format=torch.channels_last)
 
@@ -305,7 +309,7 @@ def fused_maximum(kernels, maps):
 
 
 def maximum_by_loops(maps, of_pooled):
-    """Pooled maps, and the gradient of the maps: that of each maximum at the first frame that holds it."""
+    """Return the pooled maps and the gradient of the maps: each maximum gives it to the first frame that holds it."""
     pooled, of_maps = [], torch.zeros_like(maps)
     for (start, end), gradient in zip(pairwise(ENDS), of_pooled, strict=True):
         pooled.append(maps[start:end].amax(0))
@@ -317,21 +321,21 @@ def maximum_by_loops(maps, of_pooled):
     return torch.stack(pooled), of_maps
 
 
-@pytest.mark.parametrize("read_on", [False, True], ids=["pooled only", "maps are read on"])
-def test_set_maximum_gives_its_gradient_to_the_first_of_equal_frames(kernels, read_on):
+@pytest.mark.parametrize("maps_used", [False, True], ids=["pooled only", "maps used too"])
+def test_set_maximum_sends_its_gradient_to_the_first_of_equal_frames(kernels, maps_used):
     maps = some_maps().requires_grad_()
     same, pooled = fused_maximum(kernels, maps)
     of_pooled, of_same = torch.randn(pooled.shape), torch.randn(maps.shape)
     expected, of_maps = maximum_by_loops(maps.detach(), of_pooled)
     assert torch.equal(same, maps) and torch.equal(pooled, expected)
-    outputs, gradients = ((same, pooled), (of_same, of_pooled)) if read_on else (pooled, of_pooled)
+    outputs, gradients = ((same, pooled), (of_same, of_pooled)) if maps_used else (pooled, of_pooled)
     (ours,) = torch.autograd.grad(outputs, maps, gradients)
-    assert torch.equal(ours, of_maps + of_same if read_on else of_maps)
+    assert torch.equal(ours, of_maps + of_same if maps_used else of_maps)
     of_none = ours[ENDS[-1] :]
-    assert torch.equal(of_none, of_same[ENDS[-1] :] if read_on else torch.zeros_like(of_none))
+    assert torch.equal(of_none, of_same[ENDS[-1] :] if maps_used else torch.zeros_like(of_none))
 
 
-def test_set_maximum_that_nobody_reads_passes_the_gradient_of_the_maps_on(kernels):
+def test_unused_set_maximum_passes_on_the_gradient_of_the_maps(kernels):
     maps = some_maps().requires_grad_()
     same, _ = fused_maximum(kernels, maps)
     gradient = torch.randn(maps.shape)
@@ -339,17 +343,17 @@ def test_set_maximum_that_nobody_reads_passes_the_gradient_of_the_maps_on(kernel
 
 
 @pytest.mark.parametrize("frame", [4, 9, 14], ids=["first", "middle", "last"])
-def test_set_maximum_does_not_hide_what_is_no_number(kernels, frame):
+def test_set_maximum_propagates_nan(kernels, frame):
     maps = some_maps()
     maps[frame, 5, 2, 1] = torch.nan
     _, pooled = fused_maximum(kernels, maps)
     assert pooled[2, 5, 2, 1].isnan() and pooled.isnan().sum() == 1
 
 
-def test_embeddings_and_gradients_are_those_of_the_plain_network(kernels):
-    """From two starts. Where two elements are nearly equal, rounding decides which is the maximum: one such among the
-    tens of thousands moves the gradients of the layers below it by some thousandths, but not from both."""
-    skip_where_compiled(kernels, "products of float32 are rounded on the device")
+def test_embeddings_and_gradients_equal_the_reference_network(kernels):
+    """If two elements are nearly equal, rounding decides which is the maximum. One such pair among tens of thousands
+    changes the gradients of the layers below by a few thousandths, so one of two initializations must agree."""
+    skip_if_compiled(kernels, "a GPU rounds float32 products")
     differences = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -366,9 +370,9 @@ def test_embeddings_and_gradients_are_those_of_the_plain_network(kernels):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_network_in_half_precision_is_as_exact_as_with_autocast_alone(kernels, dtype):
+def test_network_in_half_precision_is_as_exact_as_autocast(kernels, dtype):
     if kernels.interpreted:
-        pytest.skip("Triton's interpreter is for one kernel at a time; here the whole counts")
+        pytest.skip("the interpreter is too slow for the whole network")
     torch.manual_seed(0)
     network, sils = GaitSet(16), silhouettes(40).view(4, 10, 64, 44)
     results = []
@@ -390,7 +394,7 @@ def some_distances(p: int, k: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("p", "k"), [(2, 1), (3, 5), (4, 4)])
-def test_active_triplets_are_those_of_the_plain_twin(kernels, p, k):
+def test_active_triplets_equal_the_reference(kernels, p, k):
     dist, n = some_distances(p, k), p * k
     own = torch.arange(n)[:, None] // k == torch.arange(n)[None, :] // k
     positive = dist[:, own].view(-1, n, k)
@@ -402,15 +406,15 @@ def test_active_triplets_are_those_of_the_plain_twin(kernels, p, k):
 
 
 @pytest.mark.parametrize("column", [3, 7], ids=["positive", "negative"])
-def test_distances_that_are_no_numbers_are_not_taken_for_inactive_triplets(kernels, column):
+def test_nan_distances_do_not_count_as_inactive_triplets(kernels, column):
     dist = some_distances(3, 5)
     dist[1, 2, column] = torch.nan
     excess, _, _ = kernels.triplet_counts.active_triplets(dist.to(kernels.device), 5, 0.2)
     assert excess.isnan().nonzero().tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize("bad", [False, True], ids=["numbers", "one is none"])
-def test_losses_are_the_same_with_the_kernel(kernels, monkeypatch, bad):
+@pytest.mark.parametrize("bad", [False, True], ids=["finite", "nan"])
+def test_losses_are_equal_with_and_without_the_kernel(kernels, monkeypatch, bad):
     batch = torch.randn(15, 3, 8, generator=torch.Generator().manual_seed(0)) * 0.1
     if bad:
         batch[4, 1, 2] = torch.nan

@@ -1,4 +1,4 @@
-"""The losses against the original's numbers, against plain loops, and in the corners where it went NaN."""
+"""Compare the losses with values of the original and with loops, and check the cases in which it became NaN."""
 
 import itertools
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 
 from model.network import triplet_losses
 
-# Computed with the original code (AbnerHqC/GaitSet, commit 5535943): per bin, and every sixth bin of the gradients
-# with respect to the first 8 of 256 columns.
+# Computed with the original code (AbnerHqC/GaitSet, commit 5535943): values per strip, and the gradients of every sixth
+# strip with respect to the first 8 of 256 columns.
 REFERENCE = np.load(Path(__file__).resolve().parents[1] / "support" / "reference" / "triplet.npz")
 
 
@@ -25,10 +25,10 @@ def as_batch(features: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(features).transpose(0, 1).clone().requires_grad_()
 
 
-def test_losses_are_the_originals():
+def test_losses_equal_the_original():
     losses = triplet_losses(as_batch(reference_features()), 4, 4, 0.2)
-    # The mean distance has those of embeddings to themselves in it: what is left of a difference of squares, which
-    # is another with the matrix product of another processor.
+    # The mean distance includes the distances of embeddings to themselves. They are the rounding error of a difference
+    # of squares, which depends on the matrix product of the processor.
     for name, tolerance in (("full", 1e-5), ("hard", 1e-5), ("mean_dist", 1e-4)):
         ours = getattr(losses, name).detach().numpy()
         np.testing.assert_allclose(ours, REFERENCE[name], rtol=tolerance, err_msg=name)
@@ -36,7 +36,7 @@ def test_losses_are_the_originals():
 
 
 @pytest.mark.parametrize("name", ["full", "hard"])
-def test_gradients_are_the_originals(name):
+def test_gradients_equal_the_original(name):
     embeddings = as_batch(reference_features())
     getattr(triplet_losses(embeddings, 4, 4, 0.2), name).mean().backward()
     ours = embeddings.grad.transpose(0, 1)[::6, :, :8].numpy()
@@ -45,7 +45,7 @@ def test_gradients_are_the_originals(name):
 
 
 def by_loops(x: np.ndarray, p: int, k: int, margin: float) -> tuple[float, float, int, float]:
-    """One bin in float64, triplet by triplet."""
+    """Return loss values of one strip in float64, triplet by triplet: full, hard, number of active triplets, mean."""
     n, subject = p * k, [i // k for i in range(p * k)]
     dist = [[float(np.linalg.norm(x[i] - x[j])) for j in range(n)] for i in range(n)]
     terms, hard = [], []
@@ -59,20 +59,20 @@ def by_loops(x: np.ndarray, p: int, k: int, margin: float) -> tuple[float, float
 
 
 @pytest.mark.parametrize(("p", "k"), [(2, 1), (3, 2), (4, 3)])
-def test_losses_are_those_of_plain_loops(p, k):
+def test_losses_equal_loops(p, k):
     x = np.random.default_rng(p * 10 + k).standard_normal((5, p * k, 7)) * 0.1
     losses = triplet_losses(as_batch(x.astype(np.float32)), p, k, 0.2)
-    for bin_number in range(5):
-        full, hard, number, mean_dist = by_loops(x[bin_number], p, k, 0.2)
-        # As in the original, the distance of an embedding to itself is what float32 leaves of a difference of
-        # squares, some 1e-5 and not 0.
-        assert losses.full[bin_number].item() == pytest.approx(full, abs=2e-4)
-        assert losses.hard[bin_number].item() == pytest.approx(hard, abs=2e-4)
-        assert losses.full_num[bin_number].item() == number
-        assert losses.mean_dist[bin_number].item() == pytest.approx(mean_dist, rel=1e-3)
+    for strip in range(5):
+        full, hard, number, mean_dist = by_loops(x[strip], p, k, 0.2)
+        # As in the original, the distance of an embedding to itself is the float32 rounding error of a difference of
+        # squares, about 1e-5 and not 0.
+        assert losses.full[strip].item() == pytest.approx(full, abs=2e-4)
+        assert losses.hard[strip].item() == pytest.approx(hard, abs=2e-4)
+        assert losses.full_num[strip].item() == number
+        assert losses.mean_dist[strip].item() == pytest.approx(mean_dist, rel=1e-3)
 
 
-def test_gradient_is_that_of_finite_differences():
+def test_gradient_equals_finite_differences():
     x = np.random.default_rng(1).standard_normal((1, 6, 4)).astype(np.float32) * 0.1
     batch = as_batch(x)
     triplet_losses(batch, 3, 2, 0.2).full.sum().backward()
@@ -87,16 +87,18 @@ def test_gradient_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("name", ["full", "hard"])
-def test_gradient_is_finite_where_embeddings_coincide(name):
+def test_gradient_is_finite_if_embeddings_coincide(name):
     batch = torch.ones(8, 3, 5, requires_grad=True)
     losses = triplet_losses(batch, 4, 2, 0.2)
-    assert torch.allclose(getattr(losses, name), torch.tensor(0.2))  # the collapse: every triplet costs the margin
+    assert torch.allclose(
+        getattr(losses, name), torch.tensor(0.2)
+    )  # the embeddings have collapsed: every triplet costs the margin
     getattr(losses, name).mean().backward()
     assert batch.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["full", "hard"])
-def test_no_active_triplet_costs_nothing(name):
+def test_loss_without_active_triplets_is_zero(name):
     far = torch.arange(4).repeat_interleave(2).float()[:, None, None].repeat(1, 3, 5) * 100
     batch = far.clone().requires_grad_()
     losses = triplet_losses(batch, 4, 2, 0.2)
@@ -115,13 +117,13 @@ def test_half_precision_embeddings_are_compared_in_float32():
 
 
 @pytest.mark.parametrize(("rows", "p", "k"), [(7, 4, 2), (4, 1, 4)])
-def test_batches_of_another_shape_are_refused(rows, p, k):
+def test_losses_reject_batches_that_are_not_p_times_k(rows, p, k):
     with pytest.raises(ValueError, match="P×K"):
         triplet_losses(torch.zeros(rows, 2, 3), p, k, 0.2)
 
 
-def test_embeddings_that_are_no_numbers_are_not_hidden():
-    """Taken for distances of 0 they would look like a collapse, and training would go on."""
+def test_nan_embeddings_give_nan_losses():
+    """Distances of 0 in their place would look like a collapse, and training would continue."""
     batch = as_batch(reference_features()).detach()
     batch[3, :, 5] = torch.nan
     losses = triplet_losses(batch, 4, 4, 0.2)
