@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Accuracy and throughput of the deployed model at batch 1 and 16, over the list that predeal.sh wrote.
+# Measure accuracy and throughput of the deployed model at batch 1 and 16, on the files that predeal.sh wrote.
 #
 #   bash test/predeal.sh --input_path=/data/CASIA-B && bash test/pth2om.sh && bash test/eval_acc_perf.sh
 #   bash test/eval_acc_perf.sh --runtime=benchmark --device_id=1
 #
-# auto takes gaitset_submit.om and gaitset_submit_bs16.om if they and benchmark, ais_bench or pyACL are there, else
-# the ONNX files with ONNX Runtime, and says why. BENCHMARK_TOOL and AIS_BENCH_PYTHON say where those tools are.
-# shellcheck disable=SC2154  # options are variables that `option` names
+# auto uses gaitset_submit.om and gaitset_submit_bs16.om if they exist and benchmark, ais_bench or pyACL is installed, else the
+# ONNX files with ONNX Runtime, and prints the reason. BENCHMARK_TOOL and AIS_BENCH_PYTHON are the paths of the tools.
+# shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-option dataset CASIA-B "CASIA-B, OUMVLP, CASIA-A or Synthetic"
-option bin_path "" "folder of the bins (none: <dataset>-bin)"
-option model_path "$ROOT" "folder of the models that pth2om.sh wrote"
-option result_path "$ROOT/result" "folder of the result files"
-option runtime auto "auto, benchmark, ais_bench, acl or onnxruntime"
-option device_id 0 "chip to run an om on"
-option batch_sizes 1,16 "models to run"
-option work_path "$ROOT/work" "its results/ gets the tables"
-option cann_path "" "CANN's folder, for an om (none: the sourced one, else the usual places)"
+option dataset CASIA-B "data set: CASIA-B, OUMVLP, CASIA-A or Synthetic"
+option bin_path "" "folder of the input files (empty: <dataset>-bin)"
+option model_path "$ROOT" "folder with the models of pth2om.sh"
+option result_path "$ROOT/result" "folder for the results"
+option runtime auto "runtime: auto, benchmark, ais_bench, acl or onnxruntime"
+option device_id 0 "number of the chip for an om"
+option batch_sizes 1,16 "batch sizes of the models to run"
+option work_path "$ROOT/work" "folder in whose results/ the tables are written"
+option cann_path "" "folder of CANN for an om (empty: the one in the environment, else the usual folders)"
 parse "$@"
 bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
 model_path="$(absolute "$model_path")"
 result_path="$(absolute "$result_path")"
 [[ ",$batch_sizes" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$batch_sizes: must be numbers such as 1,16" 2
-is_dry || [[ -f "$bin_path.info" ]] || die "$bin_path.info: no such list; run test/predeal.sh first"
+is_dry || [[ -f "$bin_path.info" ]] || die "$bin_path.info: no such file; run test/predeal.sh first"
 is_dry || mkdir -p "$OUTPUT"
 if ! is_dry && [[ "$runtime" != onnxruntime ]] && compgen -G "$model_path/gaitset_submit*.om" > /dev/null; then use_cann "$cann_path"; fi
 

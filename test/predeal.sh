@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# From raw silhouettes to what the deployed model reads: pretreatment, bins, the .info list.
+# Prepare raw silhouettes for the deployed model: pretreatment, input files (bins) and their .info list.
 #
 #   bash test/predeal.sh --input_path=/data/CASIA-B
-#   bash test/predeal.sh                                 no dataset at hand: makes synthetic walkers first
+#   bash test/predeal.sh                                 without a data set: makes synthetic walkers first
 #
 # Writes the aligned tree (--output_path), <dataset>-bin/, <dataset>-bin.info and the manifest.
-# shellcheck disable=SC2154  # options are variables that `option` names
+# shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-option input_path "" "raw tree (none: synthetic walkers)"
-option output_path "" "aligned tree (none: work/<dataset>-pre)"
-option dataset "" "CASIA-B, OUMVLP, CASIA-A or Synthetic (none: CASIA-B, or Synthetic without --input_path)"
-option partition "" "JSON partition, or all (none: the config's split)"
-option pid_num "" "the first N subjects train, the others get bins (none: 73, or 10 of the synthetic)"
-option work_path "$ROOT/work" "where partitions and stores are kept"
-option bin_path "" "folder of the bins (none: <dataset>-bin)"
-option padding repeat "sequences under 100 frames: repeat (exact) or zero (as the published 95.512)"
-option truncate first "longer ones: first (as published) or even"
-option workers "" "processes of the pretreatment (none: all cores)"
-option synthetic_path "$ROOT/work/synthetic" "where synthetic walkers are kept"
-option synthetic_subjects 20 "synthetic walkers to make"
-option synthetic_frames 20 "frames of each of their sequences"
-option skip_bad False "leave unreadable images out instead of failing"
+option input_path "" "raw tree (empty: make synthetic walkers)"
+option output_path "" "aligned tree (empty: work/<dataset>-pre)"
+option dataset "" "data set: CASIA-B, OUMVLP, CASIA-A or Synthetic (empty: CASIA-B, or Synthetic without --input_path)"
+option partition "" "JSON partition, or all (empty: split by --pid_num)"
+option pid_num "" "number of training subjects; the others get input files (empty: 73, or 10 for synthetic walkers)"
+option work_path "$ROOT/work" "folder for partitions and stores"
+option bin_path "" "folder of the input files (empty: <dataset>-bin)"
+option padding repeat "padding of sequences shorter than 100 frames: repeat (exact) or zero (as for the published 95.512)"
+option truncate first "frames of longer sequences: first (as published) or even (evenly spread)"
+option workers "" "worker processes of the pretreatment (empty: all cores)"
+option synthetic_path "$ROOT/work/synthetic" "folder for synthetic walkers"
+option synthetic_subjects 20 "number of synthetic walkers"
+option synthetic_frames 20 "frames per synthetic sequence"
+option skip_bad False "skip unreadable images instead of failing"
 parse "$@"
 
 if [[ -z "$input_path" ]]; then

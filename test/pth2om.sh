@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Checkpoint to ONNX to om: gaitset_submit.onnx and gaitset_submit.om for batch 1, gaitset_submit_bs16.* for 16.
+# Convert a checkpoint to ONNX and om: gaitset_submit.onnx and .om for batch 1, gaitset_submit_bs16.* for batch 16.
 #
 #   bash test/pth2om.sh --checkpoint=some-encoder.ptm
 #   bash test/pth2om.sh --soc_version=Ascend310P3 --cann_path=/usr/local/Ascend/ascend-toolkit
-#   bash test/pth2om.sh --onnx-only                      without Ascend's converter
+#   bash test/pth2om.sh --onnx-only                      without atc
 #
-# An om runs only on the SoC it was made for, and on a CANN no older than the one that made it. Never run with a real
-# atc by the authors: see README.md.
-# shellcheck disable=SC2154  # options are variables that `option` names
+# An om runs only on the SoC for which it was built, with the CANN version that built it or a newer one. This script was never
+# run with a real atc; see README.md.
+# shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-option checkpoint "" "an encoder (none: the last of the config's experiment)"
-option config "$ROOT/config_1p.py" "configuration"
-option work_path "" "where checkpoints are kept (none: the config's)"
+option checkpoint "" "encoder (empty: the newest checkpoint of the config)"
+option config "$ROOT/config_1p.py" "configuration file"
+option work_path "" "folder of the checkpoints (empty: from the config)"
 option output_path "$ROOT" "folder of the models"
-option batch_sizes 1,16 "one model for each"
-option frame_num 100 "frames of a sequence, fixed in the model"
-option soc_version "" "SoC that will run the om (none: this machine's by npu-smi info, else Ascend310)"
-option atc_options "" "more options of atc, such as --precision_mode=must_keep_origin_dtype"
-option cann_path "" "CANN's folder (none: the sourced one, else the usual places)"
+option batch_sizes 1,16 "batch sizes, one model each"
+option frame_num 100 "frames per sequence of the model"
+option soc_version "" "SoC for the om (empty: from npu-smi info, else Ascend310)"
+option atc_options "" "additional options of atc, such as --precision_mode=must_keep_origin_dtype"
+option cann_path "" "folder of CANN (empty: the one in the environment, else the usual folders)"
 option onnx_only False "stop after the ONNX files"
 parse "$@"
 output_path="$(absolute "$output_path")"
@@ -26,11 +26,11 @@ output_path="$(absolute "$output_path")"
 stems=()
 for batch in ${batch_sizes//,/ }; do
   stem="$output_path/gaitset_submit"; [[ "$batch" == 1 ]] || stem="${stem}_bs$batch"
-  [[ " ${stems[*]} " != *" $stem "* ]] || die "--batch_sizes=$batch_sizes: $batch is there twice" 2
+  [[ " ${stems[*]} " != *" $stem "* ]] || die "--batch_sizes=$batch_sizes: $batch is given twice" 2
   stems+=("$stem")
 done
 if [[ "$onnx_only" != True ]]; then
-  # Everything that can be wrong with atc is told before the models are made.
+  # Report all problems with atc before the models are exported.
   is_dry || use_cann "$cann_path"
   is_dry && soc_version="${soc_version:-<by npu-smi info>}" && python -m model.export.atc --check "${stems[@]/%/.onnx}"
   is_dry || soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" --atc_options="$atc_options" \

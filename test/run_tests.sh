@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
-# Sets up and runs all tests.
+# Install the requirements and run all tests.
 #
 #   bash test/run_tests.sh
-#   bash test/run_tests.sh --fast            without those marked slow
-#   bash test/run_tests.sh -- -k triplet     options of pytest
+#   bash test/run_tests.sh --fast            without slow tests
+#   bash test/run_tests.sh -- -k triplet     with options of pytest
 #
-# They run in as many processes as there are cores, each with one thread, and leave test/output alone.
+# The tests run in one process per core, each with one thread, and do not write to test/output.
 #
-# GAITSET_REAL_DATA, where it is set, names a folder of real raw silhouettes (casia-a-10); tests that need them
-# are skipped without it.
-# shellcheck disable=SC2154  # options are variables that `option` names
+# GAITSET_REAL_DATA is a folder with real raw silhouettes (casia-a-10). Tests that need them are skipped if it is not set.
+# shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-option fast False "leave out the tests marked slow"
-option setup_only False "install what the tests need, run none"
-option processes auto "that run tests at the same time (auto: one for each core, eight at most)"
+option fast False "skip the slow tests"
+option setup_only False "only install the requirements"
+option processes auto "number of test processes (auto: one per core, at most eight)"
 parse "$@"
 [[ "$processes" == auto || "$processes" =~ ^[1-9][0-9]*$ ]] || die "--processes must be auto or a number, not $processes" 2
 install requirements.txt test/requirements.txt
@@ -24,12 +23,12 @@ if [[ "$processes" == auto ]]; then
   processes="$(command "$PYTHON" -c 'from model.common.cores import core_count; print(min(core_count(), 8))')"
 fi
 if ((processes > 1)) && ! command "$PYTHON" -c 'import xdist' 2> /dev/null; then
-  say "pytest-xdist is not installed for $PYTHON: one test after the other"
+  say "pytest-xdist is not installed for $PYTHON: running one test at a time"
   processes=1
 fi
 if ((processes > 1)); then
-  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # several processes of several threads each would be in each other's way
-  # One that has no tests left takes some of another's: first neighbours stay together, for they share fixtures.
+  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # several processes with several threads each would slow each other down
+  # Neighboring tests stay in one process, because they share fixtures. A process without tests takes some of another.
   selection+=(-n "$processes" --dist worksteal)
 fi
 python -m pytest "${selection[@]}" "${PASSED_ON[@]}"

@@ -1,23 +1,22 @@
-# What the drivers of training and its evaluation share; they set PROCESSES (how many would be best) and source it.
-# shellcheck shell=bash disable=SC2154  # options are variables that `option` names
+# Functions for the scripts that train and test. They set PROCESSES, the preferred number of processes, and source this file.
+# shellcheck shell=bash disable=SC2154  # `option` declares variables
 set -euo pipefail
 
 declare_training_options() {
-  option data_path "" "aligned tree or store (none: the config's dataset_path)"
-  option dataset "" "CASIA-B, OUMVLP, CASIA-A or Synthetic (none: the config's)"
-  option config "$ROOT/config_$([[ $PROCESSES == 1 ]] && echo 1p || echo 8p).py" "configuration"
-  option work_path "" "where checkpoints, partitions and results are kept (none: the config's)"
-  option device auto "auto, cpu, cuda or npu"
-  option iters "$1" "iterations (none: the config's)"
-  option rt2 False "NPU: no compilation of single operators (no new one for every shape)"
-  option profiling "" "record some iterations: CANN, GE or True, which do the same (none: do not)"
-  option start_step -1 "the first that is recorded, counted in this run (-1: 11)"
-  option stop_step -1 "the last (-1: four after the first)"
+  option data_path "" "aligned tree or store (empty: from the config)"
+  option dataset "" "data set: CASIA-B, OUMVLP, CASIA-A or Synthetic (empty: from the config)"
+  option config "$ROOT/config_$([[ $PROCESSES == 1 ]] && echo 1p || echo 8p).py" "configuration file"
+  option work_path "" "folder for checkpoints, partitions and results (empty: from the config)"
+  option device auto "device: auto, cpu, cuda or npu"
+  option iters "$1" "number of iterations (empty: from the config)"
+  option rt2 False "NPU: disable the compilation of single operators"
+  option profiling "" "record some iterations with the profiler: CANN, GE or True, which are equivalent (empty: off)"
+  option start_step -1 "first recorded iteration of this run (-1: 11)"
+  option stop_step -1 "last recorded iteration (-1: four after the first)"
 }
 
-# How many processes to start: as many as there are devices that the config lets them see (on the CPU, cores), and
-# PROCESSES at most.
-processes_shown() {
+# Print the number of processes to start: the number of visible devices, or of CPU cores, but at most PROCESSES.
+processes_to_start() {
   local found
   if is_dry; then echo "$PROCESSES"; return; fi
   found="$(command "$PYTHON" -c '
@@ -34,7 +33,7 @@ run_command(count)' "$(absolute "$config")" "$device")" || exit $?
   echo $((found < PROCESSES ? found : PROCESSES))
 }
 
-# Arguments of train.py from the options, in TRAIN; how many processes, in USED.
+# Set TRAIN to the arguments of train.py, and USED to the number of processes.
 prepare_training() {
   TRAIN=(train.py --config "$(absolute "$config")" --device "$device")
   [[ -z "$data_path" ]] || TRAIN+=(--data_path "$(absolute "$data_path")")
@@ -43,12 +42,12 @@ prepare_training() {
   [[ -z "$iters" ]] || TRAIN+=(--iters "$iters")
   [[ "$rt2" == False ]] || TRAIN+=(--rt2)
   [[ -z "$profiling" ]] || TRAIN+=("--profiling=$profiling" --start_step "$start_step" --stop_step "$stop_step")
-  USED="$(processes_shown)"
+  USED="$(processes_to_start)"
   if ((USED < PROCESSES)) && [[ "$(basename "$config")" == config_8p.py ]]; then
-    say "config_8p.py is made for $PROCESSES processes; for $USED the learning rate that fits its batch is about" \
-      "$(awk "BEGIN { print 1e-4 * $USED }"): give -- --lr RATE"
+    say "config_8p.py is made for $PROCESSES processes; for $USED processes, a suitable learning rate is" \
+      "$(awk "BEGIN { print 1e-4 * $USED }"); set it with -- --lr RATE"
   fi
-  ((USED == PROCESSES)) || say "$PROCESSES processes would be best; found devices or cores for $USED, using $USED"
+  ((USED == PROCESSES)) || say "found devices or cores for $USED of $PROCESSES processes, using $USED"
   is_dry || mkdir -p "$OUTPUT"
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The full recipe on one device.
+# Train the full recipe on one device.
 #
 #   bash test/train_full_1p.sh --data_path=work/CASIA-B-pre
 #
-# With fewer devices it says how many it found and uses those; without any it runs on the CPU.
+# With fewer devices, the script reports and uses those it found. Without any, it runs on the CPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 PROCESSES=1

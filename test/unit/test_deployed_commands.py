@@ -79,7 +79,7 @@ def test_an_om_without_anything_to_run_it_gives_way_to_the_onnx_file(user):
         (["tensorrt"], 2, "--runtime tensorrt: no such runtime here"),
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
-        (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such list; run test/predeal.sh first"),
+        (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],
 )
 def test_what_ends_the_evaluation_is_one_line(tmp_path, options, status, told):

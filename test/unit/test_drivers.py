@@ -59,7 +59,7 @@ def test_without_atc_the_way_out_is_named(tmp_path):
     done = run_driver("pth2om.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path))
     line = one_line_error(done, 1)
     assert "--onnx-only" in line and "--cann_path" in line and "set_env.sh" in line
-    assert "CANN: no set_env.sh in the usual places" in done.stderr
+    assert "CANN: no set_env.sh in the usual folders" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_without_atc_the_way_out_is_named(tmp_path):
     [
         ("--output_path={}/a b", "ATC accepts letters"),
         ("--output_path={}/$(touch x)", "ATC accepts letters"),
-        ("--soc_version=310P3", "probably Ascend310P3"),
+        ("--soc_version=310P3", "for example Ascend310P3"),
         ("--soc_version=$(touch x)", "ATC expects"),
         ("--atc_options=`touch x`", "does not have the form --name=value"),
-        ("--atc_options=--dynamic_batch_size=1,16", "one for each of --batch_sizes"),
+        ("--atc_options=--dynamic_batch_size=1,16", "one model per value of --batch_sizes"),
         ("--batch_sizes=1;touch x", "must be numbers such as 1,16"),
         ("--batch_sizes=1,,16", "must be numbers such as 1,16"),
         ("--batch_sizes=*", "must be numbers such as 1,16"),
         ("--batch_sizes=0", "must be numbers such as 1,16"),
-        ("--batch_sizes=4,1,4", "4 is there twice"),
-        ("--cann_path={}/nowhere", "no CANN"),
+        ("--batch_sizes=4,1,4", "4 is given twice"),
+        ("--cann_path={}/nowhere", "not a CANN folder"),
     ],
 )
 def test_what_atc_would_stumble_over_is_told_before_a_model_is_made(tmp_path, option, told):

@@ -77,34 +77,34 @@ def test_an_existing_environment_is_kept(run, tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/lib:/opt/cann/latest/lib64")
     done = run('use_cann; echo "$ASCEND_HOME_PATH $LD_LIBRARY_PATH"')
     assert done.stdout == "/opt/cann/latest /usr/lib:/opt/cann/latest/lib64\n"
-    assert "CANN: /opt/cann/latest, its environment is set already" in done.stderr
+    assert "CANN: /opt/cann/latest (its environment is already set)" in done.stderr
 
 
 def test_cann_path_replaces_another_environment(run, tmp_path, monkeypatch):
     one, other = write_cann(tmp_path / "one"), write_cann(tmp_path / "other")
     assert home_of(run(f"use_cann {one}\n{SHOW}", str(other))) == str(other / "latest")
     done = run(f"use_cann {one}; use_cann {one}")
-    assert done.stderr.count("sourcing") == 1 and "set already" in done.stderr
+    assert done.stderr.count("sourcing") == 1 and "already set" in done.stderr
 
 
 def test_a_missing_installation_is_only_a_notice(run):
     done = run("use_cann; echo on")
     assert (done.returncode, done.stdout) == (0, "on\n")
-    assert "no set_env.sh in the usual places; --cann_path=DIR" in done.stderr
+    assert "no set_env.sh in the usual folders; name another folder with --cann_path=DIR" in done.stderr
 
 
 @pytest.mark.parametrize("given", ["nowhere", "empty"])
 def test_cann_path_without_cann_is_an_error(run, tmp_path, given):
     (tmp_path / "empty").mkdir()
-    assert f"--cann_path={tmp_path}/{given}: no CANN" in one_line_error(run(SHOW, given), 2)
+    assert f"--cann_path={tmp_path}/{given}: not a CANN folder" in one_line_error(run(SHOW, given), 2)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("exit 0", "ended early"),
-        ("set -e; false; export ASCEND_HOME_PATH=x", "ended early"),  # one release does this on some machines
-        ("export MINDIE_HOME=x", "sets no ASCEND_HOME_PATH"),
+        ("exit 0", "failed; source it"),
+        ("set -e; false; export ASCEND_HOME_PATH=x", "failed; source it"),  # one release does this on some machines
+        ("export MINDIE_HOME=x", "does not set ASCEND_HOME_PATH"),
     ],
 )
 def test_a_failing_set_env_is_reported(run, tmp_path, content, words):
