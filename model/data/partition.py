@@ -15,7 +15,7 @@ import numpy as np
 from model.common.errors import UserError
 from model.common.files import read_json, write_json
 from model.data.array_pickle import read_array
-from model.data.raw.silhouette import BadImage, read_plain_file
+from model.data.raw.silhouette import BadImage, read_regular_file
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _read_ragged(path: Path) -> Partition:
     The pickle is never run, see `array_pickle`.
     """
     try:
-        content = read_plain_file(path, MOST_BYTES)
+        content = read_regular_file(path, MOST_BYTES)
         file = io.BytesIO(content)
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

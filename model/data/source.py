@@ -14,7 +14,7 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.data.array_pickle import read_array
-from model.data.raw.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_plain_file
+from model.data.raw.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_regular_file
 from model.data.raw.tree import SequenceFolder, is_folder
 
 MOST_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
@@ -25,7 +25,7 @@ def read_pickle(path: Path) -> np.ndarray:
 
     Nothing in it is run, see `array_pickle`.
     """
-    data = read_plain_file(path, MOST_PICKLE_BYTES)
+    data = read_regular_file(path, MOST_PICKLE_BYTES)
     try:
         array = read_array(data)
     except ValueError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.data.raw.silhouette import ALIGNED_WIDTH, MINIMUM_PIXEL_SUM
+from model.data.raw.silhouette import ALIGNED_WIDTH, MIN_PIXEL_SUM
 from model.data.raw.silhouette import HEIGHT as ALIGNED_HEIGHT
 from model.data.raw.silhouette import WIDTH as KEPT_WIDTH
 from model.synthetic.camera import WIDTH
@@ -28,7 +28,7 @@ def align_canvases(canvases: Canvases) -> tuple[Tensor, Tensor]:
     rows = torch.arange(masks.shape[1], device=masks.device)
     first = torch.where(filled, rows, masks.shape[1]).amin(1)
     tall = torch.where(filled, rows, -1).amax(1) - first + 1
-    usable = masks.flatten(1).sum(1) * 255 > MINIMUM_PIXEL_SUM
+    usable = masks.flatten(1).sum(1) * 255 > MIN_PIXEL_SUM
     wide = torch.where(usable, ALIGNED_HEIGHT * WIDTH // tall.clamp(min=1), 0)  # of the whole resized frame
     columns = (masks.shape[2] + 8) * wide // WIDTH + 8
     aligned = masks.new_zeros(len(masks), ALIGNED_HEIGHT, KEPT_WIDTH, dtype=torch.uint8)

@@ -1,20 +1,19 @@
-"""One sequence of pretreatment: what is missing of it is aligned and written, and a record kept.
+"""Pretreatment of one sequence: align and write the frames that are missing or outdated, and record the result.
 
-What has been done is recorded in `<sequence>/.pretreatment/record.json`: for each source frame its size
-and modification time, and the size of the aligned file (null for a frame that was dropped). Why so, and
-not one journal for the whole tree:
+The file `<sequence>/.pretreatment/record.json` records per source frame its size, its modification time and the size of
+the aligned file, which is null if the frame was dropped. There is one record per sequence, and not one for the whole
+tree, for these reasons:
 
-* A new sequence is written into a hidden folder beside its place, record and all, and takes its place by
-  one rename. So frames and record cannot disagree, however a run ends, and no frame needs a rename of its
-  own.
-* To look through a finished tree costs one small file and two listings a sequence, in the workers.
-* A changed or new source frame shows in its stamp, a missing, empty or truncated aligned one in its size:
-  these frames alone are done again, each written aside (inside `.pretreatment`) and put in place whole,
-  the record last. When a run is killed in between, the next finds the old record and repeats them.
-* Dropped frames are in the record, so they are not tried again. Unreadable ones are not, so every run
-  tries and names them until they are mended.
-* It is a folder, not a file, because the original's loader takes every file of a sequence for an image
-  but passes folders over; and it moves with the sequence when subjects are copied or trees merged.
+* A new sequence is written to a hidden folder next to its final path, including the record, and then renamed. So frames
+  and record are consistent even if the run is killed, and frames need no renames of their own.
+* Checking a finished tree needs one small file and two folder listings per sequence, which the workers read.
+* A changed or new source frame differs in size or time, a missing, empty or truncated aligned frame in size. Only these
+  frames are processed again. Each is written to a temporary file in `.pretreatment` and renamed, the record last. If
+  the run is killed before that, the next run finds the old record and processes these frames again.
+* Dropped frames are recorded, so they are not processed again. Unreadable frames are not recorded, so every run retries
+  and reports them until they are repaired.
+* The record is in a folder because the original's loader reads every file of a sequence as an image but ignores
+  folders. It moves with the sequence when subjects are copied or trees are merged.
 """
 
 from __future__ import annotations
@@ -32,13 +31,15 @@ from model.data.raw.silhouette import BadImage, align, encode_png, read_image
 
 RECORD_FOLDER = ".pretreatment"
 RECORD = f"{RECORD_FOLDER}/record.json"
-RECORD_VERSION = 1  # to be raised when the arithmetic of `align` changes: everything is then done again
+RECORD_VERSION = 1  # increase it if the arithmetic of `align` changes: all frames are then processed again
 
-Put = Callable[[str, "bytes | None"], None]
+Write = Callable[[str, "bytes | None"], None]  # writes a file of the sequence, or deletes it for None
 
 
 @dataclass(frozen=True)
 class SequenceJob:
+    """A sequence to process: its number in the log, its name, both folders and the names of the source frames."""
+
     number: int
     name: str
     source: str
@@ -48,49 +49,53 @@ class SequenceJob:
 
 @dataclass
 class SequenceResult:
+    """The numbers of frames of a processed sequence, and its problems."""
+
     number: int
     name: str
     frames: int
     kept: int = 0
     worked_on: int = 0
     changed: bool = False
-    dropped: list[str] = field(default_factory=list)  # those found in this run
-    dropped_before: int = 0  # those the record knew
-    unreadable: list[str] = field(default_factory=list)  # messages
+    dropped: list[str] = field(default_factory=list)  # frames dropped in this run
+    dropped_before: int = 0  # number of frames dropped in earlier runs
+    unreadable: list[str] = field(default_factory=list)  # a message per unreadable frame
 
 
 def aligned_name(frame: str) -> str:
-    """The name of the aligned file: that of the frame, with the suffix .png."""
+    """Return the name of the aligned file: the name of the frame with the suffix .png."""
     return frame[: frame.rindex(".")] + ".png"
 
 
 def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> SequenceResult:
-    """Do of one sequence what its record and the listings of both folders show to be missing.
+    """Process the frames that are missing or outdated according to the record and the listings of both folders.
 
-    Raises KeyboardInterrupt between two frames once `stopped()`, leaving nothing half-written.
+    Raises KeyboardInterrupt between two frames if `stopped()` returns True. No file is left incomplete.
     """
     result = SequenceResult(job.number, job.name, len(job.frames))
     present = _listing(job.target)
     if present is None and not job.frames:
         return result
+    # Compare each frame with its entry in the record.
     stamps = {name: [s.st_size, s.st_mtime_ns] for name, s in (_listing(job.source) or {}).items()}
     record = {} if present is None else _read_record(job.target)
     entries, todo = {}, []
     for frame in job.frames:
-        entry, made = record.get(frame), (present or {}).get(aligned_name(frame))
-        if entry and entry[:2] == stamps.get(frame) and entry[2] == (made.st_size if made else None):
+        entry, aligned = record.get(frame), (present or {}).get(aligned_name(frame))
+        if entry and entry[:2] == stamps.get(frame) and entry[2] == (aligned.st_size if aligned else None):
             entries[frame] = entry
         else:
             todo.append(frame)
-    gone = record.keys() - set(job.frames)
+    removed = record.keys() - set(job.frames)
     result.dropped_before = sum(size is None for _, _, size in entries.values())
-    result.changed = bool(todo or gone)
+    result.changed = bool(todo or removed)
+    # Delete, process, and write the record last.
     if result.changed:
-        with _writer(job.target, present) as put:
-            for frame in gone:
-                put(aligned_name(frame), None)
-            entries |= _align_frames(job, todo, stamps, put, result, stopped)
-            put(RECORD, json.dumps({"version": RECORD_VERSION, "frames": entries}).encode())
+        with _writer(job.target, present) as write:
+            for frame in removed:
+                write(aligned_name(frame), None)
+            entries |= _align_frames(job, todo, stamps, write, result, stopped)
+            write(RECORD, json.dumps({"version": RECORD_VERSION, "frames": entries}).encode())
     result.kept = sum(size is not None for _, _, size in entries.values())
     return result
 
@@ -99,13 +104,14 @@ def _align_frames(
     job: SequenceJob,
     todo: list[str],
     stamps: dict,
-    put: Put,
+    write: Write,
     result: SequenceResult,
     stopped: Callable[[], bool],
 ) -> dict:
-    """Read, align and write the frames `todo`; returns their entries for the record.
+    """Read, align and write the frames `todo` and return their entries for the record.
 
-    The stamps were taken before the frames are read: what changes in between is done again next time.
+    `stamps` holds size and time per frame, taken before the frames are read. So the next run processes a frame again
+    if it changes in between.
     """
     entries = {}
     for frame in todo:
@@ -123,7 +129,7 @@ def _align_frames(
             else:
                 data = encode_png(aligned)
             entries[frame] = [*stamps[frame], None if data is None else len(data)]
-        put(aligned_name(frame), data)
+        write(aligned_name(frame), data)
     return entries
 
 
@@ -131,7 +137,7 @@ def _align_frames(
 
 
 def _listing(folder: str) -> dict[str, os.stat_result] | None:
-    """The files of a folder, None when there is no such folder."""
+    """Return the status of the files of a folder by name, or None if the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat() for entry in entries if entry.is_file()}
@@ -140,7 +146,7 @@ def _listing(folder: str) -> dict[str, os.stat_result] | None:
 
 
 def _read_record(target: str) -> dict[str, list]:
-    """Frame to [size, modification time, aligned size or None]; empty when there is no valid record."""
+    """Return [size, modification time, aligned size or None] by frame, empty without a valid record."""
     try:
         record = json.loads(Path(target, RECORD).read_bytes())
         frames = record["frames"] if record["version"] == RECORD_VERSION else {}
@@ -155,10 +161,10 @@ def _is_entry(entry: object) -> bool:
 
 
 @contextmanager
-def _writer(target: str, present: dict | None) -> Iterator[Put]:
-    """Give a function that puts bytes (None: nothing) under a name into the sequence folder `target`.
+def _writer(target: str, present: dict | None) -> Iterator[Write]:
+    """Yield a function that writes or deletes files of the sequence folder `target`.
 
-    A new folder appears whole, at the end; in one that is there already each file does.
+    A new folder appears at the end, complete. In an existing folder, `present`, each file is replaced atomically.
     """
     if present is None:
         with atomic_folder(target) as part:
@@ -169,18 +175,19 @@ def _writer(target: str, present: dict | None) -> Iterator[Put]:
     scratch = Path(target, RECORD_FOLDER)
     scratch.mkdir(exist_ok=True)
 
-    def put(name: str, data: bytes | None) -> None:
+    def write(name: str, data: bytes | None) -> None:
         if data is not None:
-            part = scratch / f"new{PART}"  # what a killed run leaves here the next one overwrites
+            part = scratch / f"new{PART}"  # the next run overwrites a leftover of a killed run
             _write(str(part), data)
             part.replace(Path(target, name))
         elif name in present:
             Path(target, name).unlink(missing_ok=True)
 
-    yield put
+    yield write
 
 
 def _write(path: str, data: bytes) -> None:
+    """Write a file with three system calls, fewer than Python's file objects need."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if os.write(descriptor, data) != len(data):

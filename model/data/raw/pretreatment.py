@@ -1,8 +1,8 @@
-"""Pretreatment: the raw tree of silhouettes to the same tree of aligned 64×64 PNG, by all cores, resumable.
+"""Pretreatment of a tree of raw silhouettes: write the same tree of aligned 64×64 PNG files, with all cores.
 
-What is done of each sequence, and how a run that ended early is taken up, is in `aligned_sequence.py`.
-Sequences that have gone from the input stay in the output. Of two runs at a time into one output the second is
-told so. No torch here: worker processes import this module.
+A run continues where an earlier one ended; `aligned_sequence.py` describes how. Sequences that were removed from the
+input stay in the output. A lock prevents two runs from writing one output at the same time. Worker processes import
+this module, so it does not import torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from model.common.cores import core_count, leave_interrupts_to_parent, map_in_processes
@@ -25,8 +25,8 @@ from model.data.raw.silhouette import HEIGHT, BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
 
 LOCK = ".pretreatment.lock"
-CHUNK_FRAMES = 256  # a task of this many frames takes about a tenth of a second
-_stop = None  # in worker processes: the event that says that the run was interrupted
+TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
+_stop = None  # in a worker process: the event that is set when the run is interrupted
 
 
 def pretreat(
@@ -39,14 +39,21 @@ def pretreat(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> PretreatmentSummary:
-    """Align every frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
+    """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
 
-    workers: processes, all cores when None; the same bytes come out whatever their number. log_file:
-    appended to in the original's form, `# JOB <sequence> : --WARNING-- ...`: sequences without or with few
-    frames, dropped frames, and as FAIL unreadable images; with `log_all` also what was done to each
-    sequence. Unreadable images are named on stderr, skipped and counted; unless `skip_bad` they set
-    `failed` in the summary. Raises UsageError for paths that cannot be meant, UserError for trees of
-    another depth and when nothing can be written.
+    Unreadable images are reported on stderr, skipped and counted.
+
+    Args:
+        workers: number of processes (None: one per core). The output does not depend on it.
+        log_file: file to append to, in the original's format `# JOB <sequence> : --WARNING-- ...`. It lists sequences
+            without or with few frames, dropped frames and, as FAIL, unreadable images.
+        log_all: also log the work on each sequence.
+        skip_bad: do not set `failed` in the summary because of unreadable images.
+        quiet: show no progress bar.
+
+    Raises:
+        UsageError: if the paths cannot be correct, for example the output inside the input or an aligned input.
+        UserError: if the tree has another depth or the output cannot be written.
     """
     source, target = Path(input_path), Path(output_path)
     sequences = _checked_sequences(source, target, quiet)
@@ -59,15 +66,20 @@ def pretreat(
     with ExitStack() as stack:
         report = Reporter(summary, stack.enter_context(open_log(log_file)), log_all, quiet)
         stack.callback(report.bar.close)
-        _make_folder(target)
+        with _output_errors(target):
+            target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
         report.log(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
-        _remove_leftovers(target)
+        with _output_errors(target):
+            for seq_type in target.glob("*/*"):
+                remove_leftovers(seq_type)  # hidden folders of killed runs
         workers = workers or core_count()
-        for results in stack.enter_context(closing(_run(_chunks(jobs, workers), workers))):
+        for results in stack.enter_context(closing(_results(_tasks(jobs, workers), workers))):
             report.add(results)
         if summary.dropped and not summary.kept:
-            report.problem(0, "WARNING", f"{source}: no frame is usable; silhouettes must be white (255) on black")
+            report.problem(
+                0, "WARNING", f"{source}: no frame is usable; silhouettes must be white (255) on a black background"
+            )
         summary.seconds = time.perf_counter() - start
         summary.frames_per_second = summary.frames_worked_on / summary.seconds
         summary.failed = summary.unreadable > 0 and not skip_bad
@@ -75,97 +87,94 @@ def pretreat(
     return summary
 
 
-# Before the work
+# Checks before the run
 
 
 def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[SequenceFolder]:
-    inside, outside = target.resolve(), source.resolve()
-    if inside == outside or outside in inside.parents or inside in outside.parents:
-        raise UsageError(f"{target}: the output must lie apart from the input {source}, neither inside the other")
+    """List the sequences of `source` and raise if they cannot be pretreated into `target`."""
+    output, raw = target.resolve(), source.resolve()
+    if output == raw or raw in output.parents or output in raw.parents:
+        raise UsageError(
+            f"{target}: the output must be apart from the input {source}; choose a folder that is not inside it and "
+            "does not contain it"
+        )
     sequences = scan_tree(source, quiet)
     for sequence in sequences:
         if sequence.is_pickle:
             raise UsageError(
-                f"{sequence.path / sequence.files[0]}: a pickle of OpenGait holds aligned frames already; "
-                f"leave pretreatment out and give {source} to training and testing as it is"
+                f"{sequence.path / sequence.files[0]}: pickles of OpenGait contain aligned frames; "
+                f"skip pretreatment and pass {source} to training and testing"
             )
         names = {aligned_name(frame): frame for frame in sequence.files}
         if len(names) < len(sequence.files):
             twice = next(frame for frame in sequence.files if names[aligned_name(frame)] != frame)
             raise UserError(
-                f"{sequence.path}: {twice} and {names[aligned_name(twice)]} would both become "
-                f"{aligned_name(twice)}; keep one of them"
+                f"{sequence.path}: {twice} and {names[aligned_name(twice)]} would both be written as "
+                f"{aligned_name(twice)}; rename or delete one of them"
             )
     if _looks_aligned(sequences):
         raise UsageError(
-            f"{source}: this tree looks aligned already, its frames are {HEIGHT}×{HEIGHT} from head to foot; "
-            "leave pretreatment out, or give the raw silhouettes"
+            f"{source}: the tree is already aligned: its frames are {HEIGHT}×{HEIGHT} and the person has the full "
+            "height; skip pretreatment, or pass the raw silhouettes"
         )
     return sequences
 
 
 def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
-    """Whether a frame of each of up to eight sequences is 64×64 with white in the two rows at both ends."""
+    """Return whether frames of up to eight sequences are 64×64 with white pixels in the first and last two rows."""
     with_frames = [sequence for sequence in sequences if sequence.files]
     aligned = []
     for sequence in with_frames[:: max(1, len(with_frames) // 8)][:8]:
         try:
             image = read_image(sequence.path / sequence.files[len(sequence.files) // 2])
-        except BadImage:  # named when its turn comes
+        except BadImage:  # reported when the frame is processed
             continue
         aligned.append(image.shape == (HEIGHT, HEIGHT) and image[:2].any() and image[-2:].any())
     return bool(aligned) and all(aligned)
 
 
-def _make_folder(target: Path) -> None:
+@contextmanager
+def _output_errors(target: Path) -> Iterator[None]:
+    """Convert OSErrors to a UserError about the output folder."""
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError(f"{target}: cannot be used as output ({error.strerror})") from error
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Delete the hidden folders of a run that was killed."""
-    try:
-        for seq_type in target.glob("*/*"):
-            remove_leftovers(seq_type)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be used as output ({error.strerror})") from error
+# Workers
 
 
-# The workers
-
-
-def _chunks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
-    """Tasks of whole sequences, so many that all workers end at about the same time."""
-    size = min(CHUNK_FRAMES, sum(len(job.frames) for job in jobs) // (8 * workers))
-    chunks: list[list[SequenceJob]] = []
+def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
+    """Group complete sequences into tasks that are small enough for all workers to finish at about the same time."""
+    size = min(TASK_FRAMES, sum(len(job.frames) for job in jobs) // (8 * workers))
+    tasks: list[list[SequenceJob]] = []
     frames = size
     for job in jobs:
         if frames >= size:
-            chunks.append([])
+            tasks.append([])
             frames = 0
-        chunks[-1].append(job)
+        tasks[-1].append(job)
         frames += len(job.frames)
-    return chunks
+    return tasks
 
 
-def _run(chunks: list[list[SequenceJob]], workers: int) -> Iterator[list[SequenceResult]]:
-    """Results of the chunks as they come; in this process for one worker, else in that many new ones."""
-    if min(workers, len(chunks)) == 1:
-        for chunk in chunks:
-            yield _pretreat_chunk(chunk)
+def _results(tasks: list[list[SequenceJob]], workers: int) -> Iterator[list[SequenceResult]]:
+    """Yield the results of the tasks as they are completed. A single worker runs in this process."""
+    workers = min(workers, len(tasks))
+    if workers == 1:
+        yield from map(_pretreat_task, tasks)
         return
     stop = multiprocessing.get_context("spawn").Event()
-    # After an error or Ctrl-C, the workers stop at the next frame and remove their temporary files.
+    # After an error or Ctrl-C, `stop` lets the workers end at the next frame and remove their temporary files.
     yield from map_in_processes(
-        _pretreat_chunk, chunks, min(workers, len(chunks)), ordered=False, initializer=_start_worker,
-        initargs=(stop,), before_shutdown=stop.set,
+        _pretreat_task, tasks, workers, ordered=False, initializer=_start_worker, initargs=(stop,),
+        before_shutdown=stop.set,
     )  # fmt: skip
 
 
 def _start_worker(stop) -> None:
-    """Ctrl-C is for the parent, which sets `stop`; a parent that was killed takes its workers with it."""
+    """Leave Ctrl-C to the parent, which sets `stop`, and end if the parent is killed."""
     global _stop
     _stop = stop
     leave_interrupts_to_parent()
@@ -177,11 +186,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _pretreat_chunk(jobs: list[SequenceJob]) -> list[SequenceResult]:
-    import cv2
+def _pretreat_task(jobs: list[SequenceJob]) -> list[SequenceResult]:
+    import cv2  # slow to import, and wrong arguments should be reported at once
 
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(0)  # the processes keep the cores busy; threads inside would only get in their way
+    cv2.setNumThreads(0)  # the processes use all cores, so threads in each of them would be slower
     try:
         stopped = _stop.is_set if _stop else lambda: False
         return [pretreat_sequence(job, stopped) for job in jobs]
@@ -190,6 +199,3 @@ def _pretreat_chunk(jobs: list[SequenceJob]) -> list[SequenceResult]:
         raise UserError(f"{where}: cannot be read or written ({error.strerror})") from error
     finally:
         cv2.setNumThreads(threads)
-
-
-# Reporting

@@ -1,4 +1,4 @@
-"""What pretreatment says of its work: the summary, the log file, the bar and the problems."""
+"""Reports of pretreatment: the summary, the log file, the progress bar and the warnings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from model.common.errors import UsageError, UserError, one_line
 from model.common.messages import progress_bar
 from model.data.raw.aligned_sequence import SequenceResult
-from model.data.raw.silhouette import MINIMUM_FRAMES
+from model.data.raw.silhouette import MIN_FRAMES
 
-MESSAGES_SHOWN = 20  # the log file has them all
+MAX_WARNINGS = 20  # on stderr; the log file has all
 
 
 @dataclass
 class PretreatmentSummary:
-    """What a run found and did. `frames` is what the input holds: kept + dropped + unreadable."""
+    """The numbers of a run. `frames` counts the frames of the input: kept + dropped + unreadable."""
 
     sequences: int = 0
-    done: int = 0  # sequences of which at least one frame was worked on
-    unchanged: int = 0  # sequences kept from before
-    empty: int = 0  # no usable frame
-    short: int = 0  # fewer than five, but some
+    done: int = 0  # sequences with at least one frame processed
+    unchanged: int = 0  # sequences without any work
+    empty: int = 0  # sequences without a usable frame
+    short: int = 0  # sequences with fewer than MIN_FRAMES usable frames, but at least one
     frames: int = 0
     kept: int = 0
     dropped: int = 0
@@ -33,8 +33,8 @@ class PretreatmentSummary:
     frames_worked_on: int = 0
     seconds: float = 0.0
     frames_per_second: float = 0.0
-    failed: bool = False  # unreadable images, and they were not to be skipped
-    problems: list[str] = field(default_factory=list)  # a line for each unreadable, empty, short one
+    failed: bool = False  # there are unreadable images, and `skip_bad` is off
+    problems: list[str] = field(default_factory=list)  # a message per unreadable frame and per empty or short sequence
 
     def __str__(self) -> str:
         return (
@@ -45,11 +45,14 @@ class PretreatmentSummary:
         )
 
 
-_NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
+_UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
 
 
 class LogFile:
-    """The log file, appended to. Raises UsageError where there can be none, UserError when the disk takes no more."""
+    """The log file, opened for appending.
+
+    Raises UsageError if the path is not usable and UserError if writing fails, for example on a full disk.
+    """
 
     def __init__(self, path: Path | str):
         self.path = path
@@ -57,16 +60,16 @@ class LogFile:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self.stream = Path(path).open("a", encoding="utf-8")  # noqa: SIM115, closed below
         except OSError as error:
-            kind = UsageError if error.errno in _NO_SUCH_PLACE else UserError
-            raise kind(f"{path}: cannot be written as log file ({error.strerror})") from error
+            error_type = UsageError if error.errno in _UNUSABLE_PATH else UserError
+            raise error_type(f"{path}: cannot be opened as log file ({error.strerror})") from error
 
     def write(self, line: str) -> None:
-        self._do(lambda: self.stream.write(line))
+        self._attempt(lambda: self.stream.write(line))
 
     def flush(self) -> None:
-        self._do(self.stream.flush)
+        self._attempt(self.stream.flush)
 
-    def _do(self, action: Callable[[], object]) -> None:
+    def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
         except OSError as error:
@@ -77,9 +80,9 @@ class LogFile:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
-            self._do(self.stream.close)
+            self._attempt(self.stream.close)
         else:
-            with suppress(OSError):  # it has been told already, or something worse
+            with suppress(OSError):  # the first error is reported already
                 self.stream.close()
 
 
@@ -88,7 +91,7 @@ def open_log(path: Path | str | None) -> LogFile | nullcontext[None]:
 
 
 class Reporter:
-    """Adds results to the summary, the log file, the bar and, as far as they are problems, to stderr."""
+    """Add results to the summary, the log file and the progress bar, and print problems to stderr."""
 
     def __init__(self, summary: PretreatmentSummary, stream: LogFile | None, log_all: bool, quiet: bool):
         self.summary, self.stream, self.log_all = summary, stream, log_all
@@ -100,8 +103,8 @@ class Reporter:
             for message in result.unreadable:
                 self.problem(result.number, "FAIL", message)
             for frame in result.dropped:
-                self.log(result.number, "WARNING", f"{result.name}/{frame}: dropped, no silhouette in it")
-            if result.kept < MINIMUM_FRAMES:
+                self.log(result.number, "WARNING", f"{result.name}/{frame}: dropped, it contains no silhouette")
+            if result.kept < MIN_FRAMES:
                 self.problem(result.number, "WARNING", _few_frames(result))
             if result.changed:
                 done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
@@ -111,7 +114,7 @@ class Reporter:
             self.stream.flush()
 
     def log(self, number: int, comment: str, message: str) -> None:
-        """The original's form of a line, and its rule: START and FINISH only where all is asked for."""
+        """Write a line in the original's format. As in the original, START and FINISH need `log_all`."""
         if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
             self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
 
@@ -120,22 +123,23 @@ class Reporter:
         summary.done += result.changed
         summary.unchanged += not result.changed
         summary.empty += result.kept == 0
-        summary.short += 0 < result.kept < MINIMUM_FRAMES
+        summary.short += 0 < result.kept < MIN_FRAMES
         summary.kept += result.kept
         summary.dropped += len(result.dropped) + result.dropped_before
         summary.unreadable += len(result.unreadable)
         summary.frames_worked_on += result.worked_on
 
     def problem(self, number: int, comment: str, message: str) -> None:
+        """Log a problem, add it to the summary and print it to stderr unless there are too many."""
         self.log(number, comment, message)
         self.summary.problems.append(message)
-        if len(self.summary.problems) <= MESSAGES_SHOWN:
+        if len(self.summary.problems) <= MAX_WARNINGS:
             self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
-        elif len(self.summary.problems) == MESSAGES_SHOWN + 1:
-            self.bar.write("warning: and more like these, see the log file", file=sys.stderr)
+        elif len(self.summary.problems) == MAX_WARNINGS + 1:
+            self.bar.write("warning: more problems follow; the log file lists all", file=sys.stderr)
 
 
 def _few_frames(result: SequenceResult) -> str:
     if result.kept:
         return f"{result.name}: only {result.kept} of {result.frames} frames are usable"
-    return f"{result.name}: none of {result.frames} frames is usable, the sequence is left out"
+    return f"{result.name}: none of {result.frames} frames is usable, the sequence is skipped"

@@ -1,6 +1,6 @@
-"""One silhouette: reading it whole, aligning it to 64×64, writing it, cutting it to 64×44.
+"""Read, align, write and crop a single silhouette.
 
-No torch here: worker processes import this module.
+Worker processes import this module, so it does not import torch.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
-from model.data.raw.image_header import fault_of
+from model.data.raw.image_header import image_error
 
 HEIGHT = 64
-WIDTH = 44  # what the network sees
-ALIGNED_WIDTH = 64  # what pretreatment writes; the outer ten columns each side are dropped on load
-MINIMUM_PIXEL_SUM = 10000  # a silhouette with no more than this is noise, not a person
-MINIMUM_FRAMES = 5  # a sequence with fewer frames left is warned of
+WIDTH = 44  # of a frame that the network reads
+ALIGNED_WIDTH = 64  # of a frame that pretreatment writes; ten columns per side are removed when it is loaded
+MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
+MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 
-MOST_BYTES = 1 << 28  # of an image file: room for MOST_PIXELS in colour, uncompressed
+MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
 
 
-class BadImage(UserError):  # noqa: N818, named for what it is about
-    """An image file that is missing, empty, truncated or no image; the message names it and says which."""
+class BadImage(UserError):  # noqa: N818, the name says more than ImageError
+    """An image file is missing, empty, damaged or not an image. The message starts with its path."""
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Read one image as grey uint8 [h, w]; colour is converted to grey. Raises BadImage.
+    """Read an image as grey uint8 [h, w]. Colours are converted to grey. Raises BadImage.
 
-    The bytes are read by Python and decoded from memory: OpenCV's own file reading fails on paths
-    outside the code page on Windows.
+    Python reads the bytes and OpenCV decodes them from memory, because on Windows OpenCV cannot open paths with
+    characters outside the code page.
     """
-    return decode_image(read_plain_file(path, MOST_BYTES), path)
+    return decode_image(read_regular_file(path, MAX_BYTES), path)
 
 
-def read_plain_file(path: Path | str, most: int) -> bytes:
-    """The bytes of a file of at most `most`. Raises BadImage naming `path`.
+def read_regular_file(path: Path | str, max_bytes: int) -> bytes:
+    """Return the content of a file of at most `max_bytes`. Raises BadImage.
 
-    Not of a pipe or device, on which this would wait for ever.
+    Pipes and devices are rejected, because reading them could block forever.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                raise BadImage(f"{path}: cannot be read, it is no plain file")
-            if facts.st_size > most:
-                raise BadImage(f"{path}: {facts.st_size:,} bytes, at most {most:,} are read")
-            return os.read(descriptor, facts.st_size)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImage(f"{path}: cannot be read: it is not a regular file")
+            if status.st_size > max_bytes:
+                raise BadImage(f"{path}: too large: {status.st_size:,} bytes; the supported maximum is {max_bytes:,}")
+            return os.read(descriptor, status.st_size)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -60,18 +60,18 @@ def read_plain_file(path: Path | str, most: int) -> bytes:
 
 
 def decode_image(data: bytes, path: Path | str) -> np.ndarray:
-    """Decode the bytes of one PNG, BMP or JPEG file to grey uint8 [h, w]. Raises BadImage naming `path`.
+    """Decode the bytes of a PNG, BMP or JPEG file to grey uint8 [h, w]. Raises BadImage, whose message names `path`.
 
-    What other formats OpenCV knows is refused: their headers are not looked at here.
+    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them.
     """
     import cv2
 
-    fault = fault_of(data)
-    if fault:
-        raise BadImage(f"{path}: {fault}")
+    error = image_error(data)
+    if error:
+        raise BadImage(f"{path}: {error}")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:  # what it refuses by itself; all else that is wrong with the bytes gives None
+    except cv2.error:  # raised for some errors; for others the result is None
         image = None
     if image is None:
         raise BadImage(f"{path}: damaged, or not an image")
@@ -79,57 +79,64 @@ def decode_image(data: bytes, path: Path | str) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """The bytes of an 8 bit grey PNG of uint8 [h, w].
+    """Encode uint8 [h, w] as an 8-bit grey PNG.
 
-    Without row filters, where this OpenCV knows the switch: that suits silhouettes, whose rows are a few
-    runs of one value. Its other defaults (level 1, run lengths) are the fastest there are, and naming
-    them would turn the slow choice among all filters on.
+    Row filters are turned off if this version of OpenCV has the option: the rows of silhouettes are a few runs of equal
+    values, which compress best unfiltered. The other defaults (level 1, run lengths) are the fastest. They are not
+    passed explicitly, because that would enable the slow selection among all filters.
     """
     import cv2
 
     flags = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
     done, data = cv2.imencode(".png", image, flags)
-    assert done, f"OpenCV must be able to encode {image.shape} {image.dtype} as PNG"
+    assert done, f"OpenCV cannot encode {image.shape} {image.dtype} as PNG"
     return data.tobytes()
 
 
 def write_png(path: Path | str, image: np.ndarray) -> None:
-    """Write uint8 [h, w] as 8 bit PNG; the file appears whole, and its name may hold any characters."""
+    """Write uint8 [h, w] as an 8-bit grey PNG. The file is replaced atomically."""
     data = encode_png(image)
     with atomic_file(path) as part:
         part.write_bytes(data)
 
 
 def align(sil: np.ndarray) -> np.ndarray | None:
-    """Normalise one silhouette, uint8 [h, w], to uint8 [64, 64] with the person in the middle.
+    """Align a silhouette: scale the person to the full height and centre it. uint8 [h, w] -> uint8 [64, 64].
 
-    The arithmetic of the original's pretreatment (AbnerHqC/GaitSet, `pretreatment.py`, which takes it from
-    the GEI literature), to the bit: rows without a white pixel are cut off above and below, the rest is
-    resized bicubically to 64 rows with its proportions kept, and the 64 columns around the x-centre are
-    taken. The x-centre is the first column at which the running column sum exceeds half the total, so
-    specks and swinging arms move it little. Columns beyond the border of the image are black.
+    The arithmetic is bit-exact to the original's pretreatment (AbnerHqC/GaitSet, `pretreatment.py`, which takes it from
+    the literature on gait energy images):
 
-    Returns None when the frame holds no usable person: a pixel sum of 10000 or less; a picture so narrow
-    (h > 64·w) that it has no column left after resizing, at which the original stopped with an error;
-    a person so thin that resizing, which samples, misses it.
+    1. Remove the black rows above and below the person.
+    2. Resize to 64 rows, bicubic, with the aspect ratio kept.
+    3. Find the x-centre: the first column at which the running sum of the columns exceeds half of the total. Specks
+       and swinging arms have little effect on it.
+    4. Crop 64 columns around the x-centre. Columns outside the image are black.
+
+    Returns:
+        None if there is no usable person: the pixel sum is at most 10000; the image is so narrow (h > 64·w) that no
+        column is left after resizing, at which the original stops with an error; or the person is so thin that the
+        resizing, which samples pixels, misses it.
     """
     import cv2
 
+    # Too few white pixels are noise.
     row_sums = cv2.reduce(sil, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
-    if row_sums.sum() <= MINIMUM_PIXEL_SUM:
+    if row_sums.sum() <= MIN_PIXEL_SUM:
         return None
+    # Rows of the person, resized to 64.
     filled = row_sums.nonzero()[0]
     top, rows = int(filled[0]), int(filled[-1] - filled[0]) + 1
     width = HEIGHT * sil.shape[1] // rows
     if width == 0:
         return None
     resized = cv2.resize(sil[top : top + rows], (width, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    # The x-centre is the column number 32 of the result.
     running = cv2.reduce(resized, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
     if running[-1] == 0:
         return None
     left = int((2 * running).searchsorted(running[-1], side="right")) - ALIGNED_WIDTH // 2
-    # The original pads both sides by 32 columns when `left <= 0 or right >= width`; pixel for pixel that
-    # is the same as filling in only the columns that are missing.
+    # The original pads 32 columns on both sides if `left <= 0 or right >= width`. Filling only the missing columns
+    # gives the same pixels.
     first, last = max(left, 0), min(left + ALIGNED_WIDTH, width)
     aligned = np.zeros((HEIGHT, ALIGNED_WIDTH), np.uint8)
     aligned[:, first - left : last - left] = resized[:, first:last]
@@ -137,10 +144,10 @@ def align(sil: np.ndarray) -> np.ndarray | None:
 
 
 def cut_sides(frames: np.ndarray) -> np.ndarray:
-    """Cut uint8 [..., 64, w] to the [..., 64, 44] that the network takes, as a view.
+    """Crop frames to the width that the network reads. uint8 [..., 64, w] -> view [..., 64, 44], with 44 <= w <= 64.
 
-    Width 64 loses ten columns each side, 44 passes as it is, widths between are cut evenly (an odd one
-    loses one column more on the right). Raises ValueError for any other shape.
+    Both sides lose the same number of columns, ten for w = 64. If w is odd, the right side loses one more. Raises
+    ValueError for other shapes.
     """
     if frames.ndim < 2 or frames.shape[-2] != HEIGHT or not WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:
         raise ValueError(f"frames of shape {tuple(frames.shape)}: expected [..., {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")

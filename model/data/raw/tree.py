@@ -1,4 +1,4 @@
-"""The folder tree ROOT/<subject>/<seq_type>/<view>/ that raw, aligned and OpenGait data share."""
+"""The folder tree ROOT/<subject>/<seq_type>/<view>/ of raw silhouettes, aligned silhouettes and OpenGait's pickles."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LAYOUT = "ROOT/<subject>/<condition-take>/<view>/*.png, for example CASIA-B/001/
 
 @dataclass(frozen=True)
 class SequenceFolder:
-    """One view folder: its three labels, where it is, and the names of its frames in natural order.
+    """The folder of one sequence: its three labels, its path and the names of its frames in natural order.
 
-    `files` holds image names, or the name of the one pickle of an OpenGait tree; it may be empty.
+    `files` contains the names of the images, or the name of the pickle in a tree of OpenGait. It can be empty.
     """
 
     subject: str
@@ -38,77 +38,86 @@ class SequenceFolder:
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sorts 2.png before 10.png: which frames are the first hundred must not depend on zero padding."""
-    parts = re.split(r"([0-9]+)", name)  # not every character that is called a digit is one of a number
+    """Return a sort key with 2.png before 10.png, so that the order of frames does not depend on zero padding."""
+    parts = re.split(r"([0-9]+)", name)  # not \d, which also matches digits that int() does not accept
     return [(0, int(part)) if part.isascii() and part.isdecimal() else (1, part) for part in parts if part]
 
 
 def scan_tree(root: Path | str, quiet: bool = True) -> list[SequenceFolder]:
-    """List every sequence below `root`, sorted by subject, seq_type and view, with a bar unless `quiet`.
+    """List all sequences below `root`, sorted by subject, seq_type and view.
 
-    Hidden names and files of other kinds are passed over. Raises UsageError when `root` is no folder,
-    UserError when images stand at another depth than `LAYOUT` says (naming the folder) or nowhere, when a folder
-    may not be read, and for names that are no text.
+    Hidden files and files of other types are ignored.
+
+    Args:
+        quiet: show no progress bar.
+
+    Raises:
+        UsageError: if `root` is not a folder.
+        UserError: if there are no images, if there are images at another depth than in `LAYOUT`, if a folder cannot be
+            read, or if a name is not printable text.
     """
     root = Path(root)
     try:
         if not root.is_dir():
             raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
-        return _scanned(root, quiet)
+        return _scan(root, quiet)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({os_error_line(error)})") from error
 
 
-def _scanned(root: Path, quiet: bool) -> list[SequenceFolder]:
-    _refuse_images(root, root, "the folder of one sequence")
+def _scan(root: Path, quiet: bool) -> list[SequenceFolder]:
+    _reject_images(root, root, "the folder of a sequence")
     sequences = []
     for subject in progress_bar(_folders(root), unit="subjects", what="listing", quiet=quiet):
-        _refuse_images(subject, root, "the folder of one take")
+        _reject_images(subject, root, "the folder of a take")
         for seq_type in _folders(subject):
-            _refuse_images(seq_type, root, "the folder of one subject")
+            _reject_images(seq_type, root, "the folder of a subject")
             for view in _folders(seq_type):
                 files = _frames_of(view)
                 if not files:
-                    _refuse_deeper(view, root)
+                    _reject_deeper_images(view, root)
                 sequences.append(SequenceFolder(subject.name, seq_type.name, view.name, view, files))
     if not any(sequence.files for sequence in sequences):
-        raise UserError(f"{root}: no images in it; expected {LAYOUT}")
+        raise UserError(f"{root}: contains no images; expected {LAYOUT}")
     return sequences
 
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
-    return [folder / _plain(name, folder) for name in sorted(names, key=natural_key)]
+    return [folder / _printable(name, folder) for name in sorted(names, key=natural_key)]
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is one, or a link to one; not for a link that leads to itself."""
+    """Return whether an entry is a folder or a link to a folder. A link to itself is not."""
     try:
         return entry.is_dir()
     except OSError:
         return False
 
 
-def _plain(name: str, folder: Path) -> str:
-    """Names become labels in lists, logs and JSON: they must be text of one line. UserError for others."""
+def _printable(name: str, folder: Path) -> str:
+    """Return `name`. Raises UserError if it cannot be a label in lists, logs and JSON: it must be printable text."""
     if NOT_PRINTABLE.search(name):
         shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
-        raise UserError(f"{folder}: the name {shown!r} in it holds control characters or is no UTF-8; rename it")
+        raise UserError(
+            f"{folder}: contains the name {shown!r}, which has control characters or is not UTF-8; rename it"
+        )
     return name
 
 
 def _frames_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of the images in natural order, or of the pickle, or nothing."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     if images:
-        return tuple(_plain(name, folder) for name in sorted(images, key=natural_key))
+        return tuple(_printable(name, folder) for name in sorted(images, key=natural_key))
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIX)]
-    if len(pickles) > 1:  # OpenGait's multi-modal trees; the silhouettes bear the name of the view
+    if len(pickles) > 1:  # a multi-modal tree of OpenGait: the pickle with the name of the view holds silhouettes
         pickles = [name for name in pickles if name == folder.name + PICKLE_SUFFIX]
         if not pickles:
-            raise UserError(f"{folder}: several pickles and none called {folder.name}{PICKLE_SUFFIX}")
+            raise UserError(f"{folder}: contains several pickles; expected one named {folder.name}{PICKLE_SUFFIX}")
     return tuple(pickles)
 
 
@@ -118,17 +127,17 @@ def _has_frames(folder: Path) -> bool:
     return any(name.endswith((*IMAGE_SUFFIXES, PICKLE_SUFFIX)) for name in names)
 
 
-def _refuse_images(folder: Path, root: Path, what: str) -> None:
+def _reject_images(folder: Path, root: Path, description: str) -> None:
+    """Raise UserError if there are images in `folder`, which is above the level of sequences."""
     if _has_frames(folder):
-        raise UserError(
-            f"{folder}: images stand here, too near the top of {root}, which looks like {what}; expected {LAYOUT}"
-        )
+        raise UserError(f"{folder}: contains images, so {root} appears to be {description}; expected {LAYOUT}")
 
 
-def _refuse_deeper(view: Path, root: Path) -> None:
+def _reject_deeper_images(view: Path, root: Path) -> None:
+    """Raise UserError if there are images one level below the level of sequences."""
     for folder in _folders(view):
         if _has_frames(folder):
             raise UserError(
-                f"{folder}: images stand here, one folder too deep below {root}; expected {LAYOUT}, "
-                "so give the folder that holds the subjects"
+                f"{folder}: contains images one level too deep below {root}; expected {LAYOUT}; pass the folder that "
+                "contains the subjects"
             )

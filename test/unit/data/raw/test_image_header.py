@@ -1,4 +1,4 @@
-"""What is refused before it is decoded: absurd sizes, damage, other formats, what is no plain file."""
+"""Files that are rejected before they are decoded: absurd sizes, damage, other formats, pipes and devices."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.data.raw import silhouette
-from model.data.raw.image_header import MOST_PIXELS, fault_of
+from model.data.raw.image_header import MAX_PIXELS, image_error
 from model.data.raw.silhouette import BadImage, decode_image, read_image
 
 
@@ -34,8 +34,8 @@ def png_of_size(width, height, bits=8, colour=0, rows=b""):
 
 def jpeg_of_size(width, height):
     data = bytearray(encoded(".jpg"))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    position = data.index(b"\xff\xc0")
+    data[position + 5 : position + 9] = struct.pack(">HH", height, width)
     return bytes(data)
 
 
@@ -58,15 +58,15 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_an_absurd_size_is_refused_before_anything_is_decoded(name, monkeypatch):
+def test_decode_rejects_an_absurd_size_before_decoding(name, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BadImage, match=rf"a\.x: says it is \d+×\d+ pixels, at most {MOST_PIXELS:,}"):
+    with pytest.raises(BadImage, match=rf"a\.x: claims \d+×\d+ pixels in its header; at most {MAX_PIXELS:,}"):
         decode_image(BOMBS[name], "a.x")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_sizes_are_read_as_opencv_reads_them():
+def test_decode_reads_the_same_size_as_opencv():
     for number, size in enumerate([(1, 1), (3, 5), (240, 320), (17, 300)]):
         for suffix in (".png", ".jpg", ".bmp"):
             for channels in (1, 3):
@@ -74,8 +74,8 @@ def test_sizes_are_read_as_opencv_reads_them():
                 assert decode_image(encoded(suffix, image), "a").shape == size
 
 
-def test_every_kind_of_png_is_read():
-    """16 bit, alpha, palette, interlaced by hand: as grey of 8 bit, whatever the name says."""
+def test_decode_reads_every_kind_of_png():
+    """16 bit, alpha, one bit and palette give 8-bit grey, with any file name."""
     grey = np.where(picture() > 127, 255, 0).astype(np.uint8)
     kinds = {
         "16 bit": encoded(".png", grey.astype(np.uint16) * 257),
@@ -96,12 +96,12 @@ def test_every_kind_of_png_is_read():
 
 
 def test_no_damage_to_a_png_changes_a_pixel(capfd):
-    """Each bit of each byte in turn: told, or without effect; and nothing from the decoder's own mouth."""
+    """Flip each bit of each byte: it is reported or has no effect, and the decoder prints nothing."""
     data, image = encoded(".png"), picture()
-    for place in range(len(data)):
+    for position in range(len(data)):
         for bit in range(8):
             damaged = bytearray(data)
-            damaged[place] ^= 1 << bit
+            damaged[position] ^= 1 << bit
             try:
                 np.testing.assert_array_equal(decode_image(bytes(damaged), "a.png"), image)
             except BadImage as error:
@@ -110,59 +110,59 @@ def test_no_damage_to_a_png_changes_a_pixel(capfd):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
-def test_every_truncation_is_told(suffix):
+def test_every_truncation_is_reported(suffix):
     data = encoded(suffix)
-    assert fault_of(data) is None
+    assert image_error(data) is None
     for length in range(len(data)):
-        assert fault_of(data[:length]), length
+        assert image_error(data[:length]), length
 
 
-def test_a_bitmap_whose_header_leaves_out_the_length_is_read_and_its_truncation_told():
+def test_truncation_of_a_bmp_without_length_in_its_header_is_reported():
     data = bytearray(encoded(".bmp", picture(size=(30, 30, 3))))
     data[2:6] = bytes(4)
     assert decode_image(bytes(data), "a").shape == (30, 30)
-    assert fault_of(bytes(data[:-1])) == "truncated image"
+    assert image_error(bytes(data[:-1])) == "truncated image"
 
 
 @pytest.mark.parametrize("suffix", [".tiff", ".webp", ".ppm", ".jp2", ".hdr", ".pfm", ".sr"])
-def test_other_formats_are_no_images_here(suffix):
-    """OpenCV would decode them whatever the file is called; nobody looks at their headers first."""
+def test_decode_rejects_other_formats(suffix):
+    """OpenCV would decode them with any file name, but their headers are not checked."""
     image = picture(size=(64, 64, 3)).astype(np.float32) if suffix in (".hdr", ".pfm") else picture(size=(64, 64, 3))
     try:
         done, data = cv2.imencode(suffix, image)
     except cv2.error:
         done = False
     if not done:
-        pytest.skip(f"this OpenCV writes no {suffix}")
+        pytest.skip(f"this OpenCV cannot write {suffix}")
     assert cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) is not None
-    with pytest.raises(BadImage, match="not an image"):
+    with pytest.raises(BadImage, match="not a PNG, BMP or JPEG image"):
         decode_image(data.tobytes(), "a.png")
 
 
-def test_a_jpeg_without_a_size_is_told():
+def test_jpeg_without_a_size_is_reported():
     data = encoded(".jpg")
-    place = data.index(b"\xff\xc0")
-    length = int.from_bytes(data[place + 2 : place + 4], "big")
-    with pytest.raises(BadImage, match="no size in front of its pixels"):
-        decode_image(data[:place] + data[place + 2 + length :], "a.jpg")
-    with pytest.raises(BadImage, match="no marker"):
+    position = data.index(b"\xff\xc0")
+    length = int.from_bytes(data[position + 2 : position + 4], "big")
+    with pytest.raises(BadImage, match="no size before the pixels"):
+        decode_image(data[:position] + data[position + 2 + length :], "a.jpg")
+    with pytest.raises(BadImage, match="a marker is missing"):
         decode_image(data[:2] + b"\0\0" + data[2:], "a.jpg")
 
 
-def test_a_pipe_called_an_image_holds_nobody_up(tmp_path):
+def test_read_rejects_pipes_and_devices(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(BadImage, match=r"a\.png: cannot be read, it is no plain file"):
+    with pytest.raises(BadImage, match=r"a\.png: cannot be read: it is not a regular file"):
         read_image(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("/dev/zero")
-    with pytest.raises(BadImage, match="no plain file"):
+    with pytest.raises(BadImage, match="not a regular file"):
         read_image(tmp_path / "b.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(BadImage, match="cannot be read"):
         read_image(tmp_path / "loop.png")
 
 
-def test_a_file_of_absurd_length_is_not_read(tmp_path):
+def test_read_rejects_a_file_of_absurd_length(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(1 << 40)  # a hole: takes no room
-    with pytest.raises(BadImage, match=f"bytes, at most {silhouette.MOST_BYTES:,}"):
+        file.truncate(1 << 40)  # sparse: needs no disk space
+    with pytest.raises(BadImage, match=f"bytes; the supported maximum is {silhouette.MAX_BYTES:,}"):
         read_image(tmp_path / "a.png")

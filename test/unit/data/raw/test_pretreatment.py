@@ -1,3 +1,5 @@
+"""Pretreatment of whole trees: outputs, resuming, errors and the command."""
+
 from __future__ import annotations
 
 import json
@@ -33,7 +35,7 @@ def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_every_frame_is_aligned_under_the_same_name(tmp_path):
+def test_each_frame_is_aligned_and_keeps_its_name(tmp_path):
     raw, aligned = make_tree(tmp_path / "raw"), tmp_path / "new" / "aligned"
     summary = pretreat(raw, aligned, 1, quiet=True)
     assert_aligned(raw, aligned)
@@ -50,13 +52,13 @@ def test_one_and_two_workers_write_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".PNG"])
-def test_other_sources_become_png(tmp_path, suffix):
+def test_other_image_formats_become_png(tmp_path, suffix):
     raw = make_tree(tmp_path / "raw", 1, suffix=suffix)
     pretreat(raw, tmp_path / "aligned", 1, quiet=True)
     assert_aligned(raw, tmp_path / "aligned")
 
 
-def test_colour_is_taken_as_grey_and_paths_may_hold_anything(tmp_path):
+def test_colour_becomes_grey_and_paths_contain_any_characters(tmp_path):
     raw = tmp_path / "原始 数据" / "raw"
     for frame in range(5):
         colour = cv2.cvtColor(silhouette(frame), cv2.COLOR_GRAY2BGR)
@@ -82,7 +84,7 @@ def test_a_second_run_does_nothing(tmp_path):
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "aligned").rglob("*")}
 
 
-def test_only_what_is_missing_damaged_or_changed_is_done_again(tmp_path):
+def test_only_missing_damaged_and_changed_frames_are_processed_again(tmp_path):
     raw, aligned = make_tree(tmp_path / "raw"), tmp_path / "aligned"
     pretreat(raw, aligned, 1, quiet=True)
     before = {p: p.stat().st_mtime_ns for p in aligned.rglob("*.png")}
@@ -93,7 +95,9 @@ def test_only_what_is_missing_damaged_or_changed_is_done_again(tmp_path):
     changed = write(raw / "002/nm-01/000/f-002.png", silhouette(999))
     os.utime(changed, ns=(1, 1))
     write(raw / "002/nm-01/090/f-007.png", silhouette(998))
-    dark = write(raw / "002/nm-01/090/f-001.png", np.zeros((90, 120), np.uint8))  # now to be dropped
+    dark = write(
+        raw / "002/nm-01/090/f-001.png", np.zeros((90, 120), np.uint8)
+    )  # this frame is dropped in the second run
     os.utime(dark, ns=(1, 1))
     (raw / "002/nm-01/090/f-002.png").unlink()
     summary = pretreat(raw, aligned, 1, quiet=True)
@@ -118,7 +122,7 @@ FRAMES = b'{"version": 1, "frames": %b}'
     ],
     ids=lambda record: None if record is None else repr(record[:40]),
 )
-def test_without_a_valid_record_the_sequence_is_done_again(tmp_path, record):
+def test_sequence_without_a_valid_record_is_processed_again(tmp_path, record):
     raw, aligned = make_tree(tmp_path / "raw", 2), tmp_path / "aligned"
     pretreat(raw, aligned, 1, quiet=True)
     clean = contents(aligned)
@@ -130,27 +134,27 @@ def test_without_a_valid_record_the_sequence_is_done_again(tmp_path, record):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_is_stopped_is_finished_by_the_next(tmp_path, number):
+def test_next_run_finishes_a_stopped_run(tmp_path, number):
     raw, aligned = make_tree(tmp_path / "raw", sequences=60, frames=30), tmp_path / "aligned"
     command = [sys.executable, str(COMMAND), f"--input_path={raw}", f"--output_path={aligned}", "--worker_num=2"]
 
-    def hear_interrupts():
-        """A shell has what it runs in the background ignore them, and so would this command there."""
+    def enable_interrupts():
+        """Shells ignore SIGINT in background jobs, and the command would inherit this."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=hear_interrupts,
+        preexec_fn=enable_interrupts,
     )  # fmt: skip
     while process.poll() is None and len(list(aligned.glob("*/nm-01/000"))) < 2:
-        time.sleep(0.001)  # until it is in the midst of it
+        time.sleep(0.001)  # wait until the run has finished some sequences
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), errors
     assert number == signal.SIGKILL or errors.decode().strip() == "interrupted"
     done = [s for s in scan_tree(aligned) if s.files]
     assert 2 <= len(done) < 60, "stopped between the first and the last sequence"
-    assert all(len(s.files) == 30 for s in done), "a sequence is there whole or not at all"
+    assert all(len(s.files) == 30 for s in done), "a sequence is complete or absent"
     if number == signal.SIGINT:
         assert not list(aligned.rglob("*.part"))
     summary = pretreat(raw, aligned, 1, quiet=True)
@@ -161,17 +165,17 @@ def test_a_run_that_is_stopped_is_finished_by_the_next(tmp_path, number):
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     raw, aligned = make_tree(tmp_path / "raw", 1), tmp_path / "aligned"
-    # An orphan of the killed run may live on for a moment, so a living process does not protect its part.
+    # A worker of the killed run can survive for a moment, so a running process does not protect its folder.
     part = f".000.{os.getppid()}.part"
     write(aligned / "001" / "nm-01" / part / "f-001.png", silhouette(1))
     pretreat(raw, aligned, 1, quiet=True)
     assert_aligned(raw, aligned)
 
 
-# What can be wrong
+# Errors
 
 
-def test_bad_images_are_named_skipped_counted_and_tried_again(tmp_path, capsys):
+def test_unreadable_images_are_reported_skipped_counted_and_retried(tmp_path, capsys):
     raw, aligned = make_tree(tmp_path / "raw"), tmp_path / "aligned"
     empty, cut, text = (raw / "001" / "nm-01" / "000" / f"f-00{n}.png" for n in (1, 3, 5))
     empty.write_bytes(b"")
@@ -189,7 +193,7 @@ def test_bad_images_are_named_skipped_counted_and_tried_again(tmp_path, capsys):
     assert read_image(aligned / "001" / "nm-01" / "000" / "f-001.png").shape == (64, 64)
 
 
-def test_an_image_that_became_bad_leaves_no_stale_frame(tmp_path):
+def test_stale_frame_of_a_damaged_image_is_deleted(tmp_path):
     raw, aligned = make_tree(tmp_path / "raw", 1), tmp_path / "aligned"
     pretreat(raw, aligned, 1, quiet=True)
     (raw / "001" / "nm-01" / "000" / "f-002.png").write_bytes(b"")
@@ -197,14 +201,14 @@ def test_an_image_that_became_bad_leaves_no_stale_frame(tmp_path):
     assert not (aligned / "001" / "nm-01" / "000" / "f-002.png").exists()
 
 
-def test_sequences_with_few_frames_are_warned_of(tmp_path, capsys):
+def test_sequences_with_few_frames_cause_warnings(tmp_path, capsys):
     raw = make_tree(tmp_path / "raw", 1)
     for frame in range(6):
         write(raw / "007" / "dark-01" / "000" / f"{frame}.png", np.zeros((90, 120), np.uint8))
     for frame in range(4):
         write(raw / "007" / "four-01" / "000" / f"{frame}.png", silhouette(frame))
     (raw / "007" / "none-01" / "000").mkdir(parents=True)
-    for _ in range(2):  # whoever runs it again hears of them again
+    for _ in range(2):  # the second run warns again
         summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True, log_file=tmp_path / "log")
         errors = capsys.readouterr().err
         assert (summary.empty, summary.short, summary.dropped, summary.failed) == (2, 1, 6, False)
@@ -213,42 +217,42 @@ def test_sequences_with_few_frames_are_warned_of(tmp_path, capsys):
     assert summary.frames_worked_on == 0
 
 
-def test_log_file_in_the_form_of_the_original(tmp_path):
+def test_log_file_has_the_format_of_the_original(tmp_path):
     raw = make_tree(tmp_path / "raw", 2)
     dark = write(raw / "001" / "nm-01" / "090" / "dark.png", np.zeros((90, 120), np.uint8))
     pretreat(raw, tmp_path / "a", 1, quiet=True, log_file=tmp_path / "warnings.log")
     lines = (tmp_path / "warnings.log").read_text().splitlines()
-    assert lines == [f"# JOB 1 : --WARNING-- 001/nm-01/090/{dark.name}: dropped, no silhouette in it"]
+    assert lines == [f"# JOB 1 : --WARNING-- 001/nm-01/090/{dark.name}: dropped, it contains no silhouette"]
     pretreat(raw, tmp_path / "b", 1, quiet=True, log_file=tmp_path / "all.log", log_all=True)
     kinds = [line.split("--")[1] for line in (tmp_path / "all.log").read_text().splitlines()]
     assert kinds == ["START", "FINISH", "WARNING", "FINISH", "FINISH"]
 
 
-def test_two_frames_that_would_share_a_name_are_refused(tmp_path):
+def test_pretreat_rejects_two_frames_with_one_output_name(tmp_path):
     raw = make_tree(tmp_path / "raw", 1)
     write(raw / "001" / "nm-01" / "000" / "f-002.bmp", silhouette(1))
-    with pytest.raises(UserError, match=r"f-002\.(bmp|png) and f-002\.(bmp|png) would both become f-002\.png"):
+    with pytest.raises(UserError, match=r"f-002\.(bmp|png) and f-002\.(bmp|png) would both be written as f-002\.png"):
         pretreat(raw, tmp_path / "aligned", 1, quiet=True)
 
 
-def test_an_aligned_tree_is_refused(tmp_path):
+def test_pretreat_rejects_an_aligned_tree(tmp_path):
     raw = make_tree(tmp_path / "raw")
     pretreat(raw, tmp_path / "aligned", 1, quiet=True)
-    with pytest.raises(UsageError, match="looks aligned already"):
+    with pytest.raises(UsageError, match="already aligned"):
         pretreat(tmp_path / "aligned", tmp_path / "twice", 1, quiet=True)
     assert not (tmp_path / "twice").exists()
 
 
-def test_a_pickled_tree_is_refused(tmp_path):
+def test_pretreat_rejects_a_tree_of_pickles(tmp_path):
     folder = tmp_path / "raw" / "001" / "nm-01" / "000"
     folder.mkdir(parents=True)
     (folder / "000.pkl").write_bytes(b"never opened")
-    with pytest.raises(UsageError, match=r"000\.pkl.*leave pretreatment out"):
+    with pytest.raises(UsageError, match=r"000\.pkl.*skip pretreatment"):
         pretreat(tmp_path / "raw", tmp_path / "aligned", 1, quiet=True)
 
 
 @pytest.mark.parametrize("output", ["raw", "raw/aligned", ".", "other/../raw"])
-def test_output_and_input_must_lie_apart(tmp_path, output):
+def test_pretreat_rejects_output_inside_input_and_input_inside_output(tmp_path, output):
     make_tree(tmp_path / "raw", 1)
     (tmp_path / "other").mkdir()
     before = contents(tmp_path)
@@ -258,7 +262,7 @@ def test_output_and_input_must_lie_apart(tmp_path, output):
 
 
 @pytest.mark.parametrize("blocked", ["aligned", "aligned/001", "aligned/001/nm-01/000"])
-def test_a_file_in_the_way_of_the_output(tmp_path, blocked):
+def test_pretreat_rejects_a_file_at_the_output_path(tmp_path, blocked):
     raw = make_tree(tmp_path / "raw", 1)
     (tmp_path / blocked).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / blocked).write_text("in the way")
@@ -280,7 +284,7 @@ def test_command_succeeds_and_writes_its_summary(tmp_path):
     assert "--FINISH--" in (tmp_path / "pretreatment.log").read_text()
 
 
-def test_command_status_of_bad_images(tmp_path):
+def test_command_exit_status_with_unreadable_images(tmp_path):
     raw = make_tree(tmp_path / "raw", 1)
     bad = raw / "001" / "nm-01" / "000" / "f-002.png"
     bad.write_bytes(b"")
@@ -312,18 +316,18 @@ def test_command_errors_are_one_line(tmp_path, arguments, status, word):
     assert word in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-# Not alone, and not everything works
+# Concurrent runs and full disks
 
 
 @pytest.fixture
 def another_run(tmp_path):
-    """A run that is in the midst of writing tmp_path/aligned."""
+    """Another run that is writing tmp_path/aligned."""
     (tmp_path / "aligned").mkdir()
     with locked(tmp_path / "aligned" / ".pretreatment.lock", "aligned"):
         yield
 
 
-def test_a_second_run_on_one_output_is_told_whose_it_is(tmp_path, another_run):
+def test_second_run_with_the_same_output_fails_and_names_the_first(tmp_path, another_run):
     raw = make_tree(tmp_path / "raw")
     done = run(f"--input_path={raw}", f"--output_path={tmp_path / 'aligned'}", cwd=tmp_path)
     assert done.returncode == 1
@@ -333,7 +337,7 @@ def test_a_second_run_on_one_output_is_told_whose_it_is(tmp_path, another_run):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("log_all", [False, True])
-def test_a_log_file_on_a_full_disk_is_one_line(tmp_path, log_all):
+def test_full_disk_under_the_log_file_is_reported_in_one_line(tmp_path, log_all):
     raw = make_tree(tmp_path / "raw", 2, 3)
     with pytest.raises(UserError, match=r"/dev/full: the log file cannot be written \(No space left on device\)"):
         pretreat(raw, tmp_path / "aligned", 1, log_file="/dev/full", log_all=log_all, quiet=True)

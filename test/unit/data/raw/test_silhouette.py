@@ -1,3 +1,5 @@
+"""Reading, alignment and cropping of single silhouettes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +15,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "support" / "reference" / "ali
 
 
 def slow_align(image: np.ndarray) -> np.ndarray | None:
-    """The same arithmetic in plain Python, pixel by pixel; only the bicubic resize is OpenCV's."""
+    """The same arithmetic in Python, pixel by pixel. Only the bicubic resize uses OpenCV."""
     pixels = image.tolist()
     if sum(map(sum, pixels)) <= 10000:
         return None
@@ -33,7 +35,7 @@ def slow_align(image: np.ndarray) -> np.ndarray | None:
     if centre is None:
         return None
     columns = range(centre - 32, centre + 32)
-    if columns[0] <= 0 or centre + 32 >= width:  # the padding, written out
+    if columns[0] <= 0 or centre + 32 >= width:  # the padding of the original
         resized = [[0] * 32 + row + [0] * 32 for row in resized]
         columns = range(centre, centre + 64)
     return np.array([[row[column] for column in columns] for row in resized], np.uint8)
@@ -50,14 +52,14 @@ def person(height: int, width: int, x: int, half: int = 20, top: int = 20, rows:
 
 @pytest.mark.parametrize("x", [5, 20, 60, 100, 160, 250, 300, 318])
 @pytest.mark.parametrize("rows", [64, 100, 200])
-def test_align_equals_plain_loops_anywhere_in_the_picture(x, rows):
+def test_align_equals_loops_at_any_position(x, rows):
     image = person(240, 320, x, rows=rows)
     wanted = slow_align(image)
     assert wanted is not None
     np.testing.assert_array_equal(align(image), wanted)
 
 
-def test_align_equals_plain_loops_on_grey_noise_of_many_sizes():
+def test_align_equals_loops_on_grey_noise_of_many_sizes():
     rng = np.random.default_rng(1)
     for height, width in [
         (64, 44),
@@ -77,8 +79,8 @@ def test_align_equals_plain_loops_on_grey_noise_of_many_sizes():
 
 
 @pytest.mark.parametrize("left_of_window", [-1, 0, 1])
-def test_align_at_the_border_where_padding_begins(left_of_window):
-    """The original pads already when `left` is 0; it must not matter."""
+def test_align_at_the_position_where_padding_begins(left_of_window):
+    """The original already pads if `left` is 0. The result must not differ."""
     image = np.zeros((64, 200), np.uint8)
     image[:, 32 + left_of_window] = 255
     aligned = align(image)
@@ -86,7 +88,7 @@ def test_align_at_the_border_where_padding_begins(left_of_window):
     assert aligned[:, 32].min() == 255 and aligned.sum() == 64 * 255
 
 
-def test_align_one_column_person_at_either_border():
+def test_align_a_person_of_one_column_at_the_borders():
     for column in (0, 199):
         image = np.zeros((64, 200), np.uint8)
         image[:, column] = 255
@@ -95,14 +97,14 @@ def test_align_one_column_person_at_either_border():
 
 
 def test_align_drops_a_person_that_resizing_misses():
-    """Ten times too high, one column wide: sampling every tenth column passes it over."""
+    """The person is one column wide, and the resizing samples every tenth column."""
     image = np.zeros((640, 640), np.uint8)
     image[:, 320] = 255
     assert slow_align(image) is None
     assert align(image) is None
 
 
-def test_align_drops_pictures_without_a_column_left():
+def test_align_drops_images_without_a_column_after_resizing():
     image = np.full((300, 4), 255, np.uint8)
     assert align(image) is None
     assert align(np.full((256, 4), 255, np.uint8)).shape == (64, 64)
@@ -110,21 +112,21 @@ def test_align_drops_pictures_without_a_column_left():
 
 def test_align_pixel_sum_limit():
     image = np.zeros((100, 100), np.uint8)
-    image[:40, 50] = 250  # 10000, not more
+    image[:40, 50] = 250  # 10000, the limit
     assert align(image) is None
     image[40, 50] = 1
     assert align(image) is not None
     assert align(np.zeros((240, 320), np.uint8)) is None
 
 
-def test_align_takes_columns_of_larger_pictures():
+def test_align_accepts_views_of_larger_images():
     image = np.zeros((300, 400), np.uint8)
     image[20:260, 30:350] = person(240, 320, 150)
     view = image[20:260, 30:350]
     np.testing.assert_array_equal(align(view), align(view.copy()))
 
 
-def test_align_reference_frames(real_data):
+def test_align_equals_the_original_on_reference_frames(real_data):
     reference = np.load(REFERENCE)
     assert len(reference["path"]) == 80
     for path, wanted in zip(reference["path"], reference["aligned"], strict=True):
@@ -152,7 +154,7 @@ def test_read_converts_colour_and_opens_bmp_and_jpeg(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999])
-def test_read_refuses_truncated_files(tmp_path, suffix, share):
+def test_read_rejects_truncated_files(tmp_path, suffix, share):
     data = cv2.imencode(suffix, np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8))[1].tobytes()
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data[: int(share * len(data))])
@@ -161,7 +163,7 @@ def test_read_refuses_truncated_files(tmp_path, suffix, share):
     assert str(path) in str(caught.value) and isinstance(caught.value, UserError)
 
 
-def test_read_refuses_a_jpeg_whose_thumbnail_alone_is_whole(tmp_path):
+def test_read_rejects_a_truncated_jpeg_with_a_complete_thumbnail(tmp_path):
     image = cv2.imencode(".jpg", person(240, 320, 100))[1].tobytes()
     thumbnail = cv2.imencode(".jpg", person(64, 64, 30))[1].tobytes()
     header = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
@@ -172,22 +174,22 @@ def test_read_refuses_a_jpeg_whose_thumbnail_alone_is_whole(tmp_path):
         read_image(tmp_path / "cut.jpg")
 
 
-def test_read_names_what_is_wrong(tmp_path):
+def test_read_reports_path_and_reason(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     damaged = bytearray(cv2.imencode(".png", person(240, 320, 100))[1].tobytes())
     damaged[len(damaged) // 2] ^= 255
     (tmp_path / "damaged.png").write_bytes(damaged)
-    faults = {
+    reasons = {
         "empty": "empty file",
-        "text": "not an image",
+        "text": "not a PNG",
         "missing": "no such",
         "folder": "read",
         "damaged": "dam",
     }
-    for name, fault in faults.items():
-        with pytest.raises(BadImage, match=fault) as caught:
+    for name, reason in reasons.items():
+        with pytest.raises(BadImage, match=reason) as caught:
             read_image(tmp_path / f"{name}.png")
         assert str(tmp_path / f"{name}.png") in str(caught.value)
 
@@ -202,6 +204,6 @@ def test_cut_sides(width, first):
 
 
 @pytest.mark.parametrize("shape", [(64, 43), (64, 65), (63, 64), (44, 64), (64,), (1, 240, 320)])
-def test_cut_sides_refuses_other_shapes(shape):
+def test_cut_sides_rejects_other_shapes(shape):
     with pytest.raises(ValueError, match="expected"):
         cut_sides(np.zeros(shape, np.uint8))

@@ -1,3 +1,5 @@
+"""Listing of trees of silhouettes."""
+
 from __future__ import annotations
 
 import os
@@ -15,7 +17,7 @@ def touch(path: Path) -> Path:
     return path
 
 
-def test_sequences_come_sorted_with_frames_in_natural_order(tmp_path):
+def test_sequences_are_sorted_and_frames_are_in_natural_order(tmp_path):
     for name in ("10", "9", "1", "2"):
         touch(tmp_path / "002" / "nm-01" / "090" / f"{name}.png")
     touch(tmp_path / "002" / "bg-01" / "000" / "a.png")
@@ -28,7 +30,7 @@ def test_sequences_come_sorted_with_frames_in_natural_order(tmp_path):
     assert sequences[0].path == tmp_path / "001" / "nm-01" / "000"
 
 
-def test_hidden_and_foreign_names_are_passed_over(tmp_path):
+def test_hidden_files_and_other_types_are_ignored(tmp_path):
     folder = tmp_path / "001" / "nm-01" / "000"
     touch(folder / "a.png")
     for name in (".b.png", "Thumbs.db", ".pretreatment/record.json", "notes.txt"):
@@ -55,7 +57,7 @@ def test_pickles(tmp_path):
     assert all(s.is_pickle for s in sequences)
 
 
-def test_several_pickles_without_the_name_of_the_view_are_refused(tmp_path):
+def test_scan_rejects_several_pickles_without_the_name_of_the_view(tmp_path):
     for name in ("a.pkl", "b.pkl"):
         touch(tmp_path / "001" / "nm-01" / "000" / name)
     with pytest.raises(UserError, match=r"000\.pkl"):
@@ -63,7 +65,7 @@ def test_several_pickles_without_the_name_of_the_view_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["", "001", "001/nm-01", "001/nm-01/000/extra"])
-def test_images_at_another_depth_are_refused_by_name(tmp_path, where):
+def test_scan_reports_the_folder_of_images_at_another_depth(tmp_path, where):
     touch(tmp_path / "001" / "nm-01" / "018" / "a.png")
     (tmp_path / "001" / "nm-01" / "000").mkdir()
     image = touch(tmp_path / where / "b.png")
@@ -73,7 +75,7 @@ def test_images_at_another_depth_are_refused_by_name(tmp_path, where):
     assert "\n" not in str(caught.value)
 
 
-def test_no_folder_no_images(tmp_path):
+def test_scan_rejects_missing_folders_and_trees_without_images(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         scan_tree(tmp_path / "missing")
     with pytest.raises(UsageError, match="is a file"):
@@ -90,7 +92,7 @@ def test_natural_key_orders_numbers_by_value_and_mixes_with_words():
     assert ordered.index("001-nm-01-000-009.png") < ordered.index("001-nm-01-000-010.png")
 
 
-def test_names_that_are_no_text_are_told_and_others_are_free(tmp_path):
+def test_scan_rejects_names_that_are_not_printable_text(tmp_path):
     touch(tmp_path / "a" / "张三　李 (1)²" / "nm-01" / "٣" / "é ²3.png")
     assert [s.name for s in scan_tree(tmp_path / "a")] == ["张三　李 (1)²/nm-01/٣"]
     for number, name in enumerate((b"a\nb", b"\xff\xfe", "\u2028".encode(), b"a\x1b[2J")):
@@ -99,23 +101,23 @@ def test_names_that_are_no_text_are_told_and_others_are_free(tmp_path):
             parts[depth] = name + (b".png" if depth == 3 else b"")
             root = tmp_path / f"{number}-{depth}"
             touch(root / os.fsdecode(b"/".join(parts)))
-            with pytest.raises(UserError, match="rename it") as told:
+            with pytest.raises(UserError, match="rename it") as caught:
                 scan_tree(root)
-            assert str(told.value) == one_line(str(told.value))
+            assert str(caught.value) == one_line(str(caught.value))
 
 
-def test_links_that_lead_in_circles_are_passed_over(tmp_path):
+def test_circular_links_are_ignored(tmp_path):
     touch(tmp_path / "001" / "nm-01" / "000" / "1.png")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "001" / "nm-01" / "loop").symlink_to(tmp_path / "001" / "nm-01" / "loop")
     (tmp_path / "001" / "nm-01" / "000" / "up").symlink_to(tmp_path)
     assert [s.name for s in scan_tree(tmp_path)] == ["001/nm-01/000"]
-    (tmp_path / "again").symlink_to(tmp_path)  # a tree in itself: its frames lie too deep
+    (tmp_path / "again").symlink_to(tmp_path)  # the tree inside itself: its frames are too deep
     with pytest.raises(UserError, match="too deep"):
         scan_tree(tmp_path)
 
 
-def test_what_lies_about_in_a_tree_is_passed_over(tmp_path):
+def test_files_of_operating_systems_are_ignored(tmp_path):
     touch(tmp_path / "001" / "nm-01" / "000" / "1.PNG")
     for name in ("Thumbs.db", ".DS_Store", "._1.png", "desktop.ini", "notes.txt"):
         for folder in (tmp_path, tmp_path / "001", tmp_path / "001" / "nm-01", tmp_path / "001" / "nm-01" / "000"):
@@ -124,14 +126,14 @@ def test_what_lies_about_in_a_tree_is_passed_over(tmp_path):
     assert [(s.name, s.files) for s in scan_tree(tmp_path)] == [("001/nm-01/000", ("1.PNG",))]
 
 
-def test_names_that_differ_in_case_stay_apart(tmp_path):
+def test_names_that_differ_in_case_stay_separate(tmp_path):
     for name in ("ab/nm-01/000/f.png", "AB/nm-01/000/f.png", "ab/NM-01/000/F.png", "ab/nm-01/000/F.png"):
         touch(tmp_path / name)
     found = {s.name: s.files for s in scan_tree(tmp_path)}
     assert found == {"AB/nm-01/000": ("f.png",), "ab/NM-01/000": ("F.png",), "ab/nm-01/000": ("F.png", "f.png")}
 
 
-def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+def test_folder_without_read_permission_is_reported_in_one_line(tmp_path, monkeypatch):
     touch(tmp_path / "001" / "nm-01" / "000" / "1.png")
     scandir = os.scandir
 
@@ -145,7 +147,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
         scan_tree(tmp_path)
 
 
-def test_listing_shows_how_far_it_has_come_unless_it_is_to_be_quiet(tmp_path, monkeypatch):
+def test_scan_shows_a_progress_bar_unless_quiet(tmp_path, monkeypatch):
     for name in ("001", "002"):
         (tmp_path / name / "nm-01" / "000").mkdir(parents=True)
         (tmp_path / name / "nm-01" / "000" / "1.png").touch()
