@@ -12,6 +12,7 @@ For a processor, sequences of any length, each frame computed once:
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
@@ -125,7 +126,7 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
 def write_calibration_bins(options, config, path: Path) -> dict:
     from model.export.input_files import FixedLength, write_input_files
 
-    train, positions, facts = calibration_sequences(options, config)
+    train, positions, _, facts = calibration_sequences(options, config)
     folder = options.calibration_bins
     [frame_num] = options.frame_num
     info = folder.with_name(f"{folder.name}.info")
@@ -139,19 +140,18 @@ def write_calibration_bins(options, config, path: Path) -> dict:
 
 def export_for_processor(options, config, network, checkpoint: Path) -> dict:
     """Open shapes for ONNX Runtime, in float32 or with set layers in 8 bit."""
+    from model.export.int8 import HELD_OUT
     from model.export.whole import export_int8, export_whole
     from model.runtime.whole_runtime import WholeRuntime
 
     path = options.output_path or Path(f"gaitset_submit_{'int8' if options.int8 else 'whole'}.onnx")
     if options.int8:
-        train, positions, data = calibration_sequences(options, config)
-        facts = {
-            **export_int8(network, path, [train.sequence(position) for position in positions], runtime=WholeRuntime),
-            **data,
-        }
+        train, positions, held_out, data = calibration_sequences(options, config, HELD_OUT)
+        sequences, others = ([train.sequence(position) for position in each] for each in (positions, held_out))
+        facts = {**export_int8(network, path, sequences, others, partial(WholeRuntime, check=False)), **data}
         told = (
-            f"set layers in 8 bit, calibrated with {len(positions)} training sequences; differs from torch by "
-            f"{100 * facts['relative_error']:.1f} % of an embedding's length"
+            f"set layers in 8 bit, calibrated with {len(sequences)} training sequences; differs from torch by "
+            f"{100 * facts['relative_error']:.1f} % of an embedding's length on {len(others)} others"
         )
     else:
         facts = export_whole(network, path, runtime=WholeRuntime)
@@ -161,15 +161,22 @@ def export_for_processor(options, config, network, checkpoint: Path) -> dict:
     return facts
 
 
-def calibration_sequences(options, config):
-    """The training data, positions of sequences spread over all subjects, and facts that name them."""
+def calibration_sequences(options, config, held_out: int = 0):
+    """Return the training data, positions to calibrate with, `held_out` others, and facts that name both.
+
+    Both are spread over all subjects. Where there are fewer sequences, about one in five is held out.
+    """
     from model.export.int8 import SEQUENCES, spread_positions
     from model.initialization import open_dataset
 
     train = open_dataset(config, options.partition, quiet=options.quiet).train
-    positions = spread_positions(train.index.frames, SEQUENCES)
-    used = [train.index.name(position) for position in positions]
-    return train, positions, {"calibration_data": str(config.data.dataset_path), "calibrated_with": used}
+    positions = spread_positions(train.index.frames, SEQUENCES + held_out)
+    others = positions[1 :: SEQUENCES // held_out + 1] if held_out else []
+    positions = [position for position in positions if position not in others]
+    facts = {"calibration_data": str(config.data.dataset_path)}
+    for key, its in (("calibrated_with", positions), ("checked_with", others)):
+        facts[key] = [train.index.name(position) for position in its]
+    return train, positions, others, facts
 
 
 def calibration_overrides(options) -> dict:

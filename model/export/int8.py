@@ -1,8 +1,10 @@
 """The set layers in 8 bit whole numbers, for ONNX Runtime on a processor: a quarter of the file, faster arithmetic.
 
-Frames pass the six set layers, 99 % of the arithmetic, as uint8 with int8 weights, a scale a channel; ranges of maps
-are found by ONNX Runtime's calibrator. What runs once a sequence, the global branch, the pyramid and the 62 matrices,
-computes in float32: only its weights are kept as int8.
+Frames pass the six set layers, 99 % of the arithmetic, as uint8 with int8 weights, one scale per output channel; ranges
+of maps are found by ONNX Runtime's calibrator. Without VNNI, x86 processors multiply by VPMADDUBSW, which adds two
+products in int16 and saturates. No two weights of one output channel are large enough for that, so every processor
+computes the same integers. What runs once a sequence, the global branch, the pyramid and the 62 matrices, computes in
+float32: only its weights are kept as int8.
 
 The operators are those that ONNX Runtime itself would make of a quantised graph, but placed by hand: channels last from
 the pixels to set pooling without a turn between, four pixels of a row as four channels of the first layer, and set
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from model.common.errors import UserError
 from model.export.names import SILS_NAME
@@ -33,7 +37,11 @@ from model.network.gaitset import GaitSet
 
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 PIXELS = 4  # of a row that the first layer takes as channels: it has one, and nothing runs along one channel
-SEQUENCES = 16  # that ranges are taken from
+SEQUENCES = 16  # that ranges and scales are taken from
+HELD_OUT = 4  # further sequences, by which the exported file is compared with torch
+FIT_FRAMES = 4  # of each calibration sequence, by which the scales of the weights are chosen
+SCALE_FACTORS = np.linspace(1.25, 1, 16)  # candidates, relative to the finest scale; the coarsest first
+MAX_PAIR = 128  # two weights of one sign: 255 * 128 = 32,640 fits int16
 FRAMES_AT_ONCE = 8  # of set pooling's looks
 
 
@@ -51,11 +59,12 @@ class Step(NamedTuple):
 
 
 class Int8SetLayers:
-    """Set layers in whole numbers. ranges: of each convolution's output, smallest and largest."""
+    """Set layers in whole numbers, calibrated with `sequences`, uint8 [f, 64, 44] each."""
 
-    def __init__(self, network: GaitSet, ranges: dict[int, tuple[float, float]]):
+    def __init__(self, network: GaitSet, sequences: Sequence[np.ndarray]):
         self.blocks = set_blocks(network)
-        self.ranges = ranges
+        self.ranges = ranges_of(network, sequences)
+        self.weights = fit_weights(network, sequences)
 
     def frames(self, graph: Graph, sils: str) -> str:
         self.step = Step(1 / 255, 0)
@@ -64,7 +73,7 @@ class Int8SetLayers:
     def layer(self, graph: Graph, x: str, number: int) -> str:
         block = self.blocks[number]
         edge = block.conv.padding[0]
-        weight, scale = quantised_weights(weights_of(block))
+        weight, scale = self.weights[number]
         pads = (edge,) * 4
         if number == 1:
             weight, pads = beside_each_other(weight, PIXELS), (edge, 1, edge, 1)
@@ -126,6 +135,54 @@ def quantised_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
     return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
+
+
+def saturates(weight: np.ndarray) -> np.ndarray:
+    """Whether any two products of uint8 maps and int8 weights can leave int16 when added. [o, ...] -> bool [o].
+
+    All pairs within an output channel count, because the order of the products depends on the processor.
+    """
+    rows = np.sort(weight.reshape(len(weight), -1).astype(np.int32), axis=1)
+    positive, negative = np.maximum(rows[:, -2:], 0).sum(1), np.minimum(rows[:, :2], 0).sum(1)
+    return (positive > MAX_PAIR) | (negative < -MAX_PAIR)
+
+
+def fit_weights(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """int8 weights that cannot saturate, and their scales, of each set layer: see `fit_scales`."""
+    frames = np.concatenate([one[:: -(-len(one) // FIT_FRAMES)] for one in sequences])
+    maps = torch.from_numpy(frames).unsqueeze(1).float() / 255
+    weights = {}
+    with torch.inference_mode():
+        for number, block in set_blocks(network).items():
+            weights[number] = fit_scales(weights_of(block), maps)
+            maps = block(maps)
+    return weights
+
+
+def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [o, i, k, k] -> int8 weights that cannot saturate and the scale of each output channel [o].
+
+    Of a few scales per channel the one is taken whose rounding changes the convolution of `maps` [f, i, h, w] least.
+    """
+    # The finest scale keeps each weight within int8 and the sum of two weights of one sign within MAX_PAIR.
+    rows = np.sort(weight.reshape(len(weight), -1), axis=1)
+    pairs = np.maximum(np.maximum(rows[:, -2:], 0).sum(1), -np.minimum(rows[:, :2], 0).sum(1))
+    finest = np.maximum(pairs / MAX_PAIR, np.abs(rows).max(1) / 127)
+    finest = np.where(finest > 0, finest, 1)
+    best_weight = best_scale = best_error = None
+    for factor in SCALE_FACTORS:
+        scale = (factor * finest).astype(np.float32)
+        steps = scale.reshape(-1, 1, 1, 1)
+        whole = np.rint(weight / steps)
+        rounding = torch.from_numpy(weight - whole * steps)
+        error = F.conv2d(maps, rounding, padding=weight.shape[-1] // 2).square().mean((0, 2, 3)).numpy()
+        if best_weight is None:
+            # The coarsest scale never saturates: rounding adds at most 1 to a sum of 128 / 1.25.
+            best_weight, best_scale, best_error = whole, scale, error
+            continue
+        better = (error < best_error) & ~saturates(whole)
+        best_weight[better], best_scale[better], best_error[better] = whole[better], scale[better], error[better]
+    return best_weight.astype(np.int8), best_scale
 
 
 def beside_each_other(weight: np.ndarray, pixels: int) -> np.ndarray:

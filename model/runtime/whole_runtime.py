@@ -14,15 +14,26 @@ from model.data.store import SilhouetteStore
 from model.export.input_files import fixed_length
 from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import load_onnx
+from model.export.processor_check import MAX_ERROR, check_error, read_sils
 from model.runtime.ort_runtime import open_session, run_session
 
 FRAMES_AT_ONCE = 256  # of all sequences of a batch, or of a piece of a long one: it bounds the memory
 
 
 class WholeRuntime:
-    """A session on a model of `model.export.whole`. Raises UserError as OrtRuntime does."""
+    """A session on a model of `model.export.whole`.
 
-    def __init__(self, onnx_path: Path | str, threads: int | None = None, frames_at_once: int = FRAMES_AT_ONCE):
+    check: compute the sequences that an 8 bit file brings along and compare their embeddings with those in the file.
+    Raises UserError as OrtRuntime does, for an 8 bit file without these sequences, and for wrong embeddings.
+    """
+
+    def __init__(
+        self,
+        onnx_path: Path | str,
+        threads: int | None = None,
+        frames_at_once: int = FRAMES_AT_ONCE,
+        check: bool = True,
+    ):
         self.path = Path(onnx_path)
         self.threads = threads or core_count()
         self.frames_at_once = frames_at_once
@@ -31,6 +42,25 @@ class WholeRuntime:
         wanted = {SILS_NAME, OUTPUT_NAME, *(f"{MAXIMA}{number}" for number in POOLED)}
         if found != wanted:
             raise UserError(f"{self.path}: has {', '.join(sorted(found))}; export it with pth2onnx.py --whole")
+        if check and any(node.op_type == "QLinearConv" for node in load_onnx(self.path).graph.node):
+            self._check_processor()
+
+    def _check_processor(self) -> None:
+        again = "export it again with pth2onnx.py --int8"
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        sils = read_sils(metadata)
+        if sils is None:
+            raise UserError(
+                f"{self.path}: the 8 bit model holds no sequences that check the processor, so an older version "
+                f"exported it, and its embeddings are wrong on processors without VNNI; {again}"
+            )
+        error = check_error(metadata, self.run(sils))
+        if not error <= MAX_ERROR:
+            raise UserError(
+                f"{self.path}: ONNX Runtime {self.version} computes wrong 8 bit embeddings on this processor: they "
+                f"differ from those of the export by {100 * error:.1f} % of their length, at most "
+                f"{100 * MAX_ERROR:.0f} % is allowed; {again} on this machine, or use --whole"
+            )
 
     def run(self, sils: np.ndarray) -> np.ndarray:
         """uint8 [n, s, 64, 44] -> float32 [n, 62, d]."""

@@ -27,6 +27,7 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,13 +106,14 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
 
     torch.manual_seed(0)
     network = GaitSet().eval()
+    sils = figures(5, options.frame_num)
     paths = {name: folder / f"{name}-{batch_size}.onnx" for name in MODELS if name in options.only}
     making: dict[str, Callable[[Path], object]] = {
         "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
         "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
         "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
         "whole": lambda path: export_whole(network, path, runtime=WholeRuntime),
-        "int8": lambda path: export_int8(network, path, figures(4, options.frame_num), runtime=WholeRuntime),
+        "int8": lambda path: export_int8(network, path, sils[:4], sils[4:], partial(WholeRuntime, check=False)),
     }
     for name, path in paths.items():
         if name in making:

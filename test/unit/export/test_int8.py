@@ -1,9 +1,11 @@
 """Set layers in 8 bit: what they compute in, how near torch they stay, how small they are, by whom calibrated."""
 
 import json
+from functools import partial
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,22 @@ from scripts import load_script, one_line_error, run_script
 from model.checkpoints.bundled import shipped_encoder
 from model.checkpoints.checkpoint import load_encoder
 from model.common.errors import UserError
-from model.export.int8 import beside_each_other, quantised_weights, ranges_of, spread_positions, step_of
+from model.export.int8 import (
+    beside_each_other,
+    fit_scales,
+    quantised_weights,
+    ranges_of,
+    saturates,
+    spread_positions,
+    step_of,
+)
 from model.export.onnx_export import walking_pixels
 from model.export.whole import export_int8, export_whole
+from model.export.whole_onnx import weights_of
 from model.network import GaitSet
 from model.runtime.whole_runtime import WholeRuntime
+
+unchecked = partial(WholeRuntime, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +49,7 @@ def figures():
 @pytest.fixture(scope="module")
 def exported(trained, figures, tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
-    return path, export_int8(trained, path, figures, runtime=WholeRuntime)
+    return path, export_int8(trained, path, figures[:3], figures[3:], runtime=unchecked)
 
 
 def test_embeddings_stay_near_those_of_torch(trained, exported):
@@ -48,6 +61,90 @@ def test_embeddings_stay_near_those_of_torch(trained, exported):
     found = WholeRuntime(exported[0]).run(sils)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert error < 0.06, error  # 0.04; with ReLU it would be 0.10
+
+
+def convolution_operands(path, sils):
+    """Per convolution: uint8 maps [places, k] of one frame, as its sums read them, and int8 weights [k, outputs]."""
+    model = onnx.load(path)
+    nodes = [node for node in model.graph.node if node.op_type == "QLinearConv"]
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    made = [node.input[0] for node in nodes]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for node, maps in zip(nodes, session.run(made, {"sils": sils}), strict=True):
+        weight, zero = constants[node.input[3]], constants[node.input[2]]
+        pads = next(attribute.ints for attribute in node.attribute if attribute.name == "pads")
+        edges = [(pads[0], pads[2]), (pads[1], pads[3]), (0, 0)]
+        padded = np.pad(maps[0], edges, constant_values=zero.item())  # h, w, c
+        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (0, 1))  # h, w, c, kh, kw
+        columns = windows.transpose(0, 1, 3, 4, 2).reshape(-1, weight[0].size)
+        yield columns, weight.transpose(2, 3, 1, 0).reshape(weight[0].size, -1)
+
+
+def vpmaddubsw(maps, weight):
+    """Sums of a convolution as x86 processors without VNNI compute them: two products at a time, saturated at int16."""
+    sums = np.zeros((len(maps), weight.shape[1]), np.int32)
+    for first in range(0, len(weight), 2):
+        pair = maps[:, first : first + 2].astype(np.int32) @ weight[first : first + 2].astype(np.int32)
+        sums += np.clip(pair, -32768, 32767)
+    return sums
+
+
+def is_exact(maps, weight):
+    return np.array_equal(vpmaddubsw(maps, weight), maps.astype(np.int32) @ weight.astype(np.int32))
+
+
+def test_no_sum_saturates_without_vnni(trained, exported):
+    """Each convolution's sums are exact. With weights that use all of int8 they would not be."""
+    sils = walking_pixels(1, np.random.default_rng(8))[None]
+    operands = list(convolution_operands(exported[0], sils))
+    assert len(operands) == 6
+    assert all(is_exact(maps, weight) for maps, weight in operands)
+    # Weights that use the whole range of int8 saturate in several layers.
+    exact = []
+    for number in range(2, 7):
+        maps = operands[number - 1][0]
+        block = getattr(trained, f"set_layer{number}").forward_block
+        weight = quantised_weights(weights_of(block))[0].transpose(2, 3, 1, 0).reshape(maps.shape[1], -1)
+        exact.append(is_exact(maps, weight))
+    assert not all(exact), exact
+
+
+def test_no_two_weights_of_a_channel_can_saturate_whatever_the_maps(exported):
+    model = onnx.load(exported[0])
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    weights = [constants[node.input[3]] for node in model.graph.node if node.op_type == "QLinearConv"]
+    assert len(weights) == 6 and not any(saturates(weight).any() for weight in weights)
+    # More than 7 bits are used where one weight of a channel is much larger than the others.
+    assert max(np.abs(weight).max() for weight in weights) > 64
+
+
+def test_saturating_pairs_are_those_whose_products_leave_int16():
+    pairs = np.array([[a, b] for a in range(-128, 128) for b in range(-128, 128)], np.int8)
+    # The largest and smallest sum of two products with maps of 0 to 255.
+    largest, smallest = (255 * side(pairs.astype(int), 0).sum(1) for side in (np.maximum, np.minimum))
+    assert np.array_equal(saturates(pairs), (largest > 32767) | (smallest < -32768))
+
+
+def test_scales_are_those_that_change_the_convolution_least():
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(6, 3, 3, 3)).astype(np.float32)
+    weight[1] = 0
+    maps = torch.from_numpy(random.random((2, 3, 8, 8)).astype(np.float32))
+
+    def change(whole, scale):
+        rounding = weight - whole * scale[:, None, None, None]
+        return F.conv2d(maps, torch.from_numpy(rounding), padding=1).square().mean((0, 2, 3)).numpy()
+
+    whole, scale = fit_scales(weight, maps)
+    assert whole.dtype == np.int8 and not whole[1].any() and not saturates(whole).any()
+    for factor in (1.0, 1.1, 1.25):
+        other = (scale * factor).astype(np.float32)
+        rounded = np.rint(weight / other[:, None, None, None])
+        assert change(whole, scale).sum() <= change(rounded, other).sum() * 1.0001
 
 
 def test_it_is_nearly_four_times_smaller(trained, exported, tmp_path):
@@ -123,10 +220,55 @@ def test_sequences_are_spread_over_all_subjects_and_have_frames():
     assert spread_positions(np.array([5, 5]), 16) == [0, 1]
 
 
-def test_nothing_to_calibrate_with_is_told(trained, tmp_path):
-    with pytest.raises(UserError, match="no training sequence"):
-        export_int8(trained, tmp_path / "none.onnx", [], runtime=WholeRuntime)
+def test_nothing_to_calibrate_or_check_with_is_told(trained, figures, tmp_path):
+    for sequences, held_out, count in (([], [], 0), (figures[:1], [], 1)):
+        with pytest.raises(UserError, match=f"needs two, found {count}; give --data_path"):
+            export_int8(trained, tmp_path / "none.onnx", sequences, held_out, runtime=unchecked)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_large_error_on_held_out_sequences_is_refused(trained, figures, tmp_path):
+    """Ranges of empty frames hold nothing of a person."""
+    empty = [np.zeros_like(figures[0])]
+    with pytest.raises(UserError, match=r"not written.*held out differ from torch's by .* at most 10 % is allowed"):
+        export_int8(trained, tmp_path / "wrong.onnx", empty, figures[3:], runtime=unchecked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_an_older_version_is_refused(exported, tmp_path):
+    model = onnx.load(exported[0])
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "old.onnx")
+    with pytest.raises(UserError, match=r"old\.onnx.*without VNNI; export it again with pth2onnx\.py --int8"):
+        WholeRuntime(tmp_path / "old.onnx")
+
+
+def test_wrong_arithmetic_is_refused_when_the_file_is_opened(exported, tmp_path):
+    """The weights of one layer are clipped, which is what saturated sums amount to."""
+    model = onnx.load(exported[0])
+    node = [node for node in model.graph.node if node.op_type == "QLinearConv"][1]
+    weight = next(each for each in model.graph.initializer if each.name == node.input[3])
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.clip(onnx.numpy_helper.to_array(weight), -30, 30), weight.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(UserError, match=r"wrong 8 bit embeddings on this processor.* at most 2 % is allowed"):
+        WholeRuntime(tmp_path / "wrong.onnx")
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("check_sils", "no base64!"), ("check_sils", "AAAA"), ("check_feature", "AAA"), ("check_feature", ""),
+])  # fmt: skip
+def test_a_damaged_check_is_refused(exported, tmp_path, key, value):
+    model = onnx.load(exported[0])
+    next(each for each in model.metadata_props if each.key == key).value = value
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(UserError, match=r"export it again with pth2onnx\.py --int8"):
+        WholeRuntime(tmp_path / "damaged.onnx")
+
+
+def test_the_check_takes_few_bytes(exported):
+    properties = onnx.load(exported[0]).metadata_props
+    assert {each.key for each in properties} == {"check_sils", "check_feature"}
+    assert sum(len(each.value) for each in properties) < 20_000
 
 
 @pytest.fixture
@@ -144,11 +286,15 @@ def used_and_training(tmp_path) -> tuple[set[str], set[str]]:
     return {name.split("/")[0] for name in named}, set(partition["TRAIN_SET"])
 
 
-def test_only_training_subjects_calibrate_and_are_named(aligned_tree, calibration, tmp_path):
+def test_only_training_subjects_calibrate_and_are_named(aligned_tree, calibration, tmp_path, capsys):
     load_script("pth2onnx").main(["--int8", "--output_path", str(tmp_path / "int8.onnx"), *calibration])
     subjects = [each for each in aligned_tree.iterdir() if each.is_dir()]
     used, training = used_and_training(tmp_path)
     assert used == training and len(used) == 2 < len(subjects)
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert facts["checked_with"] and not set(facts["checked_with"]) & set(facts["calibrated_with"])
+    error, others = 100 * facts["relative_error"], len(facts["checked_with"])
+    assert f"differs from torch by {error:.1f} % of an embedding's length on {others} others" in capsys.readouterr().out
 
 
 def test_calibration_bins_for_ascend_are_of_training_subjects_and_fit_the_model(calibration, tmp_path, capsys):
