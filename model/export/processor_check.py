@@ -1,7 +1,7 @@
 """Test sequences in an 8-bit file, with which a runtime checks the arithmetic of its processor.
 
-The sequences are drawn figures, so the file contains no silhouettes of people. All processors compute the same integers.
-Only the float32 layers after set pooling differ, by about 1e-6.
+The sequences are drawn figures, so the file contains no silhouettes of people. All processors compute the same
+integers. Only the float32 layers after set pooling differ, by about 1e-6.
 """
 
 from __future__ import annotations
