@@ -132,3 +132,11 @@ def test_the_page_is_well_formed_and_self_contained(views):
 def test_page_shows_published_figures_only_if_the_protocol_has_any():
     for dataset, shown in (("CASIA-B", True), ("Synthetic", False)):
         assert ("95.405" in report_page(ReportInputs(result_of(dataset), {})).html) == shown
+
+
+def test_published_figures_per_view_have_the_published_means():
+    original = protocol_of("CASIA-B").published[0]
+    assert "AAAI 2019" in original.source
+    for condition, of_view in original.per_view.items():
+        assert len(of_view) == 11
+        assert np.mean(list(of_view.values())) == pytest.approx(original.excluding[condition], abs=0.006)
