@@ -1,17 +1,20 @@
-"""Anthropometry: how tall and heavy people are, and what else of their bodies follows from that, by sex.
+"""Anthropometry: stature and mass by sex, and the body measures that depend on them.
 
-Stature and mass are drawn first. Every other measure is the typical one of the sex, times powers of stature and mass,
-times a personal deviation; the deviations of one person are correlated through a few factors. b people.
+b people. Stature and mass are drawn first. Every other measure is the typical value of the sex, multiplied by powers of
+stature and mass and by a personal deviation. The deviations of one person are correlated through a few factors.
 
-Sources. Girths, breadths and depths (`_GIRTHS`): fitted by us to the 507 adults (247 men, 260 women) whom Heinz,
-Peterson, Johnson and Kerk published (Exploring Relationships in Body Dimensions, Journal of Statistics Education 11(2),
-2003): within-sex regression of the logarithms on those of stature and mass, then a factor analysis of the residuals
-(four factors, varimax; they leave correlations off by 0.06 root mean square). Lengths and heads (`_LENGTHS`): means
-between those of Chinese adults (GB/T 10000-1988, tables 1 to 6) and of ANSUR II (Gordon et al. 2014, NATICK/TR-15/007),
-joints placed as by Drillis and Contini (1966); deviations: the standard deviation that ANSUR II leaves when stature is
-known; the loadings of the factor `limbs` are our own judgement. Population: GB/T 10000-1988 has men of 1.678 m
-(standard deviation 0.058), women of 1.570 m (0.053), 59 and 52 kg; the young adults of today are 3 to 4 cm taller, and
-not everybody is Chinese: our means lie between, our spread is that of a mixed population.
+Sources:
+
+- Girths, breadths and depths (`_GIRTHS`): we fitted them to the 507 adults (247 men, 260 women) published by Heinz,
+  Peterson, Johnson and Kerk (Exploring Relationships in Body Dimensions, Journal of Statistics Education 11(2), 2003):
+  a regression of the logarithms on those of stature and mass within each sex, then a factor analysis of the residuals
+  (four factors, varimax). The root mean square error of the correlations is 0.06.
+- Lengths and heads (`_LENGTHS`): means between those of Chinese adults (GB/T 10000-1988, tables 1 to 6) and of ANSUR II
+  (Gordon et al. 2014, NATICK/TR-15/007), joints placed after Drillis and Contini (1966). The deviations are the
+  residual standard deviations of ANSUR II given stature. The loadings of the factor `limbs` are our own judgement.
+- Population: GB/T 10000-1988 gives 1.678 m (standard deviation 0.058) and 59 kg for men, 1.570 m (0.053) and 52 kg for
+  women. Young adults of today are 3 to 4 cm taller, and the walkers represent a mixed population: our means are between
+  these and those of ANSUR II, and our spread is that of a mixed population.
 """
 
 from __future__ import annotations
@@ -19,15 +22,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.synthetic.variety import Varied
+from model.synthetic.scaled_draws import ScaledDraws
 
 WOMEN = 0.4  # of all subjects; CASIA-B has 31 of 124
 STATURE = {"male": (1.715, 0.066), "female": (1.600, 0.062)}  # metres: mean and standard deviation
 BODY_MASS_INDEX = {"male": (22.3, 0.130), "female": (20.9, 0.135)}  # kg/m2: median, standard deviation of the log
-# The stature and mass to which the typical girths below belong.
+# Stature (m) and mass (kg) to which the typical girths below belong.
 _REFERENCE = {"male": (1.776, 77.4), "female": (1.647, 59.9)}
-# Typical man and woman in metres, powers of stature and mass, standard deviation of the log; how the deviation hangs
-# on arms (muscle), legs (against the belly), hips (and the lower belly), frame (bones of the upper trunk).
+# Columns: typical man and woman in metres; powers of stature and mass; standard deviation of the log; loadings of the
+# deviation on the factors arms (muscle), legs (against the belly), hips (and the lower belly), frame (upper trunk).
 _GIRTHS = {
     "biacromial": (0.4119, 0.3646, 0.40, 0.11, 0.042, (0.03, 0.14, -0.03, 0.58)),
     "bitrochanteric": (0.3247, 0.3139, 0.18, 0.27, 0.045, (-0.13, 0.13, 0.49, 0.18)),
@@ -47,11 +50,11 @@ _GIRTHS = {
     # necks: ANSUR II (398 mm at 85.5 kg, 330 mm at 67.8 kg)
     "neck_girth": (0.3880, 0.3180, -0.20, 0.35, 0.040, (0.40, 0.10, -0.05, 0.15)),
 }
-# Shares of stature of man and woman, power of stature, standard deviation of the log, loading on the factor limbs.
+# Columns: fraction of stature for men and women, power of stature, standard deviation of the log, loading on `limbs`.
 _LENGTHS = {
-    "hip_height": (0.518, 0.513, 1.0, 0.022, 0.60),  # of the hip joint
+    "hip_height": (0.518, 0.513, 1.0, 0.022, 0.60),  # height of the hip joint
     "acromion_height": (0.817, 0.813, 1.0, 0.010, 0.00),
-    "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # of the way from the ankle to the hip joint
+    "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # fraction of the distance from ankle to hip joint
     "ankle_height": (0.040, 0.039, 1.0, 0.050, 0.10),
     "upper_arm": (0.162, 0.161, 1.0, 0.029, 0.60),  # from the joint, SHOULDER_DROP below the acromion
     "forearm": (0.146, 0.142, 1.0, 0.034, 0.65),
@@ -64,44 +67,45 @@ _LENGTHS = {
 }
 
 
-def draw_stature_and_mass(varied: Varied, female: Tensor) -> tuple[Tensor, Tensor]:
-    """Metres and kilograms [b]; mass goes with the square of stature (correlation of the logs about 0.5)."""
+def draw_stature_and_mass(draws: ScaledDraws, female: Tensor) -> tuple[Tensor, Tensor]:
+    """Return metres and kilograms [b]. Mass grows with the square of stature (correlation of the logs about 0.5)."""
     mean, sd = by_sex(female, STATURE)
-    stature = varied.normal("stature", mean, sd).clamp(1.42, 2.02)
+    stature = draws.normal("stature", mean, sd).clamp(1.42, 2.02)
     median, sd = by_sex(female, BODY_MASS_INDEX)
-    bmi = (median * varied.normal("bmi", 0.0, sd).exp()).clamp(15.5, 38.0)
+    bmi = (median * draws.normal("bmi", 0.0, sd).exp()).clamp(15.5, 38.0)
     return stature, bmi * stature**2
 
 
-def draw_measures(varied: Varied, female: Tensor, stature: Tensor, mass: Tensor) -> dict[str, Tensor]:
-    """All measures of the tables above by name, [b] each; metres (`thigh_share` is a share)."""
-    # Exponentials and logarithms instead of powers: the rounding of torch's powers may change with the batch.
+def draw_measures(draws: ScaledDraws, female: Tensor, stature: Tensor, mass: Tensor) -> dict[str, Tensor]:
+    """Return all measures of the tables above by name, [b] each, in metres (`thigh_share` is a fraction)."""
+    # Girths. Exponentials and logarithms instead of powers: the rounding of torch.pow may depend on the batch size.
     usual, weight = by_sex(female, _REFERENCE)
     tall, heavy = (stature / usual).log(), (mass / weight).log()
     measures = {}
-    deviations = _correlated(varied, "girths", [row[5] for row in _GIRTHS.values()], female)
-    for place, (name, (man, woman, a, b, sd, _)) in enumerate(_GIRTHS.items()):
+    deviations = _correlated(draws, "girths", [row[5] for row in _GIRTHS.values()], female)
+    for column, (name, (man, woman, a, b, sd, _)) in enumerate(_GIRTHS.items()):
         typical = torch.where(female, woman, man)
-        measures[name] = typical * (a * tall + b * heavy + sd * deviations[:, place]).exp()
-    deviations = _correlated(varied, "lengths", [(row[4],) for row in _LENGTHS.values()], female)
+        measures[name] = typical * (a * tall + b * heavy + sd * deviations[:, column]).exp()
+    # Lengths.
+    deviations = _correlated(draws, "lengths", [(row[4],) for row in _LENGTHS.values()], female)
     average, _ = by_sex(female, STATURE)
     tall = (stature / average).log()
-    for place, (name, (man, woman, a, sd, _)) in enumerate(_LENGTHS.items()):
+    for column, (name, (man, woman, a, sd, _)) in enumerate(_LENGTHS.items()):
         typical = torch.where(female, woman, man) * (1.0 if a == 0 else average)
-        measures[name] = typical * (a * tall + sd * deviations[:, place]).exp()
+        measures[name] = typical * (a * tall + sd * deviations[:, column]).exp()
     return measures
 
 
 def by_sex(female: Tensor, table: dict[str, tuple[float, ...]]) -> tuple[Tensor, ...]:
-    """The columns of a table of one row a sex, [b] each."""
+    """Return the columns of a table with one row per sex, [b] each."""
     return tuple(torch.where(female, woman, man) for man, woman in zip(table["male"], table["female"], strict=True))
 
 
-def _correlated(varied: Varied, name: str, loadings: list[tuple[float, ...]], like: Tensor) -> Tensor:
-    """Standard normal numbers [b, measures] that share factors."""
+def _correlated(draws: ScaledDraws, name: str, loadings: list[tuple[float, ...]], like: Tensor) -> Tensor:
+    """Return standard normal numbers [b, measures] that are correlated through common factors."""
     loading = torch.tensor(loadings, device=like.device)
-    common = varied.normal(f"{name} factors", shape=(loading.shape[1],))
-    deviation = varied.normal(name, shape=(len(loading),)) * (1 - loading.square().sum(-1)).sqrt()
-    for factor in range(loading.shape[1]):  # not a matrix product: its rounding may change with the batch
+    common = draws.normal(f"{name} factors", shape=(loading.shape[1],))
+    deviation = draws.normal(name, shape=(len(loading),)) * (1 - loading.square().sum(-1)).sqrt()
+    for factor in range(loading.shape[1]):  # not a matrix product: its rounding may depend on the batch size
         deviation = deviation + common[:, factor, None] * loading[:, factor]
     return deviation

@@ -1,4 +1,4 @@
-"""Eleven cameras around one walking line, as in CASIA-B: 000 meets the walker, 180 looks after him.
+"""Eleven cameras around one walking line, as in CASIA-B: 000 sees the walker from the front, 180 from behind.
 
 b takes, c cameras, s frames, k ellipsoids.
 """
@@ -15,22 +15,22 @@ from torch import Tensor
 from model.common.counter_random import Draws
 
 VIEWS = tuple(f"{angle:03d}" for angle in range(0, 181, 18))
-HEIGHT, WIDTH = 240, 320  # pixels of a frame
+IMAGE_HEIGHT, IMAGE_WIDTH = 240, 320  # pixels
 FPS = 25
-PATH = 4.4  # metres of the walking line; the camera at its side sees a little more than all of it
+PATH = 4.4  # length of the walking line in metres; the camera at its side sees slightly more than the whole line
 _FOCAL = 345.0  # pixels
-_HORIZON = 86.0  # row of the points as high as the camera
-_MIDDLE = _HORIZON + _FOCAL * (1.27 - 1.0) / 5.05  # row of what is 1 m above the middle of the line
-_NEAREST = 0.5  # metres before a camera within which nothing is drawn
+_HORIZON = 86.0  # image row of points at the height of the camera
+_MIDDLE = _HORIZON + _FOCAL * (1.27 - 1.0) / 5.05  # image row of the point 1 m above the middle of the line
+_NEAREST = 0.5  # least depth in metres: nearer points are projected as if they were at this depth
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """Level pinhole cameras that look at the middle of the walking line, one each for all takes or for every take.
+    """Horizontal pinhole cameras that look at the middle of the walking line, shared by all takes or one per take.
 
-    `position` [b or 1, c, 3] in metres in the walker's axes (x forward, y left, z up); the rows of `axes`
-    [b or 1, c, 3, 3] are the directions of image right, image down and depth; `focal` and `horizon` [b or 1, c] in
-    pixels.
+    position    [b or 1, c, 3], in metres, in the walker's axes (x forward, y left, z up)
+    axes        [b or 1, c, 3, 3]; the rows are the directions of image right, image down and depth
+    focal, horizon    [b or 1, c], in pixels
     """
 
     position: Tensor
@@ -39,51 +39,63 @@ class Cameras:
     horizon: Tensor
 
     def project(self, centres: Tensor, half_axes: Tensor) -> tuple[Tensor, Tensor]:
-        """Image positions [b, c, s, k, 2] (column, row) in pixels of `centres` [b, s, k, 3], and of the `half_axes`
-        [b, s, k, 3, 3] of the ellipsoids around them the first-order images [b, c, s, k, 2, 3]."""
+        """Project ellipsoids.
+
+        Args:
+            centres: [b, s, k, 3].
+            half_axes: [b, s, k, 3, 3].
+
+        Returns:
+            Image positions (column, row) of the centres in pixels, [b, c, s, k, 2], and first-order approximations of
+            the projected half axes, [b, c, s, k, 2, 3].
+        """
         axes = self.axes[:, :, None, None]  # [b, c, 1, 1, 3, 3]
         from_camera = centres[:, None] - self.position[:, :, None, None]
-        # Sums, not matrix products: libraries are slow at a million of three by three.
+        # Centres. Sums instead of matrix products, which are slow for a million matrices of 3 x 3.
         seen = (axes * from_camera[..., None, :]).sum(-1)
         depth = seen[..., 2:].clamp(min=_NEAREST)
         flat = seen[..., :2] / depth
         focal = self.focal[:, :, None, None, None]
-        column = flat[..., 0] * focal[..., 0] + (WIDTH - 1) / 2
+        column = flat[..., 0] * focal[..., 0] + (IMAGE_WIDTH - 1) / 2
         row = flat[..., 1] * focal[..., 0] + self.horizon[:, :, None, None]
+        # Half axes: the derivative of the projection at the centre.
         local = (axes[..., None] * half_axes[:, None, ..., None, :, :]).sum(-2)
         image = (local[..., :2, :] - flat[..., None] * local[..., 2:, :]) * (focal / depth)[..., None]
         return torch.stack([column, row], -1), image
 
 
 def cameras_of(views: Sequence[str], draws: Draws, variety: float = 0.0) -> Cameras:
-    """The cameras of `views`, 4.8 m to 5.3 m from the middle of the line and 1.2 m to 1.35 m high, for the takes of
-    `draws`.
+    """Return the cameras of `views`: 4.8 m to 5.3 m from the middle of the line, 1.2 m to 1.35 m high.
 
-    variety: how far each take's cameras are from those places: with 1 by 9 degrees around the line, a quarter of the
-    distance, and 0.5 m of height (one standard deviation), as if every take had been recorded elsewhere. Raises
-    ValueError for an unknown view.
+    Args:
+        draws: of the takes.
+        variety: standard deviation of the cameras of each take. A variety of 1 is 9 degrees around the line, a quarter
+            of the distance and 0.5 m of height, as if every take had been recorded in another place.
+
+    Raises:
+        ValueError: for an unknown view.
     """
     unknown = [view for view in views if view not in VIEWS]
     if unknown:
-        raise ValueError(f"view {unknown[0]!r} is none of {', '.join(VIEWS)}")
+        raise ValueError(f"view {unknown[0]!r} is not one of {', '.join(VIEWS)}")
     device = draws.keys.device
     around = torch.tensor([math.radians(int(view)) for view in views], device=device)[None]
     distance = 5.05 + 0.25 * (2 * around).cos()
     height = 1.27 + 0.08 * (3 * around).cos()
     focal, horizon = torch.full_like(around, _FOCAL), torch.full_like(around, _HORIZON)
     if variety:
-        # By view's own number, not by its place in the list: a view is the same alone and among others.
-        places = torch.tensor([VIEWS.index(view) for view in views], device=device)
+        # Random numbers are indexed by the view itself, not by its position in `views`: the other views have no effect.
+        numbers = torch.tensor([VIEWS.index(view) for view in views], device=device)
 
         def drawn(name: str) -> Tensor:
-            return draws.normal(name, shape=(len(VIEWS),))[:, places] * variety
+            return draws.normal(name, shape=(len(VIEWS),))[:, numbers] * variety
 
         nearness = (0.25 * drawn("camera distance")).exp().clamp(0.7, 2.5)
         around = around + math.radians(9) * drawn("camera direction")
         distance = distance * nearness
         height = (height + 0.5 * drawn("camera height")).clamp(0.3, 2.6)
         focal = focal * nearness * (0.12 * drawn("camera zoom")).exp().clamp(0.7, 1.2)
-        # However high it is, the camera has the walker in the picture: what is 1 m above the ground stays where it was.
+        # The walker stays in the image at any camera height: the point 1 m above the ground keeps its row.
         horizon = _MIDDLE - focal / distance * (height - 1.0)
     around, distance, height = torch.broadcast_tensors(around, distance, height)
     sin, cos, zero = around.sin(), around.cos(), torch.zeros_like(around)
@@ -93,5 +105,5 @@ def cameras_of(views: Sequence[str], draws: Draws, variety: float = 0.0) -> Came
 
 
 def frame_times(frames: int, device: torch.device | str = "cpu") -> Tensor:
-    """Moments [frames] in seconds at 25 frames/s, 0 in the middle."""
+    """Return times [frames] in seconds at 25 frames/s; time 0 is in the middle."""
     return (torch.arange(frames, dtype=torch.float32, device=device) - (frames - 1) / 2) / FPS

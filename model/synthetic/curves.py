@@ -1,7 +1,7 @@
-"""Joint angles over a stride: normative curves, how people differ from them, and their value at any phase.
+"""Joint angle curves over a stride: normative curves, differences between people, and values at any phase.
 
-b takes, s frames. A curve is a Fourier series (cos, sin), each [b, HARMONICS + 1], degrees, the mean first: at phase t
-(strides, heel contact at 0) the angle is the sum over k of cos_k cos(2 pi k t) - sin_k sin(2 pi k t).
+b takes, s frames. A curve is a Fourier series (cos, sin), each [b, HARMONICS + 1] in degrees, the mean first. At phase
+t (in strides, heel contact at 0) the angle is the sum over k of cos_k cos(2 pi k t) - sin_k sin(2 pi k t).
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.synthetic.variety import Varied
+from model.synthetic.scaled_draws import ScaledDraws
 
 HARMONICS = 6
 Curve = tuple[Tensor, Tensor]
-# Degrees every 5 % of a stride: thigh against the vertical (forward positive), knee flexion, ankle dorsiflexion; level
+# Degrees every 5 % of a stride: thigh against the vertical (forward positive), knee flexion, ankle dorsiflexion. Level
 # walking of adults after Winter (1991), within 3 degrees of Perry (1992) and Kadaba et al. (1990).
 NORMATIVE = {
     "thigh": (24, 23, 20.5, 16.5, 11.5, 6, 0.5, -5, -10, -14, -16.5, -15.5, -9.5, 0, 10, 18.5, 24.5, 27.5, 27, 25),
     "knee": (5, 10, 16, 18.5, 17, 13.5, 9.5, 6.5, 5, 6, 11, 21, 37, 53, 61, 59, 48, 31, 14, 4),
     "ankle": (0, -4.5, -4, 0, 3, 5.5, 7, 8.5, 9.5, 9.5, 6.5, -2, -13, -19, -15, -8, -3, -0.5, 0.5, 0.8),
 }
-# Hip and knee move together, and so do the ways in which people differ: the first seven principal components (94 % of
-# the variance) of the Fourier coefficients of 39 normal children, one standard deviation each. Fitted by us to the
-# curves printed with Olshen, Biden, Wyatt and Sutherland (Gait analysis and the bootstrap, Annals of Statistics 17,
-# 1989; the data set `gait` of R's package fda). thigh cos 1-4, sin 1-4, knee cos 0-4, sin 1-4.
+# Correlated differences of hip and knee between people: the first seven principal components (94 % of the variance) of
+# the Fourier coefficients of 39 normal children, one standard deviation each. We fitted them to the curves published
+# with Olshen, Biden, Wyatt and Sutherland (Gait analysis and the bootstrap, Annals of Statistics 17, 1989; the data set
+# `gait` of R's package fda). Columns: thigh cos 1-4, sin 1-4, knee cos 0-4, sin 1-4.
 _MODES = (
     (2.45, 0.25, -0.31, -0.02, -1.85, 0.87, 0.04, 0.14, 1.23, 3.97, -1.50, -1.01, -0.30, -0.89, 2.41, 0.11, 0.25),
     (1.42, -0.95, -0.18, -0.23, 2.23, -0.13, 0.29, 0.16, 1.50, 0.79, -0.18, -0.48, -0.40, 2.21, -1.27, 0.56, -0.01),
@@ -36,7 +36,7 @@ _MODES = (
     (-0.69, -0.63, 0.07, -0.16, -0.74, -0.77, 0.20, -0.05, 0.15, 0.23, -0.05, -0.40, -0.33, 0.23, -0.16, 0.71, -0.01),
     (-0.45, -0.06, 0.06, -0.08, 0.65, 0.35, 0.32, 0.21, -0.19, 0.34, -0.28, 0.01, -0.09, -0.67, -0.13, 0.54, 0.27),
 )
-ADULTS = 0.9  # adults differ less than children: our own judgement between their standard deviations and Winter's
+ADULT_SPREAD = 0.9  # adults differ less than children: our own choice between their standard deviations and Winter's
 
 
 def _series(samples: tuple[float, ...]) -> tuple[list[float], list[float]]:
@@ -49,29 +49,39 @@ _SERIES = {name: _series(samples) for name, samples in NORMATIVE.items()}
 
 
 def normative_curves(like: Tensor) -> dict[str, Curve]:
-    """The same curves for all takes; `like` [b] says how many and where."""
+    """Return the normative curves, repeated for all takes, with the length, type and device of `like` [b]."""
     return {
         name: tuple(like.new_tensor(part).expand(len(like), -1) for part in series) for name, series in _SERIES.items()
     }
 
 
-def deviate(varied: Varied, curves: dict[str, Curve], share: float, ankles: float) -> dict[str, Curve]:
-    """Other curves of the same kind: `share` of what tells people apart at thigh and knee, each harmonic of the ankle
-    changed by `ankles` of itself."""
-    scores = varied.normal("curves", 0.0, share, (len(_MODES),))
-    modes = scores.new_tensor(_MODES)
-    change = sum(scores[:, i, None] * modes[i] for i in range(len(modes)))  # not a matrix product: see anthropometry
+def vary_curves(
+    draws: ScaledDraws, curves: dict[str, Curve], leg_spread: float, ankle_spread: float
+) -> dict[str, Curve]:
+    """Return randomly changed curves.
 
-    def added(curve: Curve, *changes: Tensor) -> Curve:
+    Args:
+        leg_spread: standard deviation of the change of thigh and knee, in standard deviations between people.
+        ankle_spread: standard deviation of the relative change of each harmonic of the ankle.
+    """
+    # Thigh and knee: a random combination of the principal components. A sum instead of a matrix product, because the
+    # rounding of a matrix product may depend on the batch size.
+    scores = draws.normal("curves", 0.0, leg_spread, (len(_MODES),))
+    modes = scores.new_tensor(_MODES)
+    change = sum(scores[:, i, None] * modes[i] for i in range(len(modes)))
+
+    def add(curve: Curve, *changes: Tensor) -> Curve:
+        # Changes have harmonics 1 to 4, or 0 to 4.
         parts = (F.pad(part, (1 - (len(part[0]) == 5), HARMONICS - 4)) for part in changes)
         return tuple(old + part for old, part in zip(curve, parts, strict=True))
 
-    real = varied.normal("ankle curve", 1.0, ankles, (HARMONICS,))
-    imaginary = varied.normal("ankle curve in time", 0.0, ankles, (HARMONICS,))
+    # Ankle: each harmonic is multiplied by a random complex number near 1.
+    real = draws.normal("ankle curve", 1.0, ankle_spread, (HARMONICS,))
+    imaginary = draws.normal("ankle curve in time", 0.0, ankle_spread, (HARMONICS,))
     (mean, cos), (zero, sin) = (part.split([1, HARMONICS], 1) for part in curves["ankle"])
     return {
-        "thigh": added(curves["thigh"], change[:, 0:4], change[:, 4:8]),
-        "knee": added(curves["knee"], change[:, 8:13], change[:, 13:17]),
+        "thigh": add(curves["thigh"], change[:, 0:4], change[:, 4:8]),
+        "knee": add(curves["knee"], change[:, 8:13], change[:, 13:17]),
         "ankle": (
             torch.cat([mean, cos * real - sin * imaginary], 1),
             torch.cat([zero, cos * imaginary + sin * real], 1),
@@ -79,14 +89,14 @@ def deviate(varied: Varied, curves: dict[str, Curve], share: float, ankles: floa
     }
 
 
-def moved(curve: Curve, scale: Tensor, shift: Tensor) -> Curve:
-    """Swung `scale` times as wide around its mean, and the mean `shift` degrees higher, [b] each."""
+def rescale(curve: Curve, scale: Tensor, shift: Tensor) -> Curve:
+    """Multiply the deviations of a curve from its mean by `scale`, and add `shift` degrees to the mean; [b] each."""
     cos, sin = curve
     return torch.cat([cos[:, :1] + shift[:, None], cos[:, 1:] * scale[:, None]], 1), sin * scale[:, None]
 
 
 def angle(curve: Curve, phase: Tensor) -> Tensor:
-    """Radians [b, s] at `phase` [b, s]."""
+    """Return the angle in radians [b, s] at `phase` [b, s]."""
     turn = phase * (2 * math.pi)
     cos, sin = (math.pi / 180 * part for part in curve)
     value = cos[:, :1].expand_as(turn)

@@ -1,4 +1,4 @@
-"""Flesh and clothes on the skeletons: the ellipsoids and hulls that make dressed people of joints."""
+"""Ellipsoids and hulls of the dressed body, placed on the joints of a skeleton."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from model.synthetic.body import TRUNK_LEVELS, Body
 from model.synthetic.clothing import Outfit
 from model.synthetic.figure import Figure, FigureBuilder
-from model.synthetic.luggage import carry
-from model.synthetic.skeleton import SIDES, Skeleton, place
+from model.synthetic.luggage import add_bag_parts
+from model.synthetic.skeleton import SIDES, Skeleton, offset
 
 _HIPS, _CHEST, _SHOULDERS = 1, 5, 7  # trunk levels
 
 
-def dress(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
-    """Put flesh, clothes and luggage on every frame of the walks."""
+def build_figure(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
+    """Return the figures of dressed people with their bags, in every frame."""
     builder = FigureBuilder()
     _trunk(builder, body, outfit, skeleton)
     _head(builder, body, outfit, skeleton)
@@ -23,15 +23,13 @@ def dress(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
         _arm(builder, body, outfit, skeleton, side)
         _leg(builder, body, outfit, skeleton, side)
     _skirt(builder, body, outfit, skeleton)
-    carry(builder, body, outfit.bag, skeleton)
+    add_bag_parts(builder, body, outfit.bag, skeleton)
     return builder.figure()
 
 
 def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
-    """Cross sections of the trunk, what is worn over them, and breasts.
-
-    Cloth that drapes falls straight from the chest to the hips instead of following the waist.
-    """
+    """Add the cross sections of the trunk with the clothes over them, the breasts and a hood."""
+    # Cross sections, joined from level to level.
     names = [f"trunk{level}" for level in range(len(TRUNK_LEVELS))]
     width, depth = _draped(body.trunk_width, outfit.drape), _draped(body.trunk_depth, outfit.drape)
     for level, name in enumerate(names):
@@ -40,25 +38,27 @@ def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
         cloth = outfit.trunk if level < len(names) - 2 else outfit.trunk * 0.6
         wider = cloth + outfit.shoulder if level == _SHOULDERS else cloth
         half = (depth[:, level] + cloth, width[:, level] + wider, thin)
-        builder.ellipsoid(name, skeleton.trunk[:, :, level] + place(frame, body.trunk_shift[:, level]), frame, half)
+        builder.ellipsoid(name, skeleton.trunk[:, :, level] + offset(frame, body.trunk_shift[:, level]), frame, half)
     builder.chain(*names)
 
+    # Breasts, joined to the levels around the chest.
     frame, chest = skeleton.trunk_frames[:, :, _CHEST], skeleton.trunk[:, :, _CHEST]
     size = 0.5 * body.breasts + 0.03
     front = body.trunk_shift[:, _CHEST] + body.trunk_depth[:, _CHEST] + body.breasts + outfit.trunk - size
     for side, sign in (("left", 1), ("right", -1)):
-        point = chest + place(frame, front, sign * 0.42 * body.trunk_width[:, _CHEST], -0.010 * body.stature)
+        point = chest + offset(frame, front, sign * 0.42 * body.trunk_width[:, _CHEST], -0.010 * body.stature)
         builder.ball(f"{side}_breast", point, size)
         builder.join(f"{side}_breast", *(f"trunk{_CHEST + i}" for i in (-1, 0, 1)), where=body.breasts > 0)
-    hood = skeleton.trunk[:, :, _SHOULDERS] + place(
-        frame, -body.trunk_depth[:, _SHOULDERS] - 0.3 * outfit.hood, 0.0, 0.03
-    )
+    # Hood on the upper back.
+    behind = -body.trunk_depth[:, _SHOULDERS] - 0.3 * outfit.hood
+    hood = skeleton.trunk[:, :, _SHOULDERS] + offset(frame, behind, 0.0, 0.03)
     builder.ellipsoid("hood", hood, frame, (outfit.hood, 1.6 * outfit.hood, 0.9 * outfit.hood))
     builder.join("hood", f"trunk{_SHOULDERS}", where=outfit.hood > 0)
 
 
 def _draped(size: Tensor, drape: Tensor) -> Tensor:
-    """Half widths or depths by level [b, l] with hollows between hips and chest filled up by the share `drape` [b]."""
+    """Fill the hollows of half widths or depths [b, l] between hips and chest by the fraction `drape` [b]: draped cloth
+    falls straight from the chest to the hips."""
     levels = torch.tensor(TRUNK_LEVELS, dtype=size.dtype, device=size.device)
     share = (levels - levels[_HIPS]) / (levels[_CHEST] - levels[_HIPS])
     straight = size[:, _HIPS, None] + share * (size[:, _CHEST] - size[:, _HIPS])[:, None]
@@ -67,46 +67,52 @@ def _draped(size: Tensor, drape: Tensor) -> Tensor:
 
 
 def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
+    """Add neck, head, hair, collar and cap."""
+    # Neck, face and skull.
     head, frame, hair = skeleton.joints["head"], skeleton.frames["head"], body.hair
     depth, width, height = body.head.unbind(1)
     builder.ball("neck", skeleton.joints["neck"], body.radii["neck"] + outfit.collar)
-    builder.ball("throat", head + place(frame, -0.15 * depth, 0.0, -0.55 * height), body.radii["neck"] * 0.97)
+    builder.ball("throat", head + offset(frame, -0.15 * depth, 0.0, -0.55 * height), body.radii["neck"] * 0.97)
     face = (0.86 * depth, 0.86 * width, 0.88 * height)
-    builder.ellipsoid("face", head + place(frame, 0.08 * depth, 0.0, -0.10 * height), frame, face)
+    builder.ellipsoid("face", head + offset(frame, 0.08 * depth, 0.0, -0.10 * height), frame, face)
     skull = (0.94 * depth, width, 0.78 * height)
-    builder.ellipsoid("skull", head + place(frame, -0.06 * depth, 0.0, 0.22 * height), frame, skull)
-    builder.ball("chin", head + place(frame, 0.55 * depth, 0.0, -0.72 * height), 0.28 * height)
+    builder.ellipsoid("skull", head + offset(frame, -0.06 * depth, 0.0, 0.22 * height), frame, skull)
+    builder.ball("chin", head + offset(frame, 0.55 * depth, 0.0, -0.72 * height), 0.28 * height)
+    # Hair on the head.
     thick = hair.thickness
     crown = (0.90 * depth + thick, width + 0.8 * thick, 0.78 * height + thick)
-    builder.ellipsoid("hair", head + place(frame, -0.14 * depth, 0.0, 0.26 * height), frame, crown)
+    builder.ellipsoid("hair", head + offset(frame, -0.14 * depth, 0.0, 0.26 * height), frame, crown)
     builder.chain("trunk8", "neck", "throat", "face", "chin")
     builder.join("face", "skull", "hair")
 
-    collar = skeleton.joints["neck"] + place(frame, 0.0, 0.0, 0.035)
+    # Collar, and hair behind the neck or around the jaw.
+    collar = skeleton.joints["neck"] + offset(frame, 0.0, 0.0, 0.035)
     builder.ball("collar", collar, body.radii["neck"] + outfit.collar)
     builder.join("neck", "collar")
     down = frame.new_tensor([0.0, 0.0, -1.0])
-    tail = head + place(frame, -0.75 * depth, 0.0, -0.1 * height) + down * hair.tail[:, None, None]
+    tail = head + offset(frame, -0.75 * depth, 0.0, -0.1 * height) + down * hair.tail[:, None, None]
     builder.ellipsoid("tail", tail, frame, (0.025, hair.tail_width, 0.03))
     builder.join("hair", "tail", where=hair.tail > 0)
-    bob = head + place(frame, -0.35 * depth, 0.0, 0.05 - hair.bob)
+    bob = head + offset(frame, -0.35 * depth, 0.0, 0.05 - hair.bob)
     builder.ellipsoid("bob", bob, frame, (0.65 * depth, width + 1.2 * thick, 0.05))
     builder.join("hair", "bob", where=hair.bob > 0)
+    # Cap with a brim.
     cap = (0.92 * depth + thick, width + thick, 0.5 * height + outfit.hat)
-    on_top = head + place(frame, -0.05 * depth, 0.0, 0.55 * height + outfit.hat)
+    on_top = head + offset(frame, -0.05 * depth, 0.0, 0.55 * height + outfit.hat)
     builder.ellipsoid("cap", on_top, frame, cap)
     builder.join("cap", "hair", where=outfit.hat > 0)
-    brim = head + place(frame, 0.95 * depth + 0.5 * outfit.brim, 0.0, 0.42 * height)
+    brim = head + offset(frame, 0.95 * depth + 0.5 * outfit.brim, 0.0, 0.42 * height)
     builder.ellipsoid("brim", brim, frame, (0.5 * outfit.brim + 0.01, 0.7 * width, 0.008))
     builder.join("brim", "skull", where=outfit.brim > 0)
-    builder.ball("bun", head + place(frame, -1.02 * depth, 0.0, 0.12 * height), hair.bun)
+    builder.ball("bun", head + offset(frame, -1.02 * depth, 0.0, 0.12 * height), hair.bun)
     builder.join("bun", where=hair.bun > 0)
 
 
 def _arm(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton, side: str) -> None:
     shoulder, elbow, wrist = (skeleton.joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
+    """Add an arm, its sleeve and the slope of the shoulder."""
     radii, sleeve = body.radii, outfit.sleeve
-    below = torch.where(outfit.sleeve_length > 1, sleeve, 0.0)  # short sleeves end above the elbow
+    below = torch.where(outfit.sleeve_length > 1, sleeve, 0.0)  # a short sleeve ends above the elbow
     builder.ball(f"{side}_shoulder", shoulder, radii["shoulder"] + sleeve + outfit.shoulder)
     builder.ball(f"{side}_biceps", shoulder + 0.45 * (elbow - shoulder), radii["biceps"] + sleeve)
     builder.ball(f"{side}_elbow", elbow, radii["elbow"] + below)
@@ -115,17 +121,19 @@ def _arm(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
     builder.ball(f"{side}_hand", skeleton.joints[f"{side}_hand"], radii["hand"])
     builder.ball(f"{side}_fingers", skeleton.joints[f"{side}_fingers"], radii["fingers"])
     builder.join(f"{side}_shoulder", "trunk7", "trunk6")
-    builder.join(f"{side}_shoulder", "neck", "trunk7")  # the slope from the neck to the shoulder
+    builder.join(f"{side}_shoulder", "neck", "trunk7")  # slope from the neck to the shoulder
     builder.chain(
         *(f"{side}_{name}" for name in ("shoulder", "biceps", "elbow", "forearm", "wrist", "hand", "fingers"))
     )
 
 
 def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton, side: str) -> None:
+    """Add a leg, the trousers and a shoe."""
     hip, knee, ankle, heel, ball, toe = (
         skeleton.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle", "heel", "ball", "toe")
     )
     radii, foot = body.radii, skeleton.frames[f"{side}_foot"]
+    # Leg: the calf is behind the line from knee to ankle.
     down = (ankle - knee) / (ankle - knee).norm(dim=-1, keepdim=True)
     back = torch.stack([down[..., 2], torch.zeros_like(down[..., 0]), -down[..., 0]], -1)
     builder.ball(f"{side}_hip", hip, radii["hip"] + outfit.thigh)
@@ -134,11 +142,12 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
     calf = knee + 0.30 * (ankle - knee) + back * (radii["calf"] * 0.22)[:, None, None]
     builder.ball(f"{side}_calf", calf, radii["calf"] + outfit.knee * 0.6)
     builder.ball(f"{side}_cuff", ankle - 0.02 * down, radii["ankle"] + outfit.cuff)
-    builder.ball(f"{side}_instep", ankle + place(foot, 0.02, 0.0, -0.01), radii["ankle"] * 0.9)
+    builder.ball(f"{side}_instep", ankle + offset(foot, 0.02, 0.0, -0.01), radii["ankle"] * 0.9)
+    # Shoe: ellipsoids that are wide at the ball and the toes.
     sole, longer = outfit.sole, 0.5 * outfit.shoe
     builder.ellipsoid(
         f"{side}_heel",
-        heel + place(foot, 0.0, 0.0, -0.5 * outfit.heel),
+        heel + offset(foot, 0.0, 0.0, -0.5 * outfit.heel),
         foot,
         (radii["heel"] + longer, radii["heel"] * 1.15, radii["heel"] + sole + 0.5 * outfit.heel),
     )
@@ -151,12 +160,14 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
 
 
 def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
-    """A shirt tail, skirt or coat: the hull of the hips and of a hem that both legs push about.
+    """Add the hem of a shirt, skirt or coat: the hull of the hips and of a hem that both legs move.
 
-    Cloth follows the thighs and lags behind the shanks: below the knee it hangs half way to the vertical.
+    Cloth follows the thighs. Below the knee, its direction is half way between the leg and the vertical.
     """
+    # Height of the hem: fractions of the thigh and of the shank.
     hem = outfit.hem.clamp(0.0, 2.0)
     upper, lower = hem.clamp(max=1.0)[:, None, None], (hem - 1.0).clamp(min=0.0)[:, None, None]
+    # End of the cloth at each leg.
     hems = []
     for side in SIDES:
         hip, knee, ankle = (skeleton.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
@@ -164,11 +175,12 @@ def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
         fall = 0.5 * (ankle - knee) + 0.5 * (knee - hip) * share
         fall = torch.cat([fall[..., :2] * 0.5, fall[..., 2:]], -1)
         hems.append(hip + upper * (knee - hip) + lower * fall)
+    # One flat ellipsoid per leg, joined with the hips.
     middle = (hems[0] + hems[1]) / 2
     radius = body.radii["thigh"] * (1.08 - 0.22 * hem.clamp(max=1.0)) + outfit.flare + 0.5 * outfit.trunk
     upright = torch.eye(3, dtype=middle.dtype, device=middle.device).expand(*middle.shape[:2], 3, 3)
     for side, point in zip(SIDES, hems, strict=True):
         builder.ellipsoid(f"{side}_hem", 0.9 * point + 0.1 * middle, upright, (radius, radius, 0.3 * radius))
     builder.join("trunk1", "left_hem", "right_hem", where=outfit.hem > 0)
-    # A coat falls from the waist, a shirt from the hips.
+    # A coat falls from the waist, a shirt from the hips: the coat is also joined with the level above the hips.
     builder.join("trunk2", "trunk1", "left_hem", "right_hem", where=(outfit.hem > 0) & outfit.coat)

@@ -1,9 +1,9 @@
-"""Triton kernels for the passes over every pixel: filling figures, and wearing them away.
+"""Triton kernels that fill figures and add segmentation noise.
 
-What they compute is what `render` and `segmentation` compute with torch's own operations, in one or two passes over the
-pixels instead of some thirty. Imported only where `model.devices.triton_support.works`.
+They compute the same pixels as the torch operations in `render` and `segmentation`, in one or two passes over the
+pixels instead of about thirty. Import this module only if `model.devices.triton_support.works` returns True.
 
-f frames, p parts, e edges of a side, h x w pixels of a cut-out, i x j cells of the grid of faults.
+f frames, p parts, e edges per side, h x w pixels of a crop, i x j cells of the noise grid.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Rows of a cut-out that one program fills or wears away, and its warps: of nine pairs the fastest on an H100.
+# Rows of a crop per program, and number of warps: the fastest of nine combinations on an H100.
 FILL_ROWS, FILL_OPTIONS = 16, {"num_warps": 2}
-WEAR_ROWS, WEAR_OPTIONS = 4, {"num_warps": 4}
+DEGRADE_ROWS, DEGRADE_OPTIONS = 4, {"num_warps": 4}
 
 
 @triton.jit
 def _fill_kernel(start, slope, first, last, top, left, masks, box, PARTS, HEIGHT, WIDTH, frame_width, polygons,
-                 EDGES: tl.constexpr, NOWHERE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """Some rows of a frame: every convex part lies, in each of its rows, between the nearest of its edges."""
+                 EDGES: tl.constexpr, UNBOUNDED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Fill some rows of a frame. In each row, a convex part extends between its innermost edges."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     upper = tl.load(top + frame).to(tl.int32) + tl.program_id(1) * ROWS
@@ -32,8 +32,8 @@ def _fill_kernel(start, slope, first, last, top, left, masks, box, PARTS, HEIGHT
         polygon = frame * PARTS + part
         from_row, to_row = tl.load(first + polygon), tl.load(last + polygon)
         if (from_row < upper + ROWS) & (to_row >= upper):
-            right = tl.full((ROWS,), NOWHERE, tl.float32)
-            to_left = tl.full((ROWS,), NOWHERE, tl.float32)
+            right = tl.full((ROWS,), UNBOUNDED, tl.float32)
+            to_left = tl.full((ROWS,), UNBOUNDED, tl.float32)
             for edge in tl.static_range(EDGES):
                 place = polygon + edge * polygons
                 right = tl.minimum(right, tl.load(start + place) + tl.load(slope + place) * at)
@@ -54,12 +54,16 @@ def _fill_kernel(start, slope, first, last, top, left, masks, box, PARTS, HEIGHT
     tl.atomic_max(box + frame * 4 + 3, tl.max(tl.where(in_column, x, -1), 0))
 
 
-def fill(edges: tuple[Tensor, ...], top: Tensor, left: Tensor, size: tuple[int, int], frame_width: int, nowhere: float):
-    """Masks uint8 [f, h, w] of cut-outs of `size` (h, w) that begin at row `top` and column `left` [f], and their boxes
-    int32 [f, 4].
+def fill(
+    edges: tuple[Tensor, ...], top: Tensor, left: Tensor, size: tuple[int, int], frame_width: int, unbounded: float
+):
+    """Return masks uint8 [f, h, w] and their bounding boxes int32 [f, 4].
 
-    edges: start and slope [2, e, f * p] of the edges to the right and to the left, first and last row int32 [f * p], as
-    `render.edges` gives them.
+    Args:
+        edges: start and slope [2, e, f * p], first and last row int32 [f * p], from `render.edge_lines`.
+        top, left: row and column of the first pixel of each crop, [f].
+        size: (h, w) of the crops.
+        unbounded: column of an edge that bounds nothing.
     """
     start, slope, first, last = edges
     (h, w), f = size, len(top)
@@ -67,28 +71,28 @@ def fill(edges: tuple[Tensor, ...], top: Tensor, left: Tensor, size: tuple[int, 
     box = torch.tensor([h, -1, w, -1], dtype=torch.int32, device=top.device).repeat(f, 1)
     _fill_kernel[(f, triton.cdiv(h, FILL_ROWS))](
         start, slope, first, last, top, left, masks, box, len(first) // f, h, w, float(frame_width), len(first),
-        start.shape[1], nowhere, FILL_ROWS, triton.next_power_of_2(w), **FILL_OPTIONS,
+        start.shape[1], unbounded, FILL_ROWS, triton.next_power_of_2(w), **FILL_OPTIONS,
     )  # fmt: skip
     return masks, box
 
 
 @triton.jit
 def _neighbourhood(here, y, x, HEIGHT, WIDTH, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The largest and the smallest of every pixel and its eight neighbours; outside all is black."""
+    """Return the maximum and the minimum over each pixel and its eight neighbours; pixels outside the crop are 0."""
     grown, kept = tl.zeros((ROWS, COLUMNS), tl.int32), tl.full((ROWS, COLUMNS), 1, tl.int32)
     for down in tl.static_range(-1, 2):
         for across in tl.static_range(-1, 2):
-            beside = ((y + down >= 0) & (y + down < HEIGHT))[:, None] & ((x + across >= 0) & (x + across < WIDTH))
-            pixel = tl.load(here + down * WIDTH + across, beside, 0).to(tl.int32)
+            inside = ((y + down >= 0) & (y + down < HEIGHT))[:, None] & ((x + across >= 0) & (x + across < WIDTH))
+            pixel = tl.load(here + down * WIDTH + across, inside, 0).to(tl.int32)
             grown |= pixel
             kept &= pixel
     return grown, kept
 
 
 @triton.jit
-def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, out, HEIGHT, WIDTH, LINES, CELLS,
+def _noise_kernel(figure, cells, line, column, table, grain_row, grain_column, out, HEIGHT, WIDTH, LINES, CELLS,
                   GRAIN_WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """What grows and what is eaten at the outline, then what is lost and what is added."""
+    """Make the outline ragged, then remove and add the pixels of the noise."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     inside_y, inside_x = y < HEIGHT, x < WIDTH
@@ -98,6 +102,7 @@ def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, o
     grown, kept = _neighbourhood(here, y, x, HEIGHT, WIDTH, ROWS, COLUMNS)
     clean = tl.load(here, there, 0).to(tl.int32)
 
+    # Value of the grain and of the noise at each pixel.
     grain_y = tl.load(grain_row + frame * HEIGHT + y, inside_y, 0)
     grain_x = (tl.load(grain_column + frame) + x) % GRAIN_WIDTH
     grain = tl.load(table + grain_y[:, None] * GRAIN_WIDTH + grain_x[None, :], there, 0).to(tl.int32)
@@ -105,14 +110,15 @@ def _fault_kernel(figure, cells, line, column, table, grain_row, grain_column, o
     cell_x = tl.load(column + frame * WIDTH + x, inside_x, 0)
     code = tl.load(cells + frame * LINES * CELLS + cell_y[:, None] * CELLS + cell_x[None, :], there, 0).to(tl.int32)
 
-    frayed = ((grown & grain) | clean) & (kept | (grain >> 1))
+    # Ragged outline; where the noise exceeds the grain, its lowest bit replaces the pixel.
+    ragged = ((grown & grain) | clean) & (kept | (grain >> 1))
     decided = tl.where(grain < code, 1, 0)
-    tl.store(out + pixels, (frayed ^ (decided & (code ^ frayed))).to(tl.uint8), there)
+    tl.store(out + pixels, (ragged ^ (decided & (code ^ ragged))).to(tl.uint8), there)
 
 
 @triton.jit
 def _square_kernel(figure, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Dilates by a 3x3 square, or erodes."""
+    """Dilate (GROW) or erode by a 3x3 square."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     pixels = frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
@@ -121,21 +127,23 @@ def _square_kernel(figure, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.cons
     tl.store(out + pixels, result.to(tl.uint8), (y < HEIGHT)[:, None] & (x < WIDTH)[None, :])
 
 
-def spoil(figure: Tensor, cells: Tensor, places: tuple[Tensor, Tensor], table: Tensor, grain: tuple[Tensor, Tensor]):
-    """Masks uint8 [f, h, w] worn away, closed and opened.
+def degrade(figure: Tensor, cells: Tensor, places: tuple[Tensor, Tensor], table: Tensor, grain: tuple[Tensor, Tensor]):
+    """Return degraded masks, uint8 [f, h, w], closed and opened by a 3x3 square.
 
-    cells   uint8 [f, i, j] of the grid of faults; `places` are line [f, h] and column [f, w] of each row and column of
-            pixels in it, int32
-    table   uint8 [rows, columns] of grains; `grain` are the row of it [f, h] for each row of pixels, and the column [f]
-            of the first pixel, int32, which goes on around the end
+    Args:
+        figure: clean masks, uint8 [f, h, w].
+        cells: noise grid, uint8 [f, i, j].
+        places: grid row [f, h] of each row of pixels and grid column [f, w] of each column, int32.
+        table: grains, uint8 [rows, columns].
+        grain: row [f, h] in `table` of each row of pixels, and column [f] of the first pixel, int32; columns wrap.
     """
     f, h, w = figure.shape
-    grid, blocks = (f, triton.cdiv(h, WEAR_ROWS)), (WEAR_ROWS, triton.next_power_of_2(w))
+    grid, blocks = (f, triton.cdiv(h, DEGRADE_ROWS)), (DEGRADE_ROWS, triton.next_power_of_2(w))
     raw, other = torch.empty_like(figure), torch.empty_like(figure)
-    _fault_kernel[grid](
-        figure, cells, *places, table, *grain, raw, h, w, *cells.shape[1:], table.shape[1], *blocks, **WEAR_OPTIONS
+    _noise_kernel[grid](
+        figure, cells, *places, table, *grain, raw, h, w, *cells.shape[1:], table.shape[1], *blocks, **DEGRADE_OPTIONS
     )
-    for grow in (True, False, False, True):  # closes, then opens
-        _square_kernel[grid](raw, other, h, w, grow, *blocks, **WEAR_OPTIONS)
+    for grow in (True, False, False, True):  # close, then open
+        _square_kernel[grid](raw, other, h, w, grow, *blocks, **DEGRADE_OPTIONS)
         raw, other = other, raw
     return raw

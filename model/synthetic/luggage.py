@@ -1,4 +1,4 @@
-"""Bags on figures: on the shoulder, in the hand, on the back. Every figure has the parts of all, and wears its own."""
+"""Parts of bags on the shoulder, in the hand and on the back; `Figure.present` selects the bag of each take."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from torch import Tensor
 from model.synthetic.body import TRUNK_LEVELS, Body
 from model.synthetic.clothing import BACKPACK, HAND_BAG, SHOULDER_BAG, Bag
 from model.synthetic.figure import FigureBuilder
-from model.synthetic.skeleton import Skeleton, place
+from model.synthetic.skeleton import Skeleton, offset
 
 
-def carry(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton) -> None:
-    """Add the bags, and what they hang from, to the figures of the takes that have them."""
-    for kind, add in ((SHOULDER_BAG, _shoulder_bag), (HAND_BAG, _hand_bag), (BACKPACK, _backpack)):
-        add(builder, body, bag, skeleton, bag.kind == kind)
+def add_bag_parts(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton) -> None:
+    """Add all bags with their straps and handles; each is present in the takes that have it."""
+    for bag_type, add in ((SHOULDER_BAG, _shoulder_bag), (HAND_BAG, _hand_bag), (BACKPACK, _backpack)):
+        add(builder, body, bag, skeleton, bag.bag_type == bag_type)
 
 
 def _box(builder: FigureBuilder, name: str, centre: Tensor, frame: Tensor, bag: Bag, flat: int, where: Tensor) -> None:
-    """A bag as the hull of four ellipsoids in its corners; `flat` is the axis of `frame` it is thin along."""
+    """Add a bag as the hull of four ellipsoids in its corners. `flat` is the axis of `frame` along which it is thin."""
     length, height, half = bag.size.unbind(1)
     corner = [0.045, 0.045, 0.05]
     corner[flat] = half
     along = length / 2 - 0.045
     for number, (side, up) in enumerate(((-1, -1), (1, -1), (-1, 1), (1, 1))):
         shift = {1 - flat: side * along}
-        point = centre + place(frame, shift.get(0, 0.0), shift.get(1, 0.0), up * (height / 2 - corner[2]))
+        point = centre + offset(frame, shift.get(0, 0.0), shift.get(1, 0.0), up * (height / 2 - corner[2]))
         builder.ellipsoid(f"{name}{number}", point, frame, tuple(corner))
     builder.join(*(f"{name}{number}" for number in range(4)), where=where)
 
 
-def _of_side(bag: Bag, skeleton: Skeleton, joint: str) -> Tensor:
-    """The joint of the side that carries: [b, s, 3]."""
+def _carrying_joint(bag: Bag, skeleton: Skeleton, joint: str) -> Tensor:
+    """Return the joint [b, s, 3] on the side that carries the bag."""
     left, right = skeleton.joints[f"left_{joint}"], skeleton.joints[f"right_{joint}"]
     return torch.where(bag.left[:, None, None], left, right)
 
 
 def _shoulder_bag(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, where: Tensor) -> None:
-    """Hangs beside the hip on a strap over the shoulder of its side."""
+    """Add a bag that hangs next to the hip, on a strap over the shoulder of the same side."""
     sign = bag.left.float() * 2 - 1
     frame = skeleton.trunk_frames[:, :, 2]
-    over = place(skeleton.trunk_frames[:, :, -2], 0.0, sign * -0.03, 0.03)
-    shoulder = _of_side(bag, skeleton, "shoulder") + over
+    over = offset(skeleton.trunk_frames[:, :, -2], 0.0, sign * -0.03, 0.03)
+    shoulder = _carrying_joint(bag, skeleton, "shoulder") + over
     outside = sign * (body.trunk_width[:, 1] + bag.size[:, 2] - body.shoulder_half + 0.02)
-    top = shoulder + place(frame, -0.03, outside, -bag.drop)
-    _box(builder, "side_bag", top + place(frame, 0.0, 0.0, -bag.size[:, 1] / 2), frame, bag, 1, where)
+    top = shoulder + offset(frame, -0.03, outside, -bag.drop)
+    _box(builder, "side_bag", top + offset(frame, 0.0, 0.0, -bag.size[:, 1] / 2), frame, bag, 1, where)
     builder.ball("strap_top", shoulder, 0.012)
     builder.ball("strap_end", top, 0.012)
     builder.join("strap_top", "strap_end", where=where)
 
 
 def _hand_bag(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, where: Tensor) -> None:
-    """Hangs from the fingers; its weight keeps it upright whatever the hand does."""
-    hand = _of_side(bag, skeleton, "hand")
+    """Add a bag that hangs from the hand. Its weight keeps it upright in every position of the hand."""
+    hand = _carrying_joint(bag, skeleton, "hand")
     frame = torch.eye(3, dtype=hand.dtype, device=hand.device).expand(*hand.shape[:2], 3, 3)
     down = hand.new_tensor([0.0, 0.0, -1.0])
     _box(builder, "hand_bag", hand + down * (bag.drop + bag.size[:, 1] / 2)[:, None, None], frame, bag, 1, where)
@@ -61,12 +61,12 @@ def _hand_bag(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, 
 
 
 def _backpack(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, where: Tensor) -> None:
-    """Sits on the back between shoulders and waist; its straps thicken the shoulders."""
+    """Add a backpack between shoulders and waist. Its straps thicken the shoulders."""
     frame, chest = skeleton.trunk_frames[:, :, 5], skeleton.trunk[:, :, 5]
     behind = -(0.72 * body.trunk_depth[:, 5] + 0.85 * bag.size[:, 2])
     up = body.lengths["trunk"] * (TRUNK_LEVELS[7] - TRUNK_LEVELS[5]) - bag.drop - bag.size[:, 1] / 2
-    _box(builder, "backpack", chest + place(frame, behind, 0.0, up), frame, bag, 0, where)
+    _box(builder, "backpack", chest + offset(frame, behind, 0.0, up), frame, bag, 0, where)
     for side, sign in (("left", 1), ("right", -1)):
-        top = skeleton.trunk[:, :, 7] + place(frame, 0.0, sign * 0.6 * body.shoulder_half, 0.03)
+        top = skeleton.trunk[:, :, 7] + offset(frame, 0.0, sign * 0.6 * body.shoulder_half, 0.03)
         builder.ball(f"{side}_strap", top, body.trunk_depth[:, 7] * 0.8)
         builder.join(f"{side}_strap", f"backpack{2 if sign < 0 else 3}", where=where)

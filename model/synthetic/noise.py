@@ -1,8 +1,9 @@
-"""What goes wrong in segmentation, and where: soft rectangles on a coarse grid that moves with the body.
+"""Segmentation noise: where and when parts of a silhouette are removed or added.
 
-Where clothes look like what is behind them, a band of the body is missing for many frames; a walker passes something
-dark and loses half of himself; lamps and doors stay in the picture beside him. Each line of `LOST` and `ADDED` is one
-kind; its numbers were chosen so that the statistics of `test/bench/silhouettes.py` are those of ten people of CASIA-A.
+Noise consists of patches: soft rectangles on a coarse grid that moves with the body. Examples: clothes have the colour
+of the background, so a band of the body is missing for many frames; the walker passes a dark object and half of the
+body is missing; lamps and doors remain next to the walker. The values of `REMOVED` and `ADDED` were chosen so that the
+statistics of `test/bench/silhouettes.py` match those of ten people of CASIA-A.
 
 q sequences, s frames, f rectangles, i x j cells of the grid.
 """
@@ -17,69 +18,70 @@ from torch import Tensor
 
 from model.common.counter_random import Draws
 
-CELLS = 28  # of the grid to the height of a figure
-ABOVE, BESIDE = 9, 20  # cells above the figure (and below it), and to each side of its middle
+CELLS = 28  # grid cells per height of the figure
+CELLS_ABOVE, CELLS_ASIDE = 9, 20  # cells above (and below) the figure, and to each side of its middle
 
 
-class Fault(NamedTuple):
-    """Up to `count` rectangles of a kind, each in a sequence with `chance` x severity, then for `share` of its frames.
+class Patch(NamedTuple):
+    """Up to `count` rectangles; each is in a sequence with probability `chance` x severity, in `share` of its frames.
 
-    Lengths are in heights of the figure, `tall` and `wide` half of the extent. Ranges are drawn from uniformly, but
-    small extents are more likely than large ones.
+    Lengths are in heights of the figure; `tall` and `wide` are half extents. Values are uniform between the ends of
+    their range, except that small extents are more likely than large ones.
     """
 
     count: int
     chance: float
     share: tuple[float, float]
-    period: float  # frames over which it comes and goes
+    period: float  # frames between independent values of the patch's strength
     row: tuple[float, float]  # of the centre, from the top of the figure
     tall: tuple[float, float]
     column: tuple[float, float]  # of the centre, to either side of the middle of the figure
     wide: tuple[float, float]
-    level: tuple[float, float]  # 1: nothing remains, or all is added; below, the grain decides
-    drift: float = 0.0  # at most so far in a frame: it stays in the picture, the figure walks by
+    level: tuple[float, float]  # 1: all pixels are removed or added; below, the grain decides for each pixel
+    drift: float = 0.0  # largest shift per frame: objects of the background keep their place while the figure moves
     clothes: bool = False  # shared by all views of a take
 
 
-LOST = {
+REMOVED = {
     # kind     count chance share  period row        tall           column      wide           level       drift clothes
-    "band": Fault(2, 0.30, (0.1, 0.9), 14, (0.15, 0.42), (0.012, 0.12), (0.0, 0.0), (0.5, 0.6), (0.6, 1.2), 0.0, True),
-    "side": Fault(2, 0.20, (0.2, 0.8), 18, (0.2, 0.5), (0.015, 0.1), (0.05, 0.2), (0.06, 0.2), (0.7, 1.3), 0.0, True),
-    "neck": Fault(1, 0.15, (0.2, 0.95), 18, (0.16, 0.26), (0.015, 0.09), (0.0, 0.0), (0.3, 0.4), (0.8, 1.3), 0.0, True),
-    "shank": Fault(2, 0.12, (0.05, 0.5), 7, (0.6, 0.9), (0.02, 0.08), (0.0, 0.2), (0.1, 0.4), (0.6, 1.3), 0.0, True),
-    "torn": Fault(2, 0.25, (0.05, 0.25), 9, (0.12, 0.5), (0.02, 0.12), (0.0, 0.3), (0.1, 0.5), (0.6, 1.3), 0.03),
-    "half": Fault(1, 0.10, (0.03, 0.15), 7, (0.2, 0.5), (0.1, 0.4), (0.1, 0.3), (0.06, 0.2), (0.6, 1.2), 0.03),
-    "head": Fault(1, 0.12, (0.03, 0.3), 6, (0.0, 0.1), (0.02, 0.06), (0.0, 0.04), (0.03, 0.2), (0.5, 1.1)),
-    "hole": Fault(5, 0.40, (0.05, 0.6), 8, (0.08, 0.9), (0.018, 0.035), (0.0, 0.17), (0.018, 0.05), (0.7, 1.3)),
-    "shred": Fault(1, 0.15, (0.02, 0.15), 6, (0.3, 0.6), (0.3, 0.6), (0.0, 0.1), (0.3, 0.6), (0.1, 0.4)),
-    "wrong": Fault(1, 0.05, (0.005, 0.02), 1, (0.2, 0.7), (0.2, 0.7), (0.0, 0.1), (0.3, 0.6), (0.3, 0.8)),
+    "band": Patch(2, 0.30, (0.1, 0.9), 14, (0.15, 0.42), (0.012, 0.12), (0.0, 0.0), (0.5, 0.6), (0.6, 1.2), 0.0, True),
+    "side": Patch(2, 0.20, (0.2, 0.8), 18, (0.2, 0.5), (0.015, 0.1), (0.05, 0.2), (0.06, 0.2), (0.7, 1.3), 0.0, True),
+    "neck": Patch(1, 0.15, (0.2, 0.95), 18, (0.16, 0.26), (0.015, 0.09), (0.0, 0.0), (0.3, 0.4), (0.8, 1.3), 0.0, True),
+    "shank": Patch(2, 0.12, (0.05, 0.5), 7, (0.6, 0.9), (0.02, 0.08), (0.0, 0.2), (0.1, 0.4), (0.6, 1.3), 0.0, True),
+    "torn": Patch(2, 0.25, (0.05, 0.25), 9, (0.12, 0.5), (0.02, 0.12), (0.0, 0.3), (0.1, 0.5), (0.6, 1.3), 0.03),
+    "half": Patch(1, 0.10, (0.03, 0.15), 7, (0.2, 0.5), (0.1, 0.4), (0.1, 0.3), (0.06, 0.2), (0.6, 1.2), 0.03),
+    "head": Patch(1, 0.12, (0.03, 0.3), 6, (0.0, 0.1), (0.02, 0.06), (0.0, 0.04), (0.03, 0.2), (0.5, 1.1)),
+    "hole": Patch(5, 0.40, (0.05, 0.6), 8, (0.08, 0.9), (0.018, 0.035), (0.0, 0.17), (0.018, 0.05), (0.7, 1.3)),
+    "shred": Patch(1, 0.15, (0.02, 0.15), 6, (0.3, 0.6), (0.3, 0.6), (0.0, 0.1), (0.3, 0.6), (0.1, 0.4)),
+    "wrong": Patch(1, 0.05, (0.005, 0.02), 1, (0.2, 0.7), (0.2, 0.7), (0.0, 0.1), (0.3, 0.6), (0.3, 0.8)),
 }  # fmt: skip
 ADDED = {
-    "shadow": Fault(2, 0.2, (0.1, 0.8), 8, (0.95, 0.98), (0.01, 0.02), (0.0, 0.15), (0.08, 0.25), (0.6, 1.2)),
-    "beside": Fault(2, 0.12, (0.05, 0.5), 6, (0.1, 0.9), (0.03, 0.15), (0.08, 0.2), (0.02, 0.05), (0.2, 0.7)),
-    "speck": Fault(3, 0.07, (0.1, 0.9), 9, (-0.2, 0.9), (0.012, 0.03), (0.2, 0.6), (0.015, 0.05), (0.7, 1.2), 0.02),
-    "above": Fault(2, 0.06, (0.2, 1.0), 12, (-0.15, -0.04), (0.012, 0.05), (0.0, 0.4), (0.012, 0.06), (0.7, 1.2), 0.01),
-    "clutter": Fault(3, 0.07, (0.5, 1.0), 20, (-0.2, 0.6), (0.02, 0.2), (0.2, 0.5), (0.015, 0.04), (0.5, 1.2), 0.002),
+    "shadow": Patch(2, 0.2, (0.1, 0.8), 8, (0.95, 0.98), (0.01, 0.02), (0.0, 0.15), (0.08, 0.25), (0.6, 1.2)),
+    "beside": Patch(2, 0.12, (0.05, 0.5), 6, (0.1, 0.9), (0.03, 0.15), (0.08, 0.2), (0.02, 0.05), (0.2, 0.7)),
+    "speck": Patch(3, 0.07, (0.1, 0.9), 9, (-0.2, 0.9), (0.012, 0.03), (0.2, 0.6), (0.015, 0.05), (0.7, 1.2), 0.02),
+    "above": Patch(2, 0.06, (0.2, 1.0), 12, (-0.15, -0.04), (0.012, 0.05), (0.0, 0.4), (0.012, 0.06), (0.7, 1.2), 0.01),
+    "clutter": Patch(3, 0.07, (0.5, 1.0), 20, (-0.2, 0.6), (0.02, 0.2), (0.2, 0.5), (0.015, 0.04), (0.5, 1.2), 0.002),
 }  # fmt: skip
 
-SPREAD_OF_TAKES, SPREAD_OF_VIEWS = 0.6, 0.7  # standard deviations of the logarithm of the severity
-_DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"  # for each rectangle
-_SOFT = 1.5  # cells from nothing to all at the edge of a rectangle, where the grain makes it ragged
-_SUDDEN = 2.2  # how quickly a fault reaches its level, for a course of unit variance
-_STEPS = 16  # of strength and of cover of a cell: products and sums of whole numbers are the same on every device
+TAKE_SPREAD, VIEW_SPREAD = 0.6, 0.7  # standard deviations of the logarithm of the severity
+_DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"  # per rectangle
+_SOFT = 1.5  # width in cells of the soft edge of a rectangle, where the grain makes the outline ragged
+_STEEPNESS = 2.2  # of the change from absent to present, for a course of unit variance
+_STEPS = 16  # quantization of strength and coverage: sums of products of integers are equal on every device
 
 
 def severities(draws: Draws, take_draws: Draws, strength: float) -> Tensor:
-    """How bad each sequence is, float32 [q]; the median at strength 1 is 1."""
-    of_take = take_draws.normal("severity of the take", 0.0, SPREAD_OF_TAKES)
-    return strength * (of_take + draws.normal("severity of the view", 0.0, SPREAD_OF_VIEWS)).exp()
+    """Return the severity of the noise of each sequence, float32 [q]; the median at strength 1 is 1."""
+    of_take = take_draws.normal("severity of the take", 0.0, TAKE_SPREAD)
+    return strength * (of_take + draws.normal("severity of the view", 0.0, VIEW_SPREAD)).exp()
 
 
 def courses(draws: Draws, name: str, frames: int, period: Tensor) -> Tensor:
-    """Smooth random courses [q, s, f] of unit variance, each with an independent value every `period` [f] frames.
+    """Return smooth random courses [q, s, f] of unit variance, with an independent value every `period` [f] frames.
 
-    Time comes first in the draws: the first frames are the same however many follow.
+    Time is the first dimension of the draws, so the first frames do not depend on the number of frames.
     """
+    # Linear interpolation between the independent values, divided by its standard deviation.
     time = torch.arange(frames, device=period.device)[:, None] / period
     before = time.long()
     knots = draws.normal(name, shape=(frames + 1, len(period)))
@@ -90,25 +92,31 @@ def courses(draws: Draws, name: str, frames: int, period: Tensor) -> Tensor:
 
 @functools.cache
 def _table(device: torch.device) -> dict[str, Tensor]:
-    """The columns of `LOST` and then `ADDED`, once for each rectangle: [f], or low and high end [2, f]."""
-    rectangles = [fault for fault in (*LOST.values(), *ADDED.values()) for _ in range(fault.count)]
-    columns = {name: [getattr(fault, name) for fault in rectangles] for name in Fault._fields[1:]}
+    """Return the columns of REMOVED and ADDED with one entry per rectangle: [f], or lower and upper end [2, f]."""
+    rectangles = [patch for patch in (*REMOVED.values(), *ADDED.values()) for _ in range(patch.count)]
+    columns = {name: [getattr(patch, name) for patch in rectangles] for name in Patch._fields[1:]}
     return {name: torch.tensor(values, device=device).movedim(-1, 0) for name, values in columns.items()}
 
 
-def _cover(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
-    """How far the n cells from `first` to before `last` are within centre +- half [q, s, f]: 0 to 1 [q, s, f, n]."""
+def _coverage(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
+    """Return how much of each cell from `first` to `last` - 1 is within centre +- half: 0 to 1 [q, s, f, cells]."""
     cells = (torch.arange(first, last, device=centre.device) + 0.5) / CELLS
     return ((half[..., None] - (cells - centre[..., None]).abs()) * (CELLS / _SOFT) + 0.5).clamp(0, 1)
 
 
-def fault_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, seen: Tensor) -> Tensor:
-    """Where faults are, and how sure: uint8 [q, s, i, j], even where a figure is lost, odd where something is added.
+def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, visible: Tensor) -> Tensor:
+    """Return the strength of the noise in each cell of the grid, uint8 [q, s, i, j].
 
-    Numbers below 4 are no fault. `seen` bool [q, s] tells the frames that show somebody; the others have none. When
-    faults come and go is by `draws`, which there are and where by `place_draws` and, those of clothes, `take_draws`.
+    Even values remove pixels, odd values add pixels, values below 4 do nothing.
+
+    Args:
+        draws: decide when a patch is present.
+        place_draws: decide which patches a sequence has, and where.
+        take_draws: the same for the patches of clothes, which all views of a take share.
+        visible: bool [q, s], frames that show a figure; the other frames have no noise.
     """
-    table = _table(seen.device)
+    # Random numbers per rectangle, [q, f] by name.
+    table = _table(visible.device)
     shape = len(table["chance"]), len(_DRAWN)
     numbers = (one.uniform("rectangles", shape=shape) for one in (take_draws, place_draws))
     drawn = dict(zip(_DRAWN, torch.where(table["clothes"][:, None], *numbers).unbind(-1), strict=True))
@@ -121,23 +129,26 @@ def fault_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
         low, high = table[name]
         return (low + drawn[name] ** 2 * (high - low))[:, None]
 
+    # Level of each rectangle, [q, s, f]: 0 if the sequence lacks it, then following its course over time.
     level = within("level") * (
         drawn["present"] < table["chance"] * severities(place_draws, take_draws, strength)[:, None]
     )
-    course = courses(draws, "comes and goes", seen.shape[1], table["period"])
-    level = level[:, None] * ((torch.special.ndtri(within("share"))[:, None] - course) * _SUDDEN).clamp(0, 1)
-    level = level * seen[..., None]
+    course = courses(draws, "comes and goes", visible.shape[1], table["period"])
+    level = level[:, None] * ((torch.special.ndtri(within("share"))[:, None] - course) * _STEEPNESS).clamp(0, 1)
+    level = level * visible[..., None]
 
-    time = torch.arange(seen.shape[1], device=seen.device)[:, None] - 80 * drawn["begin"][:, None]
-    moved = table["drift"] * (2 * drawn["drift"][:, None] - 1) * time
+    # Coverage of rows and columns of the grid, [q, s, f, i or j], in integer steps.
+    time = torch.arange(visible.shape[1], device=visible.device)[:, None] - 80 * drawn["begin"][:, None]
+    shift = table["drift"] * (2 * drawn["drift"][:, None] - 1) * time
     side = torch.where(drawn["side"] < 0.5, -1, 1)
-    down = _cover(within("row")[:, None], extent("tall"), -ABOVE, CELLS + ABOVE) * level[..., None]
-    across = _cover((within("column") * side)[:, None] + moved, extent("wide"), -BESIDE, BESIDE)
+    down = _coverage(within("row")[:, None], extent("tall"), -CELLS_ABOVE, CELLS + CELLS_ABOVE) * level[..., None]
+    across = _coverage((within("column") * side)[:, None] + shift, extent("wide"), -CELLS_ASIDE, CELLS_ASIDE)
     down, across = (down * _STEPS).round(), (across * _STEPS).round()
 
-    def summed(kind: slice) -> Tensor:
-        sums = down[:, :, kind].transpose(2, 3) @ across[:, :, kind]
+    # Sum of the rectangles that remove and of those that add. The larger sum decides.
+    def summed(rectangles: slice) -> Tensor:
+        sums = down[:, :, rectangles].transpose(2, 3) @ across[:, :, rectangles]
         return sums.clamp_(max=255).to(torch.uint8)
 
-    losses = sum(fault.count for fault in LOST.values())
-    return torch.maximum(summed(slice(losses)) & 254, summed(slice(losses, None)) | 1)
+    removing = sum(patch.count for patch in REMOVED.values())
+    return torch.maximum(summed(slice(removing)) & 254, summed(slice(removing, None)) | 1)

@@ -1,4 +1,4 @@
-"""Pictures to look at: a contact sheet of subjects, conditions and views, and the same people walking."""
+"""Preview pictures: a contact sheet of subjects, conditions and views, and an animation of the same people."""
 
 from __future__ import annotations
 
@@ -6,60 +6,64 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.common.files import atomic_file
-from model.synthetic.camera import FPS, HEIGHT, WIDTH
-from model.synthetic.png import encode_png
-from model.synthetic.walkers import Takes, World, photograph, walking_figures
+from model.data.raw.silhouette import write_png
+from model.synthetic.camera import FPS, IMAGE_HEIGHT, IMAGE_WIDTH
+from model.synthetic.walkers import Takes, WalkerSettings, pose_figures, render_views
 
-CELL_HEIGHT, CELL_WIDTH = 128, 76
-MOST_VIEWS_MOVING = 6  # side by side in the animation
+CELL_HEIGHT, CELL_WIDTH = 128, 76  # pixels per person
+MAX_ANIMATED_VIEWS = 6
 
 
-def contact_sheet(world: World, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]) -> Tensor:
-    """A grey picture uint8 [len(subjects) * len(seq_types) * CELL_HEIGHT, len(views) * 2 * CELL_WIDTH].
+def contact_sheet(
+    settings: WalkerSettings, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]
+) -> Tensor:
+    """Return a grey picture, uint8 [len(subjects) * len(seq_types) * CELL_HEIGHT, len(views) * 2 * CELL_WIDTH].
 
-    The two moments lie a quarter of a second apart about the middle: legs apart in one, together in the other.
+    Each view shows two moments around the middle, a quarter of a second apart: legs apart and legs together.
     """
-    middle = world.frames // 2
-    moments = [max(middle - 3, 0), min(middle + 3, world.frames - 1)]
-    return _grid(world, subjects, seq_types, views, moments)[0]
+    middle = settings.frames // 2
+    moments = [max(middle - 3, 0), min(middle + 3, settings.frames - 1)]
+    return _grid(settings, subjects, seq_types, views, moments)[0]
 
 
-def animation(world: World, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]) -> Tensor:
-    """The same people walking: [frames, rows, columns] uint8, a line for each subject and take, a column for each of
-    at most MOST_VIEWS_MOVING views."""
-    step = -(-len(views) // MOST_VIEWS_MOVING)
-    return _grid(world, subjects, seq_types, views[::step], None)
+def animation(
+    settings: WalkerSettings, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]
+) -> Tensor:
+    """Return pictures [frames, rows, columns] uint8: one line per subject and take, one column per view.
+
+    At most MAX_ANIMATED_VIEWS evenly spaced views are shown.
+    """
+    step = -(-len(views) // MAX_ANIMATED_VIEWS)
+    return _grid(settings, subjects, seq_types, views[::step], None)
 
 
-def _grid(world, subjects, seq_types, views, moments: list[int] | None) -> Tensor:
-    """Pictures [pictures, rows, columns]: one that holds all `moments` side by side, or one for every frame."""
+def _grid(settings, subjects, seq_types, views, moments: list[int] | None) -> Tensor:
+    """Return [pictures, rows, columns]: one picture with all `moments` side by side, or one picture per frame."""
     lines = []
     for subject in subjects:
         takes = Takes.of([subject], seq_types)
-        frames = photograph(world, takes, walking_figures(world, takes), views).frames()
-        for of_take in frames.view(len(takes), len(views), world.frames, HEIGHT, WIDTH):
+        frames = render_views(settings, takes, pose_figures(settings, takes), views).frames()
+        for one_take in frames.view(len(takes), len(views), settings.frames, IMAGE_HEIGHT, IMAGE_WIDTH):
             cells = []
-            for sils in of_take:
-                shown = [_cell(sils[moment]) for moment in moments or range(world.frames)]
+            for sils in one_take:
+                shown = [_cell(sils[moment]) for moment in moments or range(settings.frames)]
                 cells.append(torch.cat(shown, 1)[None] if moments else torch.stack(shown))
             lines.append(torch.cat(cells, 2))
     return torch.cat(lines, 1)
 
 
 def write_preview(path: Path | str, sheet: Tensor) -> None:
-    with atomic_file(path) as part:
-        part.write_bytes(encode_png(np.ascontiguousarray(sheet.numpy())))
+    write_png(path, sheet.contiguous().numpy())
 
 
 def write_animation(path: Path | str, pictures: Tensor) -> None:
-    """An endless GIF at the speed of life."""
-    from PIL import Image  # torchvision brings it
+    """Write a GIF that repeats forever, in real time."""
+    from PIL import Image  # only previews need it
 
     images = [Image.fromarray(picture) for picture in pictures.numpy()]
     buffer = io.BytesIO()
@@ -69,16 +73,17 @@ def write_animation(path: Path | str, pictures: Tensor) -> None:
 
 
 def _cell(sil: Tensor) -> Tensor:
-    """Cut a window around the person, as high as the cell is to the frame's scale, and put it into a cell."""
+    """Crop a window around the person and scale it to a cell."""
     rows = sil.amax(1).nonzero()[:, 0]
     if len(rows) == 0:
         return torch.zeros(CELL_HEIGHT, CELL_WIDTH, dtype=torch.uint8)
-    size = max(int(rows[-1] - rows[0]) + 5, 60)
-    across = size * CELL_WIDTH // CELL_HEIGHT
-    running = sil.sum(0, dtype=torch.float32).cumsum(0)
-    centre = int((2 * running <= running[-1]).sum())  # half of the person on each side, specks or not
-    top, left = int(rows[0]) - 2, centre - across // 2
-    padded = F.pad(sil[None, None].float(), (WIDTH, WIDTH, HEIGHT, HEIGHT))
-    window = padded[..., top + HEIGHT : top + HEIGHT + size, left + WIDTH : left + WIDTH + across]
+    # The window has the height of the person, and half of the person's area on each side of its middle.
+    height = max(int(rows[-1] - rows[0]) + 5, 60)
+    width = height * CELL_WIDTH // CELL_HEIGHT
+    cumulative = sil.sum(0, dtype=torch.float32).cumsum(0)
+    centre = int((2 * cumulative <= cumulative[-1]).sum())
+    top, left = int(rows[0]) - 2, centre - width // 2
+    padded = F.pad(sil[None, None].float(), (IMAGE_WIDTH, IMAGE_WIDTH, IMAGE_HEIGHT, IMAGE_HEIGHT))
+    window = padded[..., top + IMAGE_HEIGHT :, left + IMAGE_WIDTH :][..., :height, :width]
     cell = F.interpolate(window, (CELL_HEIGHT - 4, CELL_WIDTH - 2), mode="area")[0, 0]
     return F.pad(cell, (1, 1, 2, 2)).round().to(torch.uint8)

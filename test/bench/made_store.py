@@ -69,14 +69,15 @@ def _render(walker: int) -> np.ndarray:
     """One walker's aligned silhouettes from six sides, uint8 [6, CYCLE, 64, 44]."""
     import torch
 
-    from model.synthetic.alignment import align_canvases
-    from model.synthetic.walkers import Takes, World, photograph, walking_figures
+    from model.synthetic.alignment import align_crops
+    from model.synthetic.settings import WalkerSettings
+    from model.synthetic.walkers import Takes, pose_figures, render_views
 
     torch.set_num_threads(1)
-    world, takes, views = World(frames=CYCLE), Takes.of([walker + 1], ["nm-01"]), []
-    figure = walking_figures(world, takes)
+    settings, takes, views = WalkerSettings(frames=CYCLE), Takes.of([walker + 1], ["nm-01"]), []
+    figure = pose_figures(settings, takes)
     for view in ("000", "036", "072", "108", "144", "180"):
-        kept, _ = align_canvases(photograph(world, takes, figure, [view]))
+        kept, _ = align_crops(render_views(settings, takes, figure, [view]))
         views.append(kept[torch.arange(CYCLE) % len(kept)].numpy())
     return np.stack(views)
 

@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,10 @@ sys.path.insert(0, str(ROOT))
 
 from model.common.cores import core_count  # noqa: E402
 from model.devices.device import describe, resolve_device, set_precision  # noqa: E402
-from model.synthetic import SEQ_TYPES, VIEWS, Recipe, write_store, write_tree  # noqa: E402
+from model.synthetic.camera import VIEWS  # noqa: E402
+from model.synthetic.settings import SEQ_TYPES, DatasetSettings  # noqa: E402
+from model.synthetic.store_writer import write_store  # noqa: E402
+from model.synthetic.tree_writer import write_tree  # noqa: E402
 
 
 def main() -> None:
@@ -38,17 +42,17 @@ def main() -> None:
     device = resolve_device(options.device)
     set_precision(device)
     parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}
-    recipe = Recipe(options.subjects, options.frames, **parts)
+    settings = DatasetSettings(subjects=options.subjects, frames=options.frames, **parts)
     in_tree = options.subjects if options.tree_subjects is None else options.tree_subjects
     report = {"what": "making walkers", "cores": core_count(), "store_device": describe(device)}
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-", dir=options.folder) as temporary:
         folder = Path(temporary)
         if in_tree:
-            done = write_tree(folder / "tree", Recipe(in_tree, options.frames, **parts), core_count(), quiet=True)
+            done = write_tree(folder / "tree", replace(settings, subjects=in_tree), core_count(), quiet=True)
             report["tree"] = {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
         for _ in range(options.rounds):
             shutil.rmtree(folder / "store", ignore_errors=True)
-            done = write_store(folder / "store", recipe, device, quiet=True)
+            done = write_store(folder / "store", settings, device, quiet=True)
             report.setdefault("store", []).append(
                 {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
             )

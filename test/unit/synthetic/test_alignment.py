@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from model.data.raw.silhouette import align, cut_sides
-from model.synthetic.alignment import align_canvases
-from model.synthetic.render import Canvases
+from model.synthetic.alignment import align_crops
+from model.synthetic.render import Crops
 
 pytest.importorskip("cv2")
 
 
-def canvases_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, seed: int = 0) -> Canvases:
+def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, seed: int = 0) -> Crops:
     """Cut-outs at random places with noise in boxes (rows, columns, first row, first column of the cut-out)."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
@@ -24,7 +24,7 @@ def canvases_of(boxes: list[tuple[int, int, int, int]], height: int, width: int,
             :rows, :columns
         ]
         top[i], left[i] = y, x
-    return Canvases(masks, top, left, torch.zeros(len(boxes), 4, dtype=torch.int64)).within_frame(masks)
+    return Crops(masks, top, left, torch.zeros(len(boxes), 4, dtype=torch.int64)).within_frame(masks)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ def canvases_of(boxes: list[tuple[int, int, int, int]], height: int, width: int,
     ids=["inside", "edges", "remnants"],
 )
 def test_every_frame_as_pretreatment_aligns_it(boxes):
-    canvases = canvases_of(boxes, 200, 100)
-    frames = canvases.frames().numpy()
+    crops = crops_of(boxes, 200, 100)
+    frames = crops.frames().numpy()
     expected = [align(frame) for frame in frames]
-    aligned, usable = align_canvases(canvases)
+    aligned, usable = align_crops(crops)
     assert usable.tolist() == [one is not None for one in expected]
     expected = cut_sides(np.stack([one for one in expected if one is not None])).astype(int)
     differing = np.abs(aligned.numpy() - expected)
@@ -51,14 +51,14 @@ def test_every_frame_as_pretreatment_aligns_it(boxes):
 
 def test_frames_do_not_depend_on_each_other():
     boxes = [(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)]
-    together, _ = align_canvases(canvases_of(boxes, 200, 100))
-    canvases = canvases_of(boxes, 200, 100)
+    together, _ = align_crops(crops_of(boxes, 200, 100))
+    crops = crops_of(boxes, 200, 100)
     for i in range(3):
-        one = Canvases(*(x[i : i + 1] for x in (canvases.masks, canvases.top, canvases.left, canvases.box)))
-        difference = align_canvases(one)[0][0].int() - together[i].int()
+        one = Crops(*(x[i : i + 1] for x in (crops.masks, crops.top, crops.left, crops.box)))
+        difference = align_crops(one)[0][0].int() - together[i].int()
         assert difference.abs().max() <= 1 and (difference != 0).float().mean() < 1e-3
 
 
 def test_nobody_at_all():
-    aligned, usable = align_canvases(canvases_of([(0, 0, 0, 0)] * 2, 20, 20))
+    aligned, usable = align_crops(crops_of([(0, 0, 0, 0)] * 2, 20, 20))
     assert aligned.shape == (0, 64, 44) and not usable.any()

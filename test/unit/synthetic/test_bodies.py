@@ -12,11 +12,11 @@ import torch
 from model.common.counter_random import Draws
 from model.synthetic.anthropometry import draw_measures
 from model.synthetic.body import TRUNK_LEVELS, draw_body
-from model.synthetic.clothing import BAGS, draw_outfit, make_room, put_on_coat, take_bag, vary_outfit
-from model.synthetic.curves import ADULTS, NORMATIVE, angle
+from model.synthetic.clothing import BAG_TYPES, add_bags, add_coats, draw_outfit, spread_arms, vary_outfit
+from model.synthetic.curves import ADULT_SPREAD, NORMATIVE, angle
 from model.synthetic.gait import draw_gait, vary_gait, walking_speed
-from model.synthetic.skeleton import walk
-from model.synthetic.variety import Varied
+from model.synthetic.scaled_draws import ScaledDraws
+from model.synthetic.skeleton import pose
 
 PEOPLE = 12000
 # Correlations within the sexes in the data of Heinz et al. (2003), computed from the 507 people, not from our table.
@@ -95,7 +95,7 @@ def test_stature_and_mass_have_the_means_and_spread_of_the_population(crowd, fem
 
 def test_measures_hang_together_as_measured_people_do(crowd):
     draws, body, _ = crowd
-    measures = draw_measures(Varied(draws, "body"), body.female, body.stature, body.mass)
+    measures = draw_measures(ScaledDraws(draws, "body"), body.female, body.stature, body.mass)
     measures |= {"stature": body.stature, "mass": body.mass}
     for (first, second), published in CORRELATIONS.items():
         found = []
@@ -116,7 +116,7 @@ def test_people_as_tall_and_heavy_as_the_measured_ones_have_their_girths():
     draws = people(3000)
     for sex, (stature, mass) in enumerate(((1.776, 77.4), (1.647, 59.9))):
         like = torch.ones(len(draws))
-        measures = draw_measures(Varied(draws, "body"), like > (0 if sex else 1), like * stature, like * mass)
+        measures = draw_measures(ScaledDraws(draws, "body"), like > (0 if sex else 1), like * stature, like * mass)
         for name, means in published.items():
             assert measures[name].mean().item() * 100 == pytest.approx(means[sex], rel=0.01), name
 
@@ -133,7 +133,7 @@ def test_a_body_standing_straight_is_as_tall_as_its_stature(crowd):
 def test_the_waist_has_the_girth_that_was_drawn(crowd):
     """Walk around the waist in small steps, as a tape does; 1.04 is for waists not being ellipses."""
     draws, body, _ = crowd
-    measures = draw_measures(Varied(draws, "body"), body.female, body.stature, body.mass)
+    measures = draw_measures(ScaledDraws(draws, "body"), body.female, body.stature, body.mass)
     waist = TRUNK_LEVELS.index(0.40)
     turn = torch.linspace(0, 2 * math.pi, 721)
     x, y = body.trunk_width[:200, waist, None] * turn.cos(), body.trunk_depth[:200, waist, None] * turn.sin()
@@ -173,10 +173,10 @@ def test_curves_differ_between_people_as_measured_ones_do_at_every_twentieth_of_
     gait = crowd[2]
     phases = 0.025 + np.arange(20) / 20
     knee, thigh = (evaluated(gait.curves[name], phases) for name in ("knee", "thigh"))
-    np.testing.assert_allclose(knee.std(0), np.asarray(KNEE_SD) * ADULTS, rtol=0.16, atol=0.3)
+    np.testing.assert_allclose(knee.std(0), np.asarray(KNEE_SD) * ADULT_SPREAD, rtol=0.16, atol=0.3)
     without_mean = (thigh - thigh.mean(1, keepdims=True)).std(0)
     # our thighs swing as their speed wants, so the common width of the swing differs less than in the children
-    np.testing.assert_allclose(without_mean, np.asarray(HIP_SD) * ADULTS, rtol=0.25, atol=0.6)
+    np.testing.assert_allclose(without_mean, np.asarray(HIP_SD) * ADULT_SPREAD, rtol=0.25, atol=0.6)
 
 
 def test_angle_is_the_series_in_radians(crowd):
@@ -215,7 +215,7 @@ def test_the_standing_foot_stays_where_it_is(crowd):
         body = draw_body(one)
         gait = draw_gait(one, body)
         times = torch.tensor([0.12, 0.42]) * 120.0 / gait.cadence
-        ball = walk(body, gait, times, path=100.0).joints["left_ball"][0, :, 0]
+        ball = pose(body, gait, times, path=100.0).joints["left_ball"][0, :, 0]
         slid.append((ball[1] - ball[0]) / (walking_speed(body, gait)[0] * (times[1] - times[0])))
     assert torch.stack(slid).abs().mean() < 0.15
 
@@ -225,7 +225,7 @@ def test_the_pelvis_is_highest_over_the_standing_leg_by_what_was_drawn(crowd):
     body = draw_body(draws)
     gait = draw_gait(draws, body)
     phases = torch.arange(0, 1, 0.01)
-    joints = walk(body, gait, phases * 120.0 / gait.cadence, path=100.0).joints
+    joints = pose(body, gait, phases * 120.0 / gait.cadence, path=100.0).joints
     higher = (joints["left_hip"] - joints["right_hip"])[0, :, 2] / (2 * body.hip_half[0])
     tilted = torch.rad2deg(torch.asin(higher))
     assert 0.12 < phases[tilted.argmax()] < 0.24
@@ -280,17 +280,17 @@ def test_only_those_who_should_put_on_coats_and_take_bags(crowd):
     plain = vary_outfit(take, draw_outfit(draws, body))
     number = torch.arange(300)
     coated, bagged = number % 3 == 0, number % 3 == 1
-    outfit = put_on_coat(take, plain, coated)
-    outfit, changed = take_bag(take, outfit, gait, bagged)
+    outfit = add_coats(take, plain, coated)
+    outfit, changed = add_bags(take, outfit, gait, bagged)
     for before, after, touched in ((plain, outfit, coated | bagged), (gait, changed, bagged)):
         for (name, old), new in zip(tensors(before).items(), tensors(after).values(), strict=True):
             assert torch.equal(old[~touched], new[~touched]), name
     assert torch.equal(outfit.coat, coated)
     assert (outfit.trunk[coated] > plain.trunk.clamp(max=0.022)[coated]).all()
     assert (outfit.hem[coated] > 0.1).all()
-    assert torch.equal(outfit.bag.kind >= 0, bagged)
-    assert set(outfit.bag.kind[bagged].tolist()) == set(range(len(BAGS)))
-    hand = bagged & (outfit.bag.kind == BAGS.index("hand"))
+    assert torch.equal(outfit.bag.bag_type >= 0, bagged)
+    assert set(outfit.bag.bag_type[bagged].tolist()) == set(range(len(BAG_TYPES)))
+    hand = bagged & (outfit.bag.bag_type == BAG_TYPES.index("hand"))
     holding = torch.stack([outfit.bag.left, ~outfit.bag.left], 1)[hand]
     assert (changed.arm_swing[hand][holding] < 0.7 * gait.arm_swing[hand][holding]).all()
     assert torch.equal(changed.arm_swing[hand][~holding], gait.arm_swing[hand][~holding])
@@ -311,7 +311,7 @@ def test_skirts_are_for_some_women_and_leave_the_legs_bare(crowd):
 def test_thick_clothes_push_the_arms_outward(crowd):
     draws, body, gait = crowd
     outfit = draw_outfit(draws, body)
-    wider = (make_room(gait, outfit).arm_abduction - gait.arm_abduction)[:, 0]
+    wider = (spread_arms(gait, outfit).arm_abduction - gait.arm_abduction)[:, 0]
     thickness = outfit.trunk + outfit.sleeve
     assert (wider > 0).all()
     assert np.corrcoef(wider.numpy(), thickness.numpy())[0, 1] > 0.95
@@ -326,8 +326,8 @@ def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tenso
     subject, take = Draws.of(5, "subject", subjects), Draws.of(5, "take", subjects)
     body = draw_body(subject, variety)
     gait = vary_gait(take, draw_gait(subject, body, variety))
-    outfit = put_on_coat(take, vary_outfit(take, draw_outfit(subject, body)), subjects % 3 == 0)
-    outfit, gait = take_bag(take, outfit, make_room(gait, outfit), subjects % 3 == 1)
+    outfit = add_coats(take, vary_outfit(take, draw_outfit(subject, body)), subjects % 3 == 0)
+    outfit, gait = add_bags(take, outfit, spread_arms(gait, outfit), subjects % 3 == 1)
     return tensors({"body": body, "gait": gait, "outfit": outfit})
 
 

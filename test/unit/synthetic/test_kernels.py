@@ -7,18 +7,19 @@ from scripts import ROOT, run_quietly
 
 COMPARE = """
 import torch
-from model.synthetic import kernels, render, segmentation
-from model.synthetic.walkers import Takes, World, photograph, walking_figures
+from model.devices import triton_support
+from model.synthetic.settings import WalkerSettings
+from model.synthetic.walkers import Takes, pose_figures, render_views
 
 takes = Takes.of([3], ["bg-01"])
-world = World(frames=1, noise=3.0, cameras=1.0)
-figure = walking_figures(world, takes)
+settings = WalkerSettings(frames=1, noise=3.0, cameras=1.0)
+figure = pose_figures(settings, takes)
 pictures = {}
 for way in (False, True):
-    render.usable = segmentation.usable = lambda device: way
-    clean = photograph(World(frames=1, noise=0.0, cameras=1.0), takes, figure, ["000", "090"])
-    worn = photograph(world, takes, figure, ["000", "090"])
-    pictures[way] = clean.masks, clean.box, clean.top, clean.left, worn.masks, worn.box
+    triton_support.works = lambda device: way
+    clean = render_views(WalkerSettings(frames=1, noise=0.0, cameras=1.0), takes, figure, ["000", "090"])
+    degraded = render_views(settings, takes, figure, ["000", "090"])
+    pictures[way] = clean.masks, clean.box, clean.top, clean.left, degraded.masks, degraded.box
 assert pictures[True][0].any() and not torch.equal(pictures[True][0].sum(), pictures[True][4].sum())
 for plain, fused in zip(pictures[False], pictures[True], strict=True):
     assert plain.dtype == fused.dtype and torch.equal(plain, fused), (plain != fused).sum()
@@ -34,10 +35,10 @@ from model.synthetic import kernels
 types = dict.fromkeys(("start", "slope"), "*fp32") | {"frame_width": "fp32", "top": "*i64", "left": "*i64"}
 types |= dict.fromkeys(("first", "last", "box", "line", "column", "grain_row", "grain_column"), "*i32")
 types |= dict.fromkeys(("masks", "figure", "cells", "table", "out"), "*u8")
-fill, wear = (kernels.FILL_ROWS, kernels.FILL_OPTIONS), (kernels.WEAR_ROWS, kernels.WEAR_OPTIONS)
+fill, wear = (kernels.FILL_ROWS, kernels.FILL_OPTIONS), (kernels.DEGRADE_ROWS, kernels.DEGRADE_OPTIONS)
 for kernel, constants, (rows, options) in (
-    (kernels._fill_kernel, dict(EDGES=10, NOWHERE=1e6), fill),
-    (kernels._fault_kernel, dict(GRAIN_WIDTH=256), wear),
+    (kernels._fill_kernel, dict(EDGES=10, UNBOUNDED=1e6), fill),
+    (kernels._noise_kernel, dict(GRAIN_WIDTH=256), wear),
     (kernels._square_kernel, dict(GROW=True), wear),
 ):
     constants |= dict(ROWS=rows, COLUMNS=256)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.common.counter_random import Draws
-from model.synthetic.camera import HEIGHT, VIEWS, WIDTH, cameras_of
+from model.synthetic.camera import IMAGE_HEIGHT, IMAGE_WIDTH, VIEWS, cameras_of
 from model.synthetic.figure import Figure, FigureBuilder
 from model.synthetic.render import silhouettes
 
@@ -15,11 +15,11 @@ cv2 = pytest.importorskip("cv2")
 ONE = Draws(torch.zeros(1, dtype=torch.int64))
 
 
-def figure_of(centres, axes, parts, worn=None) -> Figure:
+def figure_of(centres, axes, parts, present=None) -> Figure:
     """Of one take: centres [s, k, 3], axes [s, k, 3, 3]."""
     parts = torch.as_tensor(parts)
-    worn = torch.ones(1, len(parts), dtype=torch.bool) if worn is None else torch.tensor([worn])
-    return Figure(torch.as_tensor(centres)[None], torch.as_tensor(axes)[None], parts, worn)
+    present = torch.ones(1, len(parts), dtype=torch.bool) if present is None else torch.tensor([present])
+    return Figure(torch.as_tensor(centres)[None], torch.as_tensor(axes)[None], parts, present)
 
 
 def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.ndarray:
@@ -29,8 +29,8 @@ def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     points = (centres[:, None] + np.einsum("kij,nj->kni", axes, sphere)).reshape(-1, 3)
     points = (points - cameras.position[0, 0].numpy()) @ cameras.axes[0, 0].numpy().T
-    pixels = points[:, :2] / points[:, 2:] * 345 + [(WIDTH - 1) / 2, 86]
-    fine = np.zeros((HEIGHT * 8, WIDTH * 8), np.uint8)  # cv2 fills outwards by half a pixel: by a sixteenth here
+    pixels = points[:, :2] / points[:, 2:] * 345 + [(IMAGE_WIDTH - 1) / 2, 86]
+    fine = np.zeros((IMAGE_HEIGHT * 8, IMAGE_WIDTH * 8), np.uint8)  # cv2 fills half a pixel outward: a sixteenth here
     cv2.fillConvexPoly(fine, cv2.convexHull((pixels * 8).round().astype(np.int32)), 255)
     return fine[::8, ::8]
 
@@ -56,14 +56,14 @@ def walking_balls() -> Figure:
 
 @pytest.mark.parametrize("margin", [0, 7])
 def test_what_leaves_the_picture_is_cut_at_its_edge(margin):
-    canvases = silhouettes(walking_balls(), cameras_of(["090"], ONE), margin)
-    sils = canvases.frames() > 0
+    crops = silhouettes(walking_balls(), cameras_of(["090"], ONE), margin)
+    sils = crops.frames() > 0
     area = sils.sum((1, 2))
     assert sils[0, :, 0].any()
     assert 0 < area[0] < area[1]
     assert area[2] == 0
-    assert canvases.box[2, 1] < canvases.box[2, 0] and canvases.box[2, 3] < canvases.box[2, 2]
-    for mask, box, sil, top, left in zip(canvases.masks, canvases.box, sils, canvases.top, canvases.left, strict=True):
+    assert crops.box[2, 1] < crops.box[2, 0] and crops.box[2, 3] < crops.box[2, 2]
+    for mask, box, sil, top, left in zip(crops.masks, crops.box, sils, crops.top, crops.left, strict=True):
         rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
         if len(rows):
             assert box.tolist() == [int(x) for x in (rows[0], rows[-1], columns[0], columns[-1])]
@@ -71,8 +71,8 @@ def test_what_leaves_the_picture_is_cut_at_its_edge(margin):
 
 
 def test_nothing_is_kept_outside_the_frame():
-    canvases = silhouettes(walking_balls(), cameras_of(["090"], ONE), 9)
-    full = canvases.within_frame(torch.ones_like(canvases.masks))
+    crops = silhouettes(walking_balls(), cameras_of(["090"], ONE), 9)
+    full = crops.within_frame(torch.ones_like(crops.masks))
     image = full.frames()[0]
     assert full.masks[0].sum() == (image > 0).sum() < full.masks[0].numel()
 
@@ -108,10 +108,10 @@ def test_cameras_that_vary_still_have_the_walker_in_the_picture():
     assert (cameras.position[..., 2].std() > 0.3) and cameras.position.shape == (200, 11, 3)
     points = torch.tensor([[0.0, 0.0, 1.0]]).expand(200, 1, 1, 3)
     places, _ = cameras.project(points, torch.eye(3).expand(200, 1, 1, 3, 3))
-    assert (places[..., 0] - (WIDTH - 1) / 2).abs().max() < 1e-3
+    assert (places[..., 0] - (IMAGE_WIDTH - 1) / 2).abs().max() < 1e-3
     assert (places[..., 1] - 104.4).abs().max() < 0.1
 
 
 def test_an_unknown_view_is_refused():
-    with pytest.raises(ValueError, match="'017' is none of"):
+    with pytest.raises(ValueError, match="'017' is not one of"):
         cameras_of(["017"], ONE)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from model.data.raw.tree import scan_tree
-from model.synthetic.walkers import World, render_sequence
+from model.synthetic.settings import WalkerSettings
+from model.synthetic.walkers import render_sequence
 
 bench = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "bench" / "silhouettes.py")))
 
@@ -86,7 +87,7 @@ def test_synthetic_walkers_are_segmented_as_badly_as_real_people(real_data):
     walkers = {}
     for noise in (0.0, 1.0):
         frames = (
-            render_sequence(World(frames=60, noise=noise), subject, "nm-01", view).numpy()
+            render_sequence(WalkerSettings(frames=60, noise=noise), subject, "nm-01", view).numpy()
             for subject in range(1, 16)
             for view in ("090", "054", "000")
         )

@@ -16,25 +16,18 @@ from model.common.errors import UsageError, run_command
 from model.data.raw.silhouette import align, cut_sides
 from model.data.raw.tree import scan_tree
 from model.data.store import open_store
-from model.synthetic import (
-    Recipe,
-    World,
-    animation,
-    contact_sheet,
-    packed,
-    render_sequence,
-    write_animation,
-    write_preview,
-    write_store,
-    write_tree,
-)
+from model.synthetic import store_writer
 from model.synthetic.__main__ import main
-from model.synthetic.png import encode_png
+from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
+from model.synthetic.settings import DatasetSettings, WalkerSettings
+from model.synthetic.store_writer import write_store
+from model.synthetic.tree_writer import write_tree
+from model.synthetic.walkers import render_sequence
 
 cv2 = pytest.importorskip("cv2")
 REPOSITORY = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
-SMALL = Recipe(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
+SMALL = DatasetSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -114,7 +107,7 @@ def test_the_tree_has_the_layout_of_casia_b(tmp_path):
 
 
 def test_the_files_hold_the_rendered_sequence(small_tree):
-    sils = render_sequence(World(frames=4), 1, "cl-02", "090").numpy()
+    sils = render_sequence(WalkerSettings(frames=4), 1, "cl-02", "090").numpy()
     for number, sil in enumerate(sils, 1):
         path = small_tree / "001" / "cl-02" / "090" / f"001-cl-02-090-{number:03d}.png"
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), sil)
@@ -131,10 +124,10 @@ def test_writing_again_with_the_same_arguments_restores_the_tree(tmp_path):
 
 
 def test_names_of_many_subjects_sort_like_numbers():
-    recipe = Recipe(subjects=10_000)
-    names = [recipe.name(number) for number in recipe.numbers]
+    settings = DatasetSettings(subjects=10_000)
+    names = [settings.folder_name(number) for number in settings.subject_numbers]
     assert names == sorted(names) and names[0] == "00001"
-    assert Recipe(subjects=124).name(5) == "005"
+    assert DatasetSettings(subjects=124).folder_name(5) == "005"
 
 
 # --- the store -----------------------------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def test_names_of_many_subjects_sort_like_numbers():
 
 @pytest.mark.parametrize("most", [8, 10_000], ids=["a take at a time", "all at once"])
 def test_the_store_holds_what_pretreatment_makes_of_the_tree(small_tree, tmp_path, monkeypatch, most):
-    monkeypatch.setattr(packed, "FRAMES_AT_ONCE_ON_CPU", most)
+    monkeypatch.setattr(store_writer, "RENDER_CHUNK_ON_CPU", most)
     done = write_store(tmp_path / "store", SMALL, CPU, quiet=True)
     store = open_store(tmp_path / "store")
     sequences = scan_tree(small_tree)
@@ -172,7 +165,7 @@ def test_a_store_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(packed, "write_index", fail)
+    monkeypatch.setattr(store_writer, "write_index", fail)
     with pytest.raises(Exception, match="disk full"):
         write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
     assert not list(tmp_path.iterdir())
@@ -181,21 +174,8 @@ def test_a_store_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
 # --- pictures ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (240, 320)])
-def test_png_is_read_back_as_it_was(shape):
-    image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
-    read = cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(read, image)
-
-
-def test_png_refuses_colour_and_floats():
-    for wrong in (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)):
-        with pytest.raises(ValueError, match="uint8"):
-            encode_png(wrong)
-
-
 def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
-    sheet = contact_sheet(World(frames=9), [1, 2], ["nm-01", "bg-01", "cl-01"], ["000", "090"])
+    sheet = contact_sheet(WalkerSettings(frames=9), [1, 2], ["nm-01", "bg-01", "cl-01"], ["000", "090"])
     write_preview(tmp_path / "sheet.png", sheet)
     image = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(image, sheet.numpy())
@@ -206,8 +186,8 @@ def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
 
 
 def test_the_animation_shows_every_frame_of_everybody(tmp_path):
-    world = World(frames=7, noise=0.0)
-    pictures = animation(world, [1, 2], ["nm-01", "cl-01"], ["000", "090"])
+    settings = WalkerSettings(frames=7, noise=0.0)
+    pictures = animation(settings, [1, 2], ["nm-01", "cl-01"], ["000", "090"])
     assert len(pictures) == 7 and not torch.equal(pictures[0], pictures[3])
     write_animation(tmp_path / "walk.gif", pictures)
     from PIL import Image
@@ -276,11 +256,11 @@ def test_folders_of_others_are_refused_and_left_alone(tmp_path, monkeypatch, cap
 
 def test_wrong_values_from_code_are_refused():
     for wrong in ({"frames": 0}, {"seed": -1}, {"noise": -1.0}, {"cameras": float("nan")}):
-        with pytest.raises(ValueError, match=r"need|negative"):
-            World(**wrong)
+        with pytest.raises(ValueError, match=r"at least|negative"):
+            WalkerSettings(**wrong)
     for wrong in ((0, "nm-01", "000"), (1, "xx-01", "000"), (1, "nm-01", "001")):
-        with pytest.raises(ValueError, match=r"none of|numbered"):
-            render_sequence(World(frames=1), *wrong)
+        with pytest.raises(ValueError, match=r"not one of|numbered"):
+            render_sequence(WalkerSettings(frames=1), *wrong)
     with pytest.raises(UsageError, match="--views"):
-        Recipe(subjects=1, views=())
-    assert Recipe(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")
+        DatasetSettings(subjects=1, views=())
+    assert DatasetSettings(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from model.common.counter_random import Draws
-from model.synthetic import SEQ_TYPES, VIEWS, Takes, World, render_sequence
 from model.synthetic.body import draw_body
-from model.synthetic.camera import PATH, cameras_of, frame_times
+from model.synthetic.camera import PATH, VIEWS, cameras_of, frame_times
 from model.synthetic.gait import draw_gait, vary_gait, walking_speed
 from model.synthetic.render import silhouettes
-from model.synthetic.skeleton import SIDES, walk
-from model.synthetic.walkers import photograph, walking_figures
+from model.synthetic.settings import SEQ_TYPES, WalkerSettings
+from model.synthetic.skeleton import SIDES, pose
+from model.synthetic.walkers import Takes, pose_figures, render_sequence, render_views
 
 cv2 = pytest.importorskip("cv2")
-CLEAN = World(frames=12, noise=0.0)
+CLEAN = WalkerSettings(frames=12, noise=0.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,7 +31,7 @@ def one_thread():
 
 
 def people(count: int, take: int = 0, seed: int = 0):
-    """Bodies and gaits of subjects 1 to `count` in one take, as `walking_figures` draws them."""
+    """Bodies and gaits of subjects 1 to `count` in one take, as `pose_figures` draws them."""
     takes = Takes(torch.arange(1, count + 1), torch.full((count,), take))
     subject = Draws.of(seed, "subject", takes.subject)
     body = draw_body(subject)
@@ -39,24 +39,24 @@ def people(count: int, take: int = 0, seed: int = 0):
 
 
 def test_same_arguments_give_the_same_bytes_and_any_other_seed_subject_take_or_view_others():
-    world = World(seed=3, frames=5)
-    sils = render_sequence(world, 2, "bg-01", "054")
-    assert torch.equal(sils, render_sequence(world, 2, "bg-01", "054"))
-    others = [(world, 1, "bg-01", "054"), (world, 2, "bg-02", "054"), (world, 2, "bg-01", "072")]
+    settings = WalkerSettings(seed=3, frames=5)
+    sils = render_sequence(settings, 2, "bg-01", "054")
+    assert torch.equal(sils, render_sequence(settings, 2, "bg-01", "054"))
+    others = [(settings, 1, "bg-01", "054"), (settings, 2, "bg-02", "054"), (settings, 2, "bg-01", "072")]
     changes = ({"seed": 4}, {"noise": 0.0}, {"cameras": 1.0}, {"bodies": 0.0}, {"gaits": 0.0})
-    others += [(replace(world, **change), 2, "bg-01", "054") for change in changes]
+    others += [(replace(settings, **change), 2, "bg-01", "054") for change in changes]
     for other in others:
         assert not torch.equal(sils, render_sequence(*other)), other[1:]
 
 
 def test_a_sequence_alone_is_what_it_is_in_a_batch_of_takes_and_views():
-    world, views = World(frames=6), ("018", "090")
+    settings, views = WalkerSettings(frames=6), ("018", "090")
     takes = Takes.of([4, 5, 6], ["nm-02", "bg-01", "cl-02"])
-    frames = photograph(world, takes, walking_figures(world, takes), views).frames().view(9, 2, 6, 240, 320)
+    frames = render_views(settings, takes, pose_figures(settings, takes), views).frames().view(9, 2, 6, 240, 320)
     differing = 0
     for number, (subject, take) in enumerate(zip(takes.subject.tolist(), takes.take.tolist(), strict=True)):
         for place, view in enumerate(views):
-            alone = render_sequence(world, subject, SEQ_TYPES[take], view)
+            alone = render_sequence(settings, subject, SEQ_TYPES[take], view)
             differing += (alone != frames[number, place]).sum().item()
     # Products of matrices may round differently in a batch, and move an edge by a pixel.
     assert differing <= 1e-4 * (frames > 0).sum()
@@ -90,9 +90,9 @@ def test_all_cameras_see_the_same_height_once_distance_is_taken_out():
     body, _ = people(4)
     cameras = cameras_of(VIEWS, Draws(torch.zeros(1, dtype=torch.int64)))
     distance = cameras.position[0, :, :2].norm(dim=1)
-    world = World(frames=1, noise=0.0)
+    settings = WalkerSettings(frames=1, noise=0.0)
     takes = Takes.of([1, 2, 3, 4], ["nm-01"])
-    figure = walking_figures(world, takes)
+    figure = pose_figures(settings, takes)
     figure = replace(figure, centres=figure.centres - figure.centres.mean(2, keepdim=True) * torch.tensor([1, 1, 0]))
     rows = silhouettes(figure, cameras).masks.any(2).sum(1).view(4, 11)
     heights = rows / cameras.focal[0] * distance
@@ -103,10 +103,10 @@ def test_all_cameras_see_the_same_height_once_distance_is_taken_out():
 
 def test_steps_come_at_the_cadence_of_the_gait():
     _, gait = people(4, seed=2)
-    world = World(seed=2, frames=128, noise=0.0)
+    settings = WalkerSettings(seed=2, frames=128, noise=0.0)
     for subject in (1, 2, 3, 4):
         widths = []
-        for sil in render_sequence(world, subject, "nm-01", "090").numpy() > 0:
+        for sil in render_sequence(settings, subject, "nm-01", "090").numpy() > 0:
             rows = np.flatnonzero(sil.any(1))
             columns = np.flatnonzero(sil[rows[-1] - 30 :].any(0)) if len(rows) else [0, 0]  # from the knees down
             widths.append(columns[-1] - columns[0])
@@ -122,7 +122,7 @@ def test_one_foot_stands_on_the_ground_and_does_not_slide():
     body, gait = people(8)
     gait = replace(gait, phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
     times = torch.arange(100) / 100 * 120 / 110  # one stride from heel contact
-    skeleton = walk(body, gait, times, path=1e6)
+    skeleton = pose(body, gait, times, path=1e6)
     soles = torch.stack(
         [
             skeleton.joints[f"{side}_{part}"][..., 2] - body.radii[part][:, None]
@@ -141,22 +141,28 @@ def test_one_foot_stands_on_the_ground_and_does_not_slide():
 
 def test_pelvis_and_shoulders_turn_against_each_other():
     body, gait = people(1)
-    skeleton = walk(body, replace(gait, heading=torch.zeros(1)), frame_times(60), PATH)
+    skeleton = pose(body, replace(gait, heading=torch.zeros(1)), frame_times(60), PATH)
     pelvis, thorax = (skeleton.trunk_frames[0, :, level, 1, 0] for level in (0, -1))
     assert torch.corrcoef(torch.stack([pelvis, thorax]))[0, 1] < -0.5
 
 
 def test_a_long_walk_starts_over_within_the_picture():
     """At the ends of the line he is partly out of it."""
-    area = (render_sequence(World(frames=130, noise=0.0), 1, "bg-01", "090") > 0).sum((1, 2)).float()
+    area = (render_sequence(WalkerSettings(frames=130, noise=0.0), 1, "bg-01", "090") > 0).sum((1, 2)).float()
     assert (area > 0.95 * area.median()).float().mean() > 0.4
     assert area.min() > 0 and area.min() < 0.8 * area.median()
 
 
 def areas(seq_type: str, view: str = "072", count: int = 12) -> torch.Tensor:
-    world = World(frames=4, noise=0.0)
+    settings = WalkerSettings(frames=4, noise=0.0)
     takes = Takes.of(range(1, count + 1), [seq_type])
-    return photograph(world, takes, walking_figures(world, takes), [view]).masks.flatten(1).sum(1).view(count, 4).sum(1)
+    return (
+        render_views(settings, takes, pose_figures(settings, takes), [view])
+        .masks.flatten(1)
+        .sum(1)
+        .view(count, 4)
+        .sum(1)
+    )
 
 
 def test_coats_and_bags_add_area():

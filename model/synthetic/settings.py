@@ -1,0 +1,87 @@
+"""The settings that determine every frame of a set of synthetic walkers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from model.common.errors import UsageError
+from model.synthetic.camera import VIEWS
+
+VERSION = 2  # raise it whenever the same settings give different pixels
+SETTINGS_FILE = "synthetic.json"  # next to the subjects' folders; readers of the tree ignore plain files there
+SEQ_TYPES = tuple(
+    f"{condition}-{take:02d}" for condition, takes in (("nm", 6), ("bg", 2), ("cl", 2)) for take in range(1, takes + 1)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkerSettings:
+    """Settings shared by all sequences of a data set.
+
+    seed            another seed gives other people
+    frames          frames per sequence, at 25 frames/s
+    noise           strength of the segmentation noise: 0 for none, 1 as in CASIA-A
+    cameras         0 for the eleven fixed cameras of CASIA-B; above, how far the cameras of each take deviate from them
+    bodies, gaits   how much people differ: 1 as real people do, 0 not at all
+
+    Raises ValueError for a value out of range.
+    """
+
+    seed: int = 0
+    frames: int = 60
+    noise: float = 1.0
+    cameras: float = 0.0
+    bodies: float = 1.0
+    gaits: float = 1.0
+
+    def __post_init__(self):
+        if self.frames < 1:
+            raise ValueError(f"frames: must be at least 1, not {self.frames}")
+        for name in ("seed", "noise", "cameras", "bodies", "gaits"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: must be finite and not negative, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings(WalkerSettings):
+    """All settings of a data set. On one kind of device they determine every byte of it.
+
+    Subjects are numbered from `first_subject`. `views` and `takes` are sorted and duplicates are removed. Raises
+    UsageError for an unknown view or take.
+    """
+
+    subjects: int
+    first_subject: int = 1
+    views: tuple[str, ...] = VIEWS
+    takes: tuple[str, ...] = SEQ_TYPES
+
+    def __post_init__(self):
+        super().__post_init__()
+        if min(self.subjects, self.first_subject) < 1:
+            raise ValueError(f"subjects, first_subject: must be above 0, not {self.subjects}, {self.first_subject}")
+        for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
+            chosen = getattr(self, name)
+            unknown = [one for one in chosen if one not in known]
+            if unknown or not chosen:
+                raise UsageError(f"--{name}: {unknown[0] if unknown else 'nothing'!r} is not one of {', '.join(known)}")
+            object.__setattr__(self, name, tuple(one for one in known if one in chosen))
+
+    @property
+    def subject_numbers(self) -> range:
+        return range(self.first_subject, self.first_subject + self.subjects)
+
+    def folder_name(self, subject: int) -> str:
+        """Name of a subject's folder: at least three digits, and enough digits that names sort like numbers."""
+        return f"{subject:0{max(3, len(str(self.subject_numbers[-1])))}d}"
+
+    def description(self) -> dict:
+        """The content of SETTINGS_FILE, except for its key `complete`."""
+        return {"made_by": "python -m model.synthetic", "version": VERSION, **asdict(self)}
+
+    def summary(self, path: Path, sequences: int, frames: int, seconds: float) -> dict:
+        """Summary of a written data set, for the last line of the command and for benchmarks."""
+        return {
+            "subjects": self.subjects, "sequences": sequences, "frames": frames, "seconds": seconds,
+            "frames_per_second": frames / seconds, "output_path": str(path),
+        }  # fmt: skip

@@ -1,0 +1,109 @@
+"""Write a raw tree of synthetic walkers, ROOT/<subject>/<seq_type>/<view>/*.png, with several processes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from model.common.cores import leave_interrupts_to_parent, map_in_processes
+from model.common.errors import UsageError
+from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
+from model.common.messages import progress_bar
+from model.data.raw.silhouette import encode_png
+from model.synthetic.settings import SETTINGS_FILE, DatasetSettings
+from model.synthetic.walkers import Takes, pose_figures, render_views
+
+
+def write_tree(output_path: Path | str, settings: DatasetSettings, workers: int = 1, quiet: bool = False) -> dict:
+    """Write the tree, and `synthetic.json` next to the subjects. Only missing sequences are written.
+
+    The bytes do not depend on `workers`.
+
+    Returns:
+        {"subjects", "sequences", "frames", "seconds", "frames_per_second", "output_path"}.
+
+    Raises:
+        UsageError: if `output_path` is a file, or a folder with other content.
+        UserError: if it cannot be written.
+    """
+    root = Path(output_path)
+    if workers < 1:
+        raise UsageError(f"--worker_num: must be at least 1, not {workers}")
+    start = time.perf_counter()
+    with os_errors_as_user_errors(root):
+        _claim(root, settings)
+        tasks = [(root, settings, subject, take) for subject in settings.subject_numbers for take in settings.takes]
+        with progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet) as bar:
+            for _ in _write_takes(tasks, min(workers, len(tasks))):
+                bar.update()
+        write_json(root / SETTINGS_FILE, settings.description() | {"complete": True})
+    sequences = len(tasks) * len(settings.views)
+    return settings.summary(root, sequences, sequences * settings.frames, time.perf_counter() - start)
+
+
+def _claim(root: Path, settings: DatasetSettings) -> None:
+    """Raise UsageError if `root` has other content, then write `synthetic.json`, marked as incomplete."""
+    path = root / SETTINGS_FILE
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; give --output_path a new or empty folder")
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        expected = json.loads(json.dumps(settings.description()))
+        differing = [name for name in expected if not isinstance(found, dict) or found.get(name) != expected[name]]
+        if differing:
+            raise UsageError(
+                f"{root}: contains walkers made with other arguments ({', '.join(differing)}); "
+                "give --output_path a new folder or remove this one"
+            )
+    elif root.exists() and any(root.iterdir()):
+        raise UsageError(f"{root}: contains other files; give --output_path a new or empty folder")
+    write_json(path, settings.description() | {"complete": False})
+
+
+def _write_takes(tasks: list[tuple], workers: int) -> Iterator[None]:
+    """Write all takes in this process or in worker processes; yield after each one."""
+    if workers > 1:
+        yield from map_in_processes(_write_take, tasks, workers, ordered=False, initializer=_start_worker)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the worker processes, so that sums have the same order
+    try:
+        yield from map(_write_take, tasks)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _start_worker() -> None:
+    leave_interrupts_to_parent()
+    torch.set_num_threads(1)  # the processes share the cores
+
+
+def _is_complete(folder: Path, frames: int) -> bool:
+    """Return whether a view is complete. Folders are written atomically, but a user may have deleted files."""
+    return folder.is_dir() and sum(1 for _ in folder.glob("*.png")) == frames
+
+
+def _write_take(task: tuple[Path, DatasetSettings, int, str]) -> None:
+    """Write the missing views of one take. The folder of each view is written atomically."""
+    root, settings, subject, take = task
+    name = settings.folder_name(subject)
+    folder = root / name / take
+    missing = [view for view in settings.views if not _is_complete(folder / view, settings.frames)]
+    if not missing:
+        return
+    if folder.is_dir():
+        remove_leftovers(folder)
+    takes = Takes.of([subject], [take])
+    figure = pose_figures(settings, takes)
+    for view in missing:
+        sils = render_views(settings, takes, figure, [view]).frames().numpy()
+        with atomic_folder(folder / view) as part:
+            for number, sil in enumerate(sils, 1):
+                (part / f"{name}-{take}-{view}-{number:03d}.png").write_bytes(encode_png(sil))
