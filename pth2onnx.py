@@ -140,13 +140,13 @@ def write_calibration_bins(options, config, path: Path) -> dict:
 
 def export_for_processor(options, config, network, checkpoint: Path) -> dict:
     """Open shapes for ONNX Runtime, in float32 or with set layers in 8 bit."""
-    from model.export.int8 import HELD_OUT
-    from model.export.whole import export_int8, export_whole
+    from model.export.int8 import HELD_OUT_SEQUENCES
+    from model.export.variable_length import export_int8, export_variable_length
     from model.runtime.whole_runtime import WholeRuntime
 
     path = options.output_path or Path(f"gaitset_submit_{'int8' if options.int8 else 'whole'}.onnx")
     if options.int8:
-        train, positions, held_out, data = calibration_sequences(options, config, HELD_OUT)
+        train, positions, held_out, data = calibration_sequences(options, config, HELD_OUT_SEQUENCES)
         sequences, others = ([train.sequence(position) for position in each] for each in (positions, held_out))
         facts = {**export_int8(network, path, sequences, others, partial(WholeRuntime, check=False)), **data}
         told = (
@@ -154,7 +154,7 @@ def export_for_processor(options, config, network, checkpoint: Path) -> dict:
             f"{100 * facts['relative_error']:.1f} % of an embedding's length on {len(others)} others"
         )
     else:
-        facts = export_whole(network, path, runtime=WholeRuntime)
+        facts = export_variable_length(network, path, runtime=WholeRuntime)
         told = f"differs from torch by {facts['largest_difference']:.1g} at most"
     print(f"wrote {path} from {checkpoint}: sequences of any length, {facts['bytes'] / 1e6:.1f} MB; {told}")
     print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")
@@ -166,12 +166,12 @@ def calibration_sequences(options, config, held_out: int = 0):
 
     Both are spread over all subjects. Where there are fewer sequences, about one in five is held out.
     """
-    from model.export.int8 import SEQUENCES, spread_positions
+    from model.export.int8 import CALIBRATION_SEQUENCES, spread_positions
     from model.initialization import open_dataset
 
     train = open_dataset(config, options.partition, quiet=options.quiet).train
-    positions = spread_positions(train.index.frames, SEQUENCES + held_out)
-    others = positions[1 :: SEQUENCES // held_out + 1] if held_out else []
+    positions = spread_positions(train.index.frames, CALIBRATION_SEQUENCES + held_out)
+    others = positions[1 :: CALIBRATION_SEQUENCES // held_out + 1] if held_out else []
     positions = [position for position in positions if position not in others]
     facts = {"calibration_data": str(config.data.dataset_path)}
     for key, its in (("calibrated_with", positions), ("checked_with", others)):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.common.errors import UserError, first_line
-from model.export.names import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_file import import_onnx, load_onnx, shape_of
 from model.export.operator_limits import operator_limits
+from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
     import onnx

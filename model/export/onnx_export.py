@@ -21,8 +21,8 @@ from model.common.messages import progress_bar
 from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.input_files import FRAME_NUM
 from model.export.lint import OPSET, require_suitable
-from model.export.names import INPUT_NAME, OUTPUT_NAME
 from model.export.onnx_file import import_onnx, load_onnx, shape_of
+from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 from model.network.gaitset import GaitSet
 
 if TYPE_CHECKING:

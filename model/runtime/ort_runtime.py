@@ -10,8 +10,8 @@ import numpy as np
 
 from model.common.cores import core_count
 from model.common.errors import UserError, first_line
-from model.export.names import SILS_NAME
 from model.export.onnx_file import self_contained
+from model.export.tensor_names import SILS_NAME
 
 CPU = "CPUExecutionProvider"
 

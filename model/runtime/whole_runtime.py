@@ -12,16 +12,16 @@ from model.common.errors import UserError
 from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
 from model.export.input_files import fixed_length
-from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import load_onnx
 from model.export.processor_check import MAX_ERROR, check_error, read_sils
+from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.runtime.ort_runtime import open_session, run_session
 
 FRAMES_AT_ONCE = 256  # of all sequences of a batch, or of a piece of a long one: it bounds the memory
 
 
 class WholeRuntime:
-    """A session on a model of `model.export.whole`.
+    """A session on a model of `model.export.variable_length`.
 
     check: compute the sequences that an 8 bit file brings along and compare their embeddings with those in the file.
     Raises UserError as OrtRuntime does, for an 8 bit file without these sequences, and for wrong embeddings.
@@ -77,7 +77,7 @@ class WholeRuntime:
 
 
 def takes_whole_sequences(path: Path) -> bool:
-    """Whether an ONNX file is one of `model.export.whole`, by the name of its first input."""
+    """Whether an ONNX file is one of `model.export.variable_length`, by the name of its first input."""
     inputs = load_onnx(path).graph.input
     return bool(inputs) and inputs[0].name == SILS_NAME
 

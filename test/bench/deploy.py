@@ -99,7 +99,7 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     import torch
 
     from model.export.onnx_export import export_onnx
-    from model.export.whole import export_int8, export_whole
+    from model.export.variable_length import export_int8, export_variable_length
     from model.network import GaitSet
     from model.runtime.ort_runtime import OrtRuntime
     from model.runtime.whole_runtime import WholeRuntime
@@ -112,7 +112,7 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
         "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
         "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
         "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
-        "whole": lambda path: export_whole(network, path, runtime=WholeRuntime),
+        "whole": lambda path: export_variable_length(network, path, runtime=WholeRuntime),
         "int8": lambda path: export_int8(network, path, sils[:4], sils[4:], partial(WholeRuntime, check=False)),
     }
     for name, path in paths.items():

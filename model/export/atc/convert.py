@@ -23,8 +23,8 @@ from model.common.files import atomic_file, os_errors_as_user_errors
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.lint import require_suitable
-from model.export.names import INPUT_NAME
 from model.export.onnx_file import load_onnx, shape_of
+from model.export.tensor_names import INPUT_NAME
 
 
 def convert(

@@ -1,8 +1,8 @@
-"""Whole sequences for ONNX Runtime on a processor: one model for any number of frames, of pixels as they are stored.
+"""Build the ONNX graph of a variable-length model: any number of sequences and frames, uint8 pixels as stored.
 
-The static export pads each sequence to so many frames by repeating its own, which set pooling then looks at for
-nothing. Here both axes are open, so that only real frames are computed, and division by 255 lies in the first layer's
-weights. The graph is put down node by node: a trace of open shapes drags a hundred nodes about sizes along.
+A static model pads each sequence by repeating its frames, which costs time and changes nothing. Here both axes are
+dynamic, so only real frames are computed. The division by 255 is part of the first layer's weights. The graph is built
+node by node, because a traced graph with dynamic shapes contains about a hundred nodes that only compute sizes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from model.export.names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.export.onnx_file import import_onnx
+from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
 from model.network.pooling import PYRAMID
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-# [c, h, w] behind the set layers that are pooled.
+# [c, h, w] after the set layers whose maps are pooled.
 MAP_SHAPES = dict(zip(POOLED, ((32, 32, 22), (64, 16, 11), (128, 16, 11)), strict=True))
-FRAMES_AT_ONCE = 16  # of set pooling's first look
+POOLING_CHUNK = 16  # frames per window of the first step of set pooling
 
 
 class Graph:
-    """Nodes and constants of an ONNX graph, in the order in which they are called for."""
+    """An ONNX graph under construction. Calling it adds a node."""
 
     def __init__(self):
         self.onnx = import_onnx()
@@ -37,6 +37,7 @@ class Graph:
         self.outputs: list[onnx.ValueInfoProto] = []
 
     def constant(self, value: np.ndarray, name: str | None = None) -> str:
+        """Add an initializer and return its name."""
         name = name or f"constant_{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
@@ -45,7 +46,7 @@ class Graph:
         return self.constant(np.array(values, np.int64))
 
     def __call__(self, operator: str, *inputs: str, name: str | None = None, domain: str = "", **attributes) -> str:
-        """Add a node; returns the name of its only output, which is also its own."""
+        """Add a node with one output and return its name, which is also the name of the output."""
         name = name or f"{operator}_{len(self.nodes)}"
         node = self.onnx.helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes)
         self.nodes.append(node)
@@ -63,23 +64,23 @@ class Graph:
 
 
 class SetLayers(Protocol):
-    """How frames pass the set layers; `graph` gets the nodes."""
+    """The part of the graph that runs per frame. The methods add nodes to `graph` and return names of outputs."""
 
     def frames(self, graph: Graph, sils: str) -> str:
-        """uint8 [n, s, 64, 44] -> what the first layer takes, frames of all sequences on one axis."""
+        """Convert uint8 [n, s, 64, 44] to the first layer's input, with the frames of all sequences on one axis."""
 
     def layer(self, graph: Graph, x: str, number: int) -> str:
-        """Set layer `number` of 1 to 6."""
+        """Add set layer `number`, 1 to 6."""
 
     def pooled(self, graph: Graph, rows: str, number: int) -> str:
-        """Set pooling of the maps behind layer `number`, a row a frame [n, s, c·h·w]. -> float32 [n, c, h, w]."""
+        """Set-pool the maps after layer `number`: one row per frame [n, s, c·h·w] -> float32 [n, c, h, w]."""
 
     def weight(self, graph: Graph, value: np.ndarray) -> str:
-        """A weight of what runs once a sequence, in float32."""
+        """Add a weight of the layers that run once per sequence; its output is float32."""
 
 
 class FloatSetLayers:
-    """In float32, as trained."""
+    """Set layers in float32. Implements `SetLayers`."""
 
     def __init__(self, network: GaitSet):
         self.blocks = set_blocks(network)
@@ -90,15 +91,15 @@ class FloatSetLayers:
     def layer(self, graph: Graph, x: str, number: int) -> str:
         block = self.blocks[number]
         weight = weights_of(block) / (255 if number == 1 else 1)
-        # The activation beside its convolution, where ONNX Runtime computes both in one.
+        # The activation directly follows its convolution, so that ONNX Runtime fuses them.
         x = convolution(graph, x, block, graph.constant(weight), f"set{number}")
         x = graph("LeakyRelu", x, alpha=NEGATIVE_SLOPE)
         return max_pool(graph, x) if block.pooling else x
 
     def pooled(self, graph: Graph, rows: str, number: int) -> str:
-        # A two-dimensional maximum over (s, c·h·w) reads rows of floats; ReduceMax takes a third longer.
+        # MaxPool over (s, c·h·w) reads contiguous rows; ReduceMax alone takes a third longer.
         x = graph("Unsqueeze", rows, graph.sizes(1))
-        kernel = (FRAMES_AT_ONCE, 1)
+        kernel = (POOLING_CHUNK, 1)
         x = graph("MaxPool", x, kernel_shape=kernel, strides=kernel, ceil_mode=1)
         return graph("Reshape", graph("ReduceMax", x, axes=(2,), keepdims=0), graph.sizes(-1, *MAP_SHAPES[number]))
 
@@ -106,11 +107,12 @@ class FloatSetLayers:
         return graph.constant(value)
 
 
-def whole_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
-    """uint8 `sils` [n, s, 64, 44] -> float32 `feature` [n, 62, d], for any n and s.
+def variable_length_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
+    """Build the model: uint8 `sils` [n, s, 64, 44] -> float32 `feature` [n, 62, d], for any n and s.
 
-    A sequence too long for the memory goes in pieces: each piece also gives its set-pooled maps as `maxima2`, `maxima4`
-    and `maxima6`, which the next takes as `earlier2`, `earlier4` and `earlier6`. Without these it is whole.
+    Sequences that do not fit the memory are computed in chunks: each chunk also returns its set-pooled maps as
+    `maxima2`, `maxima4` and `maxima6`, and the next chunk takes them as the optional inputs `earlier2`, `earlier4` and
+    `earlier6`.
     """
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
@@ -129,7 +131,8 @@ def whole_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
 
 
 def _with_earlier(graph: Graph, pooled: str, number: int) -> str:
-    # A constant that is an input, too, is what the input is when it is left out.
+    """Add the maximum with the maps of earlier chunks."""
+    # A constant with the name of an input is the default value of the input.
     earlier = graph.constant(np.full((1, 1, 1, 1), -np.inf, np.float32), f"{EARLIER}{number}")
     graph.inputs.append(graph.value(earlier, np.float32, *(f"{axis}{number}" for axis in "nchw")))
     graph.outputs.append(graph.value(f"{MAXIMA}{number}", np.float32, "n", *MAP_SHAPES[number]))
@@ -137,17 +140,17 @@ def _with_earlier(graph: Graph, pooled: str, number: int) -> str:
 
 
 def _embed(graph: Graph, network: GaitSet, layers: SetLayers, pooled2: str, pooled4: str, pooled6: str) -> None:
-    """`GaitSet.embed`."""
+    """Add the layers after set pooling, as in `GaitSet.embed`."""
 
     def block(x: str, number: int) -> str:
-        its = getattr(network, f"gl_layer{number}")
-        x = convolution(graph, x, its, layers.weight(graph, weights_of(its)), f"gl{number}")
+        layer = getattr(network, f"gl_layer{number}")
+        x = convolution(graph, x, layer, layers.weight(graph, weights_of(layer)), f"gl{number}")
         x = graph("LeakyRelu", x, alpha=NEGATIVE_SLOPE)
-        return max_pool(graph, x) if its.pooling else x
+        return max_pool(graph, x) if layer.pooling else x
 
-    of_global = block(block(pooled2, 1), 2)
-    of_global = graph("Add", block(block(graph("Add", of_global, pooled4), 3), 4), pooled6)
-    pyramids = zip(_pyramid(graph, pooled6), _pyramid(graph, of_global), strict=True)
+    global_maps = block(block(pooled2, 1), 2)
+    global_maps = graph("Add", block(block(graph("Add", global_maps, pooled4), 3), 4), pooled6)
+    pyramids = zip(_pyramid(graph, pooled6), _pyramid(graph, global_maps), strict=True)
     strips = graph("Concat", *(strip for both in pyramids for strip in both), axis=2)
     features = graph("Transpose", strips, perm=(2, 0, 1))
     matrices = layers.weight(graph, network.fc_bin[0].detach().cpu().float().numpy())
@@ -155,12 +158,12 @@ def _embed(graph: Graph, network: GaitSet, layers: SetLayers, pooled2: str, pool
 
 
 def _pyramid(graph: Graph, maps: str) -> list[str]:
-    """`horizontal_pyramid_pooling`, each level from the next thinner one."""
+    """Add `horizontal_pyramid_pooling`. Each level is computed from the next finer one, by pairs of strips."""
     mean = graph("ReduceMean", maps, axes=(3,), keepdims=0)
     maximum = graph("ReduceMax", maps, axes=(3,), keepdims=0)
     strips = [graph("Add", mean, maximum)]
-    for bins in PYRAMID[-2::-1]:
-        pairs = graph.sizes(0, 0, bins, 2)
+    for level in PYRAMID[-2::-1]:
+        pairs = graph.sizes(0, 0, level, 2)
         mean = graph("ReduceMean", graph("Reshape", mean, pairs), axes=(3,), keepdims=0)
         maximum = graph("ReduceMax", graph("Reshape", maximum, pairs), axes=(3,), keepdims=0)
         strips.append(graph("Add", mean, maximum))
@@ -168,17 +171,21 @@ def _pyramid(graph: Graph, maps: str) -> list[str]:
 
 
 def convolution(graph: Graph, x: str, block: BasicConv2d, weight: str, name: str) -> str:
+    """Add the convolution of `block` with the given weight."""
     size, edge = block.conv.kernel_size[0], block.conv.padding[0]
     return graph("Conv", x, weight, name=name, kernel_shape=(size, size), pads=(edge,) * 4)
 
 
 def max_pool(graph: Graph, x: str) -> str:
+    """Add a 2 x 2 max pooling."""
     return graph("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2))
 
 
 def set_blocks(network: GaitSet) -> dict[int, BasicConv2d]:
+    """Return the six set layers by number."""
     return {number: getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)}
 
 
 def weights_of(block: BasicConv2d) -> np.ndarray:
+    """Return the weights of a block's convolution as float32 [o, i, k, k]."""
     return block.conv.weight.detach().cpu().float().contiguous().numpy()

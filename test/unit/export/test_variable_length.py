@@ -1,4 +1,4 @@
-"""Models for sequences of any length: what they compute, alone, in company, in pieces; what is told of misuse."""
+"""Variable-length models: embeddings of sequences alone, in batches and in chunks, and errors of misuse."""
 
 import sys
 from functools import partial
@@ -9,10 +9,11 @@ import onnx
 import pytest
 import torch
 from ascend import TinyStore, install_acl, make_om
+from scripts import load_script
 
 from model.common.errors import UsageError, UserError
 from model.export.onnx_export import export_onnx
-from model.export.whole import export_int8, export_whole
+from model.export.variable_length import export_int8, export_variable_length
 from model.network import GaitSet
 from model.runtime import __main__ as command
 from model.runtime.choice import choose
@@ -37,7 +38,7 @@ def store():
 @pytest.fixture(scope="module")
 def models(network, store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    export_whole(network, folder / "whole.onnx", runtime=WholeRuntime)
+    export_variable_length(network, folder / "whole.onnx", runtime=WholeRuntime)
     unchecked = partial(WholeRuntime, check=False)
     export_int8(network, folder / "int8.onnx", store.sequences[:5], store.sequences[5:], runtime=unchecked)
     return folder
@@ -45,7 +46,7 @@ def models(network, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(network, store):
-    """Each sequence alone, all of its frames, by torch."""
+    """Embeddings of each sequence alone, with all its frames, from torch."""
     with torch.inference_mode():
         return np.concatenate([network(torch.from_numpy(each[None])).numpy() for each in store.sequences])
 
@@ -55,20 +56,20 @@ def assert_near(found, expected):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_all_sequences_are_whole_whatever_their_length(models, store, expected, threads):
+def test_sequences_of_any_length_agree_with_torch(models, store, expected, threads):
     assert_near(embed_whole(WholeRuntime(models / "whole.onnx", threads), store, quiet=True), expected)
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 7, 16])
 @pytest.mark.parametrize("name", ["whole", "int8"])
-def test_a_long_sequence_goes_in_pieces(models, store, name, frames_at_once):
-    """As many frames as fit at once, down to one, give what all at once give; the last piece may be shorter."""
+def test_chunks_of_a_long_sequence_give_the_same_embedding(models, store, name, frames_at_once):
+    """Chunks may be as short as one frame, and the last one may be shorter than the others."""
     whole = WholeRuntime(models / f"{name}.onnx")
-    pieces = WholeRuntime(models / f"{name}.onnx", frames_at_once=frames_at_once)
-    assert_near(embed_whole(pieces, store, quiet=True), embed_whole(whole, store, quiet=True))
+    chunked = WholeRuntime(models / f"{name}.onnx", frames_at_once=frames_at_once)
+    assert_near(embed_whole(chunked, store, quiet=True), embed_whole(whole, store, quiet=True))
 
 
-def test_pieces_hold_no_more_frames_than_allowed(models, store, monkeypatch):
+def test_chunks_hold_at_most_the_allowed_frames(models, store, monkeypatch):
     runtime = WholeRuntime(models / "whole.onnx", frames_at_once=16)
     seen = []
     session = runtime.session
@@ -80,15 +81,15 @@ def test_pieces_hold_no_more_frames_than_allowed(models, store, monkeypatch):
     assert sum(n * s for n, s, *_ in seen) >= sum(LENGTHS)
 
 
-def test_batches_are_of_like_lengths_and_leave_no_one_out():
+def test_batches_group_similar_lengths_and_all_sequences():
     frames = np.array([30, 90, 31, 1, 29, 300])
     batches = [list(map(int, batch)) for batch in batches_by_length(frames, 100)]
     assert batches == [[5], [1], [2, 0, 4], [3]]
     assert all(len(batch) == 1 or frames[batch].max() * len(batch) <= 100 for batch in batches)
 
 
-def test_the_static_models_take_each_sequence_by_its_length(network, store, expected, tmp_path, caplog):
-    """The longest, of 40 frames, is cut to the longest model's; all others are whole."""
+def test_static_models_are_chosen_by_length(network, store, expected, tmp_path, caplog):
+    """The longest sequence, 40 frames, is truncated to the longest model; all others keep their frames."""
     for frame_num in (4, 9, 20):
         export_onnx(network, tmp_path / f"gaitset_f{frame_num}.onnx", 2, frame_num, runtime=OrtRuntime)
     choice = choose("auto", tmp_path / "gaitset", direct=True)
@@ -100,30 +101,30 @@ def test_the_static_models_take_each_sequence_by_its_length(network, store, expe
     assert "1 of 7 sequences have more than 20 frames: the first 20 are taken" in caplog.text
 
 
-def test_oms_are_taken_by_length_too(network, store, expected, tmp_path, monkeypatch):
+def test_oms_are_chosen_by_length(network, store, expected, tmp_path, monkeypatch):
     install_acl(monkeypatch)
     for frame_num in (9, 40):
-        plain = tmp_path / f"plain{frame_num}.onnx"
-        export_onnx(network, plain, 1, frame_num, runtime=OrtRuntime)
-        make_om(plain, tmp_path / f"gaitset_f{frame_num}.om", 1, frame_num)
+        static = tmp_path / f"plain{frame_num}.onnx"
+        export_onnx(network, static, 1, frame_num, runtime=OrtRuntime)
+        make_om(static, tmp_path / f"gaitset_f{frame_num}.om", 1, frame_num)
     choice = choose("auto", tmp_path / "gaitset", direct=True)
     assert choice.runtime == "acl" and list(choice.by_length) == [9, 40]
     assert_near(embed(choice, store, "repeat", "first", 4, tmp_path, quiet=True), expected)
 
 
-def test_a_name_that_tells_another_length_than_the_model_is_refused(network, store, tmp_path):
+def test_a_file_name_with_the_wrong_length_is_an_error(network, store, tmp_path):
     export_onnx(network, tmp_path / "gaitset_f50.onnx", 1, 4, runtime=OrtRuntime)
     with pytest.raises(UserError, match="takes 4 frames and not 50 as its name says"):
         embed(choose("auto", tmp_path / "gaitset", direct=True), store, "repeat", "first", 4, tmp_path, quiet=True)
 
 
-def test_a_list_of_bins_needs_a_static_model(models, monkeypatch):
+def test_an_info_list_needs_a_static_model(models, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--model", str(models / "whole.onnx"), "--info", "none.info", "--quiet"])
     with pytest.raises(UserError, match=r"takes whole sequences and no bins; python test\.py --runtime onnxruntime"):
         command.main()
 
 
-def test_a_file_without_its_outputs_is_refused(models, tmp_path):
+def test_a_file_without_an_output_is_an_error(models, tmp_path):
     model = onnx.load(models / "whole.onnx")
     del model.graph.output[2]
     onnx.save(model, tmp_path / "cut.onnx")
@@ -131,26 +132,26 @@ def test_a_file_without_its_outputs_is_refused(models, tmp_path):
         WholeRuntime(tmp_path / "cut.onnx")
 
 
-def test_a_sequence_without_frames_is_named(models):
+def test_a_sequence_without_frames_is_an_error(models):
     with pytest.raises(UserError, match="no frame"):
         embed_whole(WholeRuntime(models / "whole.onnx"), TinyStore([3, 0]), quiet=True)
 
 
-def test_the_same_weights_give_the_same_bytes(network, models, tmp_path):
-    export_whole(network, tmp_path / "again.onnx", runtime=WholeRuntime)
+def test_same_weights_give_the_same_bytes(network, models, tmp_path):
+    export_variable_length(network, tmp_path / "again.onnx", runtime=WholeRuntime)
     assert (tmp_path / "again.onnx").read_bytes() == (models / "whole.onnx").read_bytes()
 
 
-def test_a_model_that_gives_other_embeddings_is_not_written(tmp_path):
+def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
     broken = GaitSet(hidden_dim=8)
     with torch.no_grad():
         broken.set_layer3.forward_block.conv.weight[0, 0, 0, 0] = float("nan")
-    with pytest.raises(UserError, match=r"not written.*are the weights finite"):
-        export_whole(broken, tmp_path / "broken.onnx", runtime=WholeRuntime)
+    with pytest.raises(UserError, match=r"not written.*check that the weights are finite"):
+        export_variable_length(broken, tmp_path / "broken.onnx", runtime=WholeRuntime)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "words"), [
     (["--whole", "--int8"], "one at a time"),
     (["--whole", "--frame_num", "30"], "--frame_num: is for static models"),
     (["--int8", "--batch_size", "2"], "--batch_size: is for static models"),
@@ -158,8 +159,6 @@ def test_a_model_that_gives_other_embeddings_is_not_written(tmp_path):
     (["--data_path", "x"], "--data_path: is for calibration"),
     (["--int8", "--partition", "all"], "no training subject"),
 ])  # fmt: skip
-def test_options_that_say_nothing_together_are_refused(arguments, told):
-    from scripts import load_script
-
-    with pytest.raises(UsageError, match=told):
+def test_contradictory_options_are_rejected(arguments, words):
+    with pytest.raises(UsageError, match=words):
         load_script("pth2onnx").main(arguments)

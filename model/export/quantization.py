@@ -1,0 +1,93 @@
+"""Quantize maps to uint8 and weights to int8, so that no x86 processor saturates when it multiplies them.
+
+Without VNNI, x86 processors use VPMADDUBSW, which adds two products in int16 and saturates. Here no two weights of one
+output channel are large enough for that, so every processor computes the same integers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+MAX_PAIR = 128  # limit of the sum of two weights of one sign: 255 * 128 = 32,640 fits int16
+SCALE_FACTORS = np.linspace(1.25, 1, 16)  # candidates, relative to the finest scale; the coarsest comes first
+
+
+class QuantParams(NamedTuple):
+    """Parameters of asymmetric uint8 values: real value = scale * (integer - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+def quant_params(smallest: float, largest: float) -> QuantParams:
+    """Return the parameters for a range of real values, extended to include 0, which is represented exactly."""
+    scale = (max(largest, 0) - min(smallest, 0)) / 255 or 1.0
+    return QuantParams(scale, round(-min(smallest, 0) / scale))
+
+
+def quantize_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize float32 [o, ...] -> int8 [o, ...] and one scale per output channel [o]. The zero point is 0."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale
+
+
+def largest_pairs(weight: np.ndarray) -> np.ndarray:
+    """Return the largest absolute sum of two weights of one sign per output channel: [o, ...] -> [o].
+
+    All pairs within a channel count, because the order of the products depends on the processor.
+    """
+    rows = np.sort(weight.reshape(len(weight), -1), axis=1)
+    return np.maximum(np.maximum(rows[:, -2:], 0).sum(1), -np.minimum(rows[:, :2], 0).sum(1))
+
+
+def saturates(weight: np.ndarray) -> np.ndarray:
+    """Return whether two products of uint8 maps and int8 weights can exceed int16 when added: [o, ...] -> bool [o]."""
+    return largest_pairs(weight.astype(np.int32)) > MAX_PAIR
+
+
+def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize float32 [o, i, k, k] -> int8 weights that cannot saturate, and one scale per output channel [o].
+
+    Among the candidate scales of a channel, choose the one whose rounding changes the convolution of `maps`
+    [f, i, h, w] least.
+    """
+    # The finest scale keeps each weight within int8 and each pair of weights within MAX_PAIR.
+    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    finest = np.maximum(largest_pairs(weight) / MAX_PAIR, largest / 127)
+    finest = np.where(finest > 0, finest, 1)
+    best_weight = best_scale = best_error = None
+    for factor in SCALE_FACTORS:
+        scale = (factor * finest).astype(np.float32)
+        broadcast_scale = scale.reshape(-1, 1, 1, 1)
+        rounded = np.rint(weight / broadcast_scale)
+        rounding_error = torch.from_numpy(weight - rounded * broadcast_scale)
+        # The mean squared change of each output channel.
+        error = F.conv2d(maps, rounding_error, padding=weight.shape[-1] // 2).square().mean((0, 2, 3)).numpy()
+        if best_weight is None:
+            # The coarsest scale never saturates: rounding adds at most 1 to a sum of 128 / 1.25.
+            best_weight, best_scale, best_error = rounded, scale, error
+            continue
+        better = (error < best_error) & ~saturates(rounded)
+        best_weight[better], best_scale[better], best_error[better] = rounded[better], scale[better], error[better]
+    return best_weight.astype(np.int8), best_scale
+
+
+def fold_pixels_into_channels(weight: np.ndarray, pixels: int) -> np.ndarray:
+    """Convert weights for one input channel so that `pixels` neighbours of a row become the input channels.
+
+    [o, 1, k, k] -> [pixels * o, pixels, k, 3], for k of at most 2 * pixels + 1. Output channel r * o + j at one
+    position of the folded map is channel j at pixel r of that position.
+    """
+    outputs, _, height, width = weight.shape
+    folded = np.zeros((pixels, outputs, pixels, height, 3), weight.dtype)
+    for r in range(pixels):
+        for column in range(width):
+            # Pixel r sees this column of the kernel at an input channel of the previous, same or next position.
+            position, channel = divmod(r + column - width // 2 + pixels, pixels)
+            folded[r, :, channel, :, position] = weight[:, 0, :, column]
+    return folded.reshape(pixels * outputs, pixels, height, 3)

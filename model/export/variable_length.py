@@ -1,0 +1,137 @@
+"""Export variable-length models for ONNX Runtime, in float32 or with 8-bit set layers, and check them against torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from model.common.errors import UserError
+from model.common.files import atomic_file
+from model.export.int8 import Int8SetLayers
+from model.export.onnx_export import TOLERANCE, describe, walking_pixels
+from model.export.onnx_file import import_onnx
+from model.export.processor_check import SILS_SHAPE, relative_error, write_check
+from model.export.tensor_names import OUTPUT_NAME
+from model.export.variable_length_onnx import FloatSetLayers, variable_length_model
+from model.network.gaitset import GaitSet
+
+if TYPE_CHECKING:
+    import onnx
+
+# Relative to an embedding's length. 8 bits cost 0.04 to 0.06; sums that saturate cost 0.22.
+MAX_INT8_ERROR = 0.10
+
+
+class SequenceRuntime(Protocol):
+    """A runtime that has opened a variable-length model, for example `model.runtime.whole_runtime.WholeRuntime`."""
+
+    def run(self, sils: np.ndarray) -> np.ndarray:
+        """Embed uint8 [n, s, 64, 44] -> float32 [n, 62, d]."""
+
+
+def export_variable_length(
+    network: GaitSet, path: Path | str, runtime: Callable[[Path], SequenceRuntime]
+) -> dict[str, Any]:
+    """Write `network` for sequences of any length (see `variable_length_model`). The same weights give the same bytes.
+
+    The file replaces `path` only if its embeddings in `runtime` agree with torch's.
+
+    Returns:
+        Facts about the model for the log.
+
+    Raises:
+        UserError: the largest difference from torch exceeds 1e-4 of the largest value.
+    """
+    random = np.random.default_rng(0)
+    figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
+    with atomic_file(path) as part:
+        facts = _write(variable_length_model(network, FloatSetLayers(network)), part)
+        found, expected = _embed_twice(network, runtime(part), figures)
+        difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"{path}: not written, because {OUTPUT_NAME} differs from torch's by {difference:.2g} of the largest "
+                f"value, and at most {TOLERANCE:g} is allowed; check that the weights are finite"
+            )
+    return {"file": str(path), **facts, "largest_difference": difference}
+
+
+def export_int8(
+    network: GaitSet,
+    path: Path | str,
+    sequences: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    runtime: Callable[[Path], SequenceRuntime],
+) -> dict[str, Any]:
+    """Write `network` for sequences of any length with 8-bit set layers.
+
+    The file replaces `path` only if its embeddings of `held_out` in `runtime` are close to torch's. It contains two
+    drawn sequences and their embeddings, so that a runtime can check its arithmetic when it opens the file.
+
+    Args:
+        sequences: silhouettes of training subjects, uint8 [f, 64, 44] each, for the calibration.
+        held_out: further sequences, for the comparison with torch.
+        runtime: opens the file without the check of its arithmetic, because the file does not contain the drawn
+            sequences at that time.
+
+    Returns:
+        Facts about the model for the log. `relative_error` is the mean distance from torch's embeddings of `held_out`,
+        relative to their mean length.
+
+    Raises:
+        UserError: there are too few sequences, or `relative_error` exceeds MAX_INT8_ERROR.
+    """
+    if not sequences or not held_out:
+        raise UserError(
+            f"{path}: --int8 needs at least two training sequences, one to calibrate and one to check, found "
+            f"{len(sequences) + len(held_out)}; give --data_path"
+        )
+    start = time.perf_counter()
+    random = np.random.default_rng(0)
+    figures = np.stack([walking_pixels(SILS_SHAPE[1], random) for _ in range(SILS_SHAPE[0])])
+    with atomic_file(path) as part:
+        model = variable_length_model(network, Int8SetLayers(network, sequences))
+        _write(model, part)
+        opened = runtime(part)
+        error = relative_error(*_embed_twice(network, opened, held_out))
+        if not error <= MAX_INT8_ERROR:
+            raise UserError(
+                f"{path}: not written, because its embeddings of {len(held_out)} held-out training sequences differ "
+                f"from torch's by {100 * error:.1f} % of their length, and at most {100 * MAX_INT8_ERROR:.0f} % is "
+                "allowed; calibrate with the training data (--data_path), or use --whole"
+            )
+        import_onnx().helper.set_model_props(model, write_check(figures, opened.run(figures)))
+        facts = _write(model, part)
+    seconds = round(time.perf_counter() - start, 3)
+    return {
+        "file": str(path),
+        **facts,
+        "relative_error": error,
+        "calibration_sequences": len(sequences),
+        "held_out_sequences": len(held_out),
+        "seconds": seconds,
+    }
+
+
+def _write(model: onnx.ModelProto, part: Path) -> dict[str, Any]:
+    part.write_bytes(model.SerializeToString(deterministic=True))
+    facts = describe(part, model)
+    return {key: facts[key] for key in ("opset", "operators", "operator_count", "bytes", "sha256")}
+
+
+def _embed_twice(
+    network: GaitSet, runtime: SequenceRuntime, sequences: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings [n, 62, d] of `sequences` from the exported file and from torch."""
+    found = np.concatenate([runtime.run(one[None]) for one in sequences])
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        expected = torch.cat([network(torch.from_numpy(one[None].copy())) for one in sequences])
+    network.train(training)
+    return found, expected.float().cpu().numpy()

@@ -1,0 +1,67 @@
+"""Quantization of maps and weights: ranges, rounding, saturation, and the folded first layer."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.export.quantization import (
+    fit_scales,
+    fold_pixels_into_channels,
+    quant_params,
+    quantize_weights,
+    saturates,
+)
+
+
+def test_saturates_finds_pairs_whose_products_exceed_int16():
+    pairs = np.array([[a, b] for a in range(-128, 128) for b in range(-128, 128)], np.int8)
+    # The largest and smallest sum of two products with map values of 0 to 255.
+    largest, smallest = (255 * side(pairs.astype(int), 0).sum(1) for side in (np.maximum, np.minimum))
+    assert np.array_equal(saturates(pairs), (largest > 32767) | (smallest < -32768))
+
+
+def test_fit_scales_changes_the_convolution_least():
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(6, 3, 3, 3)).astype(np.float32)
+    weight[1] = 0
+    maps = torch.from_numpy(random.random((2, 3, 8, 8)).astype(np.float32))
+
+    def change(whole, scale):
+        rounding = weight - whole * scale[:, None, None, None]
+        return F.conv2d(maps, torch.from_numpy(rounding), padding=1).square().mean((0, 2, 3)).numpy()
+
+    whole, scale = fit_scales(weight, maps)
+    assert whole.dtype == np.int8 and not whole[1].any() and not saturates(whole).any()
+    for factor in (1.0, 1.1, 1.25):
+        other = (scale * factor).astype(np.float32)
+        rounded = np.rint(weight / other[:, None, None, None])
+        assert change(whole, scale).sum() <= change(rounded, other).sum() * 1.0001
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(5, 4), (3, 4), (5, 2)])
+def test_folded_pixels_give_the_same_convolution(size, pixels):
+    """Compare with torch's convolution of one channel, including the edges."""
+    random = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (2, 1, 6, 12), generator=random).double()
+    weight = torch.randint(-127, 128, (3, 1, size, size), generator=random).double()
+    expected = F.conv2d(image, weight, padding=size // 2)
+    grouped = image.view(2, 6, 12 // pixels, pixels).permute(0, 3, 1, 2)  # neighbours of a row become channels
+    folded = torch.from_numpy(fold_pixels_into_channels(weight.numpy(), pixels))
+    found = F.conv2d(grouped, folded, padding=(size // 2, 1))  # [2, pixels * 3, 6, 12 / pixels]
+    found = found.view(2, pixels, 3, 6, 12 // pixels).permute(0, 2, 3, 4, 1).reshape(expected.shape)
+    assert torch.equal(found, expected)
+
+
+def test_quantization_represents_zero_and_rounds_by_half_a_step():
+    for smallest, largest in ((-2.0, 0.5), (0.1, 3.0), (-1.0, -0.5), (0.0, 0.0)):
+        params = quant_params(smallest, largest)
+        assert params.scale > 0 and 0 <= params.zero_point <= 255
+        for value in (0.0, smallest, largest):
+            whole = np.clip(round(value / params.scale) + params.zero_point, 0, 255)
+            assert abs((whole - params.zero_point) * params.scale - value) <= 0.51 * params.scale
+    weight = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype(np.float32)
+    weight[1] = 0
+    whole, scale = quantize_weights(weight)
+    assert whole.dtype == np.int8 and np.abs(whole[0]).max() == 127 and not whole[1].any()
+    assert np.abs(whole * scale[:, None, None, None] - weight).max() <= 0.5001 * scale.max()
