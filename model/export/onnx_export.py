@@ -64,7 +64,6 @@ def export_onnx(
     frame_num: int = FRAME_NUM,
     *,
     runtime: Callable[[Path], BatchRuntime],
-    tolerance: float = TOLERANCE,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write `network` as ONNX: `image_seq` [batch_size, frame_num, 64, 44] -> `feature` [batch_size, 62, d].
@@ -75,7 +74,6 @@ def export_onnx(
     Args:
         runtime: opens an ONNX file for the comparison, for example `OrtRuntime`. It is an argument because the
             runtimes are a layer above this one.
-        tolerance: largest difference allowed, relative to the largest value.
 
     Returns:
         Facts about the model for the log.
@@ -96,7 +94,7 @@ def export_onnx(
         part.write_bytes(model.SerializeToString(deterministic=True))
         require_suitable(part, f"{path}: not written, because the exported graph does not suit ATC")
         bar.update()
-        comparison = compare_with_torch(network, runtime(part), tolerance, Path(path))
+        comparison = compare_with_torch(network, runtime(part), Path(path))
         facts = describe(part, model)
         bar.update()
     return {
@@ -150,7 +148,7 @@ class BatchRuntime(Protocol):
         """Return name and `version` of the runtime."""
 
 
-def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float, name: Path) -> dict[str, Any]:
+def compare_with_torch(network: GaitSet, runtime: BatchRuntime, name: Path) -> dict[str, Any]:
     """Compare the model in `runtime` with `network` in torch on two or more sequences.
 
     Half of the sequences are random pixels of 0 and 1, the other half are drawn walking figures. torch gets one
@@ -160,7 +158,7 @@ def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float
         name: the file's final path, for the error message.
 
     Raises:
-        UserError: the difference is NaN or exceeds `tolerance` times the largest value.
+        UserError: the difference is NaN or exceeds TOLERANCE times the largest value.
     """
     sequences = max(2, runtime.batch_size)
     sequences += -sequences % runtime.batch_size
@@ -175,16 +173,16 @@ def compare_with_torch(network: GaitSet, runtime: BatchRuntime, tolerance: float
     with torch.inference_mode():
         expected = torch.cat([network(torch.from_numpy(one[None])) for one in image_seq]).numpy()
     difference, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
-    if not difference <= tolerance * largest:
+    if not difference <= TOLERANCE * largest:
         raise UserError(
             f"{name}: not written, because ONNX Runtime differs from torch by {difference:.3g}, and at most "
-            f"{tolerance * largest:.3g} is allowed ({tolerance:g} of the largest value); check that the weights are "
+            f"{TOLERANCE * largest:.3g} is allowed ({TOLERANCE:g} of the largest value); check that the weights are "
             "finite"
         )
     return {
         "largest_difference": difference,
         "largest_value": largest,
-        "tolerance": tolerance,
+        "tolerance": TOLERANCE,
         "compared_sequences": sequences,
         "compared_with": runtime.facts()["version"],
     }

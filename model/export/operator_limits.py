@@ -18,7 +18,8 @@ MAX_WINDOW_SIDE, MAX_WINDOW_AREA = 255, 256
 MAX_STRIDE = 63
 
 
-# Each limit of MaxPool as a function that tells whether attributes violate it, and a message that may quote them.
+# The limits of MaxPool: a function that returns whether attributes violate the limit, and the message, which may
+# quote attributes.
 MAX_POOL_LIMITS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
     (
         lambda a: max(a["kernel_shape"]) > MAX_WINDOW_SIDE or math.prod(a["kernel_shape"]) > MAX_WINDOW_AREA,

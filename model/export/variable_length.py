@@ -1,4 +1,4 @@
-"""Export variable-length models for ONNX Runtime, in float32 or with 8-bit set layers, and check them against torch."""
+"""Export variable-length models for ONNX Runtime, in float32 or with 8-bit set layers, and check them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare throughput and latency on a CPU: plain exports of both originals, our exports in float32 and int8, and torch.
+"""Compare throughput and latency on a CPU: exports of both originals, our exports, and torch.
 
   python test/bench/deploy.py                       1 and 2 threads, batch sizes 1 and 16, and sequences of real lengths
   python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings      session options that are not used

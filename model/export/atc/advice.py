@@ -36,7 +36,7 @@ _LIBRARY = (
 )
 _CANN_MODULES = ("te", "tbe", "topi", "impl", "auto_tune")
 
-# Messages about the environment, which decide whatever the error code is. The first that matches counts.
+# Messages about the environment and the advice on them. They take precedence over error codes; the first match counts.
 _ENVIRONMENT = (
     (r"error while loading shared libraries: libascend_hal\.so:", _LIBRARY),
     (r"error while loading shared libraries: ", _SOURCE),
