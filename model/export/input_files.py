@@ -105,16 +105,10 @@ def write_input_files(
         raise UserError(f"{empty}: has no frames, so no input file can be made of it; remove the sequence")
     check_replaceable(folder, ".bin")
     _check_space(folder, len(index) * length.frame_num * HEIGHT * WIDTH * DTYPE.itemsize)
-    settings = {
-        "format": FORMAT,
-        "dataset": dataset,
-        "partition": partition,
-        **asdict(length),  # frame_num, padding, truncate
-        "dtype": DTYPE.str,
-        "scale": "pixel / 255",
-        "shape": [length.frame_num, HEIGHT, WIDTH],
-        "count": len(index),
-    }
+    # The order of the keys is part of the format.
+    shape = [length.frame_num, HEIGHT, WIDTH]
+    settings = {"format": FORMAT, "dataset": dataset, "partition": partition, **asdict(length), "dtype": DTYPE.str}
+    settings.update(scale="pixel / 255", shape=shape, count=len(index))
     entries = _entries(index, length.frame_num)
     targets = (manifest_path(folder), info_path)
     with locked(folder.with_name(f".{folder.name}.lock"), folder):
@@ -126,7 +120,7 @@ def write_input_files(
                 target.unlink(missing_ok=True)
         write_json(targets[0], {**settings, "entries": entries}, sealed=True)
         write_info(info_path, [folder / entry["file"] for entry in entries])
-    return Manifest(targets[0], tuple(settings["shape"]), entries, settings)
+    return Manifest(targets[0], tuple(shape), entries, settings)
 
 
 def check_replaceable(folder: Path, *suffixes: str) -> None:

@@ -1,6 +1,5 @@
 """Conversion of ONNX to om with the stand-in for atc, and with scripts that misbehave."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -9,8 +8,9 @@ from pathlib import Path
 
 import onnx
 import pytest
-from cann_folder import ARCH, STANDINS, write_cann, write_script
+from cann_folder import ARCH, write_cann, write_script
 from scripts import one_line_error, run_module
+from standins.om_file import read_om
 from tiny_onnx import tiny_model
 
 from model.common.errors import UsageError, UserError
@@ -20,13 +20,6 @@ from model.export.atc.convert import command_for, convert, environment_for
 
 SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
-
-
-def read_om(path):
-    spec = importlib.util.spec_from_file_location("om_file", STANDINS / "om_file.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.read_om(path)
 
 
 @pytest.fixture
