@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_logging(options.quiet)
     # Exported in float32, in whatever precision it was trained.
     config = load_config(options.config, {**calibration_overrides(options), "amp": "off"})
-    network, checkpoint = load_network(config, options.input_path, options.iters, torch.device("cpu"))
+    loaded = load_network(config, options.input_path, options.iters, torch.device("cpu"))
+    network, checkpoint = loaded.network, loaded.checkpoint
     if options.whole or options.int8:
         facts = export_for_processor(options, config, network, checkpoint)
     else:

@@ -1,30 +1,33 @@
 """Test GaitSet: cross-view recognition of the test subjects.
 
-  python test.py --data_path work/CASIA-B-pre                              the experiment's last checkpoint
-  python test.py --data_path work/CASIA-B-pre --report                     and a page with figures to look at
+  python test.py --data_path work/CASIA-B-pre                              the last checkpoint of the experiment
+  python test.py --data_path work/CASIA-B-pre --report                     also write a page with figures
   python test.py --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --json rank1.json
-  torchrun --nproc_per_node 8 test.py --use_8p_model True                  embeddings by all devices
+  torchrun --nproc_per_node 8 test.py --use_8p_model True                  embed on several devices
   python test.py --dataset CASIA-A --partition all --data_path people-pre --checkpoint some-encoder.ptm
 
-Is one result better than the other, or is that chance? (of files that --json wrote)
+Compare two results that --json wrote, with a test of significance:
   python test.py --compare a.json b.json --report comparison.html
 
-The deployed model, in three steps:
-  python test.py --pre_process                                             bins, .info list and manifest
+Test a deployed model in three steps:
+  python test.py --pre_process                                             input files, .info list and manifest
   python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --output result
   python test.py --post_process                                            the same tables from its results
-or in one, without files between:
+or in one step:
   python test.py --runtime onnxruntime --checkpoint gaitset_submit.onnx
-  python test.py --runtime onnxruntime --checkpoint gaitset_submit_int8.onnx    whole sequences, on a processor
+  python test.py --runtime onnxruntime --checkpoint gaitset_submit_int8.onnx    sequences of any length, on a CPU
   python test.py --runtime auto --checkpoint gaitset_submit                gaitset_submit_f30.onnx, ... by length
   python test.py --runtime acl --checkpoint gaitset_submit.om              an om on an Ascend chip
 
-Prints rank-1 including and excluding identical views, rank-5 and mAP; writes them to work/results/<name> as .json,
-.csv, .nc and .html. With --report the page also has figures, mistakes that move, and whom the model confuses.
+Prints rank-1 including and excluding identical views, rank-5 and mAP, and writes them to work/results/<name> as .json,
+.csv, .nc and .html. With --report the page also shows figures, mistakes as animations, and which subjects the model
+confuses.
 """
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from model.common.command_line import (
@@ -36,11 +39,15 @@ from model.common.command_line import (
     true_or_false,
 )
 from model.common.errors import UsageError, run_command
-from model.common.files import is_plain_name
+from model.common.files import is_plain_name, write_json
 from model.common.messages import set_up_logging
+from model.config import load_config, overrides_of
+from model.evaluation.protocols import protocol_of
+
+# Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
 ROOT = Path(__file__).resolve().parent
-DEFAULT_REPORT = Path()  # stands for a name that is known later
+DEFAULT_REPORT = Path()  # placeholder: the name is known after the test
 RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
 
@@ -48,89 +55,117 @@ def options_parser() -> CommandParser:
     parser = CommandParser(prog="test.py", description=__doc__)
     add_common_options(parser)
     group = parser.add_argument_group("what to test")
-    group.add_argument("--iter", type=int, metavar="N",
-                       help="checkpoint of this iteration (the config's total_iter, else the last)")  # fmt: skip
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="any encoder; with --runtime its model")
+    group.add_argument("--iter", type=int, metavar="N", help="iteration of the checkpoint (default: total_iter of the "
+                       "config, else the last)")  # fmt: skip
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="an encoder; with --runtime, its model")
     group.add_argument("--use_8p_model", type=true_or_false, default=False, metavar="True|False",
-                       help="take config_8p.py")  # fmt: skip
-    group.add_argument("--batch_size", type=positive, default=0, metavar="N",
-                       help="sequences at once (default: as many as keep the device busy)")  # fmt: skip
-    group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="what embeds (torch); auto: what the "
-                       "file given with --checkpoint needs")  # fmt: skip
-    group.add_argument("--threads", type=positive, metavar="N", help="of --runtime onnxruntime (one a core)")
-    group.add_argument("--name", metavar="NAME", help="of the files in work/results (default: the checkpoint's)")
-    group.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, too")
+                       help="use config_8p.py (default: False)")  # fmt: skip
+    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as "
+                       "many as keep the device busy)")  # fmt: skip
+    group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="runtime that computes the embeddings; "
+                       "auto: the one that the file of --checkpoint needs (default: torch)")  # fmt: skip
+    group.add_argument("--threads", type=positive, metavar="N", help="threads of --runtime onnxruntime (default: one "
+                       "per core)")  # fmt: skip
+    group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: that of the "
+                       "checkpoint)")  # fmt: skip
+    group.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     group = parser.add_argument_group("report")
-    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, metavar="FILE",
-                       help="a page with figures, also written as PNG (work/results/<name>.html)")  # fmt: skip
-    group.add_argument("--throughput", type=Path, nargs="+", default=(), metavar="FILE",
-                       help="for the report: what python -m model.runtime or a benchmark tool measured")  # fmt: skip
-    group.add_argument("--train_log", type=Path, metavar="FILE",
-                       help="for the report: a train.jsonl (the one of the checkpoint's run, if there)")  # fmt: skip
-    group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"),
-                       help="test nothing: does B differ from A by more than chance? (of --json)")  # fmt: skip
+    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, metavar="FILE", help="write a page with "
+                       "figures, which are also written as PNG (default FILE: work/results/<name>.html)")  # fmt: skip
+    group.add_argument("--throughput", type=Path, nargs="+", default=(), metavar="FILE", help="measurements of "
+                       "python -m model.runtime or of a benchmark tool to show in the report")  # fmt: skip
+    group.add_argument("--train_log", type=Path, metavar="FILE", help="a train.jsonl to show in the report (default: "
+                       "that of the run that wrote the checkpoint, if it exists)")  # fmt: skip
+    group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two results of "
+                       "--json instead of testing: is the difference significant?")  # fmt: skip
     add_precision_options(parser, ("off", "torch"))
-    group = parser.add_argument_group("for the deployed model")
-    group.add_argument("--pre_process", action="store_true", help="write bins, list and manifest")
-    group.add_argument("--post_process", action="store_true", help="evaluate result files")
-    group.add_argument("--bin_path", type=Path, metavar="DIR", help="folder of the bins (<dataset>-bin)")
-    group.add_argument("--result_path", type=Path, default=Path("result/dumpOutput_device0"), metavar="DIR",
-                       help="folder of the result files (%(default)s)")  # fmt: skip
-    group.add_argument("--bin_frames", type=positive, default=100, metavar="N", help="frames of each bin (100)")
-    group.add_argument("--padding", choices=("repeat", "zero"), default="repeat",
-                       help="shorter sequences: repeat is exact, zero is what the published 95.512 had")  # fmt: skip
-    group.add_argument("--truncate", choices=("first", "even"), default="first",
-                       help="longer sequences: the first frames, or as many spread evenly")  # fmt: skip
+    add_deployment_options(parser)
     return parser
+
+
+def add_deployment_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("deployed model")
+    group.add_argument("--pre_process", action="store_true", help="write input files, list and manifest")
+    group.add_argument("--post_process", action="store_true", help="evaluate result files")
+    group.add_argument(
+        "--bin_path", type=Path, metavar="DIR", help="folder of the input files (default: <dataset>-bin)"
+    )
+    group.add_argument("--result_path", type=Path, default=Path("result/dumpOutput_device0"), metavar="DIR",
+                       help="folder of the result files (default: %(default)s)")  # fmt: skip
+    group.add_argument("--bin_frames", type=positive, default=100, metavar="N", help="frames per input file (default: "
+                       "%(default)s)")  # fmt: skip
+    group.add_argument("--padding", choices=("repeat", "zero"), default="repeat", help="how to pad shorter sequences: "
+                       "repeat is exact, zero gave the published 95.512 (default: %(default)s)")  # fmt: skip
+    group.add_argument("--truncate", choices=("first", "even"), default="first", help="how to cut longer sequences: "
+                       "keep the first frames, or evenly spaced ones (default: %(default)s)")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
     if options.compare:
-        return compare(options)
-    for name in ("throughput", "train_log"):
-        if getattr(options, name) and options.report is None:
-            raise UsageError(f"--{name}: is for the report, so give --report as well")
-    if options.pre_process and options.post_process:
-        raise UsageError("--pre_process and --post_process: the model runs between them, so give one at a time")
-    if options.name is not None and not is_plain_name(options.name):
-        raise UsageError(f"--name {options.name}: is the name of files in work/results, without / or a dot in front")
-    if options.runtime != "torch" and options.checkpoint is None:
-        raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
-    from model.config import load_config, overrides_of
+        compare(*options.compare, options.json, options.report, options.quiet)
+        return
+    check_options(options)
     from model.devices import distributed
-    from model.evaluation.protocols import protocol_of
+    from model.report.publish import Output
 
     world = distributed.world_from_environment()
     set_up_logging(options.quiet, world.is_main)
     if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):
-        raise UsageError("only embedding with torch can be shared by processes: start this once, without torchrun")
-    standard = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
-    config = load_config(options.config or standard, overrides_of(options))
+        raise UsageError("only --runtime torch can use several processes: start this command without torchrun")
+    default = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
+    config = load_config(options.config or default, overrides_of(options))
     check_precision_options(options, config.model.amp)
-    protocol_of(config.data.dataset)  # a name without a protocol should be told of before the work, not after
-    report = wanted_report(options)
-    if report is not None and not options.pre_process:
-        report.check()
+    protocol_of(config.data.dataset)  # raises for an unknown data set now rather than after the embedding
+    bins = options.bin_path or Path(f"{config.data.dataset}-bin")
     if options.pre_process:
-        pre_process(options, config)
-    elif options.post_process:
-        post_process(options, config)
+        pre_process(options, config, bins)
+        return
+    report = report_options(options.report, options.throughput, options.train_log)
+    output = Output(config.work_path / "results", options.name, options.json, report, options.quiet)
+    if options.post_process:
+        post_process(bins, options.result_path, config.data, config.model.hidden_dim, output)
     else:
-        test(options, config, world)
+        test(options, config, world, output)
 
 
-def test(options, config, world) -> None:
-    """Embed the test sequences with a checkpoint or a deployed model, and evaluate."""
+def check_options(options: argparse.Namespace) -> None:
+    """Raise UsageError if options contradict each other."""
+    for name in ("throughput", "train_log"):
+        if getattr(options, name) and options.report is None:
+            raise UsageError(f"--{name}: only the report uses it; give --report as well")
+    if options.pre_process and options.post_process:
+        raise UsageError("--pre_process and --post_process: the model runs between them; give one at a time")
+    if options.name is not None and not is_plain_name(options.name):
+        raise UsageError(f"--name {options.name}: must be a file name without / that does not start with a dot")
+    if options.runtime != "torch" and options.checkpoint is None:
+        raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
+
+
+def report_options(page: Path | None, throughput, train_log: Path | None):
+    """Return the options of the report after checking its inputs; None without a report."""
+    from model.report.publish import ReportOptions
+
+    if page is None:
+        return None
+    options = ReportOptions(None if page == DEFAULT_REPORT else page, throughput, train_log)
+    options.check()
+    return options
+
+
+def test(options: argparse.Namespace, config, world, output) -> None:
+    """Embed the test sequences with a checkpoint or a deployed model, and evaluate the embeddings."""
     from model.devices import distributed
     from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, set_visible_devices
     from model.embeddings.extract import extract
     from model.initialization import load_network, open_dataset
+    from model.report.publish import publish
     from model.report.report_inputs import EmbeddedSequences
+    from model.runtime.runners import embed
 
-    choice = choose_deployed(options)
+    choice = choose_deployed(options.runtime, options.checkpoint)
     set_visible_devices(config.visible_devices, options.device)
-    # A deployed model brings its own device: only the distances are computed here, and not where pyACL works.
+    # A deployed model has a device of its runtime; here only distances are computed, by default on the CPU.
     device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)
     set_precision(device)
     if options.rt2:
@@ -138,121 +173,90 @@ def test(options, config, world) -> None:
     distributed.start(world, device)
     try:
         data = open_dataset(
-            config,
-            options.partition,
-            cache=bool(options.cache),
-            skip_bad=options.skip_bad,
-            quiet=options.quiet,
+            config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
         )
+        store, details = data.test, {"device": describe(device), "processes": world.size}
         if choice is None:
-            network, model = load_network(config, options.checkpoint, options.iter, device)
-            embeddings = extract(network, data.test, device, options.batch_size, world, options.quiet)
+            loaded = load_network(config, options.checkpoint, options.iter, device)
+            embeddings = extract(loaded.network, store, device, options.batch_size, world, options.quiet)
+            model, details = loaded.checkpoint, {**details, **training_details(loaded.metadata)}
         else:
-            embeddings, model = embed_deployed(options, config, choice, data.test), choice.model
-        if embeddings is not None:
-            embedded = EmbeddedSequences(data.test.index, embeddings, data.test.sequence)
-            show(options, config, embedded, model, {"device": describe(device), "processes": world.size}, device)
+            length = options.padding, options.truncate, options.bin_frames
+            embeddings = embed(choice, store, *length, config.work_path, options.threads, options.quiet)
+            model = choice.model
+        if embeddings is not None:  # only the main process has them
+            embedded = EmbeddedSequences(store.index, embeddings, store.sequence)
+            details["data"] = vars(config.data)
+            publish(embedded, config.data.dataset, model, details, output, device)
     finally:
         distributed.finish()
 
 
-def choose_deployed(options):
-    """Runtime and file of a deployed model; None for a checkpoint, which torch runs."""
+def choose_deployed(runtime: str, model: Path | None):
+    """Return runtime and file of a deployed model; None for a checkpoint, which torch runs."""
     from model.runtime.choice import choose
 
-    if options.runtime == "torch" or (options.runtime == "auto" and options.checkpoint.suffix == ".ptm"):
+    if runtime == "torch" or (runtime == "auto" and model.suffix == ".ptm"):
         return None
-    choice = choose(options.runtime, options.checkpoint, direct=True)
+    choice = choose(runtime, model, direct=True)
     print(choice.why)
     return choice
 
 
-def embed_deployed(options, config, choice, store):
-    from model.runtime.runners import embed
-
-    length = (options.padding, options.truncate, options.bin_frames)
-    return embed(choice, store, *length, config.work_path, options.threads, options.quiet)
+def training_details(metadata: dict) -> dict:
+    """Return how a checkpoint was trained, according to its metadata: the config may be that of another training."""
+    return {"recipe": metadata["model"], "trained_on": metadata.get("data")} if "model" in metadata else {}
 
 
-def pre_process(options, config) -> None:
-    """Write the test sequences as bins of fixed length, with list and manifest."""
-    from model.common.files import write_json
+def pre_process(options: argparse.Namespace, config, folder: Path) -> None:
+    """Write the test sequences as input files of fixed length, with a list and a manifest."""
     from model.export.input_files import FixedLength, write_input_files
     from model.initialization import open_dataset
 
     data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
-    folder = bins_of(options, config)
-    listed = folder.with_name(folder.name + ".info")
+    info = folder.with_name(folder.name + ".info")
     length = FixedLength(options.bin_frames, options.padding, options.truncate)
     partition = {"TEST_SET": list(data.partition.test)}
     manifest = write_input_files(
-        data.test, None, folder, listed, length, dataset=config.data.dataset, partition=partition, quiet=options.quiet
+        data.test, None, folder, info, length, dataset=config.data.dataset, partition=partition, quiet=options.quiet
     )
     if options.json is not None:
-        write_json(options.json, {"bins": len(manifest.entries), "list": str(listed), **manifest.settings})
-    print(f"wrote {len(manifest.entries)} bins to {folder}, the list {listed} and the manifest {manifest.path}")
+        write_json(options.json, {"bins": len(manifest.entries), "list": str(info), **manifest.settings})
+    print(f"wrote {len(manifest.entries)} bins to {folder}, the list {info} and the manifest {manifest.path}")
     print("next: run the model over the list (python -m model.runtime), then test.py --post_process")
 
 
-def post_process(options, config) -> None:
-    """Evaluate what the deployed model wrote; the manifest says whose results they are."""
+def post_process(bins: Path, results: Path, data, hidden_dim: int, output) -> None:
+    """Evaluate the result files of a deployed model. The manifest in `bins` says which sequence each belongs to."""
     from model.export.manifest import manifest_path, read_manifest
+    from model.report.publish import publish
     from model.report.report_inputs import EmbeddedSequences
     from model.runtime.result_files import read_results
 
-    manifest = read_manifest(manifest_path(bins_of(options, config)))
-    made_for = manifest.settings["dataset"]
-    if made_for and made_for != config.data.dataset:
+    manifest = read_manifest(manifest_path(bins))
+    dataset = manifest.settings["dataset"]
+    if dataset and dataset != data.dataset:
         raise UsageError(
-            f"{manifest.path}: bins of {made_for}, but the dataset is {config.data.dataset}: pass --dataset {made_for}"
+            f"{manifest.path}: bins of {dataset}, but the dataset is {data.dataset}: pass --dataset {dataset}"
         )
-    shape = (62, config.model.hidden_dim)
-    embeddings, index = read_results(options.result_path, manifest, shape, options.quiet)
-    options.name = options.name or f"{config.data.dataset}-deployed"
+    embeddings, index = read_results(results, manifest, (62, hidden_dim), output.quiet)
     embedded = EmbeddedSequences(index, embeddings, manifest.sequence)
-    show(options, config, embedded, options.result_path, {"padding": manifest.settings["padding"]})
+    details = {"padding": manifest.settings["padding"], "data": vars(data)}
+    publish(embedded, data.dataset, results, details, replace(output, name=output.name or f"{data.dataset}-deployed"))
 
 
-def compare(options) -> None:
-    """Two results of test.py --json side by side; with --report as a page, too."""
-    from model.common.files import write_json
+def compare(first: Path, second: Path, json: Path | None, report: Path | None, quiet: bool) -> None:
+    """Print the comparison of two results of --json. With `report`, also write it as a page."""
     from model.report.comparison import compare_files, comparison_text
     from model.report.comparison_page import write_comparison
 
-    found = compare_files(*options.compare)
-    print(comparison_text(found))
-    if options.json is not None:
-        write_json(options.json, found.to_json())
-    if options.report is not None:
-        page = Path("comparison.html") if options.report == DEFAULT_REPORT else options.report
-        print(f"figures: {write_comparison(found, page, options.quiet)}/*.png\nreport: {page}")
-
-
-def bins_of(options, config) -> Path:
-    return options.bin_path or Path(f"{config.data.dataset}-bin")
-
-
-def show(options, config, embedded, model: Path, details: dict, device=None) -> None:
-    """Print the tables and write them under work/results; with --report also the page with figures."""
-    from model.checkpoints.checkpoint import record_beside
-    from model.report.publish import Output, publish
-
-    # How an encoder was trained is in the record beside it; the config may be of another training.
-    record = record_beside(model) or {}
-    made = {"recipe": record["model"], "trained_on": record.get("data")} if "model" in record else {}
-    details = {**details, **made, "data": vars(config.data)}
-    folder = config.work_path / "results"
-    output = Output(folder, options.name, options.json, wanted_report(options), options.quiet)
-    publish(embedded, config.data.dataset, model, details, output, device)
-
-
-def wanted_report(options):
-    from model.report.publish import ReportOptions
-
-    if options.report is None:
-        return None
-    page = None if options.report == DEFAULT_REPORT else options.report
-    return ReportOptions(page, options.throughput, options.train_log)
+    comparison = compare_files(first, second)
+    print(comparison_text(comparison))
+    if json is not None:
+        write_json(json, comparison.to_json())
+    if report is not None:
+        page = Path("comparison.html") if report == DEFAULT_REPORT else report
+        print(f"figures: {write_comparison(comparison, page, quiet)}/*.png\nreport: {page}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import runpy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ class DataConfig:
     dataset: str = "CASIA-B"  # selects the protocol and is part of checkpoint names
     pid_num: int = 73  # number of training subjects
     pid_shuffle: bool = False  # shuffle the subjects with a fixed seed before the split
+
+
+class RestoreFrom(IntEnum):
+    """Values of `restore_iter` that are not the iteration of a checkpoint."""
+
+    START = 0
+    LAST = -1
+    LAST_OR_START = -2  # `--restore_iter auto`
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,7 @@ _RULES: dict[str, Rule] = {
     "batch_size": (_is_batch_size, "(P, K), integers with P at least 2 and K at least 1"),
     "loss_scale": (_is_loss_scale, "'dynamic' or a number above 0"),
     "hidden_dim": _between(1, 1 << 16), "frame_num": _between(1, 1 << 16), "num_workers": _between(0, 1 << 10),
-    "restore_iter": _between(-2), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),
+    "restore_iter": _between(min(RestoreFrom)), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),
     "pid_num": _between(0),
 }  # fmt: skip
 

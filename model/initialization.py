@@ -1,20 +1,23 @@
-"""Builds what the commands work with from a configuration; below this, nothing sees a configuration but the trainer."""
+"""Build what the commands work with from a configuration: data, network, trainer."""
 
 from __future__ import annotations
 
 import logging
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from model.checkpoints.bundled import stands_in
-from model.checkpoints.checkpoint import CheckpointFiles, load_encoder
-from model.checkpoints.retention import RunCheckpoints, remove_orphans
+from model.checkpoints.bundled import bundled_checkpoint
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import load_encoder
+from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, ModelConfig
@@ -23,17 +26,23 @@ from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, partition_path, resolve_partition
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
-from model.devices import distributed, triton_support
-from model.devices.device import describe, kind_of, precision_of, supports_graphs, to_device
+from model.devices import distributed
+from model.devices.device import describe, kind_of, supports_graphs, to_device
 from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.network import GaitSet
-from model.training.log_book import LogBook
+from model.network.compute_mode import ComputeMode, make_compute_mode
+from model.training.cuda_graph_step import CudaGraphStep
+from model.training.log_book import LogBook, LossMeter
 from model.training.optimizer import make_adam
 from model.training.precision import make_precision
-from model.training.resume import resume
+from model.training.profiling import Profiling
+from model.training.progress import Progress
+from model.training.resume import iteration_to_resume, resume
+from model.training.state import TrainingState
+from model.training.step import TrainingStep
 from model.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -41,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Data:
-    """The store of all sequences, and the parts of it that train and test."""
+    """The store of all sequences, and its parts for training and testing."""
 
     store: SilhouetteStore
     partition: Partition
@@ -54,12 +63,12 @@ class Data:
     def test(self) -> SilhouetteStore:
         return self._part(self.partition.test, "test")
 
-    def _part(self, subjects: tuple[str, ...], what: str) -> SilhouetteStore:
+    def _part(self, subjects: tuple[str, ...], name: str) -> SilhouetteStore:
         index = self.store.index.of_subjects(subjects)
         if not len(index):
             raise UserError(
-                f"{self.store.path}: no {what} sequences: the partition gives {len(subjects)} of "
-                f"{len(self.store.index.subjects)} subjects to {what}; see pid_num and --partition"
+                f"{self.store.path}: no {name} sequences: the partition assigns {len(subjects)} of "
+                f"{len(self.store.index.subjects)} subjects to {name}; see pid_num and --partition"
             )
         return SilhouetteStore(self.store.path, index, self.store.frames)
 
@@ -73,31 +82,34 @@ def open_dataset(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Data:
-    """The data of the configuration; the first process builds the store and the partition when they are missing.
+    """Open the data of a configuration. Rank 0 builds the store and the partition if they are missing.
 
-    It alone: others would find a tree that changes meanwhile changed again, and each of them build the same files.
+    Only rank 0, because each process would build the same files, and would find them changed by the others.
+
+    Args:
+        partition: file of the partition, or `all`; None for the one of the configuration.
+        cache: read all frames into memory.
+        workers: processes that build the store.
+        skip_bad: leave unreadable images out of the store instead of raising UserError.
     """
     if not config.data.dataset_path:
         raise UserError("no data: give --data_path, or dataset_path in the config")
 
-    def prepared() -> tuple[Path, Partition]:
+    def prepare() -> tuple[Path, Partition]:
         path = ready_store(
             config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet
         )
         return path, _partition_of(config, partition, open_store(path).index)
 
-    path, chosen = distributed.run_on_rank0(prepared)
+    path, chosen = distributed.run_on_rank0(prepare)
     return Data(open_store(path, cache), chosen)
 
 
 def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Partition:
     d = config.data
-    standard = partition_path(config.work_path, d.dataset, d.pid_num, d.pid_shuffle)
+    default = partition_path(config.work_path, d.dataset, d.pid_num, d.pid_shuffle)
     return resolve_partition(
-        given,
-        standard,
-        index.subjects,
-        lambda: make_partition(index.subjects, d.dataset, d.pid_num, d.pid_shuffle),
+        given, default, index.subjects, lambda: make_partition(index.subjects, d.dataset, d.pid_num, d.pid_shuffle)
     )
 
 
@@ -106,69 +118,69 @@ def checkpoint_files(config: Config) -> CheckpointFiles:
 
 
 @contextmanager
-def lock_of(config: Config) -> Iterator[None]:
-    """Held by the training that writes the checkpoints and the log of an experiment; tidies up after a killed one."""
+def experiment_lock(config: Config) -> Iterator[None]:
+    """Lock the checkpoints and the log of an experiment, and delete the partial checkpoints of killed runs."""
     lock = config.checkpoint_folder / f".{config.experiment}.lock"
     with locked(lock, config.checkpoint_folder / config.experiment):
-        remove_orphans(checkpoint_files(config))
+        checkpoint_files(config).remove_partial()
         yield
 
 
-def load_network(
-    config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device
-) -> tuple[GaitSet, Path]:
-    """The network with the weights of `checkpoint`, or of the experiment's `iteration`.
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with trained weights.
 
-    None or -1 stands for total_iter of the config, or, where training did not get there, for the last; where nobody
-    has trained anything yet, for the encoder that comes with the project.
+    Attributes:
+        checkpoint: the file of the weights.
+        metadata: how the checkpoint was made; empty if it does not say so.
+    """
+
+    network: GaitSet
+    checkpoint: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def load_network(config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device) -> LoadedNetwork:
+    """Load the network with the weights of `checkpoint`, or of an iteration of the experiment, for inference.
+
+    Args:
+        iteration: used if `checkpoint` is None. None or -1 for total_iter of the configuration; if there is no such
+            checkpoint, for the last one; if nothing has been trained, for the encoder that is part of the project.
     """
     if checkpoint is None:
-        checkpoint = _checkpoint_of(config, iteration)
+        checkpoint = _find_checkpoint(config, iteration)
         log.info("checkpoint: %s", checkpoint)
-    network = GaitSet(config.model.hidden_dim)
-    load_encoder(network, checkpoint)
-    if config.model.amp == "torch":
-        network.amp_dtype, _ = precision_of(device, config.model.amp_dtype)
-        network.fused = own_kernels(config.model, device)
-    return to_device(network, device).eval(), checkpoint
+    settings = config.model
+    mode = ComputeMode()
+    if settings.amp == "torch":
+        mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
+    network = GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused)
+    metadata = load_encoder(network, checkpoint)
+    return LoadedNetwork(to_device(network, device).eval(), checkpoint, metadata)
 
 
-def _checkpoint_of(config: Config, iteration: int | None) -> Path:
+def _find_checkpoint(config: Config, iteration: int | None) -> Path:
     files = checkpoint_files(config)
     if iteration not in (None, -1):
         return files.part(iteration, "encoder")
-    there = files.iterations()
-    if there:
+    iterations = files.iterations()
+    if iterations:
         total = config.model.total_iter
-        return files.part(total if total in there else files.last_complete() or there[-1], "encoder")
-    shipped = stands_in(files.folder, config.model.hidden_dim)
-    if shipped is None:
+        return files.part(total if total in iterations else files.last_complete() or iterations[-1], "encoder")
+    bundled = bundled_checkpoint(files.folder, config.model.hidden_dim)
+    if bundled is None:
         raise UserError(f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint")
     log.warning(
-        "%s holds no checkpoint: taking %s, which comes with the project and has seen synthetic walkers only",
-        files.folder, shipped,
+        "%s holds no checkpoint: using %s, which is part of the project and was trained on synthetic walkers only",
+        files.folder, bundled,
     )  # fmt: skip
-    return shipped
+    return bundled
 
 
-def own_kernels(settings: ModelConfig, device: torch.device) -> bool:
-    """Whether the project's own kernels are to run: unless somebody said otherwise, where all processes can.
+def selection_score(result: CrossViewResult) -> float:
+    """Return one number to compare checkpoints by: rank-1 excluding identical views, mean over conditions.
 
-    All of them or none, and all must ask: with and without these kernels gradients travel in other messages.
-    """
-    if settings.kernels == "plain":
-        return False
-    here = triton_support.works(device)
-    everywhere = distributed.every_process(here, device)
-    if here and not everywhere:
-        log.warning("the project's kernels do not work in every process: all use torch's own")
-    return everywhere
-
-
-def headline(result: CrossViewResult) -> float:
-    """One number to compare checkpoints by: rank-1 without identical views, mean over conditions.
-
-    Data with one view have no cell without identical views; then those count.
+    Data with a single view have only identical views; then these count.
     """
     figures = [value for value in result.excluding().values() if not math.isnan(value)]
     return statistics.mean(figures or result.including().values())
@@ -176,83 +188,91 @@ def headline(result: CrossViewResult) -> float:
 
 def build_trainer(
     config: Config, data: Data, device: torch.device, world: distributed.World, *,
-    resident: bool = True, quiet: bool = False, writing: bool = True,
+    resident: bool = True, quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
-    """Network, optimizer, precision, sampler and trainer, restored when the configuration says so."""
+    """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
+
+    Args:
+        resident: keep the frames on the device if they fit.
+        writing: write checkpoints and the log.
+        profiling: traces some of the iterations.
+    """
     settings = config.model
-    torch.manual_seed(settings.seed)  # the same start in every process
-    network = to_device(GaitSet(settings.hidden_dim), device)
-    # apex wants an optimizer that knows nothing of it; the NPU port, too, gave it torch's own.
-    plain = settings.kernels == "plain" or settings.amp == "apex"
-    optimizer = make_adam(network.parameters(), settings.lr, device, plain)
-    precision, model, optimizer = make_precision(
-        settings.amp, network, optimizer, device, settings.amp_dtype, settings.loss_scale
-    )
-    own = own_kernels(settings, device)
-    network.fused = own and settings.amp == "torch"  # in float32 they would round what must not be rounded
-    recorded = (
-        network.fused and supports_graphs(device) and distributed.backend() in (None, kind_of(device).backends[0])
-    )
+    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
+    state, model = _build_state(settings, mode, device)
+    step = _build_step(settings, state, model, mode, device)
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
     resident = resident and fits_device(train, device)
     loader = BatchLoader(
-        train, sampler, device, settings.num_workers, resident, packed=network.fused, augmented=settings.augment
+        train, sampler, device, settings.num_workers, resident, packed=mode.fused, augmented=settings.augment
     )
-    if settings.eval_iter:  # data that cannot be evaluated should be told of now, not after an hour
-        plan_of(data.test.index.seq_type, data.test.index.view, protocol_of(config.data.dataset))
+    evaluate = _build_evaluation(config, data, state.network, device, world, quiet) if settings.eval_iter else None
+
     checkpoints = RunCheckpoints(checkpoint_files(config), settings.keep)
-    trainer = Trainer(
-        config=config, network=network, model=model if recorded else distributed.wrap(model, device),
-        optimizer=optimizer, precision=precision, loader=loader, checkpoints=checkpoints, device=device, world=world,
-        recorded=recorded, plain=not own, quiet=quiet, writing=writing,
-    )  # fmt: skip
-    if settings.eval_iter:
-        test = data.test
+    iteration = iteration_to_resume(checkpoints.files, settings.restore_iter)
+    if iteration is not None:
+        resume(state, checkpoints, iteration, settings, world)
+        log.info("resuming from iteration %d", iteration)
+    elif writing:
+        checkpoints.warn_of_others()
 
-        def score() -> float | None:
-            embeddings = extract(network, test, device, world=world, quiet=quiet)
-            if embeddings is None:
-                return None
-            return headline(evaluate_index(embeddings, test.index, config.data.dataset, device))
-
-        trainer.evaluate = score
-    _restore(trainer, settings.restore_iter)
+    logbook = None
     if writing and world.is_main:
-        folder, scored = config.work_path / "log" / config.experiment, trainer.evaluated >= trainer.iteration
-        trainer.progress.logbook = LogBook(folder, trainer.iteration, scored)
+        folder = config.work_path / "log" / config.experiment
+        logbook = LogBook(folder, state.iteration, scored=state.evaluated >= state.iteration)
     log.info(
         "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
         len(train.index.subjects), len(train.index), train.index.frames.sum(),
         ", resident on the device" if resident else "",
     )  # fmt: skip
-    return trainer
+    return Trainer(
+        config=config, state=state, step=step, loader=loader, checkpoints=checkpoints, device=device, world=world,
+        progress=Progress(state.meter, state.optimizer, settings, device, world, logbook),
+        evaluate=evaluate, profiling=profiling, quiet=quiet, writing=writing,
+    )  # fmt: skip
 
 
-def _restore(trainer: Trainer, restore_iter: int) -> None:
-    files = trainer.checkpoints.files
-    again = distributed.restarts()
-    if again:  # by torchrun, because a process was killed: whatever was asked for at first has been done
-        launch = distributed.launch_name()
-        last = distributed.run_on_rank0(lambda: files.last_complete(launch))
-        log.warning(
-            "restart %d after a process ended: %s", again,
-            "no checkpoint had been written, as at the start" if last is None else f"going on from iteration {last}",
-        )  # fmt: skip
-        if last is not None:
-            resume(trainer, last)
-            return
-    if restore_iter == 0:
-        if trainer.writing:
-            trainer.checkpoints.warn_of_others()
-        return
-    if restore_iter < 0:
-        last = distributed.run_on_rank0(files.last_complete)
-        if last is None and restore_iter == -2:
-            log.info("no checkpoint of %s yet: from the start", files.experiment)
-            return
-        if last is None:
-            raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
-        restore_iter = last
-    resume(trainer, restore_iter)
-    log.info("going on from iteration %d", restore_iter)
+def _build_state(settings: ModelConfig, mode: ComputeMode, device: torch.device) -> tuple[TrainingState, nn.Module]:
+    """Return the initial state, and the network that runs forward (apex may replace it)."""
+    torch.manual_seed(settings.seed)  # the same initial weights in every process
+    network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused), device)
+    # apex needs an optimizer without support for it; the NPU port, too, gave it torch's Adam.
+    reference_adam = settings.kernels == "plain" or mode.amp == "apex"
+    optimizer = make_adam(network.parameters(), settings.lr, device, reference_adam)
+    precision, model, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
+    return TrainingState(network, optimizer, precision, LossMeter(device)), model
+
+
+def _build_step(
+    settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
+) -> TrainingStep | CudaGraphStep:
+    """Return the training iteration, as CUDA graphs if batches are packed and the device can capture them."""
+    own_backend = distributed.backend() in (None, kind_of(device).backends[0])
+    as_graph = mode.fused and supports_graphs(device) and own_backend
+    if not as_graph:
+        model = distributed.wrap(model, device)
+    step = TrainingStep(
+        model, state.optimizer, state.precision, state.meter, settings, reference_loss=not mode.triton
+    )  # fmt: skip
+    return CudaGraphStep(step, device) if as_graph else step
+
+
+def _build_evaluation(
+    config: Config, data: Data, network: GaitSet, device: torch.device, world: distributed.World, quiet: bool
+) -> Callable[[], float | None]:
+    """Return a function that computes the score of the network on the main process, and None on the others.
+
+    Raises:
+        UserError: if the test data cannot be evaluated: now rather than after an hour of training.
+    """
+    test = data.test
+    plan_of(test.index.seq_type, test.index.view, protocol_of(config.data.dataset))
+
+    def score() -> float | None:
+        embeddings = extract(network, test, device, world=world, quiet=quiet)
+        if embeddings is None:
+            return None
+        return selection_score(evaluate_index(embeddings, test.index, config.data.dataset, device))
+
+    return score

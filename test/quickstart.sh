@@ -53,7 +53,7 @@ python test.py "${DATA[@]}" --device "$device" --checkpoint "$checkpoint" --batc
   --name quickstart --json "$OUTPUT/accuracy.json" --report --throughput "$OUTPUT/throughput.json"
 
 say "7 of 7: test the bundled encoder, which was trained longer on other walkers, on the same subjects"
-shipped="$(command "$PYTHON" -c 'from model.checkpoints.bundled import shipped_encoder; print(shipped_encoder() or "")')"
+shipped="$(command "$PYTHON" -c 'from model.checkpoints.bundled import bundled_encoder; print(bundled_encoder() or "")')"
 if [[ -n "$shipped" ]]; then
   python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json" --report
   python test.py --compare "$OUTPUT/accuracy.json" "$OUTPUT/shipped.json" --report "$work_path/results/comparison.html"

@@ -1,20 +1,22 @@
-"""The encoder that comes with the project, trained on synthetic walkers alone: for those who have no checkpoint yet."""
+"""The encoder that is part of the project, trained only on synthetic walkers, for users without a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from model.checkpoints.names import ENCODER_SUFFIX, encoders_in
+
 FOLDER = Path(__file__).resolve().parents[2] / "work" / "checkpoint" / "GaitSet"
 HIDDEN_DIM = 256
 
 
-def shipped_encoder() -> Path | None:
-    """The newest version there is; beside it a model card, `.md`, that tells what it can do. None: it was removed."""
-    return max(FOLDER.glob("GaitSet_Synthetic-v*-encoder.ptm"), default=None)
+def bundled_encoder() -> Path | None:
+    """Return the newest bundled encoder; None if the user deleted it. The model card next to it ends in `.md`."""
+    return max(FOLDER.glob(f"GaitSet_Synthetic-v*{ENCODER_SUFFIX}"), default=None)
 
 
-def stands_in(folder: Path, hidden_dim: int) -> Path | None:
-    """The shipped encoder, where `folder` holds no checkpoint of the user's and a network of `hidden_dim` is wanted."""
-    shipped = shipped_encoder()
-    others = [path for path in folder.glob("*-encoder.ptm") if shipped is None or path.resolve() != shipped]
-    return None if others or hidden_dim != HIDDEN_DIM else shipped
+def bundled_checkpoint(folder: Path, hidden_dim: int) -> Path | None:
+    """Return the bundled encoder if it fits a network of `hidden_dim` and `folder` holds no encoder of the user."""
+    bundled = bundled_encoder()
+    of_user = [path for path in encoders_in(folder) if bundled is None or path.resolve() != bundled]
+    return None if of_user or hidden_dim != HIDDEN_DIM else bundled

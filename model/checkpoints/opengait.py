@@ -1,7 +1,8 @@
-"""GaitSet checkpoints of OpenGait: the same network under other names, its strips in another order.
+"""Conversion of OpenGait's GaitSet checkpoints: the same network with other key names and another strip order.
 
-OpenGait's set_block<i> holds two of our set layers, at places 0 and 2 of a sequence; gl_block2 and gl_block3 hold the
-global branch. Its matrices are those of the set branch, 16 strips first, then of the global branch.
+OpenGait's set_block<i> holds two of our set layers, at positions 0 and 2 of a sequence; gl_block2 and gl_block3 hold
+the global branch. Its fully connected matrices start with those of the set branch, 16 strips first; those of the
+global branch follow.
 """
 
 from __future__ import annotations
@@ -20,32 +21,34 @@ _MATRICES = "Head.fc_bin"
 
 
 def is_opengait(content: Any) -> bool:
-    """Whether a loaded file is a checkpoint of OpenGait: a dict with the network's state under `model`."""
+    """Return whether the content of a file is a checkpoint of OpenGait: a dict with a state dict under `model`."""
     model = content.get("model") if isinstance(content, Mapping) else None
     return isinstance(model, Mapping) and isinstance(model.get(_MATRICES), Tensor) and model[_MATRICES].ndim == 3
 
 
-def plain_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict with our keys; what is no part of GaitSet keeps its name, so that loading can name it."""
-    state = {}
-    for key, value in content["model"].items():
-        found = _KEY.fullmatch(str(key))
-        if found:
-            branch, block, place = found[1], int(found[2]), int(found[3]) // 2
-            # set_block1..3 are layers 1 to 6; gl_block2 and 3, which follow the first pooling, gl_layer1 to 4.
-            layer = 2 * (block - (1 if branch == "set" else 2)) + place + 1
-            state[
-                f"set_layer{layer}.forward_block.conv.weight" if branch == "set" else f"gl_layer{layer}.conv.weight"
-            ] = value
-        else:
-            state["fc_bin.0" if key == _MATRICES else key] = value
+def convert_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict under our keys. Keys that GaitSet does not have stay, so that loading can report them."""
+    state = {_our_key(str(key)) or key: value for key, value in content["model"].items()}
     if len(state["fc_bin.0"]) == 2 * sum(PYRAMID):
-        state["fc_bin.0"] = state["fc_bin.0"][_places()]
+        state["fc_bin.0"] = state["fc_bin.0"][_strip_order()]
     return state
 
 
-def _places() -> Tensor:
-    """Where in OpenGait's order each of our strips stands: [62]."""
+def _our_key(key: str) -> str | None:
+    """Return our name of one of OpenGait's weights; None if GaitSet has no such weight."""
+    if key == _MATRICES:
+        return "fc_bin.0"
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    branch, block, position = match[1], int(match[2]), int(match[3]) // 2
+    # set_block1 to 3 are our layers 1 to 6. gl_block2 and 3, which follow the first pooling, are gl_layer1 to 4.
+    layer = 2 * (block - (1 if branch == "set" else 2)) + position + 1
+    return f"set_layer{layer}.forward_block.conv.weight" if branch == "set" else f"gl_layer{layer}.conv.weight"
+
+
+def _strip_order() -> Tensor:
+    """Return the position of each of our strips in OpenGait's order: [62]."""
     theirs = [
         (branch, strips, strip)
         for branch in ("set", "global")

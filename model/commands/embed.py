@@ -70,17 +70,17 @@ def main(arguments: list[str] | None = None) -> None:
     set_visible_devices(config.visible_devices, options.device)
     device = resolve_device(options.device)
     set_precision(device)
-    network, checkpoint = load_network(config, options.checkpoint, options.iter, device)
+    loaded = load_network(config, options.checkpoint, options.iter, device)
     data = open_dataset(
         config, "all" if options.part == "all" else options.partition, cache=bool(options.cache),
         skip_bad=options.skip_bad, quiet=options.quiet,
     )  # fmt: skip
     store = data.train if options.part == "train" else data.test
     facts = {
-        "checkpoint": str(checkpoint), "data": str(config.data.dataset_path), "dataset": config.data.dataset,
+        "checkpoint": str(loaded.checkpoint), "data": str(config.data.dataset_path), "dataset": config.data.dataset,
         "part": options.part, "device": describe(device), "amp": config.model.amp, **provenance(),
     }  # fmt: skip
-    batches = stream(network, store, device, options.batch_size, quiet=options.quiet)
+    batches = stream(loaded.network, store, device, options.batch_size, quiet=options.quiet)
     on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
     write_embeddings(options.output, store.index, on_host, facts, config.model.hidden_dim)
     print(

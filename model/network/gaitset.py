@@ -37,11 +37,9 @@ class GaitSet(nn.Module):
             `amp_dtype` and a device that supports them.
     """
 
-    amp_dtype: torch.dtype | None = None
-    fused: bool = False
-
-    def __init__(self, hidden_dim: int = 256):
+    def __init__(self, hidden_dim: int = 256, amp_dtype: torch.dtype | None = None, fused: bool = False):
         super().__init__()
+        self.amp_dtype, self.fused = amp_dtype, fused
         c1, c2, c3 = SET_CHANNELS
         self.set_layer1 = SetBlock(BasicConv2d(1, c1, 5))
         self.set_layer2 = SetBlock(BasicConv2d(c1, c1, 3, pooling=True))

@@ -1,4 +1,4 @@
-"""What training tells: the means between two log points, the log line, the JSON line, TensorBoard, the collapse."""
+"""The training log: mean losses, log lines, train.jsonl, TensorBoard scalars and the warning of a collapsed loss."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
 
-# Names and order of the original's log lines, so that scripts which read them go on working.
+# Names and order of the original's log lines, so that scripts that parse them keep working.
 FIELDS = ("hard_loss_metric", "full_loss_metric", "full_loss_num", "mean_dist")
 
 
 class LossMeter:
-    """Means over the iterations since the last log point, kept on the device: reading one would wait for it."""
+    """Sums of the losses since the last log point, kept on the device: reading them would synchronize with it."""
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(len(FIELDS), device=device)
-        self.iterations = 0  # counted by who calls `add`, which may be a recording
+        self.iterations = 0  # the trainer counts, because `add` may run inside a CUDA graph
 
     def add(self, losses: TripletLosses) -> None:
         values = (losses.hard, losses.full, losses.full_num, losses.mean_dist)
@@ -40,37 +40,41 @@ class LossMeter:
 
 
 def log_line(iteration: int, point: dict) -> str:
+    """Return the line that reports a log point."""
+    losses = ", ".join(f"{name}={point[name]:.8f}" for name in FIELDS)
     return (
-        f"iter {iteration}: hard_loss_metric={point['hard_loss_metric']:.8f}, "
-        f"full_loss_metric={point['full_loss_metric']:.8f}, full_loss_num={point['full_loss_num']:.8f}, "
-        f"mean_dist={point['mean_dist']:.8f}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
+        f"iter {iteration}: {losses}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
         f"{point['iterations_per_second']:.2f} it/s"
-        + (f", {point['skipped']} steps left out for gradients that overflow" if point.get("skipped") else "")
+        + (f", {point['skipped']} steps skipped because gradients overflowed" if point.get("skipped") else "")
     )
 
 
 def is_collapsed(point: dict, margin: float) -> bool:
-    """All embeddings in one point: both losses stand at the margin and distances are next to nothing."""
+    """Return whether all embeddings are in one point: both losses equal the margin and distances are almost 0."""
     at_margin = all(abs(point[name] - margin) < 0.01 * margin for name in FIELDS[:2])
     return at_margin and point["mean_dist"] < 0.05 * margin
 
 
 COLLAPSE_ADVICE = (
-    "the loss has collapsed: hard = full = margin and mean_dist near 0 mean that all embeddings lie in one point. "
-    "Stop, start again with a lower learning rate (lr) or hard_or_full_trip 'full' instead of 'hard'; "
-    "check also that the data show more than one person"
+    "the loss has collapsed: hard = full = margin and mean_dist near 0 mean that all embeddings are in one point. "
+    "Stop and start again with a lower learning rate (lr) or with hard_or_full_trip 'full' instead of 'hard'; "
+    "also check that the data show more than one person"
 )
 
 
 class LogBook:
-    """Writes each log point as a line of JSON and as TensorBoard scalars, under `folder`.
-
-    A run that goes on from iteration `start` keeps the lines up to there, but for the score of `start` when it is to be
-    computed (again): not `scored`. One from the start sets the log of the run before it aside, as `train-<time of its
-    last line>.jsonl`.
-    """
+    """Writes each log point as a line of train.jsonl and as TensorBoard scalars, under `folder`."""
 
     def __init__(self, folder: Path, start: int = 0, scored: bool = True):
+        """Open the log of a run that starts after iteration `start`.
+
+        A resumed run keeps the lines up to `start`. A new run renames the log of the previous run to
+        `train-<time of its last line>.jsonl`.
+
+        Args:
+            scored: whether the score of iteration `start` is valid. Otherwise its line is removed, because the run
+                computes it again.
+        """
         self.path = folder / "train.jsonl"
         with os_errors_as_user_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +86,12 @@ class LogBook:
                     self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
             self.writer = _summary_writer(folder, start)
 
-    def _keep_until(self, iteration: int, scored: bool = True) -> None:
+    def _keep_until(self, iteration: int, scored: bool) -> None:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        with atomic_file(self.path) as part:
-            to_score = None if scored else iteration
-            kept = [line for line in lines if _iteration_of(line, to_score) <= iteration]
-            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        to_score = None if scored else iteration
+        kept = [line for line in lines if _iteration_of(line, to_score) <= iteration]
+        with atomic_file(self.path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, point: dict) -> None:
         with os_errors_as_user_errors(self.path):
@@ -105,8 +109,7 @@ class LogBook:
 
 
 def _iteration_of(line: str, to_score: int | None) -> float:
-    """Beyond all others for a line that a killed run has left half-written, or that is damaged, and the score of an
-    iteration that is to get one."""
+    """Return the iteration of a log line; inf if the line is corrupt or is the score of iteration `to_score`."""
     try:
         point = json.loads(line)
         iteration = point["iteration"]
@@ -118,8 +121,8 @@ def _iteration_of(line: str, to_score: int | None) -> float:
 
 def _summary_writer(folder: Path, start: int):
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # an optional package
     except ImportError:
-        log.warning("tensorboard is not installed: no scalars for it are written")
+        log.warning("tensorboard is not installed: TensorBoard scalars are not written")
         return None
     return SummaryWriter(str(folder), purge_step=start or None)

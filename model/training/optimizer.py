@@ -1,4 +1,4 @@
-"""Adam, torch's or the device's own, and how many steps it has taken."""
+"""Adam, from torch or from the device's own package, and the number of steps that it has taken."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from torch.optim import Optimizer
 from model.devices.device import adam_options, class_of, kind_of
 
 
-def make_adam(parameters: Iterable[nn.Parameter], lr: float, device: torch.device, plain: bool = False) -> Optimizer:
-    """Adam; unless `plain`, the device's own where it has one, which steps all weights in one piece of memory.
+def make_adam(
+    parameters: Iterable[nn.Parameter], lr: float, device: torch.device, reference: bool = False
+) -> Optimizer:
+    """Return Adam. Unless `reference`, use the implementation of the device if it has one.
 
-    The state of either can be loaded into the other. The device's own keeps to the gradients it has once seen: they
-    may be zeroed, not dropped. So call `zero_grad()` without arguments, which does what each optimizer allows.
+    The state of either can be loaded into the other. The device's implementation holds references to the first
+    gradients that it sees, so these may be zeroed but not dropped: call `zero_grad()` without arguments, which does
+    what each optimizer allows.
     """
-    own = None if plain else class_of(kind_of(device).adam)
-    if own is None:
+    device_adam = None if reference else class_of(kind_of(device).adam)
+    if device_adam is None:
         return torch.optim.Adam(parameters, lr=lr, **adam_options(device))
-    optimizer = own(parameters, lr=lr)
+    optimizer = device_adam(parameters, lr=lr)
     optimizer.register_load_state_dict_post_hook(_steps_as_numbers)
     return optimizer
 
 
 def _steps_as_numbers(optimizer: Optimizer) -> None:
-    """torch's Adam saves its steps as tensors. NpuFusedAdam adds one to the first weight's and then to that of all
-    weights, which it has taken from the first: right for numbers, as it saves them, but one tensor grows by two."""
+    """Convert the step counts of a loaded state to numbers.
+
+    torch's Adam saves them as tensors. NpuFusedAdam increments the count of the first weight and a second count that
+    it took from it. With numbers, as it saves them itself, both are right; one shared tensor would grow by two.
+    """
     for state in optimizer.state.values():
         state["step"] = int(state["step"])
 
 
 def steps_taken(optimizer: Optimizer) -> int:
-    """Steps that changed the weights. A loss scaler leaves out those with gradients that are not finite."""
+    """Return the number of steps that changed the weights. A loss scaler skips steps with non-finite gradients."""
     state = optimizer.state.get(optimizer.param_groups[0]["params"][0], {})
     return int(state.get("step", 0))

@@ -1,4 +1,4 @@
-"""What some iterations of a training run do and how long each operation takes, recorded by the device's profiler."""
+"""Traces of some iterations of a training run, recorded with the profiler of the device."""
 
 from __future__ import annotations
 
@@ -15,32 +15,37 @@ from model.devices.device import kind_of, synchronize
 
 log = logging.getLogger(__name__)
 
-FIRST, ITERATIONS = 11, 5  # what is recorded when nothing else is said: libraries choose their kernels before
+FIRST, ITERATIONS = 11, 5  # the default range; libraries choose their kernels in the iterations before it
 
 
 class Profiling:
-    """Records iterations `start` to `stop` of a run, both counted from 1 where it begins, into a folder of its own.
+    """Context manager that traces iterations `start` to `stop` of a run, counted from 1 at its first iteration.
 
-    To be entered where iterations begin; a run that ends early, in whatever way, leaves what there is until then.
-    Each process records itself. The files are those of torch.profiler and, on an NPU, torch_npu.profiler: Chrome
-    traces that TensorBoard (plugin torch-tb-profiler), https://ui.perfetto.dev and MindStudio Insight show.
+    If the run ends early, for any reason, the iterations traced until then are written. Each process writes its own
+    trace. The files are those of torch.profiler or, on an NPU, torch_npu.profiler: Chrome traces that TensorBoard
+    (plugin torch-tb-profiler), https://ui.perfetto.dev and MindStudio Insight show.
     """
 
     def __init__(self, folder: Path, device: torch.device, rank: int = 0, start: int = -1, stop: int = -1):
-        """start, stop: -1 (as with the NPU port) for a few iterations after the first ones.
+        """Prepare a trace.
 
-        Raises UsageError for a range without an iteration.
+        Args:
+            start: first iteration; -1 (as in the NPU port) for FIRST.
+            stop: last iteration; -1 for ITERATIONS iterations in all.
+
+        Raises:
+            UsageError: if the range is empty.
         """
         self.folder, self.device, self.rank = folder, device, rank
         self.start = FIRST if start == -1 else start
         self.stop = self.start + ITERATIONS - 1 if stop == -1 else stop
         if self.start < 1 or self.stop < self.start:
             raise UsageError(
-                f"--start_step {self.start} to --stop_step {self.stop}: no iteration lies in that range; they count "
-                "from 1, and the last is recorded too"
+                f"--start_step {self.start} to --stop_step {self.stop}: the range is empty; iterations are "
+                "numbered from 1, and the last is included"
             )
         self.done = 0  # iterations of this run
-        self.recorded = 0
+        self.traced = 0
         self.profiler = None
 
     def __enter__(self) -> Profiling:
@@ -54,11 +59,11 @@ class Profiling:
         self._end()
 
     def step(self) -> None:
-        """To be called after each iteration."""
+        """Call this after each iteration."""
         self.done += 1
         if self.profiler is not None:
-            self.recorded += 1
-            synchronize(self.device)  # what the iteration asked for belongs to it
+            self.traced += 1
+            synchronize(self.device)  # kernels that the iteration launched belong to it
             self.profiler.step()
         if self.done == self.start - 1:
             self._begin()
@@ -72,7 +77,7 @@ class Profiling:
         iterations = self.stop - self.start + 1
 
         def schedule(step: int) -> object:
-            """The profiler's own would warn that there is no iteration for warming up; they were before."""
+            """Replace the profiler's schedule, which warns if there is no warm-up; the iterations before were one."""
             if step >= iterations:
                 return action.NONE
             return action.RECORD if step < iterations - 1 else action.RECORD_AND_SAVE
@@ -86,19 +91,19 @@ class Profiling:
         self.profiler.start()
 
     def _end(self) -> None:
-        """The profiler writes its files after the last iteration of the range; stopped before it, here."""
+        """Stop the profiler. It has written its files after the last iteration of the range; if not, it does so now."""
         if self.profiler is not None:
             self.profiler.stop()
             self.profiler = None
 
     def report(self) -> None:
-        """Tell where the record is, or why there is none."""
-        if not self.recorded:
+        """Log the folder of the trace, or why there is none."""
+        if not self.traced:
             log.warning(
                 "nothing profiled: the run ended after %d iterations, before --start_step %d", self.done, self.start
             )
             return
-        last = self.start + self.recorded - 1
+        last = self.start + self.traced - 1
         log.log(
             RESULT,
             "profiled iterations %d to %d of this run: %s (tensorboard --logdir, or ui.perfetto.dev)",

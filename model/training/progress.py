@@ -1,4 +1,4 @@
-"""What a training run tells of itself: a log point now and then, its speed at the end."""
+"""Log points and speed of a training run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch.optim import Optimizer
 from model.config import ModelConfig
 from model.devices import distributed
 from model.devices.device import synchronize
-from model.training.finite import BadNumbers
+from model.training.finite import NonFiniteError
 from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
 from model.training.optimizer import steps_taken
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 10  # iterations that do not count towards the throughput, where there are many more
-ALL_SKIPPED = 50  # steps left out in a row: a loss scale of 65536 halved that often is long below any use
+WARM_UP = 10  # iterations excluded from the throughput, if the run is much longer
+ALL_SKIPPED = 50  # consecutive skipped steps after which training ends: 65536 halved 50 times scales to zero
 
 OVERFLOW = (
-    "iteration {}: the last {} steps were all left out because gradients overflow half precision at any loss scale; "
+    "iteration {}: the last {} steps were all skipped because gradients overflow half precision at any loss scale; "
     "try --amp_dtype bf16, --kernels plain or --amp off"
 )
-NO_NUMBER = "iteration {}: the loss, a weight or Adam's state is no finite number"
+NOT_FINITE = "iteration {}: the loss, a weight or Adam's state is not a finite number"
 
 
 @dataclass
 class Progress:
-    """Counts and times the iterations of a run. All processes must ask for a log point, the main one writes it."""
+    """Counts and times the iterations of a run. All processes compute a log point; the main process writes it."""
 
     meter: LossMeter
     optimizer: Optimizer
@@ -41,28 +41,29 @@ class Progress:
     logbook: LogBook | None = None
 
     def start(self, iteration: int, total_iter: int) -> None:
-        """The run begins after `iteration`."""
+        """Start the clock after `iteration`."""
         self.total_iter = total_iter
         self._since = self._started = self._warm = time.perf_counter(), iteration
         self._stepped = steps_taken(self.optimizer)
-        self.skipped = 0  # steps of this run that were left out because gradients overflowed
+        self.skipped = 0  # steps of this run that were skipped because gradients overflowed
         self._skipped_in_a_row = 0
 
-    def after(self, iteration: int) -> None:
-        """To be called when `iteration` is done."""
+    def on_iteration_end(self, iteration: int) -> None:
+        """Restart the clock of the throughput after the warm-up."""
         if iteration - self._started[1] == WARM_UP and self.total_iter - iteration > 5 * WARM_UP:
             synchronize(self.device)
             self._warm = time.perf_counter(), iteration
 
-    def leave_out(self, seconds: float) -> None:
-        """The next log point is of training alone, without this time."""
+    def exclude_time(self, seconds: float) -> None:
+        """Exclude time, such as that of an evaluation, from the speed at the next log point."""
         since, iteration = self._since
         self._since = since + seconds, iteration
 
     def log_point(self, iteration: int) -> None:
-        """To be called by all processes every `log_iter` iterations, after `after`.
+        """Write the mean losses and the speed since the last log point. Collective call.
 
-        Raises BadNumbers when the loss is no finite number, or no step changes a weight any more.
+        Raises:
+            NonFiniteError: if a loss is not finite, or all of the last steps were skipped.
         """
         synchronize(self.device)
         since, before = self._since
@@ -73,19 +74,19 @@ class Progress:
             "lr": self.optimizer.param_groups[0]["lr"],
             "hard_or_full": self.settings.hard_or_full_trip,
             "iterations_per_second": (iteration - before) / seconds,
-            "skipped": self._skipped(iteration - before),
+            "skipped": self._count_skipped(iteration - before),
         }
         self.meter.reset()
         if self.world.is_main:
             self._write(iteration, point)
         if not all(math.isfinite(point[name]) for name in FIELDS):
-            raise BadNumbers(NO_NUMBER.format(iteration))
+            raise NonFiniteError(NOT_FINITE.format(iteration))
         if self._skipped_in_a_row >= ALL_SKIPPED:
-            raise BadNumbers(OVERFLOW.format(iteration, self._skipped_in_a_row))
+            raise NonFiniteError(OVERFLOW.format(iteration, self._skipped_in_a_row))
         self._since = time.perf_counter(), iteration
 
-    def _skipped(self, iterations: int) -> int:
-        """How many of the last `iterations` changed no weight."""
+    def _count_skipped(self, iterations: int) -> int:
+        """Return how many of the last `iterations` changed no weight."""
         stepped = steps_taken(self.optimizer)
         skipped = iterations - (stepped - self._stepped)
         self._stepped = stepped
@@ -95,13 +96,21 @@ class Progress:
 
     def _write(self, iteration: int, point: dict) -> None:
         log.info(log_line(iteration, point))
-        if self.logbook is not None:
-            self.logbook.write(iteration, point)
+        self.write_to_logbook(iteration, point)
         if is_collapsed(point, self.settings.margin):
             log.warning("%s", COLLAPSE_ADVICE)
 
+    def write_to_logbook(self, iteration: int, point: dict) -> None:
+        """Write to train.jsonl and TensorBoard, if this process keeps a log."""
+        if self.logbook is not None:
+            self.logbook.write(iteration, point)
+
+    def close(self) -> None:
+        if self.logbook is not None:
+            self.logbook.close()
+
     def figures(self, iteration: int) -> dict[str, float]:
-        """Duration and speed of the run, which ends after `iteration`."""
+        """Return the duration and speed of the run, which ends after `iteration`."""
         synchronize(self.device)
         now = time.perf_counter()
         counted = iteration - self._warm[1]

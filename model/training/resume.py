@@ -1,54 +1,81 @@
-"""Going on from a checkpoint: exactly where it is a whole one of ours, else from its two published files."""
+"""Resume training: exactly from a complete checkpoint, or approximately from the two published files."""
 
 from __future__ import annotations
 
 import logging
 
-import torch
-
-from model.checkpoints.checkpoint import load_encoder, load_optimizer, load_tensors
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
+from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
-from model.training.log_book import FIELDS
-from model.training.trainer import Trainer
+from model.config import ModelConfig, RestoreFrom
+from model.devices import distributed
+from model.training.state import TrainingState
 
 log = logging.getLogger(__name__)
 
 
-def resume(trainer: Trainer, iteration: int) -> None:
-    """Take the state of `iteration` up into `trainer`. Raises UserError where its files are not those of a training."""
-    files, config = trainer.checkpoints.files, trainer.config.model
-    load_encoder(trainer.network, files.part(iteration, "encoder"))
-    trainer.precision.weights_loaded()
-    load_optimizer(trainer.optimizer, files.part(iteration, "optimizer"))
-    for group in trainer.optimizer.param_groups:  # the config decides, as with the original
-        group["lr"] = config.lr
-    trainer.iteration = trainer.saved_at = trainer.evaluated = iteration
-    if not files.is_complete(iteration):
+def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None:
+    """Return the iteration to resume from, or None to start from the beginning. Collective call.
+
+    Raises:
+        UserError: if a checkpoint is required and there is none.
+    """
+    restarts = distributed.restarts()
+    if restarts:  # torchrun restarted the processes because one was killed: `restore_iter` was obeyed the first time
+        launch = distributed.launch_name()
+        last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
-            "%s has only the two published files, or they disagree with their record: going on from them, "
-            "but not exactly as if training had never stopped",
+            "restart %d after a process ended: %s", restarts,
+            "there is no checkpoint yet, starting as at first" if last is None else f"resuming from iteration {last}",
+        )  # fmt: skip
+        if last is not None:
+            return last
+    if restore_iter == RestoreFrom.START:
+        return None
+    if restore_iter > 0:
+        return restore_iter
+    last = distributed.run_on_rank0(files.last_complete)
+    if last is None and restore_iter == RestoreFrom.LAST:
+        raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
+    if last is None:
+        log.info("no checkpoint of %s yet: starting from the beginning", files.experiment)
+    return last
+
+
+def resume(
+    state: TrainingState, checkpoints: RunCheckpoints, iteration: int, settings: ModelConfig, world: distributed.World
+) -> None:
+    """Load the checkpoint of `iteration` into `state`. Raise UserError if its files are not those of a training run."""
+    files = checkpoints.files
+    load_encoder(state.network, files.part(iteration, "encoder"))
+    state.precision.sync_master_weights()
+    load_optimizer(state.optimizer, files.part(iteration, "optimizer"))
+    for group in state.optimizer.param_groups:  # the learning rate comes from the configuration, as in the original
+        group["lr"] = settings.lr
+    state.iteration = state.saved_at = state.evaluated = iteration
+    metadata = files.complete_metadata(iteration)
+    if metadata is None:
+        log.warning(
+            "%s has only the two published files, or they do not match their metadata: training resumes from them, "
+            "but not exactly as if it had never stopped",
             files.part(iteration, "encoder"),
         )
         return
-    record = trainer.checkpoints.take_up(iteration)
-    trainer.evaluated = record.get("evaluated", iteration)
+    checkpoints.adopt_run(iteration, metadata)
+    state.evaluated = metadata.get("evaluated", iteration)
     path = files.part(iteration, "state")
-    state = load_tensors(path)
-    world, meter = trainer.world, trainer.meter
+    content = load_tensors(path)
     try:
-        torch.set_rng_state(state["random"])
-        if _say_what_differs(record, {"world_size": world.size, **vars(config)}):
-            trainer.precision.load_state_dict(state["precision"])
-        sums = state["meter"]["sums"].reshape(-1, len(FIELDS))
-        meter.sums.copy_(sums[world.rank] if len(sums) == world.size else sums.mean(0))
-        meter.iterations = int(state["meter"]["iterations"])
+        same_precision = _warn_of_differences(metadata, {"world_size": world.size, **vars(settings)})
+        state.restore(content, world.rank, world.size, same_precision)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path}: is no state of a training run ({error})") from error
+        raise UserError(f"{path}: is not the state of a training run ({error})") from error
 
 
-def _say_what_differs(record: dict, now: dict) -> bool:
-    """Warn of what makes the rest another training than it was. Returns whether the precision is the same."""
-    then = {"world_size": record["world_size"], **record["model"]}
+def _warn_of_differences(metadata: dict, now: dict) -> bool:
+    """Warn if a changed setting makes the resumed run a different one. Return whether the precision is the same."""
+    then = {"world_size": metadata["world_size"], **metadata["model"]}
     for key in ("world_size", "seed", "lr", "amp"):
         if then.get(key) != now[key]:
             log.warning("%s was %s when the checkpoint was written and is %s now", key, then.get(key), now[key])

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM and Ctrl-C."""
+"""Stop a training run cleanly on SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from types import FrameType, TracebackType
 
 
 class StopSignals:
-    """Turns the first SIGTERM or Ctrl-C into a flag, so that the iteration in work ends; the second interrupts.
+    """Context manager that records the first SIGTERM or Ctrl-C, so that the current iteration ends normally.
 
-    final: it does not. Where torchrun passes on a Ctrl-C, which processes that it started had from the terminal
-    already, the second is the same one again.
+    A second signal raises KeyboardInterrupt.
+
+    Args:
+        ignore_second: do not raise. Under torchrun every worker receives Ctrl-C twice, from the terminal and from
+            torchrun, so the second must not interrupt.
     """
 
-    def __init__(self, final: bool = False) -> None:
-        self.final = final
+    def __init__(self, ignore_second: bool = False) -> None:
+        self.ignore_second = ignore_second
         self.received: int | None = None
 
     def __enter__(self) -> StopSignals:
-        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.previous = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and not self.final:
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and not self.ignore_second:
             raise KeyboardInterrupt
         self.received = self.received or number

@@ -1,4 +1,4 @@
-"""The training loop: iterations, checkpoints, evaluation, and stopping without losing a step."""
+"""The training loop: iterations, log points, checkpoints, evaluations, and a clean stop."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -25,93 +24,79 @@ from model.config import Config
 from model.data.batches import Batch, BatchLoader
 from model.devices import distributed
 from model.devices.device import describe
-from model.training.finite import BadNumbers, LastGood, all_finite, copied
-from model.training.log_book import LossMeter
-from model.training.precision import Precision
+from model.training.cuda_graph_step import CudaGraphStep
+from model.training.finite import LastGood, NonFiniteError, map_tensors
 from model.training.profiling import Profiling
-from model.training.progress import NO_NUMBER, Progress
-from model.training.step import RecordedStep, TrainingStep
+from model.training.progress import NOT_FINITE, Progress
+from model.training.state import TrainingState
+from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-# Iterations between two looks at whether any process was told to stop. On a device each look waits for it; on the
-# CPU iterations are long, and who sends SIGTERM sends SIGKILL half a minute later.
-ASK_OTHERS_EVERY = 10
+# Iterations between checks whether any process received a stop signal. On a device each check synchronizes with it.
+# On the CPU iterations are long and every one checks: a scheduler sends SIGKILL half a minute after SIGTERM.
+STOP_CHECK_INTERVAL = 10
 
 
 @dataclass
 class Trainer:
-    """Trains `network` (the plain GaitSet) with batches of `loader`; `model` is what runs forward: it, or its wrapper.
+    """Trains the network of `state`. All processes must call its methods; only the main process writes files.
 
-    recorded: replay a recording of the iteration, which needs packed batches and a device that can record.
-    plain: the loss, too, is computed by torch's own kernels.
-    evaluate: gives the score (rank-1 in percent) of the network as it is, on the main process.
-    profiling: records what some of the iterations do.
-    Only the main process writes; all processes must call `run`.
+    Attributes:
+        evaluate: returns the score of the network (rank-1 in percent) on the main process, None on the others.
+        profiling: traces some of the iterations.
+        writing: whether to write checkpoints.
     """
 
     config: Config
-    network: nn.Module
-    model: nn.Module
-    optimizer: Optimizer
-    precision: Precision
+    state: TrainingState
+    step: TrainingStep | CudaGraphStep
     loader: BatchLoader
     checkpoints: RunCheckpoints
+    progress: Progress
     device: torch.device
     world: distributed.World
     evaluate: Callable[[], float | None] | None = None
     profiling: Profiling | None = None
-    recorded: bool = False
-    plain: bool = False
     quiet: bool = False
     writing: bool = True
-
-    def __post_init__(self) -> None:
-        self.iteration = 0  # iterations done
-        self.saved_at: int | None = None  # the iteration of the last checkpoint
-        self.evaluated = 0  # the iteration of the last evaluation
-        self.last_good = LastGood()
-        self.meter = LossMeter(self.device)
-        self.progress = Progress(self.meter, self.optimizer, self.config.model, self.device, self.world)
-        settings = self.config.model
-        self.step = TrainingStep(self.model, self.optimizer, self.precision, self.meter, settings, self.plain)
-        if self.recorded:
-            self.step = RecordedStep(self.step, self.device)
+    last_good: LastGood = field(default_factory=LastGood)
 
     def run(self, total_iter: int) -> int:
-        """Train up to `total_iter` iterations. Returns the number of the signal that ended it early, else 0.
+        """Train up to iteration `total_iter`. Return the number of the signal that stopped the run, or 0.
 
-        Raises BadNumbers when loss, weights, Adam's state or embeddings are no finite numbers any more, at the next
-        log point or checkpoint; the state of the log point before is then saved.
+        Raises:
+            NonFiniteError: at the next log point or checkpoint after a loss, weight, optimizer state or embedding
+                became NaN or infinite. The state of the last finite log point is then saved.
         """
         quiet = self.quiet or not self.world.is_main
-        bar = progress_bar(total=total_iter, first=self.iteration, unit="iterations", what="training", quiet=quiet)
-        profiling = self.profiling or nullcontext()
-        stop = StopSignals(final=distributed.launched_by_torchrun())
-        with stop, logging_redirect_tqdm(), bar, profiling:
-            self.progress.start(self.iteration, total_iter)
+        first = self.state.iteration
+        bar = progress_bar(total=total_iter, first=first, unit="iterations", what="training", quiet=quiet)
+        stop = StopSignals(ignore_second=distributed.launched_by_torchrun())
+        with stop, logging_redirect_tqdm(), bar, self.profiling or nullcontext():
+            self.progress.start(first, total_iter)
             try:
                 return self._run(total_iter, stop, bar)
-            except BadNumbers as error:
-                raise self._rescued(error) from None
+            except NonFiniteError as error:
+                raise self._save_last_finite_state(error) from None
 
     def _run(self, total_iter: int, stop: StopSignals, bar: tqdm) -> int:
-        settings = self.config.model
-        if self._evaluation_is_due():  # told to stop, a run does not begin it
+        settings, state = self.config.model, self.state
+        if self._evaluation_is_due():  # a stopped run saves its checkpoint before the evaluation that is due then
             self._evaluate()
             if self.writing and self.world.is_main:
-                self.checkpoints.amend(self.iteration, evaluated=self.evaluated)
-        for batch in self.loader.batches(self.iteration, total_iter):
+                self.checkpoints.update_metadata(state.iteration, evaluated=state.evaluated)
+        for batch in self.loader.batches(state.iteration, total_iter):
             self._step(batch)
             bar.update()
-            self.progress.after(self.iteration)
-            if self.iteration % settings.log_iter == 0:
-                self._look()
-            stopping = self._told_to_stop(stop)
+            self.progress.on_iteration_end(state.iteration)
+            if state.iteration % settings.log_iter == 0:
+                self._log_point()
+            stopping = self._is_stopping(stop)
             if self._evaluation_is_due() and not stopping:
                 self._evaluate()
-            if stopping or self.iteration % settings.save_iter == 0 or self.iteration == total_iter:
+            if stopping or state.iteration % settings.save_iter == 0 or state.iteration == total_iter:
                 self.save()
             if stopping:
                 return stop.received or signal.SIGTERM
@@ -119,121 +104,109 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         self.step(*batch)
-        self.meter.iterations += 1
-        self.iteration += 1
+        self.state.meter.iterations += 1
+        self.state.iteration += 1
         if self.profiling is not None:
             self.profiling.step()
 
-    def _told_to_stop(self, stop: StopSignals) -> bool:
+    def _is_stopping(self, stop: StopSignals) -> bool:
         if self.world.size == 1:
             return stop.received is not None
-        if self.device.type != "cpu" and self.iteration % ASK_OTHERS_EVERY:
+        if self.device.type != "cpu" and self.state.iteration % STOP_CHECK_INTERVAL:
             return False
         return distributed.any_process(stop.received is not None, self.device)
 
-    def _look(self) -> None:
-        """A log point: tell what is to be told, and remember the state when it is good."""
-        self.progress.log_point(self.iteration)
+    def _log_point(self) -> None:
+        """Log, then snapshot the state if it is finite."""
+        self.progress.log_point(self.state.iteration)
         self._require_finite()
         if self.writing and self.world.is_main:
-            self.last_good.keep(self.iteration, self._parts(self.meter.sums))
+            self.last_good.keep(self.state.iteration, self.state.parts(self.state.meter.sums))
 
     def _require_finite(self) -> None:
-        """All processes must ask."""
-        state = self.network.state_dict(), self.optimizer.state_dict()["state"], self.meter.sums
-        if distributed.any_process(not all_finite(state), self.device):
-            raise BadNumbers(NO_NUMBER.format(self.iteration))
+        """Raise NonFiniteError in all processes if the state of any is not finite. Collective call."""
+        if distributed.any_process(not self.state.is_finite(), self.device):
+            raise NonFiniteError(NOT_FINITE.format(self.state.iteration))
 
-    def _rescued(self, error: BadNumbers) -> BadNumbers:
-        """Save the last good state; the error with what to do then."""
-        good = self.last_good
-        if self.world.is_main and good.iteration is not None and good.iteration > (self.saved_at or 0):
+    def _save_last_finite_state(self, error: NonFiniteError) -> NonFiniteError:
+        """Save the last finite state. Return the error with resume instructions."""
+        good, saved_at = self.last_good, self.state.saved_at
+        if self.world.is_main and good.iteration is not None and good.iteration > (saved_at or 0):
             self._write(good.iteration, good.parts)
-        told = good.explained(error, self.saved_at)
-        told.already_reported = not self.world.is_main
-        return told
+        error = good.with_resume_hint(error, saved_at)
+        error.already_reported = not self.world.is_main
+        return error
 
     def _evaluation_is_due(self) -> bool:
-        every = self.config.model.eval_iter
-        return bool(every and self.evaluate) and self.iteration % every == 0 and self.evaluated < self.iteration
+        every, iteration = self.config.model.eval_iter, self.state.iteration
+        return bool(every and self.evaluate) and iteration % every == 0 and self.state.evaluated < iteration
 
     def _evaluate(self) -> None:
         start = time.perf_counter()
-        self.evaluated = self.iteration  # also when it fails: going on from here must be possible
-        score, fault = None, None
+        iteration = self.state.iteration
+        self.state.evaluated = iteration  # even if it fails: a run resumed from here must not fail again
+        score, failure = None, None
         try:
             score = self.evaluate()
-        except UserError as error:  # of the main process, which alone evaluates: the others must not wait for it
-            fault = error
-        if distributed.any_process(fault is not None, self.device):
-            raise BadNumbers(f"iteration {self.iteration}: {fault or 'the evaluation failed'}")
-        is_best = score is not None and self.checkpoints.is_better(score)
-        if is_best:
-            self.checkpoints.best = (score, self.iteration)
-        if score is not None and self.progress.logbook is not None:
-            self.progress.logbook.write(self.iteration, {"rank1": score})
-        if distributed.any_process(is_best, self.device):  # only the main process knows, and all must save
+        except UserError as error:  # only the main process evaluates; the others must not wait for it forever
+            failure = error
+        if distributed.any_process(failure is not None, self.device):
+            raise NonFiniteError(f"iteration {iteration}: {failure or 'the evaluation failed'}")
+        is_best = score is not None and self.checkpoints.update_best(score, iteration)
+        if score is not None:
+            self.progress.write_to_logbook(iteration, {"rank1": score})
+        if distributed.any_process(is_best, self.device):  # only the main process knows, but all must save
             self.save()
-        self.progress.leave_out(time.perf_counter() - start)
+        self.progress.exclude_time(time.perf_counter() - start)
 
     def save(self) -> None:
-        """Write the checkpoint of this iteration; all processes must call this, the main one writes."""
-        if not self.writing or self.saved_at == self.iteration:
+        """Write the checkpoint of this iteration, unless it exists. Collective call."""
+        state = self.state
+        if not self.writing or state.saved_at == state.iteration:
             return
-        # Those of each process: with their mean in each, going on would round otherwise.
-        sums = distributed.gather_rows(self.meter.sums[None], self.world.size, self.device)
+        # Save every rank's sums; restoring their mean would break bit-exact resume.
+        sums = distributed.gather_rows(state.meter.sums[None], self.world.size, self.device)
         self._require_finite()
         if self.world.is_main:
-            self._write(self.iteration, self._parts(sums))
-        self.saved_at = self.iteration
-
-    def _parts(self, sums: Tensor) -> dict[str, Any]:
-        state = {
-            "random": torch.get_rng_state(),
-            "precision": self.precision.state_dict(),
-            "meter": {"sums": sums, "iterations": self.meter.iterations},
-        }
-        return {
-            # Others read the weights: they get them in the type and layout that every program expects.
-            "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
-            "state": state,
-        }
+            self._write(state.iteration, state.parts(sums))
+        state.saved_at = state.iteration
 
     def _write(self, iteration: int, parts: dict[str, Any]) -> None:
-        facts = {
+        details = {
             "world_size": self.world.size, "device": describe(self.device),
-            "evaluated": self.evaluated, "data": vars(self.config.data), "model": vars(self.config.model),
+            "evaluated": self.state.evaluated, "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
-        on_host = copied(parts, Tensor.cpu)  # a checkpoint must load where there is no such device
-        self.checkpoints.save(iteration, on_host, facts)
+        on_host = map_tensors(parts, Tensor.cpu)  # so that machines without such a device can load it
+        self.checkpoints.save(iteration, on_host, details)
 
     def report(self, stopped_by: int, json: Path | None = None) -> int:
-        """Say how the run ended and what to do next. Returns the exit status: 0, or 128 + the signal."""
+        """Print how the run ended and what to do next. Return the exit status: 0, or 128 + the signal."""
+        iteration = self.state.iteration
+        checkpoint = str(self.checkpoints.files.part(iteration, "encoder")) if self.writing else None
         summary = {
-            **self.progress.figures(self.iteration), "processes": self.world.size,
-            "device": describe(self.device), "amp": self.config.model.amp, "iteration": self.iteration,
-            "checkpoint": str(self.checkpoints.files.part(self.iteration, "encoder")) if self.writing else None,
+            **self.progress.figures(iteration), "processes": self.world.size,
+            "device": describe(self.device), "amp": self.config.model.amp, "iteration": iteration,
+            "checkpoint": checkpoint,
         }  # fmt: skip
-        if self.progress.logbook is not None:
-            self.progress.logbook.close()
+        self.progress.close()
         if self.world.is_main:
             if json is not None:
                 write_json(json, summary)
-            log.log(
-                RESULT,
-                "%(iterations)d iterations in %(seconds).1f s: %(iterations_per_second).2f iterations/s, "
-                "%(sequences_per_second).1f sequences/s", summary,
-            )  # fmt: skip
-            if not summary["iterations"]:
-                log.log(RESULT, "nothing to do: iteration %d has been reached already", self.iteration)
-            elif self.writing:
-                checkpoint = summary["checkpoint"]
-                log.log(RESULT, "wrote %s", checkpoint)
-                next_step = "the same command with --restore_iter -1 goes on from it"
-                if not stopped_by:
-                    next_step = (
-                        f"python test.py --checkpoint {checkpoint} --report, with the same --data_path and others"
-                    )
-                log.log(RESULT, "next: %s", next_step)
+            self._print_summary(summary, stopped_by)
         return 128 + stopped_by if stopped_by else 0
+
+    def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
+        log.log(
+            RESULT,
+            "%(iterations)d iterations in %(seconds).1f s: %(iterations_per_second).2f iterations/s, "
+            "%(sequences_per_second).1f sequences/s", summary,
+        )  # fmt: skip
+        if not summary["iterations"]:
+            log.log(RESULT, "nothing to do: iteration %d has been reached already", summary["iteration"])
+        elif self.writing:
+            log.log(RESULT, "wrote %s", summary["checkpoint"])
+            if stopped_by:
+                log.log(RESULT, "next: the same command with --restore_iter -1 resumes from it")
+            else:
+                log.log(RESULT, "next: python test.py --checkpoint %s --report, with the same --data_path and other "
+                        "options", summary["checkpoint"])  # fmt: skip

@@ -20,7 +20,7 @@ def checkpoints(folder: Path) -> Read:
     from payloads import checkpoints as hostile
     from payloads import programs
 
-    from model.checkpoints.checkpoint import load_encoder
+    from model.checkpoints.loading import load_encoder
     from model.network import GaitSet
 
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def opengait_checkpoints(folder: Path) -> Read:
     import torch
     from opengait_network import TheirGaitSet
 
-    from model.checkpoints.checkpoint import load_encoder
+    from model.checkpoints.loading import load_encoder
     from model.network import GaitSet
 
     theirs = TheirGaitSet(2).state_dict()
@@ -74,7 +74,7 @@ def opengait_checkpoints(folder: Path) -> Read:
 def optimizers(folder: Path) -> Read:
     import torch
 
-    from model.checkpoints.checkpoint import load_optimizer
+    from model.checkpoints.loading import load_optimizer
 
     def adam() -> torch.optim.Adam:
         return torch.optim.Adam([torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,))])
@@ -126,7 +126,7 @@ def checkpoint_records(folder: Path) -> Read:
         else:
             path.write_bytes(mutate.bytes_of(whole, [whole], draw))
         assert files.last_complete() in (1, 2)
-        files.is_complete(2)
+        files.complete_metadata(2)
         files.run_of(2)
 
     return read

@@ -22,7 +22,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from model.checkpoints.checkpoint import load_encoder, load_tensors
+from model.checkpoints.loading import load_encoder, load_tensors
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
 from model.data.raw.silhouette import cut_sides, read_image

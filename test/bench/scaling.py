@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import torch  # noqa: E402
 from made_store import make_store  # noqa: E402
 
-from model.checkpoints.checkpoint import load_tensors  # noqa: E402
+from model.checkpoints.loading import load_tensors  # noqa: E402
 from model.config import Config, DataConfig, ModelConfig  # noqa: E402
 from model.devices import distributed  # noqa: E402
 from model.devices.device import resolve_device, set_precision, synchronize  # noqa: E402
@@ -103,7 +103,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
         for rank in range(processes)
     ]
     step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration without its CUDA graph
-    parameters = list(trainers[0].network.parameters())
+    parameters = list(trainers[0].state.network.parameters())
     batches = [trainer.loader.batches(0, options.agree) for trainer in trainers]
     for of_all in zip(*batches, strict=True):
         sums = [torch.zeros_like(parameter) for parameter in parameters]
@@ -113,7 +113,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
         for parameter, gradient in zip(parameters, sums, strict=True):
             parameter.grad.copy_(gradient / processes)
         step.update()
-    return {name: value.float().cpu() for name, value in trainers[0].network.state_dict().items()}
+    return {name: value.float().cpu() for name, value in trainers[0].state.network.state_dict().items()}
 
 
 def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> dict:

@@ -32,19 +32,18 @@ sys.path.insert(0, str(ROOT))
 from model.config import ModelConfig  # noqa: E402
 from model.data.batches import pack  # noqa: E402
 from model.devices.device import adam_options, resolve_device, supports_graphs, synchronize, to_device  # noqa: E402
-from model.initialization import own_kernels  # noqa: E402
 from model.network import GaitSet  # noqa: E402
+from model.network.compute_mode import make_compute_mode  # noqa: E402
+from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep  # noqa: E402
 from model.training.log_book import LossMeter  # noqa: E402
 from model.training.precision import make_precision  # noqa: E402
-from model.training.step import FIRST_EAGER, RecordedStep, TrainingStep  # noqa: E402
+from model.training.step import TrainingStep  # noqa: E402
 
 LENGTH = 80  # frames per sequence, about as in CASIA-B
 
 
 class PlainGaitSet(nn.Module):
     """The network with the operations of the original in their order: activation before pooling."""
-
-    amp_dtype: torch.dtype | None = None  # autocast dtype
 
     def __init__(self):
         super().__init__()
@@ -103,15 +102,16 @@ def drawn_frames(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
+    mode = make_compute_mode(options.amp, "", "plain", device)
     network = PlainGaitSet().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
+    precision, network, optimizer = make_precision(mode, network, optimizer, device, "dynamic")
     frames, rows = drawn_frames(options)
     sils = torch.from_numpy(frames[rows]).to(device).float() / 255
     labels = torch.arange(options.p, device=device).repeat_interleave(options.k)
 
     def iteration() -> None:
-        with torch.autocast(device.type, network.amp_dtype, enabled=network.amp_dtype is not None):
+        with torch.autocast(device.type, mode.amp_dtype, enabled=mode.amp_dtype is not None):
             features = network(sils)
         loss = plain_loss(features.float(), labels, 0.2)
         optimizer.zero_grad(set_to_none=True)
@@ -126,22 +126,22 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     settings = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
     )
-    network = to_device(GaitSet(), device)
+    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
+    network = to_device(GaitSet(amp_dtype=mode.amp_dtype, fused=mode.fused), device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
-    precision, network, optimizer = make_precision(options.amp, network, optimizer, device, "", "dynamic")
-    own = own_kernels(settings, device)
-    network.fused = own and options.amp == "torch"
-    recorded = network.fused and supports_graphs(device)
-    step = TrainingStep(network, optimizer, precision, LossMeter(device), settings, plain=not own)
+    precision, network, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
+    recorded = mode.fused and supports_graphs(device)
+    meter = LossMeter(device)
+    step = TrainingStep(network, optimizer, precision, meter, settings, reference_loss=not mode.triton)
     frames, rows = drawn_frames(options)
     ends = None
-    if network.fused:
+    if mode.fused:
         rows, ends = pack(rows)
         ends = torch.from_numpy(ends).to(device)
     sils = torch.from_numpy(frames[rows]).to(device)
     if recorded:
-        step = RecordedStep(step, device)
-    return lambda: step(sils, ends), {"kernels": network.fused, "recorded": recorded}
+        step = CudaGraphStep(step, device)
+    return lambda: step(sils, ends), {"kernels": mode.fused, "recorded": recorded}
 
 
 def measure(version: str, options: argparse.Namespace) -> dict:

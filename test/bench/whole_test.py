@@ -41,7 +41,7 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
     device = resolve_device(options.device)
     set_precision(device)
     config = Config(model=ModelConfig(amp=options.amp, kernels=options.kernels))
-    network, _ = load_network(config, checkpoint, None, device)
+    network = load_network(config, checkpoint, None, device).network
     count = int(np.searchsorted(np.cumsum(store.index.frames), options.embed_frames)) + 1
     index: SequenceIndex = store.index.take(np.arange(min(count, len(store.index))))
     part = SilhouetteStore(store.path, index, store.frames)

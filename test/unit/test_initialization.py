@@ -1,4 +1,4 @@
-"""What is built from a configuration: which kernels run, and that all processes agree on them."""
+"""Objects built from a configuration: the kernels that they use, and that all processes agree on them."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ import torch
 
 from model.config import build_config
 from model.devices import distributed, triton_support
-from model.initialization import build_trainer, load_network, open_dataset, own_kernels
+from model.initialization import build_trainer, load_network, open_dataset
 from model.network import GaitSet
+from model.network.compute_mode import make_compute_mode
 
 CPU = torch.device("cpu")
 
@@ -30,19 +31,19 @@ def config_of(tree, work, **model):
     ],
 )
 @pytest.mark.parametrize("amp", ["off", "torch"])
-def test_own_kernels_run_where_all_processes_can(
+def test_triton_kernels_are_used_if_supported_on_all_ranks_and_in_float32_only_for_the_loss(
     aligned_tree, tmp_path, monkeypatch, caplog, kernels, here, elsewhere, expected, amp
 ):
-    """In float32 those of the loss alone."""
     monkeypatch.setattr(triton_support, "works", lambda device: here)
     monkeypatch.setattr(distributed, "any_process", lambda flag, device: flag or not elsewhere)
     config = config_of(aligned_tree, tmp_path, kernels=kernels, amp=amp)
-    assert own_kernels(config.model, CPU) is expected
+    assert make_compute_mode(amp, "", kernels, CPU).triton is expected
     trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), writing=False)
-    assert trainer.step.plain is not expected
-    assert trainer.network.fused == trainer.loader.packed == (expected and amp == "torch")
+    assert trainer.step.reference_loss is not expected
+    assert trainer.state.network.fused == trainer.loader.packed == (expected and amp == "torch")
     torch.save(GaitSet(8).state_dict(), tmp_path / "e.ptm")
-    network, _ = load_network(config, tmp_path / "e.ptm", None, CPU)
-    assert network.fused == trainer.network.fused
-    told = "the project's kernels do not work in every process: all use torch's own" in caplog.text
-    assert told == (kernels == "auto" and here and not elsewhere)
+    loaded = load_network(config, tmp_path / "e.ptm", None, CPU)
+    assert loaded.network.fused == trainer.state.network.fused
+    assert loaded.metadata == {}
+    warned = "Triton kernels do not work in every process: all processes use torch's kernels" in caplog.text
+    assert warned == (kernels == "auto" and here and not elsewhere)

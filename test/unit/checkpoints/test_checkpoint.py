@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from model.checkpoints.checkpoint import CheckpointFiles, load_encoder, load_optimizer, load_tensors
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
 from model.network import GaitSet
 
@@ -67,7 +68,7 @@ def test_missing_foreign_and_misshapen_keys_are_named(tmp_path):
         load_encoder(GaitSet(256), tmp_path / "x.ptm")
     for part in (
         "lacks gl_layer1.conv.weight",
-        "foreign key head.weight",
+        "unknown key head.weight",
         "(62, 128, 128)",
         "hidden_dim of the config must be 128",
     ):
@@ -157,7 +158,7 @@ def test_a_set_is_complete_only_with_its_record_and_matching_files(tmp_path, net
     for iteration in (10, 20, 30, 40):
         files.save(iteration, some_parts(network), {})
     assert files.last_complete() == 40
-    files.record(40).unlink()  # killed before the record was written
+    files.metadata(40).unlink()  # killed before the record was written
     assert files.last_complete() == 30
     files.part(30, "state").unlink()
     assert files.last_complete() == 20
@@ -205,7 +206,7 @@ def test_removing_a_set_leaves_other_experiments_alone(tmp_path, network):
     theirs.save(10, some_parts(network), {"run": "c"})
     mine.remove(10)
     assert mine.iterations() == [20] and mine.run_of(20) == "b"
-    assert theirs.is_complete(10)
+    assert theirs.complete_metadata(10)
 
 
 def test_folders_that_cannot_be_written_to_are_one_line(tmp_path, network):

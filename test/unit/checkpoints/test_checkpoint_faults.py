@@ -10,7 +10,8 @@ from functools import cache
 import pytest
 import torch
 
-from model.checkpoints.checkpoint import CheckpointFiles, load_encoder, load_optimizer, load_tensors
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
 from model.common.files import read_json, write_json
 from model.network import GaitSet
@@ -41,14 +42,14 @@ def with_one(value):
 
 SHAPE = (64, 32, 3, 3)
 BAD_WEIGHTS = {
-    "NaN": (with_one(float("nan")), "1 of 11 weights hold values that are no finite numbers"),
-    "Inf": (with_one(float("-inf")), "1 of 11 weights hold values that are no finite numbers"),
-    "whole numbers": (torch.ones(SHAPE, dtype=torch.int32), "no state dict of a network"),
-    "complex": (torch.ones(SHAPE, dtype=torch.complex64), "no state dict of a network"),
-    "sparse": (torch.ones(SHAPE).to_sparse(), "no state dict of a network"),
-    "without content": (torch.ones(SHAPE, device="meta"), "no state dict of a network"),
-    "one number, expanded": (torch.ones(1, 1, 1, 1).expand(SHAPE), "no state dict of a network"),
-    "a number": (3.0, "no state dict of a network"),
+    "NaN": (with_one(float("nan")), "1 of 11 weights have values that are not finite"),
+    "Inf": (with_one(float("-inf")), "1 of 11 weights have values that are not finite"),
+    "whole numbers": (torch.ones(SHAPE, dtype=torch.int32), "is not the state dict of a network"),
+    "complex": (torch.ones(SHAPE, dtype=torch.complex64), "is not the state dict of a network"),
+    "sparse": (torch.ones(SHAPE).to_sparse(), "is not the state dict of a network"),
+    "without content": (torch.ones(SHAPE, device="meta"), "is not the state dict of a network"),
+    "one number, expanded": (torch.ones(1, 1, 1, 1).expand(SHAPE), "is not the state dict of a network"),
+    "a number": (3.0, "is not the state dict of a network"),
     "transposed": (torch.ones(32, 64, 3, 3), "does not fit the network"),
     "a scalar": (torch.tensor(1.0), "does not fit the network"),
 }
@@ -74,7 +75,7 @@ def test_keys_that_are_none_are_told(tmp_path):
     for content in ({1: torch.ones(1)}, {("a",): torch.ones(1)}, [torch.ones(1)], torch.ones(1), 5, None, {}):
         with pytest.raises(UserError, match=r"x\.ptm"):
             load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", content))
-    with pytest.raises(UserError, match=r"both with and without the prefix module\."):
+    with pytest.raises(UserError, match=r"twice, with and without the prefix module\."):
         load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", encoder(**{f"module.{KEY}": torch.zeros(SHAPE)})))
 
 
@@ -118,9 +119,9 @@ def test_weights_that_are_not_those_of_the_record_beside_them_are_refused(tmp_pa
     path = files.part(1, "encoder")
     load_encoder(GaitSet(4), path)
     saved(path, encoder(KEY=torch.ones(SHAPE)))
-    with pytest.raises(UserError, match=r"is not what x-00001\.json tells of"):
+    with pytest.raises(UserError, match=r"checksum does not match x-00001\.json"):
         load_encoder(GaitSet(4), path)
-    files.record(1).unlink()
+    files.metadata(1).unlink()
     load_encoder(GaitSet(4), path)
 
 
@@ -142,7 +143,7 @@ def test_files_that_unfold_into_far_more_are_refused(tmp_path):
         load_tensors(tmp_path / "overlap.ptm")
     with (tmp_path / "long.ptm").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(UserError, match="bytes, at most"):
+    with pytest.raises(UserError, match="bytes; at most"):
         load_tensors(tmp_path / "long.ptm")
 
 
@@ -155,7 +156,7 @@ def test_a_part_that_torch_would_not_read_is_refused(tmp_path, place, value):
     length = 4 if place == 38 else 8
     content[entry + place : entry + place + length] = value.to_bytes(length, "little")
     (tmp_path / "y.ptm").write_bytes(content)
-    with pytest.raises(UserError, match="a folder, or of two sizes"):
+    with pytest.raises(UserError, match="a folder or has two different sizes"):
         load_tensors(tmp_path / "y.ptm")
 
 
@@ -230,10 +231,10 @@ def test_a_damaged_record_is_told_and_the_set_before_counts(tmp_path, damage, ca
         files.save(iteration, {name: {} for name in ("encoder", "optimizer", "state")}, {"run": "r"})
     assert files.last_complete() == 20 and files.run_of(20) == "r"
     caplog.set_level(logging.WARNING)
-    damage(files.record(20))
+    damage(files.metadata(20))
     assert files.last_complete() == 10
-    assert not files.is_complete(20) and files.run_of(20) is None
-    assert str(files.record(20)) in caplog.text
+    assert not files.complete_metadata(20) and files.run_of(20) is None
+    assert str(files.metadata(20)) in caplog.text
 
 
 def test_the_last_of_a_launch_is_found_among_others(tmp_path):

@@ -30,7 +30,7 @@ def test_when_a_process_is_killed_all_go_on_from_the_last_checkpoint(aligned_tre
     os.kill(workers_of(launcher)[1], signal.SIGKILL)
     out, errors = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, errors
-    assert "restart 1 after a process ended: going on from iteration" in out
+    assert "restart 1 after a process ended: resuming from iteration" in out
     assert same(weights(tmp_path / "killed", TOTAL), weights(tmp_path / "whole", TOTAL))
 
 

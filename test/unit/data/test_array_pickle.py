@@ -10,7 +10,7 @@ import pytest
 import torch
 from scripts import ROOT
 
-from model.checkpoints.checkpoint import load_encoder, load_optimizer, load_tensors
+from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
 from model.data.array_pickle import MOST_OPERATIONS, read_array
 from model.data.partition import read_partition

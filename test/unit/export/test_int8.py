@@ -10,8 +10,8 @@ import pytest
 import torch
 from scripts import load_script, one_line_error, run_script
 
-from model.checkpoints.bundled import shipped_encoder
-from model.checkpoints.checkpoint import load_encoder
+from model.checkpoints.bundled import bundled_encoder
+from model.checkpoints.loading import load_encoder
 from model.common.errors import UserError
 from model.export.int8 import measure_ranges, spread_positions
 from model.export.onnx_export import walking_pixels
@@ -28,7 +28,7 @@ unchecked = partial(WholeRuntime, check=False)
 def trained():
     """A trained network: with random weights, few values are on the negative side of LeakyReLU."""
     network = GaitSet().eval()
-    load_encoder(network, shipped_encoder())
+    load_encoder(network, bundled_encoder())
     return network
 
 

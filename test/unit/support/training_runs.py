@@ -8,7 +8,8 @@ import sys
 import torch
 from scripts import ROOT, load_script, run_quietly
 
-from model.checkpoints.checkpoint import CheckpointFiles, load_tensors
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import load_tensors
 from model.network import GaitSet
 
 TOTAL = 8

@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 
 from model.common.errors import UserError
-from model.config import ModelConfig
 from model.devices import distributed, triton_support
-from model.initialization import own_kernels
+from model.network.compute_mode import use_triton_kernels
 
 
 def gather_worker(rank: int, folder: str) -> None:
@@ -26,7 +25,7 @@ def gather_worker(rank: int, folder: str) -> None:
     kernels = {}
     for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
         triton_support.works = lambda device, works=works: works
-        kernels[where] = own_kernels(ModelConfig(), cpu)
+        kernels[where] = use_triton_kernels("auto", cpu)
     result = {
         "rows": distributed.gather_rows(own * 10, 10, cpu),
         "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # a device whose memory gloo cannot read

@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_runs import FP16, arguments, files_of, overflow_at, same, torchrun, train, weights
 
-from model.checkpoints.checkpoint import load_tensors
+from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.network import GaitSet
 from model.training.finite import all_finite
@@ -74,10 +74,10 @@ def test_found_within_one_log_interval_and_the_state_before_it_saved(
         with pytest.raises(UserError) as told:
             train(aligned_tree, tmp_path, *run)
     assert str(told.value) == (
-        f"iteration {found}: the loss, a weight or Adam's state is no finite number; the state of iteration "
+        f"iteration {found}: the loss, a weight or Adam's state is not a finite number; the state of iteration "
         f"{found - 2} is saved: --restore_iter -1 with a lower learning rate or --amp off"
     )
-    assert files_of(tmp_path).iterations() == [found - 2] and files_of(tmp_path).is_complete(found - 2)
+    assert files_of(tmp_path).iterations() == [found - 2] and files_of(tmp_path).complete_metadata(found - 2)
     assert same(weights(tmp_path, found - 2), weights(undisturbed, found - 2))
     assert same(optimizer_of(tmp_path, found - 2), optimizer_of(undisturbed, found - 2))
     small_network(monkeypatch)
@@ -118,7 +118,7 @@ def test_features_that_are_no_numbers_end_training_with_its_state_saved(aligned_
 
 def test_a_performance_run_writes_nothing_on_the_way_out(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=5)
-    with pytest.raises(UserError, match="no finite number"):
+    with pytest.raises(UserError, match="not a finite number"):
         train(aligned_tree, tmp_path, "--performance")
     assert not (tmp_path / "checkpoint").exists()
 
@@ -126,7 +126,7 @@ def test_a_performance_run_writes_nothing_on_the_way_out(aligned_tree, tmp_path,
 def test_all_steps_left_out_end_training_with_its_state_saved(aligned_tree, tmp_path, monkeypatch):
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, range(4, 100))
-    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .* iteration 6 is saved"):
+    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .* iteration 6 is saved"):
         train(aligned_tree, tmp_path, *FP16, "--iters", 100, "--save_iter", 100, "--log_iter", 2)
     assert all_finite(weights(tmp_path, 6))
 
@@ -153,4 +153,4 @@ def test_of_two_processes_one_bad_loss_ends_both_with_one_line(aligned_tree, tmp
     )  # fmt: skip
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1 and "no finite number" in lines[0], done.stderr
+    assert len(lines) == 1 and "not a finite number" in lines[0], done.stderr

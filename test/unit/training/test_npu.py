@@ -16,7 +16,7 @@ from training_runs import files_of, same
 from training_runs import weights as weights_of
 from walkers import write_aligned_tree
 
-from model.checkpoints.checkpoint import load_tensors
+from model.checkpoints.loading import load_tensors
 from model.devices.device import DEVICE_KINDS
 from model.network import GaitSet
 
@@ -226,7 +226,7 @@ def test_apex_from_the_published_files_begins_with_their_weights(machine, aligne
     on_npu(machine, aligned_tree, tmp_path, *APEX, 32, "--iters", HALF, QUICK_NETWORK="")
     files = files_of(tmp_path)
     before = weights(tmp_path, HALF)
-    for path in (files.part(HALF, "state"), files.record(HALF)):
+    for path in (files.part(HALF, "state"), files.metadata(HALF)):
         path.unlink()
     on_npu(
         machine, aligned_tree, tmp_path, *APEX, 32, "--iters", 3, "--restore_iter", HALF, "--seed", 7, QUICK_NETWORK=""
@@ -241,7 +241,7 @@ def test_apex_leaves_steps_out_with_a_dynamic_scale_only(machine, aligned_tree, 
     done = machine.run(
         "train", *arguments(aligned_tree, tmp_path / "b", "--device", "npu", *APEX, 32), QUICK_NETWORK="3"
     )
-    assert "is no finite number" in one_line_error(done, 1)
+    assert "is not a finite number" in one_line_error(done, 1)
 
 
 def test_switches_of_the_npu_port(machine, aligned_tree, tmp_path):
@@ -314,7 +314,7 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
         ({}, "--amp apex computes in fp16", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
         ({}, "apex computes on an NPU or GPU and this is the cpu", "cpu", (*APEX, "32")),
         ({}, "--start_step 5 to --stop_step 3: no", "npu", ("--profiling", "--start_step", 5, "--stop_step", 3)),
-        ({}, "--profiling: must be CANN, GE, None or left away, not 'XLA'", "npu", ("--profiling=XLA",)),
+        ({}, "--profiling: must be CANN, GE, None or omitted, not 'XLA'", "npu", ("--profiling=XLA",)),
     ],
 )
 def test_refusals_where_torch_npu_is_sound(machine, aligned_tree, tmp_path, environment, told, device, options):

@@ -72,7 +72,7 @@ def test_torchs_where_the_device_has_none():
 
 def test_the_devices_own_unless_plain(device_with_its_own):
     assert type(make_adam(weights(), 0.01, CPU)) is OwnAdam
-    assert type(make_adam(weights(), 0.01, CPU, plain=True)) is torch.optim.Adam
+    assert type(make_adam(weights(), 0.01, CPU, reference=True)) is torch.optim.Adam
 
 
 def test_torchs_where_the_module_no_longer_has_it(device_with_its_own):
@@ -85,9 +85,9 @@ def test_either_goes_on_from_the_state_of_the_other(device_with_its_own, first, 
     """True: torch's. Five steps in all, and all counts say so."""
     before, whole = weights(), weights()
     steps(torch.optim.Adam(whole, lr=0.01), 5)
-    optimizer = make_adam(before, 0.01, CPU, plain=first)
+    optimizer = make_adam(before, 0.01, CPU, reference=first)
     steps(optimizer, 2)
-    other = make_adam(before, 0.01, CPU, plain=second)
+    other = make_adam(before, 0.01, CPU, reference=second)
     other.load_state_dict(optimizer.state_dict())
     steps(other, 3)
     assert [int(other.state[p]["step"]) for p in before] == [5, 5] and steps_taken(other) == 5

@@ -10,7 +10,9 @@ from torch import nn
 
 from model.common.errors import UsageError
 from model.network import GaitSet
-from model.training.precision import FullPrecision, TorchPrecision, import_apex_amp, make_precision
+from model.network.compute_mode import ComputeMode, make_compute_mode
+from model.training.apex_package import import_apex_amp
+from model.training.precision import FullPrecision, TorchPrecision, make_precision
 
 CPU = torch.device("cpu")
 
@@ -36,15 +38,15 @@ def step_with_infinite_gradients(precision, network, optimizer, x):
 
 def test_off_is_plain_float32():
     network, optimizer, x = small_problem()
-    precision, same, _ = make_precision("off", network, optimizer, CPU, "", "dynamic")
+    precision, same, _ = make_precision(ComputeMode(), network, optimizer, CPU, "dynamic")
     assert isinstance(precision, FullPrecision) and same is network
     output, _ = one_step(precision, network, optimizer, x)
     assert output.dtype == torch.float32
 
 
-def gaitset_problem():
+def gaitset_problem(amp_dtype=None):
     torch.manual_seed(0)
-    network = GaitSet(8)
+    network = GaitSet(8, amp_dtype)
     sils = (torch.rand(2, 2, 64, 44) > 0.5).float()
     return network, torch.optim.SGD(network.parameters(), lr=0.1), sils
 
@@ -52,8 +54,9 @@ def gaitset_problem():
 @pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
 def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
     exact_output, exact = one_step(FullPrecision(), *gaitset_problem())
-    start, optimizer, sils = gaitset_problem()
-    precision, network, optimizer = make_precision("torch", start, optimizer, CPU, dtype, "1024")
+    mode = make_compute_mode("torch", dtype, "plain", CPU)
+    start, optimizer, sils = gaitset_problem(mode.amp_dtype)
+    precision, network, optimizer = make_precision(mode, start, optimizer, CPU, "1024")
     assert network is start
     before = next(network.parameters()).detach().clone()
     output, mixed = one_step(precision, network, optimizer, sils)
@@ -68,7 +71,8 @@ def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
 )
 def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scale, scale):
     network, optimizer, _ = small_problem()
-    precision, network, optimizer = make_precision("torch", network, optimizer, CPU, dtype, loss_scale)
+    mode = make_compute_mode("torch", dtype, "plain", CPU)
+    precision, network, optimizer = make_precision(mode, network, optimizer, CPU, loss_scale)
     precision.backward(network.weight.sum(), optimizer)
     assert network.weight.grad.eq(scale).all()
     before = network.weight.detach().clone()
@@ -122,7 +126,7 @@ def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
     """How it is called where it computes is told by the tests of NPUs."""
     network, optimizer, _ = small_problem()
     with pytest.raises(UsageError, match="apex computes on an NPU or GPU and this is the cpu"):
-        make_precision("apex", network, optimizer, CPU, "", "32")
+        make_precision(ComputeMode("apex"), network, optimizer, CPU, "32")
     assert fake_apex.calls == []
 
 
@@ -133,7 +137,7 @@ def test_an_apex_for_another_device_is_told(fake_apex, monkeypatch):
     monkeypatch.setattr(fake_apex, "initialize", refuse)
     network = nn.Linear(4, 2, device="meta")
     with pytest.raises(UsageError, match=r"this apex does not take a network on meta \(Found .*FloatTensor\.\); use"):
-        make_precision("apex", network, torch.optim.SGD(network.parameters()), torch.device("meta"), "", "32")
+        make_precision(ComputeMode("apex"), network, torch.optim.SGD(network.parameters()), torch.device("meta"), "32")
 
 
 def test_no_apex_is_told(monkeypatch):
@@ -148,33 +152,33 @@ FOUND = {  # what an installation says of itself, its module's text, those of pa
         "Version: 0.1\n",
         "",
         {"normalization": ""},
-        "apex 0.1 found here is NVIDIA's of after May",
+        "installed apex 0.1 is NVIDIA's of after May",
     ),
     "a folder of NVIDIA's": (
         None,
         "",
         {"normalization": ""},
-        "the apex found here is NVIDIA's of after May 2025 without",
+        "the installed apex is NVIDIA's of after May 2025 without",
     ),
     "the index's": (
         f"Version: 0.9.10.dev0\n{SITES}",
         "",
         {"lib": ""},
-        "apex 0.9.10.dev0 found here is the package index's",
+        "installed apex 0.9.10.dev0 is the package index's",
     ),
     "the index's without pyramid": (
         None,
         "from pyramid.response import Response",
         {},
-        "apex found here is the package index's, a kit for",
+        "installed apex is the package index's, a toolkit for",
     ),
-    "some other": (None, "", {"sessions": ""}, "the apex found here is one without amp"),
-    "an amp of another kind": (None, "", {"amp": ""}, "the apex found here has no amp.initialize"),
+    "some other": (None, "", {"sessions": ""}, "the installed apex is one without amp"),
+    "an amp of another kind": (None, "", {"amp": ""}, "the installed apex has no amp.initialize"),
     "the right one, broken": (
         "Version: 0.1\n",
         "",
         {"amp": "import amp_C"},
-        r"apex.amp 0.1 cannot be loaded .*'amp_C'",
+        r"apex.amp of the installed apex 0.1 cannot be loaded .*'amp_C'",
     ),
 }
 

@@ -72,5 +72,5 @@ def test_a_run_that_ends_before_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize(("start", "stop"), [(5, 3), (0, 3), (-2, 3), (1, 0), (12, -2)])
 def test_a_range_without_an_iteration_is_refused(tmp_path, start, stop):
-    with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: no iteration lies"):
+    with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: the range is empty"):
         Profiling(tmp_path, CPU, start=start, stop=stop)

@@ -14,10 +14,11 @@ from model.devices import distributed, triton_support
 from model.devices.device import DEVICE_KINDS
 from model.network import kernels as fused
 from model.network import triplet_losses
-from model.training import step as training_step
+from model.training import cuda_graph_step
+from model.training.cuda_graph_step import CudaGraphStep
 from model.training.log_book import LossMeter
 from model.training.precision import FullPrecision
-from model.training.step import RecordedStep, TrainingStep
+from model.training.step import TrainingStep
 
 CPU = torch.device("cpu")
 SETTINGS = ModelConfig(batch_size=(2, 2), frame_num=6)
@@ -155,13 +156,13 @@ class Stream:
 def recorder(monkeypatch):
     recorder, module_of = Recorder(new_step()), torch.get_device_module  # which torch itself asks, too
     monkeypatch.setattr(torch, "get_device_module", lambda device: recorder if device == CPU else module_of(device))
-    monkeypatch.setattr(training_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
+    monkeypatch.setattr(cuda_graph_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
     return recorder
 
 
-def train(recorder, sizes) -> tuple[RecordedStep, list[str]]:
+def train(recorder, sizes) -> tuple[CudaGraphStep, list[str]]:
     """Run a batch of each size; tells of each whether it ran as it is, was recorded, or replayed."""
-    recorded, told = RecordedStep(recorder, CPU), []
+    recorded, told = CudaGraphStep(recorder, CPU), []
     for number, frames in enumerate(sizes):
         graphs, replays = len(recorder.graphs), sum(graph.replays for graph in recorder.graphs)
         batch = batch_of(frames, number)
@@ -203,7 +204,7 @@ def test_a_size_is_recorded_at_its_second_coming_and_no_iteration_is_lost(record
 
 
 def test_further_sizes_run_as_they_are(recorder, monkeypatch):
-    monkeypatch.setattr(training_step, "MOST_RECORDINGS", 2)
+    monkeypatch.setattr(cuda_graph_step, "MAX_GRAPHS", 2)
     sizes = [5, 6, 7, 5, 6, 7, 7, 5, 7]
     _, told = train(recorder, sizes)
     assert told == ["as it is"] * 3 + ["recorded", "recorded", "as it is", "as it is", "replayed", "as it is"]
@@ -268,7 +269,7 @@ def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes
     monkeypatch.setattr(distributed, "average_in_place", average)
     expected = weights_without_recording(sizes)
     monkeypatch.setattr(distributed, "active", lambda: True)
-    recorded = RecordedStep(recorder, CPU)
+    recorded = CudaGraphStep(recorder, CPU)
     for number, frames in enumerate(sizes):
         recorded(*batch_of(frames, number))
         assert recorder.run == len(exchanged) == number + 1
@@ -318,6 +319,6 @@ def test_plain_kernels_are_torchs_in_the_loss_too(monkeypatch, plain):
 
     monkeypatch.setattr(triton_support, "works", lambda device: True)
     monkeypatch.setattr(fused, "active_triplets", fail)
-    step = replace(new_step(), plain=plain)
+    step = replace(new_step(), reference_loss=plain)
     with nullcontext() if plain else pytest.raises(CalledError):
         step(*batch_of(7, 0))

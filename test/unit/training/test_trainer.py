@@ -14,7 +14,7 @@ import torch
 from scripts import ROOT, run_script
 from training_runs import FP16, TOTAL, arguments, files_of, overflow_at, same, train, weights
 
-from model.checkpoints.checkpoint import load_tensors
+from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.common.files import read_json
 from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
@@ -34,7 +34,7 @@ def stop_at(monkeypatch, iteration, number):
 
     def step_and_stop(self, batch):
         step(self, batch)
-        if self.iteration == iteration:
+        if self.state.iteration == iteration:
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Trainer, "_step", step_and_stop)
@@ -97,17 +97,17 @@ def test_last_is_kept_and_others_when_asked(aligned_tree, unbroken, tmp_path):
 
 def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp_path, monkeypatch):
     scores = iter([40.0, 90.0, 50.0, 60.0])
-    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
     train(aligned_tree, tmp_path, "--eval_iter", 2)
     assert files_of(tmp_path).iterations() == [4, TOTAL]
-    assert json.loads(files_of(tmp_path).record(TOTAL).read_text())["best"] == [90.0, 4]
+    assert json.loads(files_of(tmp_path).metadata(TOTAL).read_text())["best"] == [90.0, 4]
     assert same(weights(tmp_path), weights(unbroken))
 
 
 @pytest.mark.parametrize("killed_again", [False, True])
 def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_path, monkeypatch, killed_again):
     """Else the best may be deleted, and what is left is not what an undisturbed run leaves."""
-    monkeypatch.setattr("model.initialization.headline", lambda result: next(scores))
+    monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
     scores = iter([40.0, 90.0, 50.0, 60.0])
     assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
     work, scores = tmp_path / "stopped", iter([40.0, *[90.0] * (1 + killed_again), 50.0, 60.0])
@@ -116,13 +116,13 @@ def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_
         assert train(aligned_tree, work, "--eval_iter", 2) == 128 + signal.SIGTERM
     if killed_again:
         with monkeypatch.context() as patch:
-            patch.setattr("model.checkpoints.retention.RunCheckpoints.amend", lambda *_, **__: sys.exit(9))
+            patch.setattr("model.checkpoints.retention.RunCheckpoints.update_metadata", lambda *_, **__: sys.exit(9))
             with pytest.raises(SystemExit):
                 train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto")
     assert train(aligned_tree, work, "--eval_iter", 2, "--restore_iter", "auto") == 0
     assert files_of(work).iterations() == [4, TOTAL]
     for iteration in (4, TOTAL):
-        records = [read_json(files_of(w).record(iteration), sealed=True) for w in (tmp_path / "undisturbed", work)]
+        records = [read_json(files_of(w).metadata(iteration), sealed=True) for w in (tmp_path / "undisturbed", work)]
         assert [r["best"] for r in records] == [[90.0, 4]] * 2
         assert [r["evaluated"] for r in records] == [iteration] * 2
     lines = next(work.glob("log/*/train.jsonl")).read_text().splitlines()
@@ -139,7 +139,7 @@ def test_the_two_published_files_are_enough_to_go_on(aligned_tree, unbroken, tmp
     train(aligned_tree, tmp_path, "--iters", 4)
     files = files_of(tmp_path)
     files.part(4, "state").unlink()
-    files.record(4).unlink()
+    files.metadata(4).unlink()
     assert train(aligned_tree, tmp_path, "--restore_iter", 4) == 0
     assert "only the two published files" in capsys.readouterr().out
     assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
@@ -188,7 +188,7 @@ def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypa
         "model.network.gaitset.GaitSet.embed",
         lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
     )
-    told = "^iteration 2: the loss, a weight or Adam's state is no finite number; nothing was saved before it: start"
+    told = "^iteration 2: the loss, a weight or Adam's state is not a finite number; nothing was saved before it: start"
     with pytest.raises(UserError, match=told):
         train(aligned_tree, tmp_path)
 
@@ -198,7 +198,7 @@ def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1)
     points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
     assert [point["skipped"] for point in points] == [0, 1, 2, 0]
-    told = [line for line in capsys.readouterr().out.splitlines() if "steps left out" in line]
+    told = [line for line in capsys.readouterr().out.splitlines() if "steps skipped" in line]
     assert [line.partition(":")[0] for line in told] == ["iter 4", "iter 6"]
     optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
     assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
@@ -208,7 +208,7 @@ def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monke
     """Four in a row: those of iterations 1 and 2 are too few, and one step between them and the rest counts anew."""
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
-    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all left out .*--amp off$"):
+    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .*--amp off$"):
         train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)
     points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
     assert [point["skipped"] for point in points] == [2, 1, 2, 2]
@@ -233,7 +233,7 @@ def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_pa
     with monkeypatch.context() as patch:
         stop_at(patch, 5, signal.SIGTERM)
         assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 128 + signal.SIGTERM
-    for said in ("going on from iteration 5", "nothing to do: iteration 8"):
+    for said in ("resuming from iteration 5", "nothing to do: iteration 8"):
         assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
         assert said in capsys.readouterr().out
     assert same(weights(tmp_path), weights(unbroken))

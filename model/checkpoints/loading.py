@@ -1,0 +1,165 @@
+"""Load checkpoint files safely: check them, unpickle only tensors and plain values, and report what does not fit."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoints.metadata import checksum, read_metadata
+from model.checkpoints.names import encoders_in, metadata_path
+from model.checkpoints.opengait import convert_state, is_opengait
+from model.common.errors import UserError, first_line
+
+MODULE_PREFIX = "module."  # in the keys of networks wrapped in DataParallel or DistributedDataParallel
+MAX_BYTES = 1 << 30  # of a file; the optimizer's has 21 MB at hidden_dim 256
+MAX_REPORTED = 4  # disagreements that one message lists
+
+
+def load_tensors(path: Path) -> Any:
+    """Unpickle tensors and plain values on the CPU. Raise UserError if the file is missing, damaged or holds more."""
+    if not path.is_file():
+        names = [encoder.name for encoder in encoders_in(path.parent)[-3:]] if path.parent.is_dir() else []
+        raise UserError(f"{path}: no such checkpoint; {path.parent} holds {', '.join(names) or 'none'}")
+    try:
+        _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about some pickles before it refuses them
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the exception depends on where the file is damaged
+        raise UserError(f"{path}: is not a checkpoint of tensors, or is damaged ({first_line(error)})") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError if the file is damaged, or would take far more memory than space on the disk."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # torch's format before 1.6 is not a zip archive
+            return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its parts are compressed, but torch never compresses them")
+        # torch reads nothing for such a part, without an error, and takes uninitialized memory as weights.
+        if any(member.external_attr & 0x10 or member.compress_size != member.file_size for member in members):
+            raise ValueError("one of its parts is marked as a folder or has two different sizes")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("its parts overlap")
+        damaged = archive.testzip()  # torch writes checksums but does not verify them
+    if damaged:
+        raise ValueError(f"the checksum of {damaged} is wrong")
+
+
+def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict without the prefix `module.` of wrapped networks."""
+    return {key.removeprefix(MODULE_PREFIX): value for key, value in state.items()}
+
+
+def load_encoder(network: nn.Module, path: Path) -> dict[str, Any]:
+    """Load the weights of a checkpoint of this project, of the published ports or of OpenGait into `network`.
+
+    Returns:
+        The metadata of the checkpoint; empty if it has none.
+
+    Raises:
+        UserError: if keys or shapes disagree, a weight is not finite, or the metadata belong to another encoder.
+    """
+    state = load_tensors(path)
+    metadata = _matching_metadata(path)
+    if is_opengait(state):
+        state = convert_state(state)
+    if not isinstance(state, Mapping) or not all(isinstance(k, str) and _is_dense(v) for k, v in state.items()):
+        raise UserError(f"{path}: is not the state dict of a network")
+    stripped = strip_module_prefix(state)
+    if len(stripped) < len(state):
+        raise UserError(f"{path}: some weights occur twice, with and without the prefix {MODULE_PREFIX}")
+    disagreements = _compare(network.state_dict(), stripped)
+    if disagreements:
+        shown = "; ".join(disagreements[:MAX_REPORTED])
+        raise UserError(f"{path}: does not fit the network: {shown} ({len(disagreements)} disagreements)")
+    bad = [key for key, value in stripped.items() if not value.isfinite().all()]
+    if bad:
+        raise UserError(f"{path}: {len(bad)} of {len(stripped)} weights have values that are not finite ({bad[0]})")
+    network.load_state_dict(stripped)
+    return metadata
+
+
+def _compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Describe each key that is missing, unknown or has the wrong shape."""
+    disagreements = [f"lacks {key}" for key in expected if key not in found]
+    disagreements += [f"has the unknown key {key}" for key in found if key not in expected]
+    for key in expected:
+        if key not in found or expected[key].shape == found[key].shape:
+            continue
+        disagreements.append(f"{key} is {tuple(found[key].shape)}, the network expects {tuple(expected[key].shape)}")
+        if key.startswith("fc_bin") and found[key].ndim:
+            disagreements.append(f"hidden_dim of the config must be {found[key].shape[-1]}")
+    return disagreements
+
+
+def _matching_metadata(encoder: Path) -> dict[str, Any]:
+    """Return the metadata next to an encoder. Raise UserError if its checksum is not the one that they state."""
+    path = metadata_path(encoder)
+    metadata = read_metadata(path) if path else None
+    if metadata is None:
+        return {}
+    if metadata["files"].get("encoder") != checksum(encoder):
+        raise UserError(
+            f"{encoder}: checksum does not match {path.name}: the file is damaged or from another run (rename it to "
+            "load it anyway)"
+        )
+    return metadata
+
+
+def _is_dense(value: Any) -> bool:
+    """Return whether `value` is a dense floating point tensor on the CPU whose storage is as large as its shape."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.is_floating_point()
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Load the state of Adam. The implementation of the step (fused, foreach ...) stays that of `optimizer`.
+
+    Raises:
+        UserError: if the state does not fit the optimizer or has values that are not finite.
+    """
+    state = load_tensors(path)
+    options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    try:
+        groups = [
+            {**group, "params": saved["params"]} for group, saved in zip(options, state["param_groups"], strict=True)
+        ]
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        errors = (_error_in_state(weight, optimizer.state[weight]) for weight in weights if optimizer.state)
+        reason = next(filter(None, errors), None)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise UserError(f"{path}: does not fit the optimizer ({error})") from error
+    if reason:
+        raise UserError(f"{path}: does not fit the optimizer ({reason})")
+
+
+def _error_in_state(weight: Tensor, state: Mapping[str, Any]) -> str | None:
+    """Describe what is wrong with Adam's state of one weight; None if nothing is."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        mean = state[name]
+        if not _is_dense(mean.cpu()) or mean.shape != weight.shape:
+            return f"{name} is {tuple(mean.shape)}, its weight is {tuple(weight.shape)}"
+        if not mean.isfinite().all() or (name == "exp_avg_sq" and (mean < 0).any()):
+            return f"{name} of a weight {tuple(weight.shape)} has values that are not finite or negative squares"
+    if not 0 <= float(state["step"]) < 2**53:
+        return f"step is {state['step']}"
+    return None

@@ -1,0 +1,38 @@
+"""Metadata of a checkpoint: a JSON file with the checksums of its files and the configuration of the training."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from model.common.errors import UserError
+from model.common.files import read_json
+
+log = logging.getLogger(__name__)
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """Read the metadata of a checkpoint. Return None if there are none; if they are damaged, also log a warning."""
+    if not path.exists():
+        return None
+    reason = f"{path}: is not the metadata of a checkpoint"
+    try:
+        metadata = read_json(path, sealed=True)
+        if isinstance(metadata["files"], dict) and type(metadata["time"]) in (int, float) and metadata["time"] > 0:
+            return metadata
+    except UserError as error:
+        reason = str(error)
+    except (KeyError, TypeError):
+        pass  # `reason` says it
+    log.warning("%s (the checkpoint is treated as one without metadata)", reason)
+    return None
+
+
+def checksum(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it is missing or cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,80 @@
+"""A training iteration as CUDA graphs: captured once, then replayed, which needs one call of the host."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.devices import distributed
+from model.devices.device import kind_of
+from model.training.step import TrainingStep
+
+FIRST_EAGER = 3  # iterations before the first capture, in which libraries choose and compile kernels
+MAX_GRAPHS = 16  # batches of further sizes run eagerly
+
+
+class CudaGraphStep:
+    """A TrainingStep on packed batches. Capture one CUDA graph per frame count, on its second occurrence.
+
+    Every call is one training iteration: the iterations before a capture run eagerly, and a capture only records. All
+    graphs share their memory, because only one of them runs at a time.
+
+    The exchange of gradients between processes is not captured. NCCL requires that all processes capture and replay
+    it at the same time, but each process has its own frame counts; and it does not release a process group while such
+    a graph exists. So the gradients are captured once per frame count, always into the same tensor, and the update
+    after the exchange is captured once.
+    """
+
+    def __init__(self, step: TrainingStep, device: torch.device):
+        self.step, self.device = step, device
+        self.module = torch.get_device_module(device)
+        self.stream = self.module.Stream(device)
+        self.seen: Counter[int] = Counter()
+        self.graphs: dict[int, object] = {}
+        self.update: object | None = None  # captured separately from the gradients if there is an exchange
+        self.exchanges = distributed.active()
+        if self.exchanges:
+            step.flat_gradients = distributed.flatten_gradients(step.model.parameters())
+        # A graph reads from the addresses of its capture, so each batch is copied to these tensors.
+        sequences = math.prod(step.settings.batch_size)
+        self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)
+        self.ends = torch.empty(sequences + 1, dtype=torch.int32, device=device)
+
+    def __call__(self, sils: Tensor, ends: Tensor) -> None:
+        frames = len(sils)
+        if frames not in self.graphs:
+            eager = self.seen.total() < FIRST_EAGER or not self.seen[frames] or len(self.graphs) >= MAX_GRAPHS
+            self.seen[frames] += 1
+            if eager:
+                self._run_on_capture_stream(sils, ends)
+                return
+            part = self.step.gradients if self.exchanges else self.step
+            self.graphs[frames] = self._capture(partial(part, self.sils[:frames], self.ends))
+            if self.exchanges and self.update is None:
+                self.update = self._capture(self.step.update)
+        self.sils[:frames].copy_(sils)
+        self.ends.copy_(ends)
+        self.graphs[frames].replay()
+        if self.exchanges:
+            self.step.exchange()
+            self.update.replay()
+
+    def _run_on_capture_stream(self, sils: Tensor, ends: Tensor) -> None:
+        """Run eagerly on the stream of the captures: tensors that autograd keeps between iterations are bound to it."""
+        self.stream.wait_stream(self.module.current_stream(self.device))
+        with self.module.stream(self.stream):
+            self.step(sils, ends)
+        self.module.current_stream(self.device).wait_stream(self.stream)
+
+    def _capture(self, work: Callable[[], None]):
+        graph = getattr(self.module, kind_of(self.device).graph)()
+        pool = next(iter(self.graphs.values())).pool() if self.graphs else None
+        # thread_local: threads that prefetch batches may allocate memory during the capture.
+        with self.module.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
+            work()
+        return graph

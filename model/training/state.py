@@ -1,0 +1,71 @@
+"""The state of a training run: everything that its checkpoints hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from model.training.finite import all_finite
+from model.training.log_book import FIELDS, LossMeter
+from model.training.precision import Precision
+
+
+@dataclass
+class TrainingState:
+    """Network, optimizer, precision, sums of the losses, and counters.
+
+    Attributes:
+        network: the GaitSet itself, not a wrapper of it.
+        iteration: number of completed iterations.
+        saved_at: iteration of the newest checkpoint on disk.
+        evaluated: iteration of the last evaluation.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    precision: Precision
+    meter: LossMeter
+    iteration: int = 0
+    saved_at: int | None = None
+    evaluated: int = 0
+
+    def is_finite(self) -> bool:
+        """Return whether the weights, the optimizer state and the losses of this process are finite."""
+        return all_finite((self.network.state_dict(), self.optimizer.state_dict()["state"], self.meter.sums))
+
+    def parts(self, sums: Tensor) -> dict[str, Any]:
+        """Return the content of the files of a checkpoint.
+
+        Args:
+            sums: sums of the losses of each rank, [ranks, 4] or [4].
+        """
+        state = {
+            "random": torch.get_rng_state(),
+            "precision": self.precision.state_dict(),
+            "meter": {"sums": sums, "iterations": self.meter.iterations},
+        }
+        return {
+            # Other programs read the weights: store them in the dtype and layout that they expect.
+            "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "state": state,
+        }
+
+    def restore(self, state: Mapping[str, Any], rank: int, world_size: int, same_precision: bool) -> None:
+        """Restore what resuming exactly needs in addition to network and optimizer.
+
+        Args:
+            state: the part `state` of a checkpoint.
+            same_precision: whether the checkpoint was written with the same `--amp`.
+        """
+        torch.set_rng_state(state["random"])
+        if same_precision:
+            self.precision.load_state_dict(state["precision"])
+        sums = state["meter"]["sums"].reshape(-1, len(FIELDS))
+        self.meter.sums.copy_(sums[rank] if len(sums) == world_size else sums.mean(0))
+        self.meter.iterations = int(state["meter"]["iterations"])
