@@ -1,11 +1,11 @@
-"""What the plainest recogniser makes of a data set: nearest gait energy images, that is means of aligned frames.
+"""Measure the rank-1 of nearest gait energy images (means of aligned frames), a simple recognition method.
 
   python test/bench/energy_images.py --data_path work/CASIA-A-pre --dataset CASIA-A
   python test/bench/energy_images.py --data_path work/walkers --dataset Synthetic
 
-On real people it is good where probe and gallery are seen from the same side and poor across views; walkers worth
-training on must be alike in that. Every subject is tested. The last line is JSON: rank-1 of the same view and across
-views, by condition, with as many seconds as it took.
+On real people, the method works well for the same view and poorly across views. Walkers for training should show the
+same behaviour. All subjects are tested. The last line is JSON: rank-1 for the same view and across views by condition,
+and the time in seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from model.evaluation.cross_view import evaluate_index  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_path", required=True, metavar="DIR", help="aligned tree or store")
-    parser.add_argument("--dataset", default="Synthetic", metavar="NAME", help="picks the protocol (Synthetic)")
+    parser.add_argument(
+        "--dataset", default="Synthetic", metavar="NAME", help="selects the protocol (default: Synthetic)"
+    )
     options = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:

@@ -1,7 +1,7 @@
-"""Packed stores of any size to measure with: a few rendered walkers, bent into as many people as are asked for.
+"""Make packed stores of any size for benchmarks, by distorting a few rendered walkers.
 
-Every subject is one of the walkers seen through rows and columns of different widths, so subjects differ in build and
-can be told apart, and a store of 26 GB is written at the speed of copying.
+Each subject is one of the walkers with stretched rows and columns, so subjects differ in build. A store of 26 GB is
+written as fast as a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.data.raw.silhouette import HEIGHT, WIDTH  # noqa: E402
 from model.data.store import FRAMES  # noqa: E402
 from model.data.store_index import write_index  # noqa: E402
 
-CYCLE = 80  # frames of a rendered walk, which starts over
+CYCLE = 80  # frames of a rendered walk, which is repeated
 TAKES = {
     "CASIA-B": [*(f"nm-{i:02d}" for i in range(1, 7)), "bg-01", "bg-02", "cl-01", "cl-02"],
     "OUMVLP": ["00", "01"],
@@ -36,10 +36,13 @@ VIEWS = {
 def make_store(
     folder: Path, dataset: str, subjects: int, frames: int, walkers: int = 16, most_sequences: int | None = None
 ) -> tuple[int, int]:
-    """Write a store of `subjects` with all takes and views of `dataset`, `frames` frames a sequence on average.
+    """Write a store with all takes and views of `dataset`, with `frames` frames per sequence on average.
 
-    most_sequences: leave out random sequences beyond that many, as real data have gaps. Returns how many sequences
-    and frames there are.
+    Args:
+        most_sequences: leave out random sequences beyond this number, because real data are incomplete.
+
+    Returns:
+        The numbers of sequences and frames.
     """
     rng = np.random.default_rng(0)
     labels = list(itertools.product(range(subjects), TAKES[dataset], VIEWS[dataset]))
@@ -66,7 +69,7 @@ def make_store(
 
 
 def _render(walker: int) -> np.ndarray:
-    """One walker's aligned silhouettes from six sides, uint8 [6, CYCLE, 64, 44]."""
+    """Return the aligned silhouettes of one walker from six views, uint8 [6, CYCLE, 64, 44]."""
     import torch
 
     from model.synthetic.alignment import align_crops
@@ -95,7 +98,7 @@ def _fill(folder: Path, shape: tuple, labels: list, lengths: np.ndarray, start: 
 
 
 def _build_of(subject: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows and columns of the picture that this subject's rows and columns show."""
+    """Return the source row and column of each row and column of the subject."""
     rng = np.random.default_rng(subject)
     widths = np.interp(np.arange(HEIGHT), np.linspace(0, HEIGHT, 6), rng.uniform(0.6, 1.4, 6))
     rows = np.cumsum(widths) / widths.sum() * (HEIGHT - 1)

@@ -1,12 +1,12 @@
-"""How well silhouettes are segmented: statistics of raw trees, side by side.
+"""Compare statistics of the segmentation quality of raw trees.
 
     python test/bench/silhouettes.py CASIA-A synthetic
     python test/bench/silhouettes.py CASIA-A synthetic --views 000,045,090 090,054,000
 
-The body is the largest component with all that have a twentieth of its pixels. Every statistic is one number a
-sequence; the table gives its mean, standard deviation and quantiles over the sequences of each tree, and for every
-further tree the Kolmogorov-Smirnov distance to the first: 0 for equal distributions, 1 for distributions that do not
-overlap. `pooled` is the mean of these distances. A frame without a figure counts in none.
+The body consists of the largest component and all components with at least a twentieth of its pixels. Each statistic is
+one number per sequence. The table contains its mean, standard deviation and quantiles over the sequences of each tree,
+and the Kolmogorov-Smirnov distance of each further tree to the first: 0 for equal distributions, 1 for distributions
+that do not overlap. `pooled` is the mean of these distances. Frames without a figure are ignored.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from model.data.raw.tree import scan_tree
 
-SMALLEST = 200  # pixels of a frame that shows somebody
+SMALLEST = 200  # least number of pixels of a figure
 SMOOTH = 0.02  # standard deviation of the blur that makes an outline smooth, in heights of the figure
-TORSO = 0.15, 0.5  # of the height: where only faults (and arms) make gaps
+TORSO = 0.15, 0.5  # of the height; gaps there come from noise (or arms)
 DECILES = 10  # of the height, in the profile of missing rows
 QUANTILES = 0.1, 0.25, 0.5, 0.75, 0.9
 
@@ -54,20 +54,23 @@ STATISTICS = {
 
 
 def outline_length(mask: np.ndarray) -> int:
-    """Edges between a white and a black pixel."""
+    """Return the number of edges between a white and a black pixel."""
     padded = np.pad(mask, 1)
     return int((padded[1:] != padded[:-1]).sum() + (padded[:, 1:] != padded[:, :-1]).sum())
 
 
 def filled(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The mask without its holes, and how many these are."""
+    """Return the mask without its holes, and the number of holes."""
     outside = np.pad((~mask).astype(np.uint8), 1, constant_values=1)
     count, labels = cv2.connectedComponents(outside, connectivity=4)
     return (labels != labels[0, 0])[1:-1, 1:-1], count - 2
 
 
 def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
-    """Of one silhouette, [h, w], above 0 white; `torso` is it on 32 rows and columns. None where nobody is seen."""
+    """Return the statistics of one silhouette [h, w] (white is above 0), or None if it has too few pixels.
+
+    `torso` is the torso, resized to 32 rows and columns.
+    """
     mask = image > 0
     rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
     area = int(mask.sum())
@@ -114,7 +117,7 @@ def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
 
 
 def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None:
-    """`STATISTICS` of one sequence and `missing` [DECILES], shares of missing rows; None for fewer than ten figures."""
+    """Return `STATISTICS` of one sequence and `missing` [DECILES], fractions of empty rows, or None."""
     seen = [one for one in map(frame_statistics, frames) if one is not None]
     if len(seen) < 10:
         return None
@@ -145,7 +148,7 @@ def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None
 def tree_statistics(root: Path, views: list[str] | None) -> list[dict[str, float]]:
     sequences = [s for s in scan_tree(root) if s.files and (views is None or s.view in views)]
     if not sequences:
-        sys.exit(f"{root}: no sequence of the views {', '.join(views or [])}; give --views that it has")
+        sys.exit(f"{root}: no sequence of the views {', '.join(views or [])}; give other --views")
     read = (
         sequence_statistics(cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files)
         for sequence in sequences
@@ -154,7 +157,7 @@ def tree_statistics(root: Path, views: list[str] | None) -> list[dict[str, float
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Kolmogorov-Smirnov: the largest difference of the two distribution functions."""
+    """Return the Kolmogorov-Smirnov distance: the largest difference of the two distribution functions."""
     points = np.concatenate([first, second])
     below = [np.searchsorted(np.sort(x), points, side="right") / len(x) for x in (first, second)]
     return float(np.abs(below[0] - below[1]).max())
@@ -166,7 +169,7 @@ def summary(values: np.ndarray) -> dict[str, float | list[float]]:
 
 
 def compare(trees: dict[str, list[dict[str, float]]]) -> dict:
-    """Summaries by tree and statistic, and distances of the further trees to the first."""
+    """Return summaries by tree and statistic, and distances of the further trees to the first."""
     result: dict = {"trees": {}, "distance": {}}
     names = list(trees)
     for tree, sequences in trees.items():
@@ -194,9 +197,9 @@ def print_table(result: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "trees", type=Path, nargs="+", help="raw trees of images; the first is what others are held against"
+        "trees", type=Path, nargs="+", help="raw trees of images; the others are compared with the first"
     )
-    parser.add_argument("--views", nargs="+", help="for each tree, or once for all, its views, comma-separated")
+    parser.add_argument("--views", nargs="+", help="comma-separated views, once per tree or once for all trees")
     options = parser.parse_args()
     views = [one.split(",") for one in options.views or []] or [None]
     if len(views) not in (1, len(options.trees)):

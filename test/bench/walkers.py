@@ -1,10 +1,10 @@
-"""How fast walkers are made: raw frames written as PNG on the CPU, aligned frames into a packed store on a device.
+"""Measure the speed of making walkers: raw PNG frames on the CPU, and aligned frames in a packed store on a device.
 
-  python test/bench/walkers.py                                   4 subjects as a tree and as a store, on the CPU
-  python test/bench/walkers.py --device cuda --subjects 124      as many as CASIA-B has; the tree on the CPU's cores
-  python test/bench/walkers.py --subjects 1 --frames 2 --takes nm-01 --views 000,090         for a quick look
+  python test/bench/walkers.py                                   4 subjects as tree and store, on the CPU
+  python test/bench/walkers.py --device cuda --subjects 124      the size of CASIA-B; the tree is made on the CPU
+  python test/bench/walkers.py --subjects 1 --frames 2 --takes nm-01 --views 000,090         a short check
 
-Process start is not counted, writing is. The last line is JSON.
+The times include writing, but not the start of the process. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from model.synthetic.tree_writer import write_tree  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="of the store")
+    parser.add_argument("--device", default="cpu", help="device that makes the store (default: cpu)")
     parser.add_argument("--subjects", type=int, default=4)
-    parser.add_argument("--tree_subjects", type=int, help="of the tree (as many; 0: no tree)")
+    parser.add_argument("--tree_subjects", type=int, help="subjects of the tree (default: --subjects; 0 for no tree)")
     parser.add_argument("--frames", type=int, default=80)
     parser.add_argument("--takes", default=",".join(SEQ_TYPES))
     parser.add_argument("--views", default=",".join(VIEWS))
-    parser.add_argument("--rounds", type=int, default=2, help="of the store: the first one loads libraries")
-    parser.add_argument("--folder", help="where it is written, and removed again (the system's for temporary files)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="runs that make the store; the first one loads libraries (default: 2)"
+    )
+    parser.add_argument("--folder", help="folder for temporary files (default: that of the system)")
     options = parser.parse_args()
     device = resolve_device(options.device)
     set_precision(device)

@@ -1,4 +1,4 @@
-"""Alignment of many frames at once is that of pretreatment, frame by frame."""
+"""Tests of the alignment of many frames at once: it equals pretreatment, frame by frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("cv2")
 
 
 def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, seed: int = 0) -> Crops:
-    """Cut-outs at random places with noise in boxes (rows, columns, first row, first column of the cut-out)."""
+    """Return crops with random pixels in boxes (rows, columns, first row, first column of the crop)."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     top, left = torch.zeros(len(boxes), dtype=torch.int64), torch.zeros(len(boxes), dtype=torch.int64)
@@ -31,14 +31,14 @@ def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, se
     "boxes",
     [
         [(120, 50, 40, 100), (64, 30, 100, 10), (190, 90, 20, 60), (150, 60, 30, 200)],
-        # partly out of the picture on either side, and where the picture's last column counts
+        # partly outside the image on either side, and at the last column of the image
         [(120, 50, 40, -20), (120, 50, 40, 290), (160, 70, -30, 120), (150, 90, 100, 225)],
-        # remnants that are blown up, one of them wider than high; and too little, or nothing, to be a person
+        # small remnants that are enlarged, one of them wider than high; too few pixels for a person, and none
         [(20, 60, 40, 100), (30, 12, 0, 300), (12, 90, 200, 20), (8, 4, 100, 100), (0, 0, 50, 50)],
     ],
     ids=["inside", "edges", "remnants"],
 )
-def test_every_frame_as_pretreatment_aligns_it(boxes):
+def test_alignment_equals_pretreatment(boxes):
     crops = crops_of(boxes, 200, 100)
     frames = crops.frames().numpy()
     expected = [align(frame) for frame in frames]
@@ -49,7 +49,7 @@ def test_every_frame_as_pretreatment_aligns_it(boxes):
     assert aligned.dtype == torch.uint8 and differing.max() <= 1 and (differing > 0).mean() < 1e-3
 
 
-def test_frames_do_not_depend_on_each_other():
+def test_a_frame_does_not_depend_on_the_others():
     boxes = [(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)]
     together, _ = align_crops(crops_of(boxes, 200, 100))
     crops = crops_of(boxes, 200, 100)
@@ -59,6 +59,6 @@ def test_frames_do_not_depend_on_each_other():
         assert difference.abs().max() <= 1 and (difference != 0).float().mean() < 1e-3
 
 
-def test_nobody_at_all():
+def test_empty_masks_are_not_usable():
     aligned, usable = align_crops(crops_of([(0, 0, 0, 0)] * 2, 20, 20))
     assert aligned.shape == (0, 64, 44) and not usable.any()

@@ -1,4 +1,4 @@
-"""Who walks: bodies, gaits and clothes against the published figures they are drawn from, and alone as in a batch."""
+"""Tests of bodies, gaits and clothes: agreement with the published values, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.synthetic.scaled_draws import ScaledDraws
 from model.synthetic.skeleton import pose
 
 PEOPLE = 12000
-# Correlations within the sexes in the data of Heinz et al. (2003), computed from the 507 people, not from our table.
+# Correlations within each sex in the data of Heinz et al. (2003), computed from the 507 people, not from our table.
 CORRELATIONS = {
     ("stature", "mass"): 0.48,
     ("waist_girth", "mass"): 0.83,
@@ -40,8 +40,8 @@ CORRELATIONS = {
     ("bitrochanteric", "hip_girth"): 0.74,
     ("navel_girth", "waist_girth"): 0.86,
 }
-# Standard deviation of 39 children at 2.5, 7.5, ... 97.5 % of the stride (Olshen et al. 1989), degrees; of the hip once
-# every child's own mean is taken away.
+# Standard deviation over 39 children at 2.5, 7.5, ... 97.5 % of the stride (Olshen et al. 1989), in degrees; for the
+# hip, after subtraction of the mean of each child.
 KNEE_SD = (4.8, 5.6, 6.3, 6.2, 6.2, 5.3, 4.7, 4.7, 4.6, 4.7, 5.7, 7.6, 7.5, 5.5, 4.4, 4.7, 7.3, 9.6, 8.4, 4.9)
 HIP_SD = (4.0, 3.5, 3.7, 3.4, 3.5, 3.0, 3.1, 3.2, 3.5, 3.7, 4.0, 4.5, 5.0, 4.4, 4.3, 3.8, 3.6, 3.8, 4.5, 3.7)
 
@@ -58,7 +58,7 @@ def crowd():
 
 
 def tensors(of, prefix: str = "") -> dict[str, torch.Tensor]:
-    """All tensors of nested dataclasses, dictionaries and pairs by name."""
+    """Return all tensors of nested dataclasses, dictionaries and pairs by name."""
     if isinstance(of, torch.Tensor):
         return {prefix: of}
     if is_dataclass(of):
@@ -68,7 +68,7 @@ def tensors(of, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def evaluated(curve, phases: np.ndarray) -> np.ndarray:
-    """Degrees [b, phases], by complex numbers."""
+    """Return degrees [b, phases], computed with complex numbers."""
     coefficients = curve[0].double().numpy() + 1j * curve[1].double().numpy()
     turns = np.exp(2j * np.pi * np.arange(coefficients.shape[1])[:, None] * phases)
     return (coefficients @ turns).real
@@ -93,7 +93,7 @@ def test_stature_and_mass_have_the_means_and_spread_of_the_population(crowd, fem
     assert body.age.max().item() <= 75
 
 
-def test_measures_hang_together_as_measured_people_do(crowd):
+def test_measures_are_correlated_as_in_the_data(crowd):
     draws, body, _ = crowd
     measures = draw_measures(ScaledDraws(draws, "body"), body.female, body.stature, body.mass)
     measures |= {"stature": body.stature, "mass": body.mass}
@@ -105,7 +105,7 @@ def test_measures_hang_together_as_measured_people_do(crowd):
         assert np.mean(found) == pytest.approx(published, abs=0.08), (first, second)
 
 
-def test_people_as_tall_and_heavy_as_the_measured_ones_have_their_girths():
+def test_girths_have_the_published_means():
     """Heinz et al.: means of 247 men (1.776 m, 77.4 kg) and 260 women (1.647 m, 59.9 kg) in centimetres."""
     published = {
         "waist_girth": (84.5, 69.8),
@@ -125,13 +125,13 @@ def test_a_body_standing_straight_is_as_tall_as_its_stature(crowd):
     body = crowd[1]
     stacked = body.leg + TRUNK_LEVELS[-1] * body.lengths["trunk"] + 1.1 * body.neck + 1.78 * body.head[:, 2]
     difference = stacked - body.stature
-    assert (difference > -1e-5).all()  # the few necks that would be shorter than 1 cm make a body taller
+    assert (difference > -1e-5).all()  # necks have at least 1 cm, which makes a few bodies taller
     assert (difference.abs() < 1e-5).float().mean() > 0.95
     assert difference.max() < 0.05
 
 
-def test_the_waist_has_the_girth_that_was_drawn(crowd):
-    """Walk around the waist in small steps, as a tape does; 1.04 is for waists not being ellipses."""
+def test_the_waist_has_the_drawn_girth(crowd):
+    """Measure around the waist in small steps; the girth of a real waist is 1.04 times that of an ellipse."""
     draws, body, _ = crowd
     measures = draw_measures(ScaledDraws(draws, "body"), body.female, body.stature, body.mass)
     waist = TRUNK_LEVELS.index(0.40)
@@ -141,7 +141,7 @@ def test_the_waist_has_the_girth_that_was_drawn(crowd):
     torch.testing.assert_close(around, measures["waist_girth"][:200], rtol=0.03, atol=0.0)
 
 
-def test_women_are_built_otherwise_than_men(crowd):
+def test_women_and_men_have_different_proportions(crowd):
     body = crowd[1]
     shoulders = body.shoulder_half / body.trunk_width[:, TRUNK_LEVELS.index(0.05)]
     assert shoulders[body.female].mean() < 0.90 * shoulders[~body.female].mean()
@@ -159,23 +159,23 @@ def test_without_variety_knees_bend_as_published_and_thighs_swing_in_proportion(
     few = Draws(draws.keys[:50])
     gait = draw_gait(few, draw_body(few, variety=0.0), variety=0.0)
     phases = np.arange(20) / 20
-    for name, most in (("knee", 1.0), ("thigh", 1.0)):  # degrees: six harmonics are not quite the curve
+    for name, most in (("knee", 1.0), ("thigh", 1.0)):  # degrees: six harmonics approximate the curve
         published = np.asarray(NORMATIVE[name], float)
         curve = evaluated(gait.curves[name], phases)
         assert np.abs(curve - curve[0]).max() < 1e-4
         swing = np.ptp(curve[0]) / np.ptp(published)
-        assert 0.99 < swing < (1.01 if name == "knee" else 1.2)  # thighs as wide as the published speed needs
+        assert 0.99 < swing < (1.01 if name == "knee" else 1.2)  # the published speed needs a wider swing of the thighs
         expected = published.mean() + (published - published.mean()) * swing
         np.testing.assert_allclose(curve[0], expected, atol=most)
 
 
-def test_curves_differ_between_people_as_measured_ones_do_at_every_twentieth_of_the_stride(crowd):
+def test_curves_have_the_published_spread_between_people(crowd):
     gait = crowd[2]
     phases = 0.025 + np.arange(20) / 20
     knee, thigh = (evaluated(gait.curves[name], phases) for name in ("knee", "thigh"))
     np.testing.assert_allclose(knee.std(0), np.asarray(KNEE_SD) * ADULT_SPREAD, rtol=0.16, atol=0.3)
     without_mean = (thigh - thigh.mean(1, keepdims=True)).std(0)
-    # our thighs swing as their speed wants, so the common width of the swing differs less than in the children
+    # the speed determines how wide the thighs swing, so the swing differs less than in the children
     np.testing.assert_allclose(without_mean, np.asarray(HIP_SD) * ADULT_SPREAD, rtol=0.25, atol=0.6)
 
 
@@ -188,8 +188,8 @@ def test_angle_is_the_series_in_radians(crowd):
 
 
 @pytest.mark.parametrize(("female", "speed", "cadence"), [(False, 1.34, 112), (True, 1.27, 115)])
-def test_speed_and_cadence_are_those_of_kadaba_for_people_as_tall(crowd, female, speed, cadence):
-    """His men were 1.77 m tall, his women 1.64 m (their speed in statures a second is what we take)."""
+def test_speed_and_cadence_have_the_published_means(crowd, female, speed, cadence):
+    """The men of Kadaba et al. were 1.77 m tall, the women 1.64 m; speeds are compared in statures per second."""
     _, body, gait = crowd
     of_sex = (body.female == female) & (body.age < 45)
     taller = (1.64 if female else 1.77) / body.stature[of_sex].mean()
@@ -200,18 +200,18 @@ def test_speed_and_cadence_are_those_of_kadaba_for_people_as_tall(crowd, female,
     assert 6 < gait.cadence[of_sex].std().item() < 10
 
 
-def test_cadence_grows_with_speed_as_grieve_and_gear_found(crowd):
+def test_cadence_grows_with_the_published_power_of_speed(crowd):
     _, body, gait = crowd
     pair = torch.stack([(walking_speed(body, gait) / body.stature).log(), gait.cadence.log()])[:, ~body.female]
     covariance = pair.cov()
     assert (covariance[0, 1] / covariance[0, 0]).item() == pytest.approx(0.57, abs=0.03)
 
 
-def test_the_standing_foot_stays_where_it_is(crowd):
+def test_the_standing_foot_does_not_slide(crowd):
     """From foot flat to heel rise the ball of the foot moves by less than 15 % of what the body moves."""
     slid = []
-    for each in range(20):
-        one = Draws(crowd[0].keys[each : each + 1])
+    for number in range(20):
+        one = Draws(crowd[0].keys[number : number + 1])
         body = draw_body(one)
         gait = draw_gait(one, body)
         times = torch.tensor([0.12, 0.42]) * 120.0 / gait.cadence
@@ -220,7 +220,7 @@ def test_the_standing_foot_stays_where_it_is(crowd):
     assert torch.stack(slid).abs().mean() < 0.15
 
 
-def test_the_pelvis_is_highest_over_the_standing_leg_by_what_was_drawn(crowd):
+def test_the_pelvis_is_highest_over_the_standing_leg_by_the_drawn_angle(crowd):
     draws = Draws(crowd[0].keys[:1])
     body = draw_body(draws)
     gait = draw_gait(draws, body)
@@ -232,7 +232,7 @@ def test_the_pelvis_is_highest_over_the_standing_leg_by_what_was_drawn(crowd):
     assert tilted.max().item() == pytest.approx(gait.pelvis_roll[0].item(), rel=0.05)
 
 
-def test_the_old_walk_slower_and_the_heavy_wider(crowd):
+def test_old_people_walk_slower_and_heavy_people_wider(crowd):
     _, body, gait = crowd
     relative = walking_speed(body, gait) / body.stature
     assert relative[body.age > 60].mean() < 0.97 * relative[body.age < 40].mean()
@@ -242,11 +242,11 @@ def test_the_old_walk_slower_and_the_heavy_wider(crowd):
         assert field[heavy].mean() > 1.05 * field[light].mean(), name
 
 
-def test_two_takes_differ_less_than_two_people_in_every_respect(crowd):
+def test_takes_differ_less_than_people_in_every_parameter(crowd):
     _, _, gait = crowd
     again = vary_gait(people(PEOPLE, "take"), gait)
     free = ~again.hand_in_pocket.any(1)
-    # where the line lies and where one looks are of the take alone
+    # parameters of the take alone
     of_the_take = ("phase", "heading", "offset", "start", "head_turn", "hand_in_pocket")
     for (name, value), other in zip(tensors(gait).items(), tensors(again).values(), strict=True):
         if name.strip(".") in of_the_take or name.startswith(".curves"):
@@ -259,7 +259,7 @@ def test_two_takes_differ_less_than_two_people_in_every_respect(crowd):
         assert 0.3 < (second - first).std() < 0.4 * first.std(0).mean(), name
 
 
-def test_hands_go_into_pockets_in_some_takes_and_hang_there(crowd):
+def test_hands_are_in_pockets_in_some_takes(crowd):
     again = vary_gait(people(PEOPLE, "take"), crowd[2])
     pocket = again.hand_in_pocket
     assert 0.03 < pocket.float().mean() < 0.09
@@ -271,7 +271,7 @@ def test_hands_go_into_pockets_in_some_takes_and_hang_there(crowd):
 # --- clothes -------------------------------------------------------------------------------------------------
 
 
-def test_only_those_who_should_put_on_coats_and_take_bags(crowd):
+def test_coats_and_bags_change_only_the_selected_takes(crowd):
     draws, body, gait = crowd
     few = slice(0, 300)
     draws, take = Draws(draws.keys[few]), people(300, "take")
@@ -296,14 +296,14 @@ def test_only_those_who_should_put_on_coats_and_take_bags(crowd):
     assert torch.equal(changed.arm_swing[hand][~holding], gait.arm_swing[hand][~holding])
 
 
-def test_skirts_are_for_some_women_and_leave_the_legs_bare(crowd):
+def test_some_women_have_skirts_and_bare_legs(crowd):
     draws, body, _ = crowd
     outfit = draw_outfit(draws, body)
     assert not outfit.skirt[~body.female].any()
     assert 0.1 < outfit.skirt[body.female].float().mean() < 0.25
     assert (outfit.cuff[outfit.skirt] < 0.002).all()
     assert (outfit.hem[outfit.skirt] > 0.5).all()
-    wide = outfit.cuff[~outfit.skirt]  # trousers: from close-fitting to 17 cm wider than the ankle
+    wide = outfit.cuff[~outfit.skirt]  # trousers: from tight to 17 cm wider than the ankle
     assert wide.min() > 0.003
     assert wide.max() > 0.05
 
@@ -318,11 +318,11 @@ def test_thick_clothes_push_the_arms_outward(crowd):
     assert wider.max() < 8
 
 
-# --- alone and together --------------------------------------------------------------------------------------
+# --- independence of the batch --------------------------------------------------------------------------------------
 
 
 def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tensor]:
-    """Everything of one take each, a third of them in coats and a third with bags, by the subject's number."""
+    """Return all tensors of one take per subject, a third of them with coats and a third with bags."""
     subject, take = Draws.of(5, "subject", subjects), Draws.of(5, "take", subjects)
     body = draw_body(subject, variety)
     gait = vary_gait(take, draw_gait(subject, body, variety))
@@ -331,15 +331,15 @@ def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tenso
     return tensors({"body": body, "gait": gait, "outfit": outfit})
 
 
-def test_nobody_depends_on_who_is_drawn_beside():
-    subjects = torch.arange(1, 38)  # no multiple of what a processor does at once
+def test_a_subject_does_not_depend_on_the_batch():
+    subjects = torch.arange(1, 38)  # not a multiple of a vector register
     together = drawn(subjects)
     for one in (0, 7, 36):
         for name, value in drawn(subjects[one : one + 1]).items():
             assert torch.equal(value[0], together[name][one]), name
 
 
-def test_all_numbers_are_tensors_one_a_take():
+def test_all_fields_are_finite_tensors_with_one_row_per_take():
     for name, value in drawn(torch.arange(1, 6)).items():
         assert len(value) == 5, name
         assert value.dtype in (torch.float32, torch.bool, torch.int64), (name, value.dtype)

@@ -1,4 +1,4 @@
-"""The renderer: hulls of ellipsoids as a camera sees them, cut-outs, and batches that change nothing."""
+"""Tests of the renderer: hulls of ellipsoids, crops, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ONE = Draws(torch.zeros(1, dtype=torch.int64))
 
 
 def figure_of(centres, axes, parts, present=None) -> Figure:
-    """Of one take: centres [s, k, 3], axes [s, k, 3, 3]."""
+    """Return the figure of one take: centres [s, k, 3], axes [s, k, 3, 3]."""
     parts = torch.as_tensor(parts)
     present = torch.ones(1, len(parts), dtype=torch.bool) if present is None else torch.tensor([present])
     return Figure(torch.as_tensor(centres)[None], torch.as_tensor(axes)[None], parts, present)
 
 
 def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.ndarray:
-    """The same picture another way: points all over the ellipsoids, projected one by one, and their convex hull."""
+    """Compute the same image independently: project many points of the ellipsoids and fill their convex hull."""
     cameras = cameras_of([view], ONE)
     sphere = np.random.default_rng(0).normal(size=(4000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
@@ -36,7 +36,7 @@ def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.
 
 
 @pytest.mark.parametrize("view", ["000", "054", "090", "162"])
-def test_a_hull_of_ellipsoids_is_filled_like_the_hull_of_many_projected_points(view):
+def test_a_hull_of_ellipsoids_equals_the_hull_of_projected_points(view):
     generator = np.random.default_rng(int(view))
     centres = np.array([[0.1, -0.2, 0.6], [-0.3, 0.1, 1.3], [0.2, 0.3, 1.1]], np.float32)
     axes = (0.12 * generator.normal(size=(3, 3, 3))).astype(np.float32)
@@ -45,17 +45,17 @@ def test_a_hull_of_ellipsoids_is_filled_like_the_hull_of_many_projected_points(v
     expected = hull_of_many_points(centres, axes, view)
     both, either = ((sil > 0) & (expected > 0)).sum(), ((sil > 0) | (expected > 0)).sum()
     assert expected.sum() > 255 * 300
-    assert both / either > 0.96  # perspective is of first order, and corners are cut
+    assert both / either > 0.96  # the renderer approximates the perspective and cuts corners
 
 
 def walking_balls() -> Figure:
-    """One ball that leaves the picture of camera 090, in three frames."""
+    """Return a ball that leaves the image of camera 090, in three frames."""
     centres = torch.tensor([[[2.3, 0.0, 1.2]], [[0.0, 0.0, 1.2]], [[9.0, 0.0, 1.2]]])
     return figure_of(centres, (torch.eye(3) * 0.3).expand(3, 1, 3, 3), torch.zeros(1, 4, dtype=torch.long))
 
 
 @pytest.mark.parametrize("margin", [0, 7])
-def test_what_leaves_the_picture_is_cut_at_its_edge(margin):
+def test_a_figure_is_cut_at_the_edge_of_the_image(margin):
     crops = silhouettes(walking_balls(), cameras_of(["090"], ONE), margin)
     sils = crops.frames() > 0
     area = sils.sum((1, 2))
@@ -70,14 +70,14 @@ def test_what_leaves_the_picture_is_cut_at_its_edge(margin):
             assert torch.equal(sil.any(1).nonzero(), rows + top) and torch.equal(sil.any(0).nonzero(), columns + left)
 
 
-def test_nothing_is_kept_outside_the_frame():
+def test_within_frame_removes_pixels_outside_the_frame():
     crops = silhouettes(walking_balls(), cameras_of(["090"], ONE), 9)
     full = crops.within_frame(torch.ones_like(crops.masks))
     image = full.frames()[0]
     assert full.masks[0].sum() == (image > 0).sum() < full.masks[0].numel()
 
 
-def test_parts_not_worn_are_not_seen():
+def test_absent_parts_are_not_rendered():
     builder = FigureBuilder()
     places = torch.zeros(2, 1, 3)
     builder.ball("body", places + torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.2, 0.3]))
@@ -90,7 +90,7 @@ def test_parts_not_worn_are_not_seen():
     assert sils[1].sum() > 1.5 * sils[0].sum()
 
 
-def test_a_camera_alone_and_among_others_sees_the_same():
+def test_a_view_does_not_depend_on_the_other_views():
     generator = np.random.default_rng(0)
     centres = np.array([[[0.1, -0.2, 0.6], [-0.3, 0.1, 1.3]]], np.float32)
     axes = (0.15 * generator.normal(size=(1, 2, 3, 3))).astype(np.float32)
@@ -102,7 +102,7 @@ def test_a_camera_alone_and_among_others_sees_the_same():
             assert torch.equal(alone[0], together[VIEWS.index(view)])
 
 
-def test_cameras_that_vary_still_have_the_walker_in_the_picture():
+def test_varied_cameras_keep_the_walker_in_the_image():
     draws = Draws.of(0, "take", torch.arange(200))
     cameras = cameras_of(VIEWS, draws, 1.0)
     assert (cameras.position[..., 2].std() > 0.3) and cameras.position.shape == (200, 11, 3)
@@ -112,6 +112,6 @@ def test_cameras_that_vary_still_have_the_walker_in_the_picture():
     assert (places[..., 1] - 104.4).abs().max() < 0.1
 
 
-def test_an_unknown_view_is_refused():
+def test_an_unknown_view_is_rejected():
     with pytest.raises(ValueError, match="'017' is not one of"):
         cameras_of(["017"], ONE)

@@ -1,5 +1,4 @@
-"""Segmentation faults: nothing at strength 0, the same for a sequence wherever it stands, as often as the table says,
-lasting, moving with the body."""
+"""Tests of the segmentation noise: strength, independence of the batch, frequency, duration, motion with the body."""
 
 import cv2
 import numpy as np
@@ -20,9 +19,9 @@ def draws_of(subjects: torch.Tensor, view: int = 90, take: int = 1) -> tuple[Dra
 
 
 def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A head on a block on two legs, on crops with `MARGIN` + `more` pixels around, and its box.
+    """Return figures of a head, a block and two legs in crops with `MARGIN` + `more` free pixels, and their boxes.
 
-    `drift` columns a frame. A 3x3 square neither closes nor opens anything on it.
+    The figures move by `drift` columns per frame. Closing or opening with a 3x3 square does not change them.
     """
     free = MARGIN + more
     h, w = TALL + 2 * free, WIDE + 2 * free + drift * (s - 1)
@@ -38,33 +37,33 @@ def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[torch.Tensor
     return clean, box
 
 
-def only(monkeypatch, kind: str, **changes) -> None:
-    """No severity, no fraying, and one kind of fault, changed."""
-    lost = kind in noise.REMOVED
-    fault = (noise.REMOVED if lost else noise.ADDED)[kind]._replace(**changes)
-    nothing = {"nothing": fault._replace(count=1, chance=0.0)}
-    monkeypatch.setattr(noise, "REMOVED", {kind: fault} if lost else nothing)
-    monkeypatch.setattr(noise, "ADDED", nothing if lost else {kind: fault})
-    for name in ("TAKE_SPREAD", "VIEW_SPREAD"):
-        monkeypatch.setattr(noise, name, 0.0)
-    for name in ("RAGGEDNESS", "GROWTH_CHANGE"):
-        monkeypatch.setattr(segmentation, name, 0.0)
+def use_only(monkeypatch, name: str, **changes) -> None:
+    """Use one entry of the tables with changed values, a constant severity, and no ragged outline."""
+    removes = name in noise.REMOVED
+    patch = (noise.REMOVED if removes else noise.ADDED)[name]._replace(**changes)
+    nothing = {"nothing": patch._replace(count=1, chance=0.0)}
+    monkeypatch.setattr(noise, "REMOVED", {name: patch} if removes else nothing)
+    monkeypatch.setattr(noise, "ADDED", nothing if removes else {name: patch})
+    for constant in ("TAKE_SPREAD", "VIEW_SPREAD"):
+        monkeypatch.setattr(noise, constant, 0.0)
+    for constant in ("RAGGEDNESS", "GROWTH_CHANGE"):
+        monkeypatch.setattr(segmentation, constant, 0.0)
     monkeypatch.setattr(segmentation, "GROWTH", (0.0, 0.0))
     monkeypatch.setattr(noise, "_table", noise._table.__wrapped__)
 
 
-def test_no_strength_gives_the_clean_silhouettes_themselves():
+def test_strength_0_returns_the_clean_silhouettes():
     clean, box = walkers(2, 3)
     assert degrade(clean, box, draws_of(torch.tensor([1, 2]))[0], strength=0.0) is clean
 
 
-def test_a_negative_strength_is_refused():
+def test_a_negative_strength_is_rejected():
     clean, box = walkers(1, 1)
     with pytest.raises(ValueError, match="-1"):
         degrade(clean, box, draws_of(torch.tensor([1]))[0], strength=-1.0)
 
 
-def test_same_draws_same_faults_and_other_draws_others():
+def test_noise_depends_on_the_draws_only():
     clean, box = walkers(1, 20)
     one, again, other = (degrade(clean, box, draws_of(torch.tensor([subject]))[0], 2.0) for subject in (1, 1, 2))
     assert torch.equal(one, again)
@@ -72,7 +71,7 @@ def test_same_draws_same_faults_and_other_draws_others():
     assert not torch.equal(one, clean)
 
 
-def test_a_sequence_is_spoiled_alone_as_in_a_batch():
+def test_a_sequence_does_not_depend_on_the_batch():
     clean, box = walkers(5, 13)
     subjects = torch.tensor([4, 9, 2, 7, 1])
     batch = degrade(clean, box, draws_of(subjects)[0], 2.0, draws_of(subjects)[1])
@@ -86,7 +85,7 @@ def _ordered(subjects: torch.Tensor, strength: float = 2.0, **which) -> tuple:
     return draws, strength, take_draws
 
 
-def test_a_larger_canvas_changes_nothing():
+def test_the_size_of_the_crop_has_no_effect():
     subjects = torch.arange(1, 30)
     (small, small_box), (large, large_box) = walkers(29, 8), walkers(29, 8, more=13)
     near = degrade(small, small_box, *_ordered(subjects))
@@ -95,25 +94,25 @@ def test_a_larger_canvas_changes_nothing():
     assert torch.equal(near, far[..., 13:-13, 13:-13]) and near.sum() == far.sum()
 
 
-def test_the_first_frames_do_not_depend_on_how_many_follow():
+def test_the_first_frames_do_not_depend_on_the_number_of_frames():
     subjects = torch.arange(1, 7)
     clean, box = walkers(6, 30)
     long, short = degrade(clean, box, *_ordered(subjects)), degrade(clean[:, :12], box[:, :12], *_ordered(subjects))
     assert torch.equal(long[:, :8], short[:, :8])  # the box is smoothed over nine frames
 
 
-def test_faults_move_with_the_figure():
+def test_noise_moves_with_the_figure():
     subjects = torch.arange(1, 7)
     (still, still_box), (moving, moving_box) = walkers(6, 12), walkers(6, 12, drift=3)
     there = degrade(still, still_box, *_ordered(subjects))
     here = degrade(moving, moving_box, *_ordered(subjects))
-    for frame in range(4, 8):  # farther from the ends, where smoothing sees as much before as after
+    for frame in range(4, 8):  # away from the ends, where the smoothing window is complete
         left = 3 * frame
         window = here[:, frame, :, left : left + there.shape[-1]]
         assert torch.equal(window, there[:, frame])
 
 
-def test_borders_stay_black_and_frames_without_a_figure_empty():
+def test_borders_stay_black_and_empty_frames_stay_empty():
     clean, box = walkers(40, 10)
     clean[:, 4], box[:, 4] = False, torch.tensor([1, 0, 1, 0])
     degraded = degrade(clean, box, *_ordered(torch.arange(40), 4.0))
@@ -124,14 +123,14 @@ def test_borders_stay_black_and_frames_without_a_figure_empty():
     assert specks[..., : MARGIN // 2].any() and specks[..., -MARGIN // 2 :].any()
 
 
-def test_masks_end_in_an_opening_by_a_square_as_opencv_does_it():
+def test_masks_are_opened_by_a_square():
     clean, box = walkers(3, 6)
     for frame in degrade(clean, box, *_ordered(torch.arange(3))).flatten(0, 1).numpy().astype(np.uint8):
         assert (cv2.morphologyEx(frame, cv2.MORPH_OPEN, SQUARE) == frame).all()
 
 
 @pytest.mark.parametrize("name", ["dilate", "erode"])
-def test_squares_are_those_of_opencv(name):
+def test_squares_equal_those_of_opencv(name):
     masks = torch.rand(7, 20, 31, generator=torch.Generator().manual_seed(0)) < 0.6
     masks[:, [0, -1]] = masks[:, :, [0, -1]] = False
     x = masks.to(torch.uint8).flatten()
@@ -144,22 +143,24 @@ def test_squares_are_those_of_opencv(name):
     assert (same.numpy()[:, inner, inner] == expected[:, inner, inner]).all()
 
 
-def test_a_kind_of_fault_is_as_frequent_as_the_table_says(monkeypatch):
-    only(monkeypatch, "band", count=1, chance=0.3, share=(0.4, 0.4), period=3, level=(1.0, 1.0), tall=(0.06, 0.06))
+def test_a_patch_is_as_frequent_as_its_chance(monkeypatch):
+    use_only(monkeypatch, "band", count=1, chance=0.3, share=(0.4, 0.4), period=3, level=(1.0, 1.0), tall=(0.06, 0.06))
     q, s = 400, 30
     draws, of_take = draws_of(torch.arange(q))
     cells = noise.noise_cells(draws, draws, of_take, 1.0, torch.ones(q, s, dtype=torch.bool))
     torn = (cells > 128).flatten(2).any(-1)
     present = torn.any(1)
     assert present.float().mean() == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / q) ** 0.5)
-    # Half of the level is reached so many standard deviations of the course after it began.
+    # Half of the level is reached this many standard deviations of the course after the start.
     later = 1 / (2 * noise._STEEPNESS)
     expected = float(torch.special.ndtr(torch.special.ndtri(torch.tensor(0.4)) - later))
     assert torn[present].float().mean() == pytest.approx(expected, abs=0.06)
 
 
-def test_a_sure_fault_takes_its_rows_and_no_others(monkeypatch):
-    only(monkeypatch, "band", count=1, chance=9.0, share=(1, 1), level=(1.2, 1.2), row=(0.3, 0.3), tall=(0.08, 0.08))
+def test_a_strong_patch_removes_its_rows_and_no_others(monkeypatch):
+    use_only(
+        monkeypatch, "band", count=1, chance=9.0, share=(1, 1), level=(1.2, 1.2), row=(0.3, 0.3), tall=(0.08, 0.08)
+    )
     clean, box = walkers(1, 5)
     degraded = degrade(clean, box, *_ordered(torch.tensor([5]), 1.0))
     row_of = MARGIN + TALL * 0.3
@@ -169,7 +170,7 @@ def test_a_sure_fault_takes_its_rows_and_no_others(monkeypatch):
     assert torch.equal(degraded[:, :, outside], clean[:, :, outside])
 
 
-def test_faults_last():
+def test_noise_persists_over_frames():
     q, s = 60, 64
     clean, box = walkers(1, s)
     clean, box = clean.expand(q, -1, -1, -1), box.expand(q, -1, -1)
@@ -183,8 +184,8 @@ def test_faults_last():
     assert correlation(1) > 0.6 > 0.3 > correlation(8)
 
 
-def test_views_of_a_take_are_torn_at_the_same_height(monkeypatch):
-    only(monkeypatch, "band", count=1, chance=9.0, share=(0.99, 0.99), level=(1.2, 1.2), tall=(0.05, 0.05))
+def test_views_of_a_take_lose_the_same_rows(monkeypatch):
+    use_only(monkeypatch, "band", count=1, chance=9.0, share=(0.99, 0.99), level=(1.2, 1.2), tall=(0.05, 0.05))
     subjects = torch.arange(50)
     clean, box = walkers(1, 12)
     clean, box = clean.expand(50, -1, -1, -1), box.expand(50, -1, -1)
@@ -198,14 +199,14 @@ def test_views_of_a_take_are_torn_at_the_same_height(monkeypatch):
     assert (height(0, 1) - height(0, 2)).abs().median() > 4
 
 
-def test_more_strength_more_faults():
+def test_noise_grows_with_strength():
     clean, box = walkers(1, 20)
     clean, box = clean.expand(60, -1, -1, -1), box.expand(60, -1, -1)
     changed = [(degrade(clean, box, *_ordered(torch.arange(60), x)) ^ clean).float().mean() for x in (0.25, 1.0, 3.0)]
     assert 0 < 1.5 * changed[0] < changed[1] < changed[2] / 1.3
 
 
-def test_severity_differs_between_sequences_and_is_alike_in_the_views_of_a_take():
+def test_severity_is_correlated_between_the_views_of_a_take():
     subjects = torch.arange(4000)
     one, other = (noise.severities(*draws_of(subjects, view=view), 1.0).log() for view in (0, 90))
     total = noise.TAKE_SPREAD**2 + noise.VIEW_SPREAD**2

@@ -1,4 +1,4 @@
-"""What test/bench/silhouettes.py counts, on pictures drawn for it; synthetic walkers count as real people do."""
+"""Tests of the statistics of test/bench/silhouettes.py on drawn images, and of the walkers against real people."""
 
 import runpy
 from pathlib import Path
@@ -16,13 +16,13 @@ bench = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2]
 
 
 def block(height: int = 100, width: int = 30) -> np.ndarray:
-    """A white block in the middle of a picture of 240 x 320."""
+    """Return a white block in the middle of an image of 240 x 320 pixels."""
     image = np.zeros((240, 320), np.uint8)
     image[100 : 100 + height, 140 : 140 + width] = 255
     return image
 
 
-def test_a_block_has_no_faults():
+def test_a_block_has_no_noise():
     of = bench.frame_statistics(block())
     none = "holes", "hole_area", "outside", "high", "wide", "missing_rows", "torso_gaps"
     assert {name: of[name] for name in none} == dict.fromkeys(none, 0)
@@ -33,13 +33,13 @@ def test_a_block_has_no_faults():
 def test_holes_tears_and_specks_are_counted():
     image = block()
     image[120:124, 150:155] = 0  # a hole of 20 pixels, in the torso
-    image[140:150] = 0  # torn from side to side
+    image[140:150] = 0  # a gap over the whole width
     image[85:88, 160:164] = 255  # a speck of 12 pixels above
     of = bench.frame_statistics(image)
     area = 3000 - 20 - 300 + 12
     assert (of["area"], of["holes"], of["components"], of["high"]) == (area, 1, 3, 100.0)
     assert of["hole_area"] == pytest.approx(100 * 20 / area)
-    assert of["outside"] == pytest.approx(100 * (1200 - 20 + 12) / area)  # the lower part is the largest
+    assert of["outside"] == pytest.approx(100 * (1200 - 20 + 12) / area)  # the lower part is the largest component
     assert of["missing_rows"] == pytest.approx(100 * (12 + 10) / 115)
     assert of["torso_gaps"] == pytest.approx(100 * 20 / (30 * 25))  # of the torso's 35 rows 10 are empty
     assert of["missing"] == pytest.approx([0, 0, 0, 0, 1, 0, 0, 0, 0, 0])
@@ -51,7 +51,7 @@ def test_a_ragged_outline_is_rough():
     assert bench.frame_statistics(image)["roughness"] > 1.3
 
 
-def test_an_empty_frame_counts_in_nothing():
+def test_an_empty_frame_is_ignored():
     frames = [block(height) for height in range(90, 102)]
     assert bench.frame_statistics(0 * frames[0]) is None
     whole = bench.sequence_statistics(frames)
@@ -64,21 +64,21 @@ def test_an_empty_frame_counts_in_nothing():
 def test_one_wrong_frame_is_found():
     frames = [block() for _ in range(12)]
     frames[5][130:170] = 0
-    assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)  # it and both beside it
+    assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)  # this frame and both neighbours
 
 
 def test_the_distance_is_the_largest_difference_of_the_distribution_functions():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=40), rng.normal(0.7, 2, size=25)
-    plain = max(abs((first <= x).mean() - (second <= x).mean()) for x in [*first, *second])
-    assert bench.distance(first, second) == pytest.approx(plain)
+    expected = max(abs((first <= x).mean() - (second <= x).mean()) for x in [*first, *second])
+    assert bench.distance(first, second) == pytest.approx(expected)
     assert bench.distance(first, first) == 0 and bench.distance(first, first + 100) == 1
 
 
 @pytest.mark.slow
-def test_synthetic_walkers_are_segmented_as_badly_as_real_people(real_data):
-    """By the statistics that faults decide, not bodies; views 000, 045, 090 there are 090, 054, 000 here."""
-    decided = "roughness", "hole_area", "components", "outside", "missing_rows", "torn", "torso_gaps", "torso_change"
+def test_walkers_have_the_noise_statistics_of_real_people(real_data):
+    """Compare the statistics that depend on noise. The views 000, 045, 090 of CASIA-A are 090, 054, 000 here."""
+    names = "roughness", "hole_area", "components", "outside", "missing_rows", "torn", "torso_gaps", "torso_change"
     sequences = [one for one in scan_tree(real_data) if one.seq_type in ("nm-01", "nm-02")]
     real = [
         bench.sequence_statistics(cv2.imread(str(one.path / name), cv2.IMREAD_GRAYSCALE) for name in one.files)
@@ -92,13 +92,10 @@ def test_synthetic_walkers_are_segmented_as_badly_as_real_people(real_data):
             for view in ("090", "054", "000")
         )
         walkers[noise] = [bench.sequence_statistics(sequence) for sequence in frames]
-    clean, spoilt = (
-        [
-            bench.distance(*(np.array([one[name] for one in some]) for some in (real, walkers[noise])))
-            for name in decided
-        ]
+    clean, degraded = (
+        [bench.distance(*(np.array([one[name] for one in some]) for some in (real, walkers[noise]))) for name in names]
         for noise in (0.0, 1.0)
     )
-    # Two samples of one distribution, so small, are 0.16 apart; five real people and the other five 0.28.
-    assert max(spoilt) < 0.35
-    assert np.mean(spoilt) < 0.25 < 0.45 < np.mean(clean)
+    # The distance of two such small samples of one distribution is 0.16; that of five real people and the others 0.28.
+    assert max(degraded) < 0.35
+    assert np.mean(degraded) < 0.25 < 0.45 < np.mean(clean)

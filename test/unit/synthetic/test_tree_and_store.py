@@ -1,4 +1,4 @@
-"""Walkers on disk: the same bytes however they are asked for, the layout of CASIA-B, a store without the tree."""
+"""Tests of the tree, the store, the previews and the command of the synthetic walkers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = DatasetSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-0
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """As in the worker processes; on a busy machine many small operations also take far less time so."""
+    """Use one thread, as the worker processes do. It is also faster for small operations on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +51,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def command(monkeypatch, *arguments: str) -> int:
-    """The exit status of the command line, run in this process."""
+    """Run the command line in this process and return its exit status."""
     monkeypatch.setattr(sys, "argv", ["synthetic", *arguments])
     with pytest.raises(SystemExit) as ended:
         run_command(main)
@@ -70,7 +70,7 @@ def test_a_part_of_the_tree_is_the_same_as_in_the_whole(small_tree, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes_and_the_command_says_so(small_tree, tmp_path):
+def test_two_processes_write_the_same_bytes_as_one(small_tree, tmp_path):
     arguments = "--subjects 2 --frames 4 --views 090,000 --takes nm-01,cl-02 --worker_num 2 --quiet"
     done = subprocess.run(
         [sys.executable, "-m", "model.synthetic", "--output_path", tmp_path / "two", *arguments.split()],
@@ -113,7 +113,7 @@ def test_the_files_hold_the_rendered_sequence(small_tree):
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), sil)
 
 
-def test_writing_again_with_the_same_arguments_restores_the_tree(tmp_path):
+def test_a_second_run_restores_missing_frames(tmp_path):
     write_tree(tmp_path, SMALL, quiet=True)
     before = contents(tmp_path)
     damaged = tmp_path / "002" / "nm-01" / "090"
@@ -134,7 +134,7 @@ def test_names_of_many_subjects_sort_like_numbers():
 
 
 @pytest.mark.parametrize("most", [8, 10_000], ids=["a take at a time", "all at once"])
-def test_the_store_holds_what_pretreatment_makes_of_the_tree(small_tree, tmp_path, monkeypatch, most):
+def test_the_store_equals_the_pretreated_tree(small_tree, tmp_path, monkeypatch, most):
     monkeypatch.setattr(store_writer, "RENDER_CHUNK_ON_CPU", most)
     done = write_store(tmp_path / "store", SMALL, CPU, quiet=True)
     store = open_store(tmp_path / "store")
@@ -153,7 +153,7 @@ def test_the_store_holds_what_pretreatment_makes_of_the_tree(small_tree, tmp_pat
     assert description["complete"] is True and description["subjects"] == 2
 
 
-def test_a_store_that_is_there_is_left_alone(tmp_path, monkeypatch, capsys):
+def test_an_existing_store_is_not_overwritten(tmp_path, monkeypatch, capsys):
     write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
     before = (tmp_path / "store" / "frames.u8").read_bytes()
     assert command(monkeypatch, "--store", str(tmp_path / "store"), "--subjects", "1") == 2
@@ -161,7 +161,7 @@ def test_a_store_that_is_there_is_left_alone(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "store" / "frames.u8").read_bytes() == before
 
 
-def test_a_store_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_store_leaves_no_files(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
@@ -185,7 +185,7 @@ def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
     assert shares.max() < 0.6
 
 
-def test_the_animation_shows_every_frame_of_everybody(tmp_path):
+def test_the_animation_shows_every_frame(tmp_path):
     settings = WalkerSettings(frames=7, noise=0.0)
     pictures = animation(settings, [1, 2], ["nm-01", "cl-01"], ["000", "090"])
     assert len(pictures) == 7 and not torch.equal(pictures[0], pictures[3])
@@ -200,7 +200,7 @@ def test_the_animation_shows_every_frame_of_everybody(tmp_path):
     assert np.abs(shown - pictures[3].numpy()).mean() < 2
 
 
-# --- refusals ------------------------------------------------------------------------------------------------
+# --- rejected arguments -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -232,12 +232,12 @@ def test_bad_arguments_end_with_status_2_and_one_line(tmp_path, monkeypatch, cap
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_to_write_is_refused(monkeypatch, capsys):
+def test_a_command_without_output_is_rejected(monkeypatch, capsys):
     assert command(monkeypatch, "--subjects", "1") == 2
     assert "--output_path" in capsys.readouterr().err
 
 
-def test_folders_of_others_are_refused_and_left_alone(tmp_path, monkeypatch, capsys):
+def test_folders_with_other_content_are_rejected_and_unchanged(tmp_path, monkeypatch, capsys):
     occupied = tmp_path / "occupied"
     occupied.mkdir()
     (occupied / "thesis.txt").write_text("mine")
@@ -254,7 +254,7 @@ def test_folders_of_others_are_refused_and_left_alone(tmp_path, monkeypatch, cap
     assert contents(other) == before
 
 
-def test_wrong_values_from_code_are_refused():
+def test_settings_out_of_range_are_rejected():
     for wrong in ({"frames": 0}, {"seed": -1}, {"noise": -1.0}, {"cameras": float("nan")}):
         with pytest.raises(ValueError, match=r"at least|negative"):
             WalkerSettings(**wrong)

@@ -1,4 +1,4 @@
-"""Synthetic walkers: the same people however they are asked for, who walk as people do, dressed for the condition."""
+"""Tests of rendered walkers: reproducibility, gait, and clothes of each condition."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def one_thread():
 
 
 def people(count: int, take: int = 0, seed: int = 0):
-    """Bodies and gaits of subjects 1 to `count` in one take, as `pose_figures` draws them."""
+    """Return bodies and gaits of subjects 1 to `count` in one take, as `pose_figures` draws them."""
     takes = Takes(torch.arange(1, count + 1), torch.full((count,), take))
     subject = Draws.of(seed, "subject", takes.subject)
     body = draw_body(subject)
     return body, vary_gait(takes.draws(seed, "take"), draw_gait(subject, body))
 
 
-def test_same_arguments_give_the_same_bytes_and_any_other_seed_subject_take_or_view_others():
+def test_pixels_depend_on_every_setting_subject_take_and_view():
     settings = WalkerSettings(seed=3, frames=5)
     sils = render_sequence(settings, 2, "bg-01", "054")
     assert torch.equal(sils, render_sequence(settings, 2, "bg-01", "054"))
@@ -49,7 +49,7 @@ def test_same_arguments_give_the_same_bytes_and_any_other_seed_subject_take_or_v
         assert not torch.equal(sils, render_sequence(*other)), other[1:]
 
 
-def test_a_sequence_alone_is_what_it_is_in_a_batch_of_takes_and_views():
+def test_a_sequence_does_not_depend_on_the_batch():
     settings, views = WalkerSettings(frames=6), ("018", "090")
     takes = Takes.of([4, 5, 6], ["nm-02", "bg-01", "cl-02"])
     frames = render_views(settings, takes, pose_figures(settings, takes), views).frames().view(9, 2, 6, 240, 320)
@@ -58,11 +58,11 @@ def test_a_sequence_alone_is_what_it_is_in_a_batch_of_takes_and_views():
         for place, view in enumerate(views):
             alone = render_sequence(settings, subject, SEQ_TYPES[take], view)
             differing += (alone != frames[number, place]).sum().item()
-    # Products of matrices may round differently in a batch, and move an edge by a pixel.
+    # Matrix products may round differently in a batch, which moves an edge by a pixel.
     assert differing <= 1e-4 * (frames > 0).sum()
 
 
-def test_a_subject_keeps_the_body_in_all_takes_and_changes_little_else():
+def test_a_subject_keeps_the_body_and_most_of_the_gait_in_all_takes():
     (body, first), (same, second) = people(40, take=0), people(40, take=1)
     assert torch.equal(body.stature, same.stature) and torch.equal(body.trunk_width, same.trunk_width)
     assert not (first.phase == second.phase).any()
@@ -86,7 +86,7 @@ def test_a_frame_shows_one_upright_person(seq_type, view):
     assert np.median(shares) > 0.995
 
 
-def test_all_cameras_see_the_same_height_once_distance_is_taken_out():
+def test_all_cameras_see_the_same_height_after_scaling_by_distance():
     body, _ = people(4)
     cameras = cameras_of(VIEWS, Draws(torch.zeros(1, dtype=torch.int64)))
     distance = cameras.position[0, :, :2].norm(dim=1)
@@ -113,12 +113,12 @@ def test_steps_come_at_the_cadence_of_the_gait():
         signal = (np.array(widths) - np.mean(widths)) * np.hanning(128)
         spectrum = np.abs(np.fft.rfft(signal, 2048))
         frequencies = np.fft.rfftfreq(2048, 1 / 25)
-        believable = (frequencies > 1) & (frequencies < 3.5)
-        found = frequencies[believable][spectrum[believable].argmax()]
+        plausible = (frequencies > 1) & (frequencies < 3.5)
+        found = frequencies[plausible][spectrum[plausible].argmax()]
         assert abs(found - float(gait.cadence[subject - 1]) / 60) < 0.15
 
 
-def test_one_foot_stands_on_the_ground_and_does_not_slide():
+def test_the_lower_foot_is_on_the_ground_and_does_not_slide():
     body, gait = people(8)
     gait = replace(gait, phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
     times = torch.arange(100) / 100 * 120 / 110  # one stride from heel contact
@@ -139,15 +139,15 @@ def test_one_foot_stands_on_the_ground_and_does_not_slide():
     assert (speed > 0.6).all() and (speed < 2.2).all()
 
 
-def test_pelvis_and_shoulders_turn_against_each_other():
+def test_pelvis_and_shoulders_rotate_against_each_other():
     body, gait = people(1)
     skeleton = pose(body, replace(gait, heading=torch.zeros(1)), frame_times(60), PATH)
     pelvis, thorax = (skeleton.trunk_frames[0, :, level, 1, 0] for level in (0, -1))
     assert torch.corrcoef(torch.stack([pelvis, thorax]))[0, 1] < -0.5
 
 
-def test_a_long_walk_starts_over_within_the_picture():
-    """At the ends of the line he is partly out of it."""
+def test_a_long_walk_continues_at_the_start_of_the_line():
+    """At the ends of the line the walker is partly outside the image."""
     area = (render_sequence(WalkerSettings(frames=130, noise=0.0), 1, "bg-01", "090") > 0).sum((1, 2)).float()
     assert (area > 0.95 * area.median()).float().mean() > 0.4
     assert area.min() > 0 and area.min() < 0.8 * area.median()
