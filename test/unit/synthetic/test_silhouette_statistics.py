@@ -10,7 +10,7 @@ import pytest
 
 from model.data.raw.tree import scan_tree
 from model.synthetic.settings import WalkerSettings
-from model.synthetic.walkers import render_sequence
+from model.synthetic.walkers import Takes, pose_figures, render_views
 
 bench = SimpleNamespace(**runpy.run_path(str(Path(__file__).resolve().parents[2] / "bench" / "silhouettes.py")))
 
@@ -84,13 +84,11 @@ def test_walkers_have_the_noise_statistics_of_real_people(real_data):
         bench.sequence_statistics(cv2.imread(str(one.path / name), cv2.IMREAD_GRAYSCALE) for name in one.files)
         for one in sequences
     ]
-    walkers = {}
+    takes, views, walkers = Takes.of(range(1, 16), ["nm-01"]), ("090", "054", "000"), {}
+    figure = pose_figures(WalkerSettings(frames=60), takes)
     for noise in (0.0, 1.0):
-        frames = (
-            render_sequence(WalkerSettings(frames=60, noise=noise), subject, "nm-01", view).numpy()
-            for subject in range(1, 16)
-            for view in ("090", "054", "000")
-        )
+        settings = WalkerSettings(frames=60, noise=noise)
+        frames = render_views(settings, takes, figure, views).frames().view(45, 60, 240, 320).numpy()
         walkers[noise] = [bench.sequence_statistics(sequence) for sequence in frames]
     clean, degraded = (
         [bench.distance(*(np.array([one[name] for one in some]) for some in (real, walkers[noise]))) for name in names]

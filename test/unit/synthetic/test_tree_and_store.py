@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from model.synthetic.tree_writer import write_tree
 from model.synthetic.walkers import render_sequence
 
 cv2 = pytest.importorskip("cv2")
-REPOSITORY = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 SMALL = DatasetSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
 
@@ -70,18 +68,13 @@ def test_a_part_of_the_tree_is_the_same_as_in_the_whole(small_tree, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_bytes_as_one(small_tree, tmp_path):
+def test_two_processes_write_the_same_bytes_as_one(small_tree, tmp_path, monkeypatch, capsys):
     arguments = "--subjects 2 --frames 4 --views 090,000 --takes nm-01,cl-02 --worker_num 2 --quiet"
-    done = subprocess.run(
-        [sys.executable, "-m", "model.synthetic", "--output_path", tmp_path / "two", *arguments.split()],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert done.stdout.count("\n") == 1
-    assert done.stdout.startswith("2 subjects, 8 sequences, 32 frames in ")
+    assert command(monkeypatch, "--output_path", str(tmp_path / "two"), *arguments.split()) == 0
+    output, error = capsys.readouterr()
+    assert error == ""
+    assert output.count("\n") == 1
+    assert output.startswith("2 subjects, 8 sequences, 32 frames in ")
     assert contents(small_tree) == contents(tmp_path / "two")
 
 
