@@ -188,7 +188,7 @@ def test_the_scale_of_another_device_is_taken_over(machine, aligned_tree, on_cpu
 def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):
     options = arguments(aligned_tree, tmp_path, "--device", "npu", "--amp", "torch", "--amp_dtype", "bf16")
     done = machine.run("train", *options, NPUSIM_CHIP="Ascend910A")
-    assert "npu:0 (Ascend910A) has no bfloat16; use fp16" in one_line_error(done, 2)
+    assert "npu:0 (Ascend910A) does not support bfloat16; use fp16" in one_line_error(done, 2)
     assert machine.run("train", *options, QUICK_NETWORK="").returncode == 0
 
 
@@ -300,20 +300,25 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
 @pytest.mark.parametrize(
     ("environment", "told", "device", "options"),
     [
-        ({}, "--device npu:2: only 2 npu devices are there, counted from 0", "npu:2", ()),
+        ({}, "--device npu:2: this machine has 2 npu devices, numbered from 0", "npu:2", ()),
         ({"NPUSIM_TAKEN": "1"}, "npu:1: cannot be used (SetDevice: NPU function error: aclrtSetDevice(1)", "npu:1", ()),
-        ({"ASCEND_RT_VISIBLE_DEVICES": "1,0"}, "_DEVICES=1,0 must name some of them, in ascending order", "npu", ()),
-        ({"ASCEND_RT_VISIBLE_DEVICES": "4"}, "ASCEND_RT_VISIBLE_DEVICES=4 must name some of them", "npu", ()),
-        ({"NPUSIM_DEVICES": "0"}, "this machine shows no npu device to torch", "npu:0", ()),
+        ({"ASCEND_RT_VISIBLE_DEVICES": "1,0"}, "_DEVICES=1,0 must list some of them in ascending order", "npu", ()),
+        ({"ASCEND_RT_VISIBLE_DEVICES": "4"}, "ASCEND_RT_VISIBLE_DEVICES=4 must list some of them", "npu", ()),
+        ({"NPUSIM_DEVICES": "0"}, "finds no npu device on this machine", "npu:0", ()),
         (
             {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
-            "--dist_backend nccl does not go with --device npu, which takes hccl",
+            "--dist_backend nccl does not support --device npu; use hccl",
             "npu",
             ("--dist_backend", "nccl"),
         ),
         ({}, "--amp apex computes in fp16", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
         ({}, "apex computes on an NPU or GPU and this is the cpu", "cpu", (*APEX, "32")),
-        ({}, "--start_step 5 to --stop_step 3: no", "npu", ("--profiling", "--start_step", 5, "--stop_step", 3)),
+        (
+            {},
+            "--start_step 5 to --stop_step 3: the range is empty",
+            "npu",
+            ("--profiling", "--start_step", 5, "--stop_step", 3),
+        ),
         ({}, "--profiling: must be CANN, GE, None or omitted, not 'XLA'", "npu", ("--profiling=XLA",)),
     ],
 )
