@@ -93,7 +93,7 @@ def test_a_precision_that_would_have_no_effect_is_refused(script, options, told)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--device", "cuda"], "--device cuda: this machine finds no cuda device"),
+        (["--device", "cuda"], "finds no cuda device on this machine"),
         (["--device", "npu"], "torch_npu"),
         (["--device", "cpu", "--amp", "apex"], "--amp apex: apex is not installed"),
     ],
@@ -116,7 +116,7 @@ def test_too_few_subjects_for_a_batch(aligned_tree, tmp_path):
 
 
 def test_no_subject_left_to_test(aligned_tree, tmp_path, encoder):
-    with pytest.raises(UserError, match=r"no test sequences.*gives 0 of 4 subjects"):
+    with pytest.raises(UserError, match=r"no test sequences.*assigns 0 of 4 subjects"):
         run_test(aligned_tree, tmp_path, "--pid_num", 4, "--checkpoint", encoder)
 
 
@@ -139,7 +139,7 @@ def test_missing_checkpoint_names_the_folder(aligned_tree, tmp_path):
 
 def test_foreign_checkpoint_names_keys(aligned_tree, tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "foreign.ptm")
-    with pytest.raises(UserError, match=r"lacks set_layer1.*12 faults"):
+    with pytest.raises(UserError, match=r"lacks set_layer1.*12 disagreements"):
         run_test(aligned_tree, tmp_path, "--pid_num", 2, "--checkpoint", tmp_path / "foreign.ptm")
 
 
@@ -223,7 +223,9 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
 
 
 def test_an_environment_that_makes_no_sense_is_one_line(tmp_path):
-    assert "must be numbers" in one_line_error(run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1)
+    assert "must all be set to numbers" in one_line_error(
+        run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1
+    )
 
 
 def test_a_work_path_that_cannot_be_written_to_is_one_line(aligned_tree, tmp_path):
