@@ -1,12 +1,12 @@
-"""Align raw silhouettes to 64×64, once per data set, before training and testing.
+"""Align raw silhouettes to 64×64. This runs once per data set, before training and testing.
 
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --worker_num=8 --log=True
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --skip_bad --json=summary.json
 
-Both trees are laid out as ROOT/<subject>/<condition-take>/<view>/<frame>. The same command again goes on
-where the last run ended, and does only what is missing, damaged or changed.
-Unreadable images are named and end with status 1, unless --skip_bad accepts them.
+Both trees have the layout ROOT/<subject>/<condition-take>/<view>/<frame>. Running the same command again
+processes only the frames that are missing, damaged or outdated.
+Unreadable images are listed and lead to exit status 1, unless --skip_bad accepts them.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ def parser() -> CommandParser:
     parser = CommandParser(prog="pretreatment.py", description=__doc__)
     paths = parser.add_argument_group("paths")
     paths.add_argument("--input_path", required=True, help="root of the raw silhouettes (PNG, BMP or JPEG)")
-    paths.add_argument("--output_path", required=True, help="root of the aligned tree, made if need be")
-    paths.add_argument("--log_file", default="./pretreatment.log", help="appended to (default %(default)s)")
-    paths.add_argument("--json", metavar="FILE", help="write the summary here (default: nowhere)")
+    paths.add_argument("--output_path", required=True, help="root of the aligned tree, created if it does not exist")
+    paths.add_argument(
+        "--log_file", default="./pretreatment.log", help="log file, opened for appending (default: %(default)s)"
+    )
+    paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     running = parser.add_argument_group("running")
     running.add_argument(
         "--log",
         type=true_or_false,
         default=False,
-        help="True: every sequence goes to the log file; False (default): warnings and failures only",
+        help="True: log every sequence; False (default): log only warnings and failures",
     )
-    running.add_argument("--worker_num", type=positive, help="worker processes (default: all cores)")
-    running.add_argument("--skip_bad", action="store_true", help="end with status 0 in spite of unreadable images")
-    running.add_argument("--quiet", action="store_true", help="no progress bar, no summary; problems are still named")
+    running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
+    running.add_argument("--skip_bad", action="store_true", help="exit with status 0 even if images are unreadable")
+    running.add_argument("--quiet", action="store_true", help="print no progress bar and no summary, only problems")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
-    # Imported here: worker processes import this file anew, and bad arguments should not wait for it.
+    # Imported here, because worker processes import this file again and argument errors should answer at once.
     from dataclasses import asdict
 
     from model.common.files import write_json

@@ -24,12 +24,22 @@ ROOT = Path(__file__).resolve().parent
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
-    parser.add_argument("--input_path", type=Path, metavar="FILE", help="an encoder (.ptm)")
+    parser.add_argument("--input_path", type=Path, metavar="FILE", help="encoder to export (.ptm)")
     parser.add_argument(
-        "--iters", type=int, default=-1, metavar="N", help="iteration; -1: the config's total_iter, else the last (-1)"
+        "--iters",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="iteration of the checkpoint; -1: total_iter of the config, else the last (default: -1)",
     )
-    parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE", help="(config_1p.py)")
-    parser.add_argument("--work_path", metavar="DIR", help="where checkpoints are kept (the config's)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=ROOT / "config_1p.py",
+        metavar="FILE",
+        help="configuration (default: config_1p.py)",
+    )
+    parser.add_argument("--work_path", metavar="DIR", help="folder of the checkpoints (default: that of the config)")
     parser.add_argument(
         "--output_path",
         type=Path,
