@@ -153,19 +153,19 @@ def export_for_processor(options, config, network, checkpoint: Path) -> dict:
     """Open shapes for ONNX Runtime, in float32 or with set layers in 8 bit."""
     from model.export.int8 import HELD_OUT_SEQUENCES
     from model.export.variable_length import export_int8, export_variable_length
-    from model.runtime.whole_runtime import WholeRuntime
+    from model.runtime.variable_length_runtime import VariableLengthRuntime
 
     path = options.output_path or Path(f"gaitset_submit_{'int8' if options.int8 else 'whole'}.onnx")
     if options.int8:
         train, positions, held_out, data = calibration_sequences(options, config, HELD_OUT_SEQUENCES)
         sequences, others = ([train.sequence(position) for position in each] for each in (positions, held_out))
-        facts = {**export_int8(network, path, sequences, others, partial(WholeRuntime, check=False)), **data}
+        facts = {**export_int8(network, path, sequences, others, partial(VariableLengthRuntime, check=False)), **data}
         told = (
             f"set layers in 8 bit, calibrated with {len(sequences)} training sequences; differs from torch by "
             f"{100 * facts['relative_error']:.1f} % of an embedding's length on {len(others)} others"
         )
     else:
-        facts = export_variable_length(network, path, runtime=WholeRuntime)
+        facts = export_variable_length(network, path, runtime=VariableLengthRuntime)
         told = f"differs from torch by {facts['largest_difference']:.1g} at most"
     print(f"wrote {path} from {checkpoint}: sequences of any length, {facts['bytes'] / 1e6:.1f} MB; {told}")
     print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")

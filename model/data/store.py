@@ -28,7 +28,7 @@ from model.data.store_index import INDEX, read_index, read_source, write_index, 
 
 FRAMES = "frames.u8"
 FRAME_BYTES = HEIGHT * WIDTH
-FRAMES_AT_ONCE = 1 << 14
+FRAME_CHUNK = 1 << 14
 POOL_PAYS_FROM = 20_000  # frames; below, starting worker processes takes longer than reading
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def _read_all_frames(path: Path, shape: tuple[int, ...], quiet: bool) -> np.ndar
     frames = np.empty(shape, np.uint8)
     bar = progress_bar(total=shape[0], unit="frames", what="reading", quiet=quiet)
     with path.open("rb") as file, bar:
-        for start in range(0, shape[0], FRAMES_AT_ONCE):
-            part = frames[start : start + FRAMES_AT_ONCE]
+        for start in range(0, shape[0], FRAME_CHUNK):
+            part = frames[start : start + FRAME_CHUNK]
             file.readinto(part)
             bar.update(len(part))
     return frames

@@ -17,7 +17,7 @@ from model.network.gaitset import GaitSet
 
 # Frames that pass the set layers at once, by kind of memory: few on the CPU, where maps should stay in its
 # cache, many where a device must be kept busy. It bounds the memory however long a sequence is.
-FRAMES_AT_ONCE_ON_CPU, FRAMES_AT_ONCE = 64, 8192
+FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 64, 8192
 READERS = 4  # threads that copy sequences out of the store, ahead of the device
 
 
@@ -27,14 +27,14 @@ def embed_sequences(
     frames: Tensor,
     lengths: Sequence[int],
     device: torch.device,
-    frames_at_once: int = 0,
+    frame_chunk: int = 0,
 ) -> Tensor:
     """Embeddings [n, 62, d] of n sequences whose frames lie one after another, on `device`.
 
     frames: uint8 [sum(lengths), 64, 44]. No sequence is padded: frames pass the set layers in pieces of
-    `frames_at_once` whatever sequence they belong to, and set pooling goes on over a cut.
+    `frame_chunk` whatever sequence they belong to, and set pooling goes on over a cut.
     """
-    pieces = frames.split(frames_at_once or _frames_at_once(device))
+    pieces = frames.split(frame_chunk or _frame_chunk(device))
     stages: list[list[Tensor]] = [[], [], []]  # per stage, of each piece [sequences in it, c, h, w]
     with network.autocast():
         for piece, (parts, goes_on) in zip(pieces, _cut(lengths, len(pieces[0])), strict=True):
@@ -48,8 +48,8 @@ def embed_sequences(
         return network.embed(*map(torch.cat, stages))
 
 
-def _frames_at_once(device: torch.device) -> int:
-    return FRAMES_AT_ONCE_ON_CPU if device.type == "cpu" else FRAMES_AT_ONCE
+def _frame_chunk(device: torch.device) -> int:
+    return FRAME_CHUNK_ON_CPU if device.type == "cpu" else FRAME_CHUNK
 
 
 def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
@@ -110,7 +110,7 @@ def stream(
     positions: which sequences (all). The network is in evaluation mode until the last batch has been taken.
     """
     own = np.arange(len(store.index)) if positions is None else positions
-    batches = _batches(own, store.index.frames[own], batch_size, _frames_at_once(device))
+    batches = _batches(own, store.index.frames[own], batch_size, _frame_chunk(device))
     was_training = network.training
     network.eval()
     bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
@@ -121,15 +121,15 @@ def stream(
     network.train(was_training)
 
 
-def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frames_at_once: int) -> list[np.ndarray]:
-    """Cut the positions `own` after every `batch_size`, or, for 0, before their frames exceed `frames_at_once`."""
+def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:
+    """Cut the positions `own` after every `batch_size`, or, for 0, before their frames exceed `frame_chunk`."""
     if batch_size:
         return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
     batches, start = [], 0
     ends = np.cumsum(frames)
     while start < len(own):
         before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + frames_at_once, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, before + frame_chunk, side="right")))
         batches.append(own[start:stop])
         start = stop
     return batches

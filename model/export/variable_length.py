@@ -28,7 +28,7 @@ MAX_INT8_ERROR = 0.10
 
 
 class SequenceRuntime(Protocol):
-    """A runtime that has opened a variable-length model, for example `model.runtime.whole_runtime.WholeRuntime`."""
+    """An opened variable-length model, such as `VariableLengthRuntime` of `model.runtime`."""
 
     def run(self, sils: np.ndarray) -> np.ndarray:
         """Embed uint8 [n, s, 64, 44] -> float32 [n, 62, d]."""

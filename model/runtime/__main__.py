@@ -1,12 +1,12 @@
-"""Run a deployed model over a list of bins and report its throughput.
+"""Run a deployed model on a list of input files and report its throughput.
 
     python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --output result
     python -m model.runtime --runtime benchmark --model gaitset_submit_bs16.om --info CASIA-B-bin.info
     python -m model.runtime --runtime onnxruntime --model gaitset_submit.onnx --info CASIA-B-bin.info
 
-Without --runtime the om is run if it and something that runs it are here, else the ONNX file.
-Results go to OUTPUT/dumpOutput_device<ID>/, figures beside that folder, to
-perf_vision_batchsize_<B>_device_<ID>.txt (the benchmark tool's format) and .json.
+Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
+Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
+OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt (in the format of the benchmark tool) and .json.
 """
 
 from __future__ import annotations
@@ -39,50 +39,64 @@ def main() -> None:
 
 
 def report(summary: dict[str, Any]) -> str:
-    """Throughput and latency of a run, for people."""
+    """Format the throughput and latency of a run as text."""
     threads = f", {summary['threads']} threads" if "threads" in summary else ""
     chip = f" {summary['chip']}" if summary.get("chip") else ""
-    device = "inference alone" if summary["runtime"] == "onnxruntime" else "one chip alone"
+    device = "inference only" if summary["runtime"] == "onnxruntime" else "one chip only"
     rates = [
         f"{value:.2f} sequences/s {what}"
         for value, what in ((summary["e2e_throughput"], "end to end"), (summary["device_throughput"], device))
         if value is not None
     ]
     latency = [f"{value:.2f} {name}" for name, value in summary["latency_ms"].items()]
-    fillers = f" (and {summary['fillers']} that fill the last batch)" if summary.get("fillers") else ""
+    fillers = f" (and {summary['fillers']} fillers in the last batch)" if summary.get("fillers") else ""
     lines = [
         f"runtime     {summary['version']}, {summary['provider']}{chip}{threads}",
         f"model       {summary['model']}, batch size {summary['batch_size']}",
         f"sequences   {summary['sequences']}{fillers} in {summary['seconds']:.2f} s",
         f"throughput  {', '.join(rates) or 'unknown'}",
-        f"latency     {', '.join(latency) or 'unknown'} (ms a batch)",
+        f"latency     {', '.join(latency) or 'unknown'} (ms per batch)",
         f"results     {summary['result']}",
     ]
     if summary.get("problem"):
-        lines.append(f"warning: no figures: {summary['problem']}")
+        lines.append(f"warning: no performance figures: {summary['problem']}")
     return "\n".join(lines)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.runtime", description=__doc__)
     parser.add_argument(
-        "--runtime", default="auto", help="auto, benchmark, ais_bench, acl (these run an om) or onnxruntime (auto)"
+        "--runtime",
+        default="auto",
+        help="auto, onnxruntime, or for om files benchmark, ais_bench or acl. Default: auto",
     )
     parser.add_argument(
-        "--model", type=Path, required=True, help="the om or ONNX file, or what both names begin with: gaitset_submit"
+        "--model",
+        type=Path,
+        required=True,
+        help="om or ONNX file, or the common part of both names, such as gaitset_submit",
     )
-    parser.add_argument("--info", type=Path, required=True, help="list of bins, `index path width height` a line")
-    parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results (result)")
-    parser.add_argument("--device_id", type=int, default=0, help="number of the device, part of the names (0)")
     parser.add_argument(
-        "--batch_size", type=positive, help="of the om, for benchmark and ais_bench (16 in x_bs16.om, else 1)"
+        "--info", type=Path, required=True, help="list of input files, one `index path width height` per line"
     )
-    parser.add_argument("--threads", type=positive, help="of ONNX Runtime's operators (one a core)")
+    parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
     parser.add_argument(
-        "--warmup", type=positive, default=1, help="uncounted batches first, with acl and onnxruntime (1)"
+        "--device_id", type=int, default=0, help="number of the device; it is part of the output names. Default: 0"
     )
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        help="batch size of the om file, for benchmark and ais_bench. Default: 16 for x_bs16.om, otherwise 1",
+    )
+    parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime. Default: one per core")
+    parser.add_argument(
+        "--warmup",
+        type=positive,
+        default=1,
+        help="batches before the measured ones, for acl and onnxruntime. Default: 1",
+    )
+    parser.add_argument("--json", type=Path, help="also write the summary to this file")
+    parser.add_argument("--quiet", action="store_true", help="disable the progress bar")
     return parser
 
 

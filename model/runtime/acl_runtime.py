@@ -1,7 +1,7 @@
-"""An om through pyACL, the Python binding that comes with Ascend's CANN: no tool and no files between.
+"""Run an om file with pyACL, the Python binding of Ascend's CANN, without an external tool or files.
 
-The sequence of calls is that of the documents: init, set_device, create_context, load_from_file, descriptions,
-data sets of one buffer each; memcpy, execute, memcpy; then everything is given back in reverse order.
+The calls follow the documents: init, set_device, create_context, load_from_file, descriptions, data sets with one
+buffer each; memcpy, execute, memcpy; then all resources are released in reverse order.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 from model.common.errors import UserError
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
-_HUGE_FIRST = 0  # how rt.malloc takes pages
-_BYTE = 1  # numpy's number of int8, for ptr_to_numpy
+_HUGE_FIRST = 0  # page policy of rt.malloc
+_BYTE = 1  # NumPy's type number of int8, for ptr_to_numpy
 _FLOAT32 = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}
-_REPEATED = 100002  # acl.init was called before in this process: torch_npu does that
+_REPEATED = 100002  # acl.init was already called in this process, for example by torch_npu
 _BINS = 62
 _ADVICE = {
-    "init": "is CANN's driver there? source its set_env.sh",
-    "rt.set_device": "is the device there and free? see npu-smi info, and ASCEND_RT_VISIBLE_DEVICES",
-    "mdl.load_from_file": "was the om made for this chip (--soc_version) and not by a newer CANN than this one?",
-    "rt.malloc": "is the device's memory full? see npu-smi info",
+    "init": "is CANN's driver installed? source its set_env.sh",
+    "rt.set_device": "does the device exist, and is it free? see npu-smi info and ASCEND_RT_VISIBLE_DEVICES",
+    "mdl.load_from_file": "was the om file converted for this chip (--soc_version), and not with a newer CANN version?",
+    "rt.malloc": "is the device out of memory? see npu-smi info",
 }
 
 
@@ -36,12 +36,14 @@ class _Buffer(NamedTuple):
 
 
 class AclRuntime:
-    """An om of static shapes on one chip: float32 [n, s, h, w] -> float32 [n, 62, d].
+    """Run an om file of static shape on one chip: float32 [n, s, h, w] to float32 [n, 62, d].
 
-    To be used from the thread that made it. When something else in this process has opened ACL already,
-    its device is used as it is and stays open.
-    Raises UserError naming the call and its code for whatever ACL refuses, and for an om with dynamic gears,
-    several inputs or another type than float32.
+    An instance must be used in the thread that created it. If ACL is already initialized in this process, its
+    device is used and remains open.
+
+    Raises:
+        UserError: with the name and code of a failed ACL call, or if the om file has dynamic shapes, several
+            inputs or a type other than float32.
     """
 
     name = "acl"
@@ -50,7 +52,7 @@ class AclRuntime:
         self.path, self.device_id = Path(om_path), device_id
         self.device_ms: list[float] = []
         if not self.path.is_file():
-            raise UserError(f"{self.path}: no such om; make it with test/pth2om.sh")
+            raise UserError(f"{self.path}: no such om file; create it with test/pth2om.sh")
         self._acl = import_acl()
         with ExitStack() as held:
             self._open(held)
@@ -61,12 +63,12 @@ class AclRuntime:
         return self.input_shape[0]
 
     def run(self, image_seq: np.ndarray) -> np.ndarray:
-        """float32 of exactly the om's input shape -> float32 of its output shape."""
+        """Run one batch: float32 of exactly `input_shape` to float32 of `output_shape`."""
         if image_seq.shape != self.input_shape:
-            raise ValueError(f"input of shape {image_seq.shape}, {self.path} takes {self.input_shape}")
+            raise ValueError(f"expected input of shape {self.input_shape} for {self.path}, got {image_seq.shape}")
         host, keep = self._pointer_to(np.ascontiguousarray(image_seq, np.float32))
         self._call("rt.memcpy", self._input.pointer, self._input.size, host, image_seq.size * 4, _HOST_TO_DEVICE)
-        del keep  # the bytes had to live until here
+        del keep  # the pointer is no longer used
         start = time.perf_counter()
         self._call("mdl.execute", self._model, self._inputs, self._outputs)
         self.device_ms.append((time.perf_counter() - start) * 1000)
@@ -89,8 +91,7 @@ class AclRuntime:
         return self
 
     def __exit__(self, *error) -> None:
-        """Give back buffers, model, context and device. Raises UserError when ACL refuses one, unless another
-        error is on its way."""
+        """Release buffers, model, context and device. Raises UserError if a call fails and no other error is active."""
         self._held.__exit__(*error)
 
     def _open(self, held: ExitStack) -> None:
@@ -98,59 +99,59 @@ class AclRuntime:
         shared = code == _REPEATED
         if not shared:
             self._check("init", code)
-            self._later(held, "finalize")
+            self._release_later(held, "finalize")
         self._call("rt.set_device", self.device_id)
         if not shared:
-            self._later(held, "rt.reset_device", self.device_id)
+            self._release_later(held, "rt.reset_device", self.device_id)
             context = self._call("rt.create_context", self.device_id)
-            self._later(held, "rt.destroy_context", context)
+            self._release_later(held, "rt.destroy_context", context)
         self._model = self._call("mdl.load_from_file", str(self.path))
-        self._later(held, "mdl.unload", self._model)
-        self._description = self._made("mdl.create_desc")
-        self._later(held, "mdl.destroy_desc", self._description)
+        self._release_later(held, "mdl.unload", self._model)
+        self._description = self._create("mdl.create_desc")
+        self._release_later(held, "mdl.destroy_desc", self._description)
         self._call("mdl.get_desc", self._description, self._model)
         self.input_shape = self._shape("input", 4)
         flat = self._shape("output")
         per_vector, rest = divmod(int(np.prod(flat)), self.batch_size * _BINS)
         if rest:
-            raise UserError(f"{self.path}: its output is {list(flat)}, needed is [{self.batch_size}, {_BINS}, d]")
+            raise UserError(f"{self.path}: output shape is {list(flat)}, expected [{self.batch_size}, {_BINS}, d]")
         self.output_shape = (self.batch_size, _BINS, per_vector)
         self._inputs, self._input = self._data_set(held, "input", int(np.prod(self.input_shape)) * 4)
         self._outputs, self._output = self._data_set(held, "output", int(np.prod(self.output_shape)) * 4)
         self._host = self._call("rt.malloc_host", self._output.size)
-        self._later(held, "rt.free_host", self._host)
+        self._release_later(held, "rt.free_host", self._host)
 
     def _shape(self, kind: str, rank: int | None = None) -> tuple[int, ...]:
-        """The dimensions of the only input or output, which has to be float32 and static."""
+        """Return the shape of the only input or output, which must be float32 and static."""
         count = self._function(f"mdl.get_num_{kind}s")(self._description)
         if count != 1:
-            hint = " (dynamic gears add one)" if kind == "input" else ""
-            raise UserError(f"{self.path}: has {count} {kind}s{hint}, needed is one; convert with test/pth2om.sh")
+            hint = " (dynamic shapes add one)" if kind == "input" else ""
+            raise UserError(f"{self.path}: has {count} {kind}s{hint}, expected one; convert it with test/pth2om.sh")
         dims = tuple(self._call(f"mdl.get_{kind}_dims", self._description, 0)["dims"])
         number = self._function(f"mdl.get_{kind}_data_type")(self._description, 0)
         if number != _FLOAT32 or min(dims, default=0) < 1 or (rank and len(dims) != rank):
             raise UserError(
-                f"{self.path}: its {kind} is {_TYPES.get(number, f'type {number}')} {list(dims)}, needed is float32 of "
-                "static shape; convert with test/pth2om.sh, without --input_fp16_nodes, --output_type or dynamic axes"
+                f"{self.path}: its {kind} is {_TYPES.get(number, f'type {number}')} {list(dims)}, expected float32 of "
+                "static shape; convert it with test/pth2om.sh without --input_fp16_nodes, --output_type or dynamic axes"
             )
         return dims
 
     def _data_set(self, held: ExitStack, kind: str, needed: int) -> tuple[Any, _Buffer]:
-        """A data set of one buffer on the device, as large as the om says."""
+        """Create a data set with one device buffer of the size that the om file specifies."""
         size = self._function(f"mdl.get_{kind}_size_by_index")(self._description, 0)
         if size < needed:
-            raise UserError(f"{self.path}: its {kind} has {size} bytes, its shape needs {needed}; convert it anew")
-        data_set = self._made("mdl.create_dataset")
-        self._later(held, "mdl.destroy_dataset", data_set)
+            raise UserError(f"{self.path}: its {kind} has {size} bytes, but its shape needs {needed}; convert it again")
+        data_set = self._create("mdl.create_dataset")
+        self._release_later(held, "mdl.destroy_dataset", data_set)
         pointer = self._call("rt.malloc", size, _HUGE_FIRST)
-        self._later(held, "rt.free", pointer)
-        buffer = self._made("create_data_buffer", pointer, size)
-        self._later(held, "destroy_data_buffer", buffer)
+        self._release_later(held, "rt.free", pointer)
+        buffer = self._create("create_data_buffer", pointer, size)
+        self._release_later(held, "destroy_data_buffer", buffer)
         self._call("mdl.add_dataset_buffer", data_set, buffer)
         return data_set, _Buffer(pointer, size)
 
     def _pointer_to(self, values: np.ndarray) -> tuple[int, Any]:
-        """A host pointer to the values, and what has to be kept alive meanwhile. Older CANN has only the second way."""
+        """Return a host pointer and the object that must stay alive. Older CANN versions have only numpy_to_ptr."""
         util = self._acl.util
         if hasattr(util, "bytes_to_ptr"):
             content = values.tobytes()
@@ -170,49 +171,47 @@ class AclRuntime:
         return function
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """Call acl.NAME, whose last (or only) value is a code; returns the value before it."""
+        """Call acl.NAME, check the error code, which is its last (or only) value, and return the value before it."""
         result = self._function(name)(*arguments)
         *values, code = result if isinstance(result, tuple) else (result,)
         self._check(name, code)
         return values[0] if values else None
 
-    def _made(self, name: str, *arguments: Any) -> Any:
-        """Call acl.NAME, which gives a handle or nothing."""
+    def _create(self, name: str, *arguments: Any) -> Any:
+        """Call acl.NAME, which returns a handle, or a false value if it fails."""
         handle = self._function(name)(*arguments)
         if not handle:
-            raise UserError(f"{self.path}: pyACL's acl.{name} gave nothing; CANN's log in ~/ascend/log says more")
+            raise UserError(f"{self.path}: pyACL's acl.{name} returned no handle; see CANN's log in ~/ascend/log")
         return handle
 
     def _check(self, name: str, code: int) -> None:
         if code == 0:
             return
-        said = getattr(self._acl, "get_recent_err_msg", lambda: None)()
-        detail = f": {said.strip().splitlines()[0]}" if isinstance(said, str) and said.strip() else ""
-        advice = _ADVICE.get(name, "CANN's log in ~/ascend/log says more")
+        message = getattr(self._acl, "get_recent_err_msg", lambda: None)()
+        detail = f": {message.strip().splitlines()[0]}" if isinstance(message, str) and message.strip() else ""
+        advice = _ADVICE.get(name, "see CANN's log in ~/ascend/log")
         raise UserError(
             f"{self.path}: pyACL's acl.{name} failed on device {self.device_id} with code {code}{detail}; {advice}"
         )
 
-    def _later(self, held: ExitStack, name: str, *arguments: Any) -> None:
-        """When `held` closes, call acl.NAME to give something back; a failure there does not hide an earlier one."""
+    def _release_later(self, held: ExitStack, name: str, *arguments: Any) -> None:
+        """Call acl.NAME when `held` closes. A failure there does not replace an earlier error."""
 
-        def give_back(kind, error, trace) -> None:
+        def release(kind, error, trace) -> None:
             code = self._function(name)(*arguments)
             if error is None:
                 self._check(name, code)
 
-        held.push(give_back)
+        held.push(release)
 
 
 def import_acl():
-    """The module acl of CANN. Raises UserError when it is not there, or when acl is another package."""
+    """Import the module acl of CANN. Raises UserError if it is missing or a different package."""
     try:
         import acl
     except ImportError as error:
-        raise UserError(f"pyACL cannot be imported ({error}); it comes with CANN: source its set_env.sh") from error
+        raise UserError(f"pyACL cannot be imported ({error}); it is part of CANN: source its set_env.sh") from error
     if not hasattr(acl, "mdl") or not hasattr(acl, "rt"):
-        place = getattr(acl, "__file__", None) or "a folder of that name"
-        raise UserError(
-            f"the module acl ({place}) is not Ascend's pyACL; uninstall it, and source set_env.sh of CANN, which has it"
-        )
+        origin = getattr(acl, "__file__", None) or "a folder of this name"
+        raise UserError(f"the module acl ({origin}) is not Ascend's pyACL; uninstall it and source CANN's set_env.sh")
     return acl

@@ -1,7 +1,7 @@
-"""Ascend's `ais_bench`, which runs an om over a folder of bins; where only that is there, `msit benchmark`.
+"""Run an om file with Ascend's `ais_bench`, or with `msit benchmark` if only that is installed.
 
-`python -m ais_bench` need not be a module of this Python: its wheels exist for few versions. $AIS_BENCH_PYTHON
-names the interpreter that has it.
+The module `ais_bench` may belong to another Python because its wheels exist for few versions. $AIS_BENCH_PYTHON
+selects the interpreter.
 """
 
 from __future__ import annotations
@@ -22,30 +22,32 @@ from model.runtime.external_tool import Staged, Task, collect, run_tool, staged,
 from model.runtime.performance_files import Figures, performance_path, read_figures
 
 VARIABLE = "AIS_BENCH_PYTHON"
-_SUFFIX = "_0"  # it counts outputs from 0
-# Asked for by its part `infer`: another tool of that maker, for language models, is called ais_bench, too.
-_ASK = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
+_SUFFIX = "_0"  # ais_bench numbers outputs from 0
+# Checks for the submodule `infer` because a tool for language models is also called ais_bench.
+_PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
 
 
 def find_ais_bench() -> list[str]:
-    """How the command begins: `python -m ais_bench` of $AIS_BENCH_PYTHON, this Python, python3 or the one that
-    msit runs in; else `msit benchmark`. Raises UserError when there is none of them."""
+    """Return the start of the command: `python -m ais_bench` or `msit benchmark`.
+
+    Tries $AIS_BENCH_PYTHON, or this Python, python3 and the Python of msit. Raises UserError if none is found.
+    """
     given = os.environ.get(VARIABLE)
     for python in [given] if given else _pythons():
         if _has_ais_bench(python):
             return [python, "-m", "ais_bench"]
     if given:
-        raise UserError(f"{VARIABLE}={given}: no Python with the module ais_bench; install its wheels there")
+        raise UserError(f"{VARIABLE}={given}: not a Python with the module ais_bench; install its wheels there")
     if shutil.which("msit"):
         return [shutil.which("msit"), "benchmark"]
     raise UserError(
-        f"no ais_bench found (not in {sys.executable} nor python3, and no msit on the PATH); set {VARIABLE} to the "
-        "Python that has it, or try --runtime benchmark or acl"
+        f"ais_bench not found in {sys.executable} or python3, and no msit on the PATH; set {VARIABLE} to the "
+        "Python with ais_bench, or use --runtime benchmark or acl"
     )
 
 
 def ais_bench_command(beginning: list[str], stage: Staged, name: str, batch_size: int, device_id: int) -> list[str]:
-    """As the documents have it; msit spells the same options with dashes."""
+    """Build the documented command. msit spells the same options with dashes."""
     options = {
         "--model": stage.om,
         "--input": stage.bins,
@@ -56,33 +58,36 @@ def ais_bench_command(beginning: list[str], stage: Staged, name: str, batch_size
         "--device": device_id,
     }
     if beginning[-1] == "benchmark":
-        spelt = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size"}
-        options = {spelt.get(option, option): value for option, value in options.items()}
+        renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size"}
+        options = {renamed.get(option, option): value for option, value in options.items()}
     return [*beginning, *(str(part) for option in options.items() for part in option)]
 
 
 def run_ais_bench(task: Task) -> dict[str, Any]:
-    """Run the list; results, `<results>_summary.json` and a log appear. Returns the summary.
+    """Run the list, write results, `<results>_summary.json` and a log, and return the summary.
 
-    The tool gives no throughput from reading to writing: end_to_end stays empty, `seconds` are those of the
-    whole command, loading the om included. Raises UserError when the om has another batch size than was said.
+    The tool does not report end-to-end throughput, so it is None. `seconds` is the duration of the whole command
+    including the loading of the om file.
+
+    Raises:
+        UserError: if the om file has a different batch size than the task.
     """
     beginning = find_ais_bench()
     tool = "msit benchmark" if beginning[-1] == "benchmark" else "ais_bench"
-    batch_size, place = task.batch(), task.result_folder.parent
-    log = place.absolute() / f"ais_bench_batchsize_{batch_size}_device_{task.device_id}.log"
+    batch_size, parent = task.batch(), task.result_folder.parent
+    log = parent.absolute() / f"ais_bench_batchsize_{batch_size}_device_{task.device_id}.log"
     with staged(task) as (entries, stage):
-        # Newer ones refuse an output folder that exists here, from where they run, with usual permissions.
+        # Newer versions reject an output folder name that exists in their working directory with usual permissions.
         name = f"{stage.folder.name}_results"
         command = ais_bench_command(beginning, stage, name, batch_size, task.device_id)
-        said, seconds = run_tool(tool, command, Path.cwd(), log, task)
-        _check_batch(task, said)
+        output, seconds = run_tool(tool, command, Path.cwd(), log, task)
+        _check_batch(task, output)
         written = stage.folder / f"{name}_summary.json"
-        found = _results(written, stage.folder / name, stage.stems)
-        collect(tool, found, entries, stage, task.result_folder, log)
+        results = _results(written, stage.folder / name, stage.stems)
+        collect(tool, results, entries, stage, task.result_folder, log)
         figures = _figures(written, task.result_folder.with_name(f"{task.result_folder.name}_summary.json"), log)
         summary = summary_of(task, tool, entries, stage, figures, seconds)
-    write_json(performance_path(place, batch_size, task.device_id).with_suffix(".json"), summary)
+    write_json(performance_path(parent, batch_size, task.device_id).with_suffix(".json"), summary)
     return summary
 
 
@@ -100,46 +105,46 @@ def _pythons() -> Iterator[str]:
 
 
 def _has_ais_bench(python: str) -> bool:
-    """Asked in a process of its own: it may be another Python, and the answer has to be the one `-m` would get."""
+    """Check in a subprocess because it may be another Python, and the result must match that of `-m`."""
     try:
-        return subprocess.run([python, "-c", _ASK], capture_output=True, timeout=60, check=False).returncode == 0
+        return subprocess.run([python, "-c", _PROBE], capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
-def _check_batch(task: Task, said: str) -> None:
-    """The tool takes its batch from the om and says so; what it was told counts only for its throughput."""
-    found = re.search(r"filesperbatch:(\d+)", said)
-    if found and int(found[1]) != task.batch():
+def _check_batch(task: Task, output: str) -> None:
+    """Compare with the batch size that the tool reads from the om file: its option affects only the throughput."""
+    reported = re.search(r"filesperbatch:(\d+)", output)
+    if reported and int(reported[1]) != task.batch():
         raise UserError(
-            f"{task.om}: has batch size {found[1]}, not {task.batch()}; give --batch_size {found[1]} "
-            "or the om made for the other"
+            f"{task.om}: its batch size is {reported[1]}, not {task.batch()}; use --batch_size {reported[1]} "
+            f"or the om file for batch size {task.batch()}"
         )
 
 
 def _results(written: Path, folder: Path, stems: list[str]) -> dict[str, Path]:
-    """Stem of the staged bin -> its result: as the tool's summary says, else by the names it uses."""
-    found = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
+    """Return the result file by input stem, from the tool's summary or, if not listed there, from its naming rule."""
+    results = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
     if written.is_file():
-        found |= {Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(written)}
-    return {stem: file for stem, file in found.items() if is_file(file)}
+        results |= {Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(written)}
+    return {stem: file for stem, file in results.items() if is_file(file)}
 
 
 def _pairs(written: Path) -> Iterator[tuple[str, str]]:
-    """Bin and result of each sequence, as far as the tool's summary.json names them; nothing for a damaged one."""
+    """Yield the input and result file of each sequence in the tool's summary.json. A damaged one yields nothing."""
     try:
         content = read_json(written)
     except UserError:
         return
     listed = content.get("filesinfo") if isinstance(content, dict) else None
     for files in listed.values() if isinstance(listed, dict) else ():
-        both = [files.get(kind) for kind in ("infiles", "outfiles")] if isinstance(files, dict) else []
-        if both and all(isinstance(one, list) and len(one) == 1 and isinstance(one[0], str) for one in both):
-            yield both[0][0], both[1][0]
+        pair = [files.get(kind) for kind in ("infiles", "outfiles")] if isinstance(files, dict) else []
+        if pair and all(isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) for names in pair):
+            yield pair[0][0], pair[1][0]
 
 
 def _figures(written: Path, target: Path, log: Path) -> Figures:
-    """Those of summary.json, which goes beside the results; without it those that the tool printed."""
+    """Read the figures from summary.json, which is copied next to the results, or from the printed output."""
     try:
         if written.is_file():
             shutil.copyfile(written, target)

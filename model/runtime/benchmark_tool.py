@@ -1,7 +1,7 @@
-"""Ascend's `benchmark.x86_64` (on ARM `benchmark.aarch64`), which runs an om over an .info list.
+"""Run an om file with Ascend's `benchmark.x86_64` (on ARM `benchmark.aarch64`).
 
-The arguments, names and formats are those of the model zoo's documents; the program itself is closed. It writes
-result/ into the folder where it runs.
+The arguments, names and formats follow the documents of the model zoo, because the program is closed source. It
+writes result/ in its working directory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from model.runtime.external_tool import Task, collect, run_tool, staged, summary
 from model.runtime.performance_files import Figures, performance_path, read_figures
 
 VARIABLE = "BENCHMARK_TOOL"
-_SUFFIXES = ("_1", "_0")  # it counts outputs from 1; some documents read _0
+_SUFFIXES = ("_1", "_0")  # it numbers outputs from 1; some documents use _0
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -28,29 +28,27 @@ def tool_name() -> str:
 
 
 def find_benchmark(om: Path) -> Path:
-    """The tool: $BENCHMARK_TOOL (a file, or the folder it is in), this folder, that of the om, PATH.
+    """Find the tool in $BENCHMARK_TOOL (a file or folder), the working directory, the om file's folder or PATH.
 
-    Raises UserError when it is in none of them, or not executable.
+    Raises UserError if it is in none of them or not executable.
     """
     name, given = tool_name(), os.environ.get(VARIABLE)
     if given:
-        places = [Path(given) / name if Path(given).is_dir() else Path(given)]
+        candidates = [Path(given) / name if Path(given).is_dir() else Path(given)]
     else:
         on_path = shutil.which(name)
-        places = [Path(name), om.parent / name, *([Path(on_path)] if on_path else [])]
-    found = next((place.absolute() for place in places if place.is_file()), None)
-    if found is None:
-        where = f"as {VARIABLE}={given}" if given else f"here, beside {om}, on the PATH"
-        raise UserError(
-            f"no {name} found (looked {where}); set {VARIABLE} to its path, or try --runtime ais_bench or acl"
-        )
-    if not os.access(found, os.X_OK):
-        raise UserError(f"{found}: is not executable; chmod +x {found}")
-    return found
+        candidates = [Path(name), om.parent / name, *([Path(on_path)] if on_path else [])]
+    tool = next((path.absolute() for path in candidates if path.is_file()), None)
+    if tool is None:
+        where = f"{VARIABLE}={given}" if given else f"the working directory, the folder of {om} or the PATH"
+        raise UserError(f"{name} not found in {where}; set {VARIABLE} to its path, or use --runtime ais_bench or acl")
+    if not os.access(tool, os.X_OK):
+        raise UserError(f"{tool}: not executable; run chmod +x {tool}")
+    return tool
 
 
 def benchmark_command(tool: Path, om: Path, info: Path, batch_size: int, device_id: int) -> list[str]:
-    """As the documents have it: single dashes, key=value."""
+    """Build the documented command, with single dashes and key=value."""
     return [
         str(tool),
         "-model_type=vision",
@@ -66,23 +64,23 @@ def benchmark_command(tool: Path, om: Path, info: Path, batch_size: int, device_
 
 
 def run_benchmark(task: Task) -> dict[str, Any]:
-    """Run the list; results, performance file and log appear as `benchmark` names them. Returns the summary.
+    """Run the list, write results, performance file and log under the names of `benchmark`, and return the summary.
 
-    A performance file that cannot be understood does not cost the results: the summary then names the problem.
+    If the performance file cannot be parsed, the results are kept and the summary describes the problem.
     """
     tool = find_benchmark(task.om)
-    batch_size, place = task.batch(), task.result_folder.parent
-    log = place.absolute() / f"benchmark_batchsize_{batch_size}_device_{task.device_id}.log"
+    batch_size, parent = task.batch(), task.result_folder.parent
+    log = parent.absolute() / f"benchmark_batchsize_{batch_size}_device_{task.device_id}.log"
     with staged(task) as (entries, stage):
-        # Relative to the folder it works in: a list is split at blanks, and who knows about the arguments.
+        # Paths relative to the working directory, because the tool splits lists, and possibly arguments, at blanks.
         om, info = stage.om.relative_to(stage.folder), stage.info.relative_to(stage.folder)
         command = benchmark_command(tool, om, info, batch_size, task.device_id)
         _, seconds = run_tool(tool.name, command, stage.folder, log, task)
         written = stage.folder / "result"
         dumped = written / f"dumpOutput_device{task.device_id}"
-        found = {stem: file for stem in stage.stems for file in _results(dumped, stem)}
-        collect(tool.name, found, entries, stage, task.result_folder, log)
-        performance = performance_path(place, batch_size, task.device_id)
+        results = {stem: file for stem in stage.stems for file in _results(dumped, stem)}
+        collect(tool.name, results, entries, stage, task.result_folder, log)
+        performance = performance_path(parent, batch_size, task.device_id)
         figures = _figures(performance_path(written, batch_size, task.device_id), performance)
         summary = summary_of(task, tool.name, entries, stage, figures, seconds)
     write_json(performance.with_suffix(".json"), summary)
@@ -95,7 +93,7 @@ def _results(folder: Path, stem: str) -> list[Path]:
 
 def _figures(written: Path, target: Path) -> Figures:
     if not written.is_file():
-        return Figures("benchmark", None, None, None, problem=f"benchmark left no {written.name}")
+        return Figures("benchmark", None, None, None, problem=f"benchmark did not write {written.name}")
     shutil.copyfile(written, target)
     try:
         return read_figures(target)

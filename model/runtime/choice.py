@@ -1,4 +1,4 @@
-"""Which runtime runs which file: what was asked for, or with `auto` what this machine can do."""
+"""Select a runtime and a model file: the requested ones, or with `auto` what this machine supports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.runtime.acl_runtime import import_acl
 from model.runtime.ais_bench_tool import find_ais_bench
 from model.runtime.benchmark_tool import find_benchmark
 
-# How to find each of those that run an om; in the order in which `auto` takes them.
+# Functions that locate the runtimes for om files, in the order in which `auto` tries them.
 _OM_TOOLS: dict[str, Callable[[Path], object]] = {
     "benchmark": find_benchmark,
     "ais_bench": lambda om: find_ais_bench(),
@@ -22,75 +22,85 @@ RUNTIMES = ("auto", *_OM_TOOLS, "onnxruntime")
 
 
 class Choice(NamedTuple):
-    """A runtime, the file it runs, and a sentence that says why, for people.
+    """A runtime, the model file it runs, and a message that explains the choice.
 
-    by_length: where one static model is not enough: frames -> the model of that length, the shortest first.
+    Attributes:
+        by_length: several static models instead of one, by number of frames, in increasing order; else empty.
     """
 
     runtime: str
     model: Path
     why: str
-    by_length: dict[int, Path] = {}  # noqa: RUF012, never written to
+    by_length: dict[int, Path] = {}  # noqa: RUF012, never modified
 
 
 def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
-    """The runtime for `model`, an om or ONNX file or what both names begin with.
+    """Select the runtime for a model.
 
-    auto: an om and something that runs it, else ONNX Runtime with the ONNX file. direct: the caller has
-    no files for a tool, so `auto` takes pyACL first.
-    Raises UsageError for a name that is none of RUNTIMES, UserError when file or tool is not there.
+    With `auto`, an om file is used if a runtime for it is installed, otherwise ONNX Runtime with the ONNX file.
+
+    Args:
+        runtime: one of `RUNTIMES`.
+        model: an om or ONNX file, or the common part of both names without the suffix.
+        direct: the caller has no input files for an external tool, so `auto` tries pyACL first.
+
+    Raises:
+        UsageError: if `runtime` is not one of `RUNTIMES`.
+        UserError: if the file or the tool does not exist.
     """
     if runtime not in RUNTIMES:
-        raise UsageError(f"--runtime {runtime}: no such runtime here, there is {', '.join(RUNTIMES)}")
+        raise UsageError(f"--runtime {runtime}: unknown, choose one of {', '.join(RUNTIMES)}")
     om, onnx = _om_of(model), _onnx_of(model)
     if direct and om is None and onnx is None and runtime in ("auto", "acl", "onnxruntime"):
         by_length = _choose_by_length(runtime, model)
         if by_length is not None:
             return by_length
     if runtime == "auto" and model.suffix == ".onnx" and onnx is not None:
-        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: an ONNX file was given")
+        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: --model is an ONNX file")
     if runtime == "auto":
         return _choose(model, om, onnx, direct)
     if runtime == "onnxruntime":
         if onnx is None:
             raise UserError(_no_onnx(model, om))
-        return Choice(runtime, onnx, f"runtime {runtime} with {onnx}, as asked")
+        return Choice(runtime, onnx, f"runtime {runtime} with {onnx}, as requested")
     if om is None:
-        beside = f"{onnx} is there; " if onnx else ""
-        raise UserError(f"{model}: no om file for --runtime {runtime}; {beside}test/pth2om.sh makes one, with CANN")
+        existing = f"only {onnx} exists; " if onnx else ""
+        raise UserError(
+            f"{model}: no om file for --runtime {runtime}; {existing}create one with test/pth2om.sh and CANN"
+        )
     _OM_TOOLS[runtime](om)
-    return Choice(runtime, om, f"runtime {runtime} with {om}, as asked")
+    return Choice(runtime, om, f"runtime {runtime} with {om}, as requested")
 
 
 def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Choice:
-    passed_over = []
+    unavailable = []
     if om is not None:
         for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl"):
             try:
                 _OM_TOOLS[name](om)
             except UserError as error:
-                passed_over.append(str(error).partition(";")[0])
+                unavailable.append(str(error).partition(";")[0])
                 continue
-            before = f" ({', '.join(passed_over)})" if passed_over else ""
-            return Choice(name, om, f"runtime {name} with {om}: the om and what runs it are both here{before}")
-    nothing = f"{om} is here, but nothing that runs it: {', '.join(passed_over)}"
+            note = f" ({', '.join(unavailable)})" if unavailable else ""
+            return Choice(name, om, f"runtime {name} with {om}: the om file and its runtime are available{note}")
+    no_runtime = f"no runtime for {om} is available: {', '.join(unavailable)}"
     if onnx is not None:
-        reason = nothing if om else "there is no om beside it"
+        reason = no_runtime if om else "there is no om file of this name"
         return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: {reason}")
     if om is not None:
-        raise UserError(f"{nothing} (source CANN's set_env.sh), and no ONNX file beside it to run instead")
-    raise UserError(f"{model}: no om or ONNX file of that name; make them with test/pth2om.sh")
+        raise UserError(f"{no_runtime} (source CANN's set_env.sh), and there is no ONNX file of this name")
+    raise UserError(f"{model}: no om or ONNX file of this name; create them with test/pth2om.sh")
 
 
 def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
-    """Models `<stem>_f<frames>`, as pth2onnx.py names those of several --frame_num; None where there are none."""
+    """Select the models `<stem>_f<frames>` that pth2onnx.py writes for several --frame_num, or None if none exist."""
     for name, suffix in (("acl", ".om"), ("onnxruntime", ".onnx")):
-        found = {}
+        by_length = {}
         for path in stem.parent.glob(f"*{suffix}"):
             length = re.fullmatch(re.escape(stem.name) + r"_f(\d+)(_linux_\w+)?", path.stem)
             if length:
-                found[int(length[1])] = path
-        if not found or runtime not in ("auto", name):
+                by_length[int(length[1])] = path
+        if not by_length or runtime not in ("auto", name):
             continue
         if name == "acl":
             try:
@@ -99,30 +109,33 @@ def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
                 if runtime == "auto":
                     continue
                 raise
-        found = dict(sorted(found.items()))
-        lengths = ", ".join(map(str, found))
-        return Choice(name, stem, f"runtime {name} with {stem}_f*{suffix}: one each for {lengths} frames", found)
+        by_length = dict(sorted(by_length.items()))
+        lengths = ", ".join(map(str, by_length))
+        return Choice(name, stem, f"runtime {name} with {stem}_f*{suffix}, for {lengths} frames", by_length)
     return None
 
 
 def _no_onnx(model: Path, om: Path | None) -> str:
     if om is not None:
-        return f"{om}: ONNX Runtime cannot run an om, and there is no ONNX file beside it; pth2onnx.py makes one"
-    return f"{model}: no such ONNX file; make it with pth2onnx.py"
+        return (
+            f"{om}: ONNX Runtime cannot run om files, and there is no ONNX file of this name; create one "
+            "with pth2onnx.py"
+        )
+    return f"{model}: no such ONNX file; create it with pth2onnx.py"
 
 
 def _om_of(model: Path) -> Path | None:
-    """The om itself or the newest one of that stem: with some settings atc adds system and processor to the name."""
+    """Return the om file, or the newest one with this stem: ATC may append the system and processor to the name."""
     if model.suffix == ".om":
         return model if model.is_file() else None
     stem = _stem(model)
-    found = [om for om in (Path(f"{stem}.om"), *stem.parent.glob(f"{stem.name}_linux_*.om")) if om.is_file()]
-    return max(found, key=lambda om: om.stat().st_mtime, default=None)
+    candidates = [om for om in (Path(f"{stem}.om"), *stem.parent.glob(f"{stem.name}_linux_*.om")) if om.is_file()]
+    return max(candidates, key=lambda om: om.stat().st_mtime, default=None)
 
 
 def _onnx_of(model: Path) -> Path | None:
     if model.suffix not in (".om", "") and model.is_file():
-        return model  # ONNX Runtime says what it thinks of it
+        return model  # ONNX Runtime reports whether it is valid
     stem = _stem(model)
     onnx = stem.with_name(f"{stem.name.partition('_linux_')[0]}.onnx")
     return onnx if onnx.is_file() else None

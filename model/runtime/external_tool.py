@@ -1,8 +1,8 @@
-"""What Ascend's two inference tools have in common: an om and bins go in, a folder of results comes out.
+"""Common code of Ascend's two inference tools, which run an om file on input files and write a folder of results.
 
-A tool works in a folder of its own, where everything it is to read lies under plain names: the documents say
-nothing of blanks in a list's paths, and newer tools refuse symbolic links and files that a group may write to.
-The last batch is filled there, too.
+Each tool runs in a temporary folder that holds its input files under simple names: the documents do not say whether
+the paths of a list may contain blanks, and newer tools reject symbolic links and group-writable files. The last
+batch is filled there as well.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ from model.runtime.performance_files import Figures
 from model.runtime.result_record import remove_record, write_record
 
 _REFUSED_MODES = stat.S_IWGRP | stat.S_IWOTH
-_SAID = 200  # characters of a tool's message that go into ours
+_MAX_REASON = 200  # characters of a tool's message that an error message quotes
 _ADVICE = (
-    (r"load model", "was it made for this chip (--soc_version), and not by a newer CANN than this one?"),
-    (r"[sS]et ?[dD]evice|507033", "is it there and free? see npu-smi info"),
+    (r"load model", "was it converted for this chip (--soc_version), and not with a newer CANN version?"),
+    (r"[sS]et ?[dD]evice|507033", "does the device exist, and is it free? see npu-smi info"),
 )
 
 
 class Task(NamedTuple):
-    """What a tool is to do. batch_size: of the om; None takes it from its name, as test/pth2om.sh gives it."""
+    """Input and output of a tool run.
+
+    Attributes:
+        batch_size: of the om file. With None, it is taken from the file name as test/pth2om.sh sets it.
+    """
 
     om: Path
     info: Path
@@ -55,10 +59,12 @@ class Task(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """Where a tool finds what it reads. All paths are inside `folder`.
+    """Input files of a tool in a temporary folder. All paths are inside `folder`.
 
-    stems: of the staged bins, one for each entry of the list, in its order; plain numbers, so that no tool
-    trips over a dot or a blank. digests: of the bins, by the stem of their own name.
+    Attributes:
+        stems: stems of the copied input files in the order of the list. They are plain numbers because a tool
+            may not support dots or blanks.
+        digests: digests of the input files, by their original stem.
     """
 
     folder: Path
@@ -71,63 +77,67 @@ class Staged(NamedTuple):
 
 
 def batch_of_name(om: Path) -> int:
-    """gaitset_submit_bs16.om -> 16, gaitset_submit.om -> 1; also with the system that atc sometimes adds."""
+    """gaitset_submit_bs16.om -> 16, gaitset_submit.om -> 1; also with the system name that ATC may append."""
     named = re.search(r"_bs(\d+)(?:_linux_\w+)?$", om.stem)
     return int(named[1]) if named else 1
 
 
 @contextmanager
 def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
-    """The checked list, and a folder beside the results with everything in its place; it vanishes afterwards."""
+    """Yield the checked list and a temporary folder next to the results with the om file and the input files."""
     if not task.om.is_file():
-        raise UserError(f"{task.om}: no such om; make it with test/pth2om.sh")
+        raise UserError(f"{task.om}: no such om file; create it with test/pth2om.sh")
     entries = check_bins(task.info, None)
     check_replaceable(task.result_folder, ".bin")
-    place = task.result_folder.absolute().parent
+    parent = task.result_folder.absolute().parent
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="tool-", dir=place) as name:  # mode 0700: the tools want no more
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="tool-", dir=parent) as name:  # mode 0700, which the tools require
             yield entries, _stage(task, entries, Path(name))
     except OSError as error:
-        raise UserError(f"{place}: running the list failed ({error})") from error
+        raise UserError(f"{parent}: running the list failed ({error})") from error
 
 
 def _stage(task: Task, entries: Sequence[InfoEntry], folder: Path) -> Staged:
     bins, om = folder / "bins", folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', task.om.stem)}.om"
     bins.mkdir(mode=0o750)
-    _place(task.om, om)
+    _link_or_copy(task.om, om)
     digits = max(4, len(str(len(entries) - 1)))
     stems = [f"{i:0{digits}d}" for i in range(len(entries))]
     sources, added = fill_last_batch([entry.path for entry in entries], task.batch())
     fillers = [f"{FILLER_PREFIX}{i:04d}" for i in range(added)]
     files = [bins / f"{stem}.bin" for stem in [*stems, *fillers]]
     for source, file in zip(sources, files, strict=True):
-        _place(source, file)
+        _link_or_copy(source, file)
     info = folder / "bins.info"
     write_info(info, [file.relative_to(folder) for file in files])
     known = known_digests(task.info)
-    pairs = zip(entries, files, strict=False)  # those of the fillers are left
+    pairs = zip(entries, files, strict=False)  # without the fillers
     digests = {entry.path.stem: check_digest(entry.path, file.read_bytes(), known) for entry, file in pairs}
     return Staged(folder, om, bins, info, stems, added, digests)
 
 
-def _place(source: Path, target: Path) -> None:
-    """A hard link where the disk can and the tools would take the file; else a copy that they take."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Create a hard link if the file system and the tools allow it, otherwise a copy with the required mode."""
     source = source.resolve()
-    facts = source.stat()
-    if not facts.st_mode & _REFUSED_MODES and facts.st_uid == os.geteuid():
+    status = source.stat()
+    if not status.st_mode & _REFUSED_MODES and status.st_uid == os.geteuid():
         try:
             return os.link(source, target)
         except OSError:
-            pass  # another disk, or one without links: the copy below
+            pass  # a different file system, or one without hard links: copy instead
     shutil.copyfile(source, target)
     target.chmod(0o640)
 
 
 def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: Task) -> tuple[str, float]:
-    """Run `command` in `folder`, its output to the file `log`; returns that output and the seconds it took.
+    """Run `command` in `folder` with its output in the file `log`.
 
-    Raises UserError with the first error that the tool names, and where the rest of its words are.
+    Returns:
+        The output and the duration in seconds.
+
+    Raises:
+        UserError: with the first error in the output and the path of the log.
     """
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
@@ -140,43 +150,49 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from error
     seconds = time.perf_counter() - start
-    said = log.read_text(encoding="utf-8", errors="replace")
+    output_text = log.read_text(encoding="utf-8", errors="replace")
     if done.returncode:
         raise UserError(
-            f"{tool} {_how_it_ended(done.returncode)}: {_reason(said)}; {task.om.name} was taken for batch size "
-            f"{task.batch()} (--batch_size), all the tool's words are in {log}"
+            f"{tool} {_exit_description(done.returncode)}: {_reason(output_text)}; the assumed batch size of "
+            f"{task.om.name} "
+            f"is {task.batch()} (--batch_size); the full output is in {log}"
         )
-    return said, seconds
+    return output_text, seconds
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_description(code: int) -> str:
     if code > 0:
-        return f"ended with status {code}"
-    return f"was ended by {signal.Signals(-code).name}"
+        return f"failed with exit status {code}"
+    return f"was terminated by {signal.Signals(-code).name}"
 
 
-def _reason(said: str) -> str:
-    """The first line that a tool marks as an error, else its last; with advice where it is a frequent one."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _reason(output: str) -> str:
+    """Return the first line that a tool marks as an error, or its last line, with advice for known errors."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     marked = [line for line in lines if re.search(r"\[ERROR\]|\bE[A-Z0-9]\d{4}\b|error:", line)]
-    reason = (marked or lines[-1:] or ["it said nothing"])[0][:_SAID]
+    reason = (marked or lines[-1:] or ["no output"])[0][:_MAX_REASON]
     advice = [f" ({advice})" for pattern, advice in _ADVICE if re.search(pattern, reason)]
     return reason + "".join(advice[:1])
 
 
 def collect(
-    tool: str, found: Mapping[str, Path], entries: Sequence[InfoEntry], stage: Staged, result_folder: Path, log: Path
+    tool: str, results: Mapping[str, Path], entries: Sequence[InfoEntry], stage: Staged, result_folder: Path, log: Path
 ) -> None:
-    """Move the results `found` (stem of the staged bin -> file) to `result_folder`, replaced as a whole, where they
-    get the bin's own stem and keep the tool's number of the output.
+    """Move the results to `result_folder`, which is replaced as a whole, without those of fillers.
 
-    Those of fillers stay behind. Raises UserError when one is missing.
+    Each result gets the original stem of its input file and keeps the output number of the tool.
+
+    Args:
+        results: file of each result, by the stem of the copied input file.
+
+    Raises:
+        UserError: if a result is missing.
     """
-    missing = [stem for stem in stage.stems if stem not in found]
+    missing = [stem for stem in stage.stems if stem not in results]
     if missing:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UserError(
-            f"{tool} ended well but left no result of {len(missing)} of {len(entries)} sequences ({names}); see {log}"
+            f"{tool} succeeded but wrote no result for {len(missing)} of {len(entries)} sequences ({names}); see {log}"
         )
     digests = {}
     with (
@@ -184,9 +200,9 @@ def collect(
         atomic_folder(result_folder) as part,
     ):
         for entry, stem in zip(entries, stage.stems, strict=True):
-            number = found[stem].stem.rpartition("_")[2]
+            number = results[stem].stem.rpartition("_")[2]
             target = part / f"{entry.path.stem}_{number}.bin"
-            shutil.move(found[stem], target)
+            shutil.move(results[stem], target)
             digests[entry.path.stem] = digest_of(target.read_bytes())
         remove_record(result_folder)
     write_record(result_folder, stage.digests, digests)
@@ -195,7 +211,7 @@ def collect(
 def summary_of(
     task: Task, tool: str, entries: Sequence[InfoEntry], stage: Staged, figures: Figures, seconds: float
 ) -> dict[str, Any]:
-    """What `python -m model.runtime` reports, in the names that run_info_list uses, too."""
+    """Return the summary of `python -m model.runtime` with the same keys as `run_info_list`."""
     return {
         "runtime": figures.runtime,
         "version": tool,
@@ -217,9 +233,9 @@ def summary_of(
 
 
 def chip_name() -> str | None:
-    """What `npu-smi info` calls the chips here, such as Ascend310P3; None without it, or where there are several.
+    """Return the chip name of `npu-smi info`, such as Ascend310P3, or None if unavailable or ambiguous.
 
-    Only the comparison with published figures wants to know, so nothing fails for want of it.
+    The name is optional: only the comparison with published results uses it.
     """
     try:
         names = {soc_version_of(number, name) for number, name in parse_chips(run_npu_smi(["info"]) or "")}

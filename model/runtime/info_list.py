@@ -1,11 +1,10 @@
-"""Runs a model of static shapes over sequences: those of an `.info` list, or of a store directly."""
+"""Run a model of static shape on the sequences of an `.info` list or of a store."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from model.common.errors import UserError
 from model.common.files import atomic_folder, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
+from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
 from model.export.input_files import DTYPE, check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, digest_of, fill_last_batch
@@ -24,14 +24,17 @@ from model.runtime.performance_files import latency_figures, write_performance
 from model.runtime.result_files import OUR_SUFFIX
 from model.runtime.result_record import remove_record, write_record
 
-_READ_AHEAD = 2  # batches being read or waiting while one runs; as many may wait to be written
+_PREFETCH = 2  # batches that are read in advance; the same number may wait for writing
 
 
 class Runtime(Protocol):
-    """What runs a model: float32 of exactly `input_shape` [n, s, h, w] -> float32 [n, 62, d].
+    """Interface of the runtimes: float32 [n, s, h, w] of exactly `input_shape` to float32 [n, 62, d].
 
-    device_ms: how long the model alone ran in each `run`, for runtimes that know; else None, and the whole
-    `run` counts. Leaving `with runtime:` gives back what it holds; it runs nothing after that.
+    A runtime is a context manager that releases its resources at the end.
+
+    Attributes:
+        device_ms: milliseconds of the model alone in each `run`, or None if the runtime cannot measure it; then
+            the duration of `run` is used.
     """
 
     input_shape: tuple[int, ...]
@@ -57,9 +60,15 @@ def embed_fixed(
     quiet: bool = False,
     positions: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Embeddings [n, 62, d] of the sequences at `positions` (all), each brought to the model's number of frames.
+    """Compute the embeddings of sequences that are padded or truncated to the model's number of frames.
 
-    The same as writing bins, running their list and reading the results, without files between.
+    Equivalent to writing input files, running their list and reading the results, without the files.
+
+    Args:
+        positions: positions of the sequences in the store. Default: all.
+
+    Returns:
+        Float array [n, 62, d].
     """
     batch_size, frame_num = runtime.input_shape[:2]
     rows = []
@@ -83,14 +92,21 @@ def run_info_list(
     device_id: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run every bin of the list; write `<stem>_1.bin` a sequence to `result_folder`, replaced as a whole.
+    """Run the model on all input files of a list and write one `<stem>_1.bin` per sequence.
 
-    The last batch is filled up by repeating its last sequence; fillers leave no result. `warmup` batches of
-    zeros go first and are not counted. Beside the folder appear the benchmark tool's performance file and
-    the same as JSON, which is also returned: throughput in sequences a second (from reading to writing, of
-    inference with its copies, and of the device alone), latency in ms a batch on the device.
-    runtime: has run, facts, input_shape (static [n, s, h, w]) and batch_size.
-    Raises UserError before anything runs when a bin is missing or of another size than the model takes.
+    The last batch is filled by repeating its last sequence, and the fillers get no result. The result folder is
+    replaced as a whole. A performance file in the format of the benchmark tool and the returned summary in JSON
+    are written to its parent folder.
+
+    Args:
+        warmup: number of batches of zeros before the measured ones.
+
+    Returns:
+        Throughput in sequences/s (end to end, of inference with its copies, and of the device alone) and
+        latency in ms per batch on the device.
+
+    Raises:
+        UserError: before the model runs, if an input file is missing or does not have the model's input size.
     """
     result_folder = Path(result_folder)
     entries, known = check_bins(Path(info_path), runtime.input_shape[1:]), known_digests(Path(info_path))
@@ -116,7 +132,7 @@ def run_info_list(
 
 
 class _Clock:
-    """Seconds of each batch in each stage. A stage runs in one thread at a time, so nothing needs a lock."""
+    """Seconds of each batch in each stage. Each stage runs in one thread, so no lock is needed."""
 
     def __init__(self):
         self.seconds: dict[str, list[float]] = {"data read": [], "infer": [], "post": []}
@@ -131,9 +147,13 @@ class _Clock:
 def _run_batches(
     runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Reading, inference and writing at the same time, with a bounded number of batches in memory.
+    """Read, run and write batches concurrently with a bounded number of batches in memory.
 
-    known: digests that bins must have. Returns those of the bins and of the results, by stem.
+    Args:
+        known: expected digests of the input files by stem.
+
+    Returns:
+        The digests of the input files and of the results, by stem.
     """
     read_digests: dict[str, str] = {}
     written_digests: dict[str, str] = {}
@@ -146,44 +166,31 @@ def _run_batches(
                 try:
                     content = entry.path.read_bytes()
                 except OSError as error:
-                    raise UserError(f"{entry.path}: cannot be read ({error.strerror}); make the bins anew") from error
+                    raise UserError(
+                        f"{entry.path}: cannot be read ({error.strerror}); create the input files again"
+                    ) from error
                 if len(content) != row.size * DTYPE.itemsize:
-                    raise UserError(f"{entry.path}: changed its size while the list ran; run it again")
+                    raise UserError(f"{entry.path}: its size changed during the run; run the list again")
                 read_digests[entry.path.stem] = check_digest(entry.path, content, known)
                 row[:] = np.frombuffer(content, DTYPE).reshape(row.shape)
             return image_seq
 
-    def write(batch: list[InfoEntry], features: np.ndarray) -> None:
+    def write(result: tuple[list[InfoEntry], np.ndarray]) -> None:
         with clock("post"):
-            for entry, feature in zip(batch, features, strict=False):
+            for entry, feature in zip(*result, strict=False):
                 content = feature.astype(DTYPE, copy=False).tobytes()
                 written_digests[entry.path.stem] = digest_of(content)
                 (folder / f"{entry.path.stem}{OUR_SUFFIX}.bin").write_bytes(content)
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        written: list[Future] = []
-        try:
-            for batch, image_seq in zip(batches, _ahead(reader, read, batches), strict=True):
-                with clock("infer"):
-                    features = runtime.run(image_seq)
-                written.append(writer.submit(write, batch, features))
-                if len(written) > _READ_AHEAD:
-                    written.pop(0).result()
-                bar.update(len(batch))
-            for future in written:
-                future.result()
-        finally:
-            reader.shutdown(cancel_futures=True)
+    def infer(batch: list[InfoEntry], image_seq: np.ndarray) -> tuple[list[InfoEntry], np.ndarray]:
+        with clock("infer"):
+            return batch, runtime.run(image_seq)
+
+    with contextlib.closing(prefetch(read, batches, 1, _PREFETCH)) as image_seqs:
+        results = (infer(batch, image_seq) for batch, image_seq in zip(batches, image_seqs, strict=True))
+        for batch, _ in zip(batches, prefetch(write, results, 1, _PREFETCH), strict=True):
+            bar.update(len(batch))
     return read_digests, written_digests
-
-
-def _ahead(reader: ThreadPoolExecutor, read: Callable, batches: list) -> Iterator[np.ndarray]:
-    waiting = [reader.submit(read, batch) for batch in batches[:_READ_AHEAD]]
-    for following in [*batches[_READ_AHEAD:], *[None] * len(waiting)]:
-        image_seq = waiting.pop(0).result()
-        if following is not None:
-            waiting.append(reader.submit(read, following))
-        yield image_seq
 
 
 def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> dict[str, Any]:
@@ -194,8 +201,8 @@ def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> di
         stages[stage] = {"throughput": count / total, "module_latency_ms": total / count * 1000}
     device_ms = np.array(clock.seconds["infer"]) * 1000
     if runtime.device_ms is not None:
-        device_ms = np.array(runtime.device_ms[-batches:])  # those before were to warm up
-    device = batches * runtime.batch_size * 1000 / float(device_ms.sum())  # fillers count: the model ran them too
+        device_ms = np.array(runtime.device_ms[-batches:])  # without the warmup
+    device = batches * runtime.batch_size * 1000 / float(device_ms.sum())  # including fillers, which the model runs too
     module = stages["infer"].pop("module_latency_ms")
     stages["infer"] |= {"interface_throughput": device, "module_latency_ms": module}
     return {

@@ -1,4 +1,4 @@
-"""ONNX Runtime as the deployed model's runtime, on machines without Ascend hardware."""
+"""Run a deployed model with ONNX Runtime, on machines without Ascend hardware."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ CPU = "CPUExecutionProvider"
 
 
 class OrtRuntime:
-    """A session on a model of static shapes: float32 [n, s, h, w] -> float32 [n, 62, d].
+    """Run an ONNX model of static shape: float32 [n, s, h, w] to float32 [n, 62, d].
 
-    threads: of one operator; None lets ONNX Runtime take one a core (of those this process may use).
-    providers: names, or (name, options); default the CPU. ONNX Runtime falls back to the CPU in silence
-    when a provider cannot start: here that is an error.
-    Raises UserError for a missing or foreign file, a dynamic shape, a provider that is not there.
+    Args:
+        threads: threads per operator. Default: one per core available to this process.
+        providers: names, or (name, options). Default: the CPU. A provider that cannot start is an error here,
+            whereas ONNX Runtime alone would fall back to the CPU silently.
+
+    Raises:
+        UserError: if the file is missing or not a supported ONNX model, has a dynamic shape, or the provider is
+            not available.
     """
 
     name = "onnxruntime"
@@ -50,19 +54,22 @@ class OrtRuntime:
         return self.input_shape[1]
 
     def run(self, image_seq: np.ndarray) -> np.ndarray:
-        """float32 of exactly the model's input shape -> float32 of its output shape."""
+        """Run one batch: float32 of exactly `input_shape` to float32 of `output_shape`."""
         if image_seq.shape != self.input_shape:
-            raise ValueError(f"input of shape {image_seq.shape}, {self.path} takes {self.input_shape}")
+            raise ValueError(f"expected input of shape {self.input_shape} for {self.path}, got {image_seq.shape}")
         [feature] = run_session(self.path, self.session, [self.output_name], {self.input_name: image_seq})
         if feature.shape != self.output_shape:
-            raise UserError(f"{self.path}: gave {feature.shape} where it promises {self.output_shape}; export it anew")
+            raise UserError(
+                f"{self.path}: the output shape is {feature.shape}, but the file declares {self.output_shape}; "
+                "export it again"
+            )
         return feature
 
     def __enter__(self) -> OrtRuntime:
         return self
 
     def __exit__(self, *error) -> None:
-        """Python frees the session; there is nothing else to give back."""
+        """Do nothing: Python releases the session."""
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -75,18 +82,18 @@ class OrtRuntime:
 
 
 def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, dict]] | None = None):
-    """A session on the ONNX file, and ONNX Runtime's version; see `OrtRuntime` for what is raised."""
+    """Return a session for an ONNX file and the version of ONNX Runtime. See `OrtRuntime` for errors."""
     ort = _import_onnxruntime()
     providers = list(providers or [CPU])
-    asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    requested = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if not path.is_file():
-        raise UserError(f"{path}: no such ONNX file; make it with pth2onnx.py")
-    if asked not in ort.get_available_providers():
+        raise UserError(f"{path}: no such ONNX file; create it with pth2onnx.py")
+    if requested not in ort.get_available_providers():
         available = ", ".join(ort.get_available_providers())
-        raise UserError(f"this ONNX Runtime {ort.__version__} has no {asked}, only {available}")
+        raise UserError(f"ONNX Runtime {ort.__version__} does not have {requested}, only {available}")
     options = ort.SessionOptions()
-    # All optimisations and the memory arena, one operator after another: measured fastest, see
-    # test/bench/deploy.py --settings.
+    # These settings are the fastest ones in test/bench/deploy.py --settings: all optimizations, the memory arena
+    # and sequential execution of operators.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
@@ -94,33 +101,34 @@ def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, 
     content = self_contained(path)
     try:
         session = ort.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # the classes of its binding have nothing but Exception in common
+    except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
         reason = first_line(error)
-        raise UserError(f"{path}: ONNX Runtime cannot load it, is it an ONNX file? ({reason})") from error
+        raise UserError(f"{path}: ONNX Runtime cannot load this file ({reason}); is it an ONNX file?") from error
     provider = session.get_providers()[0]
-    if provider != asked:
-        raise UserError(f"{asked} was asked for, ONNX Runtime took {provider}: is its driver installed?")
+    if provider != requested:
+        raise UserError(f"ONNX Runtime uses {provider} instead of {requested}: is its driver installed?")
     return session, ort.__version__
 
 
 def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
         return session.run(outputs, inputs)
-    except Exception as error:  # as above: no memory, or an operator that this graph misuses
+    except Exception as error:  # as above, for example out of memory
         raise UserError(f"{path}: ONNX Runtime cannot run it ({first_line(error)})") from error
 
 
 def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[int, ...]]:
     if any(value.name == SILS_NAME for value in values):
         raise UserError(
-            f"{path}: takes whole sequences and no bins; python test.py --runtime onnxruntime --checkpoint {path}"
+            f"{path}: a variable-length model does not take input files; run python test.py --runtime onnxruntime "
+            f"--checkpoint {path}"
         )
-    found = [f"{value.name} {value.type} {value.shape}" for value in values]
+    described = [f"{value.name} {value.type} {value.shape}" for value in values]
     static = len(values) == 1 and all(isinstance(size, int) and size > 0 for size in values[0].shape)
     if not static or len(values[0].shape) != rank or values[0].type != "tensor(float)":
         raise UserError(
-            f"{path}: has {kind} {', '.join(found) or 'nothing'}; needed is one, float32, {rank} static "
-            "axes, export it with pth2onnx.py"
+            f"{path}: its {kind} is {', '.join(described) or 'missing'}, expected one float32 tensor with {rank} "
+            "static dimensions; export it with pth2onnx.py"
         )
     return values[0].name, tuple(values[0].shape)
 

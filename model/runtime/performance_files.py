@@ -1,8 +1,8 @@
-"""Throughput and latency as the tools write them, each in a format of its own, read into one.
+"""Read and write the throughput and latency files of the inference tools.
 
 perf_vision_batchsize_1_device_0.txt        benchmark; also written by `python -m model.runtime`, with .json
 PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
-<folder>_summary.json                       ais_bench, and its printed lines
+<folder>_summary.json                       ais_bench; its printed output is supported too
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from model.common.errors import UserError
 from model.common.files import atomic_file
 
-# Names in the file -> ours. Latencies are milliseconds: of the run for e2e, of one sample for a module.
+# Names in the file -> our names. Latencies are in milliseconds, of the run for e2e and of one sample for modules.
 _FIELDS = {
     "throughputRate": "throughput",
     "Interface throughputRate": "interface_throughput",
@@ -29,18 +29,18 @@ _FIELDS = {
 _STAGES = {"inference": "infer", "postprocess": "post"}
 _PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
 _NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)(?![0-9.])"
-# Bounded, because a line of a million letters would otherwise be gone through from each of them.
+# Bounded repetitions: otherwise the time is quadratic in the length of a line.
 _PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{_NUMBER}")
-_MOST_BYTES = 1 << 26  # ais_bench lists each time that it took
-_MOST_TEXT = 1 << 24  # of other files: a log may hold a progress bar's every step
-_MOST_LINE = 10_000
+_MAX_JSON_BYTES = 1 << 26  # ais_bench lists the time of each batch
+_MAX_TEXT_BYTES = 1 << 24  # a log may contain every step of a progress bar
+_MAX_LINE_LENGTH = 10_000
 _BENCHMARK = (
-    "expected are benchmark's lines `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
+    "expected lines of benchmark such as `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
     "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
 )
-_AIS_BENCH = "expected is ais_bench's summary.json with NPU_compute_time (min, max, mean, …) and throughput"
+_AIS_BENCH = "expected summary.json of ais_bench with NPU_compute_time (min, max, mean, …) and throughput"
 _PRINTED = (
-    "expected are ais_bench's lines `NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, …` and "
+    "expected lines of ais_bench such as `NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, …` and "
     "`throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85`"
 )
 
@@ -49,11 +49,14 @@ Performance = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run measured. None stands for what the tool does not say.
+    """Performance of one run. Values that the tool does not report are None.
 
-    end_to_end, device: sequences a second, from reading to writing, and of the model alone on ONE chip.
-    latency_ms: of a batch on the device: some of mean, p50, p90, p99.
-    chip: such as Ascend310P3, where known.
+    Attributes:
+        end_to_end: throughput in sequences/s including reading and writing.
+        device: throughput in sequences/s of the model alone on one chip.
+        latency_ms: latency per batch on the device, with some of the keys mean, p50, p90 and p99.
+        chip: name such as Ascend310P3, if known.
+        problem: why the figures are missing.
     """
 
     runtime: str
@@ -79,7 +82,7 @@ def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Pat
 def write_performance(
     folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
 ) -> Path:
-    """Write what `read_performance` returns, one line a stage, the way the tool does; returns the path."""
+    """Write figures as returned by `read_performance` in the format of benchmark, and return the path."""
     file_names = {ours: name for name, ours in _FIELDS.items()}
     lines = []
     for stage, figures in performance.items():
@@ -92,22 +95,31 @@ def write_performance(
 
 
 def read_performance(path: Path | str) -> Performance:
-    """Stage -> figure -> value, for example {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}.
+    """Read a performance file of benchmark.
 
-    Stages are e2e, data read, preprocess, infer (also spelt inference), post (postprocess), and pure for the
-    tool's pure inference; figures throughput, interface_throughput, latency_ms (of the whole run; for pure of
-    one sample) and module_latency_ms (of one sample). Raises UserError when nothing of the kind is there.
+    Returns:
+        Values by stage and figure, such as {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}. Stages are
+        e2e, data read, preprocess, infer (or inference), post (or postprocess), and pure for pure inference.
+        Figures are throughput, interface_throughput, latency_ms (of the whole run; of one sample for pure) and
+        module_latency_ms (of one sample).
+
+    Raises:
+        UserError: if the file contains none of them.
     """
     performance = _parse_performance(_text(Path(path)))
     if not performance:
-        raise UserError(f"{path}: no throughput in it; {_BENCHMARK}")
+        raise UserError(f"{path}: no throughput found; {_BENCHMARK}")
     return performance
 
 
 def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
-    """The figures of any of the files above. batch_size: for those that do not say theirs.
+    """Read the figures of any supported file.
 
-    Raises UserError naming the file and what was expected when it is none of them or lacks what counts.
+    Args:
+        batch_size: used for files that do not contain the batch size.
+
+    Raises:
+        UserError: with the expected format, if the file is not supported or lacks the required figures.
     """
     path = Path(path)
     text = _text(path)
@@ -131,11 +143,11 @@ def _reason(error: Exception) -> str:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(_MAX_JSON_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
-    if len(content) > (_MOST_BYTES if content.lstrip()[:1] == b"{" else _MOST_TEXT):
-        raise UserError(f"{path}: is far longer than what a tool writes of its speed; {_BENCHMARK}")
+    if len(content) > (_MAX_JSON_BYTES if content.lstrip()[:1] == b"{" else _MAX_TEXT_BYTES):
+        raise UserError(f"{path}: too large for a performance file; {_BENCHMARK}")
     return content.decode("utf-8", "replace")
 
 
@@ -152,8 +164,8 @@ def _parse_performance(text: str) -> Performance:
 
 
 def _lines(text: str) -> list[str]:
-    """Those of a length that a tool writes: on others a search takes the square of their length."""
-    return [line for line in text.splitlines() if len(line) <= _MOST_LINE]
+    """Return the lines except very long ones, which would make the searches slow."""
+    return [line for line in text.splitlines() if len(line) <= _MAX_LINE_LENGTH]
 
 
 def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
@@ -172,27 +184,27 @@ def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
 
 
 def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float]:
-    """benchmark's latencies are of one sample and hold waiting; its throughput of the interface gives the batch's."""
+    """Compute the mean latency of a batch from the interface throughput: the latencies of benchmark include waiting."""
     return {"mean": batch_size * 1000 / throughput} if batch_size else {}
 
 
 def _of_json(path: Path, text: str, batch_size: int | None) -> Figures:
     content = json.loads(text)
-    if "device_throughput" in content and "runtime" in content:  # of python -m model.runtime
-        return _of_ours(path, content)
+    if "device_throughput" in content and "runtime" in content:
+        return _of_summary(path, content)
     times = content.get("NPU_compute_time")
     if not isinstance(times, dict):
-        raise ValueError("no NPU_compute_time in it")
+        raise ValueError("no NPU_compute_time found")
     latency = _ais_bench_latency(times)
     listed = content.get("npu_compute_time_list") or []
-    if listed and not isinstance(listed[0], list):  # with several threads it holds pairs of start and end
+    if listed and not isinstance(listed[0], list):  # with several threads it contains pairs of start and end
         latency = latency_figures([_positive({"": value}, "", "npu_compute_time_list") for value in listed])
     throughput = _positive(content, "throughput", "throughput")
     return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
 
 
-def _of_ours(path: Path, content: Mapping[str, Any]) -> Figures:
-    """What python -m model.runtime writes; None stands for what its tool did not say."""
+def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
+    """Read the summary of python -m model.runtime, which has None for values that the tool did not report."""
     rates = {
         name: None if content.get(name) is None else _positive(content, name, name)
         for name in ("e2e_throughput", "device_throughput")
@@ -203,7 +215,7 @@ def _of_ours(path: Path, content: Mapping[str, Any]) -> Figures:
     if not (batch_size is None or (type(batch_size) is int and batch_size > 0)):
         raise ValueError(f"batch_size is {batch_size!r:.40}")
     if not isinstance(content["runtime"], str) or not all(isinstance(t, str | None) for t in texts.values()):
-        raise ValueError("its runtime, chip or problem is no text")
+        raise ValueError("runtime, chip or problem is not a string")
     named = {str(name): _positive(latency, name, "latency_ms") for name in latency}
     return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
 
@@ -213,7 +225,7 @@ def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> Figures:
     line = next(filter(None, (re.search(r"NPU_compute_time \(ms\):(.*)", line) for line in lines)), None)
     rate = next(filter(None, (re.search(rf"throughput .*:\s{{0,9}}{_NUMBER}", line) for line in lines)), None)
     if line is None or rate is None:
-        raise ValueError(f"no line of its {'throughput' if line else 'NPU_compute_time'}")
+        raise ValueError(f"no line with {'throughput' if line else 'NPU_compute_time'}")
     found = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line[1])
     times = {name: float(value) for name, value in found}
     latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[1])}, "", "throughput")
@@ -227,11 +239,11 @@ def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ais_bench_batch(throughput: float, times: Mapping[str, Any]) -> int:
-    return round(throughput * times["mean"] / 1000)  # its throughput is defined as 1000 * batch / mean
+    return round(throughput * times["mean"] / 1000)  # ais_bench defines throughput as 1000 * batch / mean
 
 
 def _positive(figures: Mapping[str, Any], key: str, name: str) -> float:
     value = figures.get(key)
     if type(value) not in (int, float) or not 0 < value < 1e300:
-        raise ValueError(f"{name} is {'not in it' if value is None else repr(value)[:40]}")
+        raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:40]}")
     return float(value)

@@ -1,6 +1,6 @@
-"""What a runtime leaves behind: one result file a sequence.
+"""Read the result files of a runtime, one per sequence.
 
-Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`, which scripts rely on.
+Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DTYPE = np.dtype("<f4")
 EMBEDDING_SHAPE = (62, 256)
-TOOLS = {"_1": "benchmark, which counts outputs from 1", "_0": "ais_bench, which counts them from 0"}
+TOOLS = {"_1": "benchmark, which numbers outputs from 1", "_0": "ais_bench, which numbers them from 0"}
 OUR_SUFFIX = "_1"
 
 
@@ -31,12 +31,17 @@ def read_results(
     embedding_shape: tuple[int, ...] = EMBEDDING_SHAPE,
     quiet: bool = True,
 ) -> tuple[np.ndarray, SequenceIndex]:
-    """The embeddings, float32 [N, *embedding_shape], in the manifest's order, and whose they are.
+    """Read the embeddings of all sequences of a manifest.
 
-    Takes `<stem>_1.bin` or `<stem>_0.bin`, never some of each. Passes over files that begin with the filler
-    prefix and those that do not end in .bin. Raises UserError when files are missing, of the wrong size,
-    surplus, not those that the record beside them tells of, equal although their bins are not, or hold values that
-    are no numbers: it names the first ones and their number.
+    All files must be named `<stem>_1.bin` or all `<stem>_0.bin`. Files with the filler prefix and files without the
+    suffix .bin are ignored.
+
+    Returns:
+        Float array [N, *embedding_shape] in the order of the manifest, and the labels.
+
+    Raises:
+        UserError: with the names of the first files, if results are missing, unexpected, of the wrong size,
+            different from the result record, equal for different input files, or not finite.
     """
     folder = Path(result_folder)
     if not isinstance(manifest, Manifest):
@@ -52,50 +57,49 @@ def read_results(
     bar = progress_bar(names, unit="results", what="reading", quiet=quiet)
     for row, stem, name in zip(embeddings, stems, bar, strict=True):
         content = (folder / name).read_bytes()
-        _check_sizes(folder, {name: len(content)}, values)  # it may have changed since
+        _check_sizes(folder, {name: len(content)}, values)  # it may have changed since the scan
         row[:] = np.frombuffer(content, DTYPE)
         digests[stem] = digest_of(content)
     _check_origin(folder, manifest, digests, suffix)
     finite = np.isfinite(embeddings).all(1)
     if not finite.all():
         bad = [names[i] for i in np.flatnonzero(~finite)]
-        raise UserError(f"{folder}: {_listed(bad)} hold values that are no finite numbers; convert with more precision")
+        raise UserError(f"{folder}: {_listed(bad)} contain values that are not finite; convert with a higher precision")
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
 
 
 def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
-    """That each result is of the bin whose name it bears. digests: of the results, by stem."""
+    """Check that each result belongs to the input file of the same stem. `digests` are those of the results."""
     record = read_record(folder)
     if record is None:
         logger.warning(
-            "%s has no record of what was read and written (the model was run by hand): results are paired with people "
-            "by the names of the files alone", folder,
+            "%s has no result record (the tool was run manually): results are assigned to sequences by file name only",
+            folder,
         )  # fmt: skip
         _check_bins(manifest)
     else:
-        other = [stem for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
-        if other:
+        mismatched = [stem for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
+        if mismatched:
             raise UserError(
-                f"{folder}: {_listed([f'{stem}{suffix}.bin' for stem in other])} are of other bins than those of "
-                f"{manifest.path}; run the model again"
+                f"{folder}: {_listed([f'{stem}{suffix}.bin' for stem in mismatched])} belong to different input "
+                "files than "
+                f"those of {manifest.path}; run the model again"
             )
         changed = [f"{stem}{suffix}.bin" for stem in digests if record.results.get(stem) != digests[stem]]
         if changed:
-            raise UserError(
-                f"{folder}: {_listed(changed)} are not what the model wrote: exchanged or changed since; run it again"
-            )
+            raise UserError(f"{folder}: {_listed(changed)} differ from what the model wrote; run it again")
     _check_distinct(folder, manifest, digests, suffix)
 
 
 def _check_bins(manifest: Manifest) -> None:
-    """That the bins, as far as they are still there, are those of the manifest."""
+    """Check the digests of the input files that still exist."""
     folder = manifest.path.with_suffix("")
     for entry in manifest.entries:
         bin_file = folder / entry["file"]
         if bin_file.is_file() and digest_of(bin_file.read_bytes()) != entry["digest"]:
             raise UserError(
-                f"{bin_file}: is not the bin that {manifest.path} tells of: exchanged or changed since; make the bins "
-                "and run the model anew"
+                f"{bin_file}: does not match {manifest.path}, so it was changed; create the input files and run the "
+                "model again"
             )
 
 
@@ -105,13 +109,13 @@ def _check_distinct(folder: Path, manifest: Manifest, digests: dict[str, str], s
         same = first.setdefault(digest, stem)
         if manifest.digests[same] != manifest.digests[stem]:
             raise UserError(
-                f"{folder}: {same}{suffix}.bin and {stem}{suffix}.bin are equal, their bins are not: one was copied "
-                "over the other, or the model has collapsed; run it again"
+                f"{folder}: {same}{suffix}.bin and {stem}{suffix}.bin are equal, but their input files are not: one "
+                "is a copy of the other, or the model has collapsed; run it again"
             )
 
 
 def _present(folder: Path) -> dict[str, int]:
-    """Name and size of each result file."""
+    """Return the size of each result file by name."""
     try:
         with os.scandir(folder) as entries:
             return {
@@ -120,17 +124,17 @@ def _present(folder: Path) -> dict[str, int]:
                 if entry.name.endswith(".bin") and not entry.name.startswith(FILLER_PREFIX)
             }
     except OSError as error:
-        raise UserError(f"{folder}: no folder of results ({error.strerror}); run the deployed model first") from error
+        raise UserError(f"{folder}: no result folder ({error.strerror}); run the deployed model first") from error
 
 
 def _suffix_of(folder: Path, present: dict[str, int], stems: set[str]) -> str:
-    found = {name[-6:-4] for name in present if name[-6:-4] in TOOLS and name[:-6] in stems}
-    if len(found) == 2:
-        raise UserError(f"{folder}: results of two tools, names end in _0 and in _1; empty the folder and run again")
-    if not found:
+    suffixes = {name[-6:-4] for name in present if name[-6:-4] in TOOLS and name[:-6] in stems}
+    if len(suffixes) == 2:
+        raise UserError(f"{folder}: results of two tools, with names in _0 and in _1; empty the folder and run again")
+    if not suffixes:
         tools = " or ".join(f"<stem>{suffix}.bin ({tool})" for suffix, tool in TOOLS.items())
-        raise UserError(f"{folder}: no result of the {len(stems)} sequences, expected {tools}; run the deployed model")
-    return found.pop()
+        raise UserError(f"{folder}: no results of the {len(stems)} sequences, expected {tools}; run the deployed model")
+    return suffixes.pop()
 
 
 def _check_complete(folder: Path, present: dict[str, int], expected: list[str], manifest: Path) -> None:
@@ -139,7 +143,7 @@ def _check_complete(folder: Path, present: dict[str, int], expected: list[str], 
         raise UserError(f"{folder}: {_listed(missing)} of {len(expected)} results are missing; run the model again")
     surplus = sorted(present.keys() - set(expected))
     if surplus:
-        raise UserError(f"{folder}: {_listed(surplus)} belong to nothing in {manifest}; empty the folder and run again")
+        raise UserError(f"{folder}: {_listed(surplus)} are not part of {manifest}; empty the folder and run again")
 
 
 def _check_sizes(folder: Path, present: dict[str, int], values: int) -> None:

@@ -1,7 +1,7 @@
-"""What a runtime notes beside its results: which bins it has read, and what it wrote of each.
+"""Record of the input files that a runtime read and the results that it wrote.
 
-Result files bear names only. By this record one that was exchanged, copied or changed afterwards is told, and results
-of bins that have since been made anew, whatever their names.
+Result files contain no labels. The record detects results that were swapped, copied or changed afterwards, and
+results of input files that were created again since.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORMAT = "gaitset-results-1"
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """Digests by the stem of the bin's name: of the bins that were read, of the results that were written."""
+    """Digests of the input files and of the results, by the stem of the input file."""
 
     path: Path
     bins: Mapping[str, str]
@@ -26,12 +26,12 @@ class ResultRecord:
 
 
 def record_path(result_folder: Path) -> Path:
-    """dumpOutput_device0 -> dumpOutput_device0_record.json, beside it: the folder holds results only."""
+    """Return the path of the record next to the result folder: dumpOutput_device0 -> dumpOutput_device0_record.json."""
     return result_folder.with_name(f"{result_folder.name}_record.json")
 
 
 def remove_record(result_folder: Path) -> None:
-    """To be called just before the results are replaced: it must never tell of others."""
+    """Remove the record. Must be called before the results are replaced, so that it never describes other results."""
     record_path(result_folder).unlink(missing_ok=True)
 
 
@@ -41,15 +41,15 @@ def write_record(result_folder: Path, bins: Mapping[str, str], results: Mapping[
 
 
 def read_record(result_folder: Path) -> ResultRecord | None:
-    """None where there is none, as after a tool that was run by hand. Raises UserError for a damaged one."""
+    """Read the record, or return None if it does not exist (after a manual run). Raises UserError if it is invalid."""
     path = record_path(result_folder)
     if not path.exists():
         return None
     content = read_json(path, sealed=True)
     parts = [content.get(part) for part in ("bins", "results")] if isinstance(content, dict) else []
-    sound = parts and all(
+    valid = parts and all(
         isinstance(part, dict) and all(isinstance(digest, str) for digest in part.values()) for part in parts
     )
-    if not sound or content.get("format") != FORMAT:
-        raise UserError(f"{path}: no record of results ({FORMAT}); run the deployed model again")
+    if not valid or content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a result record ({FORMAT}); run the deployed model again")
     return ResultRecord(path, *parts)

@@ -1,4 +1,4 @@
-"""The runtimes by name: over a list of bins, or directly over a store of sequences."""
+"""Run a selected runtime on a list of input files or directly on the sequences of a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.runtime.external_tool import Task
 from model.runtime.info_list import Runtime, embed_fixed, run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_files import EMBEDDING_SHAPE, read_results
-from model.runtime.whole_runtime import WholeRuntime, embed_whole, takes_whole_sequences
+from model.runtime.variable_length_runtime import VariableLengthRuntime, embed_variable_length, is_variable_length
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +28,19 @@ _TOOLS: dict[str, Callable[[Task], dict[str, Any]]] = {"benchmark": run_benchmar
 
 
 def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int = 1) -> dict[str, Any]:
-    """Run the list of `task`; results and performance files appear, the summary is returned.
+    """Run the model on the input files of a task, write result and performance files, and return the summary.
 
-    threads: of ONNX Runtime. warmup: batches before the measured ones; ais_bench has one of its own.
+    Args:
+        threads: threads of ONNX Runtime. Default: one per core.
+        warmup: number of batches before the measured ones. ais_bench runs its own warmup instead.
     """
     if choice.runtime in _TOOLS:
         return _TOOLS[choice.runtime](task)
     with _open(choice, task.device_id, threads) as runtime:
         if task.batch_size not in (None, runtime.batch_size):
-            raise UserError(f"{choice.model}: has batch size {runtime.batch_size}, not {task.batch_size} as asked for")
+            raise UserError(
+                f"{choice.model}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
+            )
         return run_info_list(
             runtime, task.info, task.result_folder, warmup=warmup, device_id=task.device_id, quiet=task.quiet
         )
@@ -52,16 +56,22 @@ def embed(
     threads: int | None = None,
     quiet: bool = False,
 ) -> np.ndarray:
-    """Embeddings [N, 62, d] of all sequences of `store`.
+    """Compute the embeddings of all sequences of a store.
 
-    benchmark and ais_bench read files: bins of `frame_num` frames and the results lie in `work_folder`
-    meanwhile. The others take the number of frames from the model, or all frames where it takes any number.
-    threads: of ONNX Runtime (one a core).
+    benchmark and ais_bench read and write files: input files of `frame_num` frames and the results are stored
+    in `work_folder` temporarily. The other runtimes use the model's number of frames, or all frames for a
+    variable-length model.
+
+    Args:
+        threads: threads of ONNX Runtime. Default: one per core.
+
+    Returns:
+        Float array [N, 62, d].
     """
     if choice.by_length:
         return _embed_by_length(choice, store, padding, truncate, threads, quiet)
-    if choice.runtime == "onnxruntime" and takes_whole_sequences(choice.model):
-        return embed_whole(WholeRuntime(choice.model, threads), store, quiet)
+    if choice.runtime == "onnxruntime" and is_variable_length(choice.model):
+        return embed_variable_length(VariableLengthRuntime(choice.model, threads), store, quiet)
     if choice.runtime not in _TOOLS:
         with _open(choice, threads=threads) as runtime:
             return embed_fixed(runtime, store, padding, truncate, quiet)
@@ -80,25 +90,25 @@ def embed(
 def _embed_by_length(
     choice: Choice, store, padding: str, truncate: str, threads: int | None, quiet: bool
 ) -> np.ndarray:
-    """Each sequence by the shortest model that takes all of its frames, or by the longest; a model at a time."""
+    """Embed each sequence with the shortest model that takes all its frames, or with the longest model."""
     lengths = np.array(list(choice.by_length))
     frames = np.asarray(store.index.frames)
-    of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
-    cut = int((frames > lengths[-1]).sum())
-    if cut:
-        logger.warning("%d of %d sequences have more than %d frames: %s %d are taken", cut, len(frames), lengths[-1],
-                       "the first" if truncate == "first" else "evenly spread", lengths[-1])  # fmt: skip
+    model_of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
+    truncated = int((frames > lengths[-1]).sum())
+    if truncated:
+        logger.warning("%d of %d sequences have more than %d frames: using %s %d", truncated, len(frames), lengths[-1],
+                       "the first" if truncate == "first" else "evenly spaced", lengths[-1])  # fmt: skip
     rows: np.ndarray | None = None
     for number, (frame_num, path) in enumerate(choice.by_length.items()):
-        positions = np.flatnonzero(of == number)
+        positions = np.flatnonzero(model_of == number)
         if not len(positions):
             continue
         with _open(choice._replace(model=path), threads=threads) as runtime:
             if runtime.input_shape[1] != frame_num:
-                raise UserError(f"{path}: takes {runtime.input_shape[1]} frames and not {frame_num} as its name says")
-            found = embed_fixed(runtime, store, padding, truncate, quiet, positions)
-        rows = np.empty((len(frames), *found.shape[1:]), found.dtype) if rows is None else rows
-        rows[positions] = found
+                raise UserError(f"{path}: takes {runtime.input_shape[1]} frames, but its name says {frame_num}")
+            embedded = embed_fixed(runtime, store, padding, truncate, quiet, positions)
+        rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
+        rows[positions] = embedded
     return rows
 
 

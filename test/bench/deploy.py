@@ -102,7 +102,7 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     from model.export.variable_length import export_int8, export_variable_length
     from model.network import GaitSet
     from model.runtime.ort_runtime import OrtRuntime
-    from model.runtime.whole_runtime import WholeRuntime
+    from model.runtime.variable_length_runtime import VariableLengthRuntime
 
     torch.manual_seed(0)
     network = GaitSet().eval()
@@ -112,8 +112,10 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
         "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
         "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
         "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
-        "whole": lambda path: export_variable_length(network, path, runtime=WholeRuntime),
-        "int8": lambda path: export_int8(network, path, sils[:4], sils[4:], partial(WholeRuntime, check=False)),
+        "whole": lambda path: export_variable_length(network, path, runtime=VariableLengthRuntime),
+        "int8": lambda path: export_int8(
+            network, path, sils[:4], sils[4:], partial(VariableLengthRuntime, check=False)
+        ),
     }
     for name, path in paths.items():
         if name in making:

@@ -55,7 +55,7 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
         throughput = summary[f"throughput_bs{batch_size}"]
         assert (throughput["runtime"], throughput["batch_size"], throughput["sequences"]) == (taken, batch_size, 80)
     assert summary["accuracy_bs1"]["rank1"] == summary["accuracy_bs16"]["rank1"]
-    assert summary["performance"]["accuracy_agrees"] is True and "the same in all 2" in done.stdout
+    assert summary["performance"]["accuracy_agrees"] is True and "equal in all 2 files" in done.stdout
     assert [row["chip"] for row in summary["performance"]["rows"]] == ["Ascend310"] * 2
     for figure in ("599.98", "684.812", "849.55", "941.825", "354.39", "379.23", "95.512"):
         assert figure in done.stdout
@@ -63,36 +63,36 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
 
 
 @pytest.mark.slow
-def test_an_om_without_anything_to_run_it_gives_way_to_the_onnx_file(user):
+def test_om_without_a_runtime_falls_back_to_onnx(user):
     done = evaluate(user, "auto", "--batch_sizes=16")
     assert done.returncode == 0, done.stderr
-    assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is here, but nothing" in done.stdout
+    assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is available: " in done.stdout
     assert summary_of("eval_acc_perf")["throughput_bs16"]["runtime"] == "onnxruntime"
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "message"),
     [
-        (["ais_bench"], 1, "no ais_bench found"),
+        (["ais_bench"], 1, "ais_bench not found"),
         (["acl"], 1, "pyACL cannot be imported"),
-        (["auto", "--batch_sizes=4"], 1, "gaitset_submit_bs4: no om or ONNX file of that name"),
-        (["tensorrt"], 2, "--runtime tensorrt: no such runtime here"),
+        (["auto", "--batch_sizes=4"], 1, "gaitset_submit_bs4: no om or ONNX file of this name"),
+        (["tensorrt"], 2, "--runtime tensorrt: unknown, choose one of"),
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
         (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],
 )
-def test_what_ends_the_evaluation_is_one_line(tmp_path, options, status, told):
+def test_errors_of_the_evaluation_are_one_line(tmp_path, options, status, message):
     for name in ("gaitset_submit.om", "gaitset_submit.onnx", "bins.info"):
         (tmp_path / name).touch()
-    assert told in one_line_error(evaluate(tmp_path, *options), status)
+    assert message in one_line_error(evaluate(tmp_path, *options), status)
 
 
 @pytest.mark.slow
-def test_every_runtime_of_an_om_gives_torch_s_table(aligned_tree, user, tmp_path, monkeypatch, capsys):
-    """Without files between; benchmark and ais_bench read files all the same, made and removed meanwhile.
+def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, monkeypatch, capsys):
+    """Direct runs; benchmark and ais_bench use temporary files.
 
-    Eight frames are as many as the sequences have, so torch sees what the om sees.
+    All sequences have eight frames, so PyTorch and the om file use the same frames.
     """
     encoder, om = user / "e-encoder.ptm", tmp_path / "m_bs4.om"
     network = GaitSet()
@@ -122,7 +122,7 @@ def test_every_runtime_of_an_om_gives_torch_s_table(aligned_tree, user, tmp_path
     ("options", "told"),
     [
         (["--runtime", "acl", "--checkpoint", "none.om"], r"none\.om: no om file for --runtime acl"),
-        (["--runtime", "auto", "--checkpoint", "none"], "none: no om or ONNX file of that name"),
+        (["--runtime", "auto", "--checkpoint", "none"], "none: no om or ONNX file of this name"),
         (["--runtime", "onnxruntime", "--checkpoint", "none.onnx"], r"none\.onnx: no such ONNX file"),
     ],
 )

@@ -36,9 +36,9 @@ def expected(network, store):
         )
 
 
-@pytest.mark.parametrize("frames_at_once", [1, 2, 4, 7, 20, 1000])
-def test_cuts_anywhere_change_nothing(network, store, expected, frames_at_once):
-    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frames_at_once)
+@pytest.mark.parametrize("frame_chunk", [1, 2, 4, 7, 20, 1000])
+def test_cuts_anywhere_change_nothing(network, store, expected, frame_chunk):
+    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frame_chunk)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
@@ -61,17 +61,17 @@ def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
     assert rebuilt == LENGTHS
 
 
-@pytest.mark.parametrize("frames_at_once", [1, 4, 9, 11, 20, 1000])
-def test_batches_left_to_the_device_are_as_full_as_its_pieces_allow(frames_at_once):
+@pytest.mark.parametrize("frame_chunk", [1, 4, 9, 11, 20, 1000])
+def test_batches_left_to_the_device_are_as_full_as_its_pieces_allow(frame_chunk):
     positions, lengths = np.array([3, 7, 8, 20, 21]), np.array(LENGTHS)
-    batches = _batches(positions, lengths, 0, frames_at_once)
+    batches = _batches(positions, lengths, 0, frame_chunk)
     assert np.concatenate(batches).tolist() == positions.tolist()
     frames = dict(zip(positions, lengths, strict=True))
     for number, batch in enumerate(batches):
         size = sum(frames[position] for position in batch)
-        assert size <= frames_at_once or len(batch) == 1  # a sequence that is longer goes alone
+        assert size <= frame_chunk or len(batch) == 1  # a sequence that is longer goes alone
         if number + 1 < len(batches):  # the next one would not have gone in
-            assert size + frames[batches[number + 1][0]] > frames_at_once
+            assert size + frames[batches[number + 1][0]] > frame_chunk
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (99, [5])])
@@ -88,7 +88,7 @@ def test_no_sequence_makes_no_batch():
 
 def test_more_batches_than_are_read_ahead_come_in_order(network, store, expected, monkeypatch):
     """With one reader two are read ahead; a device that is no CPU has more readers."""
-    monkeypatch.setattr("model.embeddings.extract.FRAMES_AT_ONCE_ON_CPU", 1)
+    monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", 1)
     ours = extract(network, store, CPU, quiet=True)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 

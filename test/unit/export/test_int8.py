@@ -19,9 +19,9 @@ from model.export.quantization import quantize_weights, saturates
 from model.export.variable_length import export_int8, export_variable_length
 from model.export.variable_length_onnx import weights_of
 from model.network import GaitSet
-from model.runtime.whole_runtime import WholeRuntime
+from model.runtime.variable_length_runtime import VariableLengthRuntime
 
-unchecked = partial(WholeRuntime, check=False)
+unchecked = partial(VariableLengthRuntime, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_embeddings_are_close_to_torch(trained, exported):
     sils = np.stack([walking_pixels(7, random) for _ in range(2)])
     with torch.inference_mode():
         expected = trained(torch.from_numpy(sils)).numpy()
-    found = WholeRuntime(exported[0]).run(sils)
+    found = VariableLengthRuntime(exported[0]).run(sils)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert error < 0.06, error  # 0.04; with ReLU it would be 0.10
 
@@ -111,7 +111,7 @@ def test_no_pair_of_weights_can_saturate(exported):
 
 
 def test_file_is_nearly_four_times_smaller(trained, exported, tmp_path):
-    facts = export_variable_length(trained, tmp_path / "float.onnx", runtime=WholeRuntime)
+    facts = export_variable_length(trained, tmp_path / "float.onnx", runtime=VariableLengthRuntime)
     assert facts["bytes"] > 3.95 * exported[1]["bytes"]
 
 
@@ -181,7 +181,7 @@ def test_a_file_of_an_older_version_is_refused(exported, tmp_path):
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "old.onnx")
     with pytest.raises(UserError, match=r"old\.onnx.*without VNNI; export it again with pth2onnx\.py --int8"):
-        WholeRuntime(tmp_path / "old.onnx")
+        VariableLengthRuntime(tmp_path / "old.onnx")
 
 
 def test_wrong_arithmetic_is_refused_when_the_file_is_opened(exported, tmp_path):
@@ -191,8 +191,8 @@ def test_wrong_arithmetic_is_refused_when_the_file_is_opened(exported, tmp_path)
     weight = next(each for each in model.graph.initializer if each.name == node.input[3])
     weight.CopyFrom(onnx.numpy_helper.from_array(np.clip(onnx.numpy_helper.to_array(weight), -30, 30), weight.name))
     onnx.save(model, tmp_path / "wrong.onnx")
-    with pytest.raises(UserError, match=r"wrong 8 bit embeddings on this processor.* at most 2 % is allowed"):
-        WholeRuntime(tmp_path / "wrong.onnx")
+    with pytest.raises(UserError, match=r"wrong 8-bit embeddings on this processor.* at most 2 % is allowed"):
+        VariableLengthRuntime(tmp_path / "wrong.onnx")
 
 
 @pytest.mark.parametrize(("key", "value"), [
@@ -203,7 +203,7 @@ def test_a_damaged_check_is_refused(exported, tmp_path, key, value):
     next(each for each in model.metadata_props if each.key == key).value = value
     onnx.save(model, tmp_path / "damaged.onnx")
     with pytest.raises(UserError, match=r"export it again with pth2onnx\.py --int8"):
-        WholeRuntime(tmp_path / "damaged.onnx")
+        VariableLengthRuntime(tmp_path / "damaged.onnx")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from model.runtime import __main__ as command
 from model.runtime.choice import choose
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.runners import embed
-from model.runtime.whole_runtime import WholeRuntime, batches_by_length, embed_whole
+from model.runtime.variable_length_runtime import VariableLengthRuntime, batches_by_length, embed_variable_length
 
 LENGTHS = [3, 9, 1, 17, 5, 9, 40]
 
@@ -38,8 +38,8 @@ def store():
 @pytest.fixture(scope="module")
 def models(network, store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    export_variable_length(network, folder / "whole.onnx", runtime=WholeRuntime)
-    unchecked = partial(WholeRuntime, check=False)
+    export_variable_length(network, folder / "whole.onnx", runtime=VariableLengthRuntime)
+    unchecked = partial(VariableLengthRuntime, check=False)
     export_int8(network, folder / "int8.onnx", store.sequences[:5], store.sequences[5:], runtime=unchecked)
     return folder
 
@@ -57,26 +57,28 @@ def assert_near(found, expected):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sequences_of_any_length_agree_with_torch(models, store, expected, threads):
-    assert_near(embed_whole(WholeRuntime(models / "whole.onnx", threads), store, quiet=True), expected)
+    assert_near(
+        embed_variable_length(VariableLengthRuntime(models / "whole.onnx", threads), store, quiet=True), expected
+    )
 
 
-@pytest.mark.parametrize("frames_at_once", [1, 7, 16])
+@pytest.mark.parametrize("frame_chunk", [1, 7, 16])
 @pytest.mark.parametrize("name", ["whole", "int8"])
-def test_chunks_of_a_long_sequence_give_the_same_embedding(models, store, name, frames_at_once):
+def test_chunks_of_a_long_sequence_give_the_same_embedding(models, store, name, frame_chunk):
     """Chunks may be as short as one frame, and the last one may be shorter than the others."""
-    whole = WholeRuntime(models / f"{name}.onnx")
-    chunked = WholeRuntime(models / f"{name}.onnx", frames_at_once=frames_at_once)
-    assert_near(embed_whole(chunked, store, quiet=True), embed_whole(whole, store, quiet=True))
+    whole = VariableLengthRuntime(models / f"{name}.onnx")
+    chunked = VariableLengthRuntime(models / f"{name}.onnx", frame_chunk=frame_chunk)
+    assert_near(embed_variable_length(chunked, store, quiet=True), embed_variable_length(whole, store, quiet=True))
 
 
 def test_chunks_hold_at_most_the_allowed_frames(models, store, monkeypatch):
-    runtime = WholeRuntime(models / "whole.onnx", frames_at_once=16)
+    runtime = VariableLengthRuntime(models / "whole.onnx", frame_chunk=16)
     seen = []
     session = runtime.session
     runtime.session = SimpleNamespace(
         run=lambda outputs, inputs: seen.append(inputs["sils"].shape) or session.run(outputs, inputs)
     )
-    embed_whole(runtime, store, quiet=True)
+    embed_variable_length(runtime, store, quiet=True)
     assert max(n * s for n, s, *_ in seen) == 16
     assert sum(n * s for n, s, *_ in seen) >= sum(LENGTHS)
 
@@ -98,7 +100,7 @@ def test_static_models_are_chosen_by_length(network, store, expected, tmp_path, 
     assert_near(found[:-1], expected[:-1])
     with torch.inference_mode():
         assert_near(found[-1], network(torch.from_numpy(store.sequences[-1][None, :20])).numpy()[0])
-    assert "1 of 7 sequences have more than 20 frames: the first 20 are taken" in caplog.text
+    assert "1 of 7 sequences have more than 20 frames: using the first 20" in caplog.text
 
 
 def test_oms_are_chosen_by_length(network, store, expected, tmp_path, monkeypatch):
@@ -114,13 +116,13 @@ def test_oms_are_chosen_by_length(network, store, expected, tmp_path, monkeypatc
 
 def test_a_file_name_with_the_wrong_length_is_an_error(network, store, tmp_path):
     export_onnx(network, tmp_path / "gaitset_f50.onnx", 1, 4, runtime=OrtRuntime)
-    with pytest.raises(UserError, match="takes 4 frames and not 50 as its name says"):
+    with pytest.raises(UserError, match="takes 4 frames, but its name says 50"):
         embed(choose("auto", tmp_path / "gaitset", direct=True), store, "repeat", "first", 4, tmp_path, quiet=True)
 
 
 def test_an_info_list_needs_a_static_model(models, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--model", str(models / "whole.onnx"), "--info", "none.info", "--quiet"])
-    with pytest.raises(UserError, match=r"takes whole sequences and no bins; python test\.py --runtime onnxruntime"):
+    with pytest.raises(UserError, match=r"does not take input files; run python test\.py --runtime onnxruntime"):
         command.main()
 
 
@@ -129,16 +131,16 @@ def test_a_file_without_an_output_is_an_error(models, tmp_path):
     del model.graph.output[2]
     onnx.save(model, tmp_path / "cut.onnx")
     with pytest.raises(UserError, match=r"export it with pth2onnx\.py --whole"):
-        WholeRuntime(tmp_path / "cut.onnx")
+        VariableLengthRuntime(tmp_path / "cut.onnx")
 
 
 def test_a_sequence_without_frames_is_an_error(models):
     with pytest.raises(UserError, match="no frame"):
-        embed_whole(WholeRuntime(models / "whole.onnx"), TinyStore([3, 0]), quiet=True)
+        embed_variable_length(VariableLengthRuntime(models / "whole.onnx"), TinyStore([3, 0]), quiet=True)
 
 
 def test_same_weights_give_the_same_bytes(network, models, tmp_path):
-    export_variable_length(network, tmp_path / "again.onnx", runtime=WholeRuntime)
+    export_variable_length(network, tmp_path / "again.onnx", runtime=VariableLengthRuntime)
     assert (tmp_path / "again.onnx").read_bytes() == (models / "whole.onnx").read_bytes()
 
 
@@ -147,7 +149,7 @@ def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
     with torch.no_grad():
         broken.set_layer3.forward_block.conv.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(UserError, match=r"not written.*check that the weights are finite"):
-        export_variable_length(broken, tmp_path / "broken.onnx", runtime=WholeRuntime)
+        export_variable_length(broken, tmp_path / "broken.onnx", runtime=VariableLengthRuntime)
     assert not list(tmp_path.iterdir())
 
 

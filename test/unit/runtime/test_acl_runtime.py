@@ -1,4 +1,4 @@
-"""pyACL's calls, on a stand-in that refuses what is out of order and counts what was not given back."""
+"""pyACL calls on a stand-in that rejects calls in the wrong order and counts resources that were not released."""
 
 import sys
 
@@ -14,7 +14,7 @@ from model.runtime.acl_runtime import AclRuntime, import_acl
 from model.runtime.info_list import embed_fixed, run_info_list
 from model.runtime.result_files import read_results
 
-GIVING_BACK = {
+RELEASING = {
     "rt.free_host", "destroy_data_buffer", "rt.free", "mdl.destroy_dataset", "mdl.destroy_desc", "mdl.unload",
     "rt.destroy_context", "rt.reset_device", "finalize",
 }  # fmt: skip
@@ -26,116 +26,118 @@ def acl(monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_embeddings_are_torch_s_and_all_is_given_back(deployed, acl, batch_size):
+def test_embeddings_equal_torch_and_resources_are_released(deployed, acl, batch_size):
     with AclRuntime(deployed.om(batch_size), device_id=2) as runtime:
         assert runtime.input_shape == (batch_size, FRAMES, 64, 44)
         assert_embeddings(embed_fixed(runtime, deployed.store, "repeat", "first", quiet=True), deployed)
         assert len(runtime.device_ms) == (5 if batch_size == 1 else 2)
         assert runtime.facts()["chip"] == "Ascend310"
     assert acl.left() == []
-    assert set(acl.calls) >= GIVING_BACK
+    assert set(acl.calls) >= RELEASING
 
 
-def test_list_leaves_results_and_figures_of_the_chip_alone(deployed, acl, tmp_path):
+def test_list_with_device_figures(deployed, acl, tmp_path):
     runtime = AclRuntime(deployed.om(4))
     summary = run_info_list(runtime, deployed.info, tmp_path / "r" / "dumpOutput_device0", warmup=3, quiet=True)
     assert_embeddings(read_results(tmp_path / "r" / "dumpOutput_device0", deployed.manifest, (62, 8))[0], deployed)
-    measured = runtime.device_ms[3:]  # three runs were to warm up
+    measured = runtime.device_ms[3:]  # three runs are the warmup
     assert len(measured) == 2
     assert summary["device_throughput"] == pytest.approx(8 / sum(measured) * 1000)
     assert summary["latency_ms"]["mean"] == pytest.approx(sum(measured) / 2)
     assert summary["e2e_throughput"] < summary["device_throughput"]
 
 
-def test_older_cann_has_other_names_for_pointers(deployed, acl, monkeypatch):
+def test_pointer_functions_of_older_cann(deployed, acl, monkeypatch):
     monkeypatch.setattr(acl, "util", acl.OLD_UTIL)
     assert_embeddings(embed_fixed(AclRuntime(deployed.om(4)), deployed.store, "repeat", "first", True), deployed)
 
 
-def calls_of_a_whole_run(deployed, acl):
+def calls_of_a_run(deployed, acl):
     with AclRuntime(deployed.om(1)) as runtime:
         runtime.run(np.zeros(runtime.input_shape, np.float32))
     return dict.fromkeys(acl.calls)
 
 
-# Those that give a handle or a number have no code to fail with; a handle may be missing.
+# Functions that return a handle have no error code and return None if they fail.
 WITHOUT_CODE = {"create_data_buffer", "mdl.create_desc", "mdl.create_dataset"}
 CALLS = [
     "init", "rt.set_device", "rt.create_context", "mdl.load_from_file", "mdl.create_desc", "mdl.get_desc",
     "mdl.get_input_dims", "mdl.get_output_dims", "mdl.create_dataset", "rt.malloc", "create_data_buffer",
-    "mdl.add_dataset_buffer", "rt.malloc_host", "rt.memcpy", "mdl.execute", *sorted(GIVING_BACK),
+    "mdl.add_dataset_buffer", "rt.malloc_host", "rt.memcpy", "mdl.execute", *sorted(RELEASING),
 ]  # fmt: skip
 NUMBERS = {f"mdl.get_num_{k}s" for k in ("input", "output")} | {
     f"mdl.get_{k}_{what}" for k in ("input", "output") for what in ("data_type", "size_by_index")
 }
 
 
-def test_no_call_is_left_out_below(deployed, acl):
-    assert set(calls_of_a_whole_run(deployed, acl)) == set(CALLS) | NUMBERS
+def test_list_of_calls_is_complete(deployed, acl):
+    assert set(calls_of_a_run(deployed, acl)) == set(CALLS) | NUMBERS
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_every_call_that_fails_is_told_in_one_line_and_the_rest_is_given_back(deployed, acl, name):
+def test_failure_of_each_call_is_one_line_and_resources_are_released(deployed, acl, name):
     acl.fail[name] = 207001
     with pytest.raises(UserError) as error:
-        calls_of_a_whole_run(deployed, acl)
-    told = str(error.value)
-    assert f"acl.{name} " in told and "gaitset_submit.om" in told and "\n" not in told
-    assert ("gave nothing" in told) if name in WITHOUT_CODE else ("with code 207001" in told)
-    assert GIVING_BACK - {name} - set(acl.calls) <= not_yet_held(name)
-    if name not in GIVING_BACK:  # what cannot be given back keeps the stand-in from taking what holds it
+        calls_of_a_run(deployed, acl)
+    message = str(error.value)
+    assert f"acl.{name} " in message and "gaitset_submit.om" in message and "\n" not in message
+    assert ("returned no handle" in message) if name in WITHOUT_CODE else ("with code 207001" in message)
+    assert RELEASING - {name} - set(acl.calls) <= not_yet_held(name)
+    if name not in RELEASING:  # the stand-in does not release the parent of a resource that was not released
         assert acl.left() == []
 
 
 def not_yet_held(name):
-    """What need not be given back when `name` is the first to fail: calls that it comes before."""
+    """Releasing calls that are not needed if `name` is the first call to fail."""
     taken = {
         "finalize": "init", "rt.reset_device": "rt.set_device", "rt.destroy_context": "rt.create_context",
         "mdl.unload": "mdl.load_from_file", "mdl.destroy_desc": "mdl.create_desc",
         "mdl.destroy_dataset": "mdl.create_dataset", "rt.free": "rt.malloc",
         "destroy_data_buffer": "create_data_buffer", "rt.free_host": "rt.malloc_host",
     }  # fmt: skip
-    reached = CALLS.index(name) if name not in GIVING_BACK else len(CALLS)
+    reached = CALLS.index(name) if name not in RELEASING else len(CALLS)
     return {back for back, call in taken.items() if CALLS.index(call) >= reached}
 
 
-def test_what_acl_says_last_is_passed_on(deployed, acl, monkeypatch):
+def test_message_of_acl_is_included(deployed, acl, monkeypatch):
     acl.fail["mdl.load_from_file"] = 500002
     monkeypatch.setattr(acl, "get_recent_err_msg", lambda: "EZ9999: inner error\nTraceBack", raising=False)
-    with pytest.raises(UserError, match=r"with code 500002: EZ9999: inner error; was the om made for this chip"):
+    with pytest.raises(
+        UserError, match=r"with code 500002: EZ9999: inner error; was the om file converted for this chip"
+    ):
         AclRuntime(deployed.om(1))
 
 
-def test_a_failure_while_giving_back_does_not_hide_the_first(deployed, acl):
+def test_failure_while_releasing_keeps_the_first_error(deployed, acl):
     acl.fail |= {"mdl.execute": 507011, "mdl.unload": 1, "finalize": 1}
     with pytest.raises(UserError, match=r"acl\.mdl\.execute failed"):
-        calls_of_a_whole_run(deployed, acl)
+        calls_of_a_run(deployed, acl)
     assert acl.calls[-1] == "finalize"
 
 
-def test_device_that_is_not_there(deployed, acl):
+def test_missing_device(deployed, acl):
     with pytest.raises(UserError, match=r"acl\.rt\.set_device failed on device 7 with code 507033; .*npu-smi info"):
         AclRuntime(deployed.om(1), device_id=7)
     assert acl.left() == []
 
 
-def test_om_of_another_chip(deployed, acl, tmp_path):
+def test_om_for_another_chip(deployed, acl, tmp_path):
     om = make_om(deployed.om(1).with_suffix(".onnx"), tmp_path / "m.om", 1, soc_version="Ascend310P3")
     with pytest.raises(UserError, match=r"m\.om: pyACL's acl\.mdl\.load_from_file failed .*--soc_version"):
         AclRuntime(om)
 
 
-def test_where_torch_npu_has_opened_acl_it_stays_open(deployed, acl):
-    """Then acl.init says that it was called before, and device and context belong to others."""
+def test_acl_opened_by_torch_npu_stays_open(deployed, acl):
+    """acl.init reports that it was already called, and device and context belong to torch_npu."""
     assert acl.init() == 0
     acl.rt.set_device(0)
-    calls_of_a_whole_run(deployed, acl)
+    calls_of_a_run(deployed, acl)
     assert acl.left() == ["device", "init"]
     assert not {"rt.create_context", "rt.destroy_context", "rt.reset_device", "finalize"} & set(acl.calls)
 
 
-def test_input_of_another_shape(deployed, acl):
-    with pytest.raises(ValueError, match=r"\(1, 4, 64, 44\).*\(4, 4, 64, 44\)"):
+def test_input_of_wrong_shape(deployed, acl):
+    with pytest.raises(ValueError, match=r"expected input of shape \(4, 4, 64, 44\) .*got \(1, 4, 64, 44\)"):
         AclRuntime(deployed.om(4)).run(np.zeros((1, 4, 64, 44), np.float32))
 
 
@@ -153,41 +155,41 @@ def foreign_om(tmp_path, shape, output_shape, kind=TensorProto.FLOAT, inputs=1):
 
 
 @pytest.mark.parametrize(
-    ("om", "told"),
+    ("om", "message"),
     [
-        ({"shape": [1, 4, 64, 44], "output_shape": [1, 64, 44], "inputs": 2}, r"has 2 inputs \(dynamic gears add one"),
+        ({"shape": [1, 4, 64, 44], "output_shape": [1, 64, 44], "inputs": 2}, r"has 2 inputs \(dynamic shapes add one"),
         ({"shape": [1, 4, 64, 44], "output_shape": [1, 64, 44], "kind": TensorProto.INT64},
-         r"its input is int64 \[1, 4, 64, 44\], needed is float32"),
-        ({"shape": [1, 64, 44], "output_shape": [1, 44]}, r"its input is float32 \[1, 64, 44\], needed is float32 of"),
-        ({"shape": [1, 4, 64, 44], "output_shape": [1, 64, 44]}, r"its output is \[1, 64, 44\], needed is \[1, 62,"),
+         r"its input is int64 \[1, 4, 64, 44\], expected float32"),
+        ({"shape": [1, 64, 44], "output_shape": [1, 44]}, r"its input is float32 \[1, 64, 44\], expected float32 of"),
+        ({"shape": [1, 4, 64, 44], "output_shape": [1, 64, 44]}, r"output shape is \[1, 64, 44\], expected \[1, 62,"),
     ],
 )  # fmt: skip
-def test_om_that_is_no_gaitset(acl, tmp_path, om, told):
-    with pytest.raises(UserError, match=rf"m\.om: {told}"):
+def test_om_of_another_model(acl, tmp_path, om, message):
+    with pytest.raises(UserError, match=rf"m\.om: {message}"):
         AclRuntime(foreign_om(tmp_path, **om))
     assert acl.left() == []
 
 
 @pytest.mark.parametrize("kind", ["input", "output"])
-def test_an_om_whose_buffers_are_too_small(deployed, acl, monkeypatch, kind):
+def test_om_with_too_small_buffers(deployed, acl, monkeypatch, kind):
     monkeypatch.setattr(acl.mdl, f"get_{kind}_size_by_index", lambda description, index: 1000)
-    with pytest.raises(UserError, match=rf"its {kind} has 1000 bytes, its shape needs \d+; convert it anew"):
+    with pytest.raises(UserError, match=rf"its {kind} has 1000 bytes, but its shape needs \d+; convert it again"):
         AclRuntime(deployed.om(1))
     assert acl.left() == []
 
 
 def test_missing_om(acl, tmp_path):
-    with pytest.raises(UserError, match=r"none\.om: no such om; make it with test/pth2om\.sh"):
+    with pytest.raises(UserError, match=r"none\.om: no such om file; create it with test/pth2om\.sh"):
         AclRuntime(tmp_path / "none.om")
 
 
-def test_no_pyacl_here(monkeypatch):
+def test_missing_pyacl(monkeypatch):
     monkeypatch.setitem(sys.modules, "acl", None)
     with pytest.raises(UserError, match=r"pyACL cannot be imported .* source its set_env\.sh"):
         import_acl()
 
 
-def test_another_package_of_that_name(monkeypatch, tmp_path):
+def test_other_package_named_acl(monkeypatch, tmp_path):
     (tmp_path / "acl.py").write_text("def check(): pass\n")
     monkeypatch.delitem(sys.modules, "acl", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -196,7 +198,7 @@ def test_another_package_of_that_name(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "acl")
 
 
-def test_the_stand_in_refuses_what_is_out_of_order(deployed, acl):
+def test_stand_in_rejects_wrong_order(deployed, acl):
     assert acl.rt.set_device(0) == 100001 and acl.mdl.load_from_file("x") == (None, 100001)
     assert acl.init() == 0 and acl.init() == 100002
     assert acl.rt.malloc(8, 0) == (None, 100000)  # no device yet

@@ -1,4 +1,4 @@
-"""Runs of ais_bench and msit on stand-ins that refuse what their newest releases refuse."""
+"""Runs of ais_bench and msit on stand-ins with the checks of their newest releases."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def task(deployed, here, model=4, **changes):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_embeddings_are_torch_s_and_fillers_leave_nothing(deployed, here, batch_size):
+def test_embeddings_equal_torch_without_results_of_fillers(deployed, here, batch_size):
     summary = run_ais_bench(task(deployed, here, batch_size))
     results = here / "result" / "dumpOutput_device0"
     assert names_in(results) == [f"{i:04d}_0.bin" for i in range(5)]
@@ -47,10 +47,10 @@ def test_embeddings_are_torch_s_and_fillers_leave_nothing(deployed, here, batch_
     assert (summary["sequences"], summary["fillers"]) == (5, -5 % batch_size)
 
 
-def test_figures_are_those_of_its_summary(deployed, here):
+def test_figures_of_the_summary(deployed, here):
     summary = run_ais_bench(task(deployed, here))
-    said = json.loads((here / "result" / "dumpOutput_device0_summary.json").read_text())
-    times = said["npu_compute_time_list"]
+    tool_summary = json.loads((here / "result" / "dumpOutput_device0_summary.json").read_text())
+    times = tool_summary["npu_compute_time_list"]
     assert len(times) == 2 and summary["e2e_throughput"] is None
     assert summary["device_throughput"] == pytest.approx(4000 / np.mean(times))
     assert summary["latency_ms"]["p90"] == pytest.approx(np.percentile(times, 90))
@@ -58,7 +58,7 @@ def test_figures_are_those_of_its_summary(deployed, here):
     assert json.loads(written.read_text()) == summary
 
 
-def test_msit_has_the_same_under_other_names(deployed, here, monkeypatch):
+def test_msit_with_its_option_names(deployed, here, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
     place_msit(here)
     monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
@@ -67,7 +67,7 @@ def test_msit_has_the_same_under_other_names(deployed, here, monkeypatch):
     assert_embeddings(read_results(here / "result" / "dumpOutput_device0", deployed.manifest, (62, 8))[0], deployed)
 
 
-def test_the_python_that_msit_runs_in_has_ais_bench_itself(here, monkeypatch):
+def test_python_of_msit(here, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
     python = executable(here / "python3.9", f'#!/bin/sh\nPYTHONPATH="{STANDINS}/python" exec "{sys.executable}" "$@"\n')
     for first in (f"#!{python}", f"#!/usr/bin/env {python}"):
@@ -76,31 +76,31 @@ def test_the_python_that_msit_runs_in_has_ais_bench_itself(here, monkeypatch):
         assert find_ais_bench() == [str(python), "-m", "ais_bench"]
 
 
-def test_the_python_that_is_named_comes_first(here, monkeypatch):
+def test_python_of_the_environment_variable(here, monkeypatch):
     monkeypatch.setenv("AIS_BENCH_PYTHON", sys.executable)
     assert find_ais_bench() == [sys.executable, "-m", "ais_bench"]
     for wrong in ("/usr/bin/false", str(here / "gone")):
         monkeypatch.setenv("AIS_BENCH_PYTHON", wrong)
-        with pytest.raises(UserError, match=f"AIS_BENCH_PYTHON={wrong}: no Python with the module ais_bench"):
+        with pytest.raises(UserError, match=f"AIS_BENCH_PYTHON={wrong}: not a Python with the module ais_bench"):
             find_ais_bench()
 
 
-def test_nothing_of_the_kind_here(here, monkeypatch):
+def test_missing_ais_bench(here, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
-    with pytest.raises(UserError, match=r"no ais_bench found .*; set AIS_BENCH_PYTHON to the Python that has it"):
+    with pytest.raises(UserError, match=r"ais_bench not found .*; set AIS_BENCH_PYTHON to the Python with ais_bench"):
         find_ais_bench()
 
 
-def test_the_tool_for_language_models_of_that_name_is_not_it(here, monkeypatch):
+def test_tool_for_language_models_with_the_same_name(here, monkeypatch):
     (here / "ais_bench" / "benchmark").mkdir(parents=True)
     (here / "ais_bench" / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(here))
-    with pytest.raises(UserError, match="no ais_bench found"):
+    with pytest.raises(UserError, match="ais_bench not found"):
         find_ais_bench()
 
 
-def test_files_and_folders_that_newer_releases_refuse(deployed, here):
-    """Links, files that a group may write to, awkward names: we give it copies of its liking."""
+def test_files_and_folders_that_newer_releases_reject(deployed, here):
+    """Links, group-writable files and unusual names are replaced by copies that the tool accepts."""
     folder = here / "bins of mine"
     folder.mkdir(mode=0o775)
     paths = [entry.path for entry in read_info(deployed.info)]
@@ -118,9 +118,9 @@ def test_files_and_folders_that_newer_releases_refuse(deployed, here):
     run_ais_bench(task(deployed, here, om=om, info=here / "mine.info"))
     results = here / "result" / "dumpOutput_device0"
     assert names_in(results) == [f"a.{i}_0.bin" for i in range(5)]
-    found = np.stack([np.fromfile(results / f"a.{i}_0.bin", "<f4").reshape(62, 8) for i in range(5)])
-    assert_embeddings(found, deployed)
-    assert (folder / "a.1.bin").stat().st_mode & 0o777 == 0o666  # not ours to change
+    embeddings = np.stack([np.fromfile(results / f"a.{i}_0.bin", "<f4").reshape(62, 8) for i in range(5)])
+    assert_embeddings(embeddings, deployed)
+    assert (folder / "a.1.bin").stat().st_mode & 0o777 == 0o666  # the original is not changed
 
 
 def refusal(deployed, here, **changes):
@@ -132,53 +132,57 @@ def refusal(deployed, here, **changes):
     return str(error.value)
 
 
-def test_om_of_another_batch_size_than_was_said(deployed, here):
-    """It would run all the same, and only its throughput would be wrong."""
-    told = refusal(deployed, here, batch_size=2)
-    assert "gaitset_submit_bs4.om: has batch size 4, not 2; give --batch_size 4 or the om" in told
+def test_om_of_another_batch_size(deployed, here):
+    """The run would succeed, but with a wrong throughput."""
+    message = refusal(deployed, here, batch_size=2)
+    assert "gaitset_submit_bs4.om: its batch size is 4, not 2; use --batch_size 4 or the om" in message
 
 
-def test_bins_of_another_length_than_the_om(deployed, here):
+def test_input_files_of_another_length_than_the_om(deployed, here):
     (here / "0000.bin").write_bytes(bytes(6 * 64 * 44 * 4))
     write_info(here / "six.info", [here / "0000.bin"])
-    told = refusal(deployed, here, info=here / "six.info")
-    assert "ais_bench ended with status 1: [ERROR] arg0 tensorsize: 180224 filesize: 67584 not match" in told
+    message = refusal(deployed, here, info=here / "six.info")
+    assert "ais_bench failed with exit status 1: [ERROR] arg0 tensorsize: 180224 filesize: 67584 not match" in message
 
 
-def test_device_that_is_not_there(deployed, here):
-    told = refusal(deployed, here, device_id=9)
-    assert "[ERROR] acl open device 9 failed SetDevice failed.ret=507033 (is it there and free? see npu-smi" in told
+def test_missing_device(deployed, here):
+    message = refusal(deployed, here, device_id=9)
+    assert "[ERROR] acl open device 9 failed SetDevice failed.ret=507033 (does the device exist" in message
 
 
-def test_om_of_another_chip(deployed, here):
+def test_om_for_another_chip(deployed, here):
     om = make_om(deployed.om(1).with_suffix(".onnx"), here / "other.om", 1, soc_version="Ascend310P3")
-    told = refusal(deployed, here, om=om)
-    assert "[ERROR] load model from file failed" in told and "was it made for this chip (--soc_version)" in told
+    message = refusal(deployed, here, om=om)
+    assert (
+        "[ERROR] load model from file failed" in message and "was it converted for this chip (--soc_version)" in message
+    )
 
 
-def test_folder_that_it_refuses(deployed, here):
+def test_folder_name_that_the_tool_rejects(deployed, here):
     place = here / "Größe"
     place.mkdir()
-    with pytest.raises(UserError, match=r"ended with status 2: \[ERROR\] path contains illegal char, legal chars"):
+    with pytest.raises(
+        UserError, match=r"failed with exit status 2: \[ERROR\] path contains illegal char, legal chars"
+    ):
         run_ais_bench(task(deployed, here, result_folder=place / "dump"))
 
 
-def test_result_that_is_lost(deployed, here, monkeypatch):
+def test_missing_result_of_the_tool(deployed, here, monkeypatch):
     monkeypatch.setenv("STANDIN_LOSE", "1")
-    told = refusal(deployed, here)
-    assert "ais_bench ended well but left no result of 1 of 5 sequences (0000); see " in told
+    message = refusal(deployed, here)
+    assert "ais_bench succeeded but wrote no result for 1 of 5 sequences (0000); see " in message
 
 
-def test_binding_that_is_missing(deployed, here, monkeypatch):
-    """Its wheels come in two parts; Python's last line says which is not there."""
+def test_missing_part_of_the_wheels(deployed, here, monkeypatch):
+    """There are two wheels, and the last line of Python names the missing module."""
     package = here / "half" / "ais_bench"
     (package / "infer").mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "infer" / "__init__.py").touch()
     (package / "__main__.py").write_text("import aclruntime\n")
     monkeypatch.setenv("PYTHONPATH", str(here / "half"))
-    told = refusal(deployed, here)
-    assert "ais_bench ended with status 1: ModuleNotFoundError: No module named 'aclruntime'; " in told
+    message = refusal(deployed, here)
+    assert "ais_bench failed with exit status 1: ModuleNotFoundError: No module named 'aclruntime'; " in message
 
 
 def ais_bench(*arguments):
@@ -192,7 +196,7 @@ def test_the_stand_in_refuses(deployed, here):
     common = ["--model", om, "--input", bins]
     (here / "open").mkdir(mode=0o755)
     (here / "link.om").symlink_to(om)
-    for arguments, told in [
+    for arguments, message in [
         ([*common, "--output_dirname", "r"], "cann't be used alone"),
         ([*common, "--output", here / "r", "--output_dirname", "/r"], "do not support abs path"),
         ([*common, "--output", here / "open"], "permission should not be over 0o750"),
@@ -205,7 +209,7 @@ def test_the_stand_in_refuses(deployed, here):
         (["--model", om, "--input", here / "open", "--output", here / "r"], "not find valid file"),
     ]:
         done = ais_bench(*arguments)
-        assert done.returncode and told in done.stdout + done.stderr, arguments
+        assert done.returncode and message in done.stdout + done.stderr, arguments
     (here / "open" / "0.bin").write_bytes(b"")
     (here / "open" / "0.bin").chmod(0o664)
     assert "is group writable" in ais_bench("--model", om, "--input", here / "open", "--output", here / "r").stdout
@@ -223,6 +227,6 @@ def test_the_stand_in_refuses(deployed, here):
     ],
     ids=lambda text: text[:50],
 )  # fmt: skip
-def test_a_damaged_summary_names_no_result_and_none_elsewhere(tmp_path, summary):
+def test_damaged_summary_yields_no_results(tmp_path, summary):
     (tmp_path / "r_summary.json").write_text(summary)
     assert _results(tmp_path / "r_summary.json", tmp_path / "r", ["0000", "0001"]) == {}

@@ -1,4 +1,4 @@
-"""Runs of `benchmark` on a stand-in that refuses whatever its documents do not show."""
+"""Runs of `benchmark` on a stand-in that rejects everything that is not documented."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ from model.runtime.result_files import read_results
 
 @pytest.fixture
 def here(monkeypatch, tmp_path):
-    """A folder with the tool in it, as the documents tell to put it."""
+    """A folder that contains the tool, as documented."""
     bare_machine(monkeypatch, tmp_path)
     place_benchmark(tmp_path)
     return tmp_path
@@ -30,8 +30,8 @@ def task(deployed, here, model=4, **changes):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_embeddings_are_torch_s_and_fillers_leave_nothing(deployed, here, batch_size):
-    """Five sequences in batches of four: we fill up with three, because the tool refuses to be left with one."""
+def test_embeddings_equal_torch_without_results_of_fillers(deployed, here, batch_size):
+    """Five sequences in batches of four get three fillers, because the tool rejects incomplete batches."""
     summary = run_benchmark(task(deployed, here, batch_size))
     results = here / "result" / "dumpOutput_device0"
     assert names_in(results) == [f"{i:04d}_1.bin" for i in range(5)]
@@ -41,7 +41,7 @@ def test_embeddings_are_torch_s_and_fillers_leave_nothing(deployed, here, batch_
     assert (summary["sequences"], summary["fillers"], summary["batch_size"]) == (5, -5 % batch_size, batch_size)
 
 
-def test_figures_are_the_tool_s(deployed, here):
+def test_figures_of_the_tool(deployed, here):
     summary = run_benchmark(task(deployed, here))
     text = here / "result" / "perf_vision_batchsize_4_device_0.txt"
     figures = read_figures(text)
@@ -54,7 +54,7 @@ def test_figures_are_the_tool_s(deployed, here):
     ]  # fmt: skip
 
 
-def test_the_command_is_the_documents(here):
+def test_command_of_the_documents(here):
     command = benchmark_command(here / "benchmark.x86_64", "gaitset_submit.om", "CASIA-B-bin.info", 16, 0)
     assert " ".join(command[1:]) == (
         "-model_type=vision -device_id=0 -batch_size=16 -om_path=gaitset_submit.om "
@@ -63,15 +63,15 @@ def test_the_command_is_the_documents(here):
 
 
 @pytest.mark.parametrize("variant", ["inference", "broken", "none"])
-def test_figures_that_nobody_understands_do_not_cost_the_results(deployed, here, monkeypatch, variant):
+def test_results_are_kept_with_an_unreadable_performance_file(deployed, here, monkeypatch, variant):
     monkeypatch.setenv("STANDIN_PERFORMANCE", variant)
     summary = run_benchmark(task(deployed, here))
     assert_embeddings(read_results(here / "result" / "dumpOutput_device0", deployed.manifest, (62, 8))[0], deployed)
     if variant == "inference":
         assert summary["device_throughput"] > 0 and summary["problem"] is None
     else:
-        told = {"broken": "perf_vision_batchsize_4_device_0.txt: [e2e] throughputRate is not in it", "none": "left no"}
-        assert summary["device_throughput"] is None and told[variant] in summary["problem"]
+        problem = {"broken": "device_0.txt: [e2e] throughputRate is missing", "none": "did not write"}
+        assert summary["device_throughput"] is None and problem[variant] in summary["problem"]
 
 
 def test_other_device(deployed, here):
@@ -81,8 +81,8 @@ def test_other_device(deployed, here):
     assert (here / "result" / "perf_vision_batchsize_4_device_3.txt").is_file()
 
 
-def test_awkward_names_of_files_and_folders(deployed, here):
-    """A blank would split the tool's list; a dot, ais_bench's names; the results keep the bins' own stems."""
+def test_unusual_names_of_files_and_folders(deployed, here):
+    """Blanks would split the list of the tool, and dots the names of ais_bench. Results keep the original stems."""
     folder = here / "my bins (1)"
     folder.mkdir()
     for i, entry in enumerate(read_info(deployed.info)):
@@ -105,21 +105,24 @@ def refusal(deployed, here, **changes):
     return str(error.value)
 
 
-def test_wrong_batch_size_is_the_tool_s_to_refuse(deployed, here):
-    told = refusal(deployed, here, batch_size=2)
-    assert f"{tool_name()} ended with status 1: [ERROR] size mismatch: -batch_size=2, but the model's is 4" in told
-    assert "gaitset_submit_bs4.om was taken for batch size 2 (--batch_size)" in told
-    assert "all the tool's words are in" in told and "benchmark_batchsize_2_device_0.log" in told
+def test_wrong_batch_size(deployed, here):
+    message = refusal(deployed, here, batch_size=2)
+    assert (
+        f"{tool_name()} failed with exit status 1: [ERROR] size mismatch: -batch_size=2, but the model's is 4"
+        in message
+    )
+    assert "the assumed batch size of gaitset_submit_bs4.om is 2 (--batch_size)" in message
+    assert "the full output is in" in message and "benchmark_batchsize_2_device_0.log" in message
 
 
-def test_om_of_another_chip_and_device_that_is_not_there(deployed, here):
+def test_om_for_another_chip_and_missing_device(deployed, here):
     om = make_om(deployed.om(1).with_suffix(".onnx"), here / "other.om", 1, soc_version="Ascend910B1")
     assert "made for Ascend910B1, this is Ascend310" in refusal(deployed, here, om=om)
     assert "device 9 is not there" in refusal(deployed, here, device_id=9)
 
 
-def test_bins_of_another_length_than_the_om(deployed, here):
-    """Nobody can ask an om for its shape: it is the tool that says so."""
+def test_input_files_of_another_length_than_the_om(deployed, here):
+    """The shape of an om file cannot be read, so the tool reports the error."""
     onnx = deployed.om(1).with_suffix(".onnx")
     (here / "0000.bin").write_bytes(bytes(6 * 64 * 44 * 4))
     write_info(here / "six.info", [here / "0000.bin"])
@@ -127,20 +130,20 @@ def test_bins_of_another_length_than_the_om(deployed, here):
     assert "size mismatch: bins/0000.bin has 67584 bytes" in refusal(deployed, here, om=om, info=here / "six.info")
 
 
-def test_result_that_is_lost(deployed, here, monkeypatch):
+def test_missing_result_of_the_tool(deployed, here, monkeypatch):
     monkeypatch.setenv("STANDIN_LOSE", "1")
-    told = refusal(deployed, here)
-    assert f"{tool_name()} ended well but left no result of 1 of 5 sequences (0000); see " in told
+    message = refusal(deployed, here)
+    assert f"{tool_name()} succeeded but wrote no result for 1 of 5 sequences (0000); see " in message
 
 
-def test_tool_that_crashes_or_is_no_program(deployed, here):
+def test_tool_that_crashes_or_cannot_be_executed(deployed, here):
     executable(here / tool_name(), "#!/bin/sh\necho loading\nkill -SEGV $$\n")
-    assert f"{tool_name()} was ended by SIGSEGV: loading" in refusal(deployed, here)
+    assert f"{tool_name()} was terminated by SIGSEGV: loading" in refusal(deployed, here)
     executable(here / tool_name(), "\x7fELF of another machine")
     assert "cannot be run (Exec format error)" in refusal(deployed, here)
 
 
-def test_results_of_before_stay_when_a_run_fails(deployed, here):
+def test_failed_run_keeps_earlier_results(deployed, here):
     results = here / "result" / "dumpOutput_device0"
     results.mkdir(parents=True)
     (results / "0000_1.bin").write_bytes(b"of before")
@@ -151,10 +154,12 @@ def test_results_of_before_stay_when_a_run_fails(deployed, here):
     assert len(names_in(results)) == 5
 
 
-def test_places_where_it_is_looked_for(deployed, here, monkeypatch):
+def test_search_path_of_the_tool(deployed, here, monkeypatch):
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
-    with pytest.raises(UserError, match=rf"no {tool_name()} found \(looked here, beside .*\); set BENCHMARK_TOOL"):
+    with pytest.raises(
+        UserError, match=rf"{tool_name()} not found in the working directory, the folder of .*; set BENCHMARK_TOOL"
+    ):
         find_benchmark(deployed.om(1))
     assert find_benchmark(here / "some.om") == here / tool_name()
     monkeypatch.setenv("PATH", f"{here}:/usr/bin")
@@ -165,13 +170,13 @@ def test_places_where_it_is_looked_for(deployed, here, monkeypatch):
         monkeypatch.setenv("BENCHMARK_TOOL", str(given))
         assert find_benchmark(deployed.om(1)) == here / tool_name()
     monkeypatch.setenv("BENCHMARK_TOOL", str(here / "gone"))
-    with pytest.raises(UserError, match=r"no benchmark\.\w+ found \(looked as BENCHMARK_TOOL=.*gone\)"):
+    with pytest.raises(UserError, match=r"benchmark\.\w+ not found in BENCHMARK_TOOL=.*gone"):
         find_benchmark(deployed.om(1))
 
 
 def test_tool_that_is_not_executable(deployed, here):
     (here / tool_name()).chmod(0o644)
-    with pytest.raises(UserError, match=r"is not executable; chmod \+x "):
+    with pytest.raises(UserError, match=r"not executable; run chmod \+x "):
         find_benchmark(deployed.om(1))
 
 
@@ -180,13 +185,13 @@ def test_tool_that_is_not_executable(deployed, here):
     [("x86_64", "benchmark.x86_64"), ("AMD64", "benchmark.x86_64"), ("aarch64", "benchmark.aarch64"),
      ("arm64", "benchmark.aarch64")],
 )  # fmt: skip
-def test_each_processor_has_its_own(monkeypatch, machine, name):
+def test_tool_name_by_processor(monkeypatch, machine, name):
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert tool_name() == name
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"-model_type=vision": "--model_type=vision"}, "argument --model_type=vision is not -key=value"),
         ({"-device_id=0": "-device_id 0"}, "argument -device_id 0 is not -key=value"),
@@ -198,17 +203,17 @@ def test_each_processor_has_its_own(monkeypatch, machine, name):
         ({"-batch_size=4": "-batch_size=1"}, "size mismatch: -batch_size=1, but the model's is 4"),
     ],
 )
-def test_the_stand_in_refuses(deployed, here, changes, told):
+def test_stand_in_rejects(deployed, here, changes, message):
     command = benchmark_command(here / tool_name(), deployed.om(4), deployed.info, 4, 0)
     done = subprocess.run(
         [changed for part in command if (changed := changes.get(part, part))], capture_output=True, text=True
     )
-    assert done.returncode == 1 and told in done.stdout
+    assert done.returncode == 1 and message in done.stdout
 
 
-def test_the_stand_in_refuses_lists_that_the_documents_do_not_show(deployed, here):
+def test_stand_in_rejects_undocumented_lists(deployed, here):
     paths = [entry.path for entry in read_info(deployed.info)]
-    for lines, told in [
+    for lines, message in [
         ([f"{i} {p} 64 64" for i, p in enumerate(paths)], "5 inputs do not fill batches of 4"),
         ([f"0 {paths[0]} 64"], "line 1"),
         ([f"1 {paths[0]} 64 64"], "line 1"),
@@ -218,4 +223,4 @@ def test_the_stand_in_refuses_lists_that_the_documents_do_not_show(deployed, her
         (here / "l.info").write_text("".join(f"{line}\n" for line in lines))
         command = benchmark_command(here / tool_name(), deployed.om(4), here / "l.info", 4, 0)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and told in done.stdout
+        assert done.returncode == 1 and message in done.stdout

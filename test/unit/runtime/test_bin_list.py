@@ -24,43 +24,43 @@ def refused(tmp_path, shape=None):
 
 
 @pytest.mark.parametrize("shape", [None, (3, 64, 44)])
-def test_all_are_there(bins, tmp_path, shape):
+def test_complete_list(bins, tmp_path, shape):
     assert [entry.path for entry in check_bins(tmp_path / "bins.info", shape)] == bins
 
 
-def test_where_the_model_cannot_be_asked_all_must_be_as_the_first(bins, tmp_path):
+def test_without_a_shape_all_files_must_have_the_size_of_the_first(bins, tmp_path):
     bins[3].write_bytes(bytes(2 * FRAME))
-    told = refused(tmp_path)
-    assert f"0003.bin: {2 * FRAME} bytes (2 frames), {bins[0]} has {3 * FRAME} (3 frames); make the bins" in told
+    message = refused(tmp_path)
+    assert f"0003.bin: {2 * FRAME} bytes (2 frames), but {bins[0]} has {3 * FRAME} (3 frames); use the same" in message
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_first_of_no_whole_frames(bins, tmp_path, size):
+def test_first_file_of_incomplete_frames(bins, tmp_path, size):
     bins[0].write_bytes(bytes(size))
-    told = refused(tmp_path)
-    assert f"0000.bin: {size} bytes (no whole number of frames), a frame has {FRAME}; make the bins anew" in told
+    message = refused(tmp_path)
+    assert f"0000.bin: {size} bytes (not a whole number of frames), but a frame has {FRAME} bytes; create" in message
 
 
-def test_the_model_takes_another_number(bins, tmp_path):
-    told = refused(tmp_path, (100, 64, 44))
-    assert f"0000.bin: {3 * FRAME} bytes (3 frames), the model takes {100 * FRAME} (100 frames)" in told
+def test_different_number_of_frames_than_the_model(bins, tmp_path):
+    message = refused(tmp_path, (100, 64, 44))
+    assert f"0000.bin: {3 * FRAME} bytes (3 frames), but the model has {100 * FRAME} (100 frames)" in message
 
 
-def test_fillers_of_a_list_that_somebody_filled_are_left_out(bins, tmp_path):
+def test_fillers_of_a_filled_list_are_omitted(bins, tmp_path):
     write_info(tmp_path / "bins16.info", [*bins, *(tmp_path / f"filler_{i:04d}.bin" for i in range(11))])
     assert [entry.path for entry in check_bins(tmp_path / "bins16.info", None)] == bins
     write_info(tmp_path / "bins.info", [tmp_path / "filler_0000.bin"])
-    assert "nothing but fillers" in refused(tmp_path)
+    assert "contains only fillers" in refused(tmp_path)
 
 
-def test_a_name_that_no_file_can_have_is_one_line(bins, tmp_path):
+def test_invalid_file_names_are_one_line(bins, tmp_path):
     for name in ("x" * 3000, "a\0b", "/" * 5000):
         (tmp_path / "bins.info").write_text(f"0 {name}.bin 64 64\n")
-        refused_by_reader = pytest.raises(UserError, match=r"bins\.info|not there")
+        refused_by_reader = pytest.raises(UserError, match=r"bins\.info|missing")
         with refused_by_reader:
             check_bins(tmp_path / "bins.info", None)
 
 
-def test_two_of_one_name(bins, tmp_path):
+def test_files_with_the_same_name(bins, tmp_path):
     write_info(tmp_path / "bins.info", [bins[0], tmp_path / "other" / "0000.bin"])
-    assert "would share one result file" in refused(tmp_path)
+    assert "would have the same result file" in refused(tmp_path)

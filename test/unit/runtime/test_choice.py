@@ -1,4 +1,4 @@
-"""Which runtime is taken on machines with and without Ascend's tools, and what is told when none will do."""
+"""Selection of the runtime on machines with and without Ascend's tools, and the errors if none is available."""
 
 import os
 import sys
@@ -20,80 +20,84 @@ def here(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_without_tools_it_is_onnx_runtime_and_it_is_said_why(here):
+def test_onnx_runtime_without_tools_with_reason(here):
     choice = choose("auto", here / "both")
     assert choice[:2] == ("onnxruntime", here / "both.onnx")
-    assert "both.om is here, but nothing that runs it: no benchmark." in choice.why
+    assert "no runtime for" in choice.why and "both.om is available: benchmark." in choice.why
     choice = choose("auto", here / "onnx_only")
-    assert choice.runtime == "onnxruntime" and "there is no om beside it" in choice.why
+    assert choice.runtime == "onnxruntime" and "there is no om file of this name" in choice.why
 
 
-def test_the_first_tool_that_is_there_is_taken(here, monkeypatch):
+def test_first_available_tool_is_used(here, monkeypatch):
     install_acl(monkeypatch)
     assert choose("auto", here / "both")[:2] == ("acl", here / "both.om")
     install_ais_bench(monkeypatch)
     assert choose("auto", here / "both").runtime == "ais_bench"
     place_benchmark(here)
     choice = choose("auto", here / "both")
-    assert choice.runtime == "benchmark" and "both here" in choice.why
+    assert choice.runtime == "benchmark" and "are available" in choice.why
     assert choose("auto", here / "both", direct=True).runtime == "acl"
 
 
-def test_what_is_passed_over_is_told(here, monkeypatch):
-    """A tool that somebody has named, in the wrong place, must not give way to another in silence."""
+def test_unavailable_tools_are_named(here, monkeypatch):
+    """A tool that is set to a wrong path must not be replaced by another one silently."""
     install_ais_bench(monkeypatch)
     why = choose("auto", here / "both").why
-    assert "both here (no benchmark." in why and "ais_bench found" not in why
+    assert "are available (benchmark." in why and "ais_bench not found" not in why
     monkeypatch.setenv("BENCHMARK_TOOL", str(here / "nowhere"))
-    assert f"(looked as BENCHMARK_TOOL={here / 'nowhere'})" in choose("auto", here / "both").why
+    assert f"not found in BENCHMARK_TOOL={here / 'nowhere'}" in choose("auto", here / "both").why
     place_benchmark(here).chmod(0o644)
     monkeypatch.delenv("BENCHMARK_TOOL")
-    assert "is not executable" in choose("auto", here / "both").why
+    assert "not executable" in choose("auto", here / "both").why
 
 
-def test_without_pyacl_the_direct_way_takes_a_tool(here):
+def test_direct_run_without_pyacl_uses_a_tool(here):
     place_benchmark(here)
     assert choose("auto", here / "both", direct=True).runtime == "benchmark"
 
 
-def test_an_onnx_file_is_taken_at_its_word_an_om_is_not(here):
+def test_onnx_file_selects_onnx_runtime(here):
     place_benchmark(here)
     assert choose("auto", here / "both.onnx").runtime == "onnxruntime"
     assert choose("auto", here / "both.om").runtime == "benchmark"
 
 
-def test_an_om_that_nothing_runs_gives_way_to_its_onnx(here):
+def test_om_file_without_runtime_falls_back_to_onnx(here):
     assert choose("auto", here / "both.om")[:2] == ("onnxruntime", here / "both.onnx")
 
 
 @pytest.mark.parametrize(
-    ("runtime", "model", "told"),
+    ("runtime", "model", "message"),
     [
-        ("auto", "none", "none: no om or ONNX file of that name; make them with test/pth2om.sh"),
-        ("auto", "om_only", r"om_only\.om is here, but nothing that runs it: .*, and no ONNX file beside it"),
-        ("onnxruntime", "om_only.om", "ONNX Runtime cannot run an om, and there is no ONNX file beside it"),
-        ("onnxruntime", "none.onnx", r"none\.onnx: no such ONNX file; make it with pth2onnx\.py"),
-        ("benchmark", "onnx_only.onnx", r"no om file for --runtime benchmark; .*onnx_only\.onnx is there; test/pth2om"),
-        ("acl", "none", r"none: no om file for --runtime acl; test/pth2om\.sh makes one"),
-        ("benchmark", "both.om", r"no benchmark\.\w+ found"),
-        ("ais_bench", "both.om", "no ais_bench found"),
+        ("auto", "none", "none: no om or ONNX file of this name; create them with test/pth2om.sh"),
+        ("auto", "om_only", r"no runtime for .*om_only\.om is available: .*, and there is no ONNX file of this name"),
+        ("onnxruntime", "om_only.om", "ONNX Runtime cannot run om files, and there is no ONNX file of this name"),
+        ("onnxruntime", "none.onnx", r"none\.onnx: no such ONNX file; create it with pth2onnx\.py"),
+        (
+            "benchmark",
+            "onnx_only.onnx",
+            r"no om file for --runtime benchmark; only .*onnx_only\.onnx exists; create one with",
+        ),
+        ("acl", "none", r"none: no om file for --runtime acl; create one with test/pth2om\.sh"),
+        ("benchmark", "both.om", r"benchmark\.\w+ not found"),
+        ("ais_bench", "both.om", "ais_bench not found"),
         ("acl", "both.om", "pyACL cannot be imported"),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(here, runtime, model, told):
-    with pytest.raises(UserError, match=told) as error:
+def test_missing_files_and_tools_are_one_line(here, runtime, model, message):
+    with pytest.raises(UserError, match=message) as error:
         choose(runtime, here / model)
     assert "\n" not in str(error.value) and error.value.exit_status == 1
 
 
 def test_unknown_name(here):
-    with pytest.raises(UserError, match="--runtime tensorrt: no such runtime here, there is auto, benchmark") as error:
+    with pytest.raises(UserError, match="--runtime tensorrt: unknown, choose one of auto, benchmark") as error:
         choose("tensorrt", here / "both")
     assert error.value.exit_status == 2
 
 
-def test_names_to_which_atc_added_the_system(here, monkeypatch):
-    """The newest counts; what an earlier conversion left beside it does not."""
+def test_names_with_the_system_appended_by_atc(here, monkeypatch):
+    """The newest file is used, not that of an earlier conversion."""
     install_acl(monkeypatch)
     added = here / "both_linux_aarch64.om"
     added.touch()

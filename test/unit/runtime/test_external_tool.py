@@ -6,7 +6,7 @@ from ascend import STANDINS, bare_machine, executable, names_in
 
 from model.common.errors import UserError
 from model.export.manifest import InfoEntry, read_info, write_info
-from model.runtime.external_tool import Task, _place, _reason, batch_of_name, chip_name, collect, staged
+from model.runtime.external_tool import Task, _link_or_copy, _reason, batch_of_name, chip_name, collect, staged
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def task(deployed, tmp_path, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 16])
-def test_whole_batches_are_staged(deployed, tmp_path, batch_size):
+def test_complete_batches_are_staged(deployed, tmp_path, batch_size):
     with staged(task(deployed, tmp_path, batch_size)) as (entries, stage):
         listed = read_info(stage.info)
         assert len(listed) % batch_size == 0 and len(listed) - stage.fillers == len(entries) == 5
@@ -39,19 +39,19 @@ def test_whole_batches_are_staged(deployed, tmp_path, batch_size):
     assert names_in(tmp_path / "result") == []
 
 
-def test_nothing_stays_when_the_run_fails(deployed, tmp_path):
+def test_failed_run_leaves_no_files(deployed, tmp_path):
     with pytest.raises(UserError, match="on purpose"), staged(task(deployed, tmp_path, 4)):
         raise UserError("on purpose")
     assert names_in(tmp_path / "result") == []
 
 
-def test_a_disk_that_fills_up_is_one_line(deployed, tmp_path):
+def test_full_disk_is_one_line(deployed, tmp_path):
     with pytest.raises(UserError, match=r"result: running the list failed \(.*No space left"):  # noqa: SIM117
         with staged(task(deployed, tmp_path, 4)):
             raise OSError(28, "No space left on device")
 
 
-def test_missing_om_and_folder_of_other_things(deployed, tmp_path):
+def test_missing_om_and_folder_with_other_files(deployed, tmp_path):
     with pytest.raises(UserError, match=r"none\.om: no such om"), staged(Task(tmp_path / "none.om", *[tmp_path] * 2)):
         pass
     (tmp_path / "notes.txt").touch()
@@ -60,29 +60,29 @@ def test_missing_om_and_folder_of_other_things(deployed, tmp_path):
         pass
 
 
-def test_files_are_linked_where_the_tools_take_them_else_copied(tmp_path):
+def test_files_are_linked_if_possible(tmp_path):
     (tmp_path / "fine").write_bytes(b"1")
     (tmp_path / "open").write_bytes(b"2")
     (tmp_path / "open").chmod(0o664)
     (tmp_path / "link").symlink_to("fine")
     for name, links in [("fine", 2), ("open", 1), ("link", 3)]:
-        _place(tmp_path / name, tmp_path / f"placed {name}")
+        _link_or_copy(tmp_path / name, tmp_path / f"placed {name}")
         facts = (tmp_path / f"placed {name}").lstat()
         assert facts.st_nlink == links and not facts.st_mode & 0o022
     assert (tmp_path / "placed open").read_bytes() == b"2"
 
 
-def test_another_disk_means_a_copy(tmp_path, monkeypatch):
+def test_copy_on_another_file_system(tmp_path, monkeypatch):
     def no_link(source, target):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", no_link)
     (tmp_path / "a").write_bytes(b"1")
-    _place(tmp_path / "a", tmp_path / "b")
+    _link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"1" and (tmp_path / "b").stat().st_nlink == 1
 
 
-def test_results_keep_the_bins_stems_and_the_tool_s_number(deployed, tmp_path):
+def test_results_keep_input_stems_and_output_number(deployed, tmp_path):
     files = [tmp_path / name for name in ("walk.b.bin", "walk.a.bin")]
     for file in files:
         file.write_bytes((deployed.folder / "bins" / "0000.bin").read_bytes())
@@ -91,10 +91,10 @@ def test_results_keep_the_bins_stems_and_the_tool_s_number(deployed, tmp_path):
     with staged(mine) as (entries, stage):
         for i, stem in enumerate(stage.stems):
             (stage.folder / f"{stem}_0.bin").write_bytes(b"%d" % i)
-        found = {stem: stage.folder / f"{stem}_0.bin" for stem in stage.stems}
-        collect("tool", found, entries, stage, mine.result_folder, tmp_path / "log")
-        with pytest.raises(UserError, match=r"left no result of 1 of 2 sequences \(0001\); see .*log"):
-            collect("tool", {"0000": found["0000"]}, entries, stage, mine.result_folder, tmp_path / "log")
+        results = {stem: stage.folder / f"{stem}_0.bin" for stem in stage.stems}
+        collect("tool", results, entries, stage, mine.result_folder, tmp_path / "log")
+        with pytest.raises(UserError, match=r"wrote no result for 1 of 2 sequences \(0001\); see .*log"):
+            collect("tool", {"0000": results["0000"]}, entries, stage, mine.result_folder, tmp_path / "log")
     assert isinstance(entries[0], InfoEntry)
     assert {file.name: file.read_bytes() for file in mine.result_folder.iterdir()} == {
         "walk.b_0.bin": b"0",
@@ -103,9 +103,9 @@ def test_results_keep_the_bins_stems_and_the_tool_s_number(deployed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("output", "reason"),
     [
-        ("", "it said nothing"),
+        ("", "no output"),
         ("starting\n\nSegmentation fault\n", "Segmentation fault"),
         ("[INFO] a\n[ERROR] first\n[ERROR] second\nTraceback\nRuntimeError\n", "[ERROR] first"),
         ("usage: x\nx: error: argument --model: no\n", "x: error: argument --model: no"),
@@ -113,15 +113,15 @@ def test_results_keep_the_bins_stems_and_the_tool_s_number(deployed, tmp_path):
         ("Traceback\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
         (f"[ERROR] {'x' * 999}", f"[ERROR] {'x' * 192}"),
         ("[ERROR] load model failed",
-         "[ERROR] load model failed (was it made for this chip (--soc_version), and not by a newer CANN "
-         "than this one?)"),
+         "[ERROR] load model failed (was it converted for this chip (--soc_version), and not with a newer CANN "
+         "version?)"),
     ],
 )  # fmt: skip
-def test_reason_of_a_failure(said, reason):
-    assert _reason(said) == reason
+def test_reason_of_a_failure(output, reason):
+    assert _reason(output) == reason
 
 
-def test_chip_by_npu_smi(monkeypatch, tmp_path):
+def test_chip_name_of_npu_smi(monkeypatch, tmp_path):
     bare_machine(monkeypatch, tmp_path)
     assert chip_name() is None
     (tmp_path / "npu-smi").symlink_to(STANDINS / "npu-smi")

@@ -1,5 +1,5 @@
-"""Whatever happens to bins, list, manifest and results between --pre_process and --post_process: the right table or an
-error, never results of one person under another's name."""
+"""Changes of the input files, list, manifest or results between --pre_process and --post_process either keep the right
+table or are errors. Results are never assigned to another person."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from model.export.manifest import manifest_path, read_info
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory):
+def expected(tmp_path_factory):
     chain = Chain(tmp_path_factory.mktemp("right"))
     chain.run()
     return chain.table()
@@ -33,8 +33,8 @@ def permute(files, order):
         file.write_bytes(contents[place])
 
 
-def right_or_error(chain, right, run=True):
-    """True for the right table, False for an error that is one line."""
+def equal_or_error(chain, expected, run=True):
+    """Return True for the expected table and False for an error, which must be one line."""
     try:
         if run:
             chain.run()
@@ -42,8 +42,8 @@ def right_or_error(chain, right, run=True):
     except UserError as error:
         assert "\n" not in str(error)
         return False
-    assert table == right[0]
-    np.testing.assert_array_equal(embeddings, right[1])
+    assert table == expected[0]
+    np.testing.assert_array_equal(embeddings, expected[1])
     return True
 
 
@@ -52,57 +52,57 @@ SOME = random.Random(0).sample(ORDERS, 20)
 PAIRS = [order for order in ORDERS if sum(i != place for i, place in enumerate(order)) == 2]
 
 
-def test_undisturbed_it_is_right(chain, right):
-    assert right_or_error(chain, right)
+def test_unchanged_files(chain, expected):
+    assert equal_or_error(chain, expected)
 
 
 @pytest.mark.parametrize("order", [*SOME[:3], *PAIRS[:3]], ids=str)
-def test_bins_that_changed_places_before_the_model_ran_are_told(chain, right, order):
+def test_swapped_input_files_before_the_run_are_errors(chain, expected, order):
     permute([chain.bin(i) for i in range(COUNT)], order)
-    assert not right_or_error(chain, right)
+    assert not equal_or_error(chain, expected)
 
 
-def test_results_that_changed_places_are_told(chain, right):
+def test_swapped_results_are_errors(chain, expected):
     chain.run()
     files = [chain.result(i) for i in range(COUNT)]
     whole = [file.read_bytes() for file in files]
     for order in (*SOME, *PAIRS):
         for file, place in zip(files, order, strict=True):
             file.write_bytes(whole[place])
-        assert not right_or_error(chain, right, run=False)
+        assert not equal_or_error(chain, expected, run=False)
 
 
-def test_bins_that_change_places_afterwards_change_nothing(chain, right):
+def test_swapped_input_files_after_the_run_are_harmless(chain, expected):
     chain.run()
     permute([chain.bin(i) for i in range(COUNT)], SOME[0])
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
 
 
-def test_the_order_of_the_list_does_not_matter(chain, right):
+def test_the_order_of_the_list_does_not_matter(chain, expected):
     lines = chain.info.read_text().splitlines()
     for order in SOME:
         chain.info.write_text("\r\n".join(lines[i] for i in order))
-        assert right_or_error(chain, right)
-    for order in SOME[:5]:  # other numbers for the same bins
+        assert equal_or_error(chain, expected)
+    for order in SOME[:5]:  # other numbers for the same files
         chain.info.write_text("\n".join(f"{n} {lines[i].split(' ', 1)[1]}" for n, i in enumerate(order)))
-        assert right_or_error(chain, right)
+        assert equal_or_error(chain, expected)
 
 
-def test_lines_left_out_or_given_twice_are_told(chain, right):
+def test_missing_and_repeated_lines_are_errors(chain, expected):
     lines = chain.info.read_text().splitlines()
     for place in range(COUNT):
         chain.info.write_text("\n".join(lines[:place] + lines[place + 1 :]))
-        assert not right_or_error(chain, right)
+        assert not equal_or_error(chain, expected)
         chain.info.write_text("\n".join([*lines, f"{COUNT} {lines[place].split(' ', 1)[1]}"]))
-        assert not right_or_error(chain, right)
+        assert not equal_or_error(chain, expected)
         chain.info.write_text(
             "\n".join([*lines[:place], lines[place].replace("/0", "/../bins/0"), *lines[place + 1 :]])
         )
-        assert right_or_error(chain, right)
+        assert equal_or_error(chain, expected)
 
 
 DAMAGES = {
-    "left out": lambda path, other: path.unlink(),
+    "removed": lambda path, other: path.unlink(),
     "copied over": lambda path, other: path.write_bytes(other.read_bytes()),
     "cut": lambda path, other: path.write_bytes(path.read_bytes()[:-4]),
     "one bit": lambda path, other: path.write_bytes(path.read_bytes()[:-1] + b"\1"),
@@ -111,58 +111,58 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_bins_left_out_copied_or_damaged_are_told(chain, right, damage):
-    """Before the model runs; afterwards they are not needed, unless it was run by hand."""
+def test_damaged_input_files_are_errors(chain, expected, damage):
+    """Input files are needed until the model has run, or if the tool is run manually."""
     chain.run()
     for one, other in ((0, 1), (5, 2), (3, 4)):
         kept = {number: chain.bin(number).read_bytes() for number in (one, other)}
         damage(chain.bin(one), chain.bin(other))
-        assert not right_or_error(chain, right, run=True)
-        assert right_or_error(chain, right, run=False)
+        assert not equal_or_error(chain, expected, run=True)
+        assert equal_or_error(chain, expected, run=False)
         for number, content in kept.items():
             chain.bin(number).write_bytes(content)
     damage(chain.bin(0), chain.bin(1))
     (chain.folder / "results_record.json").unlink()
-    right_or_error(chain, right, run=False)
+    equal_or_error(chain, expected, run=False)
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("manual", [False, True])
 @pytest.mark.parametrize("name", [name for name in DAMAGES if name != "one bit"])
-def test_results_left_out_copied_or_damaged_are_told(chain, right, name, by_hand):
-    """By hand: with a tool that leaves no record of what it read and wrote."""
+def test_damaged_results_are_errors(chain, expected, name, manual):
+    """A manual run writes no record of input files and results."""
     chain.run()
-    if by_hand:
+    if manual:
         (chain.folder / "results_record.json").unlink()
     for one, other in ((0, 1), (5, 2), (3, 4)):
         kept = {number: chain.result(number).read_bytes() for number in (one, other)}
         DAMAGES[name](chain.result(one), chain.result(other))
-        assert not right_or_error(chain, right, run=False)
+        assert not equal_or_error(chain, expected, run=False)
         for number, content in kept.items():
             chain.result(number).write_bytes(content)
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
 
 
-def test_results_of_bins_that_have_been_made_anew_are_told(chain, right):
-    """The same people, other frames: names and numbers all fit."""
+def test_results_of_replaced_input_files_are_errors(chain, expected):
+    """The subjects and names are the same, only the frames differ."""
     chain.run()
     chain.write(seed=1)
-    assert not right_or_error(chain, right, run=False)
+    assert not equal_or_error(chain, expected, run=False)
     chain.write(seed=0)
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
 
 
-def test_a_manifest_of_others_is_told(chain, right, tmp_path):
+def test_manifest_of_other_files_is_an_error(chain, expected, tmp_path):
     chain.run()
     other = Chain(tmp_path / "other")
     other.write(seed=1)
     shutil.copy(manifest_path(other.bins), manifest_path(chain.bins))
-    assert not right_or_error(chain, right, run=False)
-    assert not right_or_error(chain, right, run=True)
+    assert not equal_or_error(chain, expected, run=False)
+    assert not equal_or_error(chain, expected, run=True)
     manifest_path(chain.bins).unlink()
-    assert not right_or_error(chain, right, run=False)
+    assert not equal_or_error(chain, expected, run=False)
 
 
-def test_labels_that_changed_places_in_the_manifest_are_told(chain, right):
+def test_swapped_labels_in_the_manifest_are_errors(chain, expected):
     chain.run()
     path = manifest_path(chain.bins)
     for one, other in itertools.combinations(range(COUNT), 2):
@@ -171,11 +171,11 @@ def test_labels_that_changed_places_in_the_manifest_are_told(chain, right):
         entries[one]["subject"], entries[other]["subject"] = entries[other]["subject"], entries[one]["subject"]
         before = path.read_bytes()
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        assert not right_or_error(chain, right, run=False) or entries[one]["subject"] == entries[other]["subject"]
+        assert not equal_or_error(chain, expected, run=False) or entries[one]["subject"] == entries[other]["subject"]
         path.write_bytes(before)
 
 
-def test_a_damaged_or_foreign_record_is_told(chain, right):
+def test_invalid_record_is_an_error(chain, expected):
     chain.run()
     record = chain.folder / "results_record.json"
     content = read_json(record, sealed=True)
@@ -191,21 +191,21 @@ def test_a_damaged_or_foreign_record_is_told(chain, right):
         lambda: record.write_text("[]"),
     ):
         damage()
-        assert not right_or_error(chain, right, run=False)
+        assert not equal_or_error(chain, expected, run=False)
     record.write_bytes(whole)
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
 
 
-def test_results_by_hand_are_told_to_be_paired_by_name_alone(chain, right, caplog):
+def test_warning_about_results_without_record(chain, expected, caplog):
     chain.run()
     (chain.folder / "results_record.json").unlink()
-    assert right_or_error(chain, right, run=False)
-    assert "results are paired with people by the names of the files alone" in caplog.text
-    shutil.rmtree(chain.bins)  # as where only results have come back from the machine with the chip
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
+    assert "results are assigned to sequences by file name only" in caplog.text
+    shutil.rmtree(chain.bins)  # as if only the results were copied from the machine with the chip
+    assert equal_or_error(chain, expected, run=False)
 
 
-def test_an_interrupted_run_leaves_the_results_of_the_one_before(chain, right, monkeypatch):
+def test_interrupted_run_keeps_earlier_results(chain, expected, monkeypatch):
     chain.run()
     before = {path.name: path.read_bytes() for path in chain.results.iterdir()}
     calls = itertools.count()
@@ -219,5 +219,5 @@ def test_an_interrupted_run_leaves_the_results_of_the_one_before(chain, right, m
     with pytest.raises(KeyboardInterrupt):
         chain.run()
     assert {path.name: path.read_bytes() for path in chain.results.iterdir()} == before
-    assert right_or_error(chain, right, run=False)
+    assert equal_or_error(chain, expected, run=False)
     assert [entry.path.name for entry in read_info(chain.info)] == [f"{i:04d}.bin" for i in range(COUNT)]

@@ -1,4 +1,4 @@
-"""The whole way of a small list through ONNX Runtime, against torch on each sequence alone."""
+"""A small list with ONNX Runtime compared with PyTorch on each sequence."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ from model.runtime.result_files import read_results
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory):
-    """Folder with models of batch 1 and 4 and five sequences of at most four frames; their embeddings by torch."""
+    """Folder with models of batch 1 and 4 and five sequences of at most four frames; their embeddings by PyTorch."""
     folder = tmp_path_factory.mktemp("deployed")
     torch.manual_seed(0)
     network = GaitSet(hidden_dim=8)
@@ -39,7 +39,7 @@ def deployed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_list_gives_what_torch_gives(deployed, tmp_path, batch_size):
+def test_list_equals_torch(deployed, tmp_path, batch_size):
     """Five sequences in batches of four: the last batch has three fillers, which leave no result."""
     folder, expected = deployed
     runtime = OrtRuntime(folder / f"bs{batch_size}.onnx", threads=1)
@@ -61,7 +61,7 @@ def test_performance_files_agree_with_the_summary(deployed, tmp_path):
     assert list(figures) == ["e2e", "data read", "infer", "post"]
     assert figures["e2e"]["throughput"] == pytest.approx(5 / summary["seconds"], rel=1e-4)
     assert figures["infer"]["throughput"] == pytest.approx(summary["inference_throughput"], rel=1e-4)
-    # Two batches of four were run for five sequences.
+    # Two batches of four sequences contain five sequences and three fillers.
     assert figures["infer"]["interface_throughput"] == pytest.approx(figures["infer"]["throughput"] * 8 / 5, rel=1e-4)
     assert summary["inference_throughput"] == pytest.approx(5000 / (2 * summary["latency_ms"]["mean"]))
     assert summary["device_throughput"] == pytest.approx(summary["inference_throughput"] * 8 / 5)
@@ -69,7 +69,7 @@ def test_performance_files_agree_with_the_summary(deployed, tmp_path):
     assert json.loads(text.with_suffix(".json").read_text()) == summary
 
 
-def test_older_results_are_gone(deployed, tmp_path):
+def test_older_results_are_removed(deployed, tmp_path):
     folder, _ = deployed
     result = tmp_path / "dump"
     result.mkdir()
@@ -78,14 +78,14 @@ def test_older_results_are_gone(deployed, tmp_path):
     assert len(list(result.iterdir())) == 5 and not (result / "0099_1.bin").exists()
 
 
-def test_folder_of_other_things_is_not_replaced(deployed, tmp_path):
+def test_folder_with_other_files_is_not_replaced(deployed, tmp_path):
     folder, _ = deployed
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"notes\.txt"):
         run_info_list(OrtRuntime(folder / "bs1.onnx"), folder / "bins.info", tmp_path, quiet=True)
 
 
-def test_relative_paths_count_from_here_or_from_the_list(deployed, tmp_path, monkeypatch):
+def test_paths_relative_to_the_working_directory_or_the_list(deployed, tmp_path, monkeypatch):
     folder, _ = deployed
     relative = [entry.path.relative_to(folder) for entry in read_info(folder / "bins.info")]
     write_info(folder / "relative.info", relative)
@@ -104,35 +104,35 @@ def run_expecting(error, deployed, tmp_path, files):
 
 
 def test_missing_bin(deployed, tmp_path):
-    run_expecting(r"0007\.bin: in .*bad\.info but not there", deployed, tmp_path, [tmp_path / "0007.bin"])
+    run_expecting(r"0007\.bin: listed in .*bad\.info but missing", deployed, tmp_path, [tmp_path / "0007.bin"])
 
 
-@pytest.mark.parametrize(("size", "found"), [(6 * 64 * 44 * 4, "6 frames"), (1000, "no whole number of frames")])
-def test_bin_of_another_size(deployed, tmp_path, size, found):
+@pytest.mark.parametrize(("size", "frames"), [(6 * 64 * 44 * 4, "6 frames"), (1000, "not a whole number of frames")])
+def test_input_file_of_another_size(deployed, tmp_path, size, frames):
     (tmp_path / "0000.bin").write_bytes(bytes(size))
-    message = rf"0000\.bin: {size} bytes \({found}\), the model takes 45056 \(4 frames\)"
+    message = rf"0000\.bin: {size} bytes \({frames}\), but the model has 45056 \(4 frames\)"
     run_expecting(message, deployed, tmp_path, [tmp_path / "0000.bin"])
 
 
-def test_two_bins_of_one_name(deployed, tmp_path):
+def test_input_files_with_the_same_name(deployed, tmp_path):
     folder, _ = deployed
     files = [tmp_path / "0000.bin", tmp_path / "more" / "0000.bin"]
     files[1].parent.mkdir()
     for file in files:
         file.write_bytes((folder / "bins" / "0000.bin").read_bytes())
-    run_expecting("share one result file", deployed, tmp_path, files)
+    run_expecting("have the same result file", deployed, tmp_path, files)
 
 
-def test_a_list_from_elsewhere_reads_no_file_outside_its_folder(deployed, tmp_path):
+def test_list_with_files_outside_its_folder(deployed, tmp_path):
     folder, _ = deployed
-    run_expecting("lies outside the folder of the list", deployed, tmp_path, [folder / "bins" / "0000.bin"])
+    run_expecting("is outside the folder of the list", deployed, tmp_path, [folder / "bins" / "0000.bin"])
     climbing = tmp_path / "a" / ".." / ".." / folder.name / "bins" / "0000.bin"
-    run_expecting("lies outside the folder of the list", deployed, tmp_path, [climbing])
+    run_expecting("is outside the folder of the list", deployed, tmp_path, [climbing])
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_bin_that_shrinks_or_goes_while_the_list_runs(deployed, tmp_path, gone):
-    """Read ahead happens in another thread: its error must come out, and nothing half-written stay."""
+def test_input_file_that_changes_during_the_run(deployed, tmp_path, gone):
+    """An error of the reading thread is raised, and no partial results remain."""
     folder, _ = deployed
     files = [tmp_path / f"{i:04d}.bin" for i in range(6)]
     for file in files:
@@ -146,19 +146,19 @@ def test_bin_that_shrinks_or_goes_while_the_list_runs(deployed, tmp_path, gone):
         return run(image_seq)
 
     runtime.run = shrinking
-    with pytest.raises(UserError, match=r"0005\.bin: " + ("cannot be read" if gone else "changed its size")):
+    with pytest.raises(UserError, match=r"0005\.bin: " + ("cannot be read" if gone else "its size changed")):
         run_info_list(runtime, tmp_path / "shrinks.info", tmp_path / "dump", quiet=True)
     assert not (tmp_path / "dump").exists()
 
 
-def test_input_of_another_shape(deployed):
+def test_input_of_wrong_shape(deployed):
     runtime = OrtRuntime(deployed[0] / "bs4.onnx")
     assert (runtime.batch_size, runtime.frame_num, runtime.output_shape) == (4, 4, (4, 62, 8))
-    with pytest.raises(ValueError, match=r"\(1, 4, 64, 44\).*\(4, 4, 64, 44\)"):
+    with pytest.raises(ValueError, match=r"expected input of shape \(4, 4, 64, 44\) .*got \(1, 4, 64, 44\)"):
         runtime.run(np.zeros((1, 4, 64, 44), np.float32))
 
 
-def test_files_that_are_no_model(tmp_path):
+def test_files_that_are_not_models(tmp_path):
     with pytest.raises(UserError, match="no such ONNX file"):
         OrtRuntime(tmp_path / "absent.onnx")
     (tmp_path / "model.om").write_bytes(b"IMOD" + bytes(200))
@@ -179,25 +179,25 @@ def test_dynamic_model(tmp_path):
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6),
         tmp_path / "dynamic.onnx",
     )
-    with pytest.raises(UserError, match="4 static axes"):
+    with pytest.raises(UserError, match="4 static dimensions"):
         OrtRuntime(tmp_path / "dynamic.onnx")
 
 
-def test_a_model_without_input_is_told_of(tmp_path):
+def test_model_without_input(tmp_path):
     value = helper.make_tensor("value", TensorProto.FLOAT, [1, 62, 8], np.zeros(496, np.float32))
     node = helper.make_node("Constant", [], ["feature"], value=value)
     feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, [1, 62, 8])
     graph = helper.make_graph([node], "constant", [], [feature])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
     onnx.save(model, tmp_path / "constant.onnx")
-    with pytest.raises(UserError, match="has input nothing"):
+    with pytest.raises(UserError, match="its input is missing"):
         OrtRuntime(tmp_path / "constant.onnx")
 
 
-def test_provider_that_is_not_there(deployed, monkeypatch):
-    with pytest.raises(UserError, match="has no CANNExecutionProvider, only"):
+def test_missing_provider(deployed, monkeypatch):
+    with pytest.raises(UserError, match="does not have CANNExecutionProvider, only"):
         OrtRuntime(deployed[0] / "bs1.onnx", providers=["CANNExecutionProvider"])
-    # A build that has the provider but no driver: it lists it, and falls back in silence.
+    # A build with the provider but without its driver lists the provider and falls back silently.
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CANNExecutionProvider"])
@@ -207,7 +207,7 @@ def test_provider_that_is_not_there(deployed, monkeypatch):
         return session(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falling_back)
-    with pytest.raises(UserError, match="was asked for, ONNX Runtime took CPUExecutionProvider"):
+    with pytest.raises(UserError, match="ONNX Runtime uses CPUExecutionProvider instead of CANNExecutionProvider"):
         OrtRuntime(deployed[0] / "bs1.onnx", providers=[("CANNExecutionProvider", {"device_id": 0})])
 
 
@@ -230,10 +230,10 @@ def test_command(deployed, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "result" / "perf_vision_batchsize_4_device_1.txt").is_file()
 
 
-def test_command_names_the_runtimes_it_has(monkeypatch):
+def test_command_with_unknown_runtime(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--runtime", "tensorrt", "--model", "m", "--info", "i"])
     known = "auto, benchmark, ais_bench, acl, onnxruntime"
-    with pytest.raises(UserError, match=f"tensorrt: no such runtime here, there is {known}") as error:
+    with pytest.raises(UserError, match=f"tensorrt: unknown, choose one of {known}") as error:
         command.main()
     assert error.value.exit_status == 2
 
@@ -245,7 +245,7 @@ def test_without_onnx_runtime(tmp_path, monkeypatch):
 
 
 def model_with(place, location):
-    """image_seq plus a weight that lies in another file: as an initializer, a constant, or one in a branch."""
+    """image_seq plus a weight in another file, as an initializer, a constant, or a constant in a branch."""
     weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], b"\0" * 4, raw=True)
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL
@@ -269,7 +269,7 @@ def model_with(place, location):
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "secret"])
 @pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
-def test_a_model_from_elsewhere_reads_no_other_file(tmp_path, place, location):
+def test_models_do_not_read_other_files(tmp_path, place, location):
     (tmp_path / "secret").write_bytes(b"1234")
     (tmp_path / "m").mkdir()
     for folder in (tmp_path, tmp_path / "m"):
@@ -278,17 +278,17 @@ def test_a_model_from_elsewhere_reads_no_other_file(tmp_path, place, location):
             OrtRuntime(folder / "x.onnx")
 
 
-def test_a_graph_that_cannot_be_run_is_one_line(deployed, monkeypatch):
+def test_error_of_a_run_is_one_line(deployed, monkeypatch):
     runtime = OrtRuntime(deployed[0] / "bs1.onnx")
     image_seq = np.zeros(runtime.input_shape, np.float32)
 
     def refuse(*_):
-        raise RuntimeError("bad allocation\nin so many lines")  # its classes have nothing else in common
+        raise RuntimeError("bad allocation\nmore lines")  # the common base class of its errors
 
-    for run, told in (
+    for run, message in (
         (refuse, r"cannot run it \(bad allocation\)"),
-        (lambda *_: [image_seq], r"promises \(1, 62, 8\)"),
+        (lambda *_: [image_seq], r"declares \(1, 62, 8\)"),
     ):
         monkeypatch.setattr(runtime, "session", SimpleNamespace(run=run))
-        with pytest.raises(UserError, match=rf"bs1\.onnx: .*{told}"):
+        with pytest.raises(UserError, match=rf"bs1\.onnx: .*{message}"):
             runtime.run(image_seq)

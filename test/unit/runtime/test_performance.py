@@ -15,7 +15,7 @@ def cells(text, name):
     return [line.split() for line in text.splitlines() if line.startswith(f"{name}  ")]
 
 
-def test_ours_and_the_published_stand_in_one_table():
+def test_table_of_measured_and_published_figures():
     rows = [
         Figures("benchmark", 1, 140.0, 149.995, {"mean": 6.667}, chip="Ascend310"),
         Figures("ais_bench", 16, None, 171.203, LATENCY, chip="Ascend310"),
@@ -23,34 +23,34 @@ def test_ours_and_the_published_stand_in_one_table():
     text = table(rows)
     assert cells(text, "benchmark") == [["benchmark", "1", "140", "149.995", "599.98", "6.667", "-", "-", "-"]]
     assert cells(text, "ais_bench") == [["ais_bench", "16", "-", "171.203", "684.812", "6.667", "6.6", "7", "8.25"]]
-    # The card's figure beside the card's, the chip's beside the chip's: 599.98 / 4, 684.812 / 4.
+    # The columns of the chip contain 599.98 / 4 and 684.812 / 4, those of the card the published values.
     assert cells(text, "Ascend 310") == [
         ["Ascend", "310", batch, "-", *rest, "-", "-", "-", "-"]
         for batch, *rest in (("1", "149.995", "599.98"), ("16", "171.203", "684.812"))
     ]
     assert [line[3:6] for line in cells(text, "Ascend 310P")] == [["-", "849.55", "-"], ["-", "941.825", "-"]]
     assert [line[1:5] for line in cells(text, "T4")] == [["1", "-", "354.39", "-"], ["16", "-", "379.23", "-"]]
-    assert "95.512 %" in text and "not found out" not in text
+    assert "95.512 %" in text and "the chip is unknown" not in text
     widths = {len(line) for line in text.splitlines()[1:9] if not line.startswith("published")}
-    assert len(widths) == 1  # columns stand under their names
+    assert len(widths) == 1  # all lines are aligned
 
 
-@pytest.mark.parametrize(("chip", "card", "told"), [("Ascend310P3", "-", False), (None, "-", True)])
-def test_only_a_310_is_multiplied(chip, card, told):
+@pytest.mark.parametrize(("chip", "card", "unknown"), [("Ascend310P3", "-", False), (None, "-", True)])
+def test_only_the_310_is_multiplied(chip, card, unknown):
     text = table([Figures("acl", 1, 100.0, 200.0, LATENCY, chip=chip)])
     assert cells(text, "acl")[0][3:5] == ["200", card]
-    assert ("if an Ascend 310, its card has four, so multiply by 4" in text) is told
+    assert ("a card with Ascend 310 has four chips, so multiply by 4" in text) is unknown
 
 
-def test_the_processor_s_figures_are_no_chip_s():
+def test_remark_about_cpu_figures():
     text = table([Figures("onnxruntime", 16, 5.5, 5.678, LATENCY)])
-    assert "this machine's processor, not an Ascend chip" in text and "not found out" not in text
+    assert "measured on the CPU, not on an Ascend chip" in text and "the chip is unknown" not in text
 
 
-def test_what_could_not_be_read_is_a_dash_and_a_warning():
+def test_unreadable_figures_are_dashes_with_a_warning():
     text = table([Figures("benchmark", 16, None, None, problem="perf.txt: [infer] is not in it")])
     assert cells(text, "benchmark")[0][2:] == ["-"] * 7
-    assert "warning: no figures of benchmark: perf.txt: [infer] is not in it" in text
+    assert "warning: no performance figures of benchmark: perf.txt: [infer] is not in it" in text
 
 
 def accuracy(tmp_path, name, nm):
@@ -59,24 +59,25 @@ def accuracy(tmp_path, name, nm):
     return path
 
 
-def test_accuracy_is_compared_across_batch_sizes(tmp_path):
+def test_accuracy_comparison_of_batch_sizes(tmp_path):
     same = [accuracy(tmp_path, f"{i}.json", 95.512) for i in range(2)]
     assert compare_accuracy(same) == (
         True,
-        "rank-1, identical views included: NM 95.512, BG 88.284; the same in all 2",
+        "rank-1, identical views included: NM 95.512, BG 88.284; equal in all 2 files",
     )
     assert compare_accuracy(same[:1])[1] == "rank-1, identical views included: NM 95.512, BG 88.284"
-    agree, told = compare_accuracy([same[0], accuracy(tmp_path, "x.json", 95.4)])
+    agree, message = compare_accuracy([same[0], accuracy(tmp_path, "x.json", 95.4)])
     assert not agree
     assert (
-        told.startswith("warning: rank-1, identical views included, differs: 0.json: NM 95.512") and "NM 95.400" in told
+        message.startswith("warning: different rank-1, identical views included: 0.json: NM 95.512")
+        and "NM 95.400" in message
     )
 
 
 @pytest.mark.parametrize("content", ["{}", '{"rank1": {"NM": 3}}', '{"rank1": 3}', "[]"])
-def test_accuracy_file_that_is_none(tmp_path, content):
+def test_invalid_accuracy_file(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
-    with pytest.raises(UserError, match=r"x\.json: no rank1 in it; expected is what test\.py --json writes"):
+    with pytest.raises(UserError, match=r"x\.json: no rank1 found; expected a file of test\.py --json"):
         compare_accuracy([tmp_path / "x.json"])
 
 
@@ -90,14 +91,14 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
     performance.main()
     printed = capsys.readouterr().out
-    assert "684.812" in cells(printed, "benchmark")[0] and "the same in all 2" in printed
+    assert "684.812" in cells(printed, "benchmark")[0] and "equal in all 2 files" in printed
     content = json.loads((tmp_path / "out.json").read_text())
     assert content["rows"][0]["device"] == 171.203 and content["accuracy_agrees"] is True
     assert content["published"][0] == {"card": "Ascend 310", "chips": 4, "throughput": {"1": 599.98, "16": 684.812}}
 
 
-def test_command_names_the_file_that_it_cannot_read(tmp_path, monkeypatch):
+def test_command_with_an_unreadable_file(tmp_path, monkeypatch):
     (tmp_path / "perf.txt").write_text("Killed\n")
     monkeypatch.setattr(sys, "argv", ["x", str(tmp_path / "perf.txt")])
-    with pytest.raises(UserError, match=r"perf\.txt: \[e2e\] throughputRate is not in it; expected are"):
+    with pytest.raises(UserError, match=r"perf\.txt: \[e2e\] throughputRate is missing; expected lines"):
         performance.main()

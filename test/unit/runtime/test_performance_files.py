@@ -1,4 +1,4 @@
-"""Every form of performance file that the documents show, read back; figures recomputed by hand."""
+"""Reading all documented forms of performance files, with figures recomputed by hand."""
 
 import json
 
@@ -30,7 +30,7 @@ TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
 """
 
 
-def test_performance_file_is_the_tool_s_to_the_byte(tmp_path):
+def test_performance_file_has_the_bytes_of_the_tool(tmp_path):
     path = write_performance(tmp_path, 16, 3, PERFORMANCE)
     assert path == performance_path(tmp_path, 16, 3) == tmp_path / "perf_vision_batchsize_16_device_3.txt"
     assert path.read_bytes() == TOOL_TEXT.encode()
@@ -57,7 +57,7 @@ def test_no_performance(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_performance(tmp_path / "perf.txt")
     (tmp_path / "perf.txt").write_text("[INFO] nothing went well\n")
-    with pytest.raises(UserError, match="no throughput in it"):
+    with pytest.raises(UserError, match="no throughput found"):
         read_performance(tmp_path / "perf.txt")
 
 
@@ -68,13 +68,13 @@ def write(tmp_path, name, text):
 
 
 def test_figures_of_benchmark(tmp_path):
-    """787.709 a second by the interface in batches of 16: a batch takes 16 / 787.709 s."""
+    """At an interface throughput of 787.709/s, a batch of 16 takes 16 / 787.709 s."""
     path = write(tmp_path, "perf_vision_batchsize_16_device_0.txt", TOOL_TEXT)
     figures = read_figures(path)
     assert figures == Figures("benchmark", 16, 336.39, 787.709, {"mean": pytest.approx(16000 / 787.709)}, str(path))
 
 
-def test_figures_of_benchmark_in_its_other_words(tmp_path):
+def test_figures_of_benchmark_in_its_second_format(tmp_path):
     text = (
         "[e2e] throughputRate: 96.455samples/s, latency: 1389.25ms\r\n[inference] throughputRate: 356.828, "
         "Interface throughputRate: 1.45105e+06 samples/s, moduleLatency: 2.8\r\n[postprocess] throughputRate: 9\r\n"
@@ -83,10 +83,10 @@ def test_figures_of_benchmark_in_its_other_words(tmp_path):
     assert (figures.end_to_end, figures.device) == (96.455, 1.45105e06)
     figures = read_figures(write(tmp_path, "copied.txt", text), batch_size=4)
     assert figures.batch_size == 4 and figures.latency_ms["mean"] == pytest.approx(4000 / 1.45105e06)
-    assert read_figures(tmp_path / "copied.txt").latency_ms == {}  # nobody knows the batch
+    assert read_figures(tmp_path / "copied.txt").latency_ms == {}  # the batch size is unknown
 
 
-def test_without_the_interface_s_line_the_module_s_counts(tmp_path):
+def test_module_throughput_without_interface_throughput(tmp_path):
     text = "[e2e] throughputRate: 10, latency: 5\n[infer] throughputRate: 20, moduleLatency: 50\n"
     assert read_figures(write(tmp_path, "perf.txt", text)).device == 20
 
@@ -103,7 +103,7 @@ def test_without_the_interface_s_line_the_module_s_counts(tmp_path):
     ],
 )  # fmt: skip
 def test_figures_of_pure_inference(tmp_path, name, text, batch, device, mean):
-    """Its latency is that of one sample, so the batch's comes from the throughput."""
+    """Its latency is of one sample, so the latency of the batch is computed from the throughput."""
     figures = read_figures(write(tmp_path, name, text))
     assert (figures.batch_size, figures.end_to_end, figures.device) == (batch, None, device)
     assert figures.latency_ms == ({"mean": pytest.approx(mean, rel=1e-4)} if mean else {})
@@ -123,15 +123,15 @@ SUMMARY = {
 
 
 def test_figures_of_ais_bench(tmp_path):
-    """1600 a second at 10 ms a batch are 16 a batch."""
+    """1600 sequences/s at 10 ms per batch are 16 sequences per batch."""
     figures = read_figures(write(tmp_path, "x_summary.json", SUMMARY))
     assert (figures.runtime, figures.batch_size, figures.end_to_end, figures.device) == ("ais_bench", 16, None, 1600.0)
-    expected = {"mean": 10.0, "p50": 6.0, "p90": 19.6, "p99": 27.16}  # by hand: 7 + 0.6 * 21, 7 + 0.96 * 21
+    expected = {"mean": 10.0, "p50": 6.0, "p90": 19.6, "p99": 27.16}  # p90 = 7 + 0.6 * 21, p99 = 7 + 0.96 * 21
     assert figures.latency_ms == pytest.approx(expected)
 
 
 def test_figures_of_ais_bench_with_threads(tmp_path):
-    """Then it lists starts and ends, and knows only the mean."""
+    """With threads it lists start and end times and reports only the mean."""
     content = SUMMARY | {"NPU_compute_time": {"mean": 10.0, "count": 5}, "npu_compute_time_list": [[0.0, 10.0]]}
     assert read_figures(write(tmp_path, "x_summary.json", content)).latency_ms == {"mean": 10.0}
 
@@ -144,7 +144,7 @@ def test_figures_of_ais_bench_with_threads(tmp_path):
         "throughput (1000*batchsize/NPU_compute_time): 1512.85",
     ],
 )
-def test_figures_of_ais_bench_s_printed_lines(tmp_path, throughput):
+def test_figures_of_printed_ais_bench_lines(tmp_path, throughput):
     text = (
         "[INFO] load model x.om success\n[INFO] -----------------Performance Summary------------------\n"
         "[INFO] NPU_compute_time (ms): min = 0.6, max = 7e-01, mean = 0.661, median = 0.65, percentile(99%) = 0.69\n"
@@ -156,24 +156,24 @@ def test_figures_of_ais_bench_s_printed_lines(tmp_path, throughput):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("[e2e] throughputRate: 1, latency: 2\n", r"\[infer\] throughputRate is not in it; expected are benchmark's"),
-        ("[infer] throughputRate: 1\n", r"\[e2e\] throughputRate is not in it"),
+        ("[e2e] throughputRate: 1, latency: 2\n", r"\[infer\] throughputRate is missing; expected lines of benchmark"),
+        ("[infer] throughputRate: 1\n", r"\[e2e\] throughputRate is missing"),
         ("[e2e] throughputRate: 0, latency: 0\n[infer] throughputRate: 1\n", r"\[e2e\] throughputRate is 0"),
-        ("Segmentation fault\n", r"\[e2e\] throughputRate is not in it"),
-        ("", r"\[e2e\] throughputRate is not in it"),
-        ('{"a": 1}', "no NPU_compute_time in it; expected is ais_bench's summary.json"),
-        ('{"a": ', "expected is ais_bench's summary.json"),
-        ({"NPU_compute_time": {"median": 1}, "throughput": 1}, "mean of NPU_compute_time is not in it"),
-        ({"NPU_compute_time": {"mean": 1}, "throughput": 0}, "throughput is 0; expected is"),
-        ({"NPU_compute_time": {"mean": 1}, "throughput": None}, "throughput is not in it"),
-        ("NPU_compute_time (ms): mean = 1\n", "no line of its throughput; expected are ais_bench's lines"),
-        ("NPU_compute_time\nthroughput x: 3\n", "no line of its NPU_compute_time"),
+        ("Segmentation fault\n", r"\[e2e\] throughputRate is missing"),
+        ("", r"\[e2e\] throughputRate is missing"),
+        ('{"a": 1}', "no NPU_compute_time found; expected summary.json of ais_bench"),
+        ('{"a": ', "expected summary.json of ais_bench"),
+        ({"NPU_compute_time": {"median": 1}, "throughput": 1}, "mean of NPU_compute_time is missing"),
+        ({"NPU_compute_time": {"mean": 1}, "throughput": 0}, "throughput is 0; expected summary"),
+        ({"NPU_compute_time": {"mean": 1}, "throughput": None}, "throughput is missing"),
+        ("NPU_compute_time (ms): mean = 1\n", "no line with throughput; expected lines of ais_bench"),
+        ("NPU_compute_time\nthroughput x: 3\n", "no line with NPU_compute_time"),
     ],
 )
-def test_files_that_are_none_of_these(tmp_path, text, told):
-    with pytest.raises(UserError, match=rf"perf\.txt: .*{told}") as error:
+def test_invalid_performance_files(tmp_path, text, message):
+    with pytest.raises(UserError, match=rf"perf\.txt: .*{message}") as error:
         read_figures(write(tmp_path, "perf.txt", text))
     assert "\n" not in str(error.value)
 
@@ -183,9 +183,9 @@ def test_missing_file(tmp_path):
         read_figures(tmp_path / "none.txt")
 
 
-def test_latency_figures_against_plain_sorting():
+def test_latency_figures_equal_sorted_values():
     values = np.random.default_rng(1).gamma(2, 3, 101)
-    ordered = sorted(values)  # of 101 values the percentiles are values themselves
+    ordered = sorted(values)  # with 101 values the percentiles are elements of the list
     figures = latency_figures(values)
     assert figures == pytest.approx(
         {"mean": sum(values) / 101, "p50": ordered[50], "p90": ordered[90], "p99": ordered[99]}

@@ -27,7 +27,7 @@ def write_results(folder, suffix="_1", count=3, shape=SHAPE):
 
 
 @pytest.mark.parametrize("suffix", ["_0", "_1"])
-def test_both_tools_names(tmp_path, manifest, suffix):
+def test_names_of_both_tools(tmp_path, manifest, suffix):
     values = write_results(tmp_path / "r", suffix)
     for other in ("filler_0000_1.bin", "perf_vision_batchsize_1_device_0.txt", "summary.json"):
         (tmp_path / "r" / other).write_text("ignored")
@@ -38,14 +38,14 @@ def test_both_tools_names(tmp_path, manifest, suffix):
     assert labels.seq_type.tolist() == ["nm-01"] * 3 and labels.view.tolist() == ["090"] * 3
 
 
-def test_manifest_order_counts_not_the_folder_s(tmp_path, manifest):
+def test_order_of_the_manifest(tmp_path, manifest):
     values = write_results(tmp_path / "r")
     for entry, i in zip(manifest.entries, (2, 0, 1), strict=True):
         entry["file"] = f"{i:04d}.bin"
     assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values[[2, 0, 1]]).all()
 
 
-def test_default_shape_is_the_network_s(tmp_path, manifest):
+def test_default_shape_is_that_of_the_network(tmp_path, manifest):
     values = write_results(tmp_path / "r", shape=(62, 256))
     assert (read_results(tmp_path / "r", manifest)[0] == values).all()
 
@@ -57,46 +57,46 @@ def test_results_of_two_tools(tmp_path, manifest):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
-def test_missing(tmp_path, manifest):
+def test_missing_results(tmp_path, manifest):
     write_results(tmp_path / "r")
     (tmp_path / "r" / "0001_1.bin").unlink()
     with pytest.raises(UserError, match=r"1 files \(0001_1\.bin\) of 3 results are missing"):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
-def test_none_at_all(tmp_path, manifest):
-    with pytest.raises(UserError, match="no folder of results"):
+def test_no_results(tmp_path, manifest):
+    with pytest.raises(UserError, match="no result folder"):
         read_results(tmp_path / "r", manifest, SHAPE)
     (tmp_path / "r").mkdir()
-    with pytest.raises(UserError, match="no result of the 3 sequences"):
+    with pytest.raises(UserError, match="no results of the 3 sequences"):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
 @pytest.mark.parametrize("name", ["0003_1.bin", "0000_2.bin", "other.bin"])
-def test_surplus(tmp_path, manifest, name):
+def test_unexpected_results(tmp_path, manifest, name):
     write_results(tmp_path / "r")
     (tmp_path / "r" / name).write_bytes(bytes(48))
-    with pytest.raises(UserError, match=rf"1 files \({name}\) belong to nothing"):
+    with pytest.raises(UserError, match=rf"1 files \({name}\) are not part of"):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
-def test_many_surplus_files_are_counted(tmp_path, manifest):
+def test_unexpected_results_are_counted(tmp_path, manifest):
     write_results(tmp_path / "r", count=9)
     with pytest.raises(UserError, match=r"6 files \(0003_1\.bin, 0004_1\.bin, 0005_1\.bin, …\)"):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
-@pytest.mark.parametrize(("size", "words"), [(47, "run the model|run the deployed"), (24, "float32 output")])
-def test_wrong_size(tmp_path, manifest, size, words):
+@pytest.mark.parametrize(("size", "advice"), [(47, "run the model|run the deployed"), (24, "float32 output")])
+def test_wrong_size(tmp_path, manifest, size, advice):
     write_results(tmp_path / "r")
     (tmp_path / "r" / "0002_1.bin").write_bytes(bytes(size))
-    with pytest.raises(UserError, match=rf"0002_1\.bin\).*{size} bytes instead of 48; .*({words})"):
+    with pytest.raises(UserError, match=rf"0002_1\.bin\).*{size} bytes instead of 48; .*({advice})"):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers(tmp_path, manifest, value):
+def test_values_that_are_not_finite(tmp_path, manifest, value):
     write_results(tmp_path / "r")
     (tmp_path / "r" / "0001_1.bin").write_bytes(np.full(SHAPE, value, "<f4").tobytes())
-    with pytest.raises(UserError, match=r"0001_1\.bin.*no finite numbers"):
+    with pytest.raises(UserError, match=r"0001_1\.bin.*values that are not finite"):
         read_results(tmp_path / "r", manifest, SHAPE)

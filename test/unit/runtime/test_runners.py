@@ -1,4 +1,4 @@
-"""Every runtime gives torch's embeddings, over a list and directly over a store."""
+"""All runtimes compute the embeddings of PyTorch, from a list of files and directly from a store."""
 
 import json
 import sys
@@ -28,15 +28,15 @@ def here(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("runtime", ALL)
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_directly(deployed, here, runtime, batch_size):
+def test_store_directly(deployed, here, runtime, batch_size):
     choice = choose(runtime, deployed.om(batch_size))
-    found = embed(choice, deployed.store, "repeat", "first", FRAMES, here / "work", quiet=True)
-    assert_embeddings(found, deployed)
+    embeddings = embed(choice, deployed.store, "repeat", "first", FRAMES, here / "work", quiet=True)
+    assert_embeddings(embeddings, deployed)
     assert not (here / "work").exists() or names_in(here / "work") == []
 
 
 @pytest.mark.parametrize("runtime", ALL)
-def test_over_a_list_by_the_command(deployed, here, monkeypatch, capsys, runtime):
+def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime):
     model = deployed.folder / "gaitset_submit_bs4"
     arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
     arguments += ["--batch_size", "4", "--json", "p.json", "--quiet"]
@@ -47,19 +47,19 @@ def test_over_a_list_by_the_command(deployed, here, monkeypatch, capsys, runtime
     assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, 4, 5)
     printed = capsys.readouterr().out
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
-    assert ("one chip alone" in printed) == (runtime != "onnxruntime")
-    assert "as asked" in printed.splitlines()[0]
+    assert ("one chip only" in printed) == (runtime != "onnxruntime")
+    assert "as requested" in printed.splitlines()[0]
 
 
 @pytest.mark.parametrize("runtime", ["acl", "onnxruntime", "ais_bench"])
-def test_another_batch_size_than_asked_for(deployed, here, runtime):
+def test_batch_size_other_than_requested(deployed, here, runtime):
     task = Task(deployed.om(4), deployed.info, here / "r" / "dump", batch_size=1, quiet=True)
-    with pytest.raises(UserError, match=r"gaitset_submit_bs4\.o\w+: has batch size 4, not 1"):
+    with pytest.raises(UserError, match=r"gaitset_submit_bs4\.o\w+: its batch size is 4, "):
         run_list(choose(runtime, deployed.om(4)), task)
     assert not (here / "r" / "dump").exists()
 
 
-def test_bins_of_another_length_than_the_om_when_run_directly(deployed, here):
+def test_input_files_of_another_length_than_the_om(deployed, here):
     with pytest.raises(UserError, match=r"size mismatch: bins/0000\.bin"):
         embed(choose("benchmark", deployed.om(4)), deployed.store, "repeat", "first", 9, here, quiet=True)
     assert not [name for name in names_in(here) if name.startswith("deployed-")]
@@ -71,5 +71,8 @@ def test_warning_where_figures_are_missing(deployed, here, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
     command.main()
     printed = capsys.readouterr().out
-    assert "throughput  unknown" in printed and "warning: no figures: result/perf_vision_batchsize_1" in printed
+    assert (
+        "throughput  unknown" in printed
+        and "warning: no performance figures: result/perf_vision_batchsize_1" in printed
+    )
     assert len(names_in(here / "result" / "dumpOutput_device0")) == 5
