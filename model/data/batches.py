@@ -1,4 +1,4 @@
-"""Turns planned batches into silhouettes on the device, a few iterations ahead."""
+"""Load the planned batches of silhouettes onto the device, a few iterations ahead."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from model.common.prefetch import prefetch
-from model.data.augmentation import augment, changes_of
+from model.data.augmentation import augment, draw_changes
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore
 from model.devices.device import copy_to, fits, select
 
-RESIDENT_SHARE = 0.5  # of the free device memory that cached frames may take
-PACK_TO = 64  # a packed batch has a multiple of this many frames, so that few sizes occur
+RESIDENT_SHARE = 0.5  # maximum share of the free device memory for resident frames
+PACK_TO = 64  # the number of frames of a packed batch is a multiple of this, so that few sizes occur
 
 
 class Batch(NamedTuple):
     """Silhouettes of P·K sequences on the device, uint8.
 
-    Either sils [P·K, frame_num, 64, 44] and no ends; or packed: sils [f, 64, 44] without the frames that were drawn
-    twice, and ends [P·K + 1] int32: sequence i has the frames ends[i] to ends[i + 1] - 1, those after the last belong
-    to none.
+    - Not packed: sils [P·K, frame_num, 64, 44], ends None.
+    - Packed, without repeated frames: sils [f, 64, 44], ends int32 [P·K + 1]. Sequence i has the frames ends[i] to
+      ends[i + 1] - 1. Frames after the last end belong to no sequence.
     """
 
     sils: Tensor
@@ -32,7 +32,10 @@ class Batch(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """A batch before it travels: silhouettes or their rows, `ends` as in Batch, `changes` of `augmentation` or None."""
+    """A batch on the host: silhouettes, or their rows if the frames are resident; `ends` as in Batch; or None.
+
+    `changes` are the parameters of `augmentation`.
+    """
 
     chosen: Tensor
     ends: Tensor | None
@@ -40,13 +43,17 @@ class Gathered(NamedTuple):
 
 
 class BatchLoader:
-    """Yields the batches that `sampler` plans, on `device`, from a given iteration on.
+    """Yield the batches that `sampler` plans, on `device`, starting at any iteration.
 
-    Threads do the gathering: it is one indexed copy that runs outside the interpreter lock, so there is nothing
-    to start, to pickle or to leave behind. `workers` = 0 gathers between the iterations. With `resident` all
-    frames lie in the memory of the device and only row numbers travel. With `packed` each frame of a sequence
-    comes once however often it was drawn: a set does not change by a second copy of a member. With `augmented` each
-    sequence is changed a little on its way, by numbers that follow from seed, rank and iteration.
+    Batches are gathered by threads, not by processes: gathering is one indexed copy, which releases the interpreter
+    lock.
+
+    Args:
+        workers: number of threads; 0 gathers between the iterations.
+        resident: keep all frames in device memory and transfer row numbers only.
+        packed: transfer each frame of a sequence once, even if it was drawn several times. Repeated members do not
+            change a set, and so not the embedding.
+        augmented: change each sequence randomly, depending on seed, rank and iteration only.
     """
 
     def __init__(
@@ -67,7 +74,7 @@ class BatchLoader:
             self.frames = self.frames.to(device)
 
     def gather(self, iteration: int) -> Gathered:
-        """What of an iteration's batch the host can prepare: the silhouettes, or their rows when they are resident."""
+        """Prepare the batch of an iteration on the host: the silhouettes, or their rows if the frames are resident."""
         rows = self.sampler.plan(iteration).rows
         ends = None
         if self.packed:
@@ -79,14 +86,14 @@ class BatchLoader:
         changes = None
         if self.augmented:
             sequences = self.sampler.subjects * self.sampler.sequences
-            changes = changes_of(self.sampler.seed, self.sampler.rank, iteration, sequences)
+            changes = draw_changes(self.sampler.seed, self.sampler.rank, iteration, sequences)
         gathered = Gathered(chosen, None if ends is None else torch.from_numpy(ends), changes)
         if self.device.type == "cpu":
             return gathered
         return Gathered(*(None if part is None else part.pin_memory() for part in gathered))
 
     def deliver(self, gathered: Gathered) -> Batch:
-        """The batch on the device. Nothing here waits for the device."""
+        """Transfer a batch to the device and augment it. Does not synchronize with the device."""
         sils, ends, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
         if self.resident:
             flat = self.frames.index_select(0, sils.flatten())
@@ -96,7 +103,7 @@ class BatchLoader:
         return Batch(sils, ends)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches of iterations `start` to `stop` - 1, in order."""
+        """Yield the batches of the iterations `start` to `stop` - 1 in order."""
         if self.workers < 1:
             yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
             return
@@ -107,7 +114,7 @@ class BatchLoader:
 
 
 def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:
-    """Which sequence each frame of a batch belongs to; those that belong to none go with the last."""
+    """Return the sequence of each frame of a batch, the last one for frames that belong to no sequence."""
     if ends is None:
         n, frames = sils.shape[:2]
         return torch.arange(n, device=sils.device).repeat_interleave(frames, output_size=n * frames)
@@ -116,14 +123,17 @@ def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:
 
 
 def pack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows drawn with replacement, [n, s] -> each once, sequence after sequence, [f] int64, and ends [n + 1] int32.
+    """Remove repeated rows within each sequence: [n, s] -> rows int64 [f], grouped by sequence, ends int32 [n + 1].
 
-    f is filled up to a multiple of PACK_TO (at most n·s) with a row that no sequence counts as its own.
+    f is rounded up to a multiple of PACK_TO, at most n·s. The additional rows are after the last end, so they belong to
+    no sequence.
     """
+    # Sorted rows are repeated if they equal their predecessor.
     ordered = np.sort(rows, axis=1)
     new = np.ones(rows.shape, bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     ends = np.concatenate([[0], np.cumsum(new.sum(1))]).astype(np.int32)
+    # Fill up with any row.
     distinct = ordered[new]
     size = min(-(-len(distinct) // PACK_TO) * PACK_TO, rows.size)
     packed = np.full(size, distinct[0])
@@ -132,5 +142,5 @@ def pack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fits_device(store: SilhouetteStore, device: torch.device) -> bool:
-    """Whether all frames may lie in the memory of `device` beside the network. Never on the CPU: they are there."""
+    """Return whether all frames fit into device memory in addition to the network. False on the CPU."""
     return device.type != "cpu" and fits(store.frames.nbytes, device, RESIDENT_SHARE)

@@ -1,4 +1,4 @@
-"""The labelled index of sequences: who walks, how, seen from where, and where the frames lie."""
+"""The index of sequences: subject, condition and view of each sequence, and the position of its frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SequenceIndex:
-    """Columns of equal length, one entry a sequence.
+    """Columns of equal length with one entry per sequence, in the order in which the sequences were given.
 
-    subject, seq_type, view: arrays of str; offset: first row of the sequence in the packed frames;
-    frames: number of rows. Entries keep the order in which they were given.
+    subject, seq_type, view: labels, arrays of str.
+    offset: first row of the sequence in the packed frames.
+    frames: number of rows.
     """
 
     subject: np.ndarray
@@ -30,7 +31,7 @@ class SequenceIndex:
     def from_lengths(
         cls, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
     ) -> SequenceIndex:
-        """The index of sequences that lie one after another without gaps."""
+        """Return the index of sequences that are stored one after another without gaps."""
         lengths = np.asarray(frames, dtype=np.int64)
         return cls(
             np.asarray(subject, dtype=np.str_),
@@ -51,7 +52,7 @@ class SequenceIndex:
         return f"{self.subject[position]}/{self.seq_type[position]}/{self.view[position]}"
 
     def take(self, positions: np.ndarray) -> SequenceIndex:
-        """The entries at `positions` (integers or a mask), in that order."""
+        """Return the entries at `positions` (integers or a mask), in their order."""
         columns = (self.subject, self.seq_type, self.view, self.offset, self.frames)
         return SequenceIndex(*(column[positions] for column in columns))
 
@@ -59,8 +60,8 @@ class SequenceIndex:
         return self.take(np.isin(self.subject, list(subjects)))
 
     def to_xarray(self) -> xarray.Dataset:
-        """Dimension `sequence`, coordinates subject, seq_type and view, variables offset and frames."""
-        import xarray
+        """Return a dataset with dimension `sequence`, coordinates subject, seq_type, view, variables offset, frames."""
+        import xarray  # optional package
 
         return xarray.Dataset(
             {"offset": ("sequence", self.offset), "frames": ("sequence", self.frames)},

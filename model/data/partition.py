@@ -1,4 +1,4 @@
-"""Which subjects train and which test."""
+"""Partition of the subjects into a training and a test set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tokenize import TokenError
 
 import numpy as np
 
-from model.common.errors import UserError
+from model.common.errors import UserError, first_line
 from model.common.files import read_json, write_json
 from model.data.array_pickle import read_array
 from model.data.raw.silhouette import BadImage, read_regular_file
 
 log = logging.getLogger(__name__)
 
-INCOMPLETE = {"CASIA-B": {"005"}}  # subjects whose data are incomplete: left out of both parts, as published
+INCOMPLETE = {"CASIA-B": {"005"}}  # subjects with incomplete data, excluded from both sets as in the paper
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: boo
 def make_partition(
     subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False, seed: int = 0
 ) -> Partition:
-    """The first `pid_num` of the sorted (or, with `pid_shuffle`, shuffled) subjects train, the others test."""
+    """Use the first `pid_num` subjects, sorted or shuffled, for training and the others for testing."""
     usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()))
     if pid_shuffle:
         random.Random(seed).shuffle(usable)
@@ -43,7 +43,7 @@ def make_partition(
 
 
 def read_partition(path: Path) -> Partition:
-    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (ours and OpenGait's), or a ragged .npy of the original tool."""
+    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a ragged .npy of the original tool."""
     if path.suffix == ".npy":
         return _read_ragged(path)
     content = read_json(path)
@@ -52,7 +52,7 @@ def read_partition(path: Path) -> Partition:
     except (KeyError, TypeError):
         parts = []
     if not parts or not all(isinstance(part, list) and all(isinstance(s, str) for s in part) for part in parts):
-        raise UserError(f'{path}: no partition; expected {{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}}')
+        raise UserError(f'{path}: not a partition; expected {{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}}')
     return Partition(tuple(parts[0]), tuple(parts[1]))
 
 
@@ -63,51 +63,56 @@ def write_partition(path: Path, partition: Partition) -> None:
 def resolve_partition(
     given: str | None, standard: Path, present: Sequence[str], make: Callable[[], Partition]
 ) -> Partition:
-    """The partition a command works with, checked against the subjects of the data.
+    """Return the partition of a command, checked against the subjects of the data.
 
-    given: `all` (every subject is a test subject), a file, or None: then the `standard` file, which is written
-    with what `make()` returns when it is not there yet.
+    Args:
+        given: `all` (all subjects are test subjects), a file, or None for the `standard` file.
+        standard: file that is created with the result of `make()` if it does not exist.
+        present: subjects of the data.
+
+    Raises:
+        UserError: if a subject is in both sets or not in the data.
     """
     if given == "all":
         return Partition((), tuple(sorted(present)))
     path = Path(given) if given else standard
     if not given and not path.exists():
-        original = path.with_suffix(".npy")  # left there by the original tool
+        original = path.with_suffix(".npy")  # written by the original tool
         write_partition(path, read_partition(original) if original.exists() else make())
     partition = read_partition(path)
     both = sorted({*partition.train} & {*partition.test})
     if both:
-        raise UserError(f"{path}: {len(both)} subjects both train and test ({', '.join(both[:5])})")
+        raise UserError(f"{path}: {len(both)} subjects are in both sets ({', '.join(both[:5])})")
     unknown = sorted({*partition.train, *partition.test} - set(present))
     if unknown:
         raise UserError(
-            f"{path}: names {len(unknown)} subjects that the data lack ({', '.join(unknown[:5])}); give another "
-            "--partition, or delete the file to have it made for these data"
+            f"{path}: {len(unknown)} subjects are not in the data ({', '.join(unknown[:5])}); use another "
+            "--partition, or delete the file to create it for these data"
         )
     if not given:
         made = make()
         unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test})
         if unnamed:
             log.warning(
-                "%s does not name %d subjects of the data (%s), so they neither train nor test; delete the file to "
-                "have it made anew",
+                "%s does not contain %d subjects of the data (%s), so they are not used; delete the file to create "
+                "it again",
                 path, len(unnamed), ", ".join(unnamed[:5]),
             )  # fmt: skip
     return partition
 
 
-MOST_BYTES = 1 << 26  # of a partition of the original tool
-# What numpy's reading of a damaged header raises depends on where it is damaged.
+MAX_BYTES = 1 << 26  # of a partition of the original tool
+# NumPy raises one of these for a damaged header, depending on the damage.
 _DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError)
 
 
 def _read_ragged(path: Path) -> Partition:
-    """A pair of lists: of equal length an array of text, of unequal length a pickle inside the .npy.
+    """Read a pair of lists: a text array for equal lengths, otherwise a pickle in the .npy file.
 
-    The pickle is never run, see `array_pickle`.
+    The pickle is not executed, see `array_pickle`.
     """
     try:
-        content = read_regular_file(path, MOST_BYTES)
+        content = read_regular_file(path, MAX_BYTES)
         file = io.BytesIO(content)
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -116,37 +121,23 @@ def _read_ragged(path: Path) -> Partition:
             parts = read_array(file.read())
         else:
             if dtype.kind not in "US" or len(shape) != 2 or by_columns or file.tell() == len(content):
-                raise ValueError(f"an array of {dtype} {list(shape)} is no two lists of subjects")
+                raise ValueError(f"an array of {dtype} {list(shape)}, expected two lists of subjects")
             parts = _text(np.frombuffer(content, dtype, offset=file.tell()).reshape(shape))
         train, test = parts
     except BadImage as error:
         raise UserError(str(error).replace("no such image", "no such file")) from None
-    # What numpy's reading of a damaged header raises depends on where it is damaged.
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        SyntaxError,
-        TokenError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as error:
-        raise UserError(f"{path}: no partition of the original tool ({_first_line(error)})") from error
+    except _DAMAGE as error:
+        raise UserError(f"{path}: not a partition of the original tool ({first_line(error)[:200]})") from error
     if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in (train, test)):
-        raise UserError(f"{path}: no partition of the original tool (its two lists hold other things than names)")
+        raise UserError(f"{path}: not a partition of the original tool (the lists contain values other than names)")
     return Partition(tuple(train), tuple(test))
 
 
 def _text(array: np.ndarray) -> list[list[str]]:
-    """An array of text or bytes as lists. Raises ValueError for what is no text, on which numpy itself trips."""
+    """Convert an array of str or bytes to lists. Raises ValueError for invalid text, which NumPy does not check."""
     if array.dtype.kind == "S":
         return array.astype(str).tolist()
-    codes = array.view(array.dtype.str[0] + "u4")  # in the array's own byte order
+    codes = array.view(array.dtype.str[0] + "u4")  # in the byte order of the array
     if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
-        raise ValueError("it holds what is no text")
+        raise ValueError("it contains invalid text")
     return array.tolist()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""P×K batches: P subjects, K sequences of each, a fixed number of frames of each sequence."""
+"""P×K batches: P subjects, K sequences per subject, and a fixed number of frames per sequence."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from model.data.index import SequenceIndex
 
 
 class BatchPlan(NamedTuple):
-    """sequences: positions in the index [P·K], subject after subject; rows: of the packed frames [P·K, frame_num]."""
+    """Planned batch.
+
+    Attributes:
+        sequences: positions in the index [P·K], grouped by subject.
+        rows: rows of the packed frames [P·K, frame_num].
+    """
 
     sequences: np.ndarray
     rows: np.ndarray
 
 
 class PKSampler:
-    """Draws P subjects without replacement, K sequences of each and `frame_num` frames of each with replacement.
+    """Draw P subjects without replacement, and for each K sequences and `frame_num` frames with replacement.
 
-    The batch of an iteration is a function of (seed, rank, iteration) and of nothing else: reading ahead,
-    stopping and resuming cannot change what is drawn, and no state needs saving. Every sequence can be
-    drawn (the original's `> 0` for `>= 0` never draws the first).
+    The batch of an iteration depends only on (seed, rank, iteration). Prefetching, stopping and resuming do not change
+    it, and no state is saved. All sequences can be drawn; in the original, `> 0` instead of `>= 0` excludes the first.
+
+    Raises:
+        UserError: if there are fewer than P subjects.
     """
 
     def __init__(
@@ -37,12 +44,12 @@ class PKSampler:
         names, codes = np.unique(index.subject, return_inverse=True)
         if len(names) < subjects:
             raise UserError(
-                f"the training set has {len(names)} subjects, a batch needs P = {subjects}: "
-                "lower batch_size (--batch_size_p) or give more subjects (pid_num, --partition)"
+                f"the training set has {len(names)} subjects, but a batch needs P = {subjects}: "
+                "lower batch_size (--batch_size_p) or use more subjects (pid_num, --partition)"
             )
         self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
         self.subjects, self.sequences = subjects, sequences
-        self.by_subject = np.argsort(codes, kind="stable")  # positions, those of one subject side by side
+        self.by_subject = np.argsort(codes, kind="stable")  # positions, grouped by subject
         self.count = np.bincount(codes)
         self.first = np.cumsum(self.count) - self.count
 

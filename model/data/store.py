@@ -1,8 +1,8 @@
-"""One packed, memory-mapped file of all frames, and the index that says whose they are.
+"""Store of silhouettes: one packed, memory-mapped file of all frames and a labelled index.
 
-A store is a folder: `frames.u8` (uint8 [frames, 64, 44], rows of all sequences one after another),
-`index.json` (the columns of SequenceIndex, coded) and `source.json` (where it came from and how to see that
-this has changed). It is built once from an aligned tree and opened in milliseconds from then on.
+A store is a folder with `frames.u8` (uint8 [frames, 64, 44], the sequences one after another), `index.json` (the
+encoded columns of SequenceIndex) and `source.json` (the source tree and a stamp that detects changes). It is built once
+from an aligned tree and then opened in milliseconds.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from model.data.store_index import INDEX, read_index, read_source, write_index, 
 FRAMES = "frames.u8"
 FRAME_BYTES = HEIGHT * WIDTH
 FRAME_CHUNK = 1 << 14
-POOL_PAYS_FROM = 20_000  # frames; below, starting worker processes takes longer than reading
+POOL_PAYS_FROM = 20_000  # frames; with fewer, starting processes takes longer than reading
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SilhouetteStore:
-    """`frames` [rows, 64, 44] uint8 (a memory map, or in memory when cached) and the index into them."""
+    """Index and uint8 frames [rows, 64, 44], memory-mapped, or in memory if cached."""
 
     path: Path
     index: SequenceIndex
     frames: np.ndarray
 
     def sequence(self, position: int) -> np.ndarray:
-        """All frames of one sequence, uint8 [frames, 64, 44]."""
+        """Return all frames of one sequence, uint8 [frames, 64, 44]."""
         offset = self.index.offset[position]
         return self.frames[offset : offset + self.index.frames[position]]
 
@@ -53,7 +53,7 @@ def is_store(path: Path) -> bool:
 
 
 def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> SilhouetteStore:
-    """Open a store; `cache` reads all frames into memory now. Raises UserError when it is damaged or foreign."""
+    """Open a store. With `cache`, read all frames into memory. Raises UserError if the store is invalid."""
     path = Path(path)
     index = read_index(path)
     rows = int(index.frames.sum())
@@ -63,14 +63,14 @@ def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> Sil
         raise UserError(f"{path / FRAMES}: cannot be read ({error.strerror})") from error
     if size != rows * FRAME_BYTES:
         raise UserError(
-            f"{path / FRAMES}: {size} bytes, {rows * FRAME_BYTES} expected; delete {path} to have it built anew"
+            f"{path / FRAMES}: {size} bytes, expected {rows * FRAME_BYTES}; delete {path} to build it again"
         )
     shape = (rows, HEIGHT, WIDTH)
     if cache:
         frames = _read_all_frames(path / FRAMES, shape, quiet)
-    else:  # copy on write: torch warns of arrays that it may not write to
+    else:  # copy on write, because torch warns about read-only arrays
         mapped = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
-        frames = np.asarray(mapped)  # the same memory without memmap's cost of several microseconds a slice
+        frames = np.asarray(mapped)  # the same memory; slicing a memmap takes several microseconds
     return SilhouetteStore(path, index, frames)
 
 
@@ -94,10 +94,7 @@ def open_data(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> SilhouetteStore:
-    """Open the sequences at `path`: a store, an aligned tree of images, or a tree of OpenGait pickles.
-
-    See `ready_store`, which finds or makes the store.
-    """
+    """Open a store, an aligned tree of images or a tree of OpenGait pickles. See `ready_store`."""
     return open_store(ready_store(path, store_root, workers=workers, skip_bad=skip_bad, quiet=quiet), cache)
 
 
@@ -109,44 +106,46 @@ def ready_store(
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Where the store of `path` is: `path` itself, or that of the tree at `path`.
+    """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
 
-    The store of a tree is kept below `store_root` and built (again) when there is none, when it is damaged or when the
-    tree has changed, as far as `source_stamp` sees: a frame in the middle of a sequence that is written anew in place
-    is not noticed. While another job builds it, this one waits.
-    Raises UsageError for a path that is not there, UserError for raw frames, bad images (unless `skip_bad`)
-    and trees of another layout.
+    The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
+    changed according to `source_stamp`, which does not detect an overwritten frame in the middle of a sequence. If
+    another process builds it, this one waits.
+
+    Raises:
+        UsageError: if `path` does not exist.
+        UserError: for raw frames, unreadable images (unless `skip_bad`), or a wrong folder layout.
     """
     path = Path(path)
     if is_store(path):
         return path
     if not path.is_dir():
-        raise UsageError(f"{path}: no such folder; give an aligned tree (--data_path) or a store")
+        raise UsageError(f"{path}: no such folder; use an aligned tree (--data_path) or a store")
     path = path.resolve()
     store = store_path(path, store_root)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         reason = _reason_to_build(path, store)
         if reason is None:
-            _judge(path, read_source(store)["faults"], skip_bad)
+            _report_faults(path, read_source(store)["faults"], skip_bad)
         else:
             if is_store(store):
-                log.info("%s: %s, building it anew", store, reason)
+                log.info("%s: %s, building it again", store, reason)
             build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
     return store
 
 
 def _reason_to_build(tree: Path, store: Path) -> str | None:
     if not is_store(store):
-        return "there is none"
+        return "missing"
     try:
         open_store(store)
     except UserError as error:
         return str(error)
-    return f"{tree} has changed since" if is_stale(tree, store) else None
+    return f"{tree} has changed" if is_stale(tree, store) else None
 
 
 def store_path(tree: Path, store_root: Path | str) -> Path:
-    """Where the store of a tree is kept: its name, and a digest of where it is."""
+    """Return the path of the store of a tree: the name of the tree with a digest of its path."""
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(str(tree).encode()).hexdigest()[:10]}"
 
 
@@ -158,12 +157,12 @@ def is_stale(tree: Path, store: Path) -> bool:
 def build_store(
     tree: Path, store: Path, *, workers: int | None = None, skip_bad: bool = False, quiet: bool = False
 ) -> None:
-    """Pack `tree` into `store`, which appears complete or not at all. Sequences without a frame are left out."""
+    """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
     sequences = scan_tree(tree, quiet)
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
-        raise UserError(f"{tree}: is being changed; start again when that is done")
+        raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
     faults: list[str] = []
     kept: list[SequenceFolder] = []
     lengths: list[int] = []
@@ -177,13 +176,13 @@ def build_store(
                     lengths.append(len(frames))
                     file.write(np.ascontiguousarray(frames))
                 bar.update(len(sequence.files))
-        _judge(tree, faults, skip_bad)
+        _report_faults(tree, faults, skip_bad)
         if not kept:
-            raise UserError(f"{tree}: not one readable frame in {len(sequences)} sequences")
+            raise UserError(f"{tree}: no readable frame in {len(sequences)} sequences")
         names = {sequence.name for sequence in kept}
         empty = [sequence.name for sequence in sequences if sequence.name not in names]
         if empty:
-            log.warning("%d sequences have no usable frame and are left out: %s", len(empty), ", ".join(empty[:5]))
+            log.warning("%d sequences have no readable frame and are omitted: %s", len(empty), ", ".join(empty[:5]))
         write_index(part, [s.subject for s in kept], [s.seq_type for s in kept], [s.view for s in kept], lengths)
         source = {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": faults}
         write_source(part, source)
@@ -198,9 +197,9 @@ def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[
     yield from map_in_processes(read_sequence, sequences, workers, chunk_size=8)
 
 
-def _judge(tree: Path, faults: list[str], skip_bad: bool) -> None:
-    """Name unreadable files; they are an error unless they may be left out."""
+def _report_faults(tree: Path, faults: list[str], skip_bad: bool) -> None:
+    """Log unreadable files. Raises UserError if there are any, unless `skip_bad`."""
     for fault in faults:
         log.warning("unreadable: %s", fault)
     if faults and not skip_bad:
-        raise UserError(f"{tree}: {len(faults)} unreadable files, the first: {faults[0]}; mend them or pass --skip_bad")
+        raise UserError(f"{tree}: {len(faults)} unreadable files, such as {faults[0]}; repair them or pass --skip_bad")

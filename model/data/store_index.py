@@ -1,6 +1,6 @@
-"""The two descriptions in a store: whose the frames are, and which tree they were packed from.
+"""The two JSON files of a store: the labels of the frames, and the source tree.
 
-Both are sealed: a label that changed on the disk would give a wrong table without a word.
+Both contain a checksum because a changed label would lead to a wrong accuracy table without an error.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _LABELS = ("subject", "seq_type", "view")
 
 
 def read_index(path: Path) -> SequenceIndex:
-    """The index of the store at `path`. Raises UserError when it is damaged or of another version."""
-    advice = f"delete {path} to have it built anew"
+    """Read the index of the store at `path`. Raises UserError if it is damaged or of another version."""
+    advice = f"delete {path} to build it again"
     try:
         meta = read_json(path / INDEX, sealed=True)
     except UserError as error:
@@ -34,26 +34,27 @@ def read_index(path: Path) -> SequenceIndex:
         labels = [_decoded(meta[name], meta[f"{name}_code"], len(meta["frames"])) for name in _LABELS]
         index = SequenceIndex.from_lengths(*labels, meta["frames"])
         if index.frames.ndim != 1 or not len(index) or index.frames.min() < 1:
-            raise ValueError("sequences without a frame")
+            raise ValueError("sequences without frames")
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path / INDEX}: damaged ({error}); {advice}") from error
     return index
 
 
 def _decoded(values: list[str], codes: list[int], count: int) -> np.ndarray:
-    """A label column from its distinct values and, a sequence each, the position among them."""
+    """Decode a label column from its distinct values and one position in them per sequence."""
     positions = np.asarray(codes, np.int64)
     if positions.shape != (count,) or positions.min(initial=0) < 0 or not all(isinstance(v, str) for v in values):
-        raise ValueError("columns that do not fit together")
+        raise ValueError("inconsistent columns")
     return np.asarray(values, np.str_)[positions]
 
 
 def write_index(
     folder: Path, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
 ) -> None:
-    """Write a store's index: each label column as its distinct values and, a sequence each, the position among them.
+    """Write the index of a store. Label columns are stored as distinct values and one position in them per sequence.
 
-    frames: of each sequence; they lie in the file of frames in this order.
+    Args:
+        frames: number of frames of each sequence, in the order of the file of frames.
     """
     index: dict[str, Any] = {"format": FORMAT}
     for name, labels in zip(_LABELS, (subject, seq_type, view), strict=True):
@@ -64,12 +65,12 @@ def write_index(
 
 
 def _write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Densely: an index has a line for each of a hundred thousand sequences otherwise."""
+    """Write JSON with a checksum on one line, because indented columns would have a line per sequence."""
     path.write_text(seal(json.dumps(content)), encoding="utf-8")
 
 
 def read_source(store: Path) -> dict[str, Any] | None:
-    """Where a store came from; None where the file that tells it is damaged."""
+    """Read the source of a store, or return None if the file is damaged."""
     try:
         source = read_json(store / SOURCE, sealed=True)
         names = [name for pair in source["ends"].values() for name in pair]
@@ -80,5 +81,5 @@ def read_source(store: Path) -> dict[str, Any] | None:
 
 
 def write_source(folder: Path, source: dict[str, Any]) -> None:
-    """stamp, ends: see `source_stamp`; faults: lines about files that were left out."""
+    """Write the source of a store: tree, stamp and ends (see `source_stamp`), and faults, the skipped files."""
     _write_sealed(folder / SOURCE, source)

@@ -123,7 +123,7 @@ def test_no_subject_left_to_test(aligned_tree, tmp_path, encoder):
 def test_partition_with_unknown_subjects(aligned_tree, tmp_path, encoder):
     partition = tmp_path / "p.json"
     partition.write_text(json.dumps({"TRAIN_SET": ["001"], "TEST_SET": ["002", "zoe"]}))
-    with pytest.raises(UserError, match=r"p\.json.*1 subjects that the data lack \(zoe\)"):
+    with pytest.raises(UserError, match=r"p\.json.*1 subjects are not in the data \(zoe\)"):
         run_test(aligned_tree, tmp_path, "--partition", partition, "--checkpoint", encoder)
 
 
@@ -146,7 +146,7 @@ def test_foreign_checkpoint_names_keys(aligned_tree, tmp_path):
 def test_post_process_without_results(aligned_tree, tmp_path, encoder):
     bins = ["--bin_path", tmp_path / "b", "--bin_frames", 8, "--partition", "all"]
     run_test(aligned_tree, tmp_path, "--pre_process", *bins)
-    with pytest.raises(UserError, match="no folder of results"):
+    with pytest.raises(UserError, match="no result folder"):
         run_test(aligned_tree, tmp_path, "--post_process", *bins, "--result_path", tmp_path / "r")
     with pytest.raises(UsageError, match="bins of Synthetic"):
         load_script("test").main(["--post_process", "--dataset", "CASIA-A", "--bin_path", str(tmp_path / "b")])

@@ -1,4 +1,4 @@
-"""Nothing in a file from elsewhere is run: every payload, as silhouettes, as partition and as checkpoint."""
+"""Untrusted files execute nothing: every payload as silhouettes, partition and checkpoint."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from scripts import ROOT
 
 from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
-from model.data.array_pickle import MOST_OPERATIONS, read_array
+from model.data.array_pickle import MAX_OPCODES, read_array
 from model.data.partition import read_partition
 from model.data.store import open_data
 from model.network import GaitSet
@@ -29,7 +29,7 @@ for name, program in payloads.programs().items():
     except BaseException as error:
         pass
     print(name, end=": ")
-    until = time.monotonic() + 10  # a process that was started and is not waited for takes its time
+    until = time.monotonic() + 10  # a started process that is not awaited needs some time
     while not any(n.startswith(payloads.MARKER) for n in os.listdir()) and time.monotonic() < until:
         time.sleep(0.01)
     print("written" if any(n.startswith(payloads.MARKER) for n in os.listdir()) else "harmless")
@@ -46,8 +46,8 @@ def no_marker(tmp_path, monkeypatch):
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_each_payload_would_do_it_if_it_were_unpickled(tmp_path):
-    """Otherwise the tests below would prove nothing."""
+def test_payloads_work_when_unpickled(tmp_path):
+    """Check that the payloads of the tests below are effective."""
     (tmp_path / "there").mkdir()
     command = [sys.executable, "-c", POTENT, str(ROOT)]
     done = subprocess.run(command, cwd=tmp_path / "there", capture_output=True, text=True, check=True, timeout=60)
@@ -58,17 +58,17 @@ def test_each_payload_would_do_it_if_it_were_unpickled(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_nothing_runs_whatever_it_is_given_as(name, tmp_path):
+def test_nothing_is_executed(name, tmp_path):
     program = PROGRAMS[name]
     with pytest.raises(ValueError):
         read_array(program)
     folder = tmp_path / "tree" / "001" / "nm-01" / "000"
     folder.mkdir(parents=True)
     (folder / "000.pkl").write_bytes(program)
-    with pytest.raises(UserError, match=r"000\.pkl: not a pickle of a numpy array"):
+    with pytest.raises(UserError, match=r"000\.pkl: not a pickle of a NumPy array"):
         open_data(tmp_path / "tree", tmp_path / "stores", quiet=True)
     (tmp_path / "p.npy").write_bytes(payloads.npy(program))
-    with pytest.raises(UserError, match=r"p\.npy: no partition"):
+    with pytest.raises(UserError, match=r"p\.npy: not a partition"):
         read_partition(tmp_path / "p.npy")
     network = GaitSet(4)
     for form, content in payloads.checkpoints(program):
@@ -80,7 +80,7 @@ def test_nothing_runs_whatever_it_is_given_as(name, tmp_path):
                 load(path)
 
 
-def test_arrays_of_every_protocol_and_layout_are_read():
+def test_arrays_of_all_protocols_and_layouts():
     random = np.random.default_rng(0)
     whole = random.integers(0, 256, (5, 64, 50), dtype=np.uint8)
     for array in (whole, whole[:, :, 3:47], np.asfortranarray(whole), whole[::-1], whole[:0], whole.transpose(2, 0, 1)):
@@ -89,9 +89,9 @@ def test_arrays_of_every_protocol_and_layout_are_read():
 
 
 @pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
-def test_arrays_of_both_numpys_are_read(core):
+def test_arrays_of_numpy_1_and_2(core):
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    for protocol in range(5):  # the fifth has a length in front of the names
+    for protocol in range(5):  # protocol 5 writes lengths before the names
         data = payloads.pickle.dumps(array, protocol)
         for other in ("numpy.core", "numpy._core"):
             if protocol < 4:
@@ -100,37 +100,37 @@ def test_arrays_of_both_numpys_are_read(core):
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
-        (np.zeros(3, np.float32), "not bytes"),
-        (np.zeros(3, "<U4"), "not bytes"),
-        (np.zeros(3, [("a", "u1")]), "it holds what no array does"),
-        (np.array([[["a"]]], object), "no list of lists"),
-        ([1], "it is no array but a list"),
-        ({"a": 1}, "it holds what no array does"),
+        (np.zeros(3, np.float32), "expected uint8"),
+        (np.zeros(3, "<U4"), "expected uint8"),
+        (np.zeros(3, [("a", "u1")]), "opcode EMPTY_DICT, which arrays do not have"),
+        (np.array([[["a"]]], object), "not a list of lists"),
+        ([1], "it is a list, expected an array"),
+        ({"a": 1}, "opcode EMPTY_DICT, which arrays do not have"),
     ],
 )
-def test_other_values_are_told(array, told):
-    with pytest.raises(ValueError, match=told):
+def test_other_values(array, message):
+    with pytest.raises(ValueError, match=message):
         read_array(payloads.pickle.dumps(array, 4))
 
 
-def test_what_claims_more_than_it_has_takes_no_memory():
-    """Python's own unpickler makes room for a billion things to remember on the strength of ten bytes."""
+def test_false_sizes_allocate_no_memory():
+    """The unpickler of Python allocates memory for a memo of two billion entries for these ten bytes."""
     place = payloads.struct.pack("<I", 2**31)
     kept = payloads.whole(b"K\x01r" + place)
     assert kept.startswith(b"\x80\x04")
-    with pytest.raises(ValueError, match="no array"):
+    with pytest.raises(ValueError, match="expected an array"):
         read_array(kept)
     array = payloads.pickle.dumps(np.zeros((3, 4), np.uint8), 2)
-    for told, damaged in {
-        "12 bytes and claims the shape": array.replace(b"K\x03K\x04\x86", b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
+    for message, damaged in {
+        "12 bytes but claims the shape": array.replace(b"K\x03K\x04\x86", b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
         "shape is damaged": array.replace(b"K\x03K\x04\x86", b"J\xff\xff\xff\xffK\x04\x86"),
         "damaged": array[:-4] + b".",
         "before seeing STOP": array[:2],
     }.items():
         assert damaged != array
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             read_array(damaged)
     with pytest.raises(ValueError, match="far more"):
-        read_array(b"N" * (MOST_OPERATIONS + 5))
+        read_array(b"N" * (MAX_OPCODES + 5))

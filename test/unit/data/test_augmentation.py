@@ -1,21 +1,21 @@
-"""Augmentation: all frames of a sequence alike, each kind of change alone, seed, rank and iteration decide."""
+"""Augmentation: equal changes for all frames of a sequence, each kind of change, and reproducible parameters."""
 
 import pytest
 import torch
 
 from model.data import augmentation
-from model.data.augmentation import augment, changes_of
+from model.data.augmentation import augment, draw_changes
 
 
 def drawn(count: int, iteration: int = 0) -> torch.Tensor:
-    return changes_of(0, 0, iteration, count)
+    return draw_changes(0, 0, iteration, count)
 
 
 @pytest.fixture
-def nothing(monkeypatch):
-    """All kinds of change turned off; a test turns its own on."""
+def no_changes(monkeypatch):
+    """Disable all changes; a test enables its own."""
     augmentation._block.cache_clear()
-    for name in ("FLIPPED", "TURN", "STRETCH", "SHIFT", "ERASED"):
+    for name in ("FLIP", "ROTATION", "STRETCH", "SHIFT", "ERASE"):
         monkeypatch.setattr(augmentation, name, 0.0)
     yield monkeypatch
     augmentation._block.cache_clear()
@@ -29,13 +29,13 @@ def figure(frames: int) -> torch.Tensor:
     return sils
 
 
-def test_nothing_changed_is_the_same_picture(nothing):
+def test_disabled_changes_keep_the_silhouettes(no_changes):
     sils = torch.randint(256, (5, 64, 44), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(augment(sils, torch.tensor([0, 0, 1, 1, 2]), drawn(3)), sils)
 
 
-def test_flipping_half_of_the_sequences(nothing):
-    nothing.setattr(augmentation, "FLIPPED", 0.5)
+def test_flipping_half_of_the_sequences(no_changes):
+    no_changes.setattr(augmentation, "FLIP", 0.5)
     sils = figure(400)
     changed = augment(sils, torch.arange(400), drawn(400))
     flipped = (changed == sils.flip(2)).flatten(1).all(1)
@@ -43,9 +43,9 @@ def test_flipping_half_of_the_sequences(nothing):
     assert 150 < flipped.sum() < 250
 
 
-def test_turning_keeps_shapes(nothing):
-    """A square turned by pixels that are not square would become a rhombus."""
-    nothing.setattr(augmentation, "TURN", 20.0)
+def test_rotation_keeps_area_and_moment(no_changes):
+    """If the rotation used the units of grid_sample, a square would become a rhombus."""
+    no_changes.setattr(augmentation, "ROTATION", 20.0)
     sils = torch.zeros(30, 64, 44, dtype=torch.uint8)
     sils[:, 22:42, 12:32] = 255
     changed = augment(sils, torch.arange(30), drawn(30)).double() / 255
@@ -59,8 +59,8 @@ def test_turning_keeps_shapes(nothing):
 
 
 @pytest.mark.parametrize(("name", "value"), [("STRETCH", 0.1), ("SHIFT", 1.0)])
-def test_sizes_and_places_differ(nothing, name, value):
-    nothing.setattr(augmentation, name, value)
+def test_sizes_and_places_differ(no_changes, name, value):
+    no_changes.setattr(augmentation, name, value)
     changed = augment(figure(200), torch.arange(200), drawn(200)).double() / 255
     mass = changed.sum((1, 2))
     centre = (changed.sum(1) * torch.arange(44)).sum(1) / mass
@@ -70,8 +70,8 @@ def test_sizes_and_places_differ(nothing, name, value):
         assert mass.std() / mass.mean() > 0.05
 
 
-def test_erasing_blackens_a_rectangle_in_some(nothing):
-    nothing.setattr(augmentation, "ERASED", 0.3)
+def test_erasing_blackens_a_rectangle_in_some(no_changes):
+    no_changes.setattr(augmentation, "ERASE", 0.3)
     white = torch.full((500, 64, 44), 255, dtype=torch.uint8)
     changed = augment(white, torch.arange(500), drawn(500))
     erased = changed.flatten(1).amin(1) == 0
@@ -82,24 +82,24 @@ def test_erasing_blackens_a_rectangle_in_some(nothing):
         assert rows.sum() <= 13 and columns.sum() <= 22
 
 
-def test_frames_of_a_sequence_change_alike_and_others_do_not_matter():
+def test_frames_of_a_sequence_change_equally():
     sils, sequence = figure(6), torch.tensor([0, 1, 1, 1, 2, 2])
     together = augment(sils, sequence, drawn(3))
     assert torch.equal(together[1], together[2]) and torch.equal(together[1], together[3])
     assert not torch.equal(together[0], together[1])
     alone = augment(sils[:1], torch.tensor([0]), drawn(3)[2:])
     assert torch.equal(alone[0], together[4])
-    assert torch.allclose(drawn(3), drawn(8)[:3])  # however many are drawn beside it
+    assert torch.allclose(drawn(3), drawn(8)[:3])  # independent of the number of sequences
     assert not torch.equal(augment(sils, sequence, drawn(3, 1)), together)
 
 
 @pytest.mark.parametrize("iteration", [0, 63, 64, 1000])
-def test_each_iteration_rank_and_seed_has_its_own_whichever_comes_first(iteration):
-    """Many iterations are drawn at once: the same whether training begins here or came by."""
+def test_parameters_depend_on_iteration_rank_and_seed(iteration):
+    """Parameters are drawn for many iterations together and must not depend on the first iteration."""
     augmentation._block.cache_clear()
-    begun_here = changes_of(1, 2, iteration, 5)
+    started_here = draw_changes(1, 2, iteration, 5)
     augmentation._block.cache_clear()
-    came_by = [changes_of(1, 2, i, 5) for i in range(max(iteration - 3, 0), iteration + 1)]
-    assert torch.equal(begun_here, came_by[-1])
-    others = [changes_of(0, 2, iteration, 5), changes_of(1, 0, iteration, 5), changes_of(1, 2, iteration + 1, 5)]
-    assert not any(torch.equal(begun_here, other) for other in [*others, *came_by[:-1]])
+    continued = [draw_changes(1, 2, i, 5) for i in range(max(iteration - 3, 0), iteration + 1)]
+    assert torch.equal(started_here, continued[-1])
+    others = [draw_changes(0, 2, iteration, 5), draw_changes(1, 0, iteration, 5), draw_changes(1, 2, iteration + 1, 5)]
+    assert not any(torch.equal(started_here, other) for other in [*others, *continued[:-1]])

@@ -1,10 +1,10 @@
-"""Batches on the device: what is gathered, in which order, whoever reads ahead."""
+"""Batches on the device: contents and order with any number of prefetching threads."""
 
 import numpy as np
 import pytest
 import torch
 
-from model.data.augmentation import augment, changes_of
+from model.data.augmentation import augment, draw_changes
 from model.data.batches import PACK_TO, BatchLoader, fits_device, pack
 from model.data.index import SequenceIndex
 from model.data.sampler import PKSampler
@@ -67,8 +67,8 @@ def test_a_packed_batch_has_each_drawn_frame_of_a_sequence_once(frames):
 
 
 @pytest.mark.parametrize("n", [PACK_TO, PACK_TO + 1])
-def test_a_batch_of_different_frames_is_packed_as_it_is(n):
-    """Not filled up beyond what was drawn, even where that is no multiple."""
+def test_packing_distinct_frames_adds_no_rows(n):
+    """The size never exceeds the number of drawn frames, even if that is not a multiple of PACK_TO."""
     packed, ends = pack(np.arange(n)[:, None])
     assert packed.tolist() == list(range(n)) and ends.tolist() == list(range(n + 1))
 
@@ -116,5 +116,5 @@ def test_augmented_batches_depend_on_the_iteration_alone(store, packed):
     number = torch.arange(6)
     counts = torch.full((6,), 4) if ends is None else ends.diff()
     known = int(counts.sum())
-    by_hand = augment(untouched[0].flatten(0, -3)[:known], number.repeat_interleave(counts), changes_of(0, 0, 2, 6))
+    by_hand = augment(untouched[0].flatten(0, -3)[:known], number.repeat_interleave(counts), draw_changes(0, 0, 2, 6))
     assert torch.equal(first[0].flatten(0, -3)[:known], by_hand)

@@ -1,4 +1,4 @@
-"""Who trains and who tests: made, read from all that users bring, never unpickled blindly."""
+"""Partitions: creation, reading of all supported formats, and no unpickling."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def test_shuffling_is_by_seed_and_loses_nobody():
     assert sorted(one.train + one.test) == CASIA_B
 
 
-def test_what_is_written_is_read_and_is_opengaits_form(tmp_path):
+def test_write_and_read_in_the_format_of_opengait(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("c",)))
     assert json.loads((tmp_path / "p.json").read_text()) == {"TRAIN_SET": ["a", "b"], "TEST_SET": ["c"]}
     assert read_partition(tmp_path / "p.json") == Partition(("a", "b"), ("c",))
@@ -56,14 +56,14 @@ def test_a_harmful_npy_is_refused_and_never_run(tmp_path):
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
-def test_a_npy_of_what_is_no_text_is_refused(tmp_path, order, code):
+def test_npy_with_invalid_text(tmp_path, order, code):
     """On which numpy raises a SystemError, or gives text that can be written nowhere."""
     array = np.array([["001", "002"], ["003", "004"]]).astype(f"{order}U3")
     np.save(tmp_path / "p.npy", array)
     assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
     array.view(f"{order}u4")[1, 2] = code
     np.save(tmp_path / "p.npy", array)
-    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool"):
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool"):
         read_partition(tmp_path / "p.npy")
 
 
@@ -77,15 +77,15 @@ def test_a_npy_of_what_is_no_text_is_refused(tmp_path, order, code):
     ],
     ids=lambda header: repr(header[:40]),
 )  # fmt: skip
-def test_a_damaged_header_of_a_npy_is_refused(tmp_path, header):
+def test_npy_with_damaged_header(tmp_path, header):
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
-    with pytest.raises(UserError, match=r"p\.npy: no partition of the original tool") as told:
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool") as told:
         read_partition(tmp_path / "p.npy")
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])
-def test_files_that_are_no_partition_are_refused(tmp_path, content):
+def test_invalid_partition_files(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(UserError, match=r"p\.json"):
         read_partition(tmp_path / "p.json")
@@ -103,16 +103,16 @@ def test_the_standard_file_is_made_once_and_kept(tmp_path):
         resolve_partition(None, standard, ["a"], pytest.fail)
 
 
-def test_subjects_that_came_later_are_told_of(tmp_path, caplog):
+def test_warning_about_new_subjects(tmp_path, caplog):
     standard = tmp_path / "p.json"
     write_partition(standard, Partition(("a",), ("b",)))
     resolve_partition(None, standard, ["a", "b", "c"], lambda: Partition(("a", "b"), ("c",)))
-    assert "does not name 1 subjects of the data (c)" in caplog.text
+    assert "does not contain 1 subjects of the data (c)" in caplog.text
 
 
-def test_a_subject_may_not_train_and_test(tmp_path):
+def test_subject_in_both_sets(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
-    with pytest.raises(UserError, match=r"both train and test \(b\)"):
+    with pytest.raises(UserError, match=r"1 subjects are in both sets \(b\)"):
         resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], pytest.fail)
 
 

@@ -1,4 +1,4 @@
-"""P×K batches: what is drawn, how often, and that a batch depends on nothing but seed, rank and iteration."""
+"""P×K batches: contents, frequencies, and dependence only on seed, rank and iteration."""
 
 from collections import Counter
 
