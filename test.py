@@ -66,7 +66,7 @@ def options_parser() -> CommandParser:
                        "auto: the one that the file of --checkpoint needs (default: torch)")  # fmt: skip
     group.add_argument("--threads", type=positive, metavar="N", help="threads of --runtime onnxruntime (default: one "
                        "per core)")  # fmt: skip
-    group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: that of the "
+    group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: name of the "
                        "checkpoint)")  # fmt: skip
     group.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     group = parser.add_argument_group("report")
@@ -75,7 +75,7 @@ def options_parser() -> CommandParser:
     group.add_argument("--throughput", type=Path, nargs="+", default=(), metavar="FILE", help="measurements of "
                        "python -m model.runtime or of a benchmark tool to show in the report")  # fmt: skip
     group.add_argument("--train_log", type=Path, metavar="FILE", help="a train.jsonl to show in the report (default: "
-                       "that of the run that wrote the checkpoint, if it exists)")  # fmt: skip
+                       "the log of the run that wrote the checkpoint, if it exists)")  # fmt: skip
     group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two results of "
                        "--json instead of testing: is the difference significant?")  # fmt: skip
     add_precision_options(parser, ("off", "torch"))

@@ -100,7 +100,7 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--addr", metavar="HOST", help="address of the process of rank 0 (default: 127.0.0.1)")
     group.add_argument("--port", type=positive, metavar="N", help="port of the process of rank 0 (default: 29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="backend of the process group "
-                       "(default: that of the device)")  # fmt: skip
+                       "(default: depends on the device)")  # fmt: skip
     group.add_argument("--device_num", type=positive, metavar="N", help="start N processes with torchrun; if one is "
                        "killed, restart all of them from the last checkpoint")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Embeddings of whole sequences."""
+"""Compute embeddings of complete sequences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from model.devices import distributed
 from model.devices.device import copy_to, fits, select
 from model.network.gaitset import GaitSet
 
-# Frames that pass the set layers at once, by kind of memory: few on the CPU, where maps should stay in its
-# cache, many where a device must be kept busy. It bounds the memory however long a sequence is.
+# Frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache; on a device, many
+# frames keep it busy. This limits the memory for sequences of any length.
 FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 64, 8192
-READERS = 4  # threads that copy sequences out of the store, ahead of the device
+READERS = 4  # threads that prefetch sequences from the store
 
 
 @torch.inference_mode()
@@ -29,21 +29,27 @@ def embed_sequences(
     device: torch.device,
     frame_chunk: int = 0,
 ) -> Tensor:
-    """Embeddings [n, 62, d] of n sequences whose frames lie one after another, on `device`.
+    """Embed n sequences whose frames are concatenated.
 
-    frames: uint8 [sum(lengths), 64, 44]. No sequence is padded: frames pass the set layers in pieces of
-    `frame_chunk` whatever sequence they belong to, and set pooling goes on over a cut.
+    Sequences are not padded. Frames pass the set layers in chunks of `frame_chunk`, and set
+    pooling combines the parts of a sequence.
+
+    Args:
+        frames: uint8 [sum(lengths), 64, 44].
+
+    Returns:
+        float32 [n, 62, d] on `device`.
     """
-    pieces = frames.split(frame_chunk or _frame_chunk(device))
-    stages: list[list[Tensor]] = [[], [], []]  # per stage, of each piece [sequences in it, c, h, w]
+    chunks = frames.split(frame_chunk or _frame_chunk(device))
+    stages: list[list[Tensor]] = [[], [], []]  # per stage and chunk: [sequences in the chunk, c, h, w]
     with network.autocast():
-        for piece, (parts, goes_on) in zip(pieces, _cut(lengths, len(pieces[0])), strict=True):
-            for stage, pooled in zip(stages, network.pooled_maps(copy_to(piece, device), parts), strict=True):
-                if goes_on:
+        for chunk, (parts, continued) in zip(chunks, _cut(lengths, len(chunks[0])), strict=True):
+            for stage, pooled in zip(stages, network.pooled_maps(copy_to(chunk, device), parts), strict=True):
+                if continued:
                     cut = stage[-1][-1]
                     torch.maximum(cut, pooled[0], out=cut)
                     pooled = pooled[1:]
-                if len(pooled):  # none in a piece from the middle of a sequence
+                if len(pooled):  # empty for a chunk from the middle of a sequence
                     stage.append(pooled)
         return network.embed(*map(torch.cat, stages))
 
@@ -53,11 +59,13 @@ def _frame_chunk(device: torch.device) -> int:
 
 
 def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
-    """Cut sequences laid end to end every `size` frames: for each piece the lengths in it, and whether the first
-    goes on from the piece before."""
+    """Cut concatenated sequences into chunks of `size` frames.
+
+    Yields for each chunk the lengths of its parts and whether the first part continues the previous chunk.
+    """
     parts: list[int] = []
     taken_so_far = 0
-    goes_on = False
+    continued = False
     for length in lengths:
         left = length
         while left:
@@ -66,10 +74,10 @@ def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
             left -= taken
             taken_so_far += taken
             if taken_so_far == size:
-                yield parts, goes_on
-                parts, taken_so_far, goes_on = [], 0, left > 0
+                yield parts, continued
+                parts, taken_so_far, continued = [], 0, left > 0
     if parts:
-        yield parts, goes_on
+        yield parts, continued
 
 
 def extract(
@@ -80,11 +88,14 @@ def extract(
     world: distributed.World | None = None,
     quiet: bool = False,
 ) -> Tensor | None:
-    """Embeddings of all sequences of `store`, in the order of its index: float32 [N, 62, d].
+    """Compute the embeddings of all sequences of a store, in the order of its index.
 
-    batch_size: sequences at once; 0 for as many as keep `device` busy. The processes of `world` share the work, each
-    sequence going to one of them; the result is on rank 0, on `device` where it has room for it and else on the CPU;
-    the others get None.
+    Args:
+        batch_size: sequences per batch; 0: as many as keep `device` busy.
+        world: processes that share the work. Each sequence is embedded by one of them.
+
+    Returns:
+        float32 [N, 62, d] on rank 0, on `device` if it has enough memory and otherwise on the CPU. None on other ranks.
     """
     world = world or distributed.World()
     own = np.arange(world.rank, len(store.index), world.size)
@@ -105,9 +116,12 @@ def stream(
     positions: np.ndarray | None = None,
     quiet: bool = False,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The same a batch at a time: positions [b] in the index of `store`, ascending, and float32 [b, 62, d] on `device`.
+    """Yield the embeddings in batches: increasing positions [b] in the index and float32 [b, 62, d] on `device`.
 
-    positions: which sequences (all). The network is in evaluation mode until the last batch has been taken.
+    The network is in evaluation mode until the generator is exhausted.
+
+    Args:
+        positions: positions of the sequences. Default: all.
     """
     own = np.arange(len(store.index)) if positions is None else positions
     batches = _batches(own, store.index.frames[own], batch_size, _frame_chunk(device))
@@ -122,7 +136,7 @@ def stream(
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:
-    """Cut the positions `own` after every `batch_size`, or, for 0, before their frames exceed `frame_chunk`."""
+    """Split positions into batches of `batch_size`, or for 0 into batches of at most `frame_chunk` frames."""
     if batch_size:
         return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
     batches, start = [], 0
@@ -138,7 +152,7 @@ def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: 
 def _read_ahead(
     store: SilhouetteStore, batches: list[np.ndarray], device: torch.device
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Batches with their frames, uint8 [f, 64, 44], read by threads while the device is at work on earlier ones."""
+    """Yield batches with their frames, uint8 [f, 64, 44], which threads prefetch."""
 
     def read(batch: np.ndarray) -> Tensor:
         frames = torch.empty(

@@ -1,7 +1,7 @@
-"""Embeddings with their labels as files that other programs read, written a batch at a time.
+"""Write embeddings and labels in batches to files for other programs.
 
-NAME.nc        NetCDF-4: dimensions sequence, bin, embedding; opens in xarray with every axis labelled
-NAME.parquet   Parquet: a row a sequence, the embedding as a list of bins x d numbers
+NAME.nc        NetCDF-4 with the dimensions sequence, bin and embedding; xarray opens it with all labels
+NAME.parquet   Parquet with one row per sequence and the embedding as a list of bins x d numbers
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from model.data.index import SequenceIndex
 from model.network.pooling import strip_labels
 
 LABELS = ("subject", "seq_type", "view")
-ROW_CHUNK = 64  # of a chunk on the disk: 4 MB of embeddings
+ROW_CHUNK = 64  # rows per chunk of the file: 4 MB of embeddings
 
 
 class Writer(Protocol):
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        """Rows of the index, one after another without gaps, and their embeddings, float32 [b, 62, d]."""
+        """Write embeddings, float32 [b, 62, d], for consecutive positions in the index."""
 
 
 def check_format(path: Path) -> None:
-    """Raises UsageError for a suffix of no known format, UserError when its package is missing."""
+    """Check the suffix. Raises UsageError if it is unknown, UserError if its package is missing."""
     if path.suffix not in _FORMATS:
-        raise UsageError(f"{path}: the name must end in {', '.join(_FORMATS)}, which says what is written")
+        raise UsageError(f"{path}: the suffix must be one of {', '.join(_FORMATS)}")
     package, _ = _FORMATS[path.suffix]
     try:
         importlib.import_module(package)
@@ -43,20 +43,24 @@ def check_format(path: Path) -> None:
 def write_embeddings(
     path: Path, index: SequenceIndex, batches: Iterable[tuple[np.ndarray, np.ndarray]], facts: dict[str, Any], dim: int
 ) -> None:
-    """Write `path`, whose suffix says how: it appears whole or not at all.
+    """Write `path` atomically in the format of its suffix.
 
-    batches: positions in `index`, ascending from 0 without gaps, and embeddings [b, 62, dim]. facts: plain JSON values
-    about their making, kept in the file. Raises UserError for embeddings that are no finite numbers.
+    Args:
+        batches: positions in `index`, consecutive from 0, and embeddings [b, 62, dim].
+        facts: JSON values about the network and the data, stored in the file.
+
+    Raises:
+        UserError: if embeddings are not finite.
     """
     check_format(path)
     with atomic_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
         done = 0
         for positions, embeddings in batches:
-            assert positions[0] == done, "embeddings come in the order of the index"
+            assert positions[0] == done, "embeddings must be in the order of the index"
             _check_finite(embeddings, index, positions)
             writer.write(positions, np.ascontiguousarray(embeddings, np.float32))
             done += len(positions)
-        assert done == len(index), f"{done} of {len(index)} embeddings have come"
+        assert done == len(index), f"got {done} of {len(index)} embeddings"
 
 
 def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.ndarray) -> None:
@@ -64,14 +68,13 @@ def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.nd
     if bad.any():
         first = index.name(int(positions[bad.argmax()]))
         raise UserError(
-            f"the embedding of {first} holds values that are no finite numbers; check the checkpoint and the precision "
-            "it was run with"
+            f"the embedding of {first} contains values that are not finite; check the checkpoint and the precision"
         )
 
 
 @contextmanager
-def _as_the_systems() -> Iterator[None]:
-    """The HDF5 library does not pass on what the system said of a disk, but raises an error of its own."""
+def _hdf5_errors_as_os_errors() -> Iterator[None]:
+    """Convert errors of the HDF5 library to OSError, because it hides the errors of the system."""
     try:
         yield
     except RuntimeError as error:
@@ -79,7 +82,7 @@ def _as_the_systems() -> Iterator[None]:
 
 
 class _NetCDF(AbstractContextManager):
-    @_as_the_systems()
+    @_hdf5_errors_as_os_errors()
     def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
         import netCDF4
 
@@ -99,11 +102,11 @@ class _NetCDF(AbstractContextManager):
         self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
         file.details = json.dumps(facts, ensure_ascii=False)
 
-    @_as_the_systems()
+    @_hdf5_errors_as_os_errors()
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
         self.values[positions[0] : positions[-1] + 1] = embeddings
 
-    @_as_the_systems()
+    @_hdf5_errors_as_os_errors()
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
@@ -119,7 +122,7 @@ class _Parquet(AbstractContextManager):
         schema = pyarrow.schema([*columns, ("frames", pyarrow.int32()), ("embedding", self.embedding)])
         about = {"shape": [len(strip_labels()), dim], "bins": [label._asdict() for label in strip_labels()], **facts}
         schema = schema.with_metadata({"gaitset": json.dumps(about, ensure_ascii=False)})
-        # Embeddings hardly shrink, and no two numbers are equal.
+        # Compression and dictionaries hardly reduce the size of embeddings.
         self.file = pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(LABELS))
 
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:

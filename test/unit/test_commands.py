@@ -1,4 +1,4 @@
-"""What users see of the entry scripts when they, or their data, are wrong: one line and the right exit status."""
+"""Errors of the entry scripts for wrong arguments or data: one line and the correct exit status."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Configurations: what is read, what is refused, and what a command line may change."""
+"""Configurations: reading, validation, and overrides of the command line."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the pages say: every command in them is run, every link leads somewhere, both languages have the same commands.
+"""Documentation: all commands run, all links exist, and both languages have the same commands.
 
 Python commands run as they stand, in a copy of the entry scripts whose configuration is tiny and whose data are a few
 walkers. Shell drivers run with --dry_run; their real runs are in test_drivers.py. NOT_RUN says of the rest why not.
@@ -36,7 +36,7 @@ TINY = """conf = {
     'model': {'batch_size': (2, 2), 'frame_num': 2, 'total_iter': 2, 'save_iter': 2, 'hidden_dim': 8, 'num_workers': 0},
 }
 """
-SMALLER = {  # what stands in for hardware, time and size in a command
+SMALLER = {  # replacements for hardware, duration and size in a command
     "--nproc_per_node 8": "--nproc_per_node 2",
     "--device_num 8": "--device_num 2",
     "--device cuda:1": "--device cpu",
@@ -55,15 +55,17 @@ SMALLER = {  # what stands in for hardware, time and size in a command
     "--frame_num 4 --int8": "--int8",
 }
 NOT_RUN = {
-    r"python test/bench/": "a benchmark: test_bench.py runs those that can be small",
+    r"python test/bench/": "benchmarks: test_bench.py runs those with a small setting",
+    r"python test/unit/support/(module_table|options_page)": "generates tables, which test_docs.py compares",
+    r"python -m$": "not a complete command",
     r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
-    r"python test\.py --dataset CASIA-A .*--device cpu": "wants the shipped encoder: test_real_data.py runs it",
-    r"\.venv/bin/python -m ruff": "what CI runs before the tests",
-    r"python3 -m venv|\.venv/bin/pip install": "installs torch anew from the network",
+    r"python test\.py --dataset CASIA-A .*--device cpu": "needs the encoder of the repository: test_real_data.py runs it",
+    r"\.venv/bin/python -m ruff": "CI runs this before the tests",
+    r"python3 -m venv|\.venv/bin/pip install": "installs PyTorch from the network",
     r"\. \.venv/bin/activate": "the tests run in their environment",
-    r"(for |done\b|name=|mkdir |mv )": "a loop of the shell: a test of its own runs it",
-    r"python pretreatment\.py --input_path=RAW": "how the original was called: the same options are run elsewhere",
-    r"python train\.py --cache=TRUE|python test\.py .*--cache=FALSE": "how the original was called",
+    r"(for |done\b|name=|mkdir |mv )": "a shell loop, which has its own test",
+    r"python pretreatment\.py --input_path=RAW": "command of the original; its options are run elsewhere",
+    r"python train\.py --cache=TRUE|python test\.py .*--cache=FALSE": "command of the original",
 }
 
 
@@ -72,7 +74,7 @@ def blocks(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Of the page's blocks, without comments, and of its text, what begins like a command of this repository."""
+    """Return the commands of this repository in the code blocks and in the text of a page."""
     found = []
     for block in blocks(page):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
@@ -98,7 +100,7 @@ def smaller(command: str) -> str:
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    """The entry scripts with a tiny configuration, walkers for every path that the pages name, and results."""
+    """Entry scripts with a tiny configuration, walkers at all paths of the pages, and results."""
     home = tmp_path_factory.mktemp("docs")
     for name in ("pretreatment.py", "train.py", "test.py", "pth2onnx.py"):
         shutil.copy(ROOT / name, home)
@@ -137,7 +139,7 @@ def write_raw_tree(root: Path) -> None:
 
 
 def opengait_names(network: GaitSet) -> dict:
-    """OpenGait's keys for weights of ours, strips in whatever order: only that the file loads matters here."""
+    """Our weights under the keys of OpenGait, in any order of strips: the test only loads the file."""
     state = {}
     for key, value in network.state_dict().items():
         branch, layer = re.match(r"(set|gl|fc)_(?:layer)?(\d|bin)", key).groups()

@@ -164,10 +164,10 @@ def test_without_data_walkers_are_made(tmp_path):
 
 @pytest.mark.slow
 def test_the_published_commands_give_a_table(tmp_path: Path):
-    """predeal, train, export, evaluate: few people, few frames, called from another folder with relative paths.
+    """Run predeal, train, export and evaluate on a small dataset, from another folder with relative paths.
 
-    People are told apart with ease. Of hardly trained networks' embeddings of walkers some are nearly equally far, and
-    rounding, which runtimes differ in, would decide.
+    The subjects are easy to identify. With synthetic walkers, a network with so little training has nearly equal
+    distances, and the rounding of each runtime would decide.
     """
     write_aligned_tree(tmp_path / "raw", margin=20)
     places = ["--work_path=work"]

@@ -1,4 +1,4 @@
-"""Disks that take no more: one line, and what was there before is still there. In place of a full disk a limit on the
+"""Full disks: a one-line error, and existing files are kept. In place of a full disk a limit on the
 size of files, which the system enforces at every write; faults.py, among the benchmarks, fills real ones."""
 
 import pytest

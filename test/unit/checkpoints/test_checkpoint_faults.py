@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, hostile or full of what is no number: one line each, and the sound one is found."""
+"""Damaged, malicious and non-finite checkpoints: each is a one-line error, and the valid one is found."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""`python -m model.embed`: what other programs read is what the network gave, whoever's it is."""
+"""`python -m model.embed`: other programs read exactly the embeddings and labels of the network."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_embeddings_that_are_no_numbers_are_not_written(tmp_path, suffix, value)
     index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 4])
     embeddings = np.zeros((2, 62, 4), np.float32)
     embeddings[1, 7, 2] = value
-    with pytest.raises(UserError, match="the embedding of b/nm-01/000 holds values that are no finite numbers"):
+    with pytest.raises(UserError, match="the embedding of b/nm-01/000 contains values that are not finite"):
         write_embeddings(tmp_path / f"e{suffix}", index, [(np.arange(2), embeddings)], {}, 4)
     assert not list(tmp_path.iterdir())
 

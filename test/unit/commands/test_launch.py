@@ -18,7 +18,7 @@ from model.devices import distributed
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_when_a_process_is_killed_all_go_on_from_the_last_checkpoint(aligned_tree, tmp_path):
-    """To the same weights; and meanwhile nothing listens but on 127.0.0.1."""
+    """The weights are equal, and all listening sockets are on 127.0.0.1."""
     whole = launch(aligned_tree, tmp_path / "whole")
     wait_for(files_of(tmp_path / "whole").last_complete, whole)
     assert listening([whole.pid, *children(whole.pid)]) == {"0100007F"}
@@ -51,5 +51,5 @@ def test_alone_there_is_no_launch(monkeypatch):
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     assert distributed.launch_name() is None and distributed.restarts() == 0
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # what torchrun calls all of its launches by default
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # the default run id of torchrun
     assert distributed.launch_name() == f"none-{os.getppid()}"

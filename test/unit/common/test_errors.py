@@ -1,4 +1,4 @@
-"""How commands end: one line and a status for what users and systems cause, a traceback for what only we can."""
+"""Exit of commands: one line and a status for errors of users and systems, a traceback for bugs."""
 
 import signal
 import subprocess
@@ -83,7 +83,7 @@ def test_faults_of_ours_keep_their_traceback():
 
 
 def test_in_a_thread_only_faults_of_ours_are_shown():
-    """What the system refuses a thread of TensorBoard is told when it is written to next."""
+    """An error of TensorBoard's writer thread is raised by the next write."""
     thread = "t = threading.Thread(target=lambda: {}); t.start(); t.join()"
     assert end_of(thread.format("open('/nowhere/a')")) == (0, "")
     assert "ZeroDivisionError" in end_of(thread.format("1 / 0"))[1]

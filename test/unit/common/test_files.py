@@ -94,7 +94,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
 def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole):
-    """And of what is written only what names it, or can come from nothing but writing."""
+    """Of writing commands, only errors that name the file or can only come from writing."""
     path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
 
     def line(error):
@@ -129,7 +129,7 @@ def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
 
 
 def leave(path):
-    """What stands at `path`, as a process that was killed has left it."""
+    """Content at `path` after a process was killed."""
     path.mkdir(parents=True)
     (path / "content").write_text(path.name)
     return path
@@ -137,7 +137,7 @@ def leave(path):
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkeypatch, can_exchange):
-    """Where the system can exchange two names; elsewhere nothing is lost, as the next test shows."""
+    """On systems that can exchange two names; the next test covers other systems."""
     leave(tmp_path / "f")
     if not can_exchange:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)

@@ -1,4 +1,4 @@
-"""One job at a time writes to an output, and the second is told whose it is."""
+"""Only one process at a time writes to an output. The error of a second one names the first."""
 
 import errno
 import json

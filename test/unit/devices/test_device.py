@@ -69,7 +69,7 @@ def test_npu_without_torch_npu_names_it():
 
 
 def test_torch_npu_that_cannot_be_loaded_is_one_line(tmp_path):
-    """As where CANN's libraries are missing; in a process of its own, since the module stays imported."""
+    """Simulate missing CANN libraries in a subprocess, because the module remains imported."""
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file\\nmore')")
     code = "from model.devices.device import resolve_device\nresolve_device('npu')"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

@@ -41,7 +41,7 @@ SETTINGS = ("--lr", 1e-4, "--log_iter", 6)
 
 @pytest.fixture(scope="module")
 def three_iterations(aligned_tree, tmp_path_factory):
-    """What two processes leave after three iterations."""
+    """Output of two processes after three iterations."""
     work = tmp_path_factory.mktemp("two")
     done = torchrun(2, "train.py", *arguments(aligned_tree, work, "--iters", 3, *SETTINGS))
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_no_thread_of_the_group_goes_on_while_the_interpreter_ends(script, align
 def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
     aligned_tree, three_iterations, tmp_path, one_thread
 ):
-    """The formula of the NPU port, computed here by one process: each rank's triplets are of its own batch."""
+    """The formula of the NPU port in one process: the triplets of a rank are from its own batch."""
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
     # The same layout too: Adam blows rounding up where a gradient is next to nothing.
@@ -202,7 +202,7 @@ def test_a_fault_of_ours_in_the_first_process_ends_the_others_at_once(tmp_path):
 
 
 def test_wrapping_warns_of_nothing(tmp_path, recwarn):
-    """What torch warns of, every process would print."""
+    """Warnings of PyTorch would be printed by every process."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))

@@ -14,14 +14,14 @@ from model.devices.extension import is_installed, load_extension
 
 @pytest.fixture(autouse=True)
 def tried_anew():
-    """What an earlier attempt gave is remembered, as a second one in a process fails for another reason."""
+    """The result of the first import is cached, because a second import in the same process fails differently."""
     load_extension.cache_clear()
     yield
     load_extension.cache_clear()
 
 
 def install(folder: Path, name: str, version: str, content: str, more: str = "") -> None:
-    """What pip leaves of a package of one module."""
+    """Files that pip installs for a package with one module."""
     (folder / f"{name}.py").write_text(content)
     facts = folder / f"{name}-{version}.dist-info"
     facts.mkdir()
@@ -32,7 +32,7 @@ def install(folder: Path, name: str, version: str, content: str, more: str = "")
 RELEASE = torch.__version__.partition("+")[0]
 FITTING = f"{RELEASE}.post2"
 NO_FILE = "cannot open shared object file: No such file or directory"
-BROKEN = {  # what the import raises: what is told
+BROKEN = {  # error of the import -> message
     f"ImportError('libhccl.so: {NO_FILE}. Please check\\n[ERROR] ERR00001')":
         "libhccl.so of CANN is not found, and ASCEND_HOME_PATH is not set; source CANN's set_env.sh first",
     f"OSError('libascendcl.so: {NO_FILE}')":

@@ -53,8 +53,8 @@ def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
     pieces = list(_cut(LENGTHS, size))
     assert [sum(parts) for parts, _ in pieces[:-1]] == [size] * (len(pieces) - 1)
     rebuilt: list[int] = []
-    for parts, goes_on in pieces:
-        if goes_on:
+    for parts, continued in pieces:
+        if continued:
             rebuilt[-1] += parts[0]
             parts = parts[1:]
         rebuilt += parts
@@ -87,7 +87,7 @@ def test_no_sequence_makes_no_batch():
 
 
 def test_more_batches_than_are_read_ahead_come_in_order(network, store, expected, monkeypatch):
-    """With one reader two are read ahead; a device that is no CPU has more readers."""
+    """One reader prefetches two batches. Devices other than the CPU use more readers."""
     monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", 1)
     ours = extract(network, store, CPU, quiet=True)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()

@@ -7,7 +7,7 @@ from model.export.atc.advice import explain
 START = "ATC start working now, please wait for a moment.\n"
 FAILED = "...\nATC run failed, Please check the detail log, Try 'atc --help' for more information\n"
 
-# What atc printed, a part of it that the line must quote, and a part of the advice.
+# Output of ATC, the expected quotation and a part of the advice.
 POSTED = [
     (
         "E19010: No parser is registered for Op [model1 div node, optype [ai.onnx::23::Div]].",

@@ -229,7 +229,7 @@ def test_int8_calibrates_with_training_subjects_and_names_them(aligned_tree, cal
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["checked_with"] and not set(facts["checked_with"]) & set(facts["calibrated_with"])
     error, others = 100 * facts["relative_error"], len(facts["checked_with"])
-    assert f"differs from torch by {error:.1f} % of an embedding's length on {others} others" in capsys.readouterr().out
+    assert f"relative difference from PyTorch {error:.1f} % on {others} other sequences" in capsys.readouterr().out
 
 
 def test_calibration_bins_hold_training_subjects_and_fit_the_model(calibration, tmp_path, capsys):

@@ -155,10 +155,10 @@ def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--whole", "--int8"], "one at a time"),
-    (["--whole", "--frame_num", "30"], "--frame_num: is for static models"),
-    (["--int8", "--batch_size", "2"], "--batch_size: is for static models"),
+    (["--whole", "--frame_num", "30"], "--frame_num: not available with --whole"),
+    (["--int8", "--batch_size", "2"], "--batch_size: not available with --whole"),
     (["--calibration_bins", "x", "--frame_num", "3", "4"], "one --frame_num"),
-    (["--data_path", "x"], "--data_path: is for calibration"),
+    (["--data_path", "x"], "--data_path: only for calibration"),
     (["--int8", "--partition", "all"], "no training subject"),
 ])  # fmt: skip
 def test_contradictory_options_are_rejected(arguments, words):

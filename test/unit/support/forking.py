@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 class Done(NamedTuple):
     returncode: int
-    stderr: str  # with what went to stdout
+    stderr: str  # with its stdout
 
 
 class Forking:

@@ -1,4 +1,4 @@
-"""Drivers given values that a shell would run if it were let. What they would start is a script that takes notes."""
+"""Shell drivers with values that a shell could execute. The commands that they start are replaced by a recorder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALUES = [
     "'; touch was_here; '", '"; touch was_here; "', "${IFS}touch${IFS}was_here", "<(touch was_here)", "--help",
     "x\\\"$(touch was_here)", "%s%n\\n\\x41", "!$ !!", "a\r\ntouch was_here", "a\x1b[2J", " blanks  at both ends ",
 ]  # fmt: skip
-# What a driver looks at itself, with a value that it takes; the others it passes on.
+# Options that a driver parses itself, with a valid value. It passes on all others.
 LOOKED_AT = {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
     "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
@@ -51,7 +51,7 @@ def nothing_ran(folder: Path) -> bool:
 
 
 def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[int, str, list[str]]:
-    """Exit status, what was said on stderr, and all arguments of all that was started."""
+    """Return the exit status, stderr, and the arguments of all started commands."""
     noted = folder / "arguments"
     noted.unlink(missing_ok=True)
     arguments = [f"--{name}={value}" for name, value in options.items()] if way == "arguments" else []

@@ -35,7 +35,7 @@ def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
     for child in children(launcher.pid):
         try:
             variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended
             continue
         rank = next((v[5:] for v in variables if v.startswith(b"RANK=")), None)
         if rank is not None:
@@ -51,7 +51,7 @@ def wait_for(condition, launcher, seconds=120):
 
 
 def listening(processes) -> set[str]:
-    """Addresses, in hexadecimal, on which the processes wait for whoever comes."""
+    """Hexadecimal addresses of the listening sockets of the processes."""
     inodes = set()
     for process in processes:
         for link in Path(f"/proc/{process}/fd").iterdir():

@@ -38,7 +38,7 @@ def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **envir
 
 
 def summary_of(driver: str) -> dict:
-    """What a driver left last in this process of tests; the same must be there as lines of key=value."""
+    """Return the last results of a driver and check that the key=value lines are equal."""
     output = Path(os.environ["GAITSET_OUTPUT"])
     assert all("=" in line for line in (output / f"{driver}.txt").read_text().splitlines())
     return json.loads((output / f"{driver}.json").read_text())
@@ -51,7 +51,7 @@ def run_quietly(command: list[str], cwd: Path | None, environment: dict[str, str
 
 
 def one_line_error(done, status: int) -> str:
-    """The one line of a command that ended on a fault of its user; fails the test when it is anything else."""
+    """Return the one-line error of a command, or fail the test."""
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if "error:" in line]

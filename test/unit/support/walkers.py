@@ -1,4 +1,4 @@
-"""Tiny stand-ins for aligned data, made on the spot: each subject is a rectangle of a size of its own."""
+"""Tiny synthetic aligned data: each subject is a rectangle with its own size."""
 
 from __future__ import annotations
 

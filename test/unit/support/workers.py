@@ -1,4 +1,4 @@
-"""What processes that tests start run: they must find it under a name that can be imported."""
+"""Functions for processes of tests, in a module that they can import."""
 
 import time
 from pathlib import Path

@@ -65,7 +65,7 @@ CASES = [
 def test_found_within_one_log_interval_and_the_state_before_it_saved(
     aligned_tree, undisturbed, tmp_path, monkeypatch, place, name, at
 ):
-    """Checkpoints are far apart here, log points are not. Then the same without the fault goes on from there to the
+    """Checkpoints are far apart here, log points are not. Then the same run without the fault resumes there to the
     same end."""
     run = ("--iters", 12, "--log_iter", 2, "--save_iter", 100)
     found = at + at % 2

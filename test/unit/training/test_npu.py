@@ -23,7 +23,7 @@ from model.network import GaitSet
 TOTAL, HALF = 4, 2  # iterations
 FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
 APEX = ("--amp", "apex", "--loss_scale")
-OLDER = {"NPUSIM_CHIP": "Ascend910ProB"}  # makes the largest number of what overflows, and tells in a flag
+OLDER = {"NPUSIM_CHIP": "Ascend910ProB"}  # saturates overflow to the largest number and sets a flag
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def unbroken(machine, aligned_tree, tmp_path_factory):
 
 @pytest.fixture
 def on_cpu(aligned_tree, monkeypatch):
-    """Training on the CPU, with what decides about the last bit as on the stand-in: one thread, the NPU's layout."""
+    """Training on the CPU with one thread and the memory layout of the NPU, which affect the last bit."""
     monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], channels_last=False))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -280,7 +280,7 @@ def test_devices_are_chosen_by_number_environment_and_config(machine, aligned_tr
     assert device("--device", "npu:1") == "1"
     assert device("--local_rank", 1) == "1"  # as the NPU port names the device of one process
     assert device("--config", config) == "0"
-    assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # those that are left are counted from 0
+    assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # visible devices are numbered from 0
 
 
 @pytest.mark.parametrize("cache", [(), ("--cache", "False")], ids=["resident", "read"])
@@ -356,7 +356,7 @@ def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, 
 
 @pytest.mark.slow
 def test_the_driver_of_one_npu_measures_and_profiles(npu_library, aligned_tree, tmp_path):
-    """That of eight is driven by test_ascend_chain.py."""
+    """test_ascend_chain.py runs the configuration with eight devices."""
     recipe = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1)
     options = [f"--data_path={aligned_tree}", "--dataset=Synthetic", f"--work_path={tmp_path}", "--iters=2"]
     options += ["--device=npu", "--rt2", "--profiling=CANN", "--start_step=1", "--stop_step=1", "--", *recipe]

@@ -1,4 +1,4 @@
-"""Which Adam steps the weights, how it goes on from another's state, and how many steps it says it has taken."""
+"""Selection of the Adam implementation, loading of the state of another one, and step counts."""
 
 import sys
 from dataclasses import replace

@@ -77,7 +77,9 @@ def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scal
     assert network.weight.grad.eq(scale).all()
     before = network.weight.detach().clone()
     precision.step(optimizer)
-    assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))  # the rate, whatever the scale
+    assert torch.allclose(
+        before - network.weight, torch.full_like(before, 0.1)
+    )  # the learning rate, independent of the scale
 
 
 def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():
@@ -123,7 +125,7 @@ def fake_apex(monkeypatch):
 
 
 def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
-    """How it is called where it computes is told by the tests of NPUs."""
+    """The calls on a device are tested with the NPU stand-in."""
     network, optimizer, _ = small_problem()
     with pytest.raises(UsageError, match="apex computes on an NPU or GPU and this is the cpu"):
         make_precision(ComputeMode("apex"), network, optimizer, CPU, "32")
@@ -147,7 +149,7 @@ def test_no_apex_is_told(monkeypatch):
 
 
 SITES = "Summary: Pyramid toolkit to add Velruse, Flash Messages, CSRF, ReCaptcha and Sessions\n"
-FOUND = {  # what an installation says of itself, its module's text, those of parts -> what is told
+FOUND = {  # metadata of an installation, source of its modules -> message
     "NVIDIA's without amp": (
         "Version: 0.1\n",
         "",

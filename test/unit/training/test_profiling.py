@@ -1,4 +1,4 @@
-"""Which iterations are recorded, where, and what is told of it."""
+"""Profiling: recorded iterations, output folder and messages."""
 
 import json
 

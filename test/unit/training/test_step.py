@@ -84,7 +84,7 @@ def test_gradients_become_means_once(monkeypatch, wrapped):
 
 
 class Recorder:
-    """Stands for the module of a device: what is called while it records is noted, and run at each replay."""
+    """Fake device module: records the calls during a capture and runs them at each replay."""
 
     def __init__(self, step):
         self.step, self.into, self.graphs, self.aside, self.run = step, None, [], False, 0
@@ -112,7 +112,7 @@ class Recorder:
         if self.into is not None:
             self.into.calls.append(arguments)
             return
-        assert self.aside, "what autograd keeps must be bound to the stream of the recordings"
+        assert self.aside, "tensors saved by autograd must belong to the capture stream"
         self.execute(*arguments)
 
     def execute(self, *arguments) -> None:
@@ -161,13 +161,13 @@ def recorder(monkeypatch):
 
 
 def train(recorder, sizes) -> tuple[CudaGraphStep, list[str]]:
-    """Run a batch of each size; tells of each whether it ran as it is, was recorded, or replayed."""
+    """Run a batch of each size and return for each whether it ran directly, was captured, or was replayed."""
     recorded, told = CudaGraphStep(recorder, CPU), []
     for number, frames in enumerate(sizes):
         graphs, replays = len(recorder.graphs), sum(graph.replays for graph in recorder.graphs)
         batch = batch_of(frames, number)
         recorded(*batch)
-        batch.sils.zero_()  # whoever made the batch may use its memory again
+        batch.sils.zero_()  # the loader may reuse the memory of the batch
         batch.ends.zero_()
         assert recorder.run == number + 1
         replayed = sum(graph.replays for graph in recorder.graphs) - replays
@@ -187,7 +187,7 @@ def weights_without_recording(sizes) -> torch.Tensor:
     ("sizes", "expected"),
     [
         ([7] * 6, ["as it is"] * 3 + ["recorded", "replayed", "replayed"]),
-        # Three of whatever sizes run as they are; then each size once before it is recorded.
+        # The first three batches of any size run directly, then each size once before its capture.
         (
             [7, 9, 7, 11, 9, 7, 11, 11, 9],
             ["as it is"] * 4 + ["recorded", "recorded", "recorded", "replayed", "replayed"],
@@ -280,7 +280,7 @@ def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes
 
 
 class TwoLayouts(nn.Module):
-    """Parameters of which one lies channels last: [3, 2, 2, 2] and [5]."""
+    """Parameters [3, 2, 2, 2], with the memory format channels_last, and [5]."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training: exact resuming after every kind of stop, what is kept, what is told."""
+"""Training: exact resuming after all kinds of interruption, kept checkpoints, and messages."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ def test_stopped_and_resumed_equals_never_stopped(aligned_tree, unbroken, tmp_pa
     lines = [[json.loads(line) for line in next(w.glob("log/*/train.jsonl")).open()] for w in (tmp_path, unbroken)]
     for point in (point for points in lines for point in points):
         del point["iterations_per_second"]
-    assert lines[0] == lines[1]  # the means between two log points go on, too
+    assert lines[0] == lines[1]  # the means between two log points are continued, too
 
 
 def test_resumed_with_reading_ahead_equals_without(aligned_tree, unbroken, tmp_path):
@@ -62,7 +62,7 @@ def test_resumed_with_reading_ahead_equals_without(aligned_tree, unbroken, tmp_p
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
-    """SIGKILL, as a power cut, lets nothing be written: training goes on from the last whole checkpoint."""
+    """SIGKILL, like a power failure, writes nothing: training resumes from the last complete checkpoint."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments(aligned_tree, tmp_path / "a", "--iters", 10_000)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     files = files_of(tmp_path / "a")
@@ -106,7 +106,7 @@ def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp
 
 @pytest.mark.parametrize("killed_again", [False, True])
 def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_path, monkeypatch, killed_again):
-    """Else the best may be deleted, and what is left is not what an undisturbed run leaves."""
+    """Otherwise the best checkpoint may be deleted, unlike in an uninterrupted run."""
     monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
     scores = iter([40.0, 90.0, 50.0, 60.0])
     assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
@@ -205,7 +205,7 @@ def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch
 
 
 def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monkeypatch):
-    """Four in a row: those of iterations 1 and 2 are too few, and one step between them and the rest counts anew."""
+    """Four failures in a row are an error. Two failures, a successful step and more failures restart the count."""
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
     with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .*--amp off$"):
@@ -215,7 +215,7 @@ def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monke
 
 
 def test_steps_left_out_are_counted_on_after_going_on(aligned_tree, tmp_path, monkeypatch):
-    """The optimizer goes on with the steps it has taken, which are fewer than the iterations."""
+    """The optimizer resumes with its own step count, which is less than the number of iterations."""
     overflow_at(monkeypatch, (1,))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
@@ -229,7 +229,7 @@ def test_without_half_precision_no_step_is_left_out(aligned_tree, unbroken):
 
 
 def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
-    """With `auto`, a job that is started again and again needs no look at what is there."""
+    """With `auto`, the same command works for the first start and for every restart."""
     with monkeypatch.context() as patch:
         stop_at(patch, 5, signal.SIGTERM)
         assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 128 + signal.SIGTERM
@@ -319,7 +319,7 @@ def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
     train(aligned_tree, tmp_path, "--iters", 2, "--log_iter", 1)
     logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
     assert logged == [1, 2]
-    assert len(list(folder.glob("train-*.jsonl"))) == 1  # that of the run before
+    assert len(list(folder.glob("train-*.jsonl"))) == 1  # from the previous run
 
 
 def test_data_that_cannot_be_evaluated_are_told_of_before_training(aligned_tree, tmp_path):

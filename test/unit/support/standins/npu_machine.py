@@ -1,8 +1,8 @@
-"""A machine with NPUs for tests: torch_npu's stand-in compiled, and processes that have it.
+"""Simulated machine with NPUs: compiles the stand-in for torch_npu and runs jobs in processes that import it.
 
-torch can be given such a device only once and for good, so whatever uses it runs in a process of its own. One of them
-takes job after job from its standard input: importing torch takes longer than most jobs. With jobs as its argument this
-file runs them in a row, as what torchrun starts.
+PyTorch allows one such device per process, so jobs run in separate processes. One process reads jobs from its standard
+input, because importing PyTorch takes longer than most jobs. With jobs as its argument, this file runs them in
+sequence, as torchrun starts it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ UNIT = STANDINS.parent
 
 
 def npusim_library(cache: Path) -> Path:
-    """The library of the stand-in for this torch, compiled into `cache` (in about twenty seconds) if it is not there.
+    """Return the library of the stand-in for this PyTorch version, compiled into `cache` (20 s) if it does not exist.
 
-    Processes that want it at the same time wait for the first. Raises FileNotFoundError without a compiler.
+    Concurrent processes wait for the first. Raises FileNotFoundError without a compiler.
     """
-    import fcntl  # not on Windows, where there is no such library either
+    import fcntl  # not available on Windows, where this library is not supported
 
     source = STANDINS / "npu" / "npusim.cpp"
     facts = f"{metadata.version('torch')} {sys.executable}".encode() + source.read_bytes()
@@ -58,15 +58,14 @@ def _compile(source: Path, library: Path) -> None:
 
 
 def npu_environment(library: Path, **more: str) -> dict[str, str]:
-    """What turns a process into one on a machine with NPUs, torch_npu and Ascend's apex."""
+    """Return the environment of a process on a machine with NPUs, torch_npu and Ascend's apex."""
     path = os.pathsep.join(map(str, (STANDINS / "npu", STANDINS / "npu_apex", UNIT)))
     return {"NPUSIM_LIBRARY": str(library), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 @dataclass
 class Done:
-    """How a job ended, in the words of `subprocess`; the switches of torch_npu that it has set; the devices that were
-    its threads' when they pinned memory."""
+    """Result of a job as in `subprocess`, the torch_npu switches that it set, and the devices of pinning threads."""
 
     returncode: int
     stdout: str
@@ -174,11 +173,11 @@ def main() -> None:
         run_in_a_row(json.loads(sys.argv[1]))
         return
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
+    os.dup2(2, 1)  # output of libraries is not an answer
     for line in sys.stdin:
         try:
             answer = _answer(json.loads(line))
-        except Exception:  # a fault of ours: its traceback is for the test to show
+        except Exception:  # a bug, whose traceback the test shows
             answer = {"returncode": 1, "stdout": "", "stderr": traceback.format_exc(), "switches": [], "pinned": []}
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -18,7 +18,7 @@ KEYS = ("soc_version", "input_name", "input_shape", "output_name")
 
 
 class NotAnOmError(Exception):
-    """What the tool at hand makes of a file that is no om is its own affair."""
+    """The file is not an om file. Each tool reports this in its own way."""
 
 
 def write_om(
@@ -35,7 +35,7 @@ def write_om(
 
 
 def read_om(path: Path | str) -> tuple[dict[str, Any], bytes]:
-    """The header and the ONNX bytes. Raises NotAnOmError for anything else, OSError when there is no such file."""
+    """Return the header and the ONNX bytes. Raises NotAnOmError for other files and OSError if it does not exist."""
     content = Path(path).read_bytes()
     if not content.startswith(MAGIC):
         raise NotAnOmError(f"{path} does not begin with {MAGIC!r}")
@@ -43,7 +43,7 @@ def read_om(path: Path | str) -> tuple[dict[str, Any], bytes]:
     try:
         header = json.loads(first)
     except ValueError as error:
-        raise NotAnOmError(f"{path}: its header is no JSON ({error})") from error
+        raise NotAnOmError(f"{path}: its header is not JSON ({error})") from error
     if not newline or not onnx or not isinstance(header, dict) or sorted(header) != sorted(KEYS):
         raise NotAnOmError(f"{path}: its header lacks one of {KEYS}, or no model follows it")
     return header, onnx

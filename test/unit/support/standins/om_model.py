@@ -1,6 +1,6 @@
-"""What all stand-ins of Ascend's tools do with an om: load it for the chip of this pretended machine, run it.
+"""Load and run om files on the simulated machine, for all stand-ins of Ascend's tools.
 
-The machine has STANDIN_DEVICES chips (4, like an Ascend 310 card) of the kind STANDIN_SOC (Ascend310).
+The machine has STANDIN_DEVICES chips (4, like an Ascend 310 card) of type STANDIN_SOC (Ascend310).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Stands in for pyACL, the module `acl` of Ascend's CANN: the calls that running an om needs, and no more.
+"""Stand-in for pyACL, the module `acl` of Ascend's CANN, with the calls that run an om file.
 
-Pointers are addresses of real memory, so a copy from bytes that nobody kept alive reads what lies there now.
-Refuses, with the real codes where the documents name them, what is out of order: calls before init or without a
-device, wrong directions and sizes of a copy, an om for another chip, giving back what others still use.
+Pointers are addresses of real memory, so a copy from freed memory reads its current content. Calls fail with the
+documented codes if they are out of order: before init or without a device, with a wrong direction or size of a copy,
+for an om file of another chip, and when a resource is released that is still in use.
 
-calls: the names called so far. fail: name -> code that this call is to return. left(): what was not given back.
+calls: names of the calls so far. fail: name -> code to return. left(): resources that were not released.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _state = SimpleNamespace(init=False, device=None, memory={}, host={}, made={}, n
 
 
 def left() -> list[str]:
-    """What is still held, for tests."""
+    """Return the resources that are not released."""
     held = [f"memory {pointer}" for pointer in _state.memory] + [kind for kind, _ in _state.made.values()]
     return held + ["device"] * (_state.device is not None) + ["init"] * _state.init
 
 
 def _named(name: str, has_code: bool = True, needs: str = "device"):
-    """A call of that name: it is noted, fails when told to, and wants to be initialised or to have a device."""
+    """Record calls under `name`, let them fail as set in `fail`, and check initialization and device."""
 
     def decorate(function):
         def call(*arguments):
@@ -307,7 +307,7 @@ mdl = SimpleNamespace(
     **_describe("output"),
 )
 util = SimpleNamespace(bytes_to_ptr=_bytes_to_ptr, ptr_to_bytes=ctypes.string_at)
-OLD_UTIL = SimpleNamespace(  # what older releases have in place of `util`
+OLD_UTIL = SimpleNamespace(  # `util` of older releases
     numpy_to_ptr=lambda values: values.ctypes.data,
     ptr_to_numpy=lambda pointer, shape, kind: np.frombuffer(ctypes.string_at(pointer, shape[0]), np.int8),
 )

@@ -1,7 +1,7 @@
-"""A stand-in for torch_npu: torch's device `npu`, made of npusim.cpp, with what of torch_npu this project calls.
+"""Stand-in for torch_npu: the device `npu`, implemented by npusim.cpp, and the torch_npu functions that are used.
 
-NPUSIM_LIBRARY names the compiled npusim.cpp, NPUSIM_CHIP what the devices are called (Ascend910B3), NPUSIM_MEMORY their
-free memory in bytes (32 GB), NPUSIM_TAKEN those that another process has. Names, signatures and refusals are those of
+NPUSIM_LIBRARY is the compiled npusim.cpp, NPUSIM_CHIP the device name (Ascend910B3), NPUSIM_MEMORY the free memory in
+bytes (32 GB), NPUSIM_TAKEN the devices in use by other processes. Names, signatures and errors are the same as in
 torch_npu 2.11 to 2.13.
 """
 
@@ -151,7 +151,7 @@ _libraries = _register_autocast()  # their registrations end with them
 
 
 def _autoload() -> None:
-    """What torch calls where the package is installed with its entry point."""
+    """Entry point that PyTorch calls if the package is installed."""
 
 
 from torch_npu import hccl, optim, profiler  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""The backend `hccl` for device `npu`: what travels is copied to the host and carried by gloo."""
+"""The backend `hccl` for device `npu`, which copies data to the host and communicates with gloo."""
 
 import torch
 import torch.distributed as dist

@@ -1,7 +1,7 @@
-"""torch_npu.npu.amp.GradScaler, and the flag by which it learns of overflow on chips that know no infinity.
+"""torch_npu.npu.amp.GradScaler and its overflow flag on chips without infinity.
 
-As the real one: with `dynamic` off nobody looks for overflow; what one process has seen counts for all where there is a
-flag; it takes a state only with `dynamic` in it.
+As in the real one, overflow is not checked without `dynamic`, the flag of one process applies to all processes, and a
+state must contain `dynamic`.
 """
 
 import torch

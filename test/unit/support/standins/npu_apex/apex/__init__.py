@@ -1,1 +1,1 @@
-"""A stand-in for Ascend's apex: what this project calls of `apex.amp`, at level O2, without apex's compiled parts."""
+"""Stand-in for Ascend's apex: the functions of `apex.amp` that are used, at level O2, without compiled parts."""

@@ -1,10 +1,10 @@
-"""amp.initialize, scale_loss, state_dict, load_state_dict and master_params, as Ascend's patched apex has them.
+"""amp.initialize, scale_loss, state_dict, load_state_dict and master_params of Ascend's patched apex.
 
-O2: the model's weights become float16 and its outputs float32. The optimizer gets float32 master weights when it is
-first used (`zero_grad`, or `scale_loss` before a backward pass), made from the float16 weights as they are then, and
-its step copies them back. The optimizer's `zero_grad` takes no arguments. A dynamic scale halves on overflow and
-leaves the step out, and doubles after 2000 steps without one; a static scale takes the step all the same. On chips that
-know no infinity a flag of the device tells of overflow.
+O2: the weights of the model become float16 and its outputs float32. On the first use of the optimizer (`zero_grad`, or
+`scale_loss` before a backward pass), its float32 master weights are created from the float16 weights, and its step
+copies them back. The `zero_grad` of the optimizer takes no arguments. A dynamic scale is halved on overflow, which
+skips the step, and doubled after 2000 steps without overflow. A static scale never skips a step. On chips without
+infinity, a flag of the device signals overflow.
 """
 
 from contextlib import contextmanager

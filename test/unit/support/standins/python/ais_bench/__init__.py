@@ -1,1 +1,1 @@
-"""Stands in for Ascend's ais_bench: see __main__.py."""
+"""Stand-in for Ascend's ais_bench, see __main__.py."""

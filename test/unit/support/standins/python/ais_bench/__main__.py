@@ -1,8 +1,8 @@
-"""Stands in for Ascend's `python3 -m ais_bench`, written from what its published source does.
+"""Stand-in for Ascend's `python3 -m ais_bench`, based on its published source.
 
-Options, order and names of files, the filling of the last batch, summary.json and the printed lines are those of
-the real one; so are the refusals of its newest releases: paths with unusual characters, symbolic links, files that
-a group may write to, output folders that others may read. STANDIN_LOSE=1 makes it lose a result.
+Options, order and names of files, filling of the last batch, summary.json and output are the same as in the real tool.
+The same applies to the checks of its newest releases, which reject paths with unusual characters, symbolic links,
+group-writable files and output folders that others may read. With STANDIN_LOSE=1, one result is missing.
 """
 
 from __future__ import annotations
