@@ -59,7 +59,7 @@ NOT_RUN = {
     r"python test/unit/support/(module_table|options_page)": "generates tables, which test_docs.py compares",
     r"python -m$": "not a complete command",
     r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
-    r"python test\.py --dataset CASIA-A .*--device cpu": "needs the encoder of the repository: test_real_data.py runs it",
+    r"python test\.py --dataset CASIA-A .*--device cpu": "needs the published encoder: test_real_data.py runs it",
     r"\.venv/bin/python -m ruff": "CI runs this before the tests",
     r"python3 -m venv|\.venv/bin/pip install": "installs PyTorch from the network",
     r"\. \.venv/bin/activate": "the tests run in their environment",
