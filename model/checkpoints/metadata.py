@@ -17,15 +17,15 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     """Read the metadata of a checkpoint. Return None if there are none; if they are damaged, also log a warning."""
     if not path.exists():
         return None
-    reason = f"{path}: is not the metadata of a checkpoint"
     try:
         metadata = read_json(path, sealed=True)
         if isinstance(metadata["files"], dict) and type(metadata["time"]) in (int, float) and metadata["time"] > 0:
             return metadata
+        reason = f"{path}: not the metadata of a checkpoint"
     except UserError as error:
         reason = str(error)
     except (KeyError, TypeError):
-        pass  # `reason` says it
+        reason = f"{path}: not the metadata of a checkpoint"
     log.warning("%s (the checkpoint is treated as one without metadata)", reason)
     return None
 

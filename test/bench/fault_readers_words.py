@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import fault_mutations as mutate
 
@@ -127,7 +128,7 @@ def reported_logs(folder: Path) -> Read:
 def tools_words(folder: Path) -> Read:
     """Output of npu-smi and atc."""
     from model.export.atc.advice import explain
-    from model.export.atc.soc_version import parse_chips, soc_version_of
+    from model.export.atc import soc_version
 
     table = """+------+
 | NPU   Name      | Health | Power |
@@ -141,8 +142,9 @@ def tools_words(folder: Path) -> Read:
     said = "ATC start working now.\n[ERROR] E10016: Opname specified is invalid\nATC run failed\n"
 
     def read(draw: random.Random) -> None:
-        for number, name in parse_chips(mutate.lines_of(table, draw)):
-            soc_version_of(number, name, lambda arguments: mutate.lines_of(board, draw))
+        with mock.patch.object(soc_version, "run_npu_smi", lambda arguments: mutate.lines_of(board, draw)):
+            for number, name in soc_version.parse_chips(mutate.lines_of(table, draw)):
+                soc_version.soc_version_of(number, name)
         assert explain(mutate.lines_of(said, draw), draw.choice((0, 1, 255, -9)), "python3")
 
     return read

@@ -50,7 +50,7 @@ def experiments(workspace: Callable[[], fault_workspace.Workspace], seed: int) -
 
 
 def number_of_cases(outcome: dict) -> int:
-    return sum(cases["inputs"] if isinstance(cases, dict) else cases for cases in outcome["cases"].values())
+    return sum(cases.get("inputs", 0) if isinstance(cases, dict) else cases for cases in outcome["cases"].values())
 
 
 def number_of_failures(outcome: dict) -> int:

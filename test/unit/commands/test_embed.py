@@ -123,9 +123,11 @@ def test_a_job_that_fails_leaves_what_was_there(tmp_path):
     assert path.read_text() == "an earlier run's" and [p.name for p in tmp_path.iterdir()] == ["e.nc"]
 
 
-def test_an_unknown_ending_and_a_missing_package_are_told_at_once(made, monkeypatch):
+def test_unknown_suffix_and_missing_package(made, monkeypatch):
     _, options = made
-    assert "must end in .nc, .parquet" in one_line_error(run_module("model.embed", *options, "--output", "e.csv"), 2)
+    assert "the suffix must be one of .nc, .parquet" in one_line_error(
+        run_module("model.embed", *options, "--output", "e.csv"), 2
+    )
     assert "--output" in one_line_error(run_module("model.embed"), 2)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match="needs the package pyarrow"):
@@ -134,7 +136,7 @@ def test_an_unknown_ending_and_a_missing_package_are_told_at_once(made, monkeypa
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_embeddings_that_are_no_numbers_are_not_written(tmp_path, suffix, value):
+def test_embeddings_that_are_not_finite_are_not_written(tmp_path, suffix, value):
     index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 4])
     embeddings = np.zeros((2, 62, 4), np.float32)
     embeddings[1, 7, 2] = value
