@@ -39,8 +39,12 @@ class DistanceStatistics:
         self.bins = bins
 
     def begin(self, plan: Plan, subject_ids: np.ndarray, squares: Tensor, device: torch.device) -> None:
-        """Allocate the statistics for an evaluation; `subject_ids` and `squares` [N] belong to all embeddings."""
-        """`squares` [N] are the squared lengths of the embeddings: no distance exceeds twice the longest."""
+        """Allocate the statistics for an evaluation.
+
+        Args:
+            subject_ids: subject numbers [N] of all embeddings.
+            squares: squared lengths [N] of all embeddings. No distance exceeds twice the largest length.
+        """
         self.plan = plan
         longest = 2 * float(squares.max().sqrt())
         self.bin_width = (longest or 1.0) * (1 + 1e-6) / self.bins

@@ -127,8 +127,8 @@ def reported_logs(folder: Path) -> Read:
 
 def tools_words(folder: Path) -> Read:
     """Output of npu-smi and atc."""
-    from model.export.atc.advice import explain
     from model.export.atc import soc_version
+    from model.export.atc.advice import explain
 
     table = """+------+
 | NPU   Name      | Health | Power |
