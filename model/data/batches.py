@@ -32,9 +32,9 @@ class Batch(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """A batch on the host: silhouettes, or their rows if the frames are resident; `ends` as in Batch; or None.
+    """A batch on the host: silhouettes, or their rows if the frames are resident, and `ends` as in Batch.
 
-    `changes` are the parameters of `augmentation`.
+    `changes` holds the parameters of `augmentation`, or None.
     """
 
     chosen: Tensor

@@ -24,11 +24,14 @@ INCOMPLETE = {"CASIA-B": {"005"}}  # subjects with incomplete data, excluded fro
 
 @dataclass(frozen=True)
 class Partition:
+    """Subjects for training and subjects for testing."""
+
     train: tuple[str, ...]
     test: tuple[str, ...]
 
 
 def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: bool) -> Path:
+    """Return the path of the default partition file."""
     return work_path / "partition" / f"{dataset}_{pid_num}_{pid_shuffle}.json"
 
 
@@ -51,9 +54,13 @@ def read_partition(path: Path) -> Partition:
         parts = [content["TRAIN_SET"], content["TEST_SET"]]
     except (KeyError, TypeError):
         parts = []
-    if not parts or not all(isinstance(part, list) and all(isinstance(s, str) for s in part) for part in parts):
+    if not parts or not all(map(_is_list_of_names, parts)):
         raise UserError(f'{path}: not a partition; expected {{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}}')
-    return Partition(tuple(parts[0]), tuple(parts[1]))
+    return Partition(*map(tuple, parts))
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def write_partition(path: Path, partition: Partition) -> None:
@@ -61,13 +68,13 @@ def write_partition(path: Path, partition: Partition) -> None:
 
 
 def resolve_partition(
-    given: str | None, standard: Path, present: Sequence[str], make: Callable[[], Partition]
+    given: str | None, default: Path, present: Sequence[str], make: Callable[[], Partition]
 ) -> Partition:
     """Return the partition of a command, checked against the subjects of the data.
 
     Args:
-        given: `all` (all subjects are test subjects), a file, or None for the `standard` file.
-        standard: file that is created with the result of `make()` if it does not exist.
+        given: `all` (all subjects are test subjects), a file, or None for the file `default`.
+        default: file that is created with the result of `make()` if it does not exist.
         present: subjects of the data.
 
     Raises:
@@ -75,7 +82,7 @@ def resolve_partition(
     """
     if given == "all":
         return Partition((), tuple(sorted(present)))
-    path = Path(given) if given else standard
+    path = Path(given) if given else default
     if not given and not path.exists():
         original = path.with_suffix(".npy")  # written by the original tool
         write_partition(path, read_partition(original) if original.exists() else make())
@@ -125,10 +132,10 @@ def _read_ragged(path: Path) -> Partition:
             parts = _text(np.frombuffer(content, dtype, offset=file.tell()).reshape(shape))
         train, test = parts
     except BadImage as error:
-        raise UserError(str(error).replace("no such image", "no such file")) from None
+        raise UserError(str(error)) from None
     except _DAMAGE as error:
         raise UserError(f"{path}: not a partition of the original tool ({first_line(error)[:200]})") from error
-    if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in (train, test)):
+    if not _is_list_of_names(train) or not _is_list_of_names(test):
         raise UserError(f"{path}: not a partition of the original tool (the lists contain values other than names)")
     return Partition(tuple(train), tuple(test))
 

@@ -23,7 +23,8 @@ class BatchPlan(NamedTuple):
 
 
 class PKSampler:
-    """Draw P subjects without replacement, and for each K sequences and `frame_num` frames with replacement.
+    """Draw P subjects without replacement, then K sequences per subject and `frame_num` frames per sequence, both with
+    replacement.
 
     The batch of an iteration depends only on (seed, rank, iteration). Prefetching, stopping and resuming do not change
     it, and no state is saved. All sequences can be drawn; in the original, `> 0` instead of `>= 0` excludes the first.
@@ -54,6 +55,7 @@ class PKSampler:
         self.first = np.cumsum(self.count) - self.count
 
     def plan(self, iteration: int) -> BatchPlan:
+        """Return the batch of an iteration."""
         rng = np.random.default_rng((self.seed, self.rank, iteration))
         subjects = rng.choice(len(self.count), self.subjects, replace=False)[:, None]
         nth = rng.integers(self.count[subjects], size=(self.subjects, self.sequences))

@@ -32,7 +32,7 @@ def read_pickle(path: Path) -> np.ndarray:
         raise BadImage(f"{path}: not a pickle of a NumPy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3:
         raise BadImage(f"{path}: must contain uint8 [frames, {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")
-    _refuse_raw(array.shape[1:], path)
+    _reject_raw(array.shape[1:], path)
     return cut_sides(array)
 
 
@@ -50,19 +50,20 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str]]:
             return read_pickle(sequence.path / sequence.files[0]), []
         except BadImage as error:
             return np.empty((0, HEIGHT, WIDTH), np.uint8), [str(error)]
-    frames, faults = [], []
+    frames, unreadable = [], []
     for file in sequence.files:
         try:
             frame = read_image(sequence.path / file)
         except BadImage as error:
-            faults.append(str(error))
+            unreadable.append(str(error))
             continue
-        _refuse_raw(frame.shape, sequence.path / file)
+        _reject_raw(frame.shape, sequence.path / file)
         frames.append(cut_sides(frame))
-    return np.stack(frames) if frames else np.empty((0, HEIGHT, WIDTH), np.uint8), faults
+    return np.stack(frames) if frames else np.empty((0, HEIGHT, WIDTH), np.uint8), unreadable
 
 
-def _refuse_raw(shape: tuple[int, ...], path: Path) -> None:
+def _reject_raw(shape: tuple[int, ...], path: Path) -> None:
+    """Raise UserError if a frame does not have the aligned size, because then the whole tree is raw."""
     height, width = shape
     if height != HEIGHT or not WIDTH <= width <= ALIGNED_WIDTH:
         raise UserError(
@@ -107,6 +108,7 @@ def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
 
 
 def _view_folders(folder: str, depth: int) -> list[str]:
+    """List the folders `depth` levels below `folder`, sorted."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry))
     if depth == 1:

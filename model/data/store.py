@@ -24,12 +24,12 @@ from model.data.index import SequenceIndex
 from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import first_and_last, read_sequence, source_stamp
-from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
+from model.data.store_index import INDEX, LABELS, read_index, read_source, write_index, write_source
 
 FRAMES = "frames.u8"
 FRAME_BYTES = HEIGHT * WIDTH
-FRAME_CHUNK = 1 << 14
-POOL_PAYS_FROM = 20_000  # frames; with fewer, starting processes takes longer than reading
+FRAME_CHUNK = 1 << 14  # frames per read
+MIN_FILES_FOR_POOL = 20_000  # with fewer files, starting worker processes takes longer than reading
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def ready_store(
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         reason = _reason_to_build(path, store)
         if reason is None:
-            _report_faults(path, read_source(store)["faults"], skip_bad)
+            _report_unreadable(path, read_source(store)["faults"], skip_bad)
         else:
             if is_store(store):
                 log.info("%s: %s, building it again", store, reason)
@@ -135,6 +135,7 @@ def ready_store(
 
 
 def _reason_to_build(tree: Path, store: Path) -> str | None:
+    """Return why the store must be built, or None if it is up to date."""
     if not is_store(store):
         return "missing"
     try:
@@ -150,6 +151,7 @@ def store_path(tree: Path, store_root: Path | str) -> Path:
 
 
 def is_stale(tree: Path, store: Path) -> bool:
+    """Return whether the tree has changed since the store was built."""
     source = read_source(store)
     return source is None or source["stamp"] != source_stamp(tree, source["ends"])
 
@@ -159,47 +161,59 @@ def build_store(
 ) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
     sequences = scan_tree(tree, quiet)
+    # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
-    faults: list[str] = []
-    kept: list[SequenceFolder] = []
-    lengths: list[int] = []
     with atomic_folder(store, durable=True) as part:
-        bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
-        with (part / FRAMES).open("wb") as file, bar:
-            for sequence, (frames, bad) in zip(sequences, _read_all(sequences, workers), strict=True):
-                faults += bad
-                if len(frames):
-                    kept.append(sequence)
-                    lengths.append(len(frames))
-                    file.write(np.ascontiguousarray(frames))
-                bar.update(len(sequence.files))
-        _report_faults(tree, faults, skip_bad)
+        lengths, unreadable = _pack_frames(sequences, part / FRAMES, workers, quiet)
+        _report_unreadable(tree, unreadable, skip_bad)
+        kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
         if not kept:
             raise UserError(f"{tree}: no readable frame in {len(sequences)} sequences")
-        names = {sequence.name for sequence in kept}
-        empty = [sequence.name for sequence in sequences if sequence.name not in names]
+        empty = [sequence.name for sequence, length in zip(sequences, lengths, strict=True) if not length]
         if empty:
             log.warning("%d sequences have no readable frame and are omitted: %s", len(empty), ", ".join(empty[:5]))
-        write_index(part, [s.subject for s in kept], [s.seq_type for s in kept], [s.view for s in kept], lengths)
-        source = {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": faults}
-        write_source(part, source)
+        labels = ([getattr(sequence, name) for sequence in kept] for name in LABELS)
+        write_index(part, *labels, [length for length in lengths if length])
+        write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
+
+
+def _pack_frames(
+    sequences: list[SequenceFolder], path: Path, workers: int | None, quiet: bool
+) -> tuple[list[int], list[str]]:
+    """Write the frames of all sequences to `path`.
+
+    Returns:
+        The number of frames per sequence, and one message per unreadable file.
+    """
+    lengths: list[int] = []
+    unreadable: list[str] = []
+    bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
+    with path.open("wb") as file, bar:
+        for sequence, (frames, messages) in zip(sequences, _read_all(sequences, workers), strict=True):
+            unreadable += messages
+            lengths.append(len(frames))
+            file.write(np.ascontiguousarray(frames))
+            bar.update(len(sequence.files))
+    return lengths, unreadable
 
 
 def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Yield the result of `read_sequence` for each sequence, computed by worker processes if that is faster."""
     workers = workers or core_count()
-    pool_pays = workers > 1 and sum(len(s.files) for s in sequences) >= POOL_PAYS_FROM
-    if not pool_pays:
+    if workers == 1 or sum(len(s.files) for s in sequences) < MIN_FILES_FOR_POOL:
         yield from map(read_sequence, sequences)
-        return
-    yield from map_in_processes(read_sequence, sequences, workers, chunk_size=8)
+    else:
+        yield from map_in_processes(read_sequence, sequences, workers, chunk_size=8)
 
 
-def _report_faults(tree: Path, faults: list[str], skip_bad: bool) -> None:
+def _report_unreadable(tree: Path, messages: list[str], skip_bad: bool) -> None:
     """Log unreadable files. Raises UserError if there are any, unless `skip_bad`."""
-    for fault in faults:
-        log.warning("unreadable: %s", fault)
-    if faults and not skip_bad:
-        raise UserError(f"{tree}: {len(faults)} unreadable files, such as {faults[0]}; repair them or pass --skip_bad")
+    for message in messages:
+        log.warning("unreadable: %s", message)
+    if messages and not skip_bad:
+        raise UserError(
+            f"{tree}: {len(messages)} unreadable files, such as {messages[0]}; repair them or pass --skip_bad"
+        )

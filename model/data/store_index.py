@@ -18,7 +18,7 @@ from model.data.index import SequenceIndex
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"
-_LABELS = ("subject", "seq_type", "view")
+LABELS = ("subject", "seq_type", "view")
 
 
 def read_index(path: Path) -> SequenceIndex:
@@ -31,7 +31,7 @@ def read_index(path: Path) -> SequenceIndex:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise UserError(f"{path / INDEX}: not a store of this version ({FORMAT}); {advice}")
     try:
-        labels = [_decoded(meta[name], meta[f"{name}_code"], len(meta["frames"])) for name in _LABELS]
+        labels = [_decoded(meta[name], meta[f"{name}_code"], len(meta["frames"])) for name in LABELS]
         index = SequenceIndex.from_lengths(*labels, meta["frames"])
         if index.frames.ndim != 1 or not len(index) or index.frames.min() < 1:
             raise ValueError("sequences without frames")
@@ -57,7 +57,7 @@ def write_index(
         frames: number of frames of each sequence, in the order of the file of frames.
     """
     index: dict[str, Any] = {"format": FORMAT}
-    for name, labels in zip(_LABELS, (subject, seq_type, view), strict=True):
+    for name, labels in zip(LABELS, (subject, seq_type, view), strict=True):
         values, codes = np.unique(labels, return_inverse=True)
         index |= {name: values.tolist(), f"{name}_code": codes.tolist()}
     index["frames"] = [int(number) for number in frames]

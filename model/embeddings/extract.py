@@ -31,8 +31,8 @@ def embed_sequences(
 ) -> Tensor:
     """Embed n sequences whose frames are concatenated.
 
-    Sequences are not padded. Frames pass the set layers in chunks of `frame_chunk`, and set
-    pooling combines the parts of a sequence.
+    Sequences are not padded. Frames pass the set layers in chunks of `frame_chunk`, and set pooling combines the parts
+    of a sequence.
 
     Args:
         frames: uint8 [sum(lengths), 64, 44].
@@ -45,7 +45,7 @@ def embed_sequences(
     with network.autocast():
         for chunk, (parts, continued) in zip(chunks, _cut(lengths, len(chunks[0])), strict=True):
             for stage, pooled in zip(stages, network.pooled_maps(copy_to(chunk, device), parts), strict=True):
-                if continued:
+                if continued:  # combine the first part with the last one of the previous chunk
                     cut = stage[-1][-1]
                     torch.maximum(cut, pooled[0], out=cut)
                     pooled = pooled[1:]
@@ -129,7 +129,7 @@ def stream(
     network.eval()
     bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
     with bar:
-        for batch, frames in _read_ahead(store, batches, device):
+        for batch, frames in _prefetch_batches(store, batches, device):
             yield batch, embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
             bar.update(len(batch))
     network.train(was_training)
@@ -149,7 +149,7 @@ def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: 
     return batches
 
 
-def _read_ahead(
+def _prefetch_batches(
     store: SilhouetteStore, batches: list[np.ndarray], device: torch.device
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield batches with their frames, uint8 [f, 64, 44], which threads prefetch."""

@@ -34,7 +34,7 @@ def test_disabled_changes_keep_the_silhouettes(no_changes):
     assert torch.equal(augment(sils, torch.tensor([0, 0, 1, 1, 2]), drawn(3)), sils)
 
 
-def test_flipping_half_of_the_sequences(no_changes):
+def test_half_of_the_sequences_are_flipped(no_changes):
     no_changes.setattr(augmentation, "FLIP", 0.5)
     sils = figure(400)
     changed = augment(sils, torch.arange(400), drawn(400))
@@ -59,7 +59,7 @@ def test_rotation_keeps_area_and_moment(no_changes):
 
 
 @pytest.mark.parametrize(("name", "value"), [("STRETCH", 0.1), ("SHIFT", 1.0)])
-def test_sizes_and_places_differ(no_changes, name, value):
+def test_stretch_and_shift_have_the_given_spread(no_changes, name, value):
     no_changes.setattr(augmentation, name, value)
     changed = augment(figure(200), torch.arange(200), drawn(200)).double() / 255
     mass = changed.sum((1, 2))
@@ -70,7 +70,7 @@ def test_sizes_and_places_differ(no_changes, name, value):
         assert mass.std() / mass.mean() > 0.05
 
 
-def test_erasing_blackens_a_rectangle_in_some(no_changes):
+def test_some_sequences_have_an_erased_rectangle(no_changes):
     no_changes.setattr(augmentation, "ERASE", 0.3)
     white = torch.full((500, 64, 44), 255, dtype=torch.uint8)
     changed = augment(white, torch.arange(500), drawn(500))

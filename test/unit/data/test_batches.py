@@ -26,7 +26,7 @@ def loader_of(store, workers=0, resident=False, packed=False, augmented=False):
     return BatchLoader(store, PKSampler(store.index, 3, 2, 4), CPU, workers, resident, packed, augmented)
 
 
-def test_a_batch_is_the_planned_rows(store):
+def test_a_batch_contains_the_planned_rows(store):
     loader = loader_of(store)
     sils, ends = loader.deliver(loader.gather(7))
     assert sils.shape == (6, 4, 64, 44) and sils.dtype == torch.uint8 and ends is None
@@ -36,7 +36,7 @@ def test_a_batch_is_the_planned_rows(store):
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("resident", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_batches_come_in_order_from_any_iteration_on(store, workers, resident, packed):
+def test_batches_are_in_order_from_any_iteration(store, workers, resident, packed):
     batches = list(loader_of(store, workers, resident, packed).batches(5, 17))
     assert len(batches) == 12
     sampler = PKSampler(store.index, 3, 2, 4)
@@ -49,8 +49,8 @@ def test_batches_come_in_order_from_any_iteration_on(store, workers, resident, p
 
 
 @pytest.mark.parametrize("frames", [1, 4, 40])
-def test_a_packed_batch_has_each_drawn_frame_of_a_sequence_once(frames):
-    """Of 5 to 16 frames a sequence 1 to 40 are drawn, so that sequences keep from 1 to 16."""
+def test_a_packed_batch_contains_each_drawn_frame_of_a_sequence_once(frames):
+    """From sequences of 5 to 16 frames, 1 to 40 frames are drawn, of which 1 to 16 are distinct."""
     rng = np.random.default_rng(frames)
     starts, lengths = np.cumsum([0, 5, 9, 16, 12, 7, 11]), [5, 9, 16, 12, 7, 11, 8]
     rows = np.stack([start + rng.integers(n, size=frames) for start, n in zip(starts, lengths, strict=True)])
@@ -61,7 +61,7 @@ def test_a_packed_batch_has_each_drawn_frame_of_a_sequence_once(frames):
     assert ends[0] == 0
     for own, start, end in zip(rows, ends[:-1], ends[1:], strict=True):
         assert packed[start:end].tolist() == sorted(set(own.tolist()))
-    # Filled up to the next multiple, or to as many as were drawn, with frames that belong to no sequence.
+    # The size is rounded up to a multiple, at most the number of drawn rows. Added rows belong to no sequence.
     assert len(packed) == min(-(-ends[-1] // PACK_TO) * PACK_TO, rows.size)
     assert set(packed[ends[-1] :].tolist()) <= set(rows.flatten().tolist())
 
@@ -73,13 +73,13 @@ def test_packing_distinct_frames_adds_no_rows(n):
     assert packed.tolist() == list(range(n)) and ends.tolist() == list(range(n + 1))
 
 
-def test_the_same_frame_in_two_sequences_stays_in_both():
-    """A sequence can be drawn twice for one subject."""
+def test_a_frame_of_two_sequences_is_kept_in_both():
+    """A sequence can be drawn twice for a subject."""
     packed, ends = pack(np.array([[3, 3, 5], [5, 3, 3], [5, 5, 5]]))
     assert packed[: ends[-1]].tolist() == [3, 5, 3, 5, 5] and ends.tolist() == [0, 2, 4, 5]
 
 
-def test_a_fault_while_reading_ahead_reaches_the_loop(store, monkeypatch):
+def test_an_error_while_prefetching_reaches_the_loop(store, monkeypatch):
     loader = loader_of(store, workers=2)
 
     def broken(iteration):
@@ -90,7 +90,7 @@ def test_a_fault_while_reading_ahead_reaches_the_loop(store, monkeypatch):
         list(loader.batches(0, 9))
 
 
-def test_leaving_the_loop_early_leaves_no_thread(store):
+def test_no_thread_remains_after_leaving_the_loop_early(store):
     import threading
 
     before = threading.active_count()
@@ -99,13 +99,13 @@ def test_leaving_the_loop_early_leaves_no_thread(store):
     assert threading.active_count() == before
 
 
-def test_frames_stay_where_they_are_on_the_cpu(store):
+def test_frames_are_never_resident_on_the_cpu(store):
     assert not fits_device(store, CPU)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_augmented_batches_depend_on_the_iteration_alone(store, packed):
-    """Each frame as it would be changed by hand; frames of one sequence alike, whether packed or not."""
+def test_augmented_batches_depend_on_the_iteration_only(store, packed):
+    """The batch equals frames augmented directly, with equal changes for all frames of a sequence, packed or not."""
     plain = loader_of(store, packed=packed)
     loaders = [loader_of(store, workers=workers, packed=packed, augmented=True) for workers in (0, 2)]
     first, second = ([batch.sils for batch in loader.batches(2, 5)] for loader in loaders)

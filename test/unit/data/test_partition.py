@@ -19,11 +19,11 @@ def test_casia_b_is_split_as_published():
     assert partition.test[0] == "075" and partition.test[-1] == "124"
 
 
-def test_other_data_keep_their_subject_005():
+def test_other_datasets_keep_subject_005():
     assert "005" in make_partition(CASIA_B, "Synthetic", 73).train
 
 
-def test_shuffling_is_by_seed_and_loses_nobody():
+def test_shuffling_depends_on_the_seed_and_keeps_all_subjects():
     one, two = (make_partition(CASIA_B, "Synthetic", 60, True, seed) for seed in (1, 2))
     assert one != two and one == make_partition(CASIA_B[::-1], "Synthetic", 60, True, 1)
     assert sorted(one.train + one.test) == CASIA_B
@@ -48,7 +48,7 @@ class Harmful:
         return sys.exit, (3,)
 
 
-def test_a_harmful_npy_is_refused_and_never_run(tmp_path):
+def test_a_harmful_npy_is_rejected_and_never_executed(tmp_path):
     np.save(tmp_path / "p.npy", np.array([Harmful(), ["1"]], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"p\.npy.*sys\.exit"):
         read_partition(tmp_path / "p.npy")
@@ -56,8 +56,8 @@ def test_a_harmful_npy_is_refused_and_never_run(tmp_path):
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
-def test_npy_with_invalid_text(tmp_path, order, code):
-    """On which numpy raises a SystemError, or gives text that can be written nowhere."""
+def test_npy_with_invalid_text_is_rejected(tmp_path, order, code):
+    """NumPy raises a SystemError for it, or returns strings that cannot be encoded."""
     array = np.array([["001", "002"], ["003", "004"]]).astype(f"{order}U3")
     np.save(tmp_path / "p.npy", array)
     assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
@@ -77,7 +77,7 @@ def test_npy_with_invalid_text(tmp_path, order, code):
     ],
     ids=lambda header: repr(header[:40]),
 )  # fmt: skip
-def test_npy_with_damaged_header(tmp_path, header):
+def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
     with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool") as told:
         read_partition(tmp_path / "p.npy")
@@ -85,17 +85,17 @@ def test_npy_with_damaged_header(tmp_path, header):
 
 
 @pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])
-def test_invalid_partition_files(tmp_path, content):
+def test_invalid_partition_files_are_rejected(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(UserError, match=r"p\.json"):
         read_partition(tmp_path / "p.json")
 
 
-def test_all_means_everybody_tests(tmp_path):
+def test_all_uses_all_subjects_for_testing(tmp_path):
     assert resolve_partition("all", tmp_path / "p.json", ["b", "a"], pytest.fail) == Partition((), ("a", "b"))
 
 
-def test_the_standard_file_is_made_once_and_kept(tmp_path):
+def test_the_default_file_is_created_once_and_kept(tmp_path):
     standard = tmp_path / "partition" / "p.json"
     made = resolve_partition(None, standard, ["a", "b"], lambda: Partition(("a",), ("b",)))
     assert resolve_partition(None, standard, ["a", "b"], lambda: Partition(("b",), ("a",))) == made
@@ -103,20 +103,20 @@ def test_the_standard_file_is_made_once_and_kept(tmp_path):
         resolve_partition(None, standard, ["a"], pytest.fail)
 
 
-def test_warning_about_new_subjects(tmp_path, caplog):
+def test_new_subjects_cause_a_warning(tmp_path, caplog):
     standard = tmp_path / "p.json"
     write_partition(standard, Partition(("a",), ("b",)))
     resolve_partition(None, standard, ["a", "b", "c"], lambda: Partition(("a", "b"), ("c",)))
     assert "does not contain 1 subjects of the data (c)" in caplog.text
 
 
-def test_subject_in_both_sets(tmp_path):
+def test_a_subject_in_both_sets_is_rejected(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
     with pytest.raises(UserError, match=r"1 subjects are in both sets \(b\)"):
         resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], pytest.fail)
 
 
-def test_a_partition_of_the_original_tool_in_the_standard_place_is_converted(tmp_path):
+def test_a_partition_of_the_original_tool_at_the_default_path_is_converted(tmp_path):
     np.save(tmp_path / "p.npy", np.array([["b"], ["a", "c"]], dtype=object), allow_pickle=True)
     partition = resolve_partition(None, tmp_path / "p.json", ["a", "b", "c"], lambda: Partition(("a",), ("b", "c")))
     assert partition == Partition(("b",), ("a", "c")) == read_partition(tmp_path / "p.json")

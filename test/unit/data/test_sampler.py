@@ -11,7 +11,7 @@ from model.data.sampler import PKSampler
 
 
 def ragged_index() -> SequenceIndex:
-    """Subject i has i + 1 sequences of different lengths, and the subjects' sequences are not side by side."""
+    """Subject i has i + 1 sequences of different lengths, and the sequences of a subject are not adjacent."""
     names = [f"{i:03d}" for i in range(5) for _ in range(i + 1)]
     order = np.random.default_rng(0).permutation(len(names))
     subjects = [names[i] for i in order]
@@ -19,7 +19,7 @@ def ragged_index() -> SequenceIndex:
     return SequenceIndex.from_lengths(subjects, ["nm-01"] * len(names), ["000"] * len(names), lengths)
 
 
-def test_batch_is_p_subjects_with_k_sequences_and_rows_of_those_sequences():
+def test_batch_has_p_subjects_with_k_sequences_and_rows_of_these_sequences():
     index = ragged_index()
     sampler = PKSampler(index, 3, 4, 10)
     for iteration in range(50):
@@ -32,8 +32,8 @@ def test_batch_is_p_subjects_with_k_sequences_and_rows_of_those_sequences():
         assert (plan.rows >= first[:, None]).all() and (plan.rows < (first + length)[:, None]).all()
 
 
-def test_every_sequence_and_every_frame_is_drawn_and_as_often_as_chance_has_it():
-    """The original's sampler never draws the first sequence."""
+def test_all_sequences_and_frames_are_drawn_with_the_expected_frequency():
+    """The sampler of the original never draws the first sequence."""
     index = ragged_index()
     sampler = PKSampler(index, 2, 2, 3, seed=4)
     drawn, rows = Counter(), Counter()
@@ -49,7 +49,7 @@ def test_every_sequence_and_every_frame_is_drawn_and_as_often_as_chance_has_it()
         assert abs(drawn[position] - expected) < 6 * np.sqrt(expected)
 
 
-def test_a_batch_is_a_function_of_seed_rank_and_iteration():
+def test_a_batch_depends_on_seed_rank_and_iteration_only():
     index = ragged_index()
     sampler = PKSampler(index, 3, 2, 4, seed=1, rank=0)
     late_first = [sampler.plan(i) for i in (9, 2)]
@@ -59,11 +59,11 @@ def test_a_batch_is_a_function_of_seed_rank_and_iteration():
         assert not np.array_equal(late_first[1].rows, other.rows)
 
 
-def test_fewer_subjects_than_p_are_refused_with_both_numbers():
+def test_fewer_subjects_than_p_are_rejected_with_both_numbers():
     with pytest.raises(UserError, match=r"5 subjects.*P = 6"):
         PKSampler(ragged_index(), 6, 2, 4)
 
 
-def test_p_may_be_all_subjects():
+def test_p_can_be_the_number_of_subjects():
     plan = PKSampler(ragged_index(), 5, 1, 1).plan(0)
     assert len(set(ragged_index().subject[plan.sequences])) == 5

@@ -1,4 +1,4 @@
-"""The packed store: what it holds, when it is rebuilt, and what it refuses."""
+"""The packed store: contents, rebuilding, and errors."""
 
 import pickle
 import shutil
@@ -39,7 +39,7 @@ def test_store_holds_the_tree(tree, tmp_path, cache):
     assert isinstance(store.frames.base, np.memmap) is not cache
 
 
-def test_index_carries_labels_into_xarray(tree, tmp_path):
+def test_index_has_labels_in_xarray(tree, tmp_path):
     dataset = open_data(tree, tmp_path / "stores").index.to_xarray()
     oblique = dataset.where((dataset.subject == "002") & (dataset.view == "090"), drop=True)
     assert sorted(oblique.seq_type.values) == ["bg-01", "nm-01"]
@@ -55,7 +55,7 @@ def test_second_opening_builds_nothing(tree, tmp_path, monkeypatch):
     assert np.array_equal(first.frames, second.frames)
 
 
-def test_the_store_itself_may_be_given_as_data(tree, tmp_path):
+def test_a_store_is_accepted_as_data(tree, tmp_path):
     path = open_data(tree, tmp_path / "stores").path
     shutil.rmtree(tree)
     assert len(open_data(path, tmp_path / "unused").index) == 8
@@ -77,7 +77,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_tree_is_noticed_and_packed_anew(tree, tmp_path, change):
+def test_a_changed_tree_is_packed_again(tree, tmp_path, change):
     before = open_data(tree, tmp_path / "stores")
     assert not is_stale(tree, before.path)
     change(tree)
@@ -90,13 +90,13 @@ def test_a_changed_tree_is_noticed_and_packed_anew(tree, tmp_path, change):
 
 def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
     alone = open_data(tree, tmp_path / "one", workers=1)
-    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
     many = open_data(tree, tmp_path / "two", workers=2)
     assert np.array_equal(alone.frames, many.frames)
     assert alone.index.subject.tolist() == many.index.subject.tolist()
 
 
-def test_a_build_that_fails_leaves_the_old_store(tree, tmp_path):
+def test_a_failed_build_keeps_the_old_store(tree, tmp_path):
     before = open_data(tree, tmp_path / "stores")
     (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"001-nm-01-000-001\.png"):
@@ -120,18 +120,18 @@ def test_empty_sequences_are_skipped_with_a_warning(tree, tmp_path, caplog):
     assert "001/nm-02/000" in caplog.text
 
 
-def test_raw_frames_are_refused_with_the_right_advice(tree, tmp_path):
+def test_raw_frames_are_rejected_with_advice(tree, tmp_path):
     cv2.imwrite(str(tree / "001/nm-01/000/001-nm-01-000-001.png"), np.zeros((240, 320), np.uint8))
     with pytest.raises(UserError, match=r"240×320.*pretreatment\.py"):
         open_data(tree, tmp_path / "stores")
 
 
-def test_missing_path_is_refused(tmp_path):
+def test_missing_path_is_rejected(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         open_data(tmp_path / "nowhere", tmp_path / "stores")
 
 
-def test_truncated_store_is_refused(tree, tmp_path):
+def test_truncated_store_is_rejected(tree, tmp_path):
     path = open_data(tree, tmp_path / "stores").path
     with (path / "frames.u8").open("r+b") as file:
         file.truncate(1000)
@@ -139,7 +139,7 @@ def test_truncated_store_is_refused(tree, tmp_path):
         open_store(path)
 
 
-def test_store_of_another_version_is_refused(tree, tmp_path):
+def test_store_of_another_version_is_rejected(tree, tmp_path):
     path = open_data(tree, tmp_path / "stores").path
     write_json(path / "index.json", read_json(path / "index.json") | {"format": "gaitset-store-0"}, sealed=True)
     with pytest.raises(UserError, match="not a store of this version"):
@@ -149,12 +149,12 @@ def test_store_of_another_version_is_refused(tree, tmp_path):
         open_store(path)
 
 
-def test_no_change_to_an_index_gives_other_labels(tree, tmp_path):
-    """Each byte in turn; without the seal `001` could become `003` without a word."""
+def test_every_damaged_byte_of_an_index_is_detected(tree, tmp_path):
+    """Without the checksum, the label `001` could become `003` without an error."""
     path = open_data(tree, tmp_path / "stores").path
-    whole = (path / "index.json").read_bytes()
-    for place in range(len(whole)):
-        (path / "index.json").write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
+    content = (path / "index.json").read_bytes()
+    for position in range(len(content)):
+        (path / "index.json").write_bytes(content[:position] + bytes([content[position] ^ 2]) + content[position + 1 :])
         with pytest.raises(UserError, match=r"index\.json"):
             open_store(path)
 
@@ -168,7 +168,7 @@ def test_no_change_to_an_index_gives_other_labels(tree, tmp_path):
     ],
     ids=repr,
 )  # fmt: skip
-def test_a_foreign_index_that_does_not_fit_together_is_one_line(tree, tmp_path, change):
+def test_an_inconsistent_index_is_reported_in_one_line(tree, tmp_path, change):
     path = open_data(tree, tmp_path / "stores").path
     write_json(path / "index.json", read_json(path / "index.json", sealed=True) | change, sealed=True)
     with pytest.raises(UserError, match=r"index\.json: damaged|frames\.u8: \d+ bytes, -?\d+ expected"):
@@ -181,23 +181,23 @@ def damage_frames(store):
 
 
 DAMAGES = {
-    "frames cut": damage_frames,
-    "frames gone": lambda s: (s / "frames.u8").unlink(),
-    "index cut": lambda s: (s / "index.json").write_text("{"),
-    "index gone": lambda s: (s / "index.json").unlink(),
-    "source cut": lambda s: (s / "source.json").write_text("{"),
-    "source gone": lambda s: (s / "source.json").unlink(),
-    "source with a name that no file has": lambda s: write_json(
+    "frames truncated": damage_frames,
+    "frames missing": lambda s: (s / "frames.u8").unlink(),
+    "index truncated": lambda s: (s / "index.json").write_text("{"),
+    "index missing": lambda s: (s / "index.json").unlink(),
+    "source truncated": lambda s: (s / "source.json").write_text("{"),
+    "source missing": lambda s: (s / "source.json").unlink(),
+    "source with impossible file names": lambda s: write_json(
         s / "source.json", {"stamp": "", "ends": {"001/nm-01/000": ["a\0", "../b"]}, "faults": []}, sealed=True
     ),
-    "source foreign": lambda s: write_json(
+    "source of other types": lambda s: write_json(
         s / "source.json", {"stamp": "", "ends": {"a": [1]}, "faults": []}, sealed=True
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_store_of_a_tree_is_built_anew(tree, tmp_path, damage):
+def test_a_damaged_store_of_a_tree_is_built_again(tree, tmp_path, damage):
     before = open_data(tree, tmp_path / "stores", cache=True)
     damage(before.path)
     after = open_data(tree, tmp_path / "stores")
@@ -205,8 +205,8 @@ def test_a_damaged_store_of_a_tree_is_built_anew(tree, tmp_path, damage):
     assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
 
 
-def test_while_another_job_builds_a_store_this_one_waits(tree, tmp_path, monkeypatch, caplog):
-    """Two trainings started side by side share their store: the second finds what the first has built."""
+def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch, caplog):
+    """Two jobs started at the same time share the store: only one of them builds it."""
     monkeypatch.setattr("model.common.lock._RETRY_SECONDS", 0.01)
     store = store_path(tree.resolve(), tmp_path / "stores")
     builds = []
@@ -258,23 +258,23 @@ def test_opengait_pickles_are_read(tmp_path, width, protocol):
     ],
     ids=["code", "list", "array of code", "float", "one frame"],
 )
-def test_other_pickles_are_refused_and_never_run(tmp_path, content):
+def test_other_pickles_are_rejected_and_never_executed(tmp_path, content):
     with pytest.raises(UserError, match=r"000\.pkl"):
         open_data(write_pickle(tmp_path / "tree", content), tmp_path / "stores")
 
 
-def test_raw_pickles_are_refused_with_advice(tmp_path):
+def test_raw_pickles_are_rejected_with_advice(tmp_path):
     with pytest.raises(UserError, match=r"pretreatment\.py"):
         open_data(write_pickle(tmp_path / "tree", np.zeros((3, 240, 320), np.uint8)), tmp_path / "stores")
 
 
-def test_stamp_of_a_tree_that_lost_a_listed_file_is_none(tree):
+def test_stamp_of_a_tree_without_a_listed_file_is_none(tree):
     ends = {"001/nm-01/000": ("001-nm-01-000-001.png", "gone.png")}
     assert source_stamp(tree, ends) is None
 
 
-def test_a_frame_that_is_a_link_to_itself_is_an_unreadable_one(tree, tmp_path):
-    loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, at which the stamp looks
+def test_a_link_to_itself_is_an_unreadable_frame(tree, tmp_path):
+    loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, which the stamp covers
     loop.symlink_to(loop)
     for _ in range(2):
         with pytest.raises(UserError, match=r"1 unreadable files.*000\.png: cannot be read"):
@@ -282,12 +282,12 @@ def test_a_frame_that_is_a_link_to_itself_is_an_unreadable_one(tree, tmp_path):
     assert len(open_data(tree, tmp_path / "stores", skip_bad=True).index) == 8
 
 
-def test_trees_of_one_name_in_two_places_have_stores_of_their_own(tmp_path):
+def test_trees_with_equal_names_have_different_stores(tmp_path):
     assert store_path(tmp_path / "a" / "CASIA-B", "s") != store_path(tmp_path / "b" / "CASIA-B", "s")
 
 
 def test_skipped_files_are_reported_again(tree, tmp_path, caplog):
-    """A store built with skip_bad must not pass for a whole one later."""
+    """A store built with skip_bad must not count as complete later."""
     (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
     open_data(tree, tmp_path / "stores", skip_bad=True)
     with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
@@ -297,7 +297,7 @@ def test_skipped_files_are_reported_again(tree, tmp_path, caplog):
     assert "001-nm-01-000-001.png" in caplog.text
 
 
-def test_tree_without_readable_frames(tree, tmp_path):
+def test_tree_without_readable_frames_is_rejected(tree, tmp_path):
     for path in tree.glob("*/*/*/*"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="no readable frame"):
@@ -305,11 +305,11 @@ def test_tree_without_readable_frames(tree, tmp_path):
     assert not list((tmp_path / "stores").iterdir())
 
 
-def test_a_worker_that_is_killed_ends_the_job(tree, tmp_path, monkeypatch):
+def test_a_killed_worker_ends_the_job(tree, tmp_path, monkeypatch):
     def broken(self, *arguments, **keywords):
         raise BrokenProcessPool
 
-    monkeypatch.setattr(store_module, "POOL_PAYS_FROM", 1)
+    monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", broken)
     with pytest.raises(UserError, match="was killed"):
         open_data(tree, tmp_path / "stores", workers=2)

@@ -1,4 +1,4 @@
-"""Embeddings of whole sequences: any batch size, any piece size, and the network called plainly, give the same."""
+"""Embeddings of sequences do not depend on the batch size and the chunk size, and equal those of the network."""
 
 import numpy as np
 import pytest
@@ -37,19 +37,19 @@ def expected(network, store):
 
 
 @pytest.mark.parametrize("frame_chunk", [1, 2, 4, 7, 20, 1000])
-def test_cuts_anywhere_change_nothing(network, store, expected, frame_chunk):
+def test_chunk_size_does_not_change_embeddings(network, store, expected, frame_chunk):
     ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frame_chunk)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("batch_size", [0, 1, 2, 5, 99])
-def test_batches_of_any_size_come_in_the_order_of_the_index(network, store, expected, batch_size):
+def test_embeddings_are_in_the_order_of_the_index_for_any_batch_size(network, store, expected, batch_size):
     ours = extract(network, store, CPU, batch_size, quiet=True)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 50])
-def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
+def test_all_chunks_but_the_last_are_full_and_cover_all_sequences(size):
     pieces = list(_cut(LENGTHS, size))
     assert [sum(parts) for parts, _ in pieces[:-1]] == [size] * (len(pieces) - 1)
     rebuilt: list[int] = []
@@ -62,31 +62,31 @@ def test_pieces_are_full_but_the_last_and_cover_each_sequence(size):
 
 
 @pytest.mark.parametrize("frame_chunk", [1, 4, 9, 11, 20, 1000])
-def test_batches_left_to_the_device_are_as_full_as_its_pieces_allow(frame_chunk):
+def test_automatic_batches_are_as_full_as_the_chunk_size_allows(frame_chunk):
     positions, lengths = np.array([3, 7, 8, 20, 21]), np.array(LENGTHS)
     batches = _batches(positions, lengths, 0, frame_chunk)
     assert np.concatenate(batches).tolist() == positions.tolist()
     frames = dict(zip(positions, lengths, strict=True))
     for number, batch in enumerate(batches):
         size = sum(frames[position] for position in batch)
-        assert size <= frame_chunk or len(batch) == 1  # a sequence that is longer goes alone
-        if number + 1 < len(batches):  # the next one would not have gone in
+        assert size <= frame_chunk or len(batch) == 1  # a longer sequence has its own batch
+        if number + 1 < len(batches):  # the next sequence would exceed the chunk size
             assert size + frames[batches[number + 1][0]] > frame_chunk
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (99, [5])])
-def test_batches_asked_for_have_as_many_sequences(batch_size, sizes):
+def test_batches_have_the_given_number_of_sequences(batch_size, sizes):
     batches = _batches(np.arange(5), np.array(LENGTHS), batch_size, 1)
     assert [len(batch) for batch in batches] == sizes
     assert np.concatenate(batches).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_no_sequence_makes_no_batch():
+def test_no_sequences_give_no_batches():
     nothing = np.array([], np.int64)
     assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
 
 
-def test_more_batches_than_are_read_ahead_come_in_order(network, store, expected, monkeypatch):
+def test_more_batches_than_are_prefetched_are_in_order(network, store, expected, monkeypatch):
     """One reader prefetches two batches. Devices other than the CPU use more readers."""
     monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", 1)
     ours = extract(network, store, CPU, quiet=True)
@@ -105,7 +105,7 @@ def test_each_process_takes_every_nth_sequence(network, store, expected, monkeyp
         assert (rows - expected[rank::3]).abs().max() < 3e-5 * expected.abs().max()
 
 
-def test_a_process_without_a_sequence_still_takes_part(network, store):
+def test_a_process_without_sequences_takes_part_in_gathering(network, store):
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
     shapes = []
 
@@ -118,7 +118,7 @@ def test_a_process_without_a_sequence_still_takes_part(network, store):
     assert shapes == [((0, 62, 256), 1)]
 
 
-def test_half_precision_that_the_network_computes_in_stays_inside(network, store, expected):
+def test_embeddings_are_float32_with_autocast(network, store, expected):
     network.amp_dtype = torch.bfloat16
     try:
         ours = extract(network, store, CPU, quiet=True)
@@ -128,8 +128,8 @@ def test_half_precision_that_the_network_computes_in_stays_inside(network, store
     assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_weights_in_half_precision_get_their_inputs_so(store, expected):
-    """As apex leaves them while training."""
+def test_embeddings_are_float32_with_half_precision_weights(store, expected):
+    """Apex converts the weights during training."""
     torch.manual_seed(0)
     half = GaitSet().to(torch.bfloat16).eval()
     ours = extract(half, store, CPU, 5, quiet=True)
@@ -137,7 +137,7 @@ def test_weights_in_half_precision_get_their_inputs_so(store, expected):
     assert (ours - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_training_mode_is_left_as_it_was(network, store):
+def test_training_mode_is_restored(network, store):
     network.train()
     extract(network, store, CPU, quiet=True)
     assert network.training

@@ -1,6 +1,6 @@
-"""Pickles that run something when they are unpickled: each would write the file MARKER in the current folder.
+"""Pickles that execute code when they are unpickled: each writes the file MARKER to the current folder.
 
-Written operation by operation where Python's own pickler would not, so that every way to name, call and build is there.
+Some are written opcode by opcode, because Python's pickler does not use all opcodes that import, call or build.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CODE = f"open('{MARKER}', 'w').close()"
 
 
 class Calls:
-    """Pickled as a call of `function` with `arguments`."""
+    """An object that is pickled as a call of `function` with `arguments`."""
 
     def __init__(self, function: Callable, *arguments: object):
         self.call = function, arguments
@@ -47,7 +47,7 @@ def whole(*operations: bytes) -> bytes:
 
 
 def programs() -> dict[str, bytes]:
-    """By name, pickles that write MARKER."""
+    """Return pickles that write MARKER, by name."""
     system, code = ("posix", "system", _COMMAND), ("builtins", "exec", _CODE)
     inner = whole(call(*system))
     own = {
@@ -103,7 +103,7 @@ def programs() -> dict[str, bytes]:
 
 
 def npy(program: bytes) -> bytes:
-    """A .npy of objects that are this pickle."""
+    """Return a .npy file of objects that contains this pickle."""
     file = io.BytesIO()
     header = {"descr": "|O", "fortran_order": False, "shape": (2,)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -111,7 +111,7 @@ def npy(program: bytes) -> bytes:
 
 
 def checkpoints(program: bytes) -> Iterator[tuple[str, bytes]]:
-    """The pickle as each of the forms that a .ptm has had."""
+    """Yield the pickle in each format that a .ptm file has had, with the name of the format."""
     yield "bare", program
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Made embeddings with labels, for tests of evaluation and report: right often enough, and wrong often enough."""
+"""Synthetic embeddings with labels for tests of the evaluation and the report, with correct and wrong matches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def made_index(subjects=("anna", "bert", "cleo", "dora", "emil"), takes=TAKES, v
 
 
 def made_embeddings(index: SequenceIndex, spread: float = 1.1, seed: int = 0, dim: int = 12) -> torch.Tensor:
-    """[N, 3, dim / 3], a centre of each subject's and `spread` times as much noise."""
+    """Return [N, 3, dim / 3]: a random centre per subject plus noise of `spread` times its scale."""
     rng = np.random.default_rng(seed)
     centre = {subject: rng.standard_normal(dim) for subject in index.subjects}
     rows = [centre[subject] + spread * rng.standard_normal(dim) for subject in index.subject.tolist()]
@@ -25,7 +25,7 @@ def made_embeddings(index: SequenceIndex, spread: float = 1.1, seed: int = 0, di
 
 
 def made_frames(position: int, frames: int = 5) -> np.ndarray:
-    """Silhouettes of a sequence: uint8 [frames, 64, 44], a bar that moves."""
+    """Return the silhouettes of a sequence: uint8 [frames, 64, 44], a moving bar."""
     sils = np.zeros((frames, 64, 44), np.uint8)
     for number, sil in enumerate(sils):
         left = (position * 7 + number * 3) % 30

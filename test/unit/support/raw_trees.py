@@ -1,4 +1,4 @@
-"""Raw trees of drawn silhouettes, and a check of their aligned frames."""
+"""Trees of raw, drawn silhouettes, and a check of their aligned frames."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_tree(root: Path, sequences: int = 4, frames: int = 6, suffix: str = ".p
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Everything below the folder, the records too, as bytes."""
+    """Return the bytes of all files below a folder, including the records."""
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
@@ -43,7 +43,7 @@ def images(root: Path) -> dict[str, bytes]:
 
 
 def assert_aligned(raw: Path, aligned: Path) -> None:
-    """Each usable source frame has its aligned one, and there is nothing else."""
+    """Assert that each usable source frame has its aligned frame, and that there are no other images."""
     wanted = {}
     for path in raw.rglob("*.*"):
         image = align(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) if path.is_file() else None

@@ -11,7 +11,7 @@ SEQ_TYPES = ("nm-01", "nm-02", "nm-03", "nm-04", "nm-05", "nm-06", "bg-01", "bg-
 
 
 def rectangle_walker(subject: int, take: int, view: int, frames: int) -> np.ndarray:
-    """uint8 [frames, 64, 64]: width belongs to the subject, height of the lower part swings with the frame."""
+    """Return uint8 [frames, 64, 64]. The width depends on the subject, and the lower part swings with the frame."""
     rng = np.random.default_rng((subject, take, view))
     sils = np.zeros((frames, 64, 64), np.uint8)
     half = 4 + 2 * subject
@@ -31,8 +31,10 @@ def write_aligned_tree(
     frames: int = 6,
     margin: int = 0,
 ) -> Path:
-    """A tree as pretreatment writes it; sequence lengths differ by one here and there. With a margin around the figure
-    it is one that pretreatment reads."""
+    """Write a tree of aligned frames, as pretreatment does, or of raw frames if there is a margin around the figure.
+
+    Some sequences have one more frame than `frames`.
+    """
     for subject in range(subjects):
         for take, seq_type in enumerate(seq_types):
             for number, view in enumerate(views):
