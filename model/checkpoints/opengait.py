@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.network.pooling import PYRAMID, strip_labels
+from model.common.geometry import PYRAMID, STRIPS
+from model.network.pooling import strip_labels
 
 _KEY = re.compile(r"(set|gl)_block(\d)\.(?:forward_block\.)?([02])\.conv\.weight")
 _MATRICES = "Head.fc_bin"
@@ -29,7 +30,7 @@ def is_opengait(content: Any) -> bool:
 def convert_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the state dict under our keys. Keys that GaitSet does not have stay, so that loading can report them."""
     state = {_our_key(str(key)) or key: value for key, value in content["model"].items()}
-    if len(state["fc_bin.0"]) == 2 * sum(PYRAMID):
+    if len(state["fc_bin.0"]) == STRIPS:
         state["fc_bin.0"] = state["fc_bin.0"][_strip_order()]
     return state
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.common.counter_random import Draws
-from model.data.raw.silhouette import HEIGHT, WIDTH
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 
 FLIP = 0.5  # probability of a mirror image, which is the person seen from the other side
 ROTATION = 3.0  # degrees; this and the next two are standard deviations
@@ -54,9 +54,16 @@ def _affine_maps(draws: Draws) -> Tensor:
     mirror = torch.where(draws.chance("flip", FLIP), -1.0, 1.0)
     wide, tall = mirror * (-both - across).exp(), (-both).exp()
     cos, sin = turn.cos(), turn.sin()
-    shift = draws.normal("shift", sd=SHIFT) * (2 / WIDTH)
+    shift = draws.normal("shift", sd=SHIFT) * (2 / FRAME_WIDTH)
     # Rotate in pixels, which are square. The units of grid_sample are not.
-    rows = [cos * wide, -sin * wide * (HEIGHT / WIDTH), shift, sin * tall * (WIDTH / HEIGHT), cos * tall, 0 * shift]
+    rows = [
+        cos * wide,
+        -sin * wide * (FRAME_HEIGHT / FRAME_WIDTH),
+        shift,
+        sin * tall * (FRAME_WIDTH / FRAME_HEIGHT),
+        cos * tall,
+        0 * shift,
+    ]
     return torch.stack(rows, 1)
 
 
@@ -65,8 +72,8 @@ def _erased_rectangles(draws: Draws) -> Tensor:
 
     It has at most a fifth of the height and half of the width.
     """
-    row, column = draws.uniform("erase row", 0, HEIGHT), draws.uniform("erase column", 0, WIDTH)
-    tall, wide = draws.uniform("erase height", 1, HEIGHT / 10), draws.uniform("erase width", 1, WIDTH / 4)
+    row, column = draws.uniform("erase row", 0, FRAME_HEIGHT), draws.uniform("erase column", 0, FRAME_WIDTH)
+    tall, wide = draws.uniform("erase height", 1, FRAME_HEIGHT / 10), draws.uniform("erase width", 1, FRAME_WIDTH / 4)
     rectangle = torch.stack([row - tall, row + tall, column - wide, column + wide], 1)
     empty = rectangle.new_tensor([1.0, 0.0, 1.0, 0.0])
     return torch.where(draws.chance("erase", ERASE)[:, None], rectangle, empty)
@@ -81,11 +88,11 @@ def augment(sils: Tensor, sequence: Tensor, changes: Tensor) -> Tensor:
     """
     changes = changes[sequence]
     # Move the pixels.
-    grid = F.affine_grid(changes[:, :6].view(-1, 2, 3), [len(sils), 1, HEIGHT, WIDTH], align_corners=False)
+    grid = F.affine_grid(changes[:, :6].view(-1, 2, 3), [len(sils), 1, FRAME_HEIGHT, FRAME_WIDTH], align_corners=False)
     moved = F.grid_sample(sils[:, None].float(), grid, align_corners=False)[:, 0]
     # Erase the rectangles.
     top, bottom, left, right = changes[:, 6:, None].unbind(1)
-    rows, columns = (torch.arange(size, device=sils.device) + 0.5 for size in (HEIGHT, WIDTH))
+    rows, columns = (torch.arange(size, device=sils.device) + 0.5 for size in (FRAME_HEIGHT, FRAME_WIDTH))
     within_rows, within_columns = (rows >= top) & (rows <= bottom), (columns >= left) & (columns <= right)
     moved = moved.masked_fill_(within_rows[:, :, None] & within_columns[:, None], 0.0)
     return moved.round_().to(torch.uint8)

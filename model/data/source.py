@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.array_pickle import read_array
-from model.data.raw.silhouette import ALIGNED_WIDTH, HEIGHT, WIDTH, BadImage, cut_sides, read_image, read_regular_file
+from model.data.raw.silhouette import BadImage, cut_sides, read_image, read_regular_file
 from model.data.raw.tree import SequenceFolder, is_folder
 
 MAX_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
@@ -31,7 +32,7 @@ def read_pickle(path: Path) -> np.ndarray:
     except ValueError as error:
         raise BadImage(f"{path}: not a pickle of a NumPy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3:
-        raise BadImage(f"{path}: must contain uint8 [frames, {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")
+        raise BadImage(f"{path}: must contain uint8 [frames, {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]")
     _reject_raw(array.shape[1:], path)
     return cut_sides(array)
 
@@ -49,7 +50,7 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str]]:
         try:
             return read_pickle(sequence.path / sequence.files[0]), []
         except BadImage as error:
-            return np.empty((0, HEIGHT, WIDTH), np.uint8), [str(error)]
+            return np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), [str(error)]
     frames, unreadable = [], []
     for file in sequence.files:
         try:
@@ -59,16 +60,16 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str]]:
             continue
         _reject_raw(frame.shape, sequence.path / file)
         frames.append(cut_sides(frame))
-    return np.stack(frames) if frames else np.empty((0, HEIGHT, WIDTH), np.uint8), unreadable
+    return np.stack(frames) if frames else np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), unreadable
 
 
 def _reject_raw(shape: tuple[int, ...], path: Path) -> None:
     """Raise UserError if a frame does not have the aligned size, because then the whole tree is raw."""
     height, width = shape
-    if height != HEIGHT or not WIDTH <= width <= ALIGNED_WIDTH:
+    if height != FRAME_HEIGHT or not FRAME_WIDTH <= width <= ALIGNED_WIDTH:
         raise UserError(
-            f"{path}: {height}×{width}, expected aligned frames of {HEIGHT}×{ALIGNED_WIDTH}: run pretreatment.py on "
-            "this tree and use its output"
+            f"{path}: {height}×{width}, expected aligned frames of {FRAME_HEIGHT}×{ALIGNED_WIDTH}: run "
+            "pretreatment.py on this tree and use its output"
         )
 
 

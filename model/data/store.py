@@ -18,16 +18,16 @@ import numpy as np
 from model.common.cores import core_count, map_in_processes
 from model.common.errors import UsageError, UserError
 from model.common.files import atomic_folder
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
-from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import first_and_last, read_sequence, source_stamp
-from model.data.store_index import INDEX, LABELS, read_index, read_source, write_index, write_source
+from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
 
 FRAMES = "frames.u8"
-FRAME_BYTES = HEIGHT * WIDTH
+FRAME_BYTES = FRAME_HEIGHT * FRAME_WIDTH
 FRAME_CHUNK = 1 << 14  # frames per read
 MIN_FILES_FOR_POOL = 20_000  # with fewer files, starting worker processes takes longer than reading
 
@@ -65,7 +65,7 @@ def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> Sil
         raise UserError(
             f"{path / FRAMES}: {size} bytes, expected {rows * FRAME_BYTES}; delete {path} to build it again"
         )
-    shape = (rows, HEIGHT, WIDTH)
+    shape = (rows, FRAME_HEIGHT, FRAME_WIDTH)
     if cache:
         frames = _read_all_frames(path / FRAMES, shape, quiet)
     else:  # copy on write, because torch warns about read-only arrays

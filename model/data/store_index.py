@@ -14,11 +14,11 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import is_plain_name, read_json, seal
+from model.common.geometry import LABELS
 from model.data.index import SequenceIndex
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"
-LABELS = ("subject", "seq_type", "view")
 
 
 def read_index(path: Path) -> SequenceIndex:

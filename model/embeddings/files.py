@@ -17,8 +17,8 @@ import numpy as np
 
 from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file
+from model.common.geometry import LABELS
 from model.data.index import SequenceIndex
-from model.data.store_index import LABELS
 from model.network.pooling import strip_labels
 
 ROW_CHUNK = 64  # rows per chunk of the file: 4 MB of embeddings

@@ -18,17 +18,16 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_folder, write_json
+from model.common.geometry import FLOAT32, FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.index import SequenceIndex
-from model.data.raw.silhouette import HEIGHT, WIDTH
-from model.export.manifest import FORMAT, LABELS, Manifest, digest_of, manifest_path, write_info
+from model.export.manifest import FORMAT, Manifest, digest_of, manifest_path, write_info
 
 FRAME_NUM = 100
 PADDINGS = ("repeat", "zero")
 TRUNCATIONS = ("first", "even")
-DTYPE = np.dtype("<f4")
 WRITER_THREADS = 4
 MAX_PENDING = 64  # sequences in memory
 
@@ -104,10 +103,10 @@ def write_input_files(
         empty = index.name(int(index.frames.argmin()))
         raise UserError(f"{empty}: has no frames, so no input file can be made of it; remove the sequence")
     check_replaceable(folder, ".bin")
-    _check_space(folder, len(index) * length.frame_num * HEIGHT * WIDTH * DTYPE.itemsize)
+    _check_space(folder, len(index) * length.frame_num * FRAME_HEIGHT * FRAME_WIDTH * FLOAT32.itemsize)
     # The order of the keys is part of the format.
-    shape = [length.frame_num, HEIGHT, WIDTH]
-    settings = {"format": FORMAT, "dataset": dataset, "partition": partition, **asdict(length), "dtype": DTYPE.str}
+    shape = [length.frame_num, FRAME_HEIGHT, FRAME_WIDTH]
+    settings = {"format": FORMAT, "dataset": dataset, "partition": partition, **asdict(length), "dtype": FLOAT32.str}
     settings.update(scale="pixel / 255", shape=shape, count=len(index))
     entries = _entries(index, length.frame_num)
     targets = (manifest_path(folder), info_path)
@@ -153,7 +152,7 @@ def _write_all(store, positions: np.ndarray, files: list[Path], length: FixedLen
 
     def write(item: tuple[Path, np.ndarray]) -> str:
         file, sequence = item
-        values = np.divide(fixed_length(sequence, **asdict(length)), np.float32(255), dtype=DTYPE)
+        values = np.divide(fixed_length(sequence, **asdict(length)), np.float32(255), dtype=FLOAT32)
         file.write_bytes(values)
         return digest_of(values)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from model.common.errors import NOT_PRINTABLE, UserError
 from model.common.files import atomic_file, is_plain_name, read_json
+from model.common.geometry import FLOAT32, LABELS
 from model.data.index import SequenceIndex
 
 T = TypeVar("T")
@@ -19,7 +20,6 @@ T = TypeVar("T")
 FORMAT = "gaitset-bins-2"
 FILLER_PREFIX = "filler_"  # prefix of a sample that only completes the last batch; its result is ignored
 INFO_SIZE = 64  # width and height in the list: the tool ignores them for raw files, but scripts expect these values
-LABELS = ("subject", "seq_type", "view")
 _WRITE_AGAIN = "write the input files again with --pre_process"
 
 
@@ -67,7 +67,7 @@ class Manifest:
         entry = self.entries[position]
         file = self.path.with_suffix("") / entry["file"]
         try:
-            frames = np.fromfile(file, "<f4").reshape(self.shape)
+            frames = np.fromfile(file, FLOAT32).reshape(self.shape)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{file}: cannot be read as float32 values of shape {list(self.shape)} ({error}); {_WRITE_AGAIN}"

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 from model.common.messages import progress_bar
-from model.data.raw.silhouette import HEIGHT, WIDTH
 from model.export.input_files import FRAME_NUM
 from model.export.lint import OPSET, require_suitable
 from model.export.onnx_file import import_onnx, load_onnx, shape_of
@@ -28,7 +28,7 @@ from model.network.gaitset import GaitSet
 if TYPE_CHECKING:
     import onnx
 
-FRAME_SHAPE = (HEIGHT, WIDTH)
+FRAME_SHAPE = (FRAME_HEIGHT, FRAME_WIDTH)
 TOLERANCE = 1e-4  # relative to the largest value; another summation order in float32 changes it by about 1e-6
 
 

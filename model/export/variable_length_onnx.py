@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from model.common.geometry import PYRAMID, STRIPS
 from model.export.onnx_file import import_onnx
 from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
-from model.network.pooling import PYRAMID
 
 if TYPE_CHECKING:
     import onnx
@@ -116,7 +116,7 @@ def variable_length_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProt
     """
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
-    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", 2 * sum(PYRAMID), network.hidden_dim))
+    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", STRIPS, network.hidden_dim))
     sizes = graph("Shape", SILS_NAME, end=2)  # n and s
     x = layers.frames(graph, SILS_NAME)
     maps = []

@@ -14,12 +14,12 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from model.common.geometry import STRIPS
 from model.network import kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
-from model.network.pooling import PYRAMID, horizontal_pyramid_pooling, set_pooling
+from model.network.pooling import horizontal_pyramid_pooling, set_pooling
 
 SET_CHANNELS = (32, 64, 128)
-STRIPS = 2 * sum(PYRAMID)  # 31 of the set branch and 31 of the global branch
 
 
 class GaitSet(nn.Module):

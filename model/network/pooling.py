@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Numbers of strips per level of the pyramid. The paper and the parameter `fc_bin` call a strip a bin.
-PYRAMID = (1, 2, 4, 8, 16)
+from model.common.geometry import PYRAMID
 
 
 class StripLabel(NamedTuple):

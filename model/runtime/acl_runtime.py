@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.geometry import FLOAT32, STRIPS
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 _HUGE_FIRST = 0  # page policy of rt.malloc
@@ -21,7 +22,6 @@ _BYTE = 1  # NumPy's type number of int8, for ptr_to_numpy
 _FLOAT32 = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}
 _REPEATED = 100002  # acl.init was already called in this process, for example by torch_npu
-_BINS = 62
 _ADVICE = {
     "init": "is CANN's driver installed? source its set_env.sh",
     "rt.set_device": "does the device exist, and is it free? see npu-smi info and ASCEND_RT_VISIBLE_DEVICES",
@@ -75,7 +75,7 @@ class AclRuntime:
         pointer, size = self._output
         self._call("rt.memcpy", self._host, size, pointer, size, _DEVICE_TO_HOST)
         count = int(np.prod(self.output_shape))  # the buffer may be larger than the tensor
-        return np.frombuffer(self._bytes_at(self._host, size), "<f4", count).reshape(self.output_shape)
+        return np.frombuffer(self._bytes_at(self._host, size), FLOAT32, count).reshape(self.output_shape)
 
     def facts(self) -> dict[str, Any]:
         name = getattr(self._acl, "get_soc_name", lambda: None)()
@@ -112,10 +112,10 @@ class AclRuntime:
         self._call("mdl.get_desc", self._description, self._model)
         self.input_shape = self._shape("input", 4)
         flat = self._shape("output")
-        per_vector, rest = divmod(int(np.prod(flat)), self.batch_size * _BINS)
+        per_vector, rest = divmod(int(np.prod(flat)), self.batch_size * STRIPS)
         if rest:
-            raise UserError(f"{self.path}: output shape is {list(flat)}, expected [{self.batch_size}, {_BINS}, d]")
-        self.output_shape = (self.batch_size, _BINS, per_vector)
+            raise UserError(f"{self.path}: output shape is {list(flat)}, expected [{self.batch_size}, {STRIPS}, d]")
+        self.output_shape = (self.batch_size, STRIPS, per_vector)
         self._inputs, self._input = self._data_set(held, "input", int(np.prod(self.input_shape)) * 4)
         self._outputs, self._output = self._data_set(held, "output", int(np.prod(self.output_shape)) * 4)
         self._host = self._call("rt.malloc_host", self._output.size)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from model.common.errors import UserError
 from model.common.files import is_file
-from model.data.raw.silhouette import HEIGHT, WIDTH
-from model.export.input_files import DTYPE
+from model.common.geometry import FLOAT32, FRAME_HEIGHT, FRAME_WIDTH
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, read_info, read_manifest
 
 
@@ -34,7 +33,7 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry
         entries = [entry._replace(path=info_path.parent / entry.path) for entry in entries]
     _check_folder(info_path, entries)
     _check_names(info_path, entries)
-    frame_bytes = (shape[1] * shape[2] if shape else HEIGHT * WIDTH) * DTYPE.itemsize
+    frame_bytes = (shape[1] * shape[2] if shape else FRAME_HEIGHT * FRAME_WIDTH) * FLOAT32.itemsize
     expected, reference = (shape[0] * frame_bytes, "the model") if shape else (None, str(entries[0].path))
     for entry in entries:
         try:

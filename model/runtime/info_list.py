@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from model.common.errors import UserError
 from model.common.files import atomic_folder, write_json
+from model.common.geometry import FLOAT32
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
-from model.export.input_files import DTYPE, check_replaceable, fixed_length
+from model.export.input_files import check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, digest_of, fill_last_batch
 from model.runtime.bin_list import check_bins, check_digest, known_digests
 from model.runtime.performance_files import latency_figures, write_performance
@@ -169,16 +170,16 @@ def _run_batches(
                     raise UserError(
                         f"{entry.path}: cannot be read ({error.strerror}); create the input files again"
                     ) from error
-                if len(content) != row.size * DTYPE.itemsize:
+                if len(content) != row.size * FLOAT32.itemsize:
                     raise UserError(f"{entry.path}: its size changed during the run; run the list again")
                 read_digests[entry.path.stem] = check_digest(entry.path, content, known)
-                row[:] = np.frombuffer(content, DTYPE).reshape(row.shape)
+                row[:] = np.frombuffer(content, FLOAT32).reshape(row.shape)
             return image_seq
 
     def write(result: tuple[list[InfoEntry], np.ndarray]) -> None:
         with clock("post"):
             for entry, feature in zip(*result, strict=False):
-                content = feature.astype(DTYPE, copy=False).tobytes()
+                content = feature.astype(FLOAT32, copy=False).tobytes()
                 written_digests[entry.path.stem] = digest_of(content)
                 (folder / f"{entry.path.stem}{OUR_SUFFIX}.bin").write_bytes(content)
 

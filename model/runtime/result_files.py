@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.geometry import FLOAT32, STRIPS
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
 from model.export.manifest import FILLER_PREFIX, Manifest, digest_of, read_manifest
@@ -19,8 +20,7 @@ from model.runtime.result_record import read_record
 
 logger = logging.getLogger(__name__)
 
-DTYPE = np.dtype("<f4")
-EMBEDDING_SHAPE = (62, 256)
+EMBEDDING_SHAPE = (STRIPS, 256)
 TOOLS = {"_1": "benchmark, which numbers outputs from 1", "_0": "ais_bench, which numbers them from 0"}
 OUR_SUFFIX = "_1"
 
@@ -53,12 +53,12 @@ def read_results(
     _check_complete(folder, present, names, manifest.path)
     values = int(np.prod(embedding_shape))
     _check_sizes(folder, present, values)
-    embeddings, digests = np.empty((len(stems), values), DTYPE), {}
+    embeddings, digests = np.empty((len(stems), values), FLOAT32), {}
     bar = progress_bar(names, unit="results", what="reading", quiet=quiet)
     for row, stem, name in zip(embeddings, stems, bar, strict=True):
         content = (folder / name).read_bytes()
         _check_sizes(folder, {name: len(content)}, values)  # it may have changed since the scan
-        row[:] = np.frombuffer(content, DTYPE)
+        row[:] = np.frombuffer(content, FLOAT32)
         digests[stem] = digest_of(content)
     _check_origin(folder, manifest, digests, suffix)
     finite = np.isfinite(embeddings).all(1)
@@ -147,7 +147,7 @@ def _check_complete(folder: Path, present: dict[str, int], expected: list[str], 
 
 
 def _check_sizes(folder: Path, present: dict[str, int], values: int) -> None:
-    expected = values * DTYPE.itemsize
+    expected = values * FLOAT32.itemsize
     wrong = sorted(name for name, size in present.items() if size != expected)
     if wrong:
         size = present[wrong[0]]

@@ -11,9 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.data.raw.silhouette import ALIGNED_WIDTH, MIN_PIXEL_SUM
-from model.data.raw.silhouette import HEIGHT as FRAME_HEIGHT
-from model.data.raw.silhouette import WIDTH as FRAME_WIDTH
+from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
+from model.data.raw.silhouette import MIN_PIXEL_SUM
 from model.synthetic.camera import IMAGE_WIDTH
 from model.synthetic.render import Crops
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from model.common.cores import core_count, leave_interrupts_to_parent  # noqa: E402
-from model.data.raw.silhouette import HEIGHT, WIDTH  # noqa: E402
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH  # noqa: E402
 from model.data.store import FRAMES  # noqa: E402
 from model.data.store_index import write_index  # noqa: E402
 
@@ -50,7 +50,7 @@ def make_store(
         labels = [labels[i] for i in np.sort(rng.choice(len(labels), most_sequences, replace=False))]
     lengths = np.maximum(rng.normal(frames, frames / 6, len(labels)).round().astype(int), 1)
     folder.mkdir(parents=True)
-    shape = (int(lengths.sum()), HEIGHT, WIDTH)
+    shape = (int(lengths.sum()), FRAME_HEIGHT, FRAME_WIDTH)
     np.memmap(folder / FRAMES, np.uint8, "w+", shape=shape).flush()
     with ProcessPoolExecutor(core_count(), get_context("spawn"), leave_interrupts_to_parent) as pool:
         walks = np.stack(list(pool.map(_render, range(walkers))))  # [walkers, views, CYCLE, 64, 44]
@@ -100,7 +100,7 @@ def _fill(folder: Path, shape: tuple, labels: list, lengths: np.ndarray, start: 
 def _build_of(subject: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the source row and column of each row and column of the subject."""
     rng = np.random.default_rng(subject)
-    widths = np.interp(np.arange(HEIGHT), np.linspace(0, HEIGHT, 6), rng.uniform(0.6, 1.4, 6))
-    rows = np.cumsum(widths) / widths.sum() * (HEIGHT - 1)
-    columns = (np.arange(WIDTH) - WIDTH / 2) * rng.uniform(0.8, 1.25) + WIDTH / 2
-    return rows.astype(int), np.clip(columns, 0, WIDTH - 1).astype(int)
+    widths = np.interp(np.arange(FRAME_HEIGHT), np.linspace(0, FRAME_HEIGHT, 6), rng.uniform(0.6, 1.4, 6))
+    rows = np.cumsum(widths) / widths.sum() * (FRAME_HEIGHT - 1)
+    columns = (np.arange(FRAME_WIDTH) - FRAME_WIDTH / 2) * rng.uniform(0.8, 1.25) + FRAME_WIDTH / 2
+    return rows.astype(int), np.clip(columns, 0, FRAME_WIDTH - 1).astype(int)

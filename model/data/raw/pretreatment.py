@@ -18,10 +18,11 @@ from pathlib import Path
 from model.common.cores import core_count, leave_interrupts_to_parent, map_in_processes
 from model.common.errors import UsageError, UserError
 from model.common.files import remove_leftovers
+from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
 from model.data.raw.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.raw.pretreatment_report import PretreatmentSummary, Reporter, open_log
-from model.data.raw.silhouette import HEIGHT, BadImage, read_image
+from model.data.raw.silhouette import BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
 
 LOCK = ".pretreatment.lock"
@@ -114,8 +115,8 @@ def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[Sequence
             )
     if _looks_aligned(sequences):
         raise UsageError(
-            f"{source}: the tree is already aligned: its frames are {HEIGHT}×{HEIGHT} and the person has the full "
-            "height; skip pretreatment, or pass the raw silhouettes"
+            f"{source}: the tree is already aligned: its frames are {FRAME_HEIGHT}×{ALIGNED_WIDTH} and the person "
+            "has the full height; skip pretreatment, or pass the raw silhouettes"
         )
     return sequences
 
@@ -129,7 +130,7 @@ def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
             image = read_image(sequence.path / sequence.files[len(sequence.files) // 2])
         except BadImage:  # reported when the frame is processed
             continue
-        aligned.append(image.shape == (HEIGHT, HEIGHT) and image[:2].any() and image[-2:].any())
+        aligned.append(image.shape == (FRAME_HEIGHT, ALIGNED_WIDTH) and image[:2].any() and image[-2:].any())
     return bool(aligned) and all(aligned)
 
 

@@ -13,11 +13,9 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
+from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.raw.image_header import image_error
 
-HEIGHT = 64
-WIDTH = 44  # of a frame that the network reads
-ALIGNED_WIDTH = 64  # of a frame that pretreatment writes; ten columns per side are removed when it is loaded
 MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
 MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 
@@ -126,10 +124,10 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     # Rows of the person, resized to 64.
     filled = row_sums.nonzero()[0]
     top, rows = int(filled[0]), int(filled[-1] - filled[0]) + 1
-    width = HEIGHT * sil.shape[1] // rows
+    width = FRAME_HEIGHT * sil.shape[1] // rows
     if width == 0:
         return None
-    resized = cv2.resize(sil[top : top + rows], (width, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    resized = cv2.resize(sil[top : top + rows], (width, FRAME_HEIGHT), interpolation=cv2.INTER_CUBIC)
     # The x-centre is the column number 32 of the result.
     running = cv2.reduce(resized, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
     if running[-1] == 0:
@@ -138,7 +136,7 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     # The original pads 32 columns on both sides if `left <= 0 or right >= width`. Filling only the missing columns
     # gives the same pixels.
     first, last = max(left, 0), min(left + ALIGNED_WIDTH, width)
-    aligned = np.zeros((HEIGHT, ALIGNED_WIDTH), np.uint8)
+    aligned = np.zeros((FRAME_HEIGHT, ALIGNED_WIDTH), np.uint8)
     aligned[:, first - left : last - left] = resized[:, first:last]
     return aligned
 
@@ -149,7 +147,9 @@ def cut_sides(frames: np.ndarray) -> np.ndarray:
     Both sides lose the same number of columns, ten for w = 64. If w is odd, the right side loses one more. Raises
     ValueError for other shapes.
     """
-    if frames.ndim < 2 or frames.shape[-2] != HEIGHT or not WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:
-        raise ValueError(f"frames of shape {tuple(frames.shape)}: expected [..., {HEIGHT}, {WIDTH} to {ALIGNED_WIDTH}]")
-    left = (frames.shape[-1] - WIDTH) // 2
-    return frames[..., left : left + WIDTH]
+    if frames.ndim < 2 or frames.shape[-2] != FRAME_HEIGHT or not FRAME_WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:
+        raise ValueError(
+            f"frames of shape {tuple(frames.shape)}: expected [..., {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]"
+        )
+    left = (frames.shape[-1] - FRAME_WIDTH) // 2
+    return frames[..., left : left + FRAME_WIDTH]

@@ -30,10 +30,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
+
 BORDER = 3  # padding of a frame: 1 for the 3×3 kernels of layer 2 plus 2 for the 5×5 kernels of layer 1
-HEIGHT, WIDTH = 64, 44
-PADDED_HEIGHT, PADDED_WIDTH = HEIGHT + 2 * BORDER, WIDTH + 2 * BORDER
-POOLED_HEIGHT, POOLED_WIDTH = HEIGHT // 2, WIDTH // 2
+PADDED_HEIGHT, PADDED_WIDTH = FRAME_HEIGHT + 2 * BORDER, FRAME_WIDTH + 2 * BORDER
+POOLED_HEIGHT, POOLED_WIDTH = FRAME_HEIGHT // 2, FRAME_WIDTH // 2
 CHANNELS = 32
 # Blocks that a program processes together, and programs per multiprocessor: as many as fit into its registers.
 BLOCK, FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 64, 3, 1

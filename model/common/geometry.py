@@ -1,0 +1,16 @@
+"""Sizes of frames and embeddings, label columns and number types that several parts of the program share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FRAME_HEIGHT, FRAME_WIDTH = 64, 44  # of a frame that the network reads
+ALIGNED_WIDTH = 64  # of a frame that pretreatment writes; ten columns per side are removed when it is loaded
+
+# Numbers of strips per level of the pyramid. The paper and the parameter `fc_bin` call a strip a bin.
+PYRAMID = (1, 2, 4, 8, 16)
+STRIPS = 2 * sum(PYRAMID)  # of an embedding: 31 of the set branch and 31 of the global branch
+
+LABELS = ("subject", "seq_type", "view")  # of a sequence
+
+FLOAT32 = np.dtype("<f4")  # little-endian, in input and result files
