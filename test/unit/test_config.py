@@ -1,4 +1,4 @@
-"""Configurations: reading, validation, and overrides of the command line."""
+"""Configurations: reading, validation, and command line overrides."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -11,7 +11,7 @@ from model.config import build_config, load_config, overrides_of
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_shipped_configs_are_the_published_recipes():
+def test_bundled_configs_are_the_published_recipes():
     one, eight = load_config(ROOT / "config_1p.py"), load_config(ROOT / "config_8p.py")
     assert one.experiment == "GaitSet_CASIA-B_73_False_256_0.2_128_full_30"
     assert (one.model.lr, one.model.total_iter, one.model.batch_size) == (1e-4, 80000, (8, 16))
@@ -20,7 +20,7 @@ def test_shipped_configs_are_the_published_recipes():
     assert one.checkpoint_folder == ROOT / "work" / "checkpoint" / "GaitSet"
 
 
-def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
+def test_missing_keys_have_defaults(tmp_path):
     (tmp_path / "config.py").write_text(
         "conf = {'WORK_PATH': './w', 'data': {'dataset_path': 'd'}, 'model': {'lr': 1}}"
     )
@@ -31,7 +31,7 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"model": {"margins": 1}}, "unknown key 'margins', did you mean 'margin'"),
         ({"modell": {}}, "did you mean 'model'"),
@@ -53,7 +53,6 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
         ({"model": {"lr": float("inf")}}, "lr must be a number above 0, not inf"),
         ({"model": {"lr": 10**400}}, "lr must be a number above 0"),
         ({"model": {"margin": float("nan")}}, "margin must be a number above 0, not nan"),
-        ({"model": {"loss_scale": "inf"}}, "'dynamic' or a number"),
         ({"model": {"loss_scale": float("nan")}}, "'dynamic' or a number"),
         ({"model": {"batch_size": (8, True)}}, "batch_size must be"),
         ({"model": {"batch_size": (8, 16, 2)}}, "batch_size must be"),
@@ -76,8 +75,8 @@ def test_an_old_config_runs_with_defaults_for_new_keys(tmp_path):
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, str) else None,
 )
-def test_what_is_wrong_is_named(content, told):
-    with pytest.raises(UsageError, match=told) as caught:
+def test_wrong_keys_and_values_are_named(content, message):
+    with pytest.raises(UsageError, match=message) as caught:
         build_config(content, Path())
     assert "\n" not in str(caught.value)
 
@@ -85,13 +84,13 @@ def test_what_is_wrong_is_named(content, told):
 @pytest.mark.parametrize(
     "text", ["import nothing_of_this_name", "conf = 3", "conf = {", "conf = {}[1]", "1 / 0", "exit()", "\0"]
 )
-def test_files_that_are_no_config_are_refused(tmp_path, text):
+def test_files_without_a_config_are_rejected(tmp_path, text):
     (tmp_path / "c.py").write_text(text)
     with pytest.raises(UsageError, match=r"c\.py"):
         load_config(tmp_path / "c.py")
 
 
-def test_command_line_overrides_the_file_and_leaves_the_rest():
+def test_command_line_overrides_only_the_given_keys():
     options = Namespace(iters=7, lr=None, batch_size_p=4, batch_size_m=None, data_path="here", device="cpu", pid_num=3)
     config = load_config(ROOT / "config_1p.py", overrides_of(options))
     assert config.model.total_iter == 7
@@ -100,18 +99,18 @@ def test_command_line_overrides_the_file_and_leaves_the_rest():
     assert (config.data.dataset_path, config.data.pid_num) == ("here", 3)
 
 
-def test_numbers_given_as_text_where_the_original_has_text():
+def test_numbers_become_text_where_the_original_has_text():
     config = build_config({"data": {"resolution": 64}, "model": {"loss_scale": 32}}, Path())
     assert (config.data.resolution, config.model.loss_scale) == ("64", "32")
 
 
 @pytest.mark.parametrize(("given", "known"), [("casia-b", "CASIA-B"), ("OU_MVLP", "OUMVLP"), ("mine", "mine")])
-def test_a_dataset_has_one_name_however_it_is_spelt(given, known):
-    """The name decides about subject 005, file names and the protocol: all must see the same."""
+def test_spellings_of_a_dataset_become_its_canonical_name(given, known):
+    """The name selects the protocol, the exclusion of subject 005 and file names, so all must use the same spelling."""
     assert build_config({"data": {"dataset": given}}, Path()).data.dataset == known
 
 
-def test_p_or_k_alone_over_a_batch_size_that_is_none_is_one_line():
+def test_override_of_p_or_k_rejects_an_invalid_batch_size():
     for wrong in (5, (8, 16, 2), "ab", None):
         with pytest.raises(UsageError, match="batch_size must be"):
             build_config({"model": {"batch_size": wrong}}, Path(), {"batch_size": (4, None)})

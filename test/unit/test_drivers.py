@@ -1,4 +1,4 @@
-"""The shell drivers: their help, their refusals, and one run of the whole chain from another folder."""
+"""The shell drivers: help, rejected options, and one run of all steps from another folder."""
 
 import os
 import subprocess
@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from cann_folder import write_cann, write_command, write_script
+from hostile_values import DRIVERS
 from scripts import ROOT, one_line_error, run_driver, summary_of
 from walkers import write_aligned_tree
 
 from model.network import GaitSet
 
-DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in ("env.sh", "train_common.sh"))
 
-
-def test_the_published_drivers_are_there():
+def test_all_published_drivers_exist():
     assert set(DRIVERS) >= {
         "predeal.sh", "train_full_1p.sh", "train_full_8p.sh", "train_performance_1p.sh", "train_performance_8p.sh",
         "train_eval_8p.sh", "pth2om.sh", "eval_acc_perf.sh", "quickstart.sh", "run_tests.sh",
@@ -32,13 +31,13 @@ def test_help_describes_driver_and_options(driver, tmp_path):
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_unknown_options_are_refused(driver):
+def test_unknown_options_are_rejected(driver):
     assert "unknown option --nonsense" in one_line_error(run_driver(driver, "--nonsense=1"), 2)
     assert "unexpected argument nonsense" in one_line_error(run_driver(driver, "nonsense"), 2)
 
 
 @pytest.mark.parametrize("path", [ROOT / "test" / name for name in [*DRIVERS, "env.sh", "train_common.sh"]])
-def test_every_script_is_strict_and_parses(path):
+def test_scripts_are_strict_and_parse(path):
     assert "set -euo pipefail" in path.read_text()
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
 
@@ -46,7 +45,7 @@ def test_every_script_is_strict_and_parses(path):
 @pytest.mark.parametrize(
     ("given", "expected"), [("", ROOT / "test" / "output"), ("/some/where", "/some/where"), ("a b", "{}/a b")]
 )
-def test_summaries_and_logs_go_where_gaitset_output_says(tmp_path, given, expected):
+def test_gaitset_output_sets_the_output_folder(tmp_path, given, expected):
     command = ["bash", "-c", f'source "{ROOT}/test/env.sh"; echo "$OUTPUT"']
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"GAITSET_OUTPUT": given}, capture_output=True, text=True, check=True
@@ -55,7 +54,7 @@ def test_summaries_and_logs_go_where_gaitset_output_says(tmp_path, given, expect
 
 
 @pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="there is a CANN on this machine")
-def test_without_atc_the_way_out_is_named(tmp_path):
+def test_missing_atc_names_the_alternatives(tmp_path):
     done = run_driver("pth2om.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path))
     line = one_line_error(done, 1)
     assert "--onnx-only" in line and "--cann_path" in line and "set_env.sh" in line
@@ -63,7 +62,7 @@ def test_without_atc_the_way_out_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("--output_path={}/a b", "ATC accepts letters"),
         ("--output_path={}/$(touch x)", "ATC accepts letters"),
@@ -79,20 +78,20 @@ def test_without_atc_the_way_out_is_named(tmp_path):
         ("--cann_path={}/nowhere", "not a CANN folder"),
     ],
 )
-def test_what_atc_would_stumble_over_is_told_before_a_model_is_made(tmp_path, option, told):
+def test_invalid_values_for_atc_are_rejected_before_the_export(tmp_path, option, message):
     cann = write_cann(tmp_path / "cann")
     done = run_driver("pth2om.sh", f"--cann_path={cann}", option.format(tmp_path), cwd=tmp_path)
-    assert told in one_line_error(done, 2)
+    assert message in one_line_error(done, 2)
     assert not list(tmp_path.glob("**/x")) and not (ROOT / "x").exists()
 
 
-def test_without_bins_the_step_before_is_named(tmp_path):
+def test_missing_input_files_name_the_previous_step(tmp_path):
     done = run_driver("eval_acc_perf.sh", f"--bin_path={tmp_path}/none")
     assert "predeal.sh" in one_line_error(done, 1)
 
 
-def test_python_may_be_named_without_a_path():
-    """`python` is also what the drivers call their own function: it must not call itself."""
+def test_python_can_be_a_name_without_a_path():
+    """The drivers define a function `python`, which must not call itself."""
     folder = str(Path(sys.executable).parent)
     done = run_driver(
         "pth2om.sh", "--onnx-only", "--config=nowhere.py", PYTHON="python", PATH=f"{folder}:/usr/bin:/bin"
@@ -100,12 +99,12 @@ def test_python_may_be_named_without_a_path():
     assert "--config" in done.stderr and "no such file" in done.stderr
 
 
-def test_a_device_that_is_not_there_is_one_line():
+def test_unknown_device_is_one_line():
     done = run_driver("train_full_1p.sh", "--device=tpu")
     assert "--device tpu: unknown device" in one_line_error(done, 2)
 
 
-def test_flags_take_true_and_false_and_nothing_else(tmp_path):
+def test_flags_accept_only_true_and_false(tmp_path):
     done = run_driver("pth2om.sh", "--onnx_only=true", "--config=nowhere.py")
     assert "no such file" in done.stderr and "atc is not" not in done.stderr
     assert "--onnx_only must be True or False, not yes" in one_line_error(run_driver("pth2om.sh", "--onnx_only=yes"), 2)
@@ -120,8 +119,8 @@ def encoder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_becomes_one_om_for_each_batch_size(tmp_path, encoder):
-    """With CANN neither on the PATH nor named, only in the user's home; the SoC by npu-smi."""
+def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
+    """Find CANN in the home folder, without PATH or --cann_path, and the SoC version with npu-smi."""
     write_cann(tmp_path / "Ascend" / "ascend-toolkit")
     write_command(tmp_path / "bin", "npu-smi")
     machine = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NPU_SMI_CHIPS": "310P3,310P3"}
@@ -135,24 +134,24 @@ def test_a_checkpoint_becomes_one_om_for_each_batch_size(tmp_path, encoder):
     summary = summary_of("pth2om")
     assert summary["soc_version"] == "Ascend310P3" and summary["folder"] == str(tmp_path / "oms")
     for batch, name in ((1, "gaitset_submit"), (3, "gaitset_submit_bs3")):
-        facts = summary[f"om_bs{batch}"]
-        assert facts["om"] == str(tmp_path / "oms" / f"{name}.om") and facts["batch_size"] == batch
-        assert facts["input"] == summary[f"onnx_bs{batch}"]["input"] == {"image_seq": [batch, 2, 64, 44]}
-        assert "--log=debug" in Path(facts["log"]).read_text()
+        om = summary[f"om_bs{batch}"]
+        assert om["om"] == str(tmp_path / "oms" / f"{name}.om") and om["batch_size"] == batch
+        assert om["input"] == summary[f"onnx_bs{batch}"]["input"] == {"image_seq": [batch, 2, 64, 44]}
+        assert "--log=debug" in Path(om["log"]).read_text()
 
 
 @pytest.mark.slow
-def test_an_om_of_an_earlier_run_does_not_pass_for_a_new_one(tmp_path, encoder):
+def test_stale_om_of_an_earlier_run_is_not_accepted(tmp_path, encoder):
     write_script(tmp_path / "bin" / "atc", "echo 'ATC run success, welcome to the next use.'")
-    (tmp_path / "gaitset_submit.om").write_bytes(b"an earlier run's")
+    (tmp_path / "gaitset_submit.om").write_bytes(b"of an earlier run")
     options = [*encoder, f"--output_path={tmp_path}", "--batch_sizes=1"]
     done = run_driver("pth2om.sh", *options, PATH=f"{tmp_path}/bin:/usr/bin:/bin", HOME=str(tmp_path))
     assert "gaitset_submit.om expected there is none" in one_line_error(done, 1)
-    assert (tmp_path / "gaitset_submit.om").read_bytes() == b"an earlier run's"
+    assert (tmp_path / "gaitset_submit.om").read_bytes() == b"of an earlier run"
 
 
 @pytest.mark.slow
-def test_without_data_walkers_are_made(tmp_path):
+def test_predeal_without_data_makes_walkers(tmp_path):
     done = run_driver(
         "predeal.sh", "--synthetic_subjects=3", "--synthetic_frames=2", "--pid_num=2", "--output_path=pre",
         "--synthetic_path=raw", "--bin_path=bins", "--work_path=work", "--", "--bin_frames", "2", cwd=tmp_path,
@@ -163,7 +162,7 @@ def test_without_data_walkers_are_made(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_published_commands_give_a_table(tmp_path: Path):
+def test_published_commands_give_an_accuracy_table(tmp_path: Path):
     """Run predeal, train, export and evaluate on a small dataset, from another folder with relative paths.
 
     The subjects are easy to identify. With synthetic walkers, a network with so little training has nearly equal
@@ -218,7 +217,7 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     deployed = summary_of("eval_acc_perf")
-    # Two iterations leave embeddings so near each other that rounding can turn a few of 440 look-ups.
+    # After two iterations, embeddings are so close that rounding can change the result of a few of the 440 probes.
     for batch in ("accuracy_bs1", "accuracy_bs16"):
         for condition, figures in deployed[batch]["rank1"].items():
             assert figures["excluding"] == pytest.approx(ours[condition]["excluding"], abs=100 * 3 / 440)
@@ -227,7 +226,7 @@ def test_the_published_commands_give_a_table(tmp_path: Path):
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_dry_run_shows_commands_that_exist_and_runs_none(driver, tmp_path):
+def test_dry_run_prints_existing_commands_and_runs_none(driver, tmp_path):
     places = [] if driver == "run_tests.sh" else [f"--work_path={tmp_path / 'work'}"]
     elsewhere = {"PATH": "/usr/bin:/bin", "GAITSET_OUTPUT": str(tmp_path / "output")}
     done = run_driver(driver, "--dry_run", *places, cwd=tmp_path, **elsewhere)

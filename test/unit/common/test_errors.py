@@ -1,4 +1,4 @@
-"""Exit of commands: one line and a status for errors of users and systems, a traceback for bugs."""
+"""Exit of commands: one line and a status for errors of the user or the system, a traceback for bugs."""
 
 import signal
 import subprocess
@@ -20,6 +20,7 @@ run_command(work)
 
 
 def end_of(work: str, **environment: str) -> tuple[int, str]:
+    """Run `work` as a command. Return its exit status and stderr."""
     done = subprocess.run(
         [sys.executable, "-c", START.format(work)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
         env={"PATH": "/usr/bin:/bin", **environment},
@@ -28,7 +29,7 @@ def end_of(work: str, **environment: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    ("work", "status", "said"),
+    ("work", "status", "message"),
     [
         ("raise UserError('a: wrong')", 1, "error: a: wrong\n"),
         ("raise UsageError('--a: wrong')", 2, "error: --a: wrong\n"),
@@ -47,16 +48,17 @@ def end_of(work: str, **environment: str) -> tuple[int, str]:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else value,
 )
-def test_what_a_user_or_the_system_causes_is_one_line(work, status, said):
-    assert end_of(work, PYTHONIOENCODING="utf-8") == (status, said)
+def test_errors_of_the_user_or_the_system_are_one_line(work, status, message):
+    assert end_of(work, PYTHONIOENCODING="utf-8") == (status, message)
 
 
-def test_a_language_that_the_terminal_cannot_show_is_no_error():
+def test_characters_that_the_terminal_lacks_are_escaped():
     assert end_of("print('步态')", PYTHONIOENCODING="ascii") == (0, "")
     assert end_of("raise UserError('步态')", PYTHONIOENCODING="ascii") == (1, "error: \\u6b65\\u6001\n")
 
 
-def on_a_full_disk(work):
+def run_on_a_full_disk(work):
+    """Run `work` with stdout on a full disk. Return its exit status and the lines of stderr."""
     imports = "import logging; from model.common.messages import set_up_logging\n"
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-c", imports + START.format(work)]
@@ -65,39 +67,38 @@ def on_a_full_disk(work):
     return done.returncode, done.stderr.splitlines()
 
 
-def test_standard_output_on_a_full_disk_is_one_line():
-    status, said = on_a_full_disk("print('x')")
-    assert status in (1, 120) and said[0] == "error: No space left on device"
+def test_stdout_on_a_full_disk_is_one_line():
+    status, lines = run_on_a_full_disk("print('x')")
+    assert status in (1, 120) and lines[0] == "error: No space left on device"
 
 
-def test_a_job_goes_on_without_its_log_lines_and_says_so_once():
-    lines = "set_up_logging(False); [logging.warning('x' * 100_000) for _ in range(9)]"
-    status, said = on_a_full_disk(lines)
-    told = "warning: log lines cannot be written ([Errno 28] No space left on device); continuing without them"
-    assert (status, said) == (0, [told])
+def test_job_without_writable_log_continues_and_warns_once():
+    work = "set_up_logging(False); [logging.warning('x' * 100_000) for _ in range(9)]"
+    warning = "warning: log lines cannot be written ([Errno 28] No space left on device); continuing without them"
+    assert run_on_a_full_disk(work) == (0, [warning])
 
 
-def test_faults_of_ours_keep_their_traceback():
-    status, said = end_of("1 / 0")
-    assert status == 1 and "Traceback" in said and "ZeroDivisionError" in said
+def test_bugs_keep_their_traceback():
+    status, stderr = end_of("1 / 0")
+    assert status == 1 and "Traceback" in stderr and "ZeroDivisionError" in stderr
 
 
-def test_in_a_thread_only_faults_of_ours_are_shown():
-    """An error of TensorBoard's writer thread is raised by the next write."""
+def test_threads_print_bugs_but_no_os_errors():
+    """TensorBoard raises the error of its writer thread again at the next write."""
     thread = "t = threading.Thread(target=lambda: {}); t.start(); t.join()"
     assert end_of(thread.format("open('/nowhere/a')")) == (0, "")
     assert "ZeroDivisionError" in end_of(thread.format("1 / 0"))[1]
 
 
 @pytest.mark.parametrize("processes", ["", "1", "2"])
-def test_sigterm_tidies_up_where_python_runs(tmp_path, processes):
-    """One of several processes may wait in a library that lets no Python run: the system ends it at once."""
+def test_sigterm_runs_the_cleanup_of_a_single_process(tmp_path, processes):
+    """One of several processes can wait in a library that does not return to Python, so SIGTERM ends it at once."""
     work = f"""
     try:
         print("ready", flush=True)
         time.sleep(60)
     finally:
-        open({str(tmp_path / "tidy")!r}, "w")
+        open({str(tmp_path / "cleaned_up")!r}, "w")
 """
     environment = {"PATH": "/usr/bin:/bin"} | ({"WORLD_SIZE": processes} if processes else {})
     process = subprocess.Popen(
@@ -106,19 +107,19 @@ def test_sigterm_tidies_up_where_python_runs(tmp_path, processes):
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     several = processes == "2"
-    assert (process.returncode, said) == ((-signal.SIGTERM, "") if several else (143, "terminated\n"))
-    assert (tmp_path / "tidy").exists() is not several
+    assert (process.returncode, stderr) == ((-signal.SIGTERM, "") if several else (143, "terminated\n"))
+    assert (tmp_path / "cleaned_up").exists() is not several
 
 
-def test_started_again_after_a_fault_of_its_user_a_command_gives_up(tmp_path):
+def test_command_restarted_after_a_user_error_exits_silently(tmp_path):
     given_up = {"GAITSET_GIVE_UP": str(tmp_path / "status")}
     assert end_of("raise UsageError('once')", **given_up) == (2, "error: once\n")
     assert end_of("raise UsageError('once')", **given_up) == (2, "")
 
 
-def test_one_line_leaves_every_language_as_it_is():
+def test_one_line_keeps_printable_characters_of_all_languages():
     for text in ("步态　数据", "é ñ ½", "a b", "🚶", "\u200b"):
         assert one_line(text) == text
     assert one_line("a\r\nb\tc\x00\x85\u2029\ud800") == "a\\r\\nb\\tc\\x00\\x85\\u2029\\ud800"

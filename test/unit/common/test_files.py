@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic files and folders, JSON files, and the removal of temporary files."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from model.common.files import atomic_file, atomic_folder, json_text, read_json,
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_file_appears_when_it_is_complete(tmp_path, durable):
+def test_file_appears_when_it_is_complete(tmp_path, durable):
     path = tmp_path / "new" / "a.txt"
     with atomic_file(path, durable) as part:
         part.write_text("half")
@@ -22,7 +22,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path, durable):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_a_failure_leaves_what_was_there(tmp_path):
+def test_failure_keeps_the_existing_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError), atomic_file(path) as part:
@@ -32,7 +32,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
+def test_complete_folder_replaces_the_existing_one(tmp_path):
     for content in ("old", "new"):
         with atomic_folder(tmp_path / "f") as part:
             (part / content).touch()
@@ -44,7 +44,7 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+def test_only_temporary_files_of_dead_processes_are_removed(tmp_path):
     alive = f".alive.{os.getppid()}.part"
     (tmp_path / ".a.txt.99999999.part").touch()
     (tmp_path / ".f.99999999.part").mkdir()
@@ -56,7 +56,7 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.part"]
 
 
-def test_json_is_read_back_and_faults_name_the_file(tmp_path):
+def test_json_round_trip_and_errors_with_the_file(tmp_path):
     write_json(tmp_path / "a.json", {"ä": [1, None]}, durable=True)
     assert read_json(tmp_path / "a.json") == {"ä": [1, None]}
     (tmp_path / "b.json").write_text("{")
@@ -66,7 +66,7 @@ def test_json_is_read_back_and_faults_name_the_file(tmp_path):
         read_json(tmp_path / "c.json")
 
 
-def test_summaries_merge_files_under_their_names(tmp_path):
+def test_summary_holds_each_file_under_its_name(tmp_path):
     write_json(tmp_path / "training.json", {"speed": {"it/s": 3}})
     content = collect([str(tmp_path / "training.json"), "processes=2"])
     assert content == {"training": {"speed": {"it/s": 3}}, "processes": "2"}
@@ -74,31 +74,31 @@ def test_summaries_merge_files_under_their_names(tmp_path):
     assert json.dumps(content)
     with pytest.raises(UserError, match="expected KEY=VALUE"):
         collect(["what"])
-    with pytest.raises(UserError, match="given twice"):  # the later would hide the earlier
+    with pytest.raises(UserError, match="given twice"):  # the second would replace the first
         collect([str(tmp_path / "training.json"), "training=2"])
 
 
-def test_a_folder_that_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path):
+def test_temporary_folder_of_a_dead_process_with_the_same_id_is_replaced(tmp_path):
     (tmp_path / f".f.{os.getpid()}.part" / "old").mkdir(parents=True)
     with atomic_folder(tmp_path / "f") as part:
         (part / "new").touch()
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path):
+def test_unwritable_path_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
-    for whole in (atomic_file, atomic_folder):
-        with pytest.raises(UserError, match="cannot be written"), whole(tmp_path / "file" / "x"):
+    for atomic in (atomic_file, atomic_folder):
+        with pytest.raises(UserError, match="cannot be written"), atomic(tmp_path / "file" / "x"):
             pass
 
 
-@pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
-def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole):
-    """Of writing commands, only errors that name the file or can only come from writing."""
+@pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+def test_error_names_the_file_that_caused_it(tmp_path, atomic):
+    """An error names the output only if it has the output's path, or can only come from a write."""
     path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
 
     def line(error):
-        with pytest.raises(UserError) as failed, whole(path) as part:
+        with pytest.raises(UserError) as failed, atomic(path) as part:
             raise error(part) if callable(error) else error
         assert not list(path.parent.iterdir())
         return str(failed.value)
@@ -109,13 +109,16 @@ def test_what_cannot_be_read_meanwhile_is_told_of_what_was_read(tmp_path, whole)
     for written in (lambda part: part, lambda part: part / "x", lambda part: path / "x", lambda part: tmp_path):
         assert line(lambda part, name=written: PermissionError(13, "Permission denied", str(name(part)))) == denied
     assert line(OSError(28, "No space left on device")) == f"{path}: cannot be written (No space left on device)"
-    for unnamed in ("Input/output error", "Resource temporarily unavailable"):  # a disk that is read, a new process
+    for unnamed in (
+        "Input/output error",
+        "Resource temporarily unavailable",
+    ):  # can come from reading a disk, or from starting a process
         assert line(OSError(5, unnamed)) == f"{path}: failed while it was written ({unnamed})"
-    with pytest.raises(BrokenPipeError), whole(path):
+    with pytest.raises(BrokenPipeError), atomic(path):
         raise BrokenPipeError(32, "Broken pipe")
 
 
-def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
+def test_json_text_keeps_values_and_writes_rows_of_numbers_in_one_line():
     value = {
         "rows": [[1, -2.5e-7, None], [3, 4, 5]],
         "text": "[\n 1,\n 2\n]",
@@ -129,14 +132,14 @@ def test_json_keeps_its_values_and_a_row_of_numbers_in_a_line():
 
 
 def leave(path):
-    """Content at `path` after a process was killed."""
+    """Create the folder that a killed process left at `path`."""
     path.mkdir(parents=True)
     (path / "content").write_text(path.name)
     return path
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
-def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkeypatch, can_exchange):
+def test_folder_exists_at_every_moment_of_its_replacement(tmp_path, monkeypatch, can_exchange):
     """On systems that can exchange two names; the next test covers other systems."""
     leave(tmp_path / "f")
     if not can_exchange:
@@ -155,7 +158,7 @@ def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path, monkey
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["f", "f/new"]
 
 
-def test_a_folder_whose_replacement_was_killed_in_between_comes_back(tmp_path):
+def test_folder_is_restored_after_its_replacement_was_killed(tmp_path):
     leave(tmp_path / ".f.99999999.old")
     remove_leftovers(tmp_path)
     assert (tmp_path / "f" / "content").read_text() == ".f.99999999.old"
@@ -164,7 +167,7 @@ def test_a_folder_whose_replacement_was_killed_in_between_comes_back(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+def test_writing_removes_temporary_files_of_dead_writers_of_the_same_path(tmp_path):
     alive = f".f.{os.getppid()}.part"
     leave(tmp_path / ".f.99999999.part")
     leave(tmp_path / ".f.99999998.old")
@@ -178,8 +181,8 @@ def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_
     assert not (tmp_path / ".g.99999999.part").exists()
 
 
-def test_bytes_do_not_follow_a_link_that_somebody_laid(tmp_path):
-    """In a folder that others may write to, the name of the part can be guessed."""
+def test_writing_does_not_follow_a_planted_symlink(tmp_path):
+    """In a shared folder, other users can guess the name of the temporary file."""
     (tmp_path / "theirs").write_text("kept")
     (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path / "theirs")
     with atomic_file(tmp_path / "a") as part:
@@ -192,13 +195,13 @@ def test_bytes_do_not_follow_a_link_that_somebody_laid(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "a/.."])
-def test_what_is_no_name_of_a_file_is_one_line(path):
-    for whole in (atomic_file, atomic_folder):
-        with pytest.raises(UserError, match="ends without a name"), whole(path):
+def test_path_without_a_file_name_is_a_user_error(path):
+    for atomic in (atomic_file, atomic_folder):
+        with pytest.raises(UserError, match="ends without a name"), atomic(path):
             pass
 
 
-def test_a_sealed_file_tells_of_every_change(tmp_path):
+def test_checksum_of_a_sealed_file_detects_every_change(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"subject": "003", "名": [1.5, None]}, sealed=True)
     assert read_json(path, sealed=True) == {"subject": "003", "名": [1.5, None]}
@@ -217,7 +220,7 @@ def test_a_sealed_file_tells_of_every_change(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"{'a': 1}", b""], ids=repr)
-def test_no_json_is_one_line(tmp_path, content):
+def test_invalid_json_is_a_user_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json: cannot be read as JSON"):
         read_json(tmp_path / "a.json")
@@ -225,6 +228,6 @@ def test_no_json_is_one_line(tmp_path, content):
         read_json(tmp_path)
 
 
-def test_json_of_windows_editors_is_read(tmp_path):
+def test_json_with_byte_order_mark_and_crlf_is_read(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a":\r\n 1}\r\n')
     assert read_json(tmp_path / "a.json") == {"a": 1}

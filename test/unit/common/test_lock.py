@@ -1,4 +1,4 @@
-"""Only one process at a time writes to an output. The error of a second one names the first."""
+"""Locks of outputs: one writer at a time. The error of a second writer names the owner."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ with locked(Path(sys.argv[1]), "out"):
 
 @pytest.fixture
 def other(tmp_path):
-    """Another process that holds the lock."""
+    """A process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "lock"), "--the", "other one"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
@@ -44,8 +44,8 @@ def other(tmp_path):
 
 
 @pytest.fixture(params=["flock", "none"])
-def kind(request, monkeypatch):
-    """With the system's locks, and on a file system that has none."""
+def lock_support(request, monkeypatch):
+    """Locks of the operating system, and a file system without locks."""
     if request.param == "none":
 
         def refuse(descriptor, operation):
@@ -55,17 +55,17 @@ def kind(request, monkeypatch):
     return request.param
 
 
-def test_the_second_is_told_whose_it_is_and_since_when(other, tmp_path, kind):
-    with pytest.raises(UserError) as told, locked(tmp_path / "lock", "the output"):
+def test_second_job_gets_the_owner_and_its_age(other, tmp_path, lock_support):
+    with pytest.raises(UserError) as caught, locked(tmp_path / "lock", "the output"):
         pass
-    text = str(told.value)
+    text = str(caught.value)
     assert text.startswith(f"the output: another job is writing there, process {other.pid} on {socket.gethostname()}")
     assert "started 0 s ago" in text or "since 1 s ago" in text
     assert "--the 'other one'" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_lock_that_was_left_behind_holds_nobody_up(other, tmp_path, kind, number, caplog):
+def test_lock_of_a_dead_owner_is_free(other, tmp_path, lock_support, number, caplog):
     caplog.set_level(logging.INFO)
     other.send_signal(number)
     other.wait()
@@ -76,12 +76,12 @@ def test_a_lock_that_was_left_behind_holds_nobody_up(other, tmp_path, kind, numb
     assert not (tmp_path / "lock").exists()
 
 
-def test_without_locks_an_owner_on_another_machine_counts_as_alive(tmp_path, monkeypatch):
+def test_without_locks_owner_on_another_machine_counts_as_alive(tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module, "fcntl", None)
     owner = {"host": "another", "pid": 1, "since": time.time() - 7300, "command": "train.py"}
     (tmp_path / "lock").write_text(json.dumps(owner))
-    told = r"process 1 on another, started 2 h ago: train\.py"
-    with pytest.raises(UserError, match=told), locked(tmp_path / "lock", "o"):
+    message = r"process 1 on another, started 2 h ago: train\.py"
+    with pytest.raises(UserError, match=message), locked(tmp_path / "lock", "o"):
         pass
     (tmp_path / "lock").unlink()
     with locked(tmp_path / "lock", "o"):
@@ -89,21 +89,21 @@ def test_without_locks_an_owner_on_another_machine_counts_as_alive(tmp_path, mon
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000, '{"pid": "x"}', '{"host": 1, "since": 1e999}'])
-def test_a_damaged_lock_file_is_taken_over(tmp_path, content):
+def test_damaged_lock_file_is_free(tmp_path, content):
     (tmp_path / "lock").write_text(content)
     with locked(tmp_path / "lock", "o"):
         assert json.loads((tmp_path / "lock").read_text())["host"] == socket.gethostname()
 
 
-def test_one_that_waits_goes_on_when_the_other_has_ended(other, tmp_path, caplog):
+def test_waiting_job_continues_after_the_owner_ends(other, tmp_path, caplog):
     threading.Timer(0.3, other.kill).start()
     with locked(tmp_path / "lock", "the store", wait=True):
         assert other.wait() == -signal.SIGKILL
     assert f"waiting for the store, which another job is writing, process {other.pid}" in caplog.text
 
 
-def test_of_many_at_once_one_has_it(tmp_path, monkeypatch):
-    """Each adds one to a number that it has read before; a second owner would lose some."""
+def test_only_one_of_many_threads_owns_the_lock(tmp_path, monkeypatch):
+    """Each thread increments a number in a file. A second owner would lose increments."""
     monkeypatch.setattr(lock_module, "_RETRY_SECONDS", 0.001)
     (tmp_path / "number").write_text("0")
 
@@ -122,17 +122,17 @@ def test_of_many_at_once_one_has_it(tmp_path, monkeypatch):
     assert (tmp_path / "number").read_text() == "80"
 
 
-def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+def test_unwritable_path_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="out: cannot be written"), locked(tmp_path / "file" / "lock", "out"):
         pass
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # laid by somebody else
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # created by another user
     with pytest.raises(UserError, match="out: cannot be written"), locked(tmp_path / "link", "out"):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_on_a_full_disk_it_is_held_and_let_go_all_the_same(tmp_path):
+def test_lock_works_on_a_full_disk(tmp_path):
     with no_file_larger_than(0), locked(tmp_path / "lock", "o"):
         assert (tmp_path / "lock").exists()
         with pytest.raises(UserError, match="whose process is unknown"), locked(tmp_path / "lock", "o"):

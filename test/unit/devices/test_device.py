@@ -1,4 +1,4 @@
-"""The device table and the switch over it."""
+"""Selection, description and memory of devices."""
 
 import os
 import re
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 
 
-def test_cpu_is_always_there():
+def test_cpu_is_always_available():
     assert resolve_device("cpu") == CPU
     assert "threads" in describe(CPU)
     assert free_memory(CPU) is None
@@ -44,31 +44,31 @@ def test_cpu_is_always_there():
     synchronize(CPU)
 
 
-def test_auto_takes_an_accelerator_or_the_cpu():
+def test_auto_selects_an_accelerator_or_the_cpu():
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert resolve_device("auto").type == expected
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cpu0"])
-def test_unknown_names_are_refused(name):
+def test_unknown_device_names_are_rejected(name):
     with pytest.raises(UsageError, match="unknown device"):
         resolve_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_devices_that_are_not_there_say_what_is_missing():
+def test_missing_device_is_named():
     with pytest.raises(UsageError, match="finds no cuda device"):
         resolve_device("cuda:0")
 
 
 @pytest.mark.skipif(hasattr(torch, "npu"), reason="there is an NPU here")
-def test_npu_without_torch_npu_names_it():
+def test_npu_without_torch_npu_names_the_package():
     with pytest.raises(UsageError, match="torch_npu is not installed; install the version for torch") as caught:
         resolve_device("npu")
     assert "\n" not in str(caught.value)
 
 
-def test_torch_npu_that_cannot_be_loaded_is_one_line(tmp_path):
+def test_torch_npu_that_cannot_be_loaded_is_one_error_line(tmp_path):
     """Simulate missing CANN libraries in a subprocess, because the module remains imported."""
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file\\nmore')")
     code = "from model.devices.device import resolve_device\nresolve_device('npu')"
@@ -78,7 +78,7 @@ def test_torch_npu_that_cannot_be_loaded_is_one_line(tmp_path):
     assert "UsageError" in last and "libhccl.so" in last and "set_env.sh" in last
 
 
-def test_config_names_visible_devices_unless_the_environment_does(monkeypatch):
+def test_environment_overrides_visible_devices_of_the_config(monkeypatch):
     monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     set_visible_devices({"CUDA_VISIBLE_DEVICES": "0", "ASCEND_VISIBLE_DEVICES": "0, 1"})
@@ -98,7 +98,7 @@ def test_dtype_of_mixed_precision():
     assert precision_of(CPU, "fp16") == (torch.float16, True)
 
 
-def test_placing_changes_the_layout_and_nothing_else():
+def test_to_device_changes_only_the_memory_layout():
     torch.manual_seed(0)
     network = GaitSet().eval()
     sils = (torch.rand(2, 3, 64, 44) > 0.5).float()
@@ -109,34 +109,34 @@ def test_placing_changes_the_layout_and_nothing_else():
     assert (before - after).abs().max() < 3e-5 * before.abs().max()
 
 
-CUDA = torch.device("cuda", 0)  # only its name is looked at
+CUDA = torch.device("cuda", 0)  # only its type is used
 
 
 @pytest.mark.parametrize(
     ("size", "share", "expected"), [(500, 0.5, True), (501, 0.5, False), (501, 0.6, True), (1001, 1.0, False)]
 )
-def test_what_fits_is_a_share_of_the_free_memory(monkeypatch, size, share, expected):
+def test_fits_compares_with_a_share_of_the_free_memory(monkeypatch, size, share, expected):
     monkeypatch.setattr("model.devices.device.free_memory", lambda device: 1000)
     assert fits(size, CUDA, share) is expected
 
 
-def test_everything_fits_the_cpu_and_nothing_a_device_that_cannot_tell(monkeypatch):
+def test_everything_fits_the_cpu_and_nothing_a_device_of_unknown_memory(monkeypatch):
     monkeypatch.setattr("model.devices.device.free_memory", lambda device: None)
     assert fits(2**60, CPU) and not fits(1, CUDA)
 
 
-def test_only_devices_that_record_get_an_optimizer_that_can_be_recorded():
+def test_adam_is_capturable_only_on_devices_with_graphs():
     assert supports_graphs(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
     assert not supports_graphs(CPU) and adam_options(CPU) == {}
 
 
-def test_copying_to_where_a_tensor_is_copies_nothing():
+def test_copy_to_the_same_device_returns_the_tensor():
     tensor = torch.zeros(3)
     assert copy_to(tensor, CPU) is tensor
 
 
-def test_no_other_module_names_a_kind_of_device():
-    """Config keys and help texts speak of them; code that would have to change for another device must not."""
+def test_only_device_py_names_device_types():
+    """Config keys and help texts may name device types. Other code must not, so that it need not change per device."""
     kinds = [kind for kind in DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
     pattern = re.compile(rf"""["'.]({"|".join(kinds)})\b(?!-smi)""")
     for path in (ROOT / "model").rglob("*.py"):

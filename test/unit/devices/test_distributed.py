@@ -1,4 +1,4 @@
-"""Several processes: gradients, evaluation and failure, with gloo on the CPU."""
+"""Several processes with gloo on the CPU: gradients, evaluation and failures."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def batch_of(store: SilhouetteStore, rank: int, iteration: int) -> torch.Tensor:
 
 @pytest.fixture
 def one_thread():
-    """As torchrun gives each process: with more, libraries add in another order, which Adam blows up."""
+    """Use one thread, as torchrun does. More threads change the order of sums, and Adam amplifies the rounding."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,10 +69,10 @@ sys.exit(load_script(sys.argv[1]).main(sys.argv[2:]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads as Linux tells them")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
 @pytest.mark.parametrize("script", ["train", "test"])
-def test_no_thread_of_the_group_goes_on_while_the_interpreter_ends(script, aligned_tree, three_iterations, tmp_path):
-    """One that does may abort the process: a tenth of all two-process trainings on two cores ended so."""
+def test_threads_of_the_process_group_end_before_the_interpreter(script, aligned_tree, three_iterations, tmp_path):
+    """A running gloo thread can abort the process at exit, as in a tenth of two-process trainings on two cores."""
     (tmp_path / "threads.py").write_text(THREADS)
     options = arguments(aligned_tree, three_iterations, "--iters", 1, "--performance")
     if script == "test":
@@ -80,18 +80,16 @@ def test_no_thread_of_the_group_goes_on_while_the_interpreter_ends(script, align
         options = [*arguments(aligned_tree, tmp_path)[:10], "--checkpoint", weights]
     done = torchrun(2, tmp_path / "threads.py", ROOT / "test/unit/support", script, *options, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith("threads")]
-    assert len(told) == 2 and all(re.fullmatch(r"threads [1-9]\d* then 0", line) for line in told), told
+    lines = [line for line in done.stdout.splitlines() if line.startswith("threads")]
+    assert len(lines) == 2 and all(re.fullmatch(r"threads [1-9]\d* then 0", line) for line in lines), lines
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
-    aligned_tree, three_iterations, tmp_path, one_thread
-):
-    """The formula of the NPU port in one process: the triplets of a rank are from its own batch."""
+def test_two_processes_average_the_gradients_of_their_losses(aligned_tree, three_iterations, tmp_path, one_thread):
+    """Compute the formula of the NPU port in one process: the triplets of a rank are from its own batch."""
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
-    # The same layout too: Adam blows rounding up where a gradient is next to nothing.
+    # Use the same memory layout, because Adam amplifies rounding where a gradient is almost 0.
     network = to_device(GaitSet(), torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for iteration in range(3):
@@ -101,11 +99,11 @@ def test_two_processes_take_the_mean_of_the_gradients_of_their_own_losses(
         optimizer.step()
     for name, theirs in weights(three_iterations, 3).items():
         ours = network.state_dict()[name]
-        assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4
+        assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4 each
 
 
 @pytest.mark.slow
-def test_evaluation_by_two_processes_counts_each_sequence_once(aligned_tree, tmp_path):
+def test_evaluation_in_two_processes_counts_each_sequence_once(aligned_tree, tmp_path):
     torch.manual_seed(1)
     torch.save(GaitSet().state_dict(), tmp_path / "encoder.ptm")
     options = [
@@ -126,7 +124,7 @@ def test_evaluation_by_two_processes_counts_each_sequence_once(aligned_tree, tmp
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_go_on(aligned_tree, three_iterations, tmp_path):
+def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_path):
     shutil.copytree(three_iterations, tmp_path / "a")
     six = ("--iters", 6, *SETTINGS)
     second = torchrun(2, "train.py", *arguments(aligned_tree, tmp_path / "a", *six, "--restore_iter", -1))
@@ -136,19 +134,19 @@ def test_two_processes_stop_together_and_go_on(aligned_tree, three_iterations, t
     assert files_of(tmp_path / "a").iterations() == [6]
     logs = [[json.loads(line) for line in next(tmp_path.glob(f"{run}/log/*/train.jsonl")).open()] for run in "ab"]
     for ours, theirs in zip(*logs, strict=True):
-        # To the bit: a mean over six iterations of both processes, with the stop in the middle.
+        # Bit-exact: a mean over six iterations of both processes, interrupted after three.
         assert [ours[name] for name in ("iteration", *FIELDS)] == [theirs[name] for name in ("iteration", *FIELDS)]
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_user_ends_all_processes_with_one_line_and_none_is_started_again(tmp_path):
+def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
     done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
     assert "nowhere: no such folder; give an aligned tree" in one_line_error(done, 2)
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_gathering_flags_and_means_over_three_processes(tmp_path):
+def test_gather_flags_and_means_of_three_processes(tmp_path):
     mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
@@ -156,15 +154,18 @@ def test_gathering_flags_and_means_over_three_processes(tmp_path):
     assert results[0]["few"].flatten().tolist() == [0, 1]
     for result in results:
         assert result["up"] and result["mean"].item() == 1
-        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # twice the first process's
+        assert result["matrix"].tolist() == [
+            [0, 4, 8],
+            [2, 6, 10],
+        ]  # the mean of 1, 2 and 3 times the gradient of rank 0
         assert result["unused"] is None and result["number"].item() == 3
-        # Of processes that differ in it gradients would pass each other by.
+        # Triton is used only if it works on every rank, so that all ranks exchange gradients in the same way.
         assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}
     for result in results[1:]:
         assert result["rows"] is None and result["few"] is None
 
 
-def test_alone_everything_is_as_it_is():
+def test_single_process_functions_return_their_input():
     rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
     assert distributed.gather_rows(rows, 2, cpu) is rows
     assert distributed.any_process(True, cpu) is True
@@ -177,8 +178,8 @@ def test_alone_everything_is_as_it_is():
     assert distributed.wrap(parameter, cpu) is parameter and not distributed.is_wrapped(parameter)
 
 
-def test_a_sequence_embedded_twice_is_a_fault_of_ours(tmp_path):
-    """One process alone must make all three rows."""
+def test_gather_rows_asserts_that_each_row_comes_from_one_process(tmp_path):
+    """A single process must provide all three rows."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         with pytest.raises(AssertionError, match="exactly one process"):
@@ -189,20 +190,20 @@ def test_a_sequence_embedded_twice_is_a_fault_of_ours(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_only_one_process_should_do_is_refused_to_several(aligned_tree, tmp_path):
+def test_pre_process_rejects_several_processes(aligned_tree, tmp_path):
     done = torchrun(2, "test.py", "--pre_process", "--data_path", aligned_tree, "--dataset", "Synthetic")
     assert done.returncode != 0 and "without torchrun" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_fault_of_ours_in_the_first_process_ends_the_others_at_once(tmp_path):
+def test_exception_on_rank_0_ends_the_other_ranks(tmp_path):
     with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|rank 0 failed"):
         mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
-    assert (tmp_path / "told").exists()
+    assert (tmp_path / "reported").exists()
 
 
-def test_wrapping_warns_of_nothing(tmp_path, recwarn):
-    """Warnings of PyTorch would be printed by every process."""
+def test_wrap_prints_no_warning(tmp_path, recwarn):
+    """Each process would print the warnings of PyTorch."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))

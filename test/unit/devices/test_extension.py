@@ -1,4 +1,4 @@
-"""Bringing torch_npu to torch, or one line that says what is missing, with packages made on the spot."""
+"""Loading torch_npu, and the error line that says what is missing, with packages that the tests create."""
 
 import os
 import sys
@@ -13,20 +13,20 @@ from model.devices.extension import is_installed, load_extension
 
 
 @pytest.fixture(autouse=True)
-def tried_anew():
-    """The result of the first import is cached, because a second import in the same process fails differently."""
+def clear_cache():
+    """Clear the cached result of the import before and after each test."""
     load_extension.cache_clear()
     yield
     load_extension.cache_clear()
 
 
 def install(folder: Path, name: str, version: str, content: str, more: str = "") -> None:
-    """Files that pip installs for a package with one module."""
+    """Write the files that pip installs for a package with one module."""
     (folder / f"{name}.py").write_text(content)
-    facts = folder / f"{name}-{version}.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
-    (facts / "entry_points.txt").write_text(f"[torch.backends]\n{name} = {name}:_autoload\n")
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+    (metadata / "entry_points.txt").write_text(f"[torch.backends]\n{name} = {name}:_autoload\n")
 
 
 RELEASE = torch.__version__.partition("+")[0]
@@ -55,13 +55,13 @@ BROKEN = {  # error of the import -> message
 
 
 @pytest.mark.parametrize(
-    ("version", "raised", "told"),
+    ("version", "raised", "message"),
     [
-        *((FITTING, raised, told) for raised, told in BROKEN.items()),
+        *((FITTING, raised, message) for raised, message in BROKEN.items()),
         ("2.1.0.post8", "SystemExit", f"torch_npu 2.1.0.post8 is built for torch 2.1.0, but torch {RELEASE}"),
     ],
 )
-def test_refusals_where_torch_npu_is_not_sound(tmp_path, monkeypatch, capsys, version, raised, told):
+def test_unusable_torch_npu_is_one_error_line(tmp_path, monkeypatch, capsys, version, raised, message):
     install(tmp_path, "torch_npu", version, f"raise {raised}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
@@ -71,18 +71,20 @@ def test_refusals_where_torch_npu_is_not_sound(tmp_path, monkeypatch, capsys, ve
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and len(lines) == 1
     assert (
-        lines[0].startswith("error: --device npu: ") and told in lines[0] and lines[0].endswith("or use --device cpu")
+        lines[0].startswith("error: --device npu: ")
+        and message in lines[0]
+        and lines[0].endswith("or use --device cpu")
     )
 
 
-def test_cann_that_is_there_but_lacks_a_library_is_named(tmp_path, monkeypatch):
+def test_missing_library_of_an_existing_cann_is_named(tmp_path, monkeypatch):
     install(tmp_path, "torch_npu", FITTING, "raise ImportError('libge_runner.so: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann")
     assert "libge_runner.so of CANN is not found, although ASCEND_HOME_PATH is /opt/cann" in load_extension("torch_npu")
 
 
-def test_a_near_version_that_loads_is_only_warned_of(tmp_path, monkeypatch, caplog):
+def test_near_version_that_loads_gives_a_warning(tmp_path, monkeypatch, caplog):
     near = f"{'.'.join(RELEASE.split('.')[:2])}.99"
     install(tmp_path, "torch_npu_of_a_test", near, "")
     monkeypatch.syspath_prepend(tmp_path)
@@ -90,7 +92,7 @@ def test_a_near_version_that_loads_is_only_warned_of(tmp_path, monkeypatch, capl
     assert f"torch_npu_of_a_test {near} is built for torch {near}" in caplog.text
 
 
-def test_auto_says_why_it_leaves_out_an_npu(tmp_path):
+def test_auto_warns_why_it_skips_the_npu(tmp_path):
     install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
     code = (
         "import logging; from model.devices.device import resolve_device; "
@@ -102,29 +104,26 @@ def test_auto_says_why_it_leaves_out_an_npu(tmp_path):
     assert "--device auto skips npu: libhccl.so of CANN is not found" in done.stderr
 
 
-def test_an_extension_that_breaks_torch_itself_does_not_break_the_commands(tmp_path, monkeypatch):
-    """torch loads installed extensions with itself: without CANN not even `import torch` works, on any device."""
-    monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # commands set it, and this process is one
+def test_extension_that_breaks_import_torch_does_not_break_the_commands(tmp_path, monkeypatch):
+    """torch imports installed extensions automatically, so that without CANN even `import torch` fails."""
+    monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # the commands set it, also in this process
     install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
     environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
     assert run_quietly([sys.executable, "-c", "import torch"], None, environment).returncode == 1
-    told = one_line_error(run_script("train.py", "--device", "npu", **environment), 2)
-    assert "libhccl.so of CANN is not found" in told
-    told = one_line_error(run_script("train.py", "--device", "tpu", **environment), 2)
-    assert "unknown device" in told
+    for device, message in (("npu", "libhccl.so of CANN is not found"), ("tpu", "unknown device")):
+        assert message in one_line_error(run_script("train.py", "--device", device, **environment), 2)
 
 
-def test_a_module_that_is_not_there_is_told_with_the_release_to_install():
+def test_missing_module_is_reported_with_the_release_to_install():
     assert not is_installed("torch_npu_of_nobody")
-    told = load_extension("torch_npu_of_nobody")
-    assert (
-        told == f"torch_npu_of_nobody is not installed; install the version for torch {RELEASE}, which starts with "
-        "the same number"
+    assert load_extension("torch_npu_of_nobody") == (
+        f"torch_npu_of_nobody is not installed; install the version for torch {RELEASE}, which starts with the same "
+        "number"
     )
 
 
-def test_an_attempt_is_made_once(tmp_path, monkeypatch):
-    """The second import in a process would find what is left of the first."""
+def test_extension_is_imported_once(tmp_path, monkeypatch):
+    """A second import in the same process fails differently, so the first result is cached."""
     tried = tmp_path / "tried"
     install(tmp_path, "torch_npu_of_two", FITTING, f"open({str(tried)!r}, 'a').write('x'); raise OSError('no chip')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -132,8 +131,8 @@ def test_an_attempt_is_made_once(tmp_path, monkeypatch):
     assert tried.read_text() == "x"
 
 
-def test_a_folder_without_a_version_is_taken_as_it_is(tmp_path, monkeypatch):
-    """As a source tree on PYTHONPATH: nothing says which torch it was made for."""
+def test_extension_without_a_version_is_loaded(tmp_path, monkeypatch):
+    """A source tree on PYTHONPATH has no metadata that names the matching torch."""
     (tmp_path / "torch_npu_of_source.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("torch_npu_of_source") and load_extension("torch_npu_of_source") is None

@@ -1,7 +1,7 @@
-"""Runs `python ...` commands as processes that need not import torch: they fork from one that has.
+"""Run `python ...` commands in processes that fork from one that has already imported torch.
 
-As a program this file is that process: jobs come as lines of JSON, answers go back the same way. Nothing is computed in
-it before a fork, so torch has no threads that a fork would lose.
+Run as a program, this file is that process. It reads jobs as lines of JSON from stdin and writes results to stdout. It
+computes nothing before a fork, so that torch has no threads that the fork would lose.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 class Done(NamedTuple):
     returncode: int
-    stderr: str  # with its stdout
+    stderr: str  # includes stdout
 
 
 class Forking:
-    """Commands run in the folder `home`, whose `model` package they find first."""
+    """Run commands in the folder `home`, whose package `model` comes first on the path."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -33,10 +33,10 @@ class Forking:
         )  # fmt: skip
 
     def run(self, words: list[str]) -> Done:
-        """`words` after `python`: a script or -m and a module, then arguments."""
+        """Run `python` with `words`: a script, or -m and a module, then arguments."""
         print(json.dumps(words), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
-        assert answer, f"the process that forks has ended: {words}"
+        assert answer, f"the forking process has ended: {words}"
         return Done(*json.loads(answer))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Shell drivers with values that a shell could execute. The commands that they start are replaced by a recorder."""
+"""Run shell drivers with values that a shell could execute. A script records the commands that they start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ascend import executable
 from scripts import ROOT
 
-MARKER = "was_here"  # a file that the values would make, if one of them were run
+MARKER = "was_here"  # the file that a value creates if it is executed
 DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.name not in ("env.sh", "train_common.sh"))
 VALUES = [
     "$(touch was_here)", "'\"'; touch was_here #", "a[$(touch was_here)]", "a\ntouch was_here", "-rf /", "步态 数据",
@@ -19,11 +19,11 @@ VALUES = [
     "x\\\"$(touch was_here)", "%s%n\\n\\x41", "!$ !!", "a\r\ntouch was_here", "a\x1b[2J", " blanks  at both ends ",
 ]  # fmt: skip
 # Options that a driver parses itself, with a valid value. It passes on all others.
-LOOKED_AT = {
+PARSED_OPTIONS = {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
     "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
 }  # fmt: skip
-NOTE = r"""#!/usr/bin/env bash
+RECORDER = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"
 case "$*" in
   *processes_possible*) echo 1 ;;
@@ -34,6 +34,7 @@ esac
 
 
 def options_of(driver: str) -> list[str]:
+    """Return the names of the options that the driver declares."""
     text = (ROOT / "test" / driver).read_text()
     if "\ntrain_" in text:
         text += (ROOT / "test" / "train_common.sh").read_text()
@@ -41,49 +42,48 @@ def options_of(driver: str) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """The script that notes arguments, and the files that drivers look for before they start it."""
-    executable(folder / "note", NOTE)
+    """Write the script that records arguments, and the files that drivers check before they start it."""
+    executable(folder / "record", RECORDER)
     (folder / "bins.info").touch()
 
 
 def nothing_ran(folder: Path) -> bool:
+    """Return whether no value was executed."""
     return not any(list(place.rglob(MARKER)) for place in (folder, ROOT / "test")) and not (ROOT / MARKER).exists()
 
 
 def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[int, str, list[str]]:
     """Return the exit status, stderr, and the arguments of all started commands."""
-    noted = folder / "arguments"
-    noted.unlink(missing_ok=True)
+    record = folder / "arguments"
+    record.unlink(missing_ok=True)
     arguments = [f"--{name}={value}" for name, value in options.items()] if way == "arguments" else []
     variables = {name.upper(): value for name, value in options.items()} if way == "environment" else {}
     fixed = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         ["bash", str(ROOT / "test" / driver), *arguments], cwd=folder, capture_output=True, timeout=60, check=False,
-        env={**fixed, "PYTHON": str(folder / "note"), "ARGUMENTS": str(noted), **variables},
+        env={**fixed, "PYTHON": str(folder / "record"), "ARGUMENTS": str(record), **variables},
     )  # fmt: skip
-    started = noted.read_bytes().decode().split("\0") if noted.exists() else []
+    started = record.read_bytes().decode().split("\0") if record.exists() else []
     return done.returncode, done.stderr.decode(), started
 
 
-def passed_on(folder: Path, driver: str, value: str, way: str) -> None:
-    """All options that a driver passes on, with one value: as one argument each, or refused in one line."""
-    names = [name for name in options_of(driver) if name not in LOOKED_AT]
-    looked_at = {name: known for name, known in LOOKED_AT.items() if name in options_of(driver)}
-    status, said, started = run(folder, driver, dict.fromkeys(names, value) | looked_at, way)
+def check_passed_options(folder: Path, driver: str, value: str, way: str) -> None:
+    """Check that each option with `value` reaches a command as one argument, or is rejected in one line."""
+    names = [name for name in options_of(driver) if name not in PARSED_OPTIONS]
+    parsed = {name: known for name, known in PARSED_OPTIONS.items() if name in options_of(driver)}
+    status, stderr, started = run(folder, driver, dict.fromkeys(names, value) | parsed, way)
     if names and re.search(r"[\x00-\x1f]", value):
-        assert status == 2 and "must be one line without control characters" in said and not started, said
-        assert len(said.splitlines()) == 1
+        assert status == 2 and "must be one line without control characters" in stderr and not started, stderr
+        assert len(stderr.splitlines()) == 1
     elif names:
         forms = [value, f"{folder}/{value}", *(f"--{name}={value}" for name in names)]
-        assert [argument for argument in started if argument in forms or argument.startswith(f"{folder}/{value}/")], (
-            said
-        )
-        assert status == 0, said
+        assert any(argument in forms or argument.startswith(f"{folder}/{value}/") for argument in started), stderr
+        assert status == 0, stderr
 
 
-def looked_at(folder: Path, driver: str, name: str, value: str, way: str) -> None:
-    """One option that a driver looks at itself: refused in one line, or passed on."""
-    options = {n: known for n, known in LOOKED_AT.items() if n in options_of(driver)} | {name: value}
-    status, said, _ = run(folder, driver, options, way)
-    errors = [line for line in said.splitlines() if "error:" in line]
-    assert status in (0, 1, 2) and len(errors) == (status != 0), (driver, name, value, said)
+def check_parsed_option(folder: Path, driver: str, name: str, value: str, way: str) -> None:
+    """Check that an option that the driver parses is rejected in one line or passed on."""
+    options = {n: known for n, known in PARSED_OPTIONS.items() if n in options_of(driver)} | {name: value}
+    status, stderr, _ = run(folder, driver, options, way)
+    errors = [line for line in stderr.splitlines() if "error:" in line]
+    assert status in (0, 1, 2) and len(errors) == (status != 0), (driver, name, value, stderr)

@@ -1,4 +1,4 @@
-"""Training in two processes, under way: started, watched, and its processes found."""
+"""Start a training in two processes, and find its workers and their sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOTAL = 30
 
 
 def launch(tree, work, *more, restarts=3):
-    """Training in two processes, under way."""
+    """Start a training in two processes and return the launcher."""
     options = arguments(tree, work, "--iters", TOTAL, "--save_iter", 5, "--quiet", *more)
     command = [sys.executable, "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
     return subprocess.Popen(
@@ -26,11 +26,12 @@ def launch(tree, work, *more, restarts=3):
 
 
 def children(process: int) -> list[int]:
+    """Return the ids of the child processes."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
-    """Number of each training process by its rank."""
+    """Return the process id of each rank."""
     found = {}
     for child in children(launcher.pid):
         try:
@@ -44,6 +45,7 @@ def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
 
 
 def wait_for(condition, launcher, seconds=120):
+    """Wait until `condition()` is true. Fail if the launcher ends or the time is up."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
@@ -51,7 +53,7 @@ def wait_for(condition, launcher, seconds=120):
 
 
 def listening(processes) -> set[str]:
-    """Hexadecimal addresses of the listening sockets of the processes."""
+    """Return the hexadecimal addresses on which the processes listen."""
     inodes = set()
     for process in processes:
         for link in Path(f"/proc/{process}/fd").iterdir():

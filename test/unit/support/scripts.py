@@ -1,4 +1,4 @@
-"""Running the entry scripts from tests: in this process where that is enough, else as a command."""
+"""Run entry scripts, modules and shell drivers from tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def load_script(name: str) -> ModuleType:
-    """An entry script as a module, by its path: `import test` would find something else or hide it."""
+    """Import an entry script by its path, because `import test` would find the standard library's package."""
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -22,7 +22,7 @@ def load_script(name: str) -> ModuleType:
 
 
 def run_script(script: str, *arguments: object, cwd: Path | None = None, **environment: str):
-    """Run `python script arguments`; returns the completed process with its output as text."""
+    """Run `python script arguments`. Return the completed process, with its output as text."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     return run_quietly(command, cwd, environment)
 

@@ -1,4 +1,4 @@
-"""Functions for processes of tests, in a module that they can import."""
+"""Functions that the worker processes of tests import."""
 
 import time
 from pathlib import Path
@@ -11,11 +11,12 @@ from model.network.compute_mode import use_triton_kernels
 
 
 def gather_worker(rank: int, folder: str) -> None:
+    """Save the results of the collective functions on this rank of three."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     cpu = torch.device("cpu")
     distributed.ROW_CHUNK = 2
     own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
-    few = torch.arange(rank, 2, 3)[:, None].float()  # none on the last
+    few = torch.arange(rank, 2, 3)[:, None].float()  # rank 2 has no rows
     up = distributed.any_process(rank == 1, cpu)
     mean = distributed.mean_over_processes(torch.tensor([float(rank)]))
     matrix, unused, number = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), ()))
@@ -28,7 +29,7 @@ def gather_worker(rank: int, folder: str) -> None:
         kernels[where] = use_triton_kernels("auto", cpu)
     result = {
         "rows": distributed.gather_rows(own * 10, 10, cpu),
-        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # a device whose memory gloo cannot read
+        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # gloo cannot read the memory of this device
         "few": distributed.gather_rows(few, 2, cpu), "up": up,
         "mean": mean, "kernels": kernels, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
     }  # fmt: skip
@@ -37,7 +38,7 @@ def gather_worker(rank: int, folder: str) -> None:
 
 
 def failing_worker(rank: int, folder: str) -> None:
-    """Rank 0 fails in an unforeseen way; rank 1 must hear of it and notes so."""
+    """Raise an unexpected error on rank 0. Rank 1 must receive it as a UserError, and creates the file `reported`."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 
     def job():
@@ -46,11 +47,11 @@ def failing_worker(rank: int, folder: str) -> None:
     try:
         distributed.run_on_rank0(job)
     except UserError:
-        Path(folder, "told").touch()
+        Path(folder, "reported").touch()
         raise
     finally:
-        if rank == 0:  # torch ends all processes as soon as one fails: let the other write first
+        if rank == 0:  # torch ends all processes when one fails: wait for the file of rank 1
             for _ in range(200):
-                if Path(folder, "told").exists():
+                if Path(folder, "reported").exists():
                     break
                 time.sleep(0.05)
