@@ -154,10 +154,10 @@ def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--whole", "--int8"], "one at a time"),
+    (["--whole", "--int8"], "use only one of them"),
     (["--whole", "--frame_num", "30"], "--frame_num: not available with --whole"),
     (["--int8", "--batch_size", "2"], "--batch_size: not available with --whole"),
-    (["--calibration_bins", "x", "--frame_num", "3", "4"], "one --frame_num"),
+    (["--calibration_bins", "x", "--frame_num", "3", "4"], "use a single --frame_num"),
     (["--data_path", "x"], "--data_path: only for calibration"),
     (["--int8", "--partition", "all"], "no training subject"),
 ])  # fmt: skip
