@@ -141,7 +141,7 @@ def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_pa
 @pytest.mark.slow
 def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
     done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
-    assert "nowhere: no such folder; give an aligned tree" in one_line_error(done, 2)
+    assert "nowhere: no such folder; use an aligned tree" in one_line_error(done, 2)
     assert done.stderr.count("\n") == 1
 
 
