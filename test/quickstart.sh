@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the whole chain on synthetic walkers, from the installation to a rank-1 table and a report, on any machine. It takes
-# 6 to 14 minutes on two CPU cores.
+# Run the whole chain on synthetic walkers, from the installation to a rank-1 table and a report, on any machine.
+# On two CPU cores it takes 6 to 10 minutes (Intel Xeon, AVX-512) or 14 minutes (AMD EPYC, AVX2).
 #
 #   bash test/quickstart.sh
 #
