@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RunCheckpoints:
-    """The checkpoints of one run, resumed or not. Those of other runs in the same folder are never deleted."""
+    """The checkpoints of one run, resumed or not. Checkpoints of other runs in the same folder are never deleted."""
 
     def __init__(self, files: CheckpointFiles, keep: int):
         self.files, self.keep = files, keep

@@ -92,7 +92,7 @@ def os_error_line(error: OSError) -> str:
     return f"{name}: {reason}" if name is not None else reason
 
 
-# Control characters, line ends, and surrogates that stand for bytes that are not UTF-8.
+# Control characters, line ends, and surrogates, which represent bytes that are not UTF-8.
 NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

@@ -34,8 +34,8 @@ class DeviceKind:
     visible: str | None = None  # environment variable for the visible devices
     list_command: str | None = None  # command that lists the devices
     extension: str | None = None  # module that adds the device to torch
-    adam: str | None = None  # class of its own Adam, whose state is compatible with torch's
-    scaler: str | None = None  # class of its own loss scaler, which detects overflow
+    adam: str | None = None  # class of the device's Adam, whose state is compatible with torch's
+    scaler: str | None = None  # class of the device's loss scaler, which detects overflow
     profiler: str = "torch.profiler"  # module with its profiler
     triton: bool = False  # whether Triton supports it
     graph: str | None = None  # class in its module that captures and replays work
