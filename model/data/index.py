@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.common.natural_order import natural_key
+
 if TYPE_CHECKING:
     import xarray
 
@@ -46,7 +48,8 @@ class SequenceIndex:
 
     @property
     def subjects(self) -> list[str]:
-        return sorted(set(self.subject.tolist()))
+        """The names of the subjects in natural order."""
+        return sorted(set(self.subject.tolist()), key=natural_key)
 
     def name(self, position: int) -> str:
         return f"{self.subject[position]}/{self.seq_type[position]}/{self.view[position]}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from model.common.errors import UserError, first_line
 from model.common.files import read_json, write_json
+from model.common.natural_order import natural_key
 from model.data.array_pickle import read_array
 from model.data.raw.silhouette import BadImage, read_regular_file
 
@@ -38,8 +39,8 @@ def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: boo
 def make_partition(
     subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False, seed: int = 0
 ) -> Partition:
-    """Use the first `pid_num` subjects, sorted or shuffled, for training and the others for testing."""
-    usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()))
+    """Use the first `pid_num` subjects, in natural order or shuffled, for training and the others for testing."""
+    usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()), key=natural_key)
     if pid_shuffle:
         random.Random(seed).shuffle(usable)
     return Partition(tuple(usable[:pid_num]), tuple(usable[pid_num:]))
@@ -81,16 +82,16 @@ def resolve_partition(
         UserError: if a subject is in both sets or not in the data.
     """
     if given == "all":
-        return Partition((), tuple(sorted(present)))
+        return Partition((), tuple(sorted(present, key=natural_key)))
     path = Path(given) if given else default
     if not given and not path.exists():
         original = path.with_suffix(".npy")  # written by the original tool
         write_partition(path, read_partition(original) if original.exists() else make())
     partition = read_partition(path)
-    both = sorted({*partition.train} & {*partition.test})
+    both = sorted({*partition.train} & {*partition.test}, key=natural_key)
     if both:
         raise UserError(f"{path}: {len(both)} subjects are in both sets ({', '.join(both[:5])})")
-    unknown = sorted({*partition.train, *partition.test} - set(present))
+    unknown = sorted({*partition.train, *partition.test} - set(present), key=natural_key)
     if unknown:
         raise UserError(
             f"{path}: {len(unknown)} subjects are not in the data ({', '.join(unknown[:5])}); use another "
@@ -98,7 +99,7 @@ def resolve_partition(
         )
     if not given:
         made = make()
-        unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test})
+        unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
         if unnamed:
             log.warning(
                 "%s does not contain %d subjects of the data (%s), so they are not used; delete the file to create "

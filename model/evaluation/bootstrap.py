@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.natural_order import natural_key
 from model.evaluation.subject_hits import SubjectHits
 
 RESAMPLES = 4000
@@ -94,7 +95,7 @@ def check_pairs(first: SubjectHits, second: SubjectHits) -> None:
     for what in ("subjects", "conditions", "views"):
         one, other = getattr(first, what), getattr(second, what)
         if one != other:
-            only = [sorted(set(a) - set(b)) for a, b in ((one, other), (other, one))]
+            only = [sorted(set(a) - set(b), key=natural_key) for a, b in ((one, other), (other, one))]
             named = "; ".join(
                 f"only the {n} has {', '.join(o[:5])}" for n, o in zip(("first", "second"), only, strict=True) if o
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.common.natural_order import natural_key
 from model.evaluation.distance_statistics import DistanceStatistics
 
 
@@ -80,7 +81,7 @@ def confusions(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence
         Confusion(*pair, counts.total(), of_subject[pair[0]], counts, views[pair])
         for pair, counts in conditions.items()
     ]
-    return sorted(found, key=lambda c: (-c.times, c.subject, c.taken_for))
+    return sorted(found, key=lambda c: (-c.times, natural_key(c.subject), natural_key(c.taken_for)))
 
 
 def hardest(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str], count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.common.natural_order import natural_key
 from model.evaluation.protocols import Plan
 
 
@@ -18,7 +19,7 @@ class SubjectHits:
     A look-up is one probe in the gallery of one view. It is a hit if the nearest entry belongs to the correct subject.
     """
 
-    subjects: tuple[str, ...]
+    subjects: tuple[str, ...]  # in natural order
     conditions: tuple[str, ...]
     views: tuple[str, ...]
     enrolled: np.ndarray  # [v] bool: views with a gallery
@@ -34,16 +35,17 @@ class SubjectHits:
             hits: [m, v] bool, result of the look-up of each probe in each gallery view.
             probe_subjects: [m] names.
         """
-        subjects, number = np.unique(probe_subjects, return_inverse=True)
-        place = (number, plan.probe_condition, plan.probe_view)
+        names = np.asarray(probe_subjects).tolist()
+        subjects = sorted(set(names), key=natural_key)
+        position = {subject: i for i, subject in enumerate(subjects)}
+        place = (np.array([position[name] for name in names], np.int64), plan.probe_condition, plan.probe_view)
         probes, including, excluding = np.zeros((3, len(subjects), len(plan.conditions), len(plan.views)), np.int64)
         hits = hits & (plan.gallery_counts > 0)
         np.add.at(probes, place, 1)
         np.add.at(including, place, hits.sum(axis=1))
         identical = hits[np.arange(len(hits)), plan.probe_view]
         np.add.at(excluding, place, hits.sum(axis=1) - identical)
-        names = tuple(map(str, subjects))
-        return cls(names, plan.conditions, plan.views, plan.gallery_counts > 0, probes, including, excluding)
+        return cls(tuple(subjects), plan.conditions, plan.views, plan.gallery_counts > 0, probes, including, excluding)
 
     def look_ups(self, kind: str) -> np.ndarray:
         """Return the number of look-ups of a kind, `including` or `excluding`: [s, c, v]."""
@@ -106,4 +108,8 @@ class SubjectHits:
             ((tables[kind] >= 0) & (tables[kind] <= most)).all() for kind in ("including", "excluding")
         ):
             raise ValueError("more hits than look-ups")
-        return cls(tuple(own["subjects"]), tuple(result["conditions"]), views, enrolled, **tables)
+        # Files of earlier versions list 1, 10, 2. The order decides which subjects a bootstrap resample contains.
+        order = sorted(range(len(own["subjects"])), key=lambda i: natural_key(own["subjects"][i]))
+        subjects = tuple(own["subjects"][i] for i in order)
+        tables = {kind: table[order] for kind, table in tables.items()}
+        return cls(subjects, tuple(result["conditions"]), views, enrolled, **tables)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model.common.natural_order import natural_key
 from model.report.charts import MARKERS, WIDE, Chart
 from model.report.palette import SERIES
 from model.report.report_inputs import ReportInputs
@@ -58,9 +59,9 @@ def project(points: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _most_confused_subjects(inputs: ReportInputs) -> list[str]:
-    """Return at most `MAX_SUBJECTS` names in alphabetical order, chosen by the most frequent confusions."""
+    """Return at most `MAX_SUBJECTS` names in natural order, chosen by the most frequent confusions."""
     confused = [name for confusion in inputs.confusions for name in (confusion.subject, confusion.taken_for)]
-    return sorted(list(dict.fromkeys([*confused, *inputs.embedded.index.subjects]))[:MAX_SUBJECTS])
+    return sorted(list(dict.fromkeys([*confused, *inputs.embedded.index.subjects]))[:MAX_SUBJECTS], key=natural_key)
 
 
 def _scatter(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model.common.natural_order import natural_key
 from model.report.report_inputs import ReportInputs
 
 
@@ -16,7 +17,7 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     by_subject = Counter()
     for confusion in inputs.confusions if inputs.distances is not None else ():
         by_subject[confusion.subject] += confusion.times
-    most_mistaken = sorted(by_subject, key=lambda subject: (-by_subject[subject], subject))[:3]
+    most_mistaken = sorted(by_subject, key=lambda subject: (-by_subject[subject], natural_key(subject)))[:3]
     return {
         "rank1": {condition: value for condition, value in inputs.rank1().items() if not np.isnan(value)},
         "people": len(hits.subjects) if hits is not None else 0,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.common.errors import NOT_PRINTABLE, UsageError, UserError, os_error_line
 from model.common.messages import progress_bar
+from model.common.natural_order import natural_key
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 PICKLE_SUFFIX = ".pkl"
@@ -37,14 +37,8 @@ class SequenceFolder:
         return len(self.files) == 1 and self.files[0].endswith(PICKLE_SUFFIX)
 
 
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Return a sort key with 2.png before 10.png, so that the order of frames does not depend on zero padding."""
-    parts = re.split(r"([0-9]+)", name)  # not \d, which also matches digits that int() does not accept
-    return [(0, int(part)) if part.isascii() and part.isdecimal() else (1, part) for part in parts if part]
-
-
 def scan_tree(root: Path | str, quiet: bool = True) -> list[SequenceFolder]:
-    """List all sequences below `root`, sorted by subject, seq_type and view.
+    """List all sequences below `root`, in natural order of subject, seq_type and view.
 
     Hidden files and files of other types are ignored.
 

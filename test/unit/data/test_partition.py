@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model.common.errors import UserError
+from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, read_partition, resolve_partition, write_partition
 
 CASIA_B = [f"{i:03d}" for i in range(1, 125)]
@@ -17,6 +18,22 @@ def test_casia_b_is_split_as_published():
     assert (len(partition.train), len(partition.test)) == (73, 50)
     assert partition.train[:5] == ("001", "002", "003", "004", "006")  # 005 is incomplete
     assert partition.test[0] == "075" and partition.test[-1] == "124"
+
+
+@pytest.mark.parametrize(
+    ("subjects", "train", "test"),
+    [
+        (["1", "2", "10", "11"], ("1", "2"), ("10", "11")),
+        (["p10", "p9", "anna", "p1"], ("anna", "p1"), ("p9", "p10")),
+        (["010", "002", "011", "001"], ("001", "002"), ("010", "011")),
+    ],
+)
+def test_subjects_are_split_in_natural_order(tmp_path, subjects, train, test):
+    for given in (subjects, subjects[::-1]):
+        index = SequenceIndex.from_lengths(given, ["nm-01"] * 4, ["000"] * 4, [1] * 4)
+        assert tuple(index.subjects) == train + test
+        assert make_partition(index.subjects, "Synthetic", 2) == Partition(train, test)
+        assert resolve_partition("all", tmp_path / "p.json", given, pytest.fail).test == train + test
 
 
 def test_other_datasets_keep_subject_005():

@@ -74,3 +74,20 @@ def test_hits_of_each_subject_equal_a_loop():
                 near = min((np.linalg.norm(x[p] - x[g]), g) for g in gallery if index.view[g] == view)[1]
                 right.append(index.subject[near] == subject)
         assert result.subject_hits.of_each_subject("excluding")[s, 2] == pytest.approx(100 * np.mean(right))
+
+
+def test_subjects_are_in_natural_order_also_from_older_files():
+    index = made_index(subjects=("2", "10", "1"))
+    result = evaluate_index(made_embeddings(index), index, "CASIA-B")
+    own = json.loads(json.dumps(result.to_json()))
+    assert own["per_subject"]["subjects"] == ["1", "2", "10"]
+    per_subject = own["per_subject"]
+    older = [0, 2, 1]  # 1, 10, 2
+    per_subject["subjects"] = [per_subject["subjects"][i] for i in older]
+    for tables in per_subject["conditions"].values():
+        for kind, rows in tables.items():
+            tables[kind] = [rows[i] for i in older]
+    back = SubjectHits.from_json(own)
+    assert back.subjects == ("1", "2", "10")
+    for name in ("probes", "including", "excluding"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(result.subject_hits, name))

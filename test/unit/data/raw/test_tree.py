@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from model.common.errors import UsageError, UserError, one_line
-from model.data.raw.tree import natural_key, scan_tree
+from model.common.natural_order import natural_key
+from model.data.raw.tree import scan_tree
 
 
 def touch(path: Path) -> Path:
@@ -90,6 +91,11 @@ def test_natural_key_orders_numbers_by_value_and_mixes_with_words():
     ordered = sorted(names, key=natural_key)
     assert ordered.index("2") < ordered.index("10") and ordered.index("a9") < ordered.index("a10")
     assert ordered.index("001-nm-01-000-009.png") < ordered.index("001-nm-01-000-010.png")
+    assert sorted(["01", "1", "001"], key=natural_key) == [
+        "001",
+        "01",
+        "1",
+    ]
 
 
 def test_scan_rejects_names_that_are_not_printable_text(tmp_path):
