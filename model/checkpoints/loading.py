@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from model.checkpoints.metadata import checksum, read_metadata
 from model.checkpoints.names import encoders_in, metadata_path
 from model.checkpoints.opengait import convert_state, is_opengait
+from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line
 
 MODULE_PREFIX = "module."  # in the keys of networks wrapped in DataParallel or DistributedDataParallel
@@ -28,9 +28,12 @@ def load_tensors(path: Path) -> Any:
         raise UserError(f"{path}: no such checkpoint; {path.parent} holds {', '.join(names) or 'none'}")
     try:
         _check_archive(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about some pickles before it refuses them
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return unpickle(path)
+    except ForbiddenGlobalError as error:
+        raise UserError(
+            f"{path}: holds {error}, but only tensors and plain values are loaded, because other objects can run code; "
+            "save the state dict of the network alone: torch.save(network.state_dict(), FILE)"
+        ) from error
     except Exception as error:  # the exception depends on where the file is damaged
         raise UserError(f"{path}: is not a checkpoint of tensors, or is damaged ({first_line(error)})") from error
 

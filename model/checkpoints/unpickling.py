@@ -1,0 +1,67 @@
+"""Unpickle tensors and plain values, also those that torch_npu pickled, and name everything else in plain words."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
+_REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
+
+
+class ForbiddenGlobalError(ValueError):
+    """A pickle refers to a function or class that is not on the list of allowed ones."""
+
+
+def unpickle(path: Path) -> Any:
+    """Unpickle a file of `torch.save` on the CPU, in the zip format or in the format before torch 1.6.
+
+    Raises:
+        ForbiddenGlobalError: with the name of a function or class that is neither a tensor nor a plain value.
+        Exception: of many types, if the file is damaged.
+    """
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_NPU_GLOBALS):
+        warnings.simplefilter("ignore")  # torch warns about some pickles before it refuses them
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            # torch puts its reason after advice for programmers, which has colour codes for a terminal.
+            text = _TERMINAL_CODE.sub("", str(error))
+            refused = _REFUSED_GLOBAL.search(text)
+            if refused:
+                raise ForbiddenGlobalError(refused[1]) from error
+            raise ValueError(text.partition("WeightsUnpickler error:")[2].strip() or text) from error
+
+
+def _rebuild_npu_tensor(
+    storage: Any, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any, npu_format: Any = None
+) -> Tensor:
+    """Rebuild on the CPU a tensor that torch_npu saved.
+
+    The arguments are those of torch_npu 1.8 to 2.x (`torch_npu/utils/storage.py`). The saved storage is in the plain
+    layout. `npu_format` is the layout on the device (a number, or True in torch_npu 1.8), which has no meaning here.
+
+    Raises:
+        ValueError: if the tensor exceeds its storage, which torch would silently enlarge.
+    """
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    if min(offset, *size, *stride, 0) < 0 or (0 not in size and last >= storage._size()):
+        raise ValueError(f"a tensor of shape {tuple(size)} at {offset} exceeds its storage of {storage._size()} values")
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
+
+
+def _npu_format(number: int) -> int:
+    """Return the number of a layout, which newer versions of torch_npu pickle as an enumeration."""
+    return number
+
+
+_NPU_GLOBALS = [
+    (_rebuild_npu_tensor, "torch_npu.utils.storage._rebuild_npu_tensor"),
+    (_npu_format, "torch_npu.npu._format.Format"),
+]
