@@ -11,7 +11,7 @@ Unreadable images are listed and lead to exit status 1, unless --skip_bad accept
 
 from __future__ import annotations
 
-from model.common.command_line import CommandParser, positive, true_or_false
+from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
 
 
@@ -27,8 +27,7 @@ def parser() -> CommandParser:
     running = parser.add_argument_group("running")
     running.add_argument(
         "--log",
-        type=true_or_false,
-        default=False,
+        action="store_true",
         help="True: log every sequence; False (default): log only warnings and failures",
     )
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")

@@ -36,7 +36,6 @@ from model.common.command_line import (
     add_precision_options,
     check_precision_options,
     positive,
-    true_or_false,
 )
 from model.common.errors import UsageError, run_command
 from model.common.files import is_plain_name, write_json
@@ -58,8 +57,7 @@ def options_parser() -> CommandParser:
     group.add_argument("--iter", type=int, metavar="N", help="iteration of the checkpoint (default: total_iter of the "
                        "config, else the last)")  # fmt: skip
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="an encoder; with --runtime, its model")
-    group.add_argument("--use_8p_model", type=true_or_false, default=False, metavar="True|False",
-                       help="use config_8p.py (default: False)")  # fmt: skip
+    group.add_argument("--use_8p_model", action="store_true", help="use config_8p.py (default: False)")
     group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as "
                        "many as keep the device busy)")  # fmt: skip
     group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="runtime that computes the embeddings; "

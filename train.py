@@ -61,7 +61,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
     group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard triplet loss")
     group.add_argument(
-        "--augment", action="store_const", const=True,
+        "--augment", action="store_true", default=None,
         help="randomly flip, rotate, stretch and erase sequences (not part of the published recipe)",
     )  # fmt: skip
     group.add_argument(
@@ -107,9 +107,9 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
 
 def profiling_kind(text: str) -> bool:
     """Parse --profiling: the kinds of profiler of the NPU port, which are one profiler now, or True and False."""
-    if text in ("True", "true", "CANN", "GE"):
+    if text.lower() in ("true", "cann", "ge"):
         return True
-    if text in ("", "None", "NONE", "none", "False", "false"):
+    if text.lower() in ("", "none", "false"):
         return False
     raise argparse.ArgumentTypeError(f"must be CANN, GE, None or omitted, not {text!r}")
 

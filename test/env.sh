@@ -77,9 +77,9 @@ parse() {
     # A line end would break the key=value lines of the summary.
     [[ "${!name}" != *[[:cntrl:]]* ]] || die "--$name must be one line without control characters, not ${!name}" 2
     [[ "${OPTION_DEFAULT[$name]}" == False ]] || continue
-    case "${!name}" in
-      True | true) printf -v "$name" True ;;
-      False | false) printf -v "$name" False ;;
+    case "${!name,,}" in
+      true) printf -v "$name" True ;;
+      false) printf -v "$name" False ;;
       *) die "--$name must be True or False, not ${!name}" 2 ;;
     esac
   done

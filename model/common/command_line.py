@@ -21,7 +21,8 @@ EXIT_STATUS = "exit status: 0 done, 1 the job failed, 2 bad arguments"
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser with one-line errors and suggestions for misspelled options.
 
-    The help keeps the layout of `description` and explains the exit status at the end.
+    The help keeps the layout of `description` and explains the exit status at the end. Options of the action
+    `store_true` accept `--name`, `--name=True` and `--name=False`.
     """
 
     def __init__(self, **keywords):
@@ -29,6 +30,7 @@ class CommandParser(argparse.ArgumentParser):
         keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # the help lists each option
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **keywords)
+        self.register("action", "store_true", Flag)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
         options, unknown = self.parse_known_args(args, namespace)
@@ -45,12 +47,21 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def true_or_false(text: str) -> bool:
-    """Convert the values `True/False` of the original's options, and also `true/false`."""
-    if text in ("True", "true"):
-        return True
-    if text in ("False", "false"):
-        return False
+    """Convert `True` or `False` in upper or lower case."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     raise argparse.ArgumentTypeError(f"must be True or False, not {text!r}")
+
+
+class Flag(argparse.Action):
+    """A switch that also takes True or False, as the switches of the original do. Without a value it means True."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, default: bool | None = False, **keywords):
+        keywords = {"metavar": "True|False", **keywords}
+        super().__init__(option_strings, dest, nargs="?", const=True, default=default, type=true_or_false, **keywords)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
 
 
 def positive(text: str) -> int:
@@ -111,8 +122,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--cache",
-        type=true_or_false,
-        metavar="True|False",
+        action="store_true",
+        default=None,
         help="True: read all frames into memory first; False: never copy all frames to the device (default: "
         "frames stay in "
         "the memory-mapped store, and training copies them to the device if they fit)",

@@ -56,6 +56,7 @@ def test_help_names_every_option_and_ends_well(script):
     [
         ("train.py", ["--iterz", 3], "did you mean --iters?"),
         ("train.py", ["--cache", "yes"], "argument --cache: must be True or False, not 'yes'"),
+        ("test.py", ["--post_process=1"], "argument --post_process: must be True or False, not '1'"),
         ("train.py", ["--iters", "-3"], "argument --iters: must be a whole number above 0"),
         ("train.py", ["--config", "nowhere.py"], "--config nowhere.py: no such file"),
         ("train.py", ["--device", "tpu"], "--device tpu: unknown device"),

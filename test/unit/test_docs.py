@@ -65,7 +65,6 @@ NOT_RUN = {
     r"\. \.venv/bin/activate": "the tests run in their environment",
     r"(for |done\b|name=|mkdir |mv )": "a shell loop, which has its own test",
     r"python pretreatment\.py --input_path=RAW": "command of the original; its options are run elsewhere",
-    r"python train\.py --cache=TRUE|python test\.py .*--cache=FALSE": "command of the original",
 }
 
 

@@ -104,9 +104,13 @@ def test_unknown_device_is_one_line():
     assert "--device tpu: unknown device" in one_line_error(done, 2)
 
 
-def test_flags_accept_only_true_and_false(tmp_path):
-    done = run_driver("pth2om.sh", "--onnx_only=true", "--config=nowhere.py")
+@pytest.mark.parametrize("value", ["=true", "=TRUE", ""])
+def test_flags_accept_only_true_and_false(value):
+    done = run_driver("pth2om.sh", f"--onnx_only{value}", "--config=nowhere.py")
     assert "no such file" in done.stderr and "atc is not" not in done.stderr
+
+
+def test_flags_reject_other_values():
     assert "--onnx_only must be True or False, not yes" in one_line_error(run_driver("pth2om.sh", "--onnx_only=yes"), 2)
 
 

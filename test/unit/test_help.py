@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 
@@ -52,3 +53,20 @@ def test_every_option_has_help_and_every_example_parses(command):
 )  # fmt: skip
 def test_misspelled_options_get_a_suggestion(run, wrong, near):
     assert f"did you mean {near}?" in one_line_error(run(wrong), 2)
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_switch_takes_true_and_false_in_any_case(command):
+    parser = parser_of(command)
+    required = {action.dest: "x" for action in parser._actions if action.required}
+    for action in parser._actions:
+        action.required = False
+    for action in [action for action in parser._actions if action.metavar == "True|False"]:
+        for name in action.option_strings:
+            for text, value in {
+                name: True, f"{name}=True": True, f"{name}=TRUE": True, f"{name} true": True,
+                f"{name}=False": False, f"{name} FALSE": False, f"{name} {name}=false": False,
+            }.items():  # fmt: skip
+                options = parser.parse_args(text.split(), argparse.Namespace(**required))
+                assert getattr(options, action.dest) is value, text
+        assert not getattr(parser.parse_args([], argparse.Namespace(**required)), action.dest)

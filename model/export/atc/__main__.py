@@ -60,7 +60,8 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write facts about the conversion")
-    parser.add_argument("--check", action="store_true", help="only check what does not need the model")
+    # store_true would take the file name after it as its value.
+    parser.add_argument("--check", action="store_const", const=True, help="only check what does not need the model")
     return parser
 
 

@@ -68,6 +68,8 @@ def _options(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
         metavar = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
         if isinstance(metavar, tuple):
             metavar = " ".join(metavar)
+        if action.nargs == "?":
+            metavar = f"[{metavar}]"
         suffix = f" {metavar}" if metavar and action.option_strings and action.nargs != 0 else ""
         text = (action.help or "") % {**vars(action), "prog": parser.prog}
         rows.append((f"`{names}{suffix}`".replace("|", "\\|"), _cell(text)))
