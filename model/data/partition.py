@@ -68,6 +68,12 @@ def write_partition(path: Path, partition: Partition) -> None:
     write_json(path, {"TRAIN_SET": list(partition.train), "TEST_SET": list(partition.test)})
 
 
+def check_partition_file(given: str | None) -> None:
+    """Raise UserError if the file that a user gave cannot be read as a partition. None and `all` are valid."""
+    if given not in (None, "all"):
+        read_partition(Path(given))
+
+
 def resolve_partition(
     given: str | None, default: Path, present: Sequence[str], make: Callable[[], Partition]
 ) -> Partition:
@@ -93,10 +99,9 @@ def resolve_partition(
         raise UserError(f"{path}: {len(both)} subjects are in both sets ({', '.join(both[:5])})")
     unknown = sorted({*partition.train, *partition.test} - set(present), key=natural_key)
     if unknown:
-        raise UserError(
-            f"{path}: {len(unknown)} subjects are not in the data ({', '.join(unknown[:5])}); use another "
-            "--partition, or delete the file to create it for these data"
-        )
+        found = f"{len(unknown)} subjects are not in the data ({', '.join(unknown[:5])})"
+        expected = f"which have {len(present)} subjects ({', '.join(list(present)[:5])}{', ...' * (len(present) > 5)})"
+        raise UserError(f"{path}: {found}, {expected}; {_remedy(path, given is not None, default)}")
     if not given:
         made = make()
         unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
@@ -107,6 +112,15 @@ def resolve_partition(
                 path, len(unnamed), ", ".join(unnamed[:5]),
             )  # fmt: skip
     return partition
+
+
+def _remedy(path: Path, given: bool, default: Path) -> str:
+    """Return what to do about a partition that does not fit. Only files that the program created may be deleted."""
+    if not given:
+        return "delete the file to create it for these data, or give another one with --partition"
+    if path.resolve().parent == default.resolve().parent:
+        return "delete the file and omit --partition to create it for these data"
+    return "correct the file, or omit --partition to split the subjects by --pid_num"
 
 
 MAX_BYTES = 1 << 26  # of a partition of the original tool

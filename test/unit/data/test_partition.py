@@ -120,6 +120,25 @@ def test_the_default_file_is_created_once_and_kept(tmp_path):
         resolve_partition(None, standard, ["a"], pytest.fail)
 
 
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("mine.json", "correct the file, or omit --partition to split the subjects by --pid_num"),
+        ("work/partition/other.json", "delete the file and omit --partition"),
+        ("work/partition/../../mine.json", "correct the file"),
+    ],
+)
+def test_only_files_that_the_program_created_may_be_deleted(tmp_path, place, advice):
+    standard, given = tmp_path / "work/partition/p.json", tmp_path / place
+    standard.parent.mkdir(parents=True)
+    write_partition(given, Partition(("a",), ("zoe",)))
+    with pytest.raises(
+        UserError, match=rf"1 subjects are not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
+    ) as error:
+        resolve_partition(str(given), standard, ["a", "b"], pytest.fail)
+    assert ("delete" in str(error.value)) == advice.startswith("delete")
+
+
 def test_new_subjects_cause_a_warning(tmp_path, caplog):
     standard = tmp_path / "p.json"
     write_partition(standard, Partition(("a",), ("b",)))
