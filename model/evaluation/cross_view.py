@@ -67,21 +67,25 @@ def evaluate(
         settings.statistics.begin(plan, subject_ids, squares, settings.device)
     impostors = count_closer_impostors(flat, squares, subject_ids, plan, settings)
     result = _tabulate(impostors, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
-    return replace(result, notes=(*_collapse_notes(flat), *result.notes))
+    gallery = set(np.asarray(subjects)[plan.gallery_rows].tolist())
+    notes = (*notes_on_subjects(subjects, plan), *_collapse_notes(flat), *result.notes)
+    return replace(result, notes=notes, gallery_subjects=len(gallery))
 
 
 def evaluate_index(
     embeddings: Tensor | np.ndarray,
     index: SequenceIndex,
-    dataset: str,
+    protocol: Protocol | str,
     device: torch.device | None = None,
     quiet: bool = True,
     statistics: DistanceStatistics | None = None,
 ) -> CrossViewResult:
-    """Evaluate the sequences of an index up to rank 20 with the protocol of `dataset`; see `evaluate`."""
+    """Evaluate the sequences of an index up to rank 20; see `evaluate`. `protocol` can be the name of a data set."""
+    if isinstance(protocol, str):
+        protocol = protocol_of(protocol)
     settings = Streaming(device, quiet=quiet, statistics=statistics)
     labels = (index.subject, index.seq_type, index.view)
-    return evaluate(torch.as_tensor(embeddings), *labels, protocol_of(dataset), RANKS, settings)
+    return evaluate(torch.as_tensor(embeddings), *labels, protocol, RANKS, settings)
 
 
 def _numbered(names: Sequence[str]) -> np.ndarray:
@@ -123,6 +127,24 @@ def _tabulate(
         notes,
         SubjectHits.count(hits[..., 0], probe_subjects, plan),
     )
+
+
+def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:
+    """Return a note on the cells whose gallery contains one subject: their figures are the same for any model."""
+    names = np.asarray(subjects)
+    starts = np.cumsum(plan.gallery_counts)[:-1]
+    enrolled = [set(names[rows].tolist()) for rows in np.split(plan.gallery_rows, starts)]
+    everybody = set().union(*enrolled)
+    if len(everybody) == 1:
+        only_it = set(names[plan.probe_rows].tolist()) == everybody
+        return [
+            f"the gallery contains one subject ({everybody.pop()}): rank-1 is {'100 %' if only_it else 'the same'} for "
+            "any model and says nothing about it; test two or more subjects"
+        ]
+    single = [view for view, of_view in zip(plan.views, enrolled, strict=True) if len(of_view) == 1]
+    if not single:
+        return []
+    return [f"one subject in the gallery of view {', '.join(single)}: rank-1 in these cells is the same for any model"]
 
 
 def _collapse_notes(embeddings: Tensor, sample: int = 64) -> list[str]:

@@ -87,13 +87,13 @@ def confusions(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence
 def hardest(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str], count: int) -> np.ndarray:
     """Return positions in `seen` of the `count` misses with the largest distance ratio, one per pair of subjects.
 
-    If there is no miss, the hits with the largest ratio are returned. Look-ups without a mate are excluded, because
-    there is no correct entry to show.
+    If there is no miss, the hits with the largest ratio are returned. Look-ups without a mate or without an entry of
+    another subject are excluded, because one of the entries to show is missing.
     """
     names = np.asarray(subjects)
-    has_mate = np.isfinite(seen.distance_ratio)
-    candidates = seen.missed if seen.missed[has_mate].any() else np.ones_like(seen.missed)
-    order = np.flatnonzero(has_mate & candidates)
+    complete = np.isfinite(seen.distance_ratio) & (statistics.wrong_row[seen.probe, seen.view] >= 0)
+    candidates = seen.missed if seen.missed[complete].any() else np.ones_like(seen.missed)
+    order = np.flatnonzero(complete & candidates)
     order = order[np.argsort(-seen.distance_ratio[order], kind="stable")]
     chosen: dict[tuple[str, str], int] = {}
     for position in order.tolist():

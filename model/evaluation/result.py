@@ -36,6 +36,7 @@ class CrossViewResult:
     )  # [c, v, v] int64, probes whose subject is missing from the gallery view; they count as wrong
     notes: tuple[str, ...] = ()
     subject_hits: SubjectHits | None = None  # hits at rank 1 per subject
+    gallery_subjects: int = 0  # with 1, all figures are the same for any model; 0: not known
 
     @property
     def ranks(self) -> int:

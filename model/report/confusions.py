@@ -17,8 +17,8 @@ MAX_CURVE_POINTS = 300
 
 
 def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Tables of confused people, of the hardest people and of view pairs; None without distances."""
-    if inputs.distances is None:
+    """Tables of confused people, of the hardest people and of view pairs; None without distances or other people."""
+    if inputs.distances is None or inputs.result.gallery_subjects == 1:
         return None
     hits, most_frequent = inputs.result.subject_hits, inputs.confusions[:MAX_PAIRS]
     return {

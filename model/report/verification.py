@@ -18,10 +18,10 @@ MAX_CURVE_POINTS = 400
 
 
 def verification(inputs: ReportInputs) -> dict[str, Any] | None:
-    """ROC, error rates and histograms per condition; None without distances."""
+    """ROC, error rates and histograms per condition; None without distances or without pairs of both kinds."""
     distances = inputs.distances
     counts = None if distances is None else distances.counts  # [c, identical views, genuine, bins]
-    if counts is None or not counts.any():
+    if counts is None or not counts.any(axis=(0, 1, 3)).all():
         return None
     pairs = {"including": counts.sum(axis=1)}  # [c, genuine, bins]
     if inputs.kind == "excluding":

@@ -163,6 +163,27 @@ def test_collapse_adds_a_warning_to_the_result(spread, warned):
     assert any("the network has collapsed" in note for note in notes) is warned
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_a_gallery_of_one_subject_adds_a_note(scale):
+    rows = grid(["anna"], ["nm-01", "nm-05", "cl-01"], ["000", "090"])
+    result = evaluate(scale * embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
+    assert set(result.including().values()) == {100.0}  # also with equal embeddings
+    note = "the gallery contains one subject (anna): rank-1 is 100 % for any model"
+    assert any(note in text for text in result.notes) and any(note in text for text in result.to_json()["notes"])
+
+    rows += grid(["bert"], ["nm-05"], ["000", "090"])  # not enrolled
+    result = evaluate(scale * embeddings_of(rows), *split(rows), protocol_of("CASIA-B"))
+    assert result.including() == {"NM": 50.0, "CL": 100.0}
+    assert any("one subject (anna): rank-1 is the same for any model" in text for text in result.notes)
+
+    rows += grid(["bert"], ["nm-02"], ["090"])
+    notes = evaluate(scale * embeddings_of(rows), *split(rows), protocol_of("CASIA-B")).notes
+    assert any("one subject in the gallery of view 000: " in text for text in notes)
+    rows += grid(["bert"], ["nm-02"], ["000"])
+    notes = evaluate(embeddings_of(rows), *split(rows), protocol_of("CASIA-B")).notes
+    assert not any("one subject" in text for text in notes)
+
+
 def test_means_skip_missing_cells():
     rows = grid(["a", "b", "c"], ["00", "01"], ["000", "015", "030"])
     rows = [row for row in rows if row[1:] not in {("01", "015"), ("00", "030")}]

@@ -132,6 +132,25 @@ def test_other_protocols_and_a_single_view(tmp_path, dataset, takes, views):
     assert "as published" not in text
 
 
+def test_the_page_says_that_one_person_gives_the_same_figures_for_any_model(tmp_path):
+    inputs = inputs_of(made_index(("anna",)))
+    text, charts = report_page(inputs)
+    outline = check_page(text)
+    assert "The gallery shows one person only" in outline.text and "rank-1 is 100 % for any model" in outline.text
+    for sentence in ("No probe was matched to another person", "Of 100 probes", "Every look-up was correct"):
+        assert sentence not in outline.text
+    for chart in charts:
+        chart.write_png(tmp_path / f"{chart.name}.png")
+
+
+def test_closest_decisions_leave_out_views_without_another_person():
+    index = made_index(("anna", "bert"), ("nm-01", "nm-05"), ("000", "090"))
+    keep = [i for i in range(len(index)) if index.name(i) != "bert/nm-01/000"]
+    inputs = inputs_of(index.take(np.array(keep)), spread=0.01)
+    shown = hardest(inputs.distances, inputs.look_ups, inputs.embedded.index.subject, 9)
+    assert len(shown) and (inputs.look_ups.view[shown] == inputs.result.views.index("090")).all()
+
+
 def test_without_matplotlib_the_error_names_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"needs matplotlib; pip install -r requirements\.txt"):
