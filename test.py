@@ -5,6 +5,7 @@
   python test.py --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --json rank1.json
   torchrun --nproc_per_node 8 test.py --use_8p_model True                  embed on several devices
   python test.py --dataset CASIA-A --partition all --data_path people-pre --checkpoint some-encoder.ptm
+  python test.py --dataset mygait --gallery walk1 --probe walk2 --data_path work/mygait-pre    your own takes
 
 Compare two results that --json wrote, with a test of significance:
   python test.py --compare a.json b.json --report comparison.html
@@ -34,6 +35,7 @@ from model.common.command_line import (
     CommandParser,
     add_common_options,
     add_precision_options,
+    add_protocol_options,
     check_precision_options,
     positive,
 )
@@ -41,7 +43,7 @@ from model.common.errors import UsageError, run_command
 from model.common.files import is_plain_name, write_json
 from model.common.messages import set_up_logging
 from model.config import load_config, overrides_of
-from model.evaluation.protocols import protocol_of
+from model.evaluation.protocols import plan_of
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
@@ -53,6 +55,7 @@ RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="test.py", description=__doc__)
     add_common_options(parser)
+    add_protocol_options(parser)
     group = parser.add_argument_group("what to test")
     group.add_argument("--iter", type=int, metavar="N", help="iteration of the checkpoint (default: total_iter of the "
                        "config, else the last)")  # fmt: skip
@@ -67,6 +70,8 @@ def options_parser() -> CommandParser:
     group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: name of the "
                        "checkpoint)")  # fmt: skip
     group.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    group.add_argument("--check", action="store_true", help="only check the options, the configuration and the file of "
+                       "--partition, then exit (default: off)")  # fmt: skip
     group = parser.add_argument_group("report")
     group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, metavar="FILE", help="write a page with "
                        "figures, which are also written as PNG (default FILE: work/results/<name>.html)")  # fmt: skip
@@ -104,8 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
         compare(*options.compare, options.json, options.report, options.quiet)
         return
     check_options(options)
+    from model.data.partition import check_partition_file
     from model.devices import distributed
-    from model.report.publish import Output
 
     world = distributed.world_from_environment()
     set_up_logging(options.quiet, world.is_main)
@@ -114,15 +119,20 @@ def main(arguments: list[str] | None = None) -> None:
     default = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options))
     check_precision_options(options, config.model.amp)
-    protocol_of(config.data.dataset)  # raises for an unknown data set now rather than after the embedding
+    protocol = config.data.protocol  # raises for an unknown data set now rather than after the embedding
+    if options.check:
+        check_partition_file(options.partition)
+        return
     bins = options.bin_path or Path(f"{config.data.dataset}-bin")
     if options.pre_process:
         pre_process(options, config, bins)
         return
+    from model.report.publish import Output
+
     report = report_options(options.report, options.throughput, options.train_log)
     output = Output(config.work_path / "results", options.name, options.json, report, options.quiet)
     if options.post_process:
-        post_process(bins, options.result_path, config.data, config.model.hidden_dim, output)
+        post_process(bins, options.result_path, config.data, protocol, config.model.hidden_dim, output)
     else:
         test(options, config, world, output)
 
@@ -173,7 +183,9 @@ def test(options: argparse.Namespace, config, world, output) -> None:
         data = open_dataset(
             config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
         )
-        store, details = data.test, {"device": describe(device), "processes": world.size}
+        store, protocol = data.test, config.data.protocol
+        plan_of(store.index.seq_type, store.index.view, protocol)  # raises if a part is empty before the embedding
+        details = {"device": describe(device), "processes": world.size}
         if choice is None:
             loaded = load_network(config, options.checkpoint, options.iter, device)
             embeddings = extract(loaded.network, store, device, options.batch_size, world, options.quiet)
@@ -185,7 +197,7 @@ def test(options: argparse.Namespace, config, world, output) -> None:
         if embeddings is not None:  # only the main process has them
             embedded = EmbeddedSequences(store.index, embeddings, store.sequence)
             details["data"] = vars(config.data)
-            publish(embedded, config.data.dataset, model, details, output, device)
+            publish(embedded, protocol, model, details, output, device)
     finally:
         distributed.finish()
 
@@ -224,7 +236,7 @@ def pre_process(options: argparse.Namespace, config, folder: Path) -> None:
     print("next: run the model over the list (python -m model.runtime), then test.py --post_process")
 
 
-def post_process(bins: Path, results: Path, data, hidden_dim: int, output) -> None:
+def post_process(bins: Path, results: Path, data, protocol, hidden_dim: int, output) -> None:
     """Evaluate the result files of a deployed model. The manifest in `bins` says which sequence each belongs to."""
     from model.export.manifest import manifest_path, read_manifest
     from model.report.publish import publish
@@ -240,7 +252,7 @@ def post_process(bins: Path, results: Path, data, hidden_dim: int, output) -> No
     embeddings, index = read_results(results, manifest, (62, hidden_dim), output.quiet)
     embedded = EmbeddedSequences(index, embeddings, manifest.sequence)
     details = {"padding": manifest.settings["padding"], "data": vars(data)}
-    publish(embedded, data.dataset, results, details, replace(output, name=output.name or f"{data.dataset}-deployed"))
+    publish(embedded, protocol, results, details, replace(output, name=output.name or f"{data.dataset}-deployed"))
 
 
 def compare(first: Path, second: Path, json: Path | None, report: Path | None, quiet: bool) -> None:

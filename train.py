@@ -5,6 +5,7 @@
   python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
   python train.py --data_path work/CASIA-B-pre --restore_iter auto     resume if there is a checkpoint, else start
+  python train.py --dataset mygait --gallery walk1 --probe walk2 --data_path work/mygait-pre    your own takes
   python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    trace some iterations
 
 Ctrl-C or SIGTERM stops training: the current iteration ends, a checkpoint is written, and the command to resume is
@@ -14,6 +15,7 @@ printed.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from model.common.command_line import (
     CommandParser,
     add_common_options,
     add_precision_options,
+    add_protocol_options,
     check_precision_options,
     positive,
 )
@@ -34,12 +37,14 @@ from model.config import RestoreFrom, load_config, overrides_of
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
 ROOT = Path(__file__).resolve().parent
+log = logging.getLogger(__name__)
 
 
 def options_parser() -> CommandParser:
     status = f"{EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
     parser = CommandParser(prog="train.py", description=__doc__, epilog=status)
     add_common_options(parser)
+    add_protocol_options(parser)
     add_recipe_options(parser)
     add_output_options(parser)
     group = add_precision_options(parser, ("off", "torch", "apex"))
@@ -169,6 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     default = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options))
     check_precision_options(options, config.model.amp)
+    check_protocol(config)
     if world.size > 1 or not world.local_rank:  # otherwise --local_rank selects a device of the single process
         set_visible_devices(config.visible_devices, options.device)
     device = resolve_device(options.device, world.local_rank)
@@ -185,6 +191,16 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.performance:
             distributed.run_on_rank0(lambda: held.enter_context(experiment_lock(config)))
         return train(options, config, device, world, profiling)
+
+
+def check_protocol(config) -> None:
+    """Warn at the start if test.py cannot evaluate the training; raise UsageError if an evaluation is asked for."""
+    try:
+        config.data.protocol  # noqa: B018
+    except UsageError as error:
+        if config.model.eval_iter or config.data.gallery or config.data.probe:
+            raise
+        log.warning("test.py will not be able to evaluate this training: %s", error)
 
 
 def train(options: argparse.Namespace, config, device, world, profiling) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from model.common.errors import NOT_PRINTABLE, UsageError
 from model.common.files import is_plain_name
-from model.evaluation.protocols import canonical_name
+from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
 
@@ -26,8 +26,15 @@ class DataConfig:
     dataset_path: str = ""  # aligned tree, OpenGait pickle tree or store
     resolution: str = "64"  # height of the silhouettes; no other value is supported
     dataset: str = "CASIA-B"  # selects the protocol and is part of checkpoint names
+    gallery: tuple[str, ...] = ()  # takes to search in, such as ["walk1"]; empty: as for `dataset`
+    probe: tuple[str, ...] = ()  # takes to identify, such as ["NM=nm-05,nm-06", "CL=cl-01"]; empty: the same
     pid_num: int = 73  # number of training subjects
     pid_shuffle: bool = False  # shuffle the subjects with a fixed seed before the split
+
+    @property
+    def protocol(self) -> Protocol:
+        """The evaluation protocol. Raises UsageError if there is none for the data set and the takes are not given."""
+        return protocol_of(self.dataset, self.gallery, self.probe)
 
 
 class RestoreFrom(IntEnum):
@@ -174,6 +181,8 @@ def _checked(key: str, value: Any, default: Any, where: str) -> Any:
         value = float(value) if abs(value) < 1 << 1000 else math.inf
     if key in ("resolution", "loss_scale") and isinstance(value, int | float):
         value = str(value)
+    if key in ("gallery", "probe") and isinstance(value, str):
+        value = (value,)
     if isinstance(value, list):
         value = tuple(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
@@ -196,6 +205,10 @@ def _between(low: int, high: int = _MAX_INT) -> Rule:
 
 def _is_batch_size(value: tuple) -> bool:
     return len(value) == 2 and all(type(n) is int and 0 < n <= _MAX_SEQUENCES for n in value) and value[0] > 1
+
+
+def _are_takes(value: tuple) -> bool:
+    return all(isinstance(take, str) and take and not NOT_PRINTABLE.search(take) for take in value)
 
 
 def _is_loss_scale(value: str) -> bool:
@@ -221,6 +234,7 @@ _RULES: dict[str, Rule] = {
     "hidden_dim": _between(1, 1 << 16), "frame_num": _between(1, 1 << 16), "num_workers": _between(0, 1 << 10),
     "restore_iter": _between(min(RestoreFrom)), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),
     "pid_num": _between(0),
+    "gallery": (_are_takes, "a list of take names"), "probe": (_are_takes, "a list of take names"),
 }  # fmt: skip
 
 

@@ -18,19 +18,25 @@ from model.checkpoints.bundled import bundled_checkpoint
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import load_encoder
 from model.checkpoints.retention import RunCheckpoints
-from model.common.errors import UserError
+from model.common.errors import UsageError, UserError
 from model.common.lock import locked
 from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
 from model.data.index import SequenceIndex
-from model.data.partition import Partition, make_partition, partition_path, resolve_partition
+from model.data.partition import (
+    Partition,
+    check_partition_file,
+    make_partition,
+    partition_path,
+    resolve_partition,
+)
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import describe, kind_of, supports_graphs, to_device
 from model.embeddings.extract import extract
-from model.evaluation.cross_view import evaluate_index
-from model.evaluation.protocols import plan_of, protocol_of
+from model.evaluation.cross_view import evaluate_index, notes_on_subjects
+from model.evaluation.protocols import plan_of
 from model.evaluation.result import CrossViewResult
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
@@ -96,6 +102,7 @@ def open_dataset(
         raise UserError("no data: give --data_path, or dataset_path in the config")
 
     def prepare() -> tuple[Path, Partition]:
+        check_partition_file(partition)  # before the store is built, which can take minutes
         path = ready_store(
             config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet
         )
@@ -216,6 +223,7 @@ def build_trainer(
         log.info("resuming from iteration %d", iteration)
     elif writing:
         checkpoints.warn_of_others()
+    evaluable = not writing or _is_evaluable(config, data)
 
     logbook = None
     if writing and world.is_main:
@@ -229,7 +237,7 @@ def build_trainer(
     return Trainer(
         config=config, state=state, step=step, loader=loader, checkpoints=checkpoints, device=device, world=world,
         progress=Progress(state.meter, state.optimizer, settings, device, world, logbook),
-        evaluate=evaluate, profiling=profiling, quiet=quiet, writing=writing,
+        evaluate=evaluate, evaluable=evaluable, profiling=profiling, quiet=quiet, writing=writing,
     )  # fmt: skip
 
 
@@ -266,13 +274,33 @@ def _build_evaluation(
     Raises:
         UserError: if the test data cannot be evaluated: now rather than after an hour of training.
     """
-    test = data.test
-    plan_of(test.index.seq_type, test.index.view, protocol_of(config.data.dataset))
+    test, protocol = data.test, config.data.protocol
+    for note in notes_on_subjects(test.index.subject, plan_of(test.index.seq_type, test.index.view, protocol)):
+        log.warning("--eval_iter: %s", note)
 
     def score() -> float | None:
         embeddings = extract(network, test, device, world=world, quiet=quiet)
         if embeddings is None:
             return None
-        return selection_score(evaluate_index(embeddings, test.index, config.data.dataset, device))
+        return selection_score(evaluate_index(embeddings, test.index, protocol, device))
 
     return score
+
+
+def _is_evaluable(config: Config, data: Data) -> bool:
+    """Return whether test.py can evaluate the test subjects, and log a warning if their takes do not fit the protocol.
+
+    Raises:
+        UserError: the takes do not fit the protocol, and the user named them.
+    """
+    test = data.store.index.of_subjects(data.partition.test)
+    try:
+        if len(test):
+            plan_of(test.seq_type, test.view, config.data.protocol)
+    except UserError as error:
+        if config.data.gallery or config.data.probe:
+            raise
+        if not isinstance(error, UsageError):  # train.py has warned of a data set without a protocol
+            log.warning("test.py will not be able to evaluate this training: %s", error)
+        return False
+    return len(test) > 0

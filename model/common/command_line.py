@@ -85,7 +85,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dataset",
         metavar="NAME",
-        help="data set, which selects the protocol: CASIA-B, OUMVLP, CASIA-A or Synthetic (default: from the config)",
+        help="data set, which selects the protocol: CASIA-B, OUMVLP, CASIA-A, Synthetic, or another name (default: "
+        "from the config)",
     )
     group.add_argument(
         "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
@@ -129,6 +130,19 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "the memory-mapped store, and training copies them to the device if they fit)",
     )
     group.add_argument("--quiet", action="store_true", help="print warnings and results only (default: off)")
+
+
+def add_protocol_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for an evaluation protocol with the user's own takes."""
+    group = parser.add_argument_group("protocol (default: selected by --dataset)")
+    group.add_argument(
+        "--gallery", nargs="+", metavar="TAKE", help="takes to search in: names or patterns, such as walk1 or "
+        "'nm-0[1-4]'",
+    )  # fmt: skip
+    group.add_argument(
+        "--probe", nargs="+", metavar="TAKE", help="takes to identify, with or without a condition: walk2, or "
+        "NM=nm-05,nm-06 CL=cl-01 (default condition: the name up to its first hyphen, in capitals)",
+    )  # fmt: skip
 
 
 def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...]) -> argparse._ArgumentGroup:

@@ -1,14 +1,17 @@
-"""The table of evaluation protocols, and the split of sequences into gallery and probes."""
+"""The table of evaluation protocols, protocols of users, and the split of sequences into gallery and probes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
 
 from model.common.errors import UsageError, UserError
+from model.common.files import is_plain_name
 
 
 class PublishedRow(NamedTuple):
@@ -28,7 +31,8 @@ class PublishedRow(NamedTuple):
 class Protocol:
     """Gallery and probe takes of one data set.
 
-    `gallery` and the values of `probes` are seq_types. The keys of `probes` are conditions in print order.
+    `gallery` and the values of `probes` are seq_types or patterns of them, such as `nm-*`. The keys of `probes` are
+    conditions in print order.
     """
 
     name: str
@@ -98,24 +102,92 @@ def canonical_name(dataset: str) -> str:
     )
 
 
-def protocol_of(dataset: str) -> Protocol:
-    """Return the protocol of a dataset. Case, `-`, `_` and spaces are ignored (OU-MVLP, ou_mvlp, casia-b).
+def protocol_of(dataset: str, gallery: Sequence[str] = (), probe: Sequence[str] = ()) -> Protocol:
+    """Return the protocol of a dataset, or one with takes that the user names.
 
-    Raises UsageError with the known datasets if there is none.
+    Case, `-`, `_` and spaces of the dataset are ignored (OU-MVLP, ou_mvlp, casia-b).
+
+    Args:
+        gallery: takes or patterns, each word one or several of them joined by commas (default: as in the table).
+        probe: the same, with an optional condition in front of each word, `NM=nm-05,nm-06`. Without it, the condition
+            is the name of the take up to its first hyphen, in capitals.
+
+    Raises:
+        UsageError: the dataset is unknown and the takes are not given, or a take belongs to two parts.
     """
     name = canonical_name(dataset)
-    for protocol in PROTOCOLS:
-        if protocol.name == name:
-            return protocol
-    known = ", ".join(protocol.name for protocol in PROTOCOLS)
-    raise UsageError(f"no evaluation protocol for dataset {dataset!r}; use one of {known}")
+    known = next((protocol for protocol in PROTOCOLS if protocol.name == name), None)
+    if known is None and not (gallery and probe):
+        names = ", ".join(protocol.name for protocol in PROTOCOLS)
+        raise UsageError(
+            f"no evaluation protocol for dataset {dataset!r}: the known ones are {names}; name the takes of the "
+            "gallery and of the probes with --gallery and --probe, for example --gallery walk1 --probe walk2, or write "
+            "embeddings without an evaluation with python -m model.embed"
+        )
+    own = Protocol(
+        name,
+        tuple(dict.fromkeys(take for word in gallery for take in _takes_of("--gallery", word)))
+        if gallery
+        else known.gallery,
+        _probes_of(probe) if probe else known.probes,
+    )
+    if known is not None and (own.gallery, own.probes) == (known.gallery, known.probes):
+        return known  # with its published figures
+    parts = {"the gallery": own.gallery, **{f"the probes of {c}": takes for c, takes in own.probes.items()}}
+    for take in dict.fromkeys(take for takes in parts.values() for take in takes):
+        _reject_shared(take, [part for part, takes in parts.items() if _names(take, takes)], UsageError)
+    return own
+
+
+def _takes_of(option: str, word: str, condition: str = "") -> list[str]:
+    """Split `[CONDITION=]TAKE,TAKE` into its takes."""
+    takes = [take.strip() for take in word.removeprefix(condition).split(",")]
+    if not all(takes):
+        raise UsageError(f"{option} {word}: a take has no name; write several takes as nm-01,nm-02, without blanks")
+    return takes
+
+
+def _probes_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the takes per condition. The default one of `nm-05` is NM, of `walk2` WALK2, of `*` PROBE."""
+    probes: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        condition, equals, _ = word.partition("=")
+        if equals and not is_plain_name(condition):  # it becomes part of the names of figures
+            raise UsageError(f"--probe {word}: {condition!r} cannot name a condition; write for example NM=nm-05,nm-06")
+        for take in _takes_of("--probe", word, f"{condition}=" if equals else ""):
+            name = condition if equals else re.split(r"[-*?\[]", take, maxsplit=1)[0].upper() or "PROBE"
+            probes[name] = (*probes.get(name, ()), take)
+    return {name: tuple(dict.fromkeys(takes)) for name, takes in probes.items()}
+
+
+def _names(take: str, patterns: Sequence[str]) -> bool:
+    """Return whether a take is one of `patterns`, or matches one that has the wildcards *, ? or [...]."""
+    return take in patterns or any(fnmatchcase(take, pattern) for pattern in patterns)
+
+
+def _reject_shared(take: str, parts: Sequence[str], error: type[UserError]) -> None:
+    """Raise `error` if a take belongs to several parts of a protocol. A probe would be compared with itself."""
+    if len(parts) > 1:
+        raise error(
+            f"take {take} belongs to {parts[0]} and to {parts[1]}: each take can belong to one of them only; change "
+            "--gallery or --probe"
+        )
 
 
 def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) -> Plan:
-    """Split sequences into gallery and probes by their seq_type. Raises UserError if one of them is empty."""
+    """Split sequences into gallery and probes by their seq_type.
+
+    Raises:
+        UserError: one of them is empty, or patterns assign a seq_type to both.
+    """
     take = np.asarray(seq_types, dtype=str)
-    gallery_rows = np.flatnonzero(np.isin(take, protocol.gallery))
-    rows_of = {c: np.flatnonzero(np.isin(take, wanted)) for c, wanted in protocol.probes.items()}
+    present = np.unique(take).tolist()
+    takes_of = {"the gallery": [name for name in present if _names(name, protocol.gallery)]}
+    takes_of |= {c: [name for name in present if _names(name, wanted)] for c, wanted in protocol.probes.items()}
+    for name in present:
+        _reject_shared(name, [part for part, takes in takes_of.items() if name in takes], UserError)
+    gallery_rows = np.flatnonzero(np.isin(take, takes_of["the gallery"]))
+    rows_of = {c: np.flatnonzero(np.isin(take, takes_of[c])) for c in protocol.probes}
     all_probes = [t for wanted in protocol.probes.values() for t in wanted]
     for part, wanted, count in (
         ("gallery", protocol.gallery, len(gallery_rows)),
@@ -124,14 +196,15 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
         if not count:
             raise UserError(
                 f"no {part} sequence for protocol {protocol.name}: it needs seq_type {', '.join(wanted)}, but the "
-                f"{len(take)} sequences have seq_type {_first_names(take)}; check the data or --dataset"
+                f"{len(take)} sequences have seq_type {_first_names(take)}; check the data and --dataset, or name the "
+                "takes with --gallery and --probe"
             )
     notes = [
         f"condition {c} is skipped: no sequence of seq_type {', '.join(protocol.probes[c])}"
         for c, rows in rows_of.items()
         if not len(rows)
     ]
-    unused = take[~np.isin(take, [*protocol.gallery, *all_probes])]
+    unused = take[~np.isin(take, [name for takes in takes_of.values() for name in takes])]
     if len(unused):
         notes.append(
             f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {_first_names(unused)}"

@@ -97,10 +97,12 @@ def compare_files(first: Path, second: Path) -> Comparison:
         UserError: a file is not a result, or the results are of different protocols or probes.
     """
     runs = read_run(first), read_run(second)
-    protocols = [run.content["protocol"]["name"] for run in runs]
-    if protocols[0] != protocols[1]:
-        pair = f"{first} ({protocols[0]}) with {second} ({protocols[1]})"
-        raise UserError(f"cannot compare {pair}: the protocols differ; evaluate both on the same dataset")
+    protocols = [run.content["protocol"] for run in runs]
+    if any(protocols[0].get(key) != protocols[1].get(key) for key in ("name", "gallery", "probes")):
+        pair = f"{first} ({protocols[0]['name']}) with {second} ({protocols[1]['name']})"
+        raise UserError(
+            f"cannot compare {pair}: the protocols differ; evaluate both with the same --dataset, --gallery and --probe"
+        )
     check_pairs(runs[0].hits, runs[1].hits)
     kinds = ["excluding", "including"] if runs[0].hits.enrolled.sum() > 1 else ["including"]
     return Comparison(*runs, {kind: compare(runs[0].hits, runs[1].hits, kind) for kind in kinds})

@@ -13,6 +13,7 @@ from model.common.files import write_json
 from model.common.provenance import provenance
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics
+from model.evaluation.protocols import Protocol
 from model.report.charts import check_matplotlib
 from model.report.page import write_report
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
@@ -64,13 +65,13 @@ class Output:
 
 
 def publish(
-    embedded: EmbeddedSequences, dataset: str, model: Path, details: dict[str, Any], output: Output,
+    embedded: EmbeddedSequences, protocol: Protocol, model: Path, details: dict[str, Any], output: Output,
     device: torch.device | None = None,
 ) -> None:  # fmt: skip
     """Evaluate embeddings, print the result, and write the files of `output`.
 
     Args:
-        dataset: name of the evaluation protocol.
+        protocol: takes of the gallery and of the probes.
         model: checkpoint or deployed model that made the embeddings.
         details: how the embeddings were made; plain JSON values.
         device: device that computes the distances (default: the device of the embeddings).
@@ -79,7 +80,7 @@ def publish(
     # Deployed models return numpy arrays.
     embedded = embedded._replace(embeddings=torch.as_tensor(embedded.embeddings))
     distances = None if report is None else DistanceStatistics()
-    result = evaluate_index(embedded.embeddings, embedded.index, dataset, device, quiet, distances)
+    result = evaluate_index(embedded.embeddings, embedded.index, protocol, device, quiet, distances)
     details = {**details, "model": str(model), **provenance()}
     print(result_text(result))
     name = output.name or model.name.removesuffix("-encoder.ptm").removesuffix(".onnx").removesuffix(".om")

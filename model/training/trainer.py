@@ -45,6 +45,7 @@ class Trainer:
 
     Attributes:
         evaluate: returns the score of the network (rank-1 in percent) on the main process, None on the others.
+        evaluable: whether test.py can evaluate the test subjects.
         profiling: traces some of the iterations.
         writing: whether to write checkpoints.
     """
@@ -58,6 +59,7 @@ class Trainer:
     device: torch.device
     world: distributed.World
     evaluate: Callable[[], float | None] | None = None
+    evaluable: bool = True
     profiling: Profiling | None = None
     quiet: bool = False
     writing: bool = True
@@ -208,5 +210,10 @@ class Trainer:
             if stopped_by:
                 log.log(RESULT, "next: the same command with --restore_iter -1 resumes from it")
             else:
-                log.log(RESULT, "next: python test.py --checkpoint %s --report, with the same --data_path and other "
-                        "options", summary["checkpoint"])  # fmt: skip
+                command = "test.py --checkpoint %s --report"
+                if not self.evaluable:
+                    command = "-m model.embed --checkpoint %s --output embeddings.nc"
+                log.log(
+                    RESULT, f"next: python {command}, with the same --data_path and other options",
+                    summary["checkpoint"],
+                )  # fmt: skip

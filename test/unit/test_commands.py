@@ -10,6 +10,7 @@ import pytest
 import torch
 from scripts import ROOT, load_script, one_line_error, run_script
 from training_runs import arguments, files_of, train
+from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
 from model.network import GaitSet
@@ -243,3 +244,86 @@ def test_a_reader_that_has_seen_enough_causes_no_traceback():
     command = f'"{sys.executable}" -c "{code}" | head -n 1; exit "${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.fixture(scope="module")
+def own_takes(tmp_path_factory):
+    """A tree whose takes belong to no known protocol, and the options that name it."""
+    tree = write_aligned_tree(tmp_path_factory.mktemp("own") / "tree", 5, ("walk1", "walk2", "walk3"), frames=3)
+    return ["--dataset", "mygait", "--data_path", str(tree), "--pid_num", "3", "--device", "cpu"]
+
+
+RECIPE = ["--batch_size_p", "2", "--batch_size_m", "2", "--frame_num", "2", "--iters", "1"]
+
+
+def test_own_takes_are_evaluated_by_training_test_and_the_deployed_model(own_takes, tmp_path, capsys):
+    script, named = load_script("test"), ["--gallery", "walk1", "--probe", "walk2", "ALL=walk[3-9]"]
+    work, bins = ["--work_path", str(tmp_path)], ["--bin_path", str(tmp_path / "bins"), "--bin_frames", "4"]
+    load_script("train").main([*own_takes, *named, *work, *RECIPE, "--eval_iter", "1"])
+    printed = capsys.readouterr().out
+    assert "next: python test.py --checkpoint" in printed
+    checkpoint = next((tmp_path / "checkpoint/GaitSet").glob("*-00001-encoder.ptm"))
+
+    encoder = ["--checkpoint", str(checkpoint)]
+    script.main([*own_takes, *named, *work, *encoder, "--json", str(tmp_path / "torch.json")])
+    config = tmp_path / "config.py"
+    config.write_text("conf = {'data': {'gallery': ['walk1'], 'probe': ['walk2', 'ALL=walk3']}}")
+    script.main([*own_takes, *work, *encoder, "--config", str(config), "--json", str(tmp_path / "config.json")])
+    model = tmp_path / "m.onnx"
+    load_script("pth2onnx").main(["--input_path", str(checkpoint), "--output_path", str(model), "--frame_num", "4"])
+    script.main([*own_takes, *named, *work, *bins, "--pre_process"])
+    run_info_list(OrtRuntime(model), tmp_path / "bins.info", tmp_path / "result", quiet=True)
+    result = ["--result_path", str(tmp_path / "result"), "--json", str(tmp_path / "bins.json")]
+    script.main([*own_takes, *named, *work, *bins, *result, "--post_process"])
+
+    tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "config", "bins")]
+    assert tables[0]["rank1"] == tables[1]["rank1"] == tables[2]["rank1"]
+    assert tables[0]["rank1"].keys() == {"WALK2", "ALL"}
+    assert tables[0]["probes"] == {"WALK2": {"000": 2, "090": 2}, "ALL": {"000": 2, "090": 2}}
+    assert tables[1]["protocol"] == {
+        "name": "mygait", "gallery": ["walk1"], "probes": {"WALK2": ["walk2"], "ALL": ["walk3"]},
+    }  # fmt: skip
+
+
+def test_without_a_protocol_the_start_points_to_embeddings(own_takes, tmp_path, capsys):
+    missing = "no evaluation protocol for dataset 'mygait'.*--gallery .*python -m model.embed"
+    for options in (["--pre_process"], ["--post_process"], []):
+        with pytest.raises(UsageError, match=missing):
+            load_script("test").main([*own_takes, *options])
+    training = [*own_takes, "--work_path", str(tmp_path), *RECIPE]
+    with pytest.raises(UsageError, match=missing):
+        load_script("train").main([*training, "--eval_iter", "1"])
+    with pytest.raises(UserError, match="no probe sequence for protocol mygait: it needs seq_type walk9"):
+        load_script("train").main([*training, "--gallery", "walk1", "--probe", "walk9"])
+    assert not list((tmp_path / "checkpoint").rglob("*.ptm"))
+    for dataset in ("mygait", "CASIA-B"):  # CASIA-B has a protocol, but of other takes
+        capsys.readouterr()
+        assert load_script("train").main([*training, "--dataset", dataset]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("warning: test.py will not be able") or dataset == "CASIA-B"
+        assert printed.count("will not be able to evaluate this training") == 1
+        assert "name the takes" in printed and "next: python -m model.embed --checkpoint" in printed
+
+
+def test_a_test_without_its_takes_fails_before_the_embedding(own_takes, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(GaitSet, "forward", lambda *_: pytest.fail("embedded first"))
+    options = [*own_takes, "--work_path", str(tmp_path), "--checkpoint", str(encoder)]
+    with pytest.raises(UserError, match="no gallery sequence for protocol mygait: it needs seq_type walk7"):
+        load_script("test").main([*options, "--gallery", "walk7", "--probe", "walk2"])
+
+
+def test_check_reads_the_partition_and_does_nothing_else(own_takes, tmp_path):
+    named = ["--gallery", "walk1", "--probe", "walk2", "--work_path", str(tmp_path / "work")]
+    load_script("test").main([*own_takes, *named, "--check"])
+    with pytest.raises(UserError, match=r"p\.json"):
+        load_script("test").main([*own_takes, *named, "--check", "--partition", str(tmp_path / "p.json")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_partition_is_reported_before_the_store_is_built(own_takes, tmp_path, encoder):
+    (tmp_path / "p.json").write_text("{}")
+    options = [*own_takes, "--work_path", str(tmp_path / "work"), "--partition", str(tmp_path / "p.json")]
+    for script, more in (("test", ["--checkpoint", str(encoder)]), ("train", RECIPE)):
+        with pytest.raises(UserError, match=r"p\.json: not a partition"):
+            load_script(script).main([*options, "--gallery", "walk1", "--probe", "walk2", *more])
+    assert not (tmp_path / "work" / "store").exists()

@@ -69,6 +69,9 @@ def test_missing_keys_have_defaults(tmp_path):
         ({"data": {"dataset_path": "a\0b"}}, "dataset_path must be one line of text"),
         ({"data": {"dataset_path": 5}}, "dataset_path must be one line of text, not 5"),
         ({"data": {"dataset_path": "x" * 10**6, "pid_num": "x" * 10**6}}, r"pid_num must be int, not 'x{79}\.\.\.$"),
+        ({"data": {"probe": {"NM": ["nm-05"]}}}, "probe must be tuple"),
+        ({"data": {"gallery": [1]}}, "gallery must be a list of take names"),
+        ({"data": {"probe": ["walk2", ""]}}, "probe must be a list of take names"),
         ({"WORK_PATH": 5}, "WORK_PATH must be one line of text, not 5"),
         ({"CUDA_VISIBLE_DEVICES": "0\0"}, "CUDA_VISIBLE_DEVICES must be one line of text"),
         ({5: 6}, "unknown key 5"),
@@ -108,6 +111,12 @@ def test_numbers_become_text_where_the_original_has_text():
 def test_spellings_of_a_dataset_become_its_canonical_name(given, known):
     """The name selects the protocol, the exclusion of subject 005 and file names, so all must use the same spelling."""
     assert build_config({"data": {"dataset": given}}, Path()).data.dataset == known
+
+
+def test_one_take_or_a_list_of_takes_can_be_given():
+    data = build_config({"data": {"gallery": "walk1", "probe": ["walk2", "ALL=a,b"]}}, Path()).data
+    assert (data.gallery, data.probe) == (("walk1",), ("walk2", "ALL=a,b"))
+    assert data.protocol.probes == {"WALK2": ("walk2",), "ALL": ("a", "b")}
 
 
 def test_override_of_p_or_k_rejects_an_invalid_batch_size():

@@ -73,3 +73,63 @@ def test_empty_part_error_lists_the_available_takes(takes, part):
 def test_views_can_be_an_array():
     plan = plan_of(np.array(["01", "00"]), np.array(["000", "015"]), protocol_of("OUMVLP"))
     assert plan.views == ("000", "015")
+
+
+@pytest.mark.parametrize(
+    ("gallery", "probe", "takes", "probes"),
+    [
+        (["walk1"], ["walk2"], ("walk1",), {"WALK2": ("walk2",)}),
+        (["a,b", "c"], ["ALL=x,y", "ALL=z"], ("a", "b", "c"), {"ALL": ("x", "y", "z")}),
+        (
+            ["nm-01", "nm-02"],
+            ["nm-05", "cl-01", "nm-06"],
+            ("nm-01", "nm-02"),
+            {"NM": ("nm-05", "nm-06"), "CL": ("cl-01",)},
+        ),
+        (["nm-0[1-4]"], ["NM=nm-05,nm-06", "bg-*"], ("nm-0[1-4]",), {"NM": ("nm-05", "nm-06"), "BG": ("bg-*",)}),
+        (["00"], ["*1"], ("00",), {"PROBE": ("*1",)}),
+    ],
+)
+def test_users_name_their_own_takes(gallery, probe, takes, probes):
+    protocol = protocol_of("mygait", gallery, probe)
+    assert (protocol.name, protocol.gallery, protocol.probes) == ("mygait", takes, probes)
+    assert list(protocol.probes) == list(probes)  # the order of the printed table
+
+
+def test_own_takes_of_a_known_dataset_have_no_published_figures():
+    assert protocol_of("casia-b", ["nm-01"]).probes == protocol_of("CASIA-B").probes
+    assert not protocol_of("CASIA-B", ["nm-01"]).published
+    assert protocol_of(
+        "CASIA-B", ["nm-01,nm-02,nm-03,nm-04"], ["NM=nm-05,nm-06", "bg-01,bg-02", "cl-01", "cl-02"]
+    ).published
+
+
+@pytest.mark.parametrize(
+    ("gallery", "probe", "message"),
+    [
+        ([], [], "no evaluation protocol for dataset 'mygait'.*--gallery walk1 --probe walk2.*python -m model.embed"),
+        (["walk1"], [], "no evaluation protocol for dataset 'mygait'"),
+        (["walk1"], ["walk1"], "take walk1 belongs to the gallery and to the probes of WALK1"),
+        (["walk*"], ["ALL=walk2"], "take walk2 belongs to the gallery and to the probes of ALL"),
+        (["walk1"], ["walk2", "ALL=walk[23]"], r"take walk2 belongs to the probes of WALK2 and to the probes of ALL"),
+        (["walk1"], ["NM="], "--probe NM=: a take has no name"),
+        (["walk1,"], ["walk2"], "--gallery walk1,: a take has no name"),
+        (["walk1"], ["a/b=walk2"], "'a/b' cannot name a condition"),
+    ],
+)
+def test_takes_that_make_no_protocol_are_rejected(gallery, probe, message):
+    with pytest.raises(UsageError, match=message) as error:
+        protocol_of("mygait", gallery, probe)
+    assert "\n" not in str(error.value)
+
+
+def test_patterns_select_the_takes_that_they_match():
+    takes = ["nm-01", "nm-05", "nm-02", "cl-01", "x[1]", "nm-06", "nm-03"]
+    views = [str(number % 2) for number in range(len(takes))]
+    by_pattern = plan_of(takes, views, protocol_of("mine", ["nm-0[1-3]"], ["NM=nm-0[56]", "C=c?-*", "x[1]"]))
+    by_name = plan_of(takes, views, protocol_of("mine", ["nm-01,nm-02,nm-03"], ["NM=nm-05,nm-06", "C=cl-01", "x[[]1]"]))
+    assert by_pattern.conditions == by_name.conditions == ("NM", "C", "X")  # a name with brackets matches itself
+    assert by_pattern.probe_rows.tolist() == by_name.probe_rows.tolist() == [1, 5, 3, 4]
+    assert by_pattern.gallery_rows.tolist() == by_name.gallery_rows.tolist() and by_pattern.notes == by_name.notes == ()
+    with pytest.raises(UserError, match="take nm-02 belongs to the gallery and to"):
+        plan_of(takes, views, protocol_of("mine", ["nm-0[12]"], ["nm-0[26]"]))

@@ -56,6 +56,7 @@ def test_results_of_other_probes_are_rejected(runs, tmp_path):
     for name, change, message in (
         ("old", {"per_subject": None}, "write it again with test.py --json"),
         ("other", {"protocol": {"name": "OUMVLP"}}, r"a\.json \(CASIA-B\) with .*other\.json \(OUMVLP\)"),
+        ("takes", {"protocol": {**content["protocol"], "gallery": ["nm-01"]}}, "with the same --dataset, --gallery"),
         ("fewer", {"per_subject": subjects}, "only the first has s00"),
     ):
         write_json(tmp_path / f"{name}.json", {**content, **change})
