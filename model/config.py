@@ -24,6 +24,7 @@ class DataConfig:
     """The key `data` of a configuration."""
 
     dataset_path: str = ""  # aligned tree, OpenGait pickle tree or store
+    pickle: str = ""  # which pickle to read if there are several per view, such as "aligned-sils"
     resolution: str = "64"  # height of the silhouettes; no other value is supported
     dataset: str = "CASIA-B"  # selects the protocol and is part of checkpoint names
     gallery: tuple[str, ...] = ()  # takes to search in, such as ["walk1"]; empty: as for `dataset`

@@ -104,8 +104,9 @@ def open_dataset(
     def prepare() -> tuple[Path, Partition]:
         check_partition_file(partition)  # before the store is built, which can take minutes
         path = ready_store(
-            config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet
-        )
+            config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet,
+            pickle=config.data.pickle,
+        )  # fmt: skip
         return path, _partition_of(config, partition, open_store(path).index)
 
     path, chosen = distributed.run_on_rank0(prepare)

@@ -92,6 +92,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
     )
     group.add_argument(
+        "--pickle",
+        metavar="NAME",
+        help="pickle to read if a view contains several: its name without the view, such as aligned-sils, or a pattern "
+        "(default: <view>.pkl, else the only one named aligned, else the only one that fits)",
+    )
+    group.add_argument(
         "--partition",
         metavar="FILE",
         help="JSON file with training and test subjects, or `all` for test subjects only (default: a split by "

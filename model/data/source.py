@@ -1,4 +1,4 @@
-"""Read aligned sequences from folders of 64×64 images or from OpenGait's pickles.
+"""Read aligned sequences from folders of 64×64 images or from OpenGait's pickles of height 64 or 128.
 
 This module does not import torch because worker processes import it.
 """
@@ -19,12 +19,14 @@ from model.data.raw.silhouette import BadImage, cut_sides, read_image, read_regu
 from model.data.raw.tree import SequenceFolder, is_folder
 
 MAX_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
+HALVED = "frames of height 128 are reduced to 64 (mean of 2×2 pixels)"
 
 
 def read_pickle(path: Path) -> np.ndarray:
-    """Read the silhouettes of an OpenGait pickle, uint8 [frames, 64, 44], without unpickling (see `array_pickle`).
+    """Read the silhouettes of an OpenGait pickle without unpickling (see `array_pickle`).
 
-    Raises BadImage if the file is not such a pickle.
+    Returns uint8 [frames, h, w]: h = 64 and w = 44 to 64, or h = 128 and w = 44 to 128. Raises BadImage if the file is
+    not a pickle of silhouettes, and UserError if the frames have another size.
     """
     data = read_regular_file(path, MAX_PICKLE_BYTES)
     try:
@@ -32,25 +34,50 @@ def read_pickle(path: Path) -> np.ndarray:
     except ValueError as error:
         raise BadImage(f"{path}: not a pickle of a NumPy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3:
-        raise BadImage(f"{path}: must contain uint8 [frames, {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]")
-    _reject_raw(array.shape[1:], path)
-    return cut_sides(array)
+        found = list(array.shape) if isinstance(array, np.ndarray) else "objects"
+        raise BadImage(f"{path}: contains {found}, expected [frames, height, width]")
+    height, width = array.shape[1:]
+    if height not in (FRAME_HEIGHT, 2 * FRAME_HEIGHT) or not FRAME_WIDTH <= width <= height:
+        raise UserError(
+            f"{path}: frames of {height}×{width}, expected aligned frames of 64×44 to 64×64 or 128×44 to 128×128; to "
+            "align them, write them as images in place of the pickle and run pretreatment.py on the tree"
+        )
+    return array
 
 
-def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str]]:
+def to_frame_size(array: np.ndarray) -> np.ndarray:
+    """Return the frames of a pickle as uint8 [frames, 64, 44].
+
+    Height 64: cut the sides. Height 128: cut the sides to 88 columns, or fill them with black, and take the mean of
+    each block of 2×2 pixels, rounded half up as by OpenCV's INTER_AREA. Black columns keep the proportions of the
+    person in frames of fewer than 88 columns.
+    """
+    if array.shape[1] == FRAME_HEIGHT:
+        return cut_sides(array)
+    wide = 2 * FRAME_WIDTH
+    missing = max(0, wide - array.shape[2])
+    array = np.pad(array, ((0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+    left = (array.shape[2] - wide) // 2
+    blocks = array[:, :, left : left + wide].reshape(-1, FRAME_HEIGHT, 2, FRAME_WIDTH, 2)
+    return ((blocks.sum((2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+
+
+def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list[str]]:
     """Read a sequence.
 
     Returns:
-        The readable frames, uint8 [frames, 64, 44], and one message per unreadable file.
+        The readable frames, uint8 [frames, 64, 44], one message per unreadable file, and notes on how frames were
+        changed on reading.
 
     Raises:
         UserError: if frames do not have the aligned size, as in a tree of raw silhouettes.
     """
     if sequence.is_pickle:
         try:
-            return read_pickle(sequence.path / sequence.files[0]), []
+            array = read_pickle(sequence.path / sequence.files[0])
         except BadImage as error:
-            return np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), [str(error)]
+            return np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), [str(error)], []
+        return to_frame_size(array), [], [HALVED] if array.shape[1] > FRAME_HEIGHT else []
     frames, unreadable = [], []
     for file in sequence.files:
         try:
@@ -60,7 +87,7 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str]]:
             continue
         _reject_raw(frame.shape, sequence.path / file)
         frames.append(cut_sides(frame))
-    return np.stack(frames) if frames else np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), unreadable
+    return np.stack(frames) if frames else np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), unreadable, []
 
 
 def _reject_raw(shape: tuple[int, ...], path: Path) -> None:

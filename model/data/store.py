@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
+from model.data.pickle_choice import choose_pickles
 from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import first_and_last, read_sequence, source_stamp
 from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
@@ -93,9 +95,11 @@ def open_data(
     workers: int | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
+    pickle: str = "",
 ) -> SilhouetteStore:
     """Open a store, an aligned tree of images or a tree of OpenGait pickles. See `ready_store`."""
-    return open_store(ready_store(path, store_root, workers=workers, skip_bad=skip_bad, quiet=quiet), cache)
+    store = ready_store(path, store_root, workers=workers, skip_bad=skip_bad, quiet=quiet, pickle=pickle)
+    return open_store(store, cache)
 
 
 def ready_store(
@@ -105,6 +109,7 @@ def ready_store(
     workers: int | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
+    pickle: str = "",
 ) -> Path:
     """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
 
@@ -112,17 +117,22 @@ def ready_store(
     changed according to `source_stamp`, which does not detect an overwritten frame in the middle of a sequence. If
     another process builds it, this one waits.
 
+    Args:
+        pickle: the pickle to read if there are several per view, see `choose_pickles`.
+
     Raises:
-        UsageError: if `path` does not exist.
+        UsageError: if `path` does not exist, or if `pickle` is given for data without pickles.
         UserError: for raw frames, unreadable images (unless `skip_bad`), or a wrong folder layout.
     """
     path = Path(path)
     if is_store(path):
+        if pickle:
+            raise UsageError(f"--pickle {pickle}: {path} is a store, which contains no pickles; omit the option")
         return path
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; use an aligned tree (--data_path) or a store")
     path = path.resolve()
-    store = store_path(path, store_root)
+    store = store_path(path, store_root, pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         reason = _reason_to_build(path, store)
         if reason is None:
@@ -130,7 +140,7 @@ def ready_store(
         else:
             if is_store(store):
                 log.info("%s: %s, building it again", store, reason)
-            build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet)
+            build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet, pickle=pickle)
     return store
 
 
@@ -145,9 +155,10 @@ def _reason_to_build(tree: Path, store: Path) -> str | None:
     return f"{tree} has changed" if is_stale(tree, store) else None
 
 
-def store_path(tree: Path, store_root: Path | str) -> Path:
-    """Return the path of the store of a tree: the name of the tree with a digest of its path."""
-    return Path(store_root) / f"{tree.name}-{hashlib.sha256(str(tree).encode()).hexdigest()[:10]}"
+def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
+    """Return the path of the store of a tree: the name of the tree with a digest of its path and of `pickle`."""
+    source = f"{tree}\0{pickle}" if pickle else str(tree)  # a NUL is not part of any path
+    return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
 def is_stale(tree: Path, store: Path) -> bool:
@@ -157,18 +168,26 @@ def is_stale(tree: Path, store: Path) -> bool:
 
 
 def build_store(
-    tree: Path, store: Path, *, workers: int | None = None, skip_bad: bool = False, quiet: bool = False
+    tree: Path,
+    store: Path,
+    *,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    quiet: bool = False,
+    pickle: str = "",
 ) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
-    sequences = scan_tree(tree, quiet)
+    sequences = choose_pickles(scan_tree(tree, quiet), pickle)
     # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
-        lengths, unreadable = _pack_frames(sequences, part / FRAMES, workers, quiet)
+        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, workers, quiet)
         _report_unreadable(tree, unreadable, skip_bad)
+        for note, count in notes.items():
+            log.info("%s: %d sequences: %s", tree, count, note)
         kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
         if not kept:
             raise UserError(f"{tree}: no readable frame in {len(sequences)} sequences")
@@ -182,25 +201,30 @@ def build_store(
 
 def _pack_frames(
     sequences: list[SequenceFolder], path: Path, workers: int | None, quiet: bool
-) -> tuple[list[int], list[str]]:
+) -> tuple[list[int], list[str], Counter[str]]:
     """Write the frames of all sequences to `path`.
 
     Returns:
-        The number of frames per sequence, and one message per unreadable file.
+        The number of frames per sequence, one message per unreadable file, and the number of sequences per note on how
+        frames were changed on reading.
     """
     lengths: list[int] = []
     unreadable: list[str] = []
+    notes: Counter[str] = Counter()
     bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
     with path.open("wb") as file, bar:
-        for sequence, (frames, messages) in zip(sequences, _read_all(sequences, workers), strict=True):
+        for sequence, (frames, messages, changes) in zip(sequences, _read_all(sequences, workers), strict=True):
             unreadable += messages
+            notes.update(changes)
             lengths.append(len(frames))
             file.write(np.ascontiguousarray(frames))
             bar.update(len(sequence.files))
-    return lengths, unreadable
+    return lengths, unreadable, notes
 
 
-def _read_all(sequences: list[SequenceFolder], workers: int | None) -> Iterator[tuple[np.ndarray, list[str]]]:
+def _read_all(
+    sequences: list[SequenceFolder], workers: int | None
+) -> Iterator[tuple[np.ndarray, list[str], list[str]]]:
     """Yield the result of `read_sequence` for each sequence, computed by worker processes if that is faster."""
     workers = workers or core_count()
     if workers == 1 or sum(len(s.files) for s in sequences) < MIN_FILES_FOR_POOL:

@@ -160,13 +160,14 @@ def pickles(folder: Path) -> Read:
 
 def sequences(folder: Path) -> Read:
     """OpenGait pickles in a tree."""
-    from model.data.source import read_pickle
+    from model.data.source import read_pickle, to_frame_size
 
-    good = [pickle.dumps(np.zeros((3, 64, width), np.uint8), 4) for width in (44, 64, 50)]
+    sizes = ((64, 44), (64, 64), (64, 50), (128, 88), (128, 45))
+    good = [pickle.dumps(np.zeros((3, *size), np.uint8), 4) for size in sizes]
 
     def read(draw: random.Random) -> None:
         (folder / "000.pkl").write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
-        assert read_pickle(folder / "000.pkl").shape[1:] == (64, 44)
+        assert to_frame_size(read_pickle(folder / "000.pkl")).shape[1:] == (64, 44)
 
     return read
 

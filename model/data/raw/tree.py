@@ -19,7 +19,7 @@ LAYOUT = "ROOT/<subject>/<condition-take>/<view>/*.png, for example CASIA-B/001/
 class SequenceFolder:
     """The folder of one sequence: its three labels, its path and the names of its frames in natural order.
 
-    `files` contains the names of the images, or the name of the pickle in a tree of OpenGait. It can be empty.
+    `files` contains the names of the images, or of all pickles in a tree of OpenGait. It can be empty.
     """
 
     subject: str
@@ -34,7 +34,11 @@ class SequenceFolder:
 
     @property
     def is_pickle(self) -> bool:
-        return len(self.files) == 1 and self.files[0].endswith(PICKLE_SUFFIX)
+        return bool(self.files) and self.files[0].endswith(PICKLE_SUFFIX)
+
+    def kind(self, pickle: str) -> str:
+        """Return the stem of a pickle with `<view>` in place of the view: `000-sils.pkl` -> `<view>-sils`."""
+        return pickle.removesuffix(PICKLE_SUFFIX).replace(self.view, "<view>", 1)
 
 
 def scan_tree(root: Path | str, quiet: bool = True) -> list[SequenceFolder]:
@@ -101,18 +105,12 @@ def _printable(name: str, folder: Path) -> str:
 
 
 def _frames_of(folder: Path) -> tuple[str, ...]:
-    """Return the names of the images in natural order, or of the pickle, or nothing."""
+    """Return the names of the images in natural order. Without images, return those of the pickles."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    if images:
-        return tuple(_printable(name, folder) for name in sorted(images, key=natural_key))
-    pickles = [name for name in names if name.endswith(PICKLE_SUFFIX)]
-    if len(pickles) > 1:  # a multi-modal tree of OpenGait: the pickle with the name of the view holds silhouettes
-        pickles = [name for name in pickles if name == folder.name + PICKLE_SUFFIX]
-        if not pickles:
-            raise UserError(f"{folder}: contains several pickles; expected one named {folder.name}{PICKLE_SUFFIX}")
-    return tuple(pickles)
+    frames = images or [name for name in names if name.endswith(PICKLE_SUFFIX)]
+    return tuple(_printable(name, folder) for name in sorted(frames, key=natural_key))
 
 
 def _has_frames(folder: Path) -> bool:

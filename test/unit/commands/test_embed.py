@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -157,3 +158,21 @@ def test_full_disk_keeps_the_existing_file(tmp_path, suffix):
         with pytest.raises(UserError, match="cannot be written"), no_file_larger_than(size):
             write_embeddings(path, index, batches, {}, 4)
         assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_pickle_option_selects_one_of_several_pickles(small, tmp_path):
+    import pyarrow.parquet
+
+    _, options = small
+    rng = np.random.default_rng(0)
+    for view in ("000", "090"):
+        path = tmp_path / "pickles" / "001" / "nm-01" / view
+        path.mkdir(parents=True)
+        for name, frames in (("masks", 3), ("sils", 4)):
+            array = rng.integers(256, size=(frames, 128, 88), dtype=np.uint8)
+            (path / f"{view}-{name}.pkl").write_bytes(pickle.dumps(array))
+    options = [*options, "--data_path", str(tmp_path / "pickles"), "--output", str(tmp_path / "e.parquet"), "--quiet"]
+    with pytest.raises(UserError, match=r"000-masks\.pkl, 000-sils\.pkl.*--pickle NAME"):
+        embed.main(options)
+    embed.main([*options, "--pickle", "sils"])
+    assert pyarrow.parquet.read_table(tmp_path / "e.parquet")["frames"].to_pylist() == [4, 4]

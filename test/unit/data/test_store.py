@@ -1,8 +1,6 @@
 """The packed store: contents, rebuilding, and errors."""
 
-import pickle
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +13,6 @@ from walkers import write_aligned_tree
 from model.common.errors import UsageError, UserError
 from model.common.files import read_json, write_json
 from model.data import store as store_module
-from model.data.raw.silhouette import cut_sides
 from model.data.source import source_stamp
 from model.data.store import is_stale, is_store, open_data, open_store, store_path
 
@@ -222,50 +219,6 @@ def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch,
         found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
     assert len(builds) == 1 and {one.path for one in found} == {store}
     assert f"waiting for {store}, which another job is writing, process" in caplog.text
-
-
-class Harmful:
-    def __reduce__(self):
-        return sys.exit, (3,)
-
-
-def write_pickle(root, content, protocol=4):
-    folder = root / "0001" / "nm-01" / "000"
-    folder.mkdir(parents=True)
-    with (folder / "000.pkl").open("wb") as file:
-        pickle.dump(content, file, protocol=protocol)
-    return root
-
-
-@pytest.mark.parametrize("width", [44, 54, 64])
-@pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_opengait_pickles_are_read(tmp_path, width, protocol):
-    frames = np.random.default_rng(0).integers(256, size=(5, 64, width), dtype=np.uint8)
-    store = open_data(write_pickle(tmp_path / "tree", frames, protocol), tmp_path / "stores")
-    left = (width - 44) // 2
-    assert np.array_equal(store.sequence(0), frames[:, :, left : left + 44])
-    assert np.array_equal(store.sequence(0), cut_sides(frames))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        Harmful(),
-        [1, 2],
-        np.array([Harmful()], object),
-        np.zeros((3, 64, 44), np.float32),
-        np.zeros((64, 44), np.uint8),
-    ],
-    ids=["code", "list", "array of code", "float", "one frame"],
-)
-def test_other_pickles_are_rejected_and_never_executed(tmp_path, content):
-    with pytest.raises(UserError, match=r"000\.pkl"):
-        open_data(write_pickle(tmp_path / "tree", content), tmp_path / "stores")
-
-
-def test_raw_pickles_are_rejected_with_advice(tmp_path):
-    with pytest.raises(UserError, match=r"pretreatment\.py"):
-        open_data(write_pickle(tmp_path / "tree", np.zeros((3, 240, 320), np.uint8)), tmp_path / "stores")
 
 
 def test_stamp_of_a_tree_without_a_listed_file_is_none(tree):

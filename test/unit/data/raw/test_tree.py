@@ -54,15 +54,8 @@ def test_pickles(tmp_path):
     for name in ("018.pkl", "018-pose.pkl"):
         touch(tmp_path / "001" / "nm-01" / "018" / name)
     sequences = scan_tree(tmp_path)
-    assert [s.files for s in sequences] == [("000.pkl",), ("018.pkl",)]
+    assert [s.files for s in sequences] == [("000.pkl",), ("018-pose.pkl", "018.pkl")]
     assert all(s.is_pickle for s in sequences)
-
-
-def test_scan_rejects_several_pickles_without_the_name_of_the_view(tmp_path):
-    for name in ("a.pkl", "b.pkl"):
-        touch(tmp_path / "001" / "nm-01" / "000" / name)
-    with pytest.raises(UserError, match=r"000\.pkl"):
-        scan_tree(tmp_path)
 
 
 @pytest.mark.parametrize("where", ["", "001", "001/nm-01", "001/nm-01/000/extra"])

@@ -1,0 +1,98 @@
+"""Choose the pickle that holds the silhouettes of a sequence in multi-modal trees of OpenGait.
+
+Such a tree has several pickles per view, for example 000-aligned-sils.pkl, 000-ratios.pkl, 000-rgbs.pkl and
+000-sils.pkl, or 06-000-Camera-Sils_aligned.pkl among 17 others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from model.common.errors import UsageError, UserError
+from model.data.raw.silhouette import BadImage
+from model.data.raw.tree import PICKLE_SUFFIX, SequenceFolder
+from model.data.source import read_pickle
+
+log = logging.getLogger(__name__)
+
+
+def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[SequenceFolder]:
+    """Return the sequences with one pickle each. Sequences of images and empty sequences are not changed.
+
+    Args:
+        name: the pickle to use, as given with --pickle, see `_named`. Empty: `<view>.pkl`; otherwise the only pickle
+            whose name contains "aligned" and "sil"; otherwise the only one whose content fits. The choice is logged.
+
+    Raises:
+        UsageError: if `name` is given, but there are no pickles.
+        UserError: if no pickle or more than one pickle fits. The message lists the pickles and the option.
+    """
+    if name and not any(sequence.is_pickle for sequence in sequences):
+        raise UsageError(f"--pickle {name}: the data contain no pickles; omit the option")
+    chosen: list[SequenceFolder] = []
+    patterns: dict[tuple[str, ...], str] = {}  # views with the same kinds of pickles use the same kind
+    used: dict[str, int] = {}
+    for sequence in sequences:
+        files = sequence.files
+        if sequence.is_pickle and name:
+            files = (_named(sequence, name.removesuffix(PICKLE_SUFFIX)),)
+        elif sequence.is_pickle and len(files) > 1:
+            kinds = tuple(map(sequence.kind, files))
+            if kinds not in patterns:
+                patterns[kinds] = sequence.kind(_fitting(sequence))
+            files = (files[kinds.index(patterns[kinds])],)
+            used[patterns[kinds]] = used.get(patterns[kinds], 0) + 1
+        chosen.append(replace(sequence, files=files))
+    for kind, count in used.items():
+        log.info("%d views contain several pickles: reading %s%s (--pickle NAME chooses another)",
+                 count, kind, PICKLE_SUFFIX)  # fmt: skip
+    return chosen
+
+
+def _named(sequence: SequenceFolder, name: str) -> str:
+    """Return the pickle with the stem `name` or `<view>-<name>`, otherwise the only one that matches as a pattern.
+
+    A pattern matches the whole stem or its end after - or _, so that `sils` also finds `01-000-sils`.
+    """
+    stems = {file.removesuffix(PICKLE_SUFFIX): file for file in sequence.files}
+    for stem in (name, f"{sequence.view}-{name}", f"{sequence.view}_{name}"):
+        if stem in stems:
+            return stems[stem]
+    found = [s for s in stems if any(fnmatchcase(s, pattern) for pattern in (name, f"*-{name}", f"*_{name}"))]
+    if len(found) == 1:
+        return stems[found[0]]
+    problem = f"matches {', '.join(found)}" if found else f"matches none of {', '.join(stems)}"
+    raise UserError(f"{sequence.path}: --pickle {name} {problem}; {_advice(sequence)}")
+
+
+def _fitting(sequence: SequenceFolder) -> str:
+    """Return the pickle of the silhouettes. Raises UserError if that is not clear."""
+    files = sequence.files
+    if sequence.view + PICKLE_SUFFIX in files:
+        return sequence.view + PICKLE_SUFFIX
+    aligned = [file for file in files if "aligned" in file.lower() and "sil" in file.lower()]
+    if len(aligned) == 1:
+        return aligned[0]
+    reasons = {}
+    for file in files:
+        try:
+            read_pickle(sequence.path / file)
+        except (BadImage, UserError) as error:
+            reasons[file] = str(error).removeprefix(f"{sequence.path / file}: ").split(";")[0]
+    fitting = [file for file in files if file not in reasons]
+    fitting = [file for file in fitting if "aligned" in file.lower()] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        problem = f"{len(fitting)} of {len(files)} pickles could hold the silhouettes ({', '.join(fitting)})"
+        raise UserError(f"{sequence.path}: {problem}; {_advice(sequence, fitting[0])}")
+    problem = "; ".join(f"{file}: {reason}" for file, reason in reasons.items())
+    raise UserError(f"{sequence.path}: none of {len(files)} pickles holds aligned silhouettes ({problem})")
+
+
+def _advice(sequence: SequenceFolder, file: str | None = None) -> str:
+    example = sequence.kind(file or sequence.files[0]).replace("<view>", "*").removeprefix("*-")
+    return f"choose one with --pickle NAME, for example --pickle {example!r}"

@@ -1,0 +1,181 @@
+"""OpenGait's pickles: one or several per view, of height 64 or 128, and pickles that are rejected."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from walkers import write_aligned_tree
+
+from model.common.errors import UsageError, UserError
+from model.data.pickle_choice import choose_pickles
+from model.data.raw.silhouette import cut_sides
+from model.data.raw.tree import scan_tree
+from model.data.store import open_data
+
+
+class Harmful:
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def write_pickle(root, content, protocol=4, name="0001/nm-01/000/000.pkl"):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol))
+    return root
+
+
+def random_frames(*shape):
+    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("width", [44, 54, 64])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_opengait_pickles_are_read(tmp_path, width, protocol):
+    frames = random_frames(5, 64, width)
+    store = open_data(write_pickle(tmp_path / "tree", frames, protocol), tmp_path / "stores")
+    left = (width - 44) // 2
+    assert np.array_equal(store.sequence(0), frames[:, :, left : left + 44])
+    assert np.array_equal(store.sequence(0), cut_sides(frames))
+
+
+# Width of the frames, and the first of the 88 columns that are read. Columns outside the frame are black.
+@pytest.mark.parametrize(("width", "first"), [(128, 20), (88, 0), (100, 6), (101, 6), (87, 0), (60, -14), (44, -22)])
+def test_pickles_of_height_128_are_reduced_to_64(tmp_path, width, first):
+    frames = random_frames(3, 128, width)
+    store = open_data(write_pickle(tmp_path / "tree", frames), tmp_path / "stores")
+    wide = np.pad(frames, ((0, 0), (0, 0), (44, 44)))[:, :, 44 + first : 44 + first + 88]
+    expected = [cv2.resize(frame, (44, 64), interpolation=cv2.INTER_AREA) for frame in wide]
+    assert np.array_equal(store.sequence(0), expected)
+    if width in (88, 100, 128):
+        halves = np.stack([cv2.resize(f, (width // 2, 64), interpolation=cv2.INTER_AREA) for f in frames])
+        assert np.array_equal(store.sequence(0), cut_sides(halves))
+
+
+def test_enlarged_frames_give_the_store_of_the_images_and_one_report(tmp_path, caplog):
+    caplog.set_level("INFO")
+    images = write_aligned_tree(tmp_path / "images", subjects=1, seq_types=("nm-01", "bg-01"), frames=2)
+    for sequence in scan_tree(images):
+        frames = np.stack([cv2.imread(str(sequence.path / name), 0) for name in sequence.files])
+        write_pickle(tmp_path / "tree", frames.repeat(2, 1).repeat(2, 2), name=f"{sequence.name}/{sequence.view}.pkl")
+    stores = [open_data(tmp_path / name, tmp_path / "stores") for name in ("images", "tree")]
+    assert np.array_equal(stores[0].frames, stores[1].frames)
+    (report,) = [record.message for record in caplog.records if "128" in record.message]
+    assert report == f"{tmp_path}/tree: 4 sequences: frames of height 128 are reduced to 64 (mean of 2×2 pixels)"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Harmful(),
+        [1, 2],
+        np.array([Harmful()], object),
+        np.zeros((3, 64, 44), np.float32),
+        np.zeros((64, 44), np.uint8),
+    ],
+    ids=["code", "list", "array of code", "float", "one frame"],
+)
+def test_other_pickles_are_rejected_and_never_executed(tmp_path, content):
+    with pytest.raises(UserError, match=r"000\.pkl"):
+        open_data(write_pickle(tmp_path / "tree", content), tmp_path / "stores")
+
+
+@pytest.mark.parametrize("size", [(240, 320), (64, 43), (64, 65), (128, 43), (128, 129), (127, 88), (256, 256)])
+def test_pickles_of_another_size_are_rejected_with_advice(tmp_path, size):
+    height, width = size
+    with pytest.raises(UserError, match=rf"frames of {height}×{width}, expected.*128×128; .*pretreatment\.py"):
+        open_data(write_pickle(tmp_path / "tree", np.zeros((3, *size), np.uint8)), tmp_path / "stores")
+
+
+CONTENTS = {
+    "sils": random_frames(2, 64, 44), "large": random_frames(2, 128, 128), "rgbs": random_frames(2, 3, 128, 128),
+    "ratios": np.ones(2), "depths": random_frames(2, 64, 64, 3), "boxes": random_frames(2, 4),
+}  # fmt: skip
+OPENGAIT = {"000-aligned-sils": "sils", "000-ratios": "ratios", "000-rgbs": "rgbs", "000-sils": "large"}
+SUSTECH = {
+    "01-000-LiDAR-PCDs_depths": "depths", "05-000-Camera-RGB_raw": "depths", "06-000-Camera-Sils_aligned": "sils",
+    "07-000-Camera-Sils_raw": "large",
+}  # fmt: skip
+SYNCED = SUSTECH | {"14-sync-000-Camera-Sils_aligned": "sils"}
+BOTH = {"000-a": "sils", "000-b": "large"}
+
+
+def write_kinds(root, kinds, views=("000",)):
+    for view in views:
+        for name, kind in kinds.items():
+            name = name.replace("000", view, 1)
+            write_pickle(root, CONTENTS[kind], name=f"0001/nm-01/{view}/{name}.pkl")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name", "chosen"),
+    [
+        (OPENGAIT, "", "000-aligned-sils"),
+        ({k: v for k, v in OPENGAIT.items() if "aligned" not in k}, "", "000-sils"),
+        ({"000": "sils", "000-pose": "sils"}, "", "000"),
+        (SUSTECH, "", "06-000-Camera-Sils_aligned"),
+        ({"000-b": "sils", "000-aligned-a": "large"}, "", "000-aligned-a"),
+        ({"000-aligned-rgbs": "rgbs", "000-masks": "large", "000-boxes": "boxes"}, "", "000-masks"),
+        (OPENGAIT, "sils", "000-sils"),
+        (OPENGAIT, "aligned-sils.pkl", "000-aligned-sils"),
+        (OPENGAIT, "000-rgbs", "000-rgbs"),
+        (SYNCED, "06-*", "06-000-Camera-Sils_aligned"),
+        (SYNCED, "sync-*aligned", "14-sync-000-Camera-Sils_aligned"),
+        (SUSTECH, "Sils_raw", "07-000-Camera-Sils_raw"),
+    ],
+)
+def test_one_of_several_pickles_is_chosen(tmp_path, kinds, name, chosen):
+    (sequence,) = choose_pickles(scan_tree(write_kinds(tmp_path, kinds)), name)
+    assert sequence.files == (f"{chosen}.pkl",)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name", "message"),
+    [
+        (BOTH, "", r"000: 2 of 2 pickles could hold the silhouettes \(000-a\.pkl, 000-b\.pkl\); .*--pickle 'a'$"),
+        (SYNCED, "", r"06-000-Camera-Sils_aligned\.pkl, 14-sync-000-.*--pickle '06-\*-Camera-Sils_aligned'$"),
+        ({"000-p": "rgbs", "000-r": "ratios"}, "", r"none of 2 .*000-p\.pkl: .*\[2, 3, 128, 128\].*000-r\.pkl: .*f8"),
+        (BOTH, "c", r"--pickle c matches none of 000-a, 000-b; choose one with --pickle NAME"),
+        (BOTH, "*", r"--pickle \* matches 000-a, 000-b; choose one"),
+        ({"000": "sils"}, "aligned-sils", r"--pickle aligned-sils matches none of 000;"),
+    ],
+)
+def test_candidates_and_option_are_named_if_the_choice_is_not_clear(tmp_path, kinds, name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        choose_pickles(scan_tree(write_kinds(tmp_path, kinds)), name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_advised_name_works(tmp_path):
+    for number, kinds in enumerate((BOTH, SYNCED)):
+        tree = write_kinds(tmp_path / str(number), kinds, ("000", "018"))
+        with pytest.raises(UserError) as caught:
+            choose_pickles(scan_tree(tree))
+        advised = str(caught.value).rsplit("'")[-2]
+        assert all(len(s.files) == 1 for s in choose_pickles(scan_tree(tree), advised))
+
+
+def test_all_views_use_the_same_kind_and_the_choice_is_reported_once(tmp_path, caplog):
+    caplog.set_level("INFO")
+    tree = write_kinds(tmp_path / "tree", OPENGAIT, ("000", "018", "090"))
+    write_kinds(tree, {"000": "sils"}, ("180",))
+    store = open_data(tree, tmp_path / "stores")
+    assert all(np.array_equal(store.sequence(i), CONTENTS["sils"]) for i in range(4))
+    (report,) = [record.message for record in caplog.records if "--pickle" in record.message]
+    assert report == "3 views contain several pickles: reading <view>-aligned-sils.pkl (--pickle NAME chooses another)"
+
+
+def test_each_choice_has_its_own_store(tmp_path):
+    tree = write_kinds(tmp_path / "tree", OPENGAIT)
+    default, large = (open_data(tree, tmp_path / "stores", pickle=name) for name in ("", "sils"))
+    assert default.path != large.path and not np.array_equal(default.frames, large.frames)
+    with pytest.raises(UsageError, match=r"--pickle sils: .* is a store"):
+        open_data(large.path, tmp_path / "stores", pickle="sils")
+    images = write_aligned_tree(tmp_path / "images", subjects=1, seq_types=("nm-01",), frames=2)
+    with pytest.raises(UsageError, match="--pickle sils: the data contain no pickles"):
+        open_data(images, tmp_path / "stores", pickle="sils")
