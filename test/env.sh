@@ -25,6 +25,12 @@ absolute() {
   if [[ -z "$1" || "$1" == /* ]]; then printf '%s\n' "$1"; else printf '%s\n' "$CALLED_FROM/$1"; fi
 }
 
+# absolute_in VARIABLE: make the path in a variable absolute.
+absolute_in() { [[ -z "${!1}" || "${!1}" == /* ]] || printf -v "$1" '%s' "$CALLED_FROM/${!1}"; }
+
+# must_exist OPTION PATH: exit if a file to read is missing, before any work.
+must_exist() { is_dry || [[ -e "$2" ]] || die "$1 $2: no such file or folder; relative paths start at the current folder" 2; }
+
 choose_python
 
 # torch loads installed extensions on import, and torch_npu fails then if CANN's environment is not set, even if no NPU is
@@ -83,7 +89,28 @@ parse() {
       *) die "--$name must be True or False, not ${!name}" 2 ;;
     esac
   done
+  passed_paths
   if [[ -v "OPTION_HELP[device]" ]]; then use_cann_for "$device"; fi
+}
+
+# Options of the Python commands that take paths. Files to read must exist; others are written, or are stems of file names.
+READ_PATHS=" --config --data_path --partition --train_log --throughput --compare "
+OTHER_PATHS=" --work_path --checkpoint --input_path --output_path --bin_path --result_path --calibration_bins --json --report "
+
+# Make the paths among the arguments after -- absolute.
+passed_paths() {
+  local i name="" path
+  for i in "${!PASSED_ON[@]}"; do
+    path="${PASSED_ON[i]}"
+    case "$path" in
+      --*=*) name="${path%%=*}" path="${path#*=}" ;;
+      -*) name="$path"; continue ;;
+    esac
+    [[ "$READ_PATHS$OTHER_PATHS" == *" $name "* && "$name $path" != "--partition all" ]] || continue
+    absolute_in path
+    if [[ "$READ_PATHS" == *" $name "* ]]; then must_exist "$name" "$path"; fi
+    if [[ "${PASSED_ON[i]}" == --*=* ]]; then PASSED_ON[i]="$name=$path"; name=""; else PASSED_ON[i]="$path"; fi
+  done
 }
 
 # near_option NAME: print ", did you mean --OTHER?" if a known option is similar.

@@ -23,10 +23,14 @@ bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
 model_path="$(absolute "$model_path")"
 result_path="$(absolute "$result_path")"
 [[ ",$batch_sizes" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$batch_sizes: must be numbers such as 1,16" 2
+[[ -z "${BENCHMARK_TOOL:-}" ]] || absolute_in BENCHMARK_TOOL
+[[ "${AIS_BENCH_PYTHON:-}" != */* ]] || absolute_in AIS_BENCH_PYTHON # else the name of a command
 is_dry || [[ -f "$bin_path.info" ]] || die "$bin_path.info: no such file; run test/predeal.sh first"
 is_dry || mkdir -p "$OUTPUT"
 if ! is_dry && [[ "$runtime" != onnxruntime ]] && compgen -G "$model_path/gaitset_submit*.om" > /dev/null; then use_cann "$cann_path"; fi
 
+TEST=(test.py --post_process --dataset "$dataset" --bin_path "$bin_path" --work_path "$(absolute "$work_path")")
+python "${TEST[@]}" --check "${PASSED_ON[@]}" # errors in the arguments, before the model runs
 throughput=() accuracy=()
 for batch in ${batch_sizes//,/ }; do
   model="$model_path/gaitset_submit"; [[ "$batch" == 1 ]] || model="${model}_bs$batch"
@@ -36,8 +40,7 @@ for batch in ${batch_sizes//,/ }; do
   python -m model.runtime --runtime "$runtime" --model "$model" --info "$bin_path.info" --output "$result_path" \
     --device_id "$device_id" --batch_size "$batch" --json "${throughput[-1]}"
   report=(); [[ "$batch" != "${batch_sizes##*,}" ]] || report=(--report --throughput "${throughput[@]}")
-  python test.py --post_process --dataset "$dataset" --bin_path "$bin_path" --work_path "$(absolute "$work_path")" \
-    --result_path "$result_path/dumpOutput_device$device_id" --name "deployed_bs$batch" \
+  python "${TEST[@]}" --result_path "$result_path/dumpOutput_device$device_id" --name "deployed_bs$batch" \
     --json "${accuracy[-1]}" "${report[@]}" "${PASSED_ON[@]}"
 done
 

@@ -23,30 +23,36 @@ option synthetic_subjects 20 "number of synthetic walkers"
 option synthetic_frames 20 "frames per synthetic sequence"
 option skip_bad False "skip unreadable images instead of failing"
 parse "$@"
-
-if [[ -z "$input_path" ]]; then
-  say "no --input_path: making $synthetic_subjects synthetic walkers"
+if [[ -n "$partition" && "$partition" != all ]]; then absolute_in partition; must_exist --partition "$partition"; fi
+no_input="$([[ -z "$input_path" ]] && echo True || echo False)"
+if [[ "$no_input" == True ]]; then
   dataset="${dataset:-Synthetic}"
   pid_num="${pid_num:-10}"
-  input_path="$(absolute "$synthetic_path")"
+  input_path="$synthetic_path"
   output_path="${output_path:-$ROOT/work/synthetic-pre}"
+fi
+dataset="${dataset:-CASIA-B}"
+input_path="$(absolute "$input_path")"
+output_path="$(absolute "${output_path:-$ROOT/work/$dataset-pre}")"
+bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
+BINS=(test.py --pre_process --dataset "$dataset" --data_path "$output_path" --work_path "$(absolute "$work_path")"
+  --bin_path "$bin_path" --padding "$padding" --truncate "$truncate"
+  ${partition:+--partition "$partition"} ${pid_num:+--pid_num "$pid_num"} --json "$OUTPUT/bins.json" "${PASSED_ON[@]}")
+python "${BINS[@]}" --check # errors in the arguments, before the pretreatment
+is_dry || mkdir -p "$OUTPUT"
+
+if [[ "$no_input" == True ]]; then
+  say "no --input_path: making $synthetic_subjects synthetic walkers"
   python -m model.synthetic --output_path "$input_path" \
     --subjects "$synthetic_subjects" --frames "$synthetic_frames" --seed 0
 fi
-dataset="${dataset:-CASIA-B}"
-output_path="$(absolute "${output_path:-$ROOT/work/$dataset-pre}")"
-bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
-is_dry || mkdir -p "$OUTPUT"
 
 say "pretreatment"
 skip=(); [[ "$skip_bad" == True ]] && skip=(--skip_bad)
-python pretreatment.py --input_path "$(absolute "$input_path")" --output_path "$output_path" \
+python pretreatment.py --input_path "$input_path" --output_path "$output_path" \
   --json "$OUTPUT/pretreatment.json" ${workers:+--worker_num "$workers"} "${skip[@]}"
 
 say "bins and list"
-python test.py --pre_process --dataset "$dataset" --data_path "$output_path" --work_path "$(absolute "$work_path")" \
-  --bin_path "$bin_path" --padding "$padding" --truncate "$truncate" \
-  ${partition:+--partition "$partition"} ${pid_num:+--pid_num "$pid_num"} \
-  --json "$OUTPUT/bins.json" "${PASSED_ON[@]}"
+python "${BINS[@]}"
 summary "$OUTPUT/pretreatment.json" "$OUTPUT/bins.json" "output_path=$output_path" "bin_path=$bin_path" "dataset=$dataset"
 next_step "bash test/train_full_1p.sh --data_path=$output_path --dataset=$dataset, or with a checkpoint bash test/pth2om.sh"

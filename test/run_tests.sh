@@ -16,6 +16,11 @@ option setup_only False "only install the requirements"
 option processes auto "number of test processes (auto: one per core, at most eight)"
 parse "$@"
 [[ "$processes" == auto || "$processes" =~ ^[1-9][0-9]*$ ]] || die "--processes must be auto or a number, not $processes" 2
+# Tests of the caller's current folder, such as unit/test_docs.py::test_x.
+for i in "${!PASSED_ON[@]}"; do
+  file="${PASSED_ON[i]%%::*}"
+  if [[ "$file" == */* || "$file" == *.py ]] && [[ -e "$(absolute "$file")" ]]; then PASSED_ON[i]="$(absolute "${PASSED_ON[i]}")"; fi
+done
 install requirements.txt test/requirements.txt
 [[ "$setup_only" != True ]] || exit 0
 selection=(); [[ "$fast" == True ]] && selection=(-m "not slow")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from ascend import executable
 from cann_folder import write_cann, write_command, write_script
-from hostile_values import DRIVERS
+from hostile_values import DRIVERS, RECORDER
+from options_page import parser_of
 from scripts import ROOT, one_line_error, run_driver, summary_of
 from walkers import write_aligned_tree
 
@@ -227,6 +229,84 @@ def test_published_commands_give_an_accuracy_table(tmp_path: Path):
             assert figures["excluding"] == pytest.approx(ours[condition]["excluding"], abs=100 * 3 / 440)
     assert ours["NM"]["excluding"] > 50
     assert deployed["throughput_bs16"]["e2e_throughput"] > 0
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Run a driver in a folder of the user, with a Python that only records its arguments; return both."""
+    executable(tmp_path / "record", RECORDER + 'echo "$BENCHMARK_TOOL" > "$ARGUMENTS.tool"\n')
+    for name in ("p.json", "c.py", "bins.info", "a.json", "b.json"):
+        (tmp_path / name).touch()
+
+    def run(driver, *arguments, **environment):
+        (tmp_path / "arguments").unlink(missing_ok=True)
+        names = {"PYTHON": str(tmp_path / "record"), "ARGUMENTS": str(tmp_path / "arguments"), **environment}
+        bins = ["--bin_path=bins"] if driver == "eval_acc_perf.sh" else []
+        onnx = ["--onnx_only"] if driver == "pth2om.sh" else []
+        done = run_driver(driver, *bins, *onnx, *arguments, cwd=tmp_path, **names)
+        record = tmp_path / "arguments"
+        return done, record.read_text().split("\0") if record.exists() else []
+
+    return run
+
+
+WITH_PYTHON_OPTIONS = [driver for driver in DRIVERS if driver != "run_tests.sh"]
+
+
+@pytest.mark.parametrize("driver", WITH_PYTHON_OPTIONS)
+def test_paths_after_the_dashes_are_relative_to_the_folder_of_the_caller(recorded, tmp_path, driver):
+    passed = ["--partition", "p.json", "--config=c.py", "--json", "new.json", "--throughput", "a.json", "b.json"]
+    done, words = recorded(driver, "--", *passed, "--partition", "all", "--lr", "p.json", "--padding=p.json")
+    assert done.returncode == 0, done.stderr
+    start = words.index(str(tmp_path / "p.json")) - 1
+    assert words[start : start + 13] == [
+        "--partition", f"{tmp_path}/p.json", f"--config={tmp_path}/c.py", "--json", f"{tmp_path}/new.json",
+        "--throughput", f"{tmp_path}/a.json", f"{tmp_path}/b.json", "--partition", "all", "--lr", "p.json",
+        "--padding=p.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("driver", WITH_PYTHON_OPTIONS)
+@pytest.mark.parametrize("passed", [["--partition", "gone.json"], ["--config=gone.py"]])
+def test_missing_files_after_the_dashes_are_reported_before_any_work(recorded, tmp_path, driver, passed):
+    done, words = recorded(driver, "--", *passed)
+    assert "gone" in one_line_error(done, 2) and "no such file" in done.stderr and words == []
+
+
+def test_partition_of_predeal_is_relative_to_the_caller_and_checked_first(recorded, tmp_path):
+    done, words = recorded("predeal.sh", "--partition=p.json")
+    assert done.returncode == 0 and words.count(str(tmp_path / "p.json")) == 2  # of the check and of the bins
+    assert "--check" in words[: words.index("model.synthetic")]
+    assert recorded("predeal.sh", PARTITION="all")[0].returncode == 0
+    for way in ({"PARTITION": "gone.json"}, {}):
+        done, words = recorded("predeal.sh", *([] if way else ["--partition=gone.json"]), **way)
+        assert f"{tmp_path}/gone.json: no such file" in one_line_error(done, 2) and words == []
+
+
+def test_a_dataset_without_a_protocol_is_reported_before_the_pretreatment(tmp_path):
+    done = run_driver("predeal.sh", "--dataset=mygait", f"--input_path={tmp_path}", cwd=tmp_path)
+    assert "no evaluation protocol for dataset 'mygait'" in one_line_error(done, 2)
+    assert "pretreatment.py" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_benchmark_tool_is_relative_to_the_caller(recorded, tmp_path):
+    assert recorded("eval_acc_perf.sh", BENCHMARK_TOOL="tools/benchmark")[0].returncode == 0
+    assert (tmp_path / "arguments.tool").read_text().strip() == f"{tmp_path}/tools/benchmark"
+
+
+def test_tests_are_found_from_the_folder_of_the_caller(recorded, tmp_path):
+    (tmp_path / "unit").mkdir()
+    (tmp_path / "unit/test_x.py").touch()
+    _, words = recorded("run_tests.sh", "--", "unit/test_x.py::test_y", "-k", "unit", "test/unit/test_docs.py")
+    assert words[-5:-1] == [f"{tmp_path}/unit/test_x.py::test_y", "-k", "unit", "test/unit/test_docs.py"]
+
+
+def test_the_drivers_know_the_path_options_of_the_python_commands():
+    lists = (ROOT / "test/env.sh").read_text().split("READ_PATHS=")[1].split("\n\n")[0]
+    for command in ("train.py", "test.py", "pth2onnx.py"):
+        for action in parser_of(command)._actions:
+            if action.type is Path or action.metavar in ("FILE", "DIR"):
+                assert f" {action.option_strings[0]} " in lists
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
