@@ -15,6 +15,7 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.geometry import FLOAT32, STRIPS
+from model.export.atc.advice import coded_error, uncoded_reason
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 _HUGE_FIRST = 0  # page policy of rt.malloc
@@ -188,7 +189,10 @@ class AclRuntime:
         if code == 0:
             return
         message = getattr(self._acl, "get_recent_err_msg", lambda: None)()
-        detail = f": {message.strip().splitlines()[0]}" if isinstance(message, str) and message.strip() else ""
+        message = message if isinstance(message, str) else ""
+        error = coded_error(message)
+        text = f"{error.code}: {error.text}" if error else uncoded_reason(message)
+        detail = f": {text}" if text else ""
         advice = _ADVICE.get(name, "see CANN's log in ~/ascend/log")
         raise UserError(
             f"{self.path}: pyACL's acl.{name} failed on device {self.device_id} with code {code}{detail}; {advice}"

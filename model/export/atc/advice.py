@@ -7,11 +7,13 @@ threads about environments in which atc does not start.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 SUCCESS = "ATC run success"
 FAILURE = "ATC run failed"
 MISSING_DRIVER = "libascend_hal.so: cannot open shared object file"
 KILLED = (-9, 137)
+CRASHED = (-11, 139)
 
 _SOURCE = "source set_env.sh of CANN, or name its folder with --cann_path"
 _REEXPORT = "export the model with pth2onnx.py, which writes opset 11 and one opset import"
@@ -47,6 +49,10 @@ _ENVIRONMENT = (
     (r"No space left on device", "free some space on the disk"),
     (r"atc\.bin: (?:No such file|not found)", f"the installation of CANN is incomplete: {_SOURCE}"),
     (r"std::bad_alloc|Cannot allocate memory", "free memory, or set TE_PARALLEL_COMPILER=1"),
+    (
+        r"version `?(?:GLIBCXX|CXXABI|GLIBC)_[\d.]+'? not found",
+        "this CANN needs a newer C or C++ library: update libstdc++ and glibc, or install a CANN for this system",
+    ),
 )
 # E10001 reports any wrong value, so its text decides.
 _VALUES = (
@@ -65,11 +71,51 @@ _CODES = {
     "E10009 E10012 E10018 E10019 E10031 E10035 E10036": _STATIC,
     "E13000 E13001 E13003 E10021 E10022": "check that the model can be read and that its path is short and plain",
     "E13004": "check that the folder of the om can be written and that the disk has free space",
+    "E13024": "correct or unset the environment variable that it names",
+    "E13026": "create the folder that it names, or correct the option or environment variable with its path",
     "E16002 E19010 EZ9010": f"this version of CANN does not support that operator in that opset: {_REEXPORT}",
     "EC0005 ED0001 EE1000 EF0001": _SOC,
     "EZ3002 EZ3003": f"{_OPS}; or correct --soc_version, if this is another SoC",
 }
-_TIMESTAMP = re.compile(r"\[PID:[^]]*\]\s*[\d:.\-]+\s*")  # follows the code in newer versions
+_KERNELS = re.compile(r"kernel|\bOps\b|\bopp\b|operator package|op store", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"\[PID:[^]]*\]\s*[\d:.\-]+\s*(?:\w*\([EW][A-Z0-9]\d{4}\):)?\s*"
+)  # follows the code in newer versions
+_PLACE = re.compile(r"(?:\[(?:FUNC|FILE|LINE):[^]]*\])+\s*$")
+# A line with an error code: `E10001: text`, `EZ9999  text`, `EZ9999[PID: 1] time (EZ9999):  text`.
+_CODED = re.compile(r"^[ \t]*(E[A-Z0-9]\d{4})(?::|(?=\[PID)|[ \t]{2,})[ \t]*(.*)", re.MULTILINE)
+_GENERIC = re.compile(r"Inner Error|Internal error", re.IGNORECASE)  # the next line has the details
+_NODE = re.compile(r"\b(?:node|op(?:type)?)\b\s*[:\[]", re.IGNORECASE)
+# Lines that do not explain a failure: the words that atc always prints, traces and progress bars.
+_NO_REASON = re.compile(r"ATC (?:start|run)|TraceBack|Traceback|\d+%\||^\W*$")
+
+
+class CodedError(NamedTuple):
+    """An error of CANN: its code, its text in one line with the details, and the position of the code."""
+
+    code: str
+    text: str
+    start: int
+
+
+def coded_error(output: str) -> CodedError | None:
+    """Return the first error with a code in the output of one of CANN's tools, or None if there is none.
+
+    `EZ9999: Inner Error!` says nothing about the reason. The text is then the detail line that follows it and, if that
+    line does not name a node, the first line of the trace that does.
+    """
+    coded = _CODED.search(output)
+    if coded is None:
+        return None
+    text = _plain(coded[2])
+    if _GENERIC.search(text) or not text:
+        lines = [_plain(_CODED.sub(r"\2", line)) for line in output[coded.end() :].splitlines()]
+        lines = [line for line in lines if not _NO_REASON.search(line)]
+        details = lines[:1]
+        if details and not _NODE.search(details[0]):
+            details += [line for line in lines[1:] if _NODE.search(line)][:1]
+        text = "; ".join(details) or text
+    return CodedError(coded[1], _shorten(text), coded.start())
 
 
 def explain(output: str, status: int, python: str = "python3") -> str:
@@ -89,13 +135,28 @@ def explain(output: str, status: int, python: str = "python3") -> str:
             if match.groups() and match[1].split(".")[0] in _CANN_MODULES:
                 advice = f"that module belongs to CANN: {_SOURCE}"
             return f"{_line_around(complaint, match)}; {advice.replace('{python}', python)}"
-    code = re.search(r"^\s*(E[A-Z0-9]\d{4})\s*:\s*(.*)", complaint, re.MULTILINE)
-    if code:
-        text = _shorten(_TIMESTAMP.sub("", code[2]).strip().rstrip("."))
-        return f"{code[1]}: {text}; {advice_on(code[1], complaint[code.start() :])}"
+    error = coded_error(complaint)
+    if error:
+        return f"{error.code}: {error.text}; {advice_on(error.code, complaint[error.start :])}"
     if status in KILLED:
         return "it was killed, most likely for lack of memory; set TE_PARALLEL_COMPILER=1, or use a larger machine"
-    return "it reported no error code; --atc_options=--log=debug prints more"
+    quoted = uncoded_reason(output)
+    if status in CRASHED or "Segmentation fault" in quoted:
+        return f"{quoted or 'it crashed'}; check that toolkit, operator package and driver have the same CANN version"
+    return f"{quoted or 'it reported no error code'}; --atc_options=--log=debug prints more"
+
+
+def uncoded_reason(output: str) -> str:
+    """Return the most informative line of an output without error code, or an empty string.
+
+    This is the first line that is marked as an error, but not as information, else the last line with letters.
+    """
+    lines = [line.strip() for line in output.splitlines()]
+    lines = [line for line in lines if not _NO_REASON.search(line)]
+    errors = [line for line in lines if "[ERROR]" in line]
+    errors += [line for line in lines if re.search("error:", line, re.IGNORECASE) and "[INFO]" not in line]
+    others = [line for line in lines if not re.match(r"\[(?:INFO|DEBUG)\]", line)]
+    return _shorten(_plain((errors or others[-1:] or lines[-1:] or [""])[0]))
 
 
 def advice_on(code: str, text: str) -> str:
@@ -105,12 +166,18 @@ def advice_on(code: str, text: str) -> str:
     for codes, advice in _CODES.items():
         if code in codes.split():
             return advice
-    return f"CANN's error code reference explains {code}; often: {_OPS}"
+    often = f"; often: {_OPS}" if _KERNELS.search(text) else ""
+    return f"CANN's error code reference explains {code}{often}"
 
 
 def _line_around(text: str, match: re.Match) -> str:
     line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
-    return _shorten(_TIMESTAMP.sub("", line).strip())
+    return _shorten(_plain(line))
+
+
+def _plain(line: str) -> str:
+    """Remove process, time and source position from a line."""
+    return _PLACE.sub("", _PREFIX.sub("", line).strip()).strip().rstrip(".")
 
 
 def _shorten(text: str, limit: int = 200) -> str:

@@ -65,6 +65,43 @@ POSTED = [
     ),
     ("E13004: Failed to write file x.", "E13004", "disk has free space"),
     ("EZ9999: Inner Error!", "EZ9999: Inner Error!", "explains EZ9999"),
+    (
+        "EZ9999: Inner Error!\nEZ9999  [InferShape] The k-axis of a(64) and b(9216) tensors must be the same"
+        "[FUNC:InferShape][FILE:matrix_calculation_ops.cc][LINE:1402]\n        TraceBack (most recent call last):\n"
+        "        Failed to infer output shape[FUNC:BatchMatMulInferShape][FILE:a.cc][LINE:2455]\n        Call "
+        "InferShapeAndType for node:BatchMatMul(BatchMatMul) failed[FUNC:Infer][FILE:infershape_pass.cc][LINE:119]",
+        "EZ9999: [InferShape] The k-axis of a(64) and b(9216) tensors must be the same; Call InferShapeAndType for "
+        "node:BatchMatMul(BatchMatMul) failed; ",
+        "explains EZ9999",
+    ),
+    (
+        "EZ9999: Inner Error!\nEZ9999[PID: 24481] 2025-10-29-03:18:08.948.444 (EZ9999):  The first dim of node: Conv_3 "
+        "should be 128.[FUNC:CheckTokenCount][FILE:a.cpp][LINE:131]\n        TraceBack (most recent call last):",
+        "EZ9999: The first dim of node: Conv_3 should be 128; ",
+        "explains EZ9999",
+    ),
+    (
+        "EZ9999[PID: 9] 2026-01-07-03:16:09.068.221 AclNN_Inner_Error(EZ9999):  Tiling of op[Conv_3] failed.",
+        "EZ9999: Tiling of op[Conv_3] failed; ",
+        "explains EZ9999",
+    ),
+    (
+        "EI9999: Inner Error!\n        No kernel for op[MaxPool_1]",
+        "EI9999: No kernel for op[MaxPool_1]; ",
+        "often: install",
+    ),
+    (
+        "E49999: Inner Error!\nE49999: AOE Failed to call InitCannKB",
+        "E49999: AOE Failed to call InitCannKB; ",
+        "explains",
+    ),
+    ("E19999: Internal error, see log\n\n        out of range", "E19999: out of range; ", "explains E19999"),
+    (
+        "E13024: Value 1 for environment variable VIRTUAL_TYPE is invalid. Reason: L1_fusion is not supported.",
+        "VIRTUAL_TYPE",
+        "correct or unset the environment variable",
+    ),
+    ("E13026: Path /x is invalid. Reason: The cache directory does not exist.", "E13026: Path /x", "create the folder"),
     *(
         (f"{code}: x", code, "pth2onnx.py")
         for code in ["E10002", "E10011", "E16001", "E16002", "E16004", "E16005", "E19010"]
@@ -96,6 +133,32 @@ def test_explain_quotes_the_error_and_gives_advice(printed, quoted, advice):
 def test_explain_an_atc_that_does_not_start(printed, quoted, advice):
     line = explain(printed, 127)
     assert quoted in line and advice in line
+
+
+@pytest.mark.parametrize("detail", ["a shape differs", "[InferShape] node:a failed"])
+def test_advice_on_operator_packages_needs_a_message_about_kernels(detail):
+    assert "operator (ops" not in explain(f"{FAILED}EZ9999: Inner Error!\n        {detail}\n", 255)
+    assert "operator (ops" in explain(f"{FAILED}EZ9999: Inner Error!\n        {detail} in its kernel\n", 255)
+
+
+@pytest.mark.parametrize(
+    ("printed", "status", "quoted", "advice"),
+    [
+        ("atc.bin: /lib64/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by atc.bin)", 1,
+         "GLIBCXX_3.4.29' not found", "newer C or C++ library"),
+        ("atc.bin: /lib64/libc.so.6: version `GLIBC_2.34' not found", 1, "GLIBC_2.34", "newer C"),
+        ("/cann/bin/atc: line 21:  4711 Segmentation fault      (core dumped) atc.bin", 139, "4711 Segmentation fault",
+         "the same CANN version"),
+        ("", -11, "it crashed", "the same CANN version"),
+        ("[ERROR] GE(12) something is wrong\n[INFO] end", 1, "[ERROR] GE(12) something is wrong", "--log=debug"),
+        ("\u2500\u2500\nlicense expired\n...", 3, "license expired", "--log=debug"),
+        ("", 1, "it reported no error code", "--log=debug"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("failed", ["", FAILED])
+def test_explain_quotes_text_without_a_code(printed, status, quoted, advice, failed):
+    line = explain(f"{START}{failed}{printed}\n", status)
+    assert quoted in line and advice in line and "\n" not in line and "ATC" not in line
 
 
 def test_explain_ignores_output_before_the_failure_line():
