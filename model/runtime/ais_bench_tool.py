@@ -12,14 +12,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
 from model.common.files import is_file, read_json, write_json
-from model.runtime.external_tool import Staged, Task, collect, run_tool, staged, summary_of
-from model.runtime.performance_files import Figures, performance_path, read_figures
+from model.runtime.external_tool import (
+    Staged,
+    Task,
+    ToolError,
+    accepted_path,
+    collect,
+    figures_of,
+    run_tool,
+    staged,
+    summary_of,
+)
+from model.runtime.performance_files import performance_path
 
 VARIABLE = "AIS_BENCH_PYTHON"
 _SUFFIX = "_0"  # ais_bench numbers outputs from 0
@@ -46,8 +55,14 @@ def find_ais_bench() -> list[str]:
     )
 
 
-def ais_bench_command(beginning: list[str], stage: Staged, name: str, batch_size: int, device_id: int) -> list[str]:
-    """Build the documented command. msit spells the same options with dashes."""
+def ais_bench_command(
+    beginning: list[str], stage: Staged, name: str, batch_size: int, device_id: int, dashes: bool = False
+) -> list[str]:
+    """Build the documented command.
+
+    Args:
+        dashes: use the option names of the newest version. msit has names of its own.
+    """
     options = {
         "--model": stage.om,
         "--input": stage.bins,
@@ -57,9 +72,10 @@ def ais_bench_command(beginning: list[str], stage: Staged, name: str, batch_size
         "--batchsize": batch_size,
         "--device": device_id,
     }
+    renamed = {"--output_dirname": "--output-dirname"} if dashes else {}
     if beginning[-1] == "benchmark":
         renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size"}
-        options = {renamed.get(option, option): value for option, value in options.items()}
+    options = {renamed.get(option, option): value for option, value in options.items()}
     return [*beginning, *(str(part) for option in options.items() for part in option)]
 
 
@@ -79,16 +95,32 @@ def run_ais_bench(task: Task) -> dict[str, Any]:
     with staged(task) as (entries, stage):
         # Newer versions reject an output folder name that exists in their working directory with usual permissions.
         name = f"{stage.folder.name}_results"
-        command = ais_bench_command(beginning, stage, name, batch_size, task.device_id)
-        output, seconds = run_tool(tool, command, Path.cwd(), log, task)
+        output, seconds = _run(tool, beginning, stage, name, log, task)
         _check_batch(task, output)
         written = stage.folder / f"{name}_summary.json"
         results = _results(written, stage.folder / name, stage.stems)
         collect(tool, results, entries, stage, task.result_folder, log)
-        figures = _figures(written, task.result_folder.with_name(f"{task.result_folder.name}_summary.json"), log)
+        target = task.result_folder.with_name(f"{task.result_folder.name}_summary.json")
+        figures = figures_of("ais_bench", written, target, log)
         summary = summary_of(task, tool, entries, stage, figures, seconds)
     write_json(performance_path(parent, batch_size, task.device_id).with_suffix(".json"), summary)
     return summary
+
+
+def _run(tool: str, beginning: list[str], stage: Staged, name: str, log: Path, task: Task) -> tuple[str, float]:
+    """Run the command, and again with the option names of the newest version if the tool does not know the others."""
+    folder = Path.cwd()
+    if not accepted_path(folder):  # newer versions check the path that --output_dirname has in the working directory
+        beginning = [str(folder / part) if "/" in part else part for part in beginning]
+        folder = stage.folder
+    command = ais_bench_command(beginning, stage, name, task.batch(), task.device_id)
+    try:
+        return run_tool(tool, command, folder, log, task)
+    except ToolError as error:
+        if "No such option" not in error.output:
+            raise
+    command = ais_bench_command(beginning, stage, name, task.batch(), task.device_id, dashes=True)
+    return run_tool(tool, command, folder, log, task)
 
 
 def _pythons() -> Iterator[str]:
@@ -141,14 +173,3 @@ def _pairs(written: Path) -> Iterator[tuple[str, str]]:
         pair = [files.get(kind) for kind in ("infiles", "outfiles")] if isinstance(files, dict) else []
         if pair and all(isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) for names in pair):
             yield pair[0][0], pair[1][0]
-
-
-def _figures(written: Path, target: Path, log: Path) -> Figures:
-    """Read the figures from summary.json, which is copied next to the results, or from the printed output."""
-    try:
-        if written.is_file():
-            shutil.copyfile(written, target)
-            return read_figures(target)
-        return replace(read_figures(log), source=str(log))
-    except UserError as error:
-        return Figures("ais_bench", None, None, None, source=str(target), problem=str(error))

@@ -14,8 +14,8 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.common.files import write_json
-from model.runtime.external_tool import Task, collect, run_tool, staged, summary_of
-from model.runtime.performance_files import Figures, performance_path, read_figures
+from model.runtime.external_tool import Task, collect, figures_of, run_tool, staged, summary_of
+from model.runtime.performance_files import performance_path
 
 VARIABLE = "BENCHMARK_TOOL"
 _SUFFIXES = ("_1", "_0")  # it numbers outputs from 1; some documents use _0
@@ -81,7 +81,7 @@ def run_benchmark(task: Task) -> dict[str, Any]:
         results = {stem: file for stem in stage.stems for file in _results(dumped, stem)}
         collect(tool.name, results, entries, stage, task.result_folder, log)
         performance = performance_path(parent, batch_size, task.device_id)
-        figures = _figures(performance_path(written, batch_size, task.device_id), performance)
+        figures = figures_of("benchmark", performance_path(written, batch_size, task.device_id), performance)
         summary = summary_of(task, tool.name, entries, stage, figures, seconds)
     write_json(performance.with_suffix(".json"), summary)
     return summary
@@ -89,13 +89,3 @@ def run_benchmark(task: Task) -> dict[str, Any]:
 
 def _results(folder: Path, stem: str) -> list[Path]:
     return [file for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}.bin").is_file()][:1]
-
-
-def _figures(written: Path, target: Path) -> Figures:
-    if not written.is_file():
-        return Figures("benchmark", None, None, None, problem=f"benchmark did not write {written.name}")
-    shutil.copyfile(written, target)
-    try:
-        return read_figures(target)
-    except UserError as error:
-        return Figures("benchmark", None, None, None, source=str(target), problem=str(error))

@@ -1,8 +1,8 @@
 """Common code of Ascend's two inference tools, which run an om file on input files and write a folder of results.
 
 Each tool runs in a temporary folder that holds its input files under simple names: the documents do not say whether
-the paths of a list may contain blanks, and newer tools reject symbolic links and group-writable files. The last
-batch is filled there as well.
+the paths of a list may contain blanks, and newer tools reject symbolic links, group-writable files and paths with
+other characters than `_TOOL_PATH`. The last batch is filled there as well.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ from typing import Any, NamedTuple
 from model.common.errors import UserError
 from model.common.files import atomic_folder
 from model.common.lock import locked
+from model.export.atc.advice import coded_error, uncoded_reason
 from model.export.atc.soc_version import parse_chips, run_npu_smi, soc_version_of
 from model.export.input_files import check_replaceable
 from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, fill_last_batch, write_info
 from model.runtime.bin_list import check_bins, check_digest, known_digests
-from model.runtime.performance_files import Figures
+from model.runtime.performance_files import Figures, read_figures
 from model.runtime.result_record import remove_record, write_record
 
 _REFUSED_MODES = stat.S_IWGRP | stat.S_IWOTH
+_TOOL_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # paths that the tools accept
 _MAX_REASON = 200  # characters of a tool's message that an error message quotes
+# An error in a box, as the command lines of newer tools print it, with its lines as group 1.
+_BOX = re.compile(r"^\W{0,9} Error \W*\n((?:[│|].*\n)+)", re.MULTILINE)
 _ADVICE = (
     (r"load model", "was it converted for this chip (--soc_version), and not with a newer CANN version?"),
     (r"[sS]et ?[dD]evice|507033", "does the device exist, and is it free? see npu-smi info"),
@@ -84,18 +88,27 @@ def batch_of_name(om: Path) -> int:
 
 @contextmanager
 def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
-    """Yield the checked list and a temporary folder next to the results with the om file and the input files."""
+    """Yield the checked list and a temporary folder with the om file and the input files.
+
+    The folder is next to the results, or in the system's folder for temporary files if the tools reject that path.
+    """
     if not task.om.is_file():
         raise UserError(f"{task.om}: no such om file; create it with test/pth2om.sh")
     entries = check_bins(task.info, None)
     check_replaceable(task.result_folder, ".bin")
     parent = task.result_folder.absolute().parent
+    place = parent if accepted_path(parent) else Path(tempfile.gettempdir())
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="tool-", dir=parent) as name:  # mode 0700, which the tools require
+        with tempfile.TemporaryDirectory(prefix="tool-", dir=place) as name:  # mode 0700, which the tools require
             yield entries, _stage(task, entries, Path(name))
     except OSError as error:
-        raise UserError(f"{parent}: running the list failed ({error})") from error
+        hint = "" if place == parent else f"; set TMPDIR to a folder with more space than {place}"
+        raise UserError(f"{parent}: running the list failed ({error}){hint}") from error
+
+
+def accepted_path(path: Path) -> bool:
+    return _TOOL_PATH.fullmatch(str(path)) is not None
 
 
 def _stage(task: Task, entries: Sequence[InfoEntry], folder: Path) -> Staged:
@@ -130,6 +143,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
     target.chmod(0o640)
 
 
+class ToolError(UserError):
+    """A tool failed. `output` is everything that it printed."""
+
+    output = ""
+
+
 def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: Task) -> tuple[str, float]:
     """Run `command` in `folder` with its output in the file `log`.
 
@@ -137,7 +156,7 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
         The output and the duration in seconds.
 
     Raises:
-        UserError: with the first error in the output and the path of the log.
+        ToolError: with the first error in the output and the path of the log.
     """
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
@@ -152,11 +171,12 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
     seconds = time.perf_counter() - start
     output_text = log.read_text(encoding="utf-8", errors="replace")
     if done.returncode:
-        raise UserError(
-            f"{tool} {_exit_description(done.returncode)}: {_reason(output_text)}; the assumed batch size of "
-            f"{task.om.name} "
-            f"is {task.batch()} (--batch_size); the full output is in {log}"
+        error = ToolError(
+            f"{tool} {_exit_description(done.returncode)}: {reason_of(output_text)}; the assumed batch size of "
+            f"{task.om.name} is {task.batch()} (--batch_size); the full output is in {log}"
         )
+        error.output = output_text
+        raise error
     return output_text, seconds
 
 
@@ -166,11 +186,21 @@ def _exit_description(code: int) -> str:
     return f"was terminated by {signal.Signals(-code).name}"
 
 
-def _reason(output: str) -> str:
-    """Return the first line that a tool marks as an error, or its last line, with advice for known errors."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    marked = [line for line in lines if re.search(r"\[ERROR\]|\bE[A-Z0-9]\d{4}\b|error:", line)]
-    reason = (marked or lines[-1:] or ["no output"])[0][:_MAX_REASON]
+def reason_of(output: str) -> str:
+    """Return the reason for a failure from the output of a tool, with advice for known errors.
+
+    This is the text of an error box, else the first [ERROR] line, else CANN's first error with a code, else the last
+    line with letters.
+    """
+    output = output.replace("\r", "\n")  # progress bars
+    box, coded, reason = _BOX.search(output), coded_error(output), uncoded_reason(output)
+    if box:
+        reason = " ".join(line.strip("│| ") for line in box[1].splitlines())
+    elif coded and reason.startswith("[ERROR]"):
+        reason = f"{reason} ({coded.code}: {coded.text})"
+    elif coded:
+        reason = f"{coded.code}: {coded.text}"
+    reason = (reason or "no output")[:_MAX_REASON]
     advice = [f" ({advice})" for pattern, advice in _ADVICE if re.search(pattern, reason)]
     return reason + "".join(advice[:1])
 
@@ -206,6 +236,27 @@ def collect(
             digests[entry.path.stem] = digest_of(target.read_bytes())
         remove_record(result_folder)
     write_record(result_folder, stage.digests, digests)
+
+
+def figures_of(runtime: str, written: Path, target: Path, log: Path | None = None) -> Figures:
+    """Read the tool's performance file, which is copied next to the results.
+
+    Args:
+        log: printed output, which is read instead if the tool did not write the file.
+
+    Returns:
+        The figures, or figures with `problem` if there are none.
+    """
+    try:
+        if written.is_file():
+            shutil.copyfile(written, target)
+            return read_figures(target)
+        if log is not None:
+            return read_figures(log)
+        problem = f"{runtime} did not write {written.name}"
+    except UserError as error:
+        problem = str(error)
+    return Figures(runtime, None, None, None, source=str(target), problem=problem)
 
 
 def summary_of(

@@ -6,7 +6,7 @@ from ascend import STANDINS, bare_machine, executable, names_in
 
 from model.common.errors import UserError
 from model.export.manifest import InfoEntry, read_info, write_info
-from model.runtime.external_tool import Task, _link_or_copy, _reason, batch_of_name, chip_name, collect, staged
+from model.runtime.external_tool import Task, _link_or_copy, batch_of_name, chip_name, collect, reason_of, staged
 
 
 @pytest.mark.parametrize(
@@ -109,16 +109,28 @@ def test_results_keep_input_stems_and_output_number(deployed, tmp_path):
         ("starting\n\nSegmentation fault\n", "Segmentation fault"),
         ("[INFO] a\n[ERROR] first\n[ERROR] second\nTraceback\nRuntimeError\n", "[ERROR] first"),
         ("usage: x\nx: error: argument --model: no\n", "x: error: argument --model: no"),
-        ("a\nEZ9999: Inner Error!\nb\n", "EZ9999: Inner Error!"),
+        ("a\nEZ9999: Inner Error!\n", "EZ9999: Inner Error!"),
+        ("a\nEZ9999: Inner Error!\nEZ9999  the k-axis differs[FUNC:Infer][FILE:a.cc][LINE:1]\nb\n",
+         "EZ9999: the k-axis differs"),
+        ("[ERROR] load failed\nEZ9999: Inner Error!\n        no memory[FUNC:x]\n",
+         "[ERROR] load failed (EZ9999: no memory)"),
+        ("[INFO] acl init success\n[INFO] error: 0\n[ERROR] bad\n", "[ERROR] bad"),
+        ("bad model\n[INFO] end to finalize acl\n", "bad model"),
+        ("[INFO] only this\n", "[INFO] only this"),
+        ("bad file\rInference array Processing:  50%|███  | 1/2\rInference array Processing: 100%|██████| 2/2\n────\n",
+         "bad file"),
+        ("Usage: x\nTry 'x --help' for help.\n╭─ Error ────╮\n│ No such │\n│ option  │\n╰────────────╯\n",
+         "No such option"),
+        ("Usage: x\n+- Error ----+\n| No option  |\n+------------+\n", "No option"),
         ("Traceback\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
-        (f"[ERROR] {'x' * 999}", f"[ERROR] {'x' * 192}"),
+        (f"[ERROR] {'x' * 999}", f"[ERROR] {'x' * 189}..."),
         ("[ERROR] load model failed",
          "[ERROR] load model failed (was it converted for this chip (--soc_version), and not with a newer CANN "
          "version?)"),
     ],
 )  # fmt: skip
 def test_reason_of_a_failure(output, reason):
-    assert _reason(output) == reason
+    assert reason_of(output) == reason
 
 
 def test_chip_name_of_npu_smi(monkeypatch, tmp_path):

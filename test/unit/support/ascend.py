@@ -1,4 +1,4 @@
-"""A small model for every runtime, and the stand-ins of Ascend's tools in the places where users have the real ones."""
+"""A small model for all runtimes, and functions that install the stand-ins of Ascend's tools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIM = 8
 
 
 class TinyStore:
-    """Sequences of these lengths, of people called 0, 1, …"""
+    """A store of random sequences with the given numbers of frames, of the subjects 0, 1, …"""
 
     def __init__(self, frames):
         count = len(frames)
@@ -40,11 +40,11 @@ class TinyStore:
 
 
 class Deployed(NamedTuple):
-    """A folder with gaitset_submit and gaitset_submit_bs4 as om and ONNX, and five sequences as bins."""
+    """A folder with gaitset_submit and gaitset_submit_bs4 as om and ONNX, and five sequences as input files."""
 
     folder: Path
     store: TinyStore
-    embeddings: np.ndarray  # by torch, of the sequences repeated to FRAMES frames
+    embeddings: np.ndarray  # computed by torch for the sequences repeated to FRAMES frames
 
     @property
     def info(self) -> Path:
@@ -77,7 +77,7 @@ def make_om(onnx: Path, om: Path, batch_size: int, frames: int = FRAMES, soc_ver
 
 
 def embeddings_by_torch(network: GaitSet, store: TinyStore) -> np.ndarray:
-    """Each sequence alone, gone through again until it has FRAMES frames."""
+    """Compute the embedding of each sequence, repeated to FRAMES frames."""
     rows = []
     for sequence in store.sequences:
         repeated = np.concatenate([sequence] * FRAMES)[:FRAMES]
@@ -98,7 +98,7 @@ def executable(path: Path, content: str) -> Path:
 
 
 def place_benchmark(folder: Path) -> Path:
-    """The tool under the name that this machine's has, run by this Python."""
+    """Install the stand-in with the name of this machine's tool, run by this Python."""
     return executable(folder / tool_name(), f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/benchmark.x86_64" "$@"\n')
 
 
@@ -107,7 +107,7 @@ def place_msit(folder: Path) -> Path:
 
 
 def bare_machine(monkeypatch, here: Path) -> None:
-    """`here` becomes the current folder of a machine without any of Ascend's tools."""
+    """Make `here` the working directory of a machine without Ascend's tools."""
     for name in ("BENCHMARK_TOOL", "AIS_BENCH_PYTHON", "PYTHONPATH", "PYTHONSAFEPATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -119,7 +119,7 @@ def install_ais_bench(monkeypatch) -> None:
 
 
 def install_acl(monkeypatch):
-    """The module acl as CANN's set_env.sh would give it, fresh."""
+    """Make the module acl importable as CANN's set_env.sh does, without state of earlier tests."""
     monkeypatch.delitem(sys.modules, "acl", raising=False)
     monkeypatch.syspath_prepend(STANDINS / "python")
     module = importlib.import_module("acl")

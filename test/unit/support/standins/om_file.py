@@ -1,10 +1,10 @@
-"""The file that the stand-ins of Ascend's tools take for an om: an ONNX model under a header.
+"""The format that the stand-ins of Ascend's tools use as an om: an ONNX model after a header.
 
     OMSTANDIN1
     {"soc_version": "Ascend310", "input_name": "image_seq", "input_shape": [1, 100, 64, 44], "output_name": "feature"}
     ONNX bytes
 
-Only the stand-ins know this format. A real om is a closed format that nothing here can read.
+Only the stand-ins know this format. The format of a real om is not published, so this project cannot read it.
 """
 
 from __future__ import annotations

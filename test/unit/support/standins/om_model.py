@@ -21,14 +21,17 @@ def devices() -> int:
 
 
 class OmModel:
-    """Raises NotAnOmError, also for an om of another chip: the documents say that it is not usable then."""
+    """An om file, which runs in ONNX Runtime.
+
+    Raises NotAnOmError for other files and for an om of another chip, which the documents call unusable.
+    """
 
     def __init__(self, path: Path | str):
         import onnxruntime
 
         header, onnx = read_om(path)
         if header["soc_version"] != soc():
-            raise NotAnOmError(f"{path} was made for {header['soc_version']}, this is {soc()}")
+            raise NotAnOmError(f"{path} was built for {header['soc_version']}, but this is {soc()}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3

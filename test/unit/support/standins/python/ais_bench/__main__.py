@@ -1,8 +1,12 @@
-"""Stand-in for Ascend's `python3 -m ais_bench`, based on its published source.
+"""Stand-in for Ascend's `python3 -m ais_bench`, based on the published sources of its versions.
 
-Options, order and names of files, filling of the last batch, summary.json and output are the same as in the real tool.
-The same applies to the checks of its newest releases, which reject paths with unusual characters, symbolic links,
-group-writable files and output folders that others may read. With STANDIN_LOSE=1, one result is missing.
+Options, names of files, filling of the last batch, summary.json, printed lines and checks of paths are those of the
+real tool. The checks are those of its newest versions: they reject paths with unusual characters, symbolic links,
+group-writable files and output folders that others may read. Variables that change its behaviour:
+
+STANDIN_TYPER=1     the newest command line, built with typer: dashes in names, errors in a box
+STANDIN_LOSE=1      one result is missing
+STANDIN_SILENT=1    no summary.json is written
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import re
 import stat
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -21,6 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import numpy as np
 from standins.om_file import NotAnOmError
 from standins.om_model import OmModel, devices
+
+TYPER = {"--output_dirname": "--output-dirname"}
+PURE = "pure_infer_data"  # stem of the result without input files
+FOLDER_MODE, FILE_MODE = 0o750, 0o640
 
 
 def error(message: str) -> None:
@@ -31,14 +40,29 @@ def info(message: str) -> None:
     print(f"[INFO] {message}", flush=True)
 
 
-def refuse_path(value: str, refused_modes: int, needed: bool) -> None:
-    path = Path.cwd() / value  # not resolved: a link is to be seen as one
+class TyperParser(argparse.ArgumentParser):
+    """Report errors as typer does, whose option names differ from those of argparse."""
+
+    def error(self, message: str):
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            message = f"No such option: {unknown[1]} Did you mean {TYPER.get(unknown[1], '--model')}?"
+        print("Usage: python -m ais_bench [OPTIONS]\nTry 'python -m ais_bench --help' for help.", file=sys.stderr)
+        print(f"╭─ Error {'─' * 70}╮", file=sys.stderr)
+        for line in textwrap.wrap(message, 76):
+            print(f"│ {line:<76} │", file=sys.stderr)
+        print(f"╰{'─' * 78}╯", file=sys.stderr)
+        sys.exit(2)
+
+
+def check_path(value: str, refused_modes: int, must_exist: bool) -> None:
+    path = Path.cwd() / value  # not resolved, because a link must be recognized
     if re.search(r"[^_A-Za-z0-9/.-]", str(path)):
         error("path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .")
     elif path.is_symlink():
         error(f"path :{path} is a soft link, not supported, please import file(or directory) directly")
     elif not path.exists():
-        if not needed:
+        if not must_exist:
             return
         error(f"path: {path} not exist, please check if file or dir is exist")
     elif stat.S_IMODE(path.stat().st_mode) & refused_modes:
@@ -50,7 +74,7 @@ def refuse_path(value: str, refused_modes: int, needed: bool) -> None:
 
 def readable(value: str) -> str:
     for path in value.split(","):
-        refuse_path(path, stat.S_IWGRP | stat.S_IWOTH, needed=True)
+        check_path(path, stat.S_IWGRP | stat.S_IWOTH, must_exist=True)
     return value
 
 
@@ -61,7 +85,7 @@ def om_file(value: str) -> str:
 
 
 def writable(value: str) -> str:
-    refuse_path(value, stat.S_IWGRP | stat.S_IRWXO, needed=False)
+    check_path(value, stat.S_IWGRP | stat.S_IRWXO, must_exist=False)
     return value
 
 
@@ -71,22 +95,29 @@ def positive(value: str) -> int:
     return int(value)
 
 
+def loop_size(value: str) -> int:
+    if not value.isdigit() or not 0 < int(value) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{value} is an invalid loop size value")
+    return int(value)
+
+
 def device(value: str) -> int:
     if not value.isdigit() or int(value) > 255:
         raise argparse.ArgumentTypeError(f"device:{value} is invalid. valid value range is [0, 255]")
     return int(value)
 
 
-def parse(names: dict[str, str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(allow_abbrev=False)
+def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
+    parser = (TyperParser if names is TYPER else argparse.ArgumentParser)(allow_abbrev=False)
     parser.add_argument(names.get("--model", "--model"), dest="model", type=om_file, required=True)
     parser.add_argument("--input", type=readable)
     parser.add_argument("--output", type=writable)
     parser.add_argument(names.get("--output_dirname", "--output_dirname"), dest="output_dirname", type=writable)
-    parser.add_argument("--outfmt", default="BIN", choices=["BIN"])  # NPY and TXT: nobody here needs them
+    parser.add_argument("--outfmt", default="BIN", choices=["BIN"])  # the tests do not use NPY and TXT
     parser.add_argument(names.get("--batchsize", "--batchsize"), dest="batchsize", type=positive)
     parser.add_argument("--device", type=device, default=0)
-    args = parser.parse_args(sys.argv[2:] if names else sys.argv[1:])
+    parser.add_argument("--loop", type=loop_size, default=1)
+    args = parser.parse_args(arguments)
     if args.output_dirname and args.output_dirname[0] == "/":
         raise ValueError("--output_dirname do not support abs path!")
     if args.output_dirname and not args.output:
@@ -96,20 +127,22 @@ def parse(names: dict[str, str]) -> argparse.Namespace:
 
 
 def open_model(args: argparse.Namespace) -> OmModel:
+    info("acl init success")
     if args.device >= devices():
         error(f"acl open device {args.device} failed SetDevice failed.ret=507033")
         raise RuntimeError
+    info(f"open device {args.device} success")
     try:
         model = OmModel(args.model)
     except NotAnOmError as reason:
         error(f"load model from file failed, model file is {args.model} ({reason})")
         raise RuntimeError from None
-    info(f"load model {args.model} success")
+    info(f"load model {args.model} success\n[INFO] create model description success")
     return model
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All bins of the folder, numbers in their names counting as numbers."""
+    """Return all input files of the folder in natural order."""
     for path in folder.iterdir():
         readable(str(path))
     files = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".npy", ".NPY", ".bin", ".BIN")]
@@ -120,7 +153,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def batches_of(files: list[Path], model: OmModel) -> list[list[Path | None]]:
-    """None fills the last batch."""
+    """Split the files into batches. None fills the last one."""
     tensor, size = int(np.prod(model.shape)) * 4, files[0].stat().st_size
     if size == 0 or tensor % size:
         error(f"arg0 tensorsize: {tensor} filesize: {size} not match")
@@ -132,35 +165,67 @@ def batches_of(files: list[Path], model: OmModel) -> list[list[Path | None]]:
     return [filled[first : first + count] for first in range(0, len(filled), count)]
 
 
-def main(names: dict[str, str] | None = None) -> None:
-    args = parse(names or {})
+def main(names: dict[str, str], arguments: list[str]) -> None:
+    args = parse(names, arguments)
     model = open_model(args)
-    folder = Path(args.output) / (args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
-    folder.mkdir(0o750, parents=True, exist_ok=True)
-    info(f"output path:{folder}")
-    files = files_of(Path(args.input)) if Path(args.input).is_dir() else list(map(Path, args.input.split(",")))
-    batches = batches_of(files, model)
+    folder = None
+    if args.output:
+        folder = Path(args.output) / (args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        Path(args.output).chmod(FOLDER_MODE)
+        info(f"output path:{folder}")
     summary, times = {"filesinfo": {}}, []
+    if args.input is None:
+        batches = [[None] * model.batch_size]
+    else:
+        source = Path(args.input)
+        batches = batches_of(files_of(source) if source.is_dir() else list(map(Path, args.input.split(","))), model)
     model.run(np.zeros(model.shape, np.float32))
     info("warm up 1 done")
     for i, batch in enumerate(batches):
-        content = b"".join((file or batch[0]).read_bytes() for file in batch)
-        if len(content) != int(np.prod(model.shape)) * 4:
-            error(f"ndata size:{len(content)} not match {int(np.prod(model.shape)) * 4}")
-            raise RuntimeError
-        start = time.perf_counter()
-        features = model.run(np.frombuffer(content, "<f4"))
-        times.append((time.perf_counter() - start) * 1000)
-        for j, (file, feature) in enumerate(zip(batch, features, strict=True)):
-            if file is None or (os.environ.get("STANDIN_LOSE") and (i, j) == (0, 0)):
-                continue
-            out = folder / f"{file.name.split('.')[0]}_0.bin"
-            feature.tofile(out)
-            summary["filesinfo"][i * len(batch) + j] = {"infiles": [str(file)], "outfiles": [str(out)]}
+        print(f"\rInference array Processing: {100 * (i + 1) // len(batches):3d}%|███| {i + 1}/{len(batches)}", end="")
+        values = values_of(batch, model)
+        for _ in range(args.loop):
+            start = time.perf_counter()
+            features = model.run(values)
+            times.append((time.perf_counter() - start) * 1000)
+        if folder:
+            listed = write_results(folder, i, batch, features) if args.input else write_pure_result(folder, features)
+            summary["filesinfo"] |= listed
+    print()
     report(summary, times, args.batchsize or model.batch_size, folder)
 
 
-def report(summary: dict, times: list[float], batch: int, folder: Path) -> None:
+def values_of(batch: list[Path | None], model: OmModel) -> np.ndarray:
+    if batch[0] is None:
+        return np.zeros(model.shape, np.float32)
+    content = b"".join((file or batch[0]).read_bytes() for file in batch)
+    if len(content) != int(np.prod(model.shape)) * 4:
+        error(f"ndata size:{len(content)} not match {int(np.prod(model.shape)) * 4}")
+        raise RuntimeError
+    return np.frombuffer(content, "<f4")
+
+
+def write_results(folder: Path, number: int, batch: list[Path | None], features: np.ndarray) -> dict[int, dict]:
+    """Write one file per sequence and return the entries of summary.json."""
+    listed = {}
+    for j, (file, feature) in enumerate(zip(batch, features, strict=True)):
+        if file is None or (os.environ.get("STANDIN_LOSE") and (number, j) == (0, 0)):
+            continue
+        out = folder / f"{file.name.split('.')[0]}_0.bin"
+        feature.tofile(out)
+        out.chmod(FILE_MODE)
+        listed[number * len(batch) + j] = {"infiles": [str(file)], "outfiles": [str(out)]}
+    return listed
+
+
+def write_pure_result(folder: Path, features: np.ndarray) -> dict[int, dict]:
+    out = folder / f"{PURE}_0.bin"
+    features.tofile(out)
+    return {0: {"infiles": [PURE], "outfiles": [str(out)]}}
+
+
+def report(summary: dict, times: list[float], batch: int, folder: Path | None) -> None:
     low, high, mean, median = np.min(times), np.max(times), np.mean(times), np.median(times)
     tail, throughput = np.percentile(times, 99), 1000 * batch / np.mean(times)
     stages = {"min": low, "max": high, "mean": mean, "median": median, "percentile(99%)": tail, "count": len(times)}
@@ -172,9 +237,12 @@ def report(summary: dict, times: list[float], batch: int, folder: Path) -> None:
     info("------------------------------------------------------")
     summary |= {"args": sys.argv, "NPU_compute_time": stages, "H2D_latency": stages, "D2H_latency": stages}
     summary |= {"throughput": throughput, "npu_compute_time_list": times, "pid": os.getpid()}
-    folder.with_name(f"{folder.name}_summary.json").write_text(json.dumps(summary))
-    print("unload model success, model Id is 1\nend to destroy context\nend to reset device is 0\nend to finalize acl")
+    if folder and not os.environ.get("STANDIN_SILENT"):
+        folder.with_name(f"{folder.name}_summary.json").write_text(json.dumps(summary))
+    for line in ("unload model success, model Id is 1", "end to destroy context", "end to reset device is 0"):
+        info(line)
+    info("end to finalize acl")
 
 
 if __name__ == "__main__":
-    main()
+    main(TYPER if os.environ.get("STANDIN_TYPER") else {}, sys.argv[1:])

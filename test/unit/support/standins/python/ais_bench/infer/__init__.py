@@ -1,1 +1,1 @@
-"""There in every release of ais_bench, and not in the tool for language models of the same name."""
+"""Part of every version of ais_bench, but not of the tool for language models with the same name."""
