@@ -18,7 +18,7 @@ declare_training_options() {
 # Print the number of processes to start: the number of visible devices, or of CPU cores, but at most PROCESSES.
 processes_to_start() {
   local found
-  if is_dry; then echo "$PROCESSES"; return; fi
+  if is_dry || ((PROCESSES == 1)); then echo "$PROCESSES"; return; fi # the script itself reports a missing device
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config

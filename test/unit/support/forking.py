@@ -1,4 +1,4 @@
-"""Run `python ...` commands in processes that fork from one that has already imported torch.
+"""Run `python ...` commands in forks of a process that has already imported torch and the plotting libraries.
 
 Run as a program, this file is that process. It reads jobs as lines of JSON from stdin and writes results to stdout. It
 computes nothing before a fork, so that torch has no threads that the fork would lose.
@@ -6,6 +6,8 @@ computes nothing before a fork, so that torch has no threads that the fork would
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -45,8 +47,9 @@ class Forking:
 
 
 def _serve() -> None:
-    import torch  # noqa: F401
-
+    for name in ("torch", "matplotlib.figure", "sklearn.manifold"):
+        with contextlib.suppress(ImportError):  # a command that needs a missing package reports it
+            importlib.import_module(name)
     sys.path[0] = str(Path.cwd())
     for line in sys.stdin:
         words = json.loads(line)

@@ -1,15 +1,17 @@
 """Selection of the Adam implementation, loading of the state of another one, and step counts."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import ModuleType
 
 import pytest
 import torch
+from scripts import ROOT
 from torch import nn
 
 from model.devices.device import DEVICE_KINDS
-from model.training.optimizer import make_adam, steps_taken
+from model.training.optimizer import Adam, make_adam, steps_taken
 
 CPU = torch.device("cpu")
 
@@ -67,17 +69,17 @@ def steps(optimizer, number):
 
 def test_torchs_where_the_device_has_none():
     optimizer = make_adam(weights(), 0.01, CPU)
-    assert type(optimizer) is torch.optim.Adam and optimizer.param_groups[0]["lr"] == 0.01
+    assert type(optimizer) is Adam and optimizer.param_groups[0]["lr"] == 0.01
 
 
 def test_the_devices_own_unless_plain(device_with_its_own):
     assert type(make_adam(weights(), 0.01, CPU)) is OwnAdam
-    assert type(make_adam(weights(), 0.01, CPU, reference=True)) is torch.optim.Adam
+    assert type(make_adam(weights(), 0.01, CPU, reference=True)) is Adam
 
 
 def test_torchs_where_the_module_no_longer_has_it(device_with_its_own):
     device_with_its_own("adam_of_a_device.Gone")
-    assert type(make_adam(weights(), 0.01, CPU)) is torch.optim.Adam
+    assert type(make_adam(weights(), 0.01, CPU)) is Adam
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False)])
@@ -100,3 +102,31 @@ def test_steps_are_counted_from_none(device_with_its_own, plain):
     assert steps_taken(optimizer) == 0
     steps(optimizer, 3)
     assert steps_taken(optimizer) == 3
+
+
+def test_adam_does_not_import_the_compiler_and_equals_torchs_adam():
+    """A new process, because other tests import the compiler. Training resumes from a state dict in the middle."""
+    code = """
+import sys, torch
+from model.training.optimizer import Adam
+
+def train(kind, steps=6):
+    torch.manual_seed(0)
+    weights = [torch.randn(3, 4, requires_grad=True), torch.randn(5, requires_grad=True)]
+    optimizer = kind(weights, lr=0.01)
+    for i in range(steps):
+        if i == 3:
+            saved, optimizer = optimizer.state_dict(), kind(weights, lr=1.0)
+            optimizer.load_state_dict(saved)
+        optimizer.zero_grad()
+        sum((w**3).sum() for w in weights).backward()
+        optimizer.step()
+        assert torch.is_grad_enabled()
+    return torch.cat([w.detach().flatten() for w in weights])
+
+ours = train(Adam)
+assert "torch._dynamo" not in sys.modules
+assert torch.equal(ours, train(torch.optim.Adam)) and "torch._dynamo" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

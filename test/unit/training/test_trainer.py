@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts import ROOT, run_script
+from scripts import ROOT
 from training_runs import FP16, TOTAL, arguments, files_of, overflow_at, same, train, weights
 
 from model.checkpoints.loading import load_tensors
@@ -74,13 +74,8 @@ def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
     last = files.last_complete()
     assert last
     total = last + 4
-    assert (
-        run_script(
-            "train.py", *arguments(aligned_tree, tmp_path / "a", "--iters", total, "--restore_iter", -1)
-        ).returncode
-        == 0
-    )
-    assert run_script("train.py", *arguments(aligned_tree, tmp_path / "b", "--iters", total)).returncode == 0
+    assert train(aligned_tree, tmp_path / "a", "--iters", total, "--restore_iter", -1) == 0
+    assert train(aligned_tree, tmp_path / "b", "--iters", total) == 0
     assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
 
 
