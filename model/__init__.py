@@ -1,1 +1,8 @@
 """GaitSet: regarding gait as a set (Chao et al., AAAI 2019). All importable code of this repository."""
+
+import os
+
+# ONNX Runtime 1.29 and later sends usage data and writes a device id and a database below ~/.cache. It reads this
+# variable only when it initializes. It is set here, before any module can import ONNX Runtime, and is inherited by
+# subprocesses. https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md#disabling-telemetry
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -17,7 +17,7 @@ def provenance() -> dict[str, Any]:
     """Return command, commit, versions, machine and time as JSON values."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": _commit(Path(__file__).resolve().parents[2]),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -28,17 +28,17 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
+def _commit(root: Path) -> str | None:
     """Return the current commit, with `+` if files are modified, or None outside a git checkout."""
-    root = Path(__file__).resolve().parents[2]
+    # `git describe --dirty` and `git diff` would lock and rewrite the index of the checkout.
+    commands = (["describe", "--always", "--abbrev=12"], ["status", "--porcelain", "--untracked-files=no"])
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
+        commit, changes = (
+            subprocess.run(
+                ["git", "--no-optional-locks", *command], cwd=root, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in commands
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return commit + "+" * bool(changes)

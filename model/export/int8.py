@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.common.errors import UserError
+from model.common.onnx_runtime import import_onnxruntime
 from model.export.quantization import (
     QuantParams,
     fit_scales,
@@ -144,18 +144,17 @@ class _Batches:
 
 def measure_ranges(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, tuple[float, float]]:
     """Return the smallest and largest output of each set layer's convolution over `sequences`."""
-    try:
-        import onnxruntime
-        from onnxruntime.quantization import CalibrationMethod, create_calibrator
-    except ImportError as error:
-        raise UserError(f"ONNX Runtime's quantizer cannot be imported ({error}); pip install onnxruntime") from error
+    onnxruntime, quantization = import_onnxruntime(), import_onnxruntime("onnxruntime.quantization")
     with tempfile.TemporaryDirectory() as folder:
         float_model, augmented = Path(folder) / "float.onnx", Path(folder) / "augmented.onnx"
         float_model.write_bytes(variable_length_model(network, FloatSetLayers(network)).SerializeToString())
         onnxruntime.set_default_logger_severity(3)  # its session warns about optional inputs
         try:
-            calibrator = create_calibrator(
-                float_model, ["Conv"], augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
+            calibrator = quantization.create_calibrator(
+                float_model,
+                ["Conv"],
+                augmented_model_path=str(augmented),
+                calibrate_method=quantization.CalibrationMethod.MinMax,
             )
             calibrator.collect_data(_Batches(sequences))
             found = calibrator.compute_data()

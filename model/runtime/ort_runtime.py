@@ -10,6 +10,7 @@ import numpy as np
 
 from model.common.cores import core_count
 from model.common.errors import UserError, first_line
+from model.common.onnx_runtime import import_onnxruntime
 from model.export.onnx_file import self_contained
 from model.export.tensor_names import SILS_NAME
 
@@ -83,7 +84,7 @@ class OrtRuntime:
 
 def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, dict]] | None = None):
     """Return a session for an ONNX file and the version of ONNX Runtime. See `OrtRuntime` for errors."""
-    ort = _import_onnxruntime()
+    ort = import_onnxruntime()
     providers = list(providers or [CPU])
     requested = providers[0] if isinstance(providers[0], str) else providers[0][0]
     if not path.is_file():
@@ -131,11 +132,3 @@ def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[in
             "static dimensions; export it with pth2onnx.py"
         )
     return values[0].name, tuple(values[0].shape)
-
-
-def _import_onnxruntime():
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime") from error
-    return onnxruntime

@@ -145,8 +145,9 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
         return lambda sils: embed_sequences(
             network, torch.from_numpy(sils).flatten(0, 1), [sils.shape[1]] * len(sils), cpu
         ).numpy()
-    import onnxruntime as ort
+    from model.common.onnx_runtime import import_onnxruntime
 
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = job.threads

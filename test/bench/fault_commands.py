@@ -91,12 +91,11 @@ COMMANDS = {
 }
 
 
-def opens_for_writing(mode: object, flags: object, create_only: bool = False) -> bool:
-    """Return whether the arguments of an `open` audit event open a file for writing, or create one."""
+def opens_for_writing(mode: object, flags: object) -> bool:
+    """Return whether the arguments of an `open` audit event open a file for writing."""
     if isinstance(mode, str):
-        return any(letter in mode for letter in ("wax" if create_only else "wax+"))
-    wanted = os.O_CREAT if create_only else os.O_WRONLY | os.O_RDWR | os.O_CREAT
-    return isinstance(flags, int) and bool(flags & wanted)
+        return any(letter in mode for letter in "wax+")
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
 def preload() -> None:
@@ -104,7 +103,6 @@ def preload() -> None:
     import cv2  # noqa: F401
     import netCDF4  # noqa: F401
     import onnx.shape_inference  # noqa: F401
-    import onnxruntime  # noqa: F401
     import torch
     import torch.utils.tensorboard
     import xarray  # noqa: F401
@@ -113,7 +111,9 @@ def preload() -> None:
     import model.initialization
     import model.report.tables
     import model.runtime.runners  # noqa: F401
+    from model.common.onnx_runtime import import_onnxruntime
 
+    import_onnxruntime()
     torch.set_num_threads(1)
 
 

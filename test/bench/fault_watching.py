@@ -1,53 +1,93 @@
-"""Watch the network connections and the files that commands open, with Python's audit hooks."""
+"""Watch the network connections and the files that commands open: with strace, and with Python's audit hooks."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from fault_commands import COMMANDS, Command, opens_for_writing, start
+from fault_commands import COMMANDS, ROOT, Command, opens_for_writing, start
 from fault_workspace import Workspace
+
+# The system calls that reach another machine or create a file.
+CALLS = "connect,bind,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
+_ADDRESS = re.compile(r'sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?"([^"]+)"')
+_PATH = re.compile(r'^(\w+)\((?:AT_FDCWD, )?"([^"]+)"(.*)\) = \d')
+_DNS = "53"
 
 
 def network(workspace: Workspace) -> dict:
-    """Run every command, and list connections to other machines and files in folders that others can read."""
+    """Run every command as a user does, and list connections to other machines and files outside of its folders.
+
+    Each command is a new process, with an empty home folder and without the variables of CI systems, which disable the
+    telemetry of some libraries. strace shows the system calls of native code. Without strace, only the home folder is
+    checked.
+    """
     failures: list[str] = []
-    notes = workspace.trial.parent / "network"
     for name, command in COMMANDS.items():
-        notes.unlink(missing_ok=True)
-        job = start(command, workspace.reset(command), lambda: _note_connections(workspace.trial, notes))
-        if set(job.wait()) != {0}:
-            failures.append(f"{name}: {job.stderr()[-300:]}")
-        lines = sorted(set(notes.read_text().splitlines())) if notes.exists() else []
-        failures += [f"{name}: {line}" for line in lines]
-    return {"cases": dict.fromkeys(COMMANDS, 1), "failures": failures}
+        with tempfile.TemporaryDirectory(prefix="home-") as home, tempfile.TemporaryDirectory(prefix="calls-") as calls:
+            folder = workspace.reset(command)
+            strace = ["strace", "-qq", "-ff", "-e", f"trace={CALLS}", "-e", "signal=none", "-s4096", "-o", f"{calls}/c"]
+            done = subprocess.run(
+                [*(strace if shutil.which("strace") else []), *_command_line(command)], cwd=folder,
+                env=_bare_environment(home), capture_output=True, text=True, errors="replace", timeout=600, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                failures.append(f"{name}: status {done.returncode}: {done.stderr[-300:]}")
+            lines = [line for file in Path(calls).iterdir() for line in file.read_text(errors="replace").splitlines()]
+            findings = forbidden_calls(lines, folder, workspace.trial.parent, several=command.processes > 1)
+            findings |= {f"writes {path} in the home folder" for path in Path(home).rglob("*")}
+        failures += [f"{name}: {finding}" for finding in sorted(findings)]
+        print(f"{name}: {len(findings)} findings, {len(lines)} system calls", flush=True)
+    note = {} if shutil.which("strace") else {"note": "only the home folder was checked: strace is not installed"}
+    return {"cases": dict.fromkeys(COMMANDS, 1), "failures": failures, **note}
 
 
-def _note_connections(root: Path, notes: Path) -> None:
-    private: list[str] = []
+def _command_line(command: Command) -> list[str]:
+    script = [str(ROOT / command.script)] if command.script.endswith(".py") else ["-m", command.script]
+    if command.processes > 1:
+        script = ["-m", "model.launch", "--processes", str(command.processes), *script]
+    return [sys.executable, *script, *command.arguments]
 
-    def hook(event: str, arguments: tuple) -> None:
-        finding = None
-        if event in ("socket.connect", "socket.bind", "socket.sendto"):
-            address = arguments[1]
-            if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
-                finding = f"{event} {address}"
-        elif event in ("urllib.Request", "http.client.connect", "ftplib.connect", "smtplib.connect"):
-            finding = f"{event} {arguments}"
-        elif event == "tempfile.mkdtemp":
-            private.append(os.fsdecode(arguments[0]))
-        elif event == "open" and isinstance(arguments[0], str | bytes) and opens_for_writing(*arguments[1:3], True):
-            path = str(Path.cwd() / os.fsdecode(arguments[0]))
-            if not path.startswith((f"{root.parent}/", "/dev/", "/proc/", *private)) and not os.path.lexists(path):
-                finding = f"creates {path}"
-        if finding:
-            descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.write(descriptor, f"{finding}\n".encode())
-            os.close(descriptor)
 
-    sys.addaudithook(hook)
+def _bare_environment(home: str) -> dict[str, str]:
+    names = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "test/bench", ROOT / "test/unit/support")))
+    added = {"HOME": home, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {name: os.environ[name] for name in names if name in os.environ} | added
+
+
+def forbidden_calls(lines: Iterable[str], folder: Path, workspace: Path, several: bool = False) -> set[str]:
+    """Return the connections to other machines and the created files that other users can read, in a trace of strace.
+
+    Args:
+        lines: successful and failed calls, one per line, of processes that started in `folder`.
+        workspace: the command may create files in this folder, and in folders that only the current user can enter.
+        several: the command has several processes. They may ask the name server, because PyTorch's store looks up the
+            name of the loopback address for its log.
+    """
+    findings: set[str] = set()
+    created: dict[str, str] = {}  # path to the call's remaining arguments
+    for line in lines:
+        address = _ADDRESS.search(line)
+        if address and address[1] == _DNS:  # also on the loopback address, because a local resolver asks other machines
+            findings |= set() if several else {f"asks the name server {address[2]}"}
+        elif address and not address[2].removeprefix("::ffff:").startswith("127.") and address[2] != "::1":
+            findings.add(f"{line.partition('(')[0]} {address[2]} port {address[1]}")
+        call = _PATH.match(line)
+        if call and (call[1] in ("mkdir", "mkdirat", "creat") or "O_CREAT" in call[3]):
+            created[os.path.normpath(folder / call[2])] = call[3]
+    private = {path for path, arguments in created.items() if re.search(r", 0[0-7]00$", arguments)}
+    for path in created:
+        parents = {path, *map(str, Path(path).parents)}
+        if not parents & {str(workspace), "/dev", "/proc", *private}:
+            findings.add(f"creates {path}")
+    return findings
 
 
 def ranks(workspace: Workspace, count: int) -> dict:

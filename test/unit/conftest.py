@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from walkers import write_aligned_tree
 
+import model  # noqa: F401  sets the variable that disables ONNX Runtime's telemetry, before fixtures save the environment
+
 REAL_DATA = "casia-a-10"  # ten subjects of CASIA Gait Dataset A, for research use: never part of this repository
 
 

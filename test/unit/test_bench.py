@@ -49,3 +49,33 @@ def test_a_benchmark_runs_and_ends_with_its_figures(name, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     figures = json.loads(run.stdout.splitlines()[-1])
     assert set(wanted) <= figures.keys()
+
+
+TRACE = """\
+connect(13, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("20.42.65.92")}, 16) = -1 EINPROGRESS (...)
+connect(3, {sa_family=AF_INET6, sin6_port=htons(80), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "2001:db8::1", ...
+connect(4, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("127.0.0.53")}, 16) = 0
+connect(4, {sa_family=AF_INET, sin_port=htons(29500), sin_addr=inet_addr("127.0.0.1")}, 16) = 0
+connect(4, {sa_family=AF_INET6, sin6_port=htons(29500), sin6_flowinfo=0, inet_pton(AF_INET6, "::ffff:127.0.0.1", ...
+bind(8, {sa_family=AF_INET, sin_port=htons(0), sin_addr=inet_addr("0.0.0.0")}, 16) = 0
+connect(4, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT (No such file or directory)
+openat(AT_FDCWD, "work/../out", O_RDWR|O_CREAT|O_CLOEXEC, 0666) = 5
+openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 6
+openat(AT_FDCWD, "/home/u/.cache/deviceid", O_RDWR|O_CREAT|O_CLOEXEC, 0644) = 7
+openat(AT_FDCWD, "/usr/lib/x", O_WRONLY|O_CREAT|O_CLOEXEC, 0644) = -1 EROFS (Read-only file system)
+mkdir("/tmp/private", 0700) = 0
+openat(AT_FDCWD, "/tmp/private/a", O_WRONLY|O_CREAT|O_CLOEXEC, 0666) = 7
+mkdir("/tmp/open", 0777) = 0
+"""
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_watching_finds_connections_and_files_in_a_trace(several, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "test/bench")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the benchmark adds folders
+    from fault_watching import forbidden_calls
+
+    findings = forbidden_calls(TRACE.splitlines(), Path("/chain/trial"), Path("/chain"), several)
+    expected = {"connect 20.42.65.92 port 443", "connect 2001:db8::1 port 80", "bind 0.0.0.0 port 0"}
+    expected |= {"creates /home/u/.cache/deviceid", "creates /tmp/open"}
+    assert findings == expected | (set() if several else {"asks the name server 127.0.0.53"})

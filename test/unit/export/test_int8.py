@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from scripts import load_script, one_line_error, run_script
@@ -13,6 +12,7 @@ from scripts import load_script, one_line_error, run_script
 from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import load_encoder
 from model.common.errors import UserError
+from model.common.onnx_runtime import import_onnxruntime
 from model.export.int8 import measure_ranges, spread_positions
 from model.export.onnx_export import walking_pixels
 from model.export.quantization import quantize_weights, saturates
@@ -63,6 +63,7 @@ def convolution_operands(path, sils):
     made = [node.input[0] for node in nodes]
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made)
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

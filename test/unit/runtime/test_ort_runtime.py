@@ -12,6 +12,7 @@ from ascend import TinyStore
 from onnx import TensorProto, helper
 
 from model.common.errors import UserError
+from model.common.onnx_runtime import import_onnxruntime
 from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import read_info, write_info
 from model.export.onnx_export import export_onnx
@@ -198,8 +199,7 @@ def test_missing_provider(deployed, monkeypatch):
     with pytest.raises(UserError, match="does not have CANNExecutionProvider, only"):
         OrtRuntime(deployed[0] / "bs1.onnx", providers=["CANNExecutionProvider"])
     # A build with the provider but without its driver lists the provider and falls back silently.
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CANNExecutionProvider"])
     session = onnxruntime.InferenceSession
 

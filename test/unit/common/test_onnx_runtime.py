@@ -1,0 +1,79 @@
+"""ONNX Runtime is imported in one place and without telemetry."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import onnx
+import pytest
+from scripts import ROOT
+from tiny_onnx import tiny_model
+
+# These files run in tools of other programs, which inherit the environment.
+STANDINS = ROOT / "test/unit/support/standins"
+
+
+def onnxruntime_imports(text: str) -> list[int]:
+    """Return the lines that import ONNX Runtime without `import_onnxruntime`."""
+    lines = []
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            names = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+        lines += [node.lineno for name in names if name.split(".")[0] == "onnxruntime"]
+    return lines
+
+
+def test_only_one_module_imports_onnxruntime():
+    files = [*ROOT.glob("*.py"), *ROOT.glob("model/**/*.py"), *ROOT.glob("test/**/*.py")]
+    found = {
+        path.relative_to(ROOT).as_posix(): onnxruntime_imports(path.read_text(encoding="utf-8"))
+        for path in files
+        if STANDINS not in path.parents
+    }
+    assert [name for name, lines in found.items() if lines] == ["model/common/onnx_runtime.py"]
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("import numpy, onnxruntime as ort", 1),
+        ("def f():\n    from onnxruntime.quantization import quantize", 1),
+        ("importlib.import_module('onnxruntime.tools')", 1),
+        ("import onnxruntime_extensions", 0),
+    ],
+)
+def test_the_check_finds_all_kinds_of_imports(line, count):
+    assert len(onnxruntime_imports(line)) == count
+
+
+PROGRAMS = {
+    "session": """
+from model.runtime.ort_runtime import OrtRuntime
+OrtRuntime({model!r}, threads=1)
+""",
+    "quantizer, and a subprocess": """
+import subprocess, sys
+from model.common.onnx_runtime import import_onnxruntime
+import_onnxruntime("onnxruntime.quantization")
+subprocess.run([sys.executable, "-c", "import onnxruntime"], check=True)
+""",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the home folder is named by other variables")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_onnxruntime_writes_nothing_into_the_home_folder(tmp_path, name):
+    """The variables of CI systems would disable its telemetry, so the environment contains none."""
+    home, model = tmp_path / "home", tmp_path / "model.onnx"
+    home.mkdir()
+    onnx.save(tiny_model(), model)
+    program = PROGRAMS[name].format(model=str(model))
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "ORT_DISABLE_TELEMETRY": "0"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=120)
+    assert list(home.rglob("*")) == []
