@@ -6,6 +6,7 @@
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
   python train.py --data_path work/CASIA-B-pre --restore_iter auto     resume if there is a checkpoint, else start
   python train.py --dataset mygait --gallery walk1 --probe walk2 --data_path work/mygait-pre    your own takes
+  python train.py --data_path work/own-pre --checkpoint some-encoder.ptm --iters 2000    fine-tune an encoder
   python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    trace some iterations
 
 Ctrl-C or SIGTERM stops training: the current iteration ends, a checkpoint is written, and the command to resume is
@@ -68,6 +69,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--augment", action="store_true", default=None,
         help="randomly flip, rotate, stretch and erase sequences (not part of the published recipe)",
+    )  # fmt: skip
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE",
+        help="start a new run from the weights of this encoder, at iteration 0 and with a new optimizer (default: "
+        "random weights)",
     )  # fmt: skip
     group.add_argument(
         "--restore_iter", type=restore_iter, metavar="N",
@@ -208,13 +214,19 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
 
     When this function returns, the trainer is freed, so that `distributed.finish` can destroy the process group.
     """
+    from model.checkpoints.loading import read_encoder
+    from model.checkpoints.state_dicts import Sizes
     from model.initialization import build_trainer, open_dataset
 
+    initial = None
+    if options.checkpoint is not None:  # checked now rather than after a large data set has been packed
+        initial = read_encoder(options.checkpoint)
+        initial.require_sizes(Sizes(config.model.hidden_dim, config.model.channels))
     data = open_dataset(
         config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
     )
     trainer = build_trainer(
-        config, data, device, world, resident=options.cache is not False, quiet=options.quiet,
+        config, data, device, world, initial=initial, resident=options.cache is not False, quiet=options.quiet,
         writing=not options.performance, profiling=profiling,
     )  # fmt: skip
     stopped_by = trainer.run(config.model.total_iter)

@@ -14,6 +14,7 @@ from typing import Any
 
 from model.common.errors import NOT_PRINTABLE, UsageError
 from model.common.files import is_plain_name
+from model.common.geometry import SET_CHANNELS
 from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
@@ -51,6 +52,7 @@ class ModelConfig:
     """The key `model` of a configuration: network, training and precision."""
 
     hidden_dim: int = 256  # numbers per strip of an embedding
+    channels: tuple[int, int, int] = SET_CHANNELS  # of the three pairs of set layers
     lr: float = 1e-4  # learning rate of Adam
     hard_or_full_trip: str = "full"  # batch-all (full) or batch-hard (hard) triplet loss
     batch_size: tuple[int, int] = (8, 16)  # P subjects and K sequences per subject, per process
@@ -98,6 +100,7 @@ class Config:
 _DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
 _MAX_INT = 1 << 40
 _MAX_SEQUENCES = 1 << 16  # for P and K
+_MAX_CHANNELS = 1 << 12
 
 
 def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -212,6 +215,10 @@ def _are_takes(value: tuple) -> bool:
     return all(isinstance(take, str) and take and not NOT_PRINTABLE.search(take) for take in value)
 
 
+def _are_channels(value: tuple) -> bool:
+    return len(value) == 3 and all(type(n) is int and 0 < n <= _MAX_CHANNELS for n in value)
+
+
 def _is_loss_scale(value: str) -> bool:
     try:
         return value == "dynamic" or 0 < float(value) < math.inf
@@ -231,6 +238,7 @@ _RULES: dict[str, Rule] = {
     "amp_dtype": _one_of("", "fp16", "bf16"), "kernels": _one_of("auto", "plain"), "resolution": _one_of("64"),
     "dataset": _FILE_NAME, "model_name": _FILE_NAME,  # they become parts of file names
     "batch_size": (_is_batch_size, "(P, K), integers with P at least 2 and K at least 1"),
+    "channels": (_are_channels, f"three integers from 1 to {_MAX_CHANNELS:,}, such as [64, 128, 256]"),
     "loss_scale": (_is_loss_scale, "'dynamic' or a number above 0"),
     "hidden_dim": _between(1, 1 << 16), "frame_num": _between(1, 1 << 16), "num_workers": _between(0, 1 << 10),
     "restore_iter": _between(min(RestoreFrom)), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),

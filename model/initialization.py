@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 
 from model.checkpoints.bundled import bundled_checkpoint
 from model.checkpoints.checkpoint import CheckpointFiles
-from model.checkpoints.loading import load_encoder
+from model.checkpoints.loading import Encoder, read_encoder
 from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UsageError, UserError
 from model.common.lock import locked
@@ -46,7 +46,7 @@ from model.training.optimizer import make_adam
 from model.training.precision import make_precision
 from model.training.profiling import Profiling
 from model.training.progress import Progress
-from model.training.resume import iteration_to_resume, resume
+from model.training.resume import iteration_to_resume, require_same_start, resume, start_from
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 from model.training.trainer import Trainer
@@ -145,11 +145,13 @@ class LoadedNetwork:
 
     network: GaitSet
     checkpoint: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_network(config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device) -> LoadedNetwork:
     """Load the network with the weights of `checkpoint`, or of an iteration of the experiment, for inference.
+
+    The sizes of the network are those of the weights, whatever the configuration says.
 
     Args:
         iteration: used if `checkpoint` is None. None or -1 for total_iter of the configuration; if there is no such
@@ -158,13 +160,15 @@ def load_network(config: Config, checkpoint: Path | None, iteration: int | None,
     if checkpoint is None:
         checkpoint = _find_checkpoint(config, iteration)
         log.info("checkpoint: %s", checkpoint)
+    encoder = read_encoder(checkpoint)
+    hidden_dim, channels = encoder.sizes
     settings = config.model
     mode = ComputeMode()
     if settings.amp == "torch":
-        mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
-    network = GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused)
-    metadata = load_encoder(network, checkpoint)
-    return LoadedNetwork(to_device(network, device).eval(), checkpoint, metadata)
+        mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, channels)
+    network = GaitSet(hidden_dim, mode.amp_dtype, mode.fused, channels)
+    network.load_state_dict(encoder.weights)
+    return LoadedNetwork(to_device(network, device).eval(), checkpoint, encoder.metadata)
 
 
 def _find_checkpoint(config: Config, iteration: int | None) -> Path:
@@ -175,7 +179,7 @@ def _find_checkpoint(config: Config, iteration: int | None) -> Path:
     if iterations:
         total = config.model.total_iter
         return files.part(total if total in iterations else files.last_complete() or iterations[-1], "encoder")
-    bundled = bundled_checkpoint(files.folder, config.model.hidden_dim)
+    bundled = bundled_checkpoint(files.folder, config.model.hidden_dim, config.model.channels)
     if bundled is None:
         raise UserError(f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint")
     log.warning(
@@ -195,18 +199,19 @@ def selection_score(result: CrossViewResult) -> float:
 
 
 def build_trainer(
-    config: Config, data: Data, device: torch.device, world: distributed.World, *,
+    config: Config, data: Data, device: torch.device, world: distributed.World, *, initial: Encoder | None = None,
     resident: bool = True, quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
     """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
 
     Args:
+        initial: initial weights of a new run; None for random ones. A resumed run must have started from the same.
         resident: keep the frames on the device if they fit.
         writing: write checkpoints and the log.
         profiling: traces some of the iterations.
     """
     settings = config.model
-    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
+    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, settings.channels)
     state, model = _build_state(settings, mode, device)
     step = _build_step(settings, state, model, mode, device)
     train = data.train
@@ -221,9 +226,14 @@ def build_trainer(
     iteration = iteration_to_resume(checkpoints.files, settings.restore_iter)
     if iteration is not None:
         resume(state, checkpoints, iteration, settings, world)
+        if initial is not None:
+            require_same_start(checkpoints, initial)
         log.info("resuming from iteration %d", iteration)
-    elif writing:
-        checkpoints.warn_of_others()
+    else:
+        if initial is not None:
+            start_from(state, checkpoints, initial)
+        if writing:
+            checkpoints.warn_of_others()
     evaluable = not writing or _is_evaluable(config, data)
 
     logbook = None
@@ -245,7 +255,7 @@ def build_trainer(
 def _build_state(settings: ModelConfig, mode: ComputeMode, device: torch.device) -> tuple[TrainingState, nn.Module]:
     """Return the initial state, and the network that runs forward (apex may replace it)."""
     torch.manual_seed(settings.seed)  # the same initial weights in every process
-    network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused), device)
+    network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels), device)
     # apex needs an optimizer without support for it; the NPU port, too, gave it torch's Adam.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
     optimizer = make_adam(network.parameters(), settings.lr, device, reference_adam)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from model.checkpoints.names import ENCODER_SUFFIX, encoders_in
+from model.common.geometry import SET_CHANNELS
 
 FOLDER = Path(__file__).resolve().parents[2] / "work" / "checkpoint" / "GaitSet"
 HIDDEN_DIM = 256
@@ -15,8 +17,8 @@ def bundled_encoder() -> Path | None:
     return max(FOLDER.glob(f"GaitSet_Synthetic-v*{ENCODER_SUFFIX}"), default=None)
 
 
-def bundled_checkpoint(folder: Path, hidden_dim: int) -> Path | None:
-    """Return the bundled encoder if it fits a network of `hidden_dim` and `folder` holds no encoder of the user."""
+def bundled_checkpoint(folder: Path, hidden_dim: int, channels: Sequence[int] = SET_CHANNELS) -> Path | None:
+    """Return the bundled encoder if it fits a network of these sizes and `folder` holds no encoder of the user."""
     bundled = bundled_encoder()
     of_user = [path for path in encoders_in(folder) if bundled is None or path.resolve() != bundled]
-    return None if of_user or hidden_dim != HIDDEN_DIM else bundled
+    return None if of_user or (hidden_dim, tuple(channels)) != (HIDDEN_DIM, SET_CHANNELS) else bundled

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.checkpoints.metadata import checksum, read_metadata
 from model.checkpoints.names import encoders_in, metadata_path
-from model.checkpoints.opengait import convert_state, is_opengait
+from model.checkpoints.state_dicts import Sizes, differences, find_state, sizes_of
 from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line
+from model.network.gaitset import GaitSet
 
-MODULE_PREFIX = "module."  # in the keys of networks wrapped in DataParallel or DistributedDataParallel
 MAX_BYTES = 1 << 30  # of a file; the optimizer's has 21 MB at hidden_dim 256
 MAX_REPORTED = 4  # disagreements that one message lists
 
@@ -60,51 +61,71 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"the checksum of {damaged} is wrong")
 
 
-def strip_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict without the prefix `module.` of wrapped networks."""
-    return {key.removeprefix(MODULE_PREFIX): value for key, value in state.items()}
+@dataclass(frozen=True)
+class Encoder:
+    """The weights of a GaitSet from a file, checked on their own.
+
+    Attributes:
+        sha256: checksum of the file.
+        weights: finite floating point tensors under the keys of this project.
+        metadata: how the checkpoint was made; empty if it has none.
+    """
+
+    path: Path
+    sha256: str | None
+    weights: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]
+
+    @property
+    def sizes(self) -> Sizes:
+        return sizes_of(self.weights)
+
+    def require_sizes(self, expected: Sizes) -> None:
+        """Raise UserError with the keys to change in the configuration, unless the sizes are those of `expected`."""
+        wrong = [
+            f"{key} of the config must be {_as_in_config(found)}, not {_as_in_config(given)}"
+            for key, found, given in zip(Sizes._fields, self.sizes, expected, strict=True)
+            if found != given
+        ]
+        if wrong:
+            raise UserError(f"{self.path}: does not fit the network: {'; '.join(wrong)}")
 
 
-def load_encoder(network: nn.Module, path: Path) -> dict[str, Any]:
-    """Load the weights of a checkpoint of this project, of the published ports or of OpenGait into `network`.
+def _as_in_config(value: int | tuple[int, ...]) -> str:
+    return str(list(value) if isinstance(value, tuple) else value)
 
-    Returns:
-        The metadata of the checkpoint; empty if it has none.
+
+def read_encoder(path: Path) -> Encoder:
+    """Read a checkpoint of this project, of the published ports or of OpenGait.
 
     Raises:
-        UserError: if keys or shapes disagree, a weight is not finite, or the metadata belong to another encoder.
+        UserError: if the file does not contain the weights of a GaitSet, a weight is not finite, or the metadata
+            belong to another encoder.
     """
-    state = load_tensors(path)
+    content = load_tensors(path)
     metadata = _matching_metadata(path)
-    if is_opengait(state):
-        state = convert_state(state)
-    if not isinstance(state, Mapping) or not all(isinstance(k, str) and _is_dense(v) for k, v in state.items()):
+    try:
+        state = find_state(content)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not all(_is_dense(value) for value in state.values()):
         raise UserError(f"{path}: is not the state dict of a network")
-    stripped = strip_module_prefix(state)
-    if len(stripped) < len(state):
-        raise UserError(f"{path}: some weights occur twice, with and without the prefix {MODULE_PREFIX}")
-    disagreements = _compare(network.state_dict(), stripped)
-    if disagreements:
-        shown = "; ".join(disagreements[:MAX_REPORTED])
-        raise UserError(f"{path}: does not fit the network: {shown} ({len(disagreements)} disagreements)")
-    bad = [key for key, value in stripped.items() if not value.isfinite().all()]
+    wrong = differences(sizes_of(state), state)
+    if wrong:
+        shown = "; ".join(wrong[:MAX_REPORTED])
+        raise UserError(f"{path}: does not fit the network: {shown} ({len(wrong)} disagreements)")
+    bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
-        raise UserError(f"{path}: {len(bad)} of {len(stripped)} weights have values that are not finite ({bad[0]})")
-    network.load_state_dict(stripped)
-    return metadata
+        raise UserError(f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]})")
+    return Encoder(path, checksum(path), state, metadata)
 
 
-def _compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Describe each key that is missing, unknown or has the wrong shape."""
-    disagreements = [f"lacks {key}" for key in expected if key not in found]
-    disagreements += [f"has the unknown key {key}" for key in found if key not in expected]
-    for key in expected:
-        if key not in found or expected[key].shape == found[key].shape:
-            continue
-        disagreements.append(f"{key} is {tuple(found[key].shape)}, the network expects {tuple(expected[key].shape)}")
-        if key.startswith("fc_bin") and found[key].ndim:
-            disagreements.append(f"hidden_dim of the config must be {found[key].shape[-1]}")
-    return disagreements
+def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
+    """Load a checkpoint into a network of the same sizes. Return its metadata. Raises UserError as `read_encoder`."""
+    encoder = read_encoder(path)
+    encoder.require_sizes(Sizes(network.hidden_dim, network.channels))
+    network.load_state_dict(encoder.weights)
+    return encoder.metadata
 
 
 def _matching_metadata(encoder: Path) -> dict[str, Any]:

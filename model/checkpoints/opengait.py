@@ -17,22 +17,19 @@ from torch import Tensor
 from model.common.geometry import PYRAMID, STRIPS
 from model.network.pooling import strip_labels
 
+# Names of modules in OpenGait's networks: `Head` in GaitSet and GaitPart, the others in GaitBase and its successors.
+KEY_HINTS = frozenset({"Backbone", "BNNecks", "FCs", "Head", "Head0", "HPP", "TP"})
 _KEY = re.compile(r"(set|gl)_block(\d)\.(?:forward_block\.)?([02])\.conv\.weight")
 _MATRICES = "Head.fc_bin"
 
 
-def is_opengait(content: Any) -> bool:
-    """Return whether the content of a file is a checkpoint of OpenGait: a dict with a state dict under `model`."""
-    model = content.get("model") if isinstance(content, Mapping) else None
-    return isinstance(model, Mapping) and isinstance(model.get(_MATRICES), Tensor) and model[_MATRICES].ndim == 3
-
-
-def convert_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict under our keys. Keys that GaitSet does not have stay, so that loading can report them."""
-    state = {_our_key(str(key)) or key: value for key, value in content["model"].items()}
-    if len(state["fc_bin.0"]) == STRIPS:
-        state["fc_bin.0"] = state["fc_bin.0"][_strip_order()]
-    return state
+def convert_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict with OpenGait's keys under our keys. All other keys stay, so that loading can report them."""
+    converted = {_our_key(key) or key: value for key, value in state.items()}
+    matrices = state.get(_MATRICES)
+    if isinstance(matrices, Tensor) and matrices.ndim == 3 and len(matrices) == STRIPS:
+        converted["fc_bin.0"] = matrices[_strip_order()]
+    return converted
 
 
 def _our_key(key: str) -> str | None:

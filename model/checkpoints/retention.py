@@ -22,6 +22,7 @@ class RunCheckpoints:
         self.run = uuid.uuid4().hex  # distinguishes this run from others of the same experiment
         self.best: tuple[float, int] | None = None  # score, iteration
         self.saved: list[int] = []  # iterations of the existing checkpoints, in the order of writing
+        self.initial_encoder: Mapping[str, Any] | None = None  # file and checksum; None: random initial weights
 
     def update_best(self, score: float, iteration: int) -> bool:
         """Remember the score of `iteration` if it is the best of the run. Return whether it is."""
@@ -32,9 +33,8 @@ class RunCheckpoints:
 
     def save(self, iteration: int, parts: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Write the checkpoint of `iteration`, then delete those of this run that are not to be kept."""
-        self.files.save(
-            iteration, parts, {"run": self.run, "launch": distributed.launch_name(), "best": self.best, **details}
-        )
+        of_run = {"run": self.run, "launch": distributed.launch_name(), "best": self.best}
+        self.files.save(iteration, parts, {**of_run, "initial_encoder": self.initial_encoder, **details})
         self.saved = [*(i for i in self.saved if i != iteration), iteration]
         best = self.best[1] if self.best else None
         others = [i for i in self.saved[:-1] if i != best]
@@ -53,6 +53,7 @@ class RunCheckpoints:
         Later checkpoints of that run stay in the folder, but no longer belong to it.
         """
         self.run, self.best = metadata["run"], tuple(metadata["best"]) if metadata["best"] else None
+        self.initial_encoder = metadata.get("initial_encoder")
         earlier = [i for i in self.files.iterations() if i < iteration and self.files.run_of(i) == self.run]
         self.saved = [*earlier, iteration]
 

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     }  # fmt: skip
     batches = stream(loaded.network, store, device, options.batch_size, quiet=options.quiet)
     on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
-    write_embeddings(options.output, store.index, on_host, facts, config.model.hidden_dim)
+    write_embeddings(options.output, store.index, on_host, facts, loaded.network.hidden_dim)
     print(
         f"wrote {options.output}: {len(store.index):,} embeddings of {len(store.index.subjects):,} subjects, "
         f"{options.output.stat().st_size / 1e6:,.0f} MB"

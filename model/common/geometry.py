@@ -11,6 +11,8 @@ ALIGNED_WIDTH = 64  # of a frame that pretreatment writes; ten columns per side 
 PYRAMID = (1, 2, 4, 8, 16)
 STRIPS = 2 * sum(PYRAMID)  # of an embedding: 31 of the set branch and 31 of the global branch
 
+SET_CHANNELS = (32, 64, 128)  # of the maps of set layers 1 and 2, 3 and 4, 5 and 6 in the paper
+
 LABELS = ("subject", "seq_type", "view")  # of a sequence
 
 FLOAT32 = np.dtype("<f4")  # little-endian, in input and result files

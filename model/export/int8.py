@@ -28,9 +28,9 @@ from model.export.quantization import (
 )
 from model.export.tensor_names import SILS_NAME
 from model.export.variable_length_onnx import (
-    MAP_SHAPES,
     FloatSetLayers,
     Graph,
+    map_shape,
     set_blocks,
     variable_length_model,
     weights_of,
@@ -91,7 +91,7 @@ class Int8SetLayers:
         return graph("QLinearLeakyRelu", x, *constants, domain=MICROSOFT, alpha=NEGATIVE_SLOPE)
 
     def pooled(self, graph: Graph, rows: str, number: int) -> str:
-        channels, height, width = MAP_SHAPES[number]
+        channels, height, width = map_shape(self.blocks, number)
         # Treat the frames as rows of an image that is one pixel wide: MaxPool then reads contiguous bytes.
         x = graph("Unsqueeze", rows, graph.sizes(2))
         for _ in range(2):

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-# [c, h, w] after the set layers whose maps are pooled.
-MAP_SHAPES = dict(zip(POOLED, ((32, 32, 22), (64, 16, 11), (128, 16, 11)), strict=True))
+MAP_SIZES = dict(zip(POOLED, ((32, 22), (16, 11), (16, 11)), strict=True))  # [h, w] of the maps that are pooled
 POOLING_CHUNK = 16  # frames per window of the first step of set pooling
 
 
@@ -101,7 +100,8 @@ class FloatSetLayers:
         x = graph("Unsqueeze", rows, graph.sizes(1))
         kernel = (POOLING_CHUNK, 1)
         x = graph("MaxPool", x, kernel_shape=kernel, strides=kernel, ceil_mode=1)
-        return graph("Reshape", graph("ReduceMax", x, axes=(2,), keepdims=0), graph.sizes(-1, *MAP_SHAPES[number]))
+        shape = graph.sizes(-1, *map_shape(self.blocks, number))
+        return graph("Reshape", graph("ReduceMax", x, axes=(2,), keepdims=0), shape)
 
     def weight(self, graph: Graph, value: np.ndarray) -> str:
         return graph.constant(value)
@@ -122,20 +122,21 @@ def variable_length_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProt
     maps = []
     for number in range(1, 7):
         x = layers.layer(graph, x, number)
-        if number in MAP_SHAPES:
-            shape = graph("Concat", sizes, graph.sizes(int(np.prod(MAP_SHAPES[number]))), axis=0)
+        if number in POOLED:
+            shape_of_map = map_shape(set_blocks(network), number)
+            shape = graph("Concat", sizes, graph.sizes(int(np.prod(shape_of_map))), axis=0)
             pooled = layers.pooled(graph, graph("Reshape", x, shape), number)
-            maps.append(_with_earlier(graph, pooled, number))
+            maps.append(_with_earlier(graph, pooled, number, shape_of_map))
     _embed(graph, network, layers, *maps)
     return graph.model()
 
 
-def _with_earlier(graph: Graph, pooled: str, number: int) -> str:
+def _with_earlier(graph: Graph, pooled: str, number: int, shape_of_map: tuple[int, int, int]) -> str:
     """Add the maximum with the maps of earlier chunks."""
     # A constant with the name of an input is the default value of the input.
     earlier = graph.constant(np.full((1, 1, 1, 1), -np.inf, np.float32), f"{EARLIER}{number}")
     graph.inputs.append(graph.value(earlier, np.float32, *(f"{axis}{number}" for axis in "nchw")))
-    graph.outputs.append(graph.value(f"{MAXIMA}{number}", np.float32, "n", *MAP_SHAPES[number]))
+    graph.outputs.append(graph.value(f"{MAXIMA}{number}", np.float32, "n", *shape_of_map))
     return graph("Max", pooled, earlier, name=f"{MAXIMA}{number}")
 
 
@@ -184,6 +185,11 @@ def max_pool(graph: Graph, x: str) -> str:
 def set_blocks(network: GaitSet) -> dict[int, BasicConv2d]:
     """Return the six set layers by number."""
     return {number: getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)}
+
+
+def map_shape(blocks: dict[int, BasicConv2d], number: int) -> tuple[int, int, int]:
+    """Return [c, h, w] of the maps after set layer `number`, one of POOLED."""
+    return blocks[number].conv.out_channels, *MAP_SIZES[number]
 
 
 def weights_of(block: BasicConv2d) -> np.ndarray:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from model.common.errors import UsageError
+from model.common.geometry import SET_CHANNELS
 from model.devices import distributed, triton_support
 from model.devices.device import precision_of
+from model.network import kernels
 
 log = logging.getLogger(__name__)
 
@@ -23,20 +26,27 @@ class ComputeMode:
         amp_dtype: dtype of autocast; None without autocast, as with apex, which converts the weights instead.
         needs_loss_scale: whether gradients can underflow in `amp_dtype`.
         triton: whether Triton kernels compute the loss and, in half precision, the set layers.
+        channels: of the set layers.
     """
 
     amp: str = "off"
     amp_dtype: torch.dtype | None = None
     needs_loss_scale: bool = False
     triton: bool = False
+    channels: Sequence[int] = SET_CHANNELS
 
     @property
     def fused(self) -> bool:
-        """Whether Triton kernels compute the set layers: not in float32, where they would round to half precision."""
-        return self.triton and self.amp_dtype is not None
+        """Whether Triton kernels compute the set layers.
+
+        Not in float32, where they would round to half precision, and not for channels that they do not support.
+        """
+        return self.triton and self.amp_dtype is not None and kernels.supports(self.channels)
 
 
-def make_compute_mode(amp: str, amp_dtype: str, kernels_wanted: str, device: torch.device) -> ComputeMode:
+def make_compute_mode(
+    amp: str, amp_dtype: str, kernels_wanted: str, device: torch.device, channels: Sequence[int] = SET_CHANNELS
+) -> ComputeMode:
     """Return the mode for `--amp`, `--amp_dtype` (empty: the default of the device) and `--kernels`. Collective call.
 
     Raises:
@@ -45,7 +55,10 @@ def make_compute_mode(amp: str, amp_dtype: str, kernels_wanted: str, device: tor
     if amp == "apex" and amp_dtype == "bf16":
         raise UsageError("--amp apex computes in fp16: use --amp_dtype bf16 with --amp torch")
     dtype, needs_loss_scale = precision_of(device, amp_dtype or None) if amp == "torch" else (None, False)
-    return ComputeMode(amp, dtype, needs_loss_scale, use_triton_kernels(kernels_wanted, device))
+    mode = ComputeMode(amp, dtype, needs_loss_scale, use_triton_kernels(kernels_wanted, device), channels)
+    if mode.triton and dtype is not None and not mode.fused:
+        log.info("torch's kernels compute the set layers: the Triton kernels do not support channels %s", channels)
+    return mode
 
 
 def use_triton_kernels(kernels_wanted: str, device: torch.device) -> bool:

@@ -14,12 +14,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from model.common.geometry import STRIPS
+from model.common.geometry import SET_CHANNELS, STRIPS
 from model.network import kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import horizontal_pyramid_pooling, set_pooling
-
-SET_CHANNELS = (32, 64, 128)
 
 
 class GaitSet(nn.Module):
@@ -34,13 +32,21 @@ class GaitSet(nn.Module):
     Attributes:
         amp_dtype: half precision to compute in, by autocast; None computes in the precision of the weights.
         fused: use the Triton kernels of `model.network.kernels` for the set layers of uint8 silhouettes. They need
-            `amp_dtype` and a device that supports them.
+            `amp_dtype`, a device that supports them, and channels that they support.
+        channels: of the maps of set layers 1 and 2, 3 and 4, 5 and 6.
     """
 
-    def __init__(self, hidden_dim: int = 256, amp_dtype: torch.dtype | None = None, fused: bool = False):
+    def __init__(
+        self,
+        hidden_dim: int = 256,
+        amp_dtype: torch.dtype | None = None,
+        fused: bool = False,
+        channels: Sequence[int] = SET_CHANNELS,
+    ):
         super().__init__()
-        self.amp_dtype, self.fused = amp_dtype, fused
-        c1, c2, c3 = SET_CHANNELS
+        assert not fused or kernels.supports(channels), f"the Triton kernels do not support channels {channels}"
+        self.amp_dtype, self.fused, self.channels = amp_dtype, fused, tuple(channels)
+        c1, c2, c3 = self.channels
         self.set_layer1 = SetBlock(BasicConv2d(1, c1, 5))
         self.set_layer2 = SetBlock(BasicConv2d(c1, c1, 3, pooling=True))
         self.set_layer3 = SetBlock(BasicConv2d(c1, c2, 3))
@@ -109,7 +115,7 @@ class GaitSet(nn.Module):
             frames: [f, 64, 44], uint8 or float in [0, 1].
 
         Returns:
-            [f, 32, 32, 22], [f, 64, 16, 11] and [f, 128, 16, 11].
+            [f, c1, 32, 22], [f, c2, 16, 11] and [f, c3, 16, 11] for channels (c1, c2, c3), by default (32, 64, 128).
         """
         if frames.dtype == torch.uint8:
             frames = frames.to(self.fc_bin[0].dtype).div_(255)  # half if apex has cast the weights
@@ -121,7 +127,7 @@ class GaitSet(nn.Module):
     def embed(self, pooled2: Tensor, pooled4: Tensor, pooled6: Tensor) -> Tensor:
         """Apply the global branch, the pyramid and the 62 matrices to set-pooled maps. [n, c, h, w] each -> [n, 62, d].
 
-        The maps are those after layers 2, 4 and 6: [n, 32, 32, 22], [n, 64, 16, 11] and [n, 128, 16, 11].
+        The maps are those after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
         """
         # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))

@@ -1,11 +1,12 @@
-"""Resume training: exactly from a complete checkpoint, or approximately from the two published files."""
+"""Start training from an encoder, or resume it: exactly from a complete checkpoint, or approximately from the two
+published files."""
 
 from __future__ import annotations
 
 import logging
 
 from model.checkpoints.checkpoint import CheckpointFiles
-from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
+from model.checkpoints.loading import Encoder, load_encoder, load_optimizer, load_tensors
 from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
 from model.config import ModelConfig, RestoreFrom
@@ -71,6 +72,28 @@ def resume(
         state.restore(content, world.rank, world.size, same_precision)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path}: is not the state of a training run ({error})") from error
+
+
+def start_from(state: TrainingState, checkpoints: RunCheckpoints, encoder: Encoder) -> None:
+    """Load `encoder` as the initial weights of a new run, and record it for the metadata of the run's checkpoints.
+
+    Optimizer, random numbers and iteration are those of a run with random initial weights.
+    """
+    state.network.load_state_dict(encoder.weights)
+    state.precision.sync_master_weights()
+    checkpoints.initial_encoder = {"file": str(encoder.path), "sha256": encoder.sha256}
+    log.info("starting from the weights of %s, with a new optimizer", encoder.path)
+
+
+def require_same_start(checkpoints: RunCheckpoints, encoder: Encoder) -> None:
+    """Raise UserError if the resumed run did not start from `encoder`. The checksum decides, not the name."""
+    recorded = checkpoints.initial_encoder
+    if recorded is None or recorded["sha256"] != encoder.sha256:
+        start = "random weights" if recorded is None else recorded["file"]
+        raise UserError(
+            f"--checkpoint {encoder.path}: the run to resume started from {start}; leave out --checkpoint to resume "
+            "it, or start a new run with --restore_iter 0 and another --work_path"
+        )
 
 
 def _warn_of_differences(metadata: dict, now: dict) -> bool:

@@ -1,10 +1,15 @@
 """Objects built from a configuration: the kernels that they use, and that all processes agree on them."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
+from training_runs import train
 
+from model.checkpoints.loading import read_encoder
+from model.common.errors import UserError
+from model.common.files import read_json
 from model.config import build_config
 from model.devices import distributed, triton_support
 from model.initialization import build_trainer, load_network, open_dataset
@@ -47,3 +52,77 @@ def test_triton_kernels_are_used_if_supported_on_all_ranks_and_in_float32_only_f
     assert loaded.metadata == {}
     warned = "Triton kernels do not work in every process: all processes use torch's kernels" in caplog.text
     assert warned == (kernels == "auto" and here and not elsewhere)
+
+
+@pytest.mark.parametrize("channels", [(32, 64, 96), (64, 64, 128), (32, 48, 128), (32, 64, 80)])
+def test_triton_kernels_are_not_used_for_channels_that_they_do_not_support(monkeypatch, caplog, channels):
+    monkeypatch.setattr(triton_support, "works", lambda device: True)
+    caplog.set_level("INFO")
+    mode = make_compute_mode("torch", "", "auto", CPU, channels)
+    supported = channels == (32, 64, 96)
+    assert (mode.triton, mode.fused) == (True, supported)
+    assert ("torch's kernels compute the set layers" in caplog.text) == (not supported)
+
+
+def run(config, initial=None):
+    trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), initial=initial, quiet=True)
+    assert trainer.run(config.model.total_iter) == 0
+    return trainer
+
+
+def test_a_run_with_other_channels_resumes_and_its_encoder_loads_under_any_config(aligned_tree, tmp_path):
+    settings = {"channels": [4, 6, 10], "total_iter": 2}
+    run(config_of(aligned_tree, tmp_path, **settings))
+    trainer = run(config_of(aligned_tree, tmp_path, **settings | {"total_iter": 3, "restore_iter": -1}))
+    path = trainer.checkpoints.files.part(3, "encoder")
+    loaded = load_network(config_of(aligned_tree, tmp_path, hidden_dim=16), path, None, CPU).network
+    assert (loaded.hidden_dim, loaded.channels) == (8, (4, 6, 10))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), trainer.state.network.parameters(), strict=True))
+    with pytest.raises(UserError, match=r"channels of the config must be \[4, 6, 10\], not \[32, 64, 128\]"):
+        run(config_of(aligned_tree, tmp_path, restore_iter=3))
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Two small encoders."""
+    folder, encoders = tmp_path_factory.mktemp("encoders"), []
+    for seed in (7, 8):
+        torch.manual_seed(seed)
+        torch.save(GaitSet(8, channels=(4, 6, 10)).state_dict(), folder / f"{seed}-encoder.ptm")
+        encoders.append(read_encoder(folder / f"{seed}-encoder.ptm"))
+    return encoders
+
+
+def test_training_starts_from_an_encoder_and_the_metadata_record_it(aligned_tree, tmp_path, encoders):
+    encoder, other = encoders
+    settings = {"channels": [4, 6, 10], "total_iter": 2}
+    config = config_of(aligned_tree, tmp_path, **settings)
+    trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), initial=encoder, quiet=True)
+    state, files = trainer.state, trainer.checkpoints.files
+    assert state.iteration == 0 and not state.optimizer.state
+    assert all(torch.equal(value, encoder.weights[key]) for key, value in state.network.state_dict().items())
+    trainer.run(2)
+    expected = {"file": str(encoder.path), "sha256": hashlib.sha256(encoder.path.read_bytes()).hexdigest()}
+    # A resumed run keeps the record, with and without the option.
+    for total, initial in ((3, encoder), (4, None)):
+        settings |= {"total_iter": total, "restore_iter": -2}
+        run(config_of(aligned_tree, tmp_path, **settings), initial)
+        assert read_json(files.metadata(total), sealed=True)["initial_encoder"] == expected
+    again = config_of(aligned_tree, tmp_path, **settings | {"total_iter": 5, "restore_iter": -1})
+    with pytest.raises(UserError, match=r"8-encoder\.ptm: the run to resume started from .*7-encoder\.ptm; leave out"):
+        run(again, other)
+
+
+def test_a_run_from_random_weights_does_not_resume_with_an_encoder(aligned_tree, tmp_path, encoders):
+    settings = {"channels": [4, 6, 10]}
+    trainer = run(config_of(aligned_tree, tmp_path, **settings))
+    assert read_json(trainer.checkpoints.files.metadata(1), sealed=True)["initial_encoder"] is None
+    with pytest.raises(UserError, match="the run to resume started from random weights; leave out --checkpoint"):
+        run(config_of(aligned_tree, tmp_path, **settings, restore_iter=1), encoders[0])
+
+
+def test_train_checks_the_encoder_before_it_packs_the_data(tmp_path, encoders):
+    with pytest.raises(UserError, match=r"hidden_dim of the config must be 8, not 256; channels of the config must be"):
+        train(tmp_path / "no data", tmp_path, "--checkpoint", encoders[0].path)
+    with pytest.raises(UserError, match=r"none\.ptm: no such checkpoint"):
+        train(tmp_path / "no data", tmp_path, "--checkpoint", tmp_path / "none.ptm")

@@ -6,12 +6,24 @@ kernel has a reference implementation in torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from model.common.errors import UserError
 
 MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # the kernels of the first layers number the pooled elements in 32 bits
+
+
+def supports(channels: Sequence[int]) -> bool:
+    """Return whether the kernels of the set layers support `channels`, those of the three pairs of set layers.
+
+    `first_layers` is written for 32 channels. A program of max pooling handles a power of two. A program of set pooling
+    handles 512 of the 16·11·c elements of a map, so c must be a multiple of 32.
+    """
+    first, second, third = channels
+    return first == 32 and second % 32 == 0 and second & (second - 1) == 0 and third % 32 == 0
 
 
 def active_triplets(dist: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from model.network.kernels.maxima import PooledActivation, SetMaximum
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the set-pooled maps after layers 2, 4 and 6: [n, 32, 32, 22], [n, 64, 16, 11] and [n, 128, 16, 11].
+    """Return the set-pooled maps after layers 2, 4 and 6: [n, 32, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
 
     Args:
         network: the GaitSet whose weights are used.

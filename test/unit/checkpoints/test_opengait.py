@@ -6,16 +6,18 @@ import pytest
 import torch
 from opengait_network import TheirGaitSet
 
-from model.checkpoints.loading import load_encoder
+from model.checkpoints.loading import load_encoder, read_encoder
 from model.common.errors import UserError
 from model.network import GaitSet
 from model.network.pooling import strip_labels
 
+CHANNELS = [(32, 64, 128), (64, 128, 256), (5, 7, 9)]  # CASIA-B; OU-MVLP, GREW and CASIA-E; a size that nobody uses
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
+
+@pytest.fixture(scope="module", params=CHANNELS, ids=str)
+def theirs(tmp_path_factory, request):
     torch.manual_seed(5)
-    network = TheirGaitSet(16)
+    network = TheirGaitSet(16, request.param)
     optimizer = torch.optim.Adam(network.parameters())
     content = {
         "model": network.state_dict(), "optimizer": optimizer.state_dict(), "iteration": 40000,
@@ -28,7 +30,9 @@ def theirs(tmp_path_factory):
 
 def test_the_embedding_is_the_same_strip_by_strip(theirs):
     network, _, path = theirs
-    ours = GaitSet(hidden_dim=16)
+    hidden_dim, channels = read_encoder(path).sizes
+    assert hidden_dim == 16 and channels in CHANNELS
+    ours = GaitSet(hidden_dim, channels=channels)
     load_encoder(ours, path)
     sils = (torch.rand(7, 64, 44) > 0.6).float()
     with torch.no_grad():
@@ -40,19 +44,24 @@ def test_the_embedding_is_the_same_strip_by_strip(theirs):
     torch.testing.assert_close(found.norm(), expected.norm())
 
 
-def test_another_model_of_opengait_is_refused_by_name(theirs, tmp_path):
+def test_keys_and_sizes_that_do_not_fit_are_named(theirs, tmp_path):
     _, content, path = theirs
     more = {**content, "model": {**content["model"], "BNNecks.fc_bin": torch.zeros(62, 16, 5)}}
     torch.save(more, tmp_path / "x.pt")
     with pytest.raises(UserError, match="has the unknown key BNNecks"):
         load_encoder(GaitSet(hidden_dim=16), tmp_path / "x.pt")
-    with pytest.raises(UserError, match="hidden_dim of the config must be 16"):
+    channels = list(read_encoder(path).sizes.channels)
+    with pytest.raises(UserError, match="network: hidden_dim of the config must be 16, not 256") as caught:
         load_encoder(GaitSet(hidden_dim=256), path)
+    message = f"channels of the config must be {channels}, not [32, 64, 128]"
+    assert (message in str(caught.value)) == (channels != [32, 64, 128])
 
 
 @pytest.mark.parametrize("matrices", [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), [torch.zeros(62, 128, 8)]])
 def test_what_has_their_names_and_not_their_content_is_one_line(tmp_path, matrices):
     for content in ({"model": {"Head.fc_bin": matrices}}, {"model": {"Head.fc_bin": torch.zeros(62, 128, 8), 5: 1}}):
         torch.save(content, tmp_path / "g.pt")
-        with pytest.raises(UserError, match=r"g\.pt: (is not the state dict of a network|does not fit the network)"):
+        with pytest.raises(
+            UserError, match=r"g\.pt: is (not the state dict of a network|an OpenGait checkpoint, but not)"
+        ):
             load_encoder(GaitSet(8), tmp_path / "g.pt")

@@ -20,21 +20,23 @@ from model.embeddings.files import write_embeddings
 from model.network import GaitSet
 from model.network.pooling import strip_labels
 
+CHANNELS = (4, 6, 10)
+
 
 @pytest.fixture(scope="module")
 def small(aligned_tree, tmp_path_factory):
-    """Folder of a small encoder and its config, and the options of the command."""
+    """Folder of a small encoder, whose sizes are not those of the config, and the options of the command."""
     folder = tmp_path_factory.mktemp("embed")
     torch.manual_seed(3)
-    torch.save(GaitSet(hidden_dim=8).state_dict(), folder / "e.ptm")
-    (folder / "small.py").write_text("conf = {'data': {'pid_num': 3}, 'model': {'hidden_dim': 8}}")
+    torch.save(GaitSet(hidden_dim=8, channels=CHANNELS).state_dict(), folder / "e.ptm")
+    (folder / "small.py").write_text("conf = {'data': {'pid_num': 3}}")
     options = ["--config", str(folder / "small.py"), "--checkpoint", str(folder / "e.ptm"), "--device", "cpu"]
     return folder, [*options, "--data_path", str(aligned_tree), "--work_path", str(folder), "--dataset", "Synthetic"]
 
 
 def expected(folder, aligned_tree):
     """Return the index and the embeddings, computed one sequence at a time."""
-    network = GaitSet(hidden_dim=8)
+    network = GaitSet(hidden_dim=8, channels=CHANNELS)
     network.load_state_dict(torch.load(folder / "e.ptm", weights_only=True))
     store = open_data(aligned_tree, folder / "store", quiet=True)
     cpu = torch.device("cpu")

@@ -17,11 +17,14 @@ from model.export.onnx_export import StaticGaitSet, export_onnx, strip_metadata,
 from model.network import GaitSet
 from model.runtime.ort_runtime import OrtRuntime
 
+CHANNELS = (4, 6, 10)
+
 
 @pytest.fixture(scope="module")
 def network():
+    """A network with other channels than the default, which are exported from the weights alone."""
     torch.manual_seed(0)
-    return GaitSet(hidden_dim=8)
+    return GaitSet(hidden_dim=8, channels=CHANNELS)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_strip_metadata_clears_all_fields():
 
 
 def test_nan_weights_keep_the_old_file(network, tmp_path):
-    broken = GaitSet(hidden_dim=8)
+    broken = GaitSet(hidden_dim=8, channels=CHANNELS)
     broken.load_state_dict(network.state_dict())
     broken.fc_bin[0].data[0, 0, 0] = float("nan")
     path = tmp_path / "model.onnx"

@@ -22,12 +22,14 @@ from model.runtime.runners import embed
 from model.runtime.variable_length_runtime import VariableLengthRuntime, batches_by_length, embed_variable_length
 
 LENGTHS = [3, 9, 1, 17, 5, 9, 40]
+CHANNELS = (4, 6, 10)
 
 
 @pytest.fixture(scope="module")
 def network():
+    """A network with other channels than the default, which are exported from the weights alone."""
     torch.manual_seed(0)
-    return GaitSet(hidden_dim=8).eval()
+    return GaitSet(hidden_dim=8, channels=CHANNELS).eval()
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def test_same_weights_give_the_same_bytes(network, models, tmp_path):
 
 
 def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
-    broken = GaitSet(hidden_dim=8)
+    broken = GaitSet(hidden_dim=8, channels=CHANNELS)
     with torch.no_grad():
         broken.set_layer3.forward_block.conv.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(UserError, match=r"not written.*check that the weights are finite"):

@@ -369,12 +369,24 @@ def test_embeddings_and_gradients_equal_the_reference_network(kernels):
         assert min(of_both) < 1e-5 and max(of_both) < 0.01, (name, of_both)
 
 
+@torch.no_grad()
+def test_kernels_support_further_channels(kernels):
+    skip_if_compiled(kernels, "a GPU rounds float32 products")
+    assert kernels_package.supports((32, 32, 96))
+    torch.manual_seed(0)
+    network, sils = GaitSet(4, channels=(32, 32, 96)), silhouettes(2)
+    ours = kernels.set_layers.pooled_maps(network, sils, torch.tensor([0, 2], dtype=torch.int32), torch.float32)
+    for a, b in zip(ours, network.pooled_maps(sils[None]), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("channels", [(32, 64, 128), (32, 128, 288)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_network_in_half_precision_is_as_exact_as_autocast(kernels, dtype):
+def test_network_in_half_precision_is_as_exact_as_autocast(kernels, dtype, channels):
     if kernels.interpreted:
         pytest.skip("the interpreter is too slow for the whole network")
     torch.manual_seed(0)
-    network, sils = GaitSet(16), silhouettes(40).view(4, 10, 64, 44)
+    network, sils = GaitSet(16, channels=channels), silhouettes(40).view(4, 10, 64, 44)
     results = []
     for device, network.amp_dtype, network.fused in (
         (CPU, None, False),

@@ -9,7 +9,7 @@ from torch import nn
 class TheirGaitSet(nn.Module):
     """The network as OpenGait's documents and checkpoints describe it, for one sequence."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, channels: tuple[int, int, int] = (32, 64, 128)):
         super().__init__()
 
         def conv(inward, outward, size):
@@ -22,13 +22,14 @@ class TheirGaitSet(nn.Module):
             layers = [conv(inward, outward, size), nn.LeakyReLU(), conv(outward, outward, 3), nn.LeakyReLU()]
             return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
-        for number, layers in enumerate((block(1, 32, 5, True), block(32, 64, 3, True), block(64, 128, 3, False)), 1):
+        c1, c2, c3 = channels
+        for number, layers in enumerate((block(1, c1, 5, True), block(c1, c2, 3, True), block(c2, c3, 3, False)), 1):
             wrapper = nn.Module()
             wrapper.forward_block = layers
             setattr(self, f"set_block{number}", wrapper)
-        self.gl_block2, self.gl_block3 = block(32, 64, 3, True), block(64, 128, 3, False)
+        self.gl_block2, self.gl_block3 = block(c1, c2, 3, True), block(c2, c3, 3, False)
         self.Head = nn.Module()
-        self.Head.fc_bin = nn.Parameter(torch.randn(62, 128, dim) / 11)
+        self.Head.fc_bin = nn.Parameter(torch.randn(62, c3, dim) / 11)
 
     def forward(self, sils):
         maps = self.set_block1.forward_block(sils[:, None])
