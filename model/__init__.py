@@ -2,6 +2,8 @@
 
 import os
 
+__version__ = "1.1.0.dev0"  # the version above 1.0.0 that is being developed, see CHANGELOG.md
+
 # ONNX Runtime 1.29 and later sends usage data and writes a device id and a database below ~/.cache. It reads this
 # variable only when it initializes. It is set here, before any module can import ONNX Runtime, and is inherited by
 # subprocesses. https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md#disabling-telemetry

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from model import __version__
 from model.common.errors import UsageError
 
 # Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
@@ -30,6 +31,7 @@ class CommandParser(argparse.ArgumentParser):
         keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # the help lists each option
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **keywords)
+        self.add_argument("--version", action="version", version=f"GaitSet {__version__}", help="print the version")
         self.register("action", "store_true", Flag)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):

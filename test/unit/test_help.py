@@ -8,7 +8,9 @@ import shlex
 
 import pytest
 from options_page import PARSERS, parser_of
-from scripts import one_line_error, run_driver, run_module, run_script
+from scripts import ROOT, one_line_error, run_driver, run_module, run_script
+
+from model import __version__
 
 PATHS = ("--input_path", "a", "--output_path", "b")
 
@@ -70,3 +72,14 @@ def test_every_switch_takes_true_and_false_in_any_case(command):
                 options = parser.parse_args(text.split(), argparse.Namespace(**required))
                 assert getattr(options, action.dest) is value, text
         assert not getattr(parser.parse_args([], argparse.Namespace(**required)), action.dest)
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_version_agrees_with_the_changelog(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser_of(command).parse_args(["--version"])
+    version = capsys.readouterr().out.strip().removeprefix("GaitSet ")
+    assert ended.value.code == 0 and version == __version__
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    numbers = tuple(map(int, version.split(".")[:3]))
+    assert version == released[0] or (".dev" in version and numbers > tuple(map(int, released[0].split("."))))
