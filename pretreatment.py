@@ -3,8 +3,11 @@
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --worker_num=8 --log=True
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --skip_bad --json=summary.json
+    python pretreatment.py --input_path=OUMVLP-raw --output_path=OUMVLP-64 --layout=oumvlp
 
-Both trees have the layout ROOT/<subject>/<condition-take>/<view>/<frame>. Running the same command again
+The output has the layout ROOT/<subject>/<condition-take>/<view>/<frame>, and the input too unless --layout names
+another one: oumvlp for Silhouette_<view>-<take>/<subject>, casia-a for <subject>/<view>_<take>, hid for
+<subject>/<sequence> without views. Running the same command again
 processes only the frames that are missing, damaged or outdated.
 Unreadable images are listed and lead to exit status 1, unless --skip_bad accepts them.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
+from model.data.raw.layouts import DEFAULT, LAYOUTS
 
 
 def parser() -> CommandParser:
@@ -20,6 +24,9 @@ def parser() -> CommandParser:
     paths = parser.add_argument_group("paths")
     paths.add_argument("--input_path", required=True, help="root of the raw silhouettes (PNG, BMP or JPEG)")
     paths.add_argument("--output_path", required=True, help="root of the aligned tree, created if it does not exist")
+    paths.add_argument(
+        "--layout", default=DEFAULT, choices=tuple(LAYOUTS), help="layout of the input (default: %(default)s)"
+    )
     paths.add_argument(
         "--log_file", default="./pretreatment.log", help="log file, opened for appending (default: %(default)s)"
     )
@@ -52,6 +59,7 @@ def main() -> int:
         log_all=options.log,
         skip_bad=options.skip_bad,
         quiet=options.quiet,
+        layout=options.layout,
     )
     if options.json:
         write_json(options.json, asdict(summary))

@@ -9,6 +9,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option input_path "" "raw tree (empty: make synthetic walkers)"
+option layout casia-b "layout of the raw tree: casia-b, oumvlp, casia-a or hid"
 option output_path "" "aligned tree (empty: work/<dataset>-pre)"
 option dataset "" "data set: CASIA-B, OUMVLP, CASIA-A or Synthetic (empty: CASIA-B, or Synthetic without --input_path)"
 option partition "" "JSON partition, or all (empty: split by --pid_num)"
@@ -50,7 +51,7 @@ fi
 say "pretreatment"
 skip=(); [[ "$skip_bad" == True ]] && skip=(--skip_bad)
 python pretreatment.py --input_path "$input_path" --output_path "$output_path" \
-  --json "$OUTPUT/pretreatment.json" ${workers:+--worker_num "$workers"} "${skip[@]}"
+  --layout "$layout" --json "$OUTPUT/pretreatment.json" ${workers:+--worker_num "$workers"} "${skip[@]}"
 
 say "bins and list"
 python "${BINS[@]}"

@@ -12,8 +12,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from model.common.errors import UsageError, UserError
+from model.data.raw.folders import PICKLE_SUFFIX
 from model.data.raw.silhouette import BadImage
-from model.data.raw.tree import PICKLE_SUFFIX, SequenceFolder
+from model.data.raw.tree import SequenceFolder
 from model.data.source import read_pickle
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ import numpy as np
 from model.common.errors import UserError
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.array_pickle import read_array
+from model.data.raw.folders import is_folder
 from model.data.raw.silhouette import BadImage, cut_sides, read_image, read_regular_file
-from model.data.raw.tree import SequenceFolder, is_folder
+from model.data.raw.tree import SequenceFolder
 
 MAX_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
 HALVED = "frames of height 128 are reduced to 64 (mean of 2×2 pixels)"

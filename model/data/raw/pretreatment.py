@@ -21,6 +21,7 @@ from model.common.files import remove_leftovers
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
 from model.data.raw.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
+from model.data.raw.layouts import DEFAULT, LAYOUTS
 from model.data.raw.pretreatment_report import PretreatmentSummary, Reporter, open_log
 from model.data.raw.silhouette import BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
@@ -39,6 +40,7 @@ def pretreat(
     log_all: bool = False,
     skip_bad: bool = False,
     quiet: bool = False,
+    layout: str = DEFAULT,
 ) -> PretreatmentSummary:
     """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
 
@@ -51,13 +53,14 @@ def pretreat(
         log_all: also log the work on each sequence.
         skip_bad: do not set `failed` in the summary because of unreadable images.
         quiet: show no progress bar.
+        layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default.
 
     Raises:
         UsageError: if the paths cannot be correct, for example the output inside the input or an aligned input.
         UserError: if the tree has another depth or the output cannot be written.
     """
     source, target = Path(input_path), Path(output_path)
-    sequences = _checked_sequences(source, target, quiet)
+    sequences = _checked_sequences(source, target, quiet, layout)
     jobs = [
         SequenceJob(number, s.name, str(s.path), str(target / s.subject / s.seq_type / s.view), s.files)
         for number, s in enumerate(sequences)
@@ -91,7 +94,7 @@ def pretreat(
 # Checks before the run
 
 
-def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[SequenceFolder]:
+def _checked_sequences(source: Path, target: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
     """List the sequences of `source` and raise if they cannot be pretreated into `target`."""
     output, raw = target.resolve(), source.resolve()
     if output == raw or raw in output.parents or output in raw.parents:
@@ -99,7 +102,7 @@ def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[Sequence
             f"{target}: the output must be apart from the input {source}; choose a folder that is not inside it and "
             "does not contain it"
         )
-    sequences = scan_tree(source, quiet)
+    sequences = scan_tree(source, quiet, layout)
     for sequence in sequences:
         if sequence.is_pickle:
             raise UsageError(
@@ -114,9 +117,10 @@ def _checked_sequences(source: Path, target: Path, quiet: bool) -> list[Sequence
                 f"{aligned_name(twice)}; rename or delete one of them"
             )
     if _looks_aligned(sequences):
+        moving = "" if layout == DEFAULT else f", move the frames to {LAYOUTS[DEFAULT].path}"
         raise UsageError(
             f"{source}: the tree is already aligned: its frames are {FRAME_HEIGHT}×{ALIGNED_WIDTH} and the person "
-            "has the full height; skip pretreatment, or pass the raw silhouettes"
+            f"has the full height; skip pretreatment{moving}, or pass the raw silhouettes"
         )
     return sequences
 

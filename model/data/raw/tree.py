@@ -1,18 +1,22 @@
-"""The folder tree ROOT/<subject>/<seq_type>/<view>/ of raw silhouettes, aligned silhouettes and OpenGait's pickles."""
+"""The sequences in a tree of raw silhouettes, aligned silhouettes or OpenGait's pickles, see `layouts.py`."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from model.common.errors import NOT_PRINTABLE, UsageError, UserError, os_error_line
+from model.common.errors import UsageError, UserError, os_error_line
 from model.common.messages import progress_bar
 from model.common.natural_order import natural_key
-
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-PICKLE_SUFFIX = ".pkl"
-LAYOUT = "ROOT/<subject>/<condition-take>/<view>/*.png, for example CASIA-B/001/nm-01/000/001-nm-01-000-001.png"
+from model.data.raw.folders import PICKLE_SUFFIX, frames_of, subfolders
+from model.data.raw.layouts import DEFAULT, LAYOUTS
+from model.data.raw.tree_errors import (
+    reject_deep_frames,
+    reject_nested_oumvlp,
+    reject_shallow_frames,
+    reject_tree_without_frames,
+)
 
 
 @dataclass(frozen=True)
@@ -41,95 +45,62 @@ class SequenceFolder:
         return pickle.removesuffix(PICKLE_SUFFIX).replace(self.view, "<view>", 1)
 
 
-def scan_tree(root: Path | str, quiet: bool = True) -> list[SequenceFolder]:
+def scan_tree(root: Path | str, quiet: bool = True, layout: str = DEFAULT) -> list[SequenceFolder]:
     """List all sequences below `root`, in natural order of subject, seq_type and view.
 
     Hidden files and files of other types are ignored.
 
     Args:
         quiet: show no progress bar.
+        layout: a name in `LAYOUTS`.
 
     Raises:
         UsageError: if `root` is not a folder.
-        UserError: if there are no images, if there are images at another depth than in `LAYOUT`, if a folder cannot be
-            read, or if a name is not printable text.
+        UserError: if there are no images, if there are images at another depth than in the layout, if names do not fit
+            the layout, if a folder cannot be read, or if a name is not printable text.
     """
     root = Path(root)
     try:
         if not root.is_dir():
             raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
-        return _scan(root, quiet)
+        return _scan(root, quiet, layout)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({os_error_line(error)})") from error
 
 
-def _scan(root: Path, quiet: bool) -> list[SequenceFolder]:
-    _reject_images(root, root, "the folder of a sequence")
+def _scan(root: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
+    depth = LAYOUTS[layout].levels
     sequences = []
-    for subject in progress_bar(_folders(root), unit="subjects", what="listing", quiet=quiet):
-        _reject_images(subject, root, "the folder of a take")
-        for seq_type in _folders(subject):
-            _reject_images(seq_type, root, "the folder of a subject")
-            for view in _folders(seq_type):
-                files = _frames_of(view)
-                if not files:
-                    _reject_deeper_images(view, root)
-                sequences.append(SequenceFolder(subject.name, seq_type.name, view.name, view, files))
+    reject_shallow_frames(root, root, layout)
+    for first in progress_bar(subfolders(root), unit="subjects", what="listing", quiet=quiet):
+        folders = [first]
+        for _ in range(depth - 1):
+            for folder in folders:
+                reject_shallow_frames(folder, root, layout)
+            folders = [inner for folder in folders for inner in subfolders(folder)]
+        sequences += [sequence for folder in folders if (sequence := _sequence(folder, layout))]
     if not any(sequence.files for sequence in sequences):
-        raise UserError(f"{root}: contains no images; expected {LAYOUT}")
+        reject_tree_without_frames(root, layout)
+    for sequence in sequences:
+        if not sequence.files:
+            reject_deep_frames(sequence.path, layout)
+    if depth == 2:
+        sequences.sort(key=lambda s: [natural_key(label) for label in (s.subject, s.seq_type, s.view)])
+        for one, other in pairwise(sequences):
+            if one.name == other.name:
+                raise UserError(f"{one.path} and {other.path}: both are {one.name} in --layout {layout}; rename one")
+    else:
+        reject_nested_oumvlp([sequence.path for sequence in sequences if sequence.files])
     return sequences
 
 
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
-    return [folder / _printable(name, folder) for name in sorted(names, key=natural_key)]
-
-
-def is_folder(entry: os.DirEntry) -> bool:
-    """Return whether an entry is a folder or a link to a folder. A link to itself is not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _printable(name: str, folder: Path) -> str:
-    """Return `name`. Raises UserError if it cannot be a label in lists, logs and JSON: it must be printable text."""
-    if NOT_PRINTABLE.search(name):
-        shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
-        raise UserError(
-            f"{folder}: contains the name {shown!r}, which has control characters or is not UTF-8; rename it"
-        )
-    return name
-
-
-def _frames_of(folder: Path) -> tuple[str, ...]:
-    """Return the names of the images in natural order. Without images, return those of the pickles."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    frames = images or [name for name in names if name.endswith(PICKLE_SUFFIX)]
-    return tuple(_printable(name, folder) for name in sorted(frames, key=natural_key))
-
-
-def _has_frames(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        names = [entry.name.lower() for entry in entries if not entry.name.startswith(".")]
-    return any(name.endswith((*IMAGE_SUFFIXES, PICKLE_SUFFIX)) for name in names)
-
-
-def _reject_images(folder: Path, root: Path, description: str) -> None:
-    """Raise UserError if there are images in `folder`, which is above the level of sequences."""
-    if _has_frames(folder):
-        raise UserError(f"{folder}: contains images, so {root} appears to be {description}; expected {LAYOUT}")
-
-
-def _reject_deeper_images(view: Path, root: Path) -> None:
-    """Raise UserError if there are images one level below the level of sequences."""
-    for folder in _folders(view):
-        if _has_frames(folder):
-            raise UserError(
-                f"{folder}: contains images one level too deep below {root}; expected {LAYOUT}; pass the folder that "
-                "contains the subjects"
-            )
+def _sequence(folder: Path, layout: str) -> SequenceFolder | None:
+    """Return the sequence in a folder, or None for a folder without frames whose name does not fit the layout."""
+    names, files = folder.parts[-LAYOUTS[layout].levels :], frames_of(folder)
+    labels_of = LAYOUTS[layout].labels_of
+    labels = labels_of(*names) if labels_of else names
+    if labels:
+        return SequenceFolder(*labels, folder, files)
+    if files:
+        raise UserError(f"{folder}: does not fit --layout {layout}; expected {LAYOUTS[layout].path}")
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,3 +344,30 @@ def test_full_disk_under_the_log_file_is_reported_in_one_line(tmp_path, log_all)
         pretreat(raw, tmp_path / "aligned", 1, log_file="/dev/full", log_all=log_all, quiet=True)
     pretreat(raw, tmp_path / "aligned", 1, quiet=True)
     assert_aligned(raw, tmp_path / "aligned")
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [("oumvlp", "Silhouette_{view}-01/{subject}"), ("casia-a", "{subject}/{view}_1"), ("hid", "{subject}/{view}")],
+)
+def test_other_layouts_become_the_usual_tree(tmp_path, layout, folder):
+    usual = make_tree(tmp_path / "usual", 4)
+    expected = {}
+    for sequence in scan_tree(usual):
+        labels = {"oumvlp": ("01", sequence.view), "casia-a": ("nm-01", sequence.view), "hid": (sequence.view, "000")}
+        other = tmp_path / "other" / folder.format(view=sequence.view, subject=sequence.subject)
+        shutil.copytree(sequence.path, other)
+        for name in sequence.files:
+            expected["/".join((sequence.subject, *labels[layout], name))] = f"{sequence.name}/{name}"
+    for name, keywords in (("usual", {}), ("other", {"layout": layout})):
+        pretreat(tmp_path / name, tmp_path / f"{name}-64", 1, quiet=True, **keywords)
+    usual, other = images(tmp_path / "usual-64"), images(tmp_path / "other-64")
+    assert {name: usual[expected[name]] for name in expected} == other
+    assert pretreat(tmp_path / "other", tmp_path / "other-64", 1, quiet=True, layout=layout).frames_worked_on == 0
+
+
+def test_an_aligned_tree_without_views_is_rejected_with_the_layout_that_it_needs(tmp_path):
+    pretreat(make_tree(tmp_path / "raw", 1), tmp_path / "aligned", 1, quiet=True)
+    shutil.copytree(tmp_path / "aligned" / "001" / "nm-01" / "000", tmp_path / "hid" / "001" / "003")
+    with pytest.raises(UsageError, match=r"already aligned.*skip pretreatment, move the frames to ROOT/<subject>"):
+        pretreat(tmp_path / "hid", tmp_path / "out", 1, quiet=True, layout="hid")

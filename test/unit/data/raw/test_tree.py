@@ -63,10 +63,111 @@ def test_scan_reports_the_folder_of_images_at_another_depth(tmp_path, where):
     touch(tmp_path / "001" / "nm-01" / "018" / "a.png")
     (tmp_path / "001" / "nm-01" / "000").mkdir()
     image = touch(tmp_path / where / "b.png")
+    with pytest.raises(UserError, match=r"one level too deep|next to folders") as caught:
+        scan_tree(tmp_path)
+    assert f"{image.parent}: contains frames (such as b.png)" in str(caught.value)
+    assert "<subject>/<condition-take>/<view>" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Images, the folder that is given, and the message, in which {} is the folder of the test.
+MISPLACED = {
+    "two levels deeper": (
+        "DatasetB-1/silhouettes/001/nm-01/000/1.png", "", "{}: the first frame is {}/DatasetB-1/silhouettes/001/nm-01/"
+        "000/1.png, 2 levels too deep: give {}/DatasetB-1/silhouettes; expected ROOT",
+    ),
+    "one level deeper": ("a b/001/nm-01/000/1.BMP", "", "1.BMP, 1 level too deep: give {}/a b; expected ROOT"),
+    "four levels deeper": ("a/b/c/d/001/nm-01/000/000.pkl", "", "000.pkl, 4 levels too deep: give {}/a/b/c/d;"),
+    "HID": (
+        "0001/003/1.jpg", "", "{}/0001/003: contains frames (such as 1.jpg) so the level <view> is missing: for ROOT/"
+        "<subject>/<sequence>/<frames>, run pretreatment.py with --layout hid; if {} is the folder of a subject, give ",
+    ),
+    "OU-MVLP": ("Silhouette_000-00/00001/1.png", "", "level <view> is missing: run pretreatment.py with --layout oumv"),
+    "CASIA-A": ("fyc/45_1/1.png", "", "the level <view> is missing: run pretreatment.py with --layout casia-a"),
+    "OU-MVLP, one level deeper": (
+        "x/Silhouette_000-00/00001/1.png", "", "run pretreatment.py with --layout oumvlp on {}/x",
+    ),
+    "OU-MVLP, two levels deeper": (
+        "x/y/Silhouette_000-00/00001/1.png", "", "run pretreatment.py with --layout oumvlp on {}/x/y",
+    ),
+    "pickles without views": ("0001/003/003.pkl", "", "move each pickle to a folder of its view, such as 0001/003/000"),
+    "the folder of a subject": ("001/nm-01/090/1.png", "001", "{}/001 appears to be the folder of a subject: give {};"),
+    "the folder of a take": ("001/nm-01/090/1.png", "001/nm-01", "lacks 2 of 3 levels of folders; if {}/001/nm-01 is a "
+                             "part of a tree, give {};"),
+    "the folder of a sequence": ("001/nm-01/090/1.png", "001/nm-01/090", "itself: if it is the folder of a sequence, "
+                                 "give {};"),
+    "archives": ("DatasetB/001.tar.gz", "", "contains no images; the first file is {}/DatasetB/001.tar.gz, unpack"),
+    "other files": ("001/nm-01/000/10.npy", "", "contains no images; the first file is {}/001/nm-01/000/10.npy; exp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISPLACED.values(), ids=MISPLACED.keys())
+def test_scan_names_the_missing_level_or_the_folder_to_give(tmp_path, case):
+    file, given, message = case
+    touch(tmp_path / file)
+    (tmp_path / "empty" / "a" / "b").mkdir(parents=True)
+    with pytest.raises(UserError) as caught:
+        scan_tree(tmp_path / given)
+    assert message.replace("{}", str(tmp_path)) in str(caught.value)
+    assert "; expected ROOT/<subject>/" in str(caught.value) or "--layout oumvlp on" in str(caught.value)
+
+
+def test_the_folder_that_the_error_names_can_be_scanned(tmp_path):
+    touch(tmp_path / "a" / "b" / "001" / "nm-01" / "000" / "1.png")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
     with pytest.raises(UserError) as caught:
         scan_tree(tmp_path)
-    assert str(image.parent) in str(caught.value) and "<subject>/<condition-take>/<view>" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    advised = str(caught.value).partition(": give ")[2].partition(";")[0]
+    assert [s.name for s in scan_tree(advised)] == ["001/nm-01/000"]
+
+
+LAYOUT_CASES = {
+    "oumvlp": {
+        "Silhouette_015-00/00010": "00010/00/015", "Silhouette_015-01/00010": "00010/01/015",
+        "Silhouette_015-00/00002": "00002/00/015", "Silhouette_000-00/00010": "00010/00/000", "180_00/1": "1/00/180",
+    },
+    "casia-a": {"fyc/00_1": "fyc/nm-01/000", "fyc/45_4": "fyc/nm-04/045", "hy/90_2": "hy/nm-02/090"},
+    "hid": {"10/1": "10/1/000", "2/10": "2/10/000", "2/9": "2/9/000"},
+    "casia-b": {"001/nm-01/000": "001/nm-01/000"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUT_CASES)
+def test_layouts_give_the_labels_in_natural_order(tmp_path, layout):
+    for folder in LAYOUT_CASES[layout]:
+        touch(tmp_path / folder / "1.png")
+    (tmp_path / "lists" / "of").mkdir(parents=True)  # a folder that does not fit, without frames
+    found = {s.path.relative_to(tmp_path).as_posix(): s.name for s in scan_tree(tmp_path, layout=layout) if s.files}
+    assert found == LAYOUT_CASES[layout]
+    assert list(found.values()) == sorted(found.values(), key=lambda name: [natural_key(p) for p in name.split("/")])
+
+
+@pytest.mark.parametrize(
+    ("layout", "files", "message"),
+    [
+        ("oumvlp", ["001/nm-01/1.png"], "{}/001/nm-01: does not fit --layout oumvlp; expected ROOT/Silhouette_<view>"),
+        ("casia-a", ["fyc/side/1.png"], "{}/fyc/side: does not fit --layout casia-a; expected ROOT/<subject>/<view>_"),
+        ("oumvlp", ["000-00/1/1.png", "Silhouette_000-00/1/1.png"], "both are 1/00/000 in --layout oumvlp"),
+        ("casia-a", ["fyc/45_1/1.png", "fyc/045_1/1.png"], "both are fyc/nm-01/045 in --layout casia-a"),
+        (
+            "hid",
+            ["001/nm-01/000/1.png"],
+            "1 level too deep: give {}/001 or omit --layout; expected ROOT/<subject>",
+        ),
+        (
+            "hid",
+            ["001/1.png"],
+            "{}/001: contains frames (such as 1.png) so the tree lacks 1 of 2 levels of folders",
+        ),
+        ("hid", ["1/2/1.png", "1/3/x/1.png"], "{}/1/3/x: contains frames (such as 1.png) one level too deep"),
+    ],
+)
+def test_trees_of_another_layout_are_rejected(tmp_path, layout, files, message):
+    for file in files:
+        touch(tmp_path / file)
+    with pytest.raises(UserError) as caught:
+        scan_tree(tmp_path, layout=layout)
+    assert message.replace("{}", str(tmp_path)) in str(caught.value)
 
 
 def test_scan_rejects_missing_folders_and_trees_without_images(tmp_path):
@@ -75,7 +176,7 @@ def test_scan_rejects_missing_folders_and_trees_without_images(tmp_path):
     with pytest.raises(UsageError, match="is a file"):
         scan_tree(touch(tmp_path / "file"))
     (tmp_path / "001" / "nm-01").mkdir(parents=True)
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, match=rf"no images; the first file is {tmp_path}/file; expected"):
         scan_tree(tmp_path)
 
 

@@ -1,0 +1,61 @@
+"""Layouts of trees of silhouettes: the folders above the frames, and the labels that their names stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Labels = tuple[str, str, str]  # subject, seq_type, view
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout with two or three levels of folders.
+
+    Attributes:
+        path: the layout and an example, for messages.
+        labels_of: function of the names of two folders that returns the labels, or None if the names do not fit. None
+            for three levels, whose names are the labels.
+        recognizable: a fitting pair of names hardly occurs in trees of another layout.
+    """
+
+    path: str
+    labels_of: Callable[[str, str], Labels | None] | None = None
+    recognizable: bool = False
+
+    @property
+    def levels(self) -> int:
+        return 2 if self.labels_of else 3
+
+
+def _oumvlp(first: str, second: str) -> Labels | None:
+    match = re.fullmatch(r"(?:Silhouette_)?([0-9]{3})[-_]([0-9]{2})", first)
+    return (second, match[2], match[1]) if match else None
+
+
+def _casia_a(first: str, second: str) -> Labels | None:
+    match = re.fullmatch(r"([0-9]{2,3})_([0-9])", second)
+    return (first, f"nm-{int(match[2]):02d}", f"{int(match[1]):03d}") if match else None
+
+
+DEFAULT = "casia-b"
+LAYOUTS = {
+    DEFAULT: Layout(
+        "ROOT/<subject>/<condition-take>/<view>/*.png, for example CASIA-B/001/nm-01/000/001-nm-01-000-001.png"
+    ),
+    "oumvlp": Layout(
+        "ROOT/Silhouette_<view>-<take>/<subject>/*.png, for example OUMVLP/Silhouette_000-00/00001/0001.png",
+        _oumvlp, recognizable=True,
+    ),
+    "casia-a": Layout("ROOT/<subject>/<view>_<take>/*.png, for example CASIA-A/fyc/45_1/fyc-45_1-001.png",
+                      _casia_a, recognizable=True),
+    "hid": Layout("ROOT/<subject>/<sequence>/*.png, for example HID/0001/003/0001.png (view 000)",
+                  lambda subject, sequence: (subject, sequence, "000")),
+}  # fmt: skip
+
+
+def recognized(first: str, second: str) -> str | None:
+    """Return the name of the layout of two levels to which the names of two folders belong, if there is one."""
+    fitting = (name for name, layout in LAYOUTS.items() if layout.recognizable and layout.labels_of(first, second))
+    return next(fitting, None)

@@ -1,0 +1,121 @@
+"""Errors for trees whose frames are at another depth than in the layout. They name the missing level or the folder to
+give.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.common.errors import UserError
+from model.common.natural_order import natural_key
+from model.data.raw.folders import PICKLE_SUFFIX, frames_of, subfolders
+from model.data.raw.layouts import LAYOUTS, recognized
+
+MAX_SEARCHED_FOLDERS = 20_000  # the given folder can be / or a home folder
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+def reject_shallow_frames(folder: Path, root: Path, layout: str) -> None:
+    """Raise UserError if there are frames in `folder`, which is above the level of sequences."""
+    frames = frames_of(folder)
+    if not frames:
+        return
+    levels, names = LAYOUTS[layout].levels, folder.relative_to(root).parts
+    missing = levels - len(names)
+    above = _ancestor(root, missing)
+    if subfolders(folder):
+        problem = "next to folders: move them to the folder of a sequence or delete them"
+    elif not names:
+        problem = f"itself: if it is the folder of a sequence, give {above}"
+    elif levels == 3 and missing == 1:
+        problem = f"so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
+    else:
+        problem = (
+            f"so the tree lacks {missing} of {levels} levels of folders; if {root} is a part of a tree, give {above}"
+        )
+    raise UserError(f"{folder}: contains frames (such as {frames[0]}) {problem}; expected {LAYOUTS[layout].path}")
+
+
+def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool) -> str:
+    """Return the remedy if there are only two levels of folders: no views, or the folder of one subject was given."""
+    if re.fullmatch(r"[A-Za-z]+-?[0-9]+", names[0]) and re.fullmatch(r"[0-9]{3}", names[1]):  # nm-01/090
+        return f"{root} appears to be the folder of a subject: give {above}"
+    known = recognized(*names)
+    if is_pickle:
+        remedy = f"move each pickle to a folder of its view, such as {'/'.join(names)}/000"
+    elif known:
+        return f"the level <view> is missing: run pretreatment.py with --layout {known}"
+    else:
+        remedy = "for ROOT/<subject>/<sequence>/<frames>, run pretreatment.py with --layout hid"
+    return f"the level <view> is missing: {remedy}; if {root} is the folder of a subject, give {above}"
+
+
+def _ancestor(folder: Path, levels: int) -> Path:
+    """Return the folder `levels` above `folder`, at most the root of the file system."""
+    parents = [folder.resolve(), *folder.resolve().parents]
+    return parents[min(levels, len(parents) - 1)]
+
+
+def reject_deep_frames(sequence: Path, layout: str) -> None:
+    """Raise UserError if there are frames in a folder of an empty sequence, in a tree with other sequences."""
+    for folder in subfolders(sequence):
+        frames = frames_of(folder)
+        if frames:
+            raise UserError(
+                f"{folder}: contains frames (such as {frames[0]}) one level too deep, unlike other sequences of this "
+                f"tree; move them to {sequence}; expected {LAYOUTS[layout].path}"
+            )
+
+
+def reject_tree_without_frames(root: Path, layout: str) -> None:
+    """Raise UserError: there are no frames at the level of the layout. Name the folder to give if some are deeper."""
+    expected = f"expected {LAYOUTS[layout].path}"
+    frame, other = _first_files(root)
+    if frame is None:
+        found = f"; the first file is {other}" if other else ""
+        unpack = ", unpack the archives first" if other and other.suffix.lower() in ARCHIVES else ""
+        raise UserError(f"{root}: contains no images{found}{unpack}; {expected}")
+    levels = LAYOUTS[layout].levels
+    too_deep = len(frame.relative_to(root).parts) - 1 - levels
+    known = recognized(frame.parent.parent.name, frame.parent.name)
+    if known and levels == 3:
+        advice = f"run pretreatment.py with --layout {known} on {frame.parents[2]}"
+    else:
+        advice = f"give {frame.parents[levels]}" + (" or omit --layout" if levels == 2 else "")
+    raise UserError(
+        f"{root}: the first frame is {frame}, {too_deep} level{'s' * (too_deep > 1)} too deep: {advice}; {expected}"
+    )
+
+
+def _first_files(root: Path) -> tuple[Path | None, Path | None]:
+    """Search below `root` for the first frame. Return it, and without frames the first file of another type."""
+    other = None
+    pending, seen = [root], set()
+    while pending and len(seen) < MAX_SEARCHED_FOLDERS:
+        folder = pending.pop()
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder that was searched
+            continue
+        seen.add(real)
+        try:
+            frames, inner = frames_of(folder), subfolders(folder)
+            files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+        except OSError:  # a folder that cannot be listed does not hide the images of other folders
+            continue
+        if frames:
+            return folder / frames[0], None
+        other = other or min(files, key=lambda path: natural_key(path.name), default=None)
+        pending.extend(reversed(inner))
+    return None, other
+
+
+def reject_nested_oumvlp(sequences: Sequence[Path]) -> None:
+    """Raise UserError if a folder above OU-MVLP's was given, so that its views look like takes."""
+    if all(re.fullmatch(r"Silhouette_[0-9]{3}-[0-9]{2}", path.parent.name) for path in sequences):
+        raise UserError(
+            f"{sequences[0]}: appears to be {LAYOUTS['oumvlp'].path}; run pretreatment.py with --layout oumvlp on "
+            f"{sequences[0].parents[1]}"
+        )
