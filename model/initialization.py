@@ -33,7 +33,7 @@ from model.data.partition import (
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
-from model.devices.device import describe, kind_of, supports_graphs, to_device
+from model.devices.device import describe, kind_of, supports_graphs, to_device, warn_of_rounding
 from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index, notes_on_subjects
 from model.evaluation.protocols import plan_of
@@ -166,6 +166,8 @@ def load_network(config: Config, checkpoint: Path | None, iteration: int | None,
     mode = ComputeMode()
     if settings.amp == "torch":
         mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, channels)
+    else:
+        warn_of_rounding(device)
     network = GaitSet(hidden_dim, mode.amp_dtype, mode.fused, channels)
     network.load_state_dict(encoder.weights)
     return LoadedNetwork(to_device(network, device).eval(), checkpoint, encoder.metadata)

@@ -55,6 +55,10 @@ DEVICE_KINDS = {
 }  # fmt: skip
 # Environment variable of each backend with its network interface.
 INTERFACE_VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
+# Environment variables of HCCL with the seconds after which a process stops waiting for the others: to connect (at most
+# 7200, default 120), in a collective (default 1836; Ascend 910 rounds it down to a multiple of 68), and for an event on
+# the device, which must be longer than the collective (default 1868). 0 means no limit in the last two.
+HCCL_TIMEOUTS = ("HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_EVENT_TIMEOUT")
 # CPU threads next to an accelerator. The remaining CPU work is small, and with one thread per core of a large machine
 # the threads mostly wait for each other (evaluation of CASIA-B with 32 cores: 0.21 s, with 4 threads 0.02 s).
 HOST_THREADS = 4
@@ -248,6 +252,20 @@ def precision_of(device: torch.device, amp_dtype: str | None) -> tuple[torch.dty
     if dtype == torch.bfloat16 and supported is not None and not supported():
         raise UsageError(f"--amp_dtype bf16: {describe(device)} does not support bfloat16; use fp16")
     return dtype, dtype == torch.float16
+
+
+def warn_of_rounding(device: torch.device) -> None:
+    """Warn if the device rounds the operands of float32 convolutions to fp16.
+
+    The Ascend 910 and 310P have no float32 convolution: torch_npu's ACL_PRECISION_MODE is allow_fp32_to_fp16 there.
+    Only newer chips have bfloat16, which identifies them.
+    """
+    module = torch.get_device_module(device)
+    if device.type == "npu" and not module.is_bf16_supported():
+        log.warning(
+            "--amp off: %s rounds the operands of float32 convolutions to fp16; train with --amp torch, which scales "
+            "the loss so that small gradients survive", describe(device),
+        )  # fmt: skip
 
 
 def processes_possible(name: str = "auto") -> int:

@@ -11,7 +11,7 @@ import torch
 from model.common.errors import UsageError
 from model.common.geometry import SET_CHANNELS
 from model.devices import distributed, triton_support
-from model.devices.device import precision_of
+from model.devices.device import precision_of, warn_of_rounding
 from model.network import kernels
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ def make_compute_mode(
     """
     if amp == "apex" and amp_dtype == "bf16":
         raise UsageError("--amp apex computes in fp16: use --amp_dtype bf16 with --amp torch")
+    if amp == "off":
+        warn_of_rounding(device)
     dtype, needs_loss_scale = precision_of(device, amp_dtype or None) if amp == "torch" else (None, False)
     mode = ComputeMode(amp, dtype, needs_loss_scale, use_triton_kernels(kernels_wanted, device), channels)
     if mode.triton and dtype is not None and not mode.fused:

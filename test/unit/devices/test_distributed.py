@@ -1,9 +1,11 @@
 """Several processes with gloo on the CPU: gradients, evaluation and failures."""
 
 import json
+import os
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from training_runs import arguments, files_of, same, torchrun, weights
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
 from model.devices import distributed
-from model.devices.device import to_device
+from model.devices.device import HCCL_TIMEOUTS, to_device
 from model.network import GaitSet, triplet_losses
 from model.training.log_book import FIELDS
 
@@ -210,3 +212,31 @@ def test_wrap_prints_no_warning(tmp_path, recwarn):
     finally:
         distributed.finish()
     assert not [warning for warning in recwarn if "buffers" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("7200", "10812", "10880")),
+        ({"HCCL_EXEC_TIMEOUT": "600"}, ("7200", "600", "668")),
+        ({"HCCL_EXEC_TIMEOUT": "0"}, ("7200", "0", "0")),
+        ({"HCCL_EVENT_TIMEOUT": "1800"}, ("7200", "1732", "1800")),
+        ({"HCCL_EVENT_TIMEOUT": "99999"}, ("7200", "10812", "99999")),
+        ({"HCCL_EVENT_TIMEOUT": "0"}, ("7200", "10812", "0")),
+        ({"HCCL_EVENT_TIMEOUT": "5"}, ("7200", "1", "5")),
+        ({"HCCL_CONNECT_TIMEOUT": "200", "HCCL_EXEC_TIMEOUT": "x"}, ("200", "x", None)),
+    ],
+    ids=str,
+)
+def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
+    """Values of the user stay. The timeout of an event must exceed that of a collective, if both have a limit."""
+    for name in (*HCCL_TIMEOUTS, "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    timeouts = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout, **__: timeouts.append(timeout))
+    distributed.start(distributed.World(0, 0, 2), SimpleNamespace(type="npu"))
+    assert tuple(map(os.environ.get, HCCL_TIMEOUTS)) == expected
+    assert timeouts[0].total_seconds() <= 10812 <= 17340, "the longest that a 910 accepts"
+    assert 10812 % 68 == 0, "a 910 rounds down to such a number"
