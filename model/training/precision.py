@@ -112,6 +112,11 @@ class ApexPrecision:
             raise UsageError("--amp apex: apex computes on an NPU or GPU and this is the cpu; use --amp torch or off")
         try:
             self.network, self.optimizer = amp.initialize(network, optimizer, opt_level="O2", loss_scale=scale)
+        except ImportError as error:  # a dynamic scale needs a compiled part of Ascend's apex, which is optional
+            raise UsageError(
+                f"--amp apex with --loss_scale {loss_scale}: this apex cannot find overflows ({first_line(error)}); "
+                "give a fixed scale such as --loss_scale 32, use --amp torch, or build apex with --npu_float_status"
+            ) from error
         except RuntimeError as error:  # NVIDIA's apex refuses an NPU, Ascend's refuses a GPU
             raise UsageError(
                 f"--amp apex: this apex does not take a network on {device} ({first_line(error)}); {ADVICE}"

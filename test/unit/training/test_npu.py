@@ -23,6 +23,7 @@ from model.network import GaitSet
 TOTAL, HALF = 4, 2  # iterations
 FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
 APEX = ("--amp", "apex", "--loss_scale")
+WITHOUT_FLOAT_STATUS = {"NPUSIM_APEX_WITHOUT_FLOAT_STATUS": "1"}
 OLDER = {"NPUSIM_CHIP": "Ascend910ProB"}  # saturates overflow to the largest number and sets a flag
 
 
@@ -153,8 +154,13 @@ def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_pat
 def test_a_chip_without_infinity_trains_alike(machine, aligned_tree, tmp_path, precision):
     """Nothing in an iteration overflows by itself, which would leave out its step."""
     small = (*precision, "--batch_size_m", 1, "--frame_num", 1, "--iters", 2)
-    on_npu(machine, aligned_tree, tmp_path / "a", *small)
-    on_npu(machine, aligned_tree, tmp_path / "b", *small, **OLDER)
+    done = on_npu(machine, aligned_tree, tmp_path / "a", *small)
+    assert "float32 convolutions" not in done.stdout
+    done = on_npu(machine, aligned_tree, tmp_path / "b", *small, **OLDER)
+    warning = (
+        "warning: --amp off: npu:0 (Ascend910ProB) rounds the operands of float32 convolutions to fp16; train with"
+    )
+    assert (warning in done.stdout) == (not precision)
     a, b = (load_tensors(next(tmp_path.glob(f"{run}/checkpoint/*/*-00002-encoder.ptm"))) for run in "ab")
     assert same(a, b)
     assert [point["skipped"] for point in points_of(tmp_path / "b")] == [0]
@@ -190,6 +196,10 @@ def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):
     done = machine.run("train", *options, NPUSIM_CHIP="Ascend910A")
     assert "npu:0 (Ascend910A) does not support bfloat16; use fp16" in one_line_error(done, 2)
     assert machine.run("train", *options, QUICK_NETWORK="").returncode == 0
+
+
+def test_a_static_scale_of_apex_needs_no_float_status(machine, aligned_tree, tmp_path):
+    on_npu(machine, aligned_tree, tmp_path, *APEX, 32, QUICK_NETWORK="", **WITHOUT_FLOAT_STATUS)
 
 
 def test_apex_trains_the_network_in_half_precision(machine, aligned_tree, tmp_path):
@@ -319,7 +329,13 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
             "npu",
             ("--profiling", "--start_step", 5, "--stop_step", 3),
         ),
-        ({}, "--profiling: must be CANN, GE, None or omitted, not 'XLA'", "npu", ("--profiling=XLA",)),
+        ({}, "--profiling: must be CANN, GE, True, False or None, not 'XLA'", "npu", ("--profiling=XLA",)),
+        (
+            WITHOUT_FLOAT_STATUS,
+            "this apex cannot find overflows (No module named 'npu_float_status'); give a fixed scale such as --loss",
+            "npu",
+            (*APEX, "dynamic"),
+        ),
     ],
 )
 def test_refusals_where_torch_npu_is_sound(machine, aligned_tree, tmp_path, environment, told, device, options):

@@ -176,6 +176,12 @@ FOUND = {  # metadata of an installation, source of its modules -> message
     ),
     "some other": (None, "", {"sessions": ""}, "the installed apex is one without amp"),
     "an amp of another kind": (None, "", {"amp": ""}, "the installed apex has no amp.initialize"),
+    "the right one for an older torch": (
+        "Version: 0.1+ascend\n",
+        "",
+        {"amp": "from torch._six import string_classes"},
+        r"installed apex 0.1\+ascend is made for an older torch: it imports torch._six, which torch \d",
+    ),
     "the right one, broken": (
         "Version: 0.1\n",
         "",
@@ -199,5 +205,8 @@ def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, t
     with pytest.raises(UsageError, match=rf"^--amp apex: (the )?{told}.*--amp torch") as caught:
         import_apex_amp()
     assert "\n" not in str(caught.value)
+    assert ("build apex" in str(caught.value)) != ("older torch" in str(caught.value)), (
+        "it would be built for that torch"
+    )
     for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
         del sys.modules[name]

@@ -132,6 +132,7 @@ def _answer(job: dict) -> dict:
     if torch_npu is not None:  # forget what the job before has left
         torch_npu.calls.clear()
         torch_npu.pinned_for()
+    sys.modules.pop("npu_float_status", None)
     out, err, status = StringIO(), StringIO(), None
     try:
         with redirect_stdout(out), redirect_stderr(err):

@@ -7,11 +7,11 @@ skips the step, and doubled after 2000 steps without overflow. A static scale ne
 infinity, a flag of the device signals overflow.
 """
 
+import importlib
 from contextlib import contextmanager
 from types import MethodType, SimpleNamespace
 
 import torch
-import torch_npu
 
 _state = SimpleNamespace(scaler=None)
 
@@ -19,6 +19,8 @@ _state = SimpleNamespace(scaler=None)
 class LossScaler:
     def __init__(self, loss_scale):
         self.dynamic = loss_scale == "dynamic"
+        # The part that setup.py builds with --npu_float_status; without it, overflows are not found.
+        self.float_status = importlib.import_module("npu_float_status") if self.dynamic else None
         self.scale = 2.0**16 if self.dynamic else float(loss_scale)
         self.unskipped = 0
 
@@ -116,11 +118,10 @@ def scale_loss(loss, optimizers):
     optimizer, scaler = optimizers, _state.scaler
     for half, _ in _pairs(optimizer):
         half.grad = None
-    flagged = not torch_npu.npu.utils.is_support_inf_nan()
-    if flagged:
-        torch_npu.npu.utils.clear_npu_overflow_flag()
+    if scaler.dynamic:
+        scaler.float_status.RunClearFloatStatusOp()
     yield loss.float() * scaler.scale
-    overflow = flagged and torch_npu.npu.utils.get_npu_overflow_flag()
+    overflow = scaler.dynamic and scaler.float_status.RunGetFloatStatusOp()
     for half, master in _pairs(optimizer):
         if half.grad is not None:
             master.grad = half.grad.float() / scaler.scale
