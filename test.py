@@ -116,8 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_logging(options.quiet, world.is_main)
     if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):
         raise UsageError("only --runtime torch can use several processes: start this command without torchrun")
-    default = ROOT / ("config_8p.py" if options.use_8p_model or world.size > 1 else "config_1p.py")
-    config = load_config(options.config or default, overrides_of(options))
+    processes = 8 if options.use_8p_model else world.size
+    default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
+    config = load_config(options.config or default, overrides_of(options), processes)
     check_precision_options(options, config.model.amp)
     protocol = config.data.protocol  # raises for an unknown data set now rather than after the embedding
     if options.check:

@@ -33,7 +33,7 @@ from model.common.command_line import (
 )
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
-from model.config import RestoreFrom, load_config, overrides_of
+from model.config import Config, RestoreFrom, is_profiled, load_config, overrides_of
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
@@ -60,7 +60,7 @@ def options_parser() -> CommandParser:
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("recipe (defaults: those of the config)")
-    group.add_argument("--iters", type=positive, metavar="N", help="total number of iterations")
+    group.add_argument("--iters", "--total_iter", type=positive, metavar="N", help="total number of iterations")
     group.add_argument("--batch_size_p", type=positive, metavar="P", help="subjects per batch and process")
     group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences per subject in a batch")
     group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
@@ -91,6 +91,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
                        "the best (default: 0)")  # fmt: skip
     group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run to FILE")
     group.add_argument("--performance", action="store_true", help="only measure throughput; write no checkpoint")
+    group.add_argument("--zoo_log", action="store_true", help="end the log with the lines of the Ascend model zoo's "
+                       "training scripts, such as ActualFPS (default: off)")  # fmt: skip
     group = parser.add_argument_group("profiling")
     group.add_argument(
         "--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND",
@@ -117,12 +119,11 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
 
 
 def profiling_kind(text: str) -> bool:
-    """Parse --profiling: the kinds of profiler of the NPU port, which are one profiler now, or True and False."""
-    if text.lower() in ("true", "cann", "ge"):
-        return True
-    if text.lower() in ("", "none", "false"):
-        return False
-    raise argparse.ArgumentTypeError(f"must be CANN, GE, None or omitted, not {text!r}")
+    """Parse --profiling."""
+    try:
+        return is_profiled(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def restore_iter(text: str) -> int:
@@ -151,35 +152,39 @@ def set_environment(options: argparse.Namespace) -> None:
         os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
 
 
-def start_processes(device_num: int | None, port: int | None) -> int | None:
-    """Start the processes of --device_num. Return their exit status, or None if this process trains itself."""
-    from model.commands.launch import MAX_RESTARTS, launch
-    from model.devices.distributed import world_from_environment
+def start_processes(options: argparse.Namespace, config: Config, started: int) -> int | None:
+    """Start the processes of --device_num or of the config. Return their exit status, or None if this process trains.
 
-    started = world_from_environment().size
-    if device_num in (None, started):
+    Args:
+        started: number of processes that a launcher started. It outranks the config.
+    """
+    from model.commands.launch import MAX_RESTARTS, launch
+
+    if started > 1 and options.device_num not in (None, started):
+        raise UsageError(f"--device_num {options.device_num}, but {started} processes were started")
+    wanted = options.device_num or (started if "WORLD_SIZE" in os.environ else config.device_num or 1)
+    if wanted == started:
         return None
-    if started > 1:
-        raise UsageError(f"--device_num {device_num}, but {started} processes were started")
-    return launch(device_num, MAX_RESTARTS, [str(ROOT / "train.py"), *sys.argv[1:]], port)
+    return launch(wanted, MAX_RESTARTS, [str(ROOT / "train.py"), *sys.argv[1:]], options.port)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = options_parser().parse_args(arguments)
     set_environment(options)
-    status = start_processes(options.device_num, options.port)
-    if status is not None:
-        return status
     from model.devices import distributed
     from model.devices.device import resolve_device, set_compile_mode, set_precision, set_visible_devices
     from model.initialization import experiment_lock
     from model.training.profiling import Profiling
 
     world = distributed.world_from_environment()
-    set_up_logging(options.quiet, world.is_main)
-    default = ROOT / ("config_8p.py" if world.size > 1 else "config_1p.py")
-    config = load_config(options.config or default, overrides_of(options))
+    processes = max(world.size, options.device_num or 1)
+    default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
+    config = load_config(options.config or default, overrides_of(options), processes)
     check_precision_options(options, config.model.amp)
+    status = start_processes(options, config, world.size)
+    if status is not None:
+        return status
+    set_up_logging(options.quiet, world.is_main)
     check_protocol(config)
     if world.size > 1 or not world.local_rank:  # otherwise --local_rank selects a device of the single process
         set_visible_devices(config.visible_devices, options.device)
@@ -188,9 +193,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rt2:
         set_compile_mode(device, jit_compile=False)
     profiling = None
-    if options.profiling:
+    if config.profiling if options.profiling is None else options.profiling:
         folder = config.work_path / "profile" / config.experiment
-        profiling = Profiling(folder, device, world.rank, options.start_step, options.stop_step)
+        steps = (
+            getattr(config, key) if getattr(options, key) == -1 else getattr(options, key)
+            for key in ("start_step", "stop_step")
+        )  # fmt: skip
+        profiling = Profiling(folder, device, world.rank, *steps)
     with ExitStack() as held:
         distributed.start(world, device, options.dist_backend)
         held.callback(distributed.finish)
@@ -233,6 +242,8 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
     status = trainer.report(stopped_by, options.json)
     if profiling is not None:
         profiling.report()
+    if options.zoo_log:
+        trainer.log_for_the_zoo()
     return status
 
 

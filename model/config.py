@@ -82,6 +82,10 @@ class Config:
     visible_devices: Mapping[str, str] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    device_num: int = 0  # processes that train.py starts; 0: one
+    profiling: bool = False  # trace the iterations from start_step to stop_step; -1: the defaults of train.py
+    start_step: int = -1
+    stop_step: int = -1
 
     @property
     def experiment(self) -> str:
@@ -98,16 +102,18 @@ class Config:
 
 
 _DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
+_KEYS = ("WORK_PATH", *_DEVICE_KEYS, "profiling", "start_step", "stop_step", "data", "model")
 _MAX_INT = 1 << 40
 _MAX_SEQUENCES = 1 << 16  # for P and K
 _MAX_CHANNELS = 1 << 12
 
 
-def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, processes: int = 1) -> Config:
     """Read a configuration file.
 
     Args:
         overrides: values for keys of `data` and `model` that replace those of the file. None means not given.
+        processes: number of processes, which selects conf_1p or conf_8p in a file that defines both.
 
     Relative paths in the file are relative to the file. Raises UsageError with the key if a key is unknown or a value
     has a wrong type or is out of range.
@@ -122,8 +128,9 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) ->
     names = [name for name in NAMES if isinstance(content.get(name), dict)]
     if not names:
         raise UsageError(f"--config {path}: the file does not define one of the dicts {', '.join(NAMES)}")
-    if len(names) > 1:  # config_8p.py imports conf_1p and defines conf_8p
-        names = [name for name in names if name.removeprefix("conf_") in path.stem] or names
+    if len(names) > 1:  # config_8p.py imports conf_1p, and config.py of the NPU port defines both
+        of_file = [name for name in names if name.removeprefix("conf_") in path.stem]
+        names = of_file or [name for name in names if name == ("conf_8p" if processes > 1 else "conf_1p")] or names
     return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
 
 
@@ -144,7 +151,7 @@ def build_config(
     content: dict, folder: Path, overrides: Mapping[str, Any] | None = None, where: str = "config"
 ) -> Config:
     """Check the dict of a configuration file and return it as a Config; see `load_config`."""
-    _reject_unknown_keys(content, ("WORK_PATH", *_DEVICE_KEYS, "data", "model"), where)
+    _reject_unknown_keys(content, _KEYS, where)
     work_path = folder / _text("WORK_PATH", content.get("WORK_PATH", "work"), where)
     parts: dict[str, Any] = {}
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
@@ -152,6 +159,8 @@ def build_config(
         if not isinstance(content.get(part, {}), dict):
             raise UsageError(f"{where}: {part} must be a dict, not {_short(content[part])}")
         values = dict(content.get(part, {}))
+        if part == "data":
+            device_num = _checked("device_num", values.pop("device_num", 0), 0, where)
         names = {f.name for f in fields(part_type)}
         _reject_unknown_keys(values, names, f"{where}, {part}")
         if part == "data" and values.get("dataset_path"):
@@ -168,7 +177,25 @@ def build_config(
     assert not given, f"overrides must be keys of the config: {given}"
     devices = {key: _text(key, str(content[key]), where) for key in _DEVICE_KEYS if content.get(key)}
     parts["data"] = replace(parts["data"], dataset=canonical_name(parts["data"].dataset))
-    return Config(work_path, devices, parts["data"], parts["model"])
+    try:
+        profiling = is_profiled(content.get("profiling"))
+    except ValueError as error:
+        raise UsageError(f"{where}: profiling {error}") from None
+    steps = {key: _checked(key, content.get(key, -1), -1, where) for key in ("start_step", "stop_step")}
+    return Config(work_path, devices, parts["data"], parts["model"], device_num, profiling, **steps)
+
+
+def is_profiled(value: object) -> bool:
+    """Return whether a value of `profiling` asks for a trace. CANN and GE, the kinds of the NPU port, mean the same.
+
+    Raises ValueError for other values than these two, True, False and None.
+    """
+    name = str(value).lower() if isinstance(value, str | bool | None) else None
+    if name in ("cann", "ge", "true"):
+        return True
+    if name in ("", "none", "false"):
+        return False
+    raise ValueError(f"must be CANN, GE, True, False or None, not {_short(value)}")
 
 
 def _reject_unknown_keys(content: Mapping, known: Collection[str], where: str) -> None:
@@ -242,7 +269,7 @@ _RULES: dict[str, Rule] = {
     "loss_scale": (_is_loss_scale, "'dynamic' or a number above 0"),
     "hidden_dim": _between(1, 1 << 16), "frame_num": _between(1, 1 << 16), "num_workers": _between(0, 1 << 10),
     "restore_iter": _between(min(RestoreFrom)), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),
-    "pid_num": _between(0),
+    "pid_num": _between(0), "device_num": _between(0, 1 << 10), "start_step": _between(-1), "stop_step": _between(-1),
     "gallery": (_are_takes, "a list of take names"), "probe": (_are_takes, "a list of take names"),
 }  # fmt: skip
 

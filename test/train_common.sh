@@ -1,5 +1,5 @@
 # Functions for the scripts that train and test. They set PROCESSES, the preferred number of processes, and source this file.
-# shellcheck shell=bash disable=SC2154  # `option` declares variables
+# shellcheck shell=bash disable=SC2034,SC2154  # `option` declares and reads variables
 set -euo pipefail
 
 declare_training_options() {
@@ -8,11 +8,22 @@ declare_training_options() {
   option config "$ROOT/config_$([[ $PROCESSES == 1 ]] && echo 1p || echo 8p).py" "configuration file"
   option work_path "" "folder for checkpoints, partitions and results (empty: from the config)"
   option device auto "device: auto, cpu, cuda or npu"
+  # Ascend's launchers set DEVICE_ID to 0, which would leave one device to eight processes.
+  local DEVICE_ID=""
+  option device_id "" "devices to use, such as 3 or 0,1 (empty: all of the config; not from the environment)"
   option iters "$1" "number of iterations (empty: from the config)"
+  option batch_size_p "" "subjects per batch and process (empty: from the config)"
+  option batch_size_m "" "sequences per subject in a batch (empty: from the config)"
+  option workers "" "threads that prefetch batches (empty: from the config)"
+  option amp "" "mixed precision: off, torch or apex (empty: from the config)"
+  option loss_scale "" "loss scale of --amp torch or apex: dynamic or a number (empty: from the config)"
+  option fp32 False "NPU: keep full float32 (the default)"
+  option hf32 False "NPU: allow float32 convolutions to round their operands"
   option rt2 False "NPU: disable the compilation of single operators"
-  option profiling "" "record some iterations with the profiler: CANN, GE or True, which are equivalent (empty: off)"
+  option profiling "" "record some iterations with the profiler: CANN, GE or True, which are equivalent (empty: from the config)"
   option start_step -1 "first recorded iteration of this run (-1: 11)"
   option stop_step -1 "last recorded iteration (-1: four after the first)"
+  option zoo_log False "end the log with the lines of the Ascend model zoo's scripts, such as ActualFPS"
 }
 
 # Print the number of processes to start: the number of visible devices, or of CPU cores, but at most PROCESSES.
@@ -26,23 +37,38 @@ from model.devices.device import processes_possible, set_visible_devices
 from model.common.errors import run_command
 
 def count():
-    set_visible_devices(load_config(sys.argv[1]).visible_devices, sys.argv[2])
+    config = load_config(sys.argv[1], processes=int(sys.argv[3]))
+    set_visible_devices(config.visible_devices, sys.argv[2])
     print(processes_possible(sys.argv[2]))
 
-run_command(count)' "$(absolute "$config")" "$device")" || exit $?
+run_command(count)' "$(absolute "$config")" "$device" "$PROCESSES")" || exit $?
   echo $((found < PROCESSES ? found : PROCESSES))
 }
 
 # Set TRAIN to the arguments of train.py, and USED to the number of processes.
 prepare_training() {
+  [[ "$device_id" =~ ^([0-9]+(,[0-9]+)*)?$ ]] || die "--device_id=$device_id: must be numbers such as 3 or 0,1" 2
+  if [[ -n "$device_id" ]]; then
+    [[ "$device" != *:* ]] || die "--device_id=$device_id and --device=$device: both select a device; give one of them" 2
+    export ASCEND_RT_VISIBLE_DEVICES="$device_id" CUDA_VISIBLE_DEVICES="$device_id"
+  fi
+  [[ "$fp32$hf32" != TrueTrue ]] || die "--fp32 and --hf32: they exclude each other; give one of them" 2
+  [[ "$fp32" == False ]] || export ALLOW_FP32=True
+  [[ "$hf32" == False ]] || export ALLOW_HF32=True
   TRAIN=(train.py --config "$(absolute "$config")" --device "$device")
   [[ -z "$data_path" ]] || TRAIN+=(--data_path "$(absolute "$data_path")")
   [[ -z "$dataset" ]] || TRAIN+=(--dataset "$dataset")
   [[ -z "$work_path" ]] || TRAIN+=(--work_path "$(absolute "$work_path")")
-  [[ -z "$iters" ]] || TRAIN+=(--iters "$iters")
+  local name
+  for name in iters batch_size_p batch_size_m amp loss_scale; do
+    [[ -z "${!name}" ]] || TRAIN+=("--$name" "${!name}")
+  done
+  [[ -z "$workers" ]] || TRAIN+=(--num_workers "$workers")
   [[ "$rt2" == False ]] || TRAIN+=(--rt2)
+  [[ "$zoo_log" == False ]] || TRAIN+=(--zoo_log)
   [[ -z "$profiling" ]] || TRAIN+=("--profiling=$profiling" --start_step "$start_step" --stop_step "$stop_step")
   USED="$(processes_to_start)"
+  TRAIN+=(--device_num "$USED")  # a number in the config would start others
   if ((USED < PROCESSES)) && [[ "$(basename "$config")" == config_8p.py ]]; then
     say "config_8p.py is made for $PROCESSES processes; for $USED processes, a suitable learning rate is" \
       "$(awk "BEGIN { print 1e-4 * $USED }"); set it with -- --lr RATE"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.optim import Optimizer
@@ -39,6 +39,7 @@ class Progress:
     device: torch.device
     world: distributed.World
     logbook: LogBook | None = None
+    last_point: dict = field(default_factory=dict)  # empty before the first log point
 
     def start(self, iteration: int, total_iter: int) -> None:
         """Start the clock after `iteration`."""
@@ -77,6 +78,7 @@ class Progress:
             "skipped": self._count_skipped(iteration - before),
         }
         self.meter.reset()
+        self.last_point = point
         if self.world.is_main:
             self._write(iteration, point)
         if not all(math.isfinite(point[name]) for name in FIELDS):

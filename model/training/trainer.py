@@ -31,6 +31,7 @@ from model.training.progress import NOT_FINITE, Progress
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
+from model.training.zoo_log import zoo_lines
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Trainer:
     quiet: bool = False
     writing: bool = True
     last_good: LastGood = field(default_factory=LastGood)
+    summary: dict[str, Any] = field(default_factory=dict)
 
     def run(self, total_iter: int) -> int:
         """Train up to iteration `total_iter`. Return the number of the signal that stopped the run, or 0.
@@ -191,11 +193,17 @@ class Trainer:
             "checkpoint": checkpoint,
         }  # fmt: skip
         self.progress.close()
+        self.summary = summary
         if self.world.is_main:
             if json is not None:
                 write_json(json, summary)
             self._print_summary(summary, stopped_by)
         return 128 + stopped_by if stopped_by else 0
+
+    def log_for_the_zoo(self) -> None:
+        """Log the last lines of the model zoo's training scripts. Call this after `report`."""
+        for line in zoo_lines(self.summary, self.config.model, self.progress.last_point, writing=self.writing):
+            log.log(RESULT, line)
 
     def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
         log.log(

@@ -1,6 +1,8 @@
 """Errors of the entry scripts for wrong arguments or data: one line and the correct exit status."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -58,7 +60,7 @@ def test_help_names_every_option_and_ends_well(script):
         ("train.py", ["--iterz", 3], "did you mean --iters?"),
         ("train.py", ["--cache", "yes"], "argument --cache: must be True or False, not 'yes'"),
         ("test.py", ["--post_process=1"], "argument --post_process: must be True or False, not '1'"),
-        ("train.py", ["--iters", "-3"], "argument --iters: must be a whole number above 0"),
+        ("train.py", ["--iters", "-3"], "argument --iters/--total_iter: must be a whole number above 0"),
         ("train.py", ["--config", "nowhere.py"], "--config nowhere.py: no such file"),
         ("train.py", ["--device", "tpu"], "--device tpu: unknown device"),
         ("train.py", ["--world_size", 2], "--world_size without --rank"),
@@ -327,3 +329,77 @@ def test_a_damaged_partition_is_reported_before_the_store_is_built(own_takes, tm
         with pytest.raises(UserError, match=r"p\.json: not a partition"):
             load_script(script).main([*options, "--gallery", "walk1", "--probe", "walk2", *more])
     assert not (tmp_path / "work" / "store").exists()
+
+
+def config_with(folder, text):
+    (folder / "c.py").write_text(f"conf = {text}")
+    return folder / "c.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "started", "expected"),
+    [
+        ((), {}, 3),
+        (("--device_num", 2), {}, 2),
+        (("--device_num", 1), {}, None),
+        ((), {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, None),
+    ],
+    ids=["config", "option", "one", "launched"],
+)
+def test_device_num_of_the_config_starts_processes(aligned_tree, tmp_path, monkeypatch, options, started, expected):
+    """The command line and a launcher outrank it."""
+    calls = []
+    monkeypatch.setattr("model.commands.launch.launch", lambda *launched: calls.append(launched[0]) or 7)
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    config = config_with(tmp_path, "{'data': {'device_num': 3}}")
+    status = train(aligned_tree, tmp_path, "--config", config, "--iters", 1, "--performance", *options)
+    assert (calls, status) == (([expected], 7) if expected else ([], 0))
+
+
+def test_profiling_of_the_config_is_honoured_and_the_command_line_outranks_it(aligned_tree, tmp_path, capsys):
+    config = config_with(tmp_path, "{'profiling': 'CANN', 'start_step': 2, 'stop_step': 2}")
+    options = ("--config", config, "--iters", 3, "--performance")
+    assert train(aligned_tree, tmp_path, *options) == 0
+    assert "profiled iterations 2 to 2 of this run" in capsys.readouterr().out
+    assert train(aligned_tree, tmp_path, *options, "--stop_step", 3) == 0
+    assert "profiled iterations 2 to 3 of this run" in capsys.readouterr().out
+    assert train(aligned_tree, tmp_path, *options, "--profiling=None") == 0
+    assert "profiled" not in capsys.readouterr().out
+
+
+def test_zoo_log_ends_the_log_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, capsys):
+    """Read as the zoo's collectors do: the last line of each name, and the text after its separator."""
+    options = ("--iters", 3, "--log_iter", 2, "--json", tmp_path / "s.json", "--zoo_log")
+    assert train(aligned_tree, tmp_path, *options) == 0
+    *_, block = capsys.readouterr().out.partition("------------------ Final result ------------------\n")
+    found = dict(re.fullmatch(r"([\w /]+?) ?[:=] ?(.*)", line).groups() for line in block.splitlines())
+    summary = json.loads((tmp_path / "s.json").read_text())
+    images = summary["sequences_per_second"] * 2 / 30  # of 2 frames instead of 30
+    assert float(found["Final Performance images/sec"]) == float(found["ActualFPS"]) == pytest.approx(images, abs=1e-3)
+    assert (found["RankSize"], found["BatchSize"], found["CaseName"]) == ("1", "4", "GaitSet_bs4_1p_acc")
+    assert float(found["TrainingTime"]) == pytest.approx(4000 / images, abs=1e-2)
+    [point] = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    assert float(found["ActualLoss"]) == pytest.approx(point["full_loss_metric"], rel=1e-6)
+    assert list(found)[-1] == "E2ETrainingTime"
+
+    assert train(aligned_tree, tmp_path, "--restore_iter", -1, *options[:2], "--zoo_log") == 0
+    assert "ActualFPS" not in capsys.readouterr().out, "a run without iterations has no speed"
+
+
+def test_command_lines_of_the_npu_port_are_accepted(tmp_path):
+    """Those with which the training scripts of the model zoo start its train_main.py."""
+    parse = load_script("train").options_parser().parse_args
+    one = parse(
+        shlex.split(
+            "--data_path /data/x --dist_backend='hccl' --world_size=1 --rank=0 --device_num=1 --local_rank=3 "
+            "--batch_size_p=8 --batch_size_m=16 --total_iter=100"
+        )
+    )
+    assert (one.iters, one.local_rank, one.batch_size_p, one.batch_size_m) == (100, 3, 8, 16)
+    two = parse(
+        shlex.split(
+            "--rt2 --data_path=/data/x --iters=1000 --profiling=None --start_step=-1 --local_rank 0 --stop_step=-1"
+        )
+    )
+    assert (two.iters, two.rt2, two.profiling) == (1000, True, False)

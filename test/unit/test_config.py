@@ -50,6 +50,12 @@ def test_missing_keys_have_defaults(tmp_path):
         ({"model": {"kernels": "own"}}, "'auto', 'plain'"),
         ({"data": {"pid_shuffle": 0}}, "pid_shuffle must be bool"),
         ({"data": None}, "data must be a dict"),
+        ({"data": {"device_num": -1}}, "device_num must be from 0 to"),
+        ({"data": {"device_num": "8"}}, "device_num must be int"),
+        ({"profiling": "XLA"}, "profiling must be CANN, GE, True, False or None, not 'XLA'"),
+        ({"profiling": 1}, "profiling must be CANN, GE, True, False or None, not 1"),
+        ({"start_step": None}, "start_step must be int"),
+        ({"stop_steps": 3}, "unknown key 'stop_steps', did you mean 'stop_step'"),
         ({"model": {"batch_size": (1, 16)}}, "P at least 2"),
         ({"data": {"resolution": "128"}}, "one of '64'"),
         ({"model": {"lr": float("nan")}}, "lr must be a number above 0, not nan"),
@@ -126,3 +132,39 @@ def test_override_of_p_or_k_rejects_an_invalid_batch_size():
     for wrong in (5, (8, 16, 2), "ab", None):
         with pytest.raises(UsageError, match="batch_size must be"):
             build_config({"model": {"batch_size": wrong}}, Path(), {"batch_size": (4, None)})
+
+
+def dict_of_the_npu_port(devices: str, **more) -> dict:
+    """The keys of the training port in the model zoo, `PyTorch/contrib/cv/classification/GaitSet/config.py` (2023)."""
+    return {
+        "WORK_PATH": ".", "ASCEND_VISIBLE_DEVICES": devices, "profiling": "None", "start_step": -1, "stop_step": -1,
+        "data": {
+            "dataset_path": "../../CASIA-B-Pre/", "resolution": "64", "dataset": "CASIA-B", "pid_num": 73,
+            "pid_shuffle": False, "device_num": len(devices.split(",")),
+        },
+        "model": {
+            "hidden_dim": 256, "lr": 8e-4, "hard_or_full_trip": "full", "batch_size": (8, 16), "restore_iter": 0,
+            "total_iter": 40000, "margin": 0.2, "num_workers": 8, "frame_num": 30, "model_name": "GaitSet",
+        },
+        **more,
+    }  # fmt: skip
+
+
+def test_the_config_of_the_npu_port_is_read(tmp_path):
+    """One file defines the configurations of one and of eight processes."""
+    one, eight = dict_of_the_npu_port("0"), dict_of_the_npu_port("0,1,2,3,4,5,6,7", profiling="GE", start_step=3)
+    (tmp_path / "config.py").write_text(f"conf_1p = {one}\nconf_8p = {eight}")
+    config = load_config(tmp_path / "config.py")
+    assert (config.device_num, config.profiling, config.start_step, config.stop_step) == (1, False, -1, -1)
+    assert (config.visible_devices, config.work_path) == ({"ASCEND_VISIBLE_DEVICES": "0"}, tmp_path)
+    config = load_config(tmp_path / "config.py", processes=8)
+    assert (config.device_num, config.profiling, config.start_step, config.stop_step) == (8, True, 3, -1)
+    assert "device_num" not in vars(config.data), "checkpoints do not record it"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("CANN", True), ("ge", True), (True, True), ("TRUE", True), ("None", False), ("", False), (None, False)],
+)
+def test_profiling_takes_the_kinds_of_the_npu_port(value, expected):
+    assert build_config({"profiling": value}, Path()).profiling is expected

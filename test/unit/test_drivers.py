@@ -116,6 +116,42 @@ def test_flags_reject_other_values():
     assert "--onnx_only must be True or False, not yes" in one_line_error(run_driver("pth2om.sh", "--onnx_only=yes"), 2)
 
 
+@pytest.mark.parametrize("driver", ["train_full_1p.sh", "train_performance_8p.sh"])
+def test_options_of_the_npu_port_reach_train_py(driver, tmp_path):
+    """Environment variables carry the devices and the precision. The variable DEVICE_ID is ignored."""
+    record = executable(
+        tmp_path / "python",
+        '#!/bin/bash\necho 2\n[[ "$*" != *train.py* ]] || { env; printf \'%s\\n\' "$@"; } > $RECORD\n',
+    )
+    options = [
+        "--amp=apex", "--loss_scale=32", "--batch_size_p=4", "--batch_size_m=2", "--workers=5", "--device_id=1,3",
+        "--hf32", "--zoo_log",
+    ]  # fmt: skip
+    more = {"PYTHON": str(record), "RECORD": str(tmp_path / "train"), "DEVICE_ID": "0"}
+    done = run_driver(driver, "--device=cpu", *options, **more)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "train").read_text().splitlines()
+    assert {"ASCEND_RT_VISIBLE_DEVICES=1,3", "CUDA_VISIBLE_DEVICES=1,3", "ALLOW_HF32=True"} <= set(lines)
+    assert not any(line.startswith("ALLOW_FP32") for line in lines)
+    arguments = lines[lines.index("train.py") + 1 :]
+    parsed = parser_of("train.py").parse_args(arguments)
+    assert (parsed.amp, parsed.loss_scale, parsed.num_workers, parsed.zoo_log) == ("apex", "32", 5, True)
+    assert (parsed.batch_size_p, parsed.batch_size_m) == (4, 2)
+    assert parsed.device_num == (1 if "1p" in driver else 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fp32", "--hf32"], "--fp32 and --hf32: they exclude each other"),
+        (["--device_id=a"], "--device_id=a: must be numbers such as 3 or 0,1"),
+        (["--device_id=1", "--device=npu:1"], "--device_id=1 and --device=npu:1: both select a device"),
+    ],
+)
+def test_contradicting_options_of_the_training_drivers(options, message):
+    assert message in one_line_error(run_driver("train_full_8p.sh", *options), 2)
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     path = tmp_path_factory.mktemp("encoder") / "e.ptm"
