@@ -113,6 +113,16 @@ passed_paths() {
   done
 }
 
+# check_batch_sizes LIST: exit if the list is not of the form 1,16, or if it contains a number twice.
+check_batch_sizes() {
+  local batch seen=","
+  [[ ",$1" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$1: must be numbers such as 1,16" 2
+  for batch in ${1//,/ }; do
+    [[ "$seen" != *",$batch,"* ]] || die "--batch_sizes=$1: $batch is given twice" 2
+    seen+="$batch,"
+  done
+}
+
 # near_option NAME: print ", did you mean --OTHER?" if a known option is similar.
 near_option() {
   command "$PYTHON" -c '

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Measure accuracy and throughput of the deployed model at batch 1 and 16, on the files that predeal.sh wrote.
+# Measure accuracy and throughput of the deployed model, by default at batch 1 and 16, on the files that predeal.sh wrote.
 #
 #   bash test/predeal.sh --input_path=/data/CASIA-B && bash test/pth2om.sh && bash test/eval_acc_perf.sh
 #   bash test/eval_acc_perf.sh --runtime=benchmark --device_id=1
+#   bash test/pth2om.sh --batch_sizes=1,4,8,16,32,64 && bash test/eval_acc_perf.sh --batch_sizes=1,4,8,16,32,64
 #
 # auto uses gaitset_submit.om and gaitset_submit_bs16.om if they exist and benchmark, ais_bench or pyACL is installed, else the
 # ONNX files with ONNX Runtime, and prints the reason. BENCHMARK_TOOL and AIS_BENCH_PYTHON are the paths of the tools.
@@ -22,7 +23,7 @@ parse "$@"
 bin_path="$(absolute "${bin_path:-$ROOT/$dataset-bin}")"
 model_path="$(absolute "$model_path")"
 result_path="$(absolute "$result_path")"
-[[ ",$batch_sizes" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$batch_sizes: must be numbers such as 1,16" 2
+check_batch_sizes "$batch_sizes"
 [[ -z "${BENCHMARK_TOOL:-}" ]] || absolute_in BENCHMARK_TOOL
 [[ "${AIS_BENCH_PYTHON:-}" != */* ]] || absolute_in AIS_BENCH_PYTHON # else the name of a command
 is_dry || [[ -f "$bin_path.info" ]] || die "$bin_path.info: no such file; run test/predeal.sh first"

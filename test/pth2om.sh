@@ -22,11 +22,10 @@ option cann_path "" "folder of CANN (empty: the one in the environment, else the
 option onnx_only False "stop after the ONNX files"
 parse "$@"
 output_path="$(absolute "$output_path")"
-[[ ",$batch_sizes" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$batch_sizes: must be numbers such as 1,16" 2
+check_batch_sizes "$batch_sizes"
 stems=()
 for batch in ${batch_sizes//,/ }; do
   stem="$output_path/gaitset_submit"; [[ "$batch" == 1 ]] || stem="${stem}_bs$batch"
-  [[ " ${stems[*]} " != *" $stem "* ]] || die "--batch_sizes=$batch_sizes: $batch is given twice" 2
   stems+=("$stem")
 done
 if [[ "$onnx_only" != True ]]; then

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UserError, run_command
 from model.common.files import read_json, write_json
-from model.runtime.performance_files import Figures, read_figures
+from model.runtime.performance_files import Figures, read_all_figures
 
 CARD_CHIPS = {"Ascend310": 4}  # an Ascend 310 card has four chips; the tools measure one
 PUBLISHED_ACCURACY = 95.512  # of the om file, NM, identical views included, in percent
 _PERCENTILES = ("mean", "p50", "p90", "p99")
 _HEADER = ("runtime", "batch", "end to end", "one chip", "310 card (x4)", *_PERCENTILES)
+_ALL_CHIPS = "all chips"  # a column after "one chip", if a row is the sum of several chips
 _ON_HOST = "onnxruntime"
 
 
@@ -36,10 +37,12 @@ class Published(NamedTuple):
     throughput: dict[int, float]
 
 
-# The Ascend 310 figures are per card: the model zoo multiplies the result of benchmark for one chip by four.
+# The Ascend 310 figures are per card: the model zoo multiplies the result of benchmark for one chip by four. Those of
+# 310P are for an om that AOE has tuned, those of 310P3 for an om as atc writes it.
 PUBLISHED = (
     Published("Ascend 310", 4, {1: 599.98, 16: 684.812}),
-    Published("Ascend 310P", 1, {1: 849.55, 16: 941.825}),
+    Published("Ascend 310P3", 1, {1: 606, 4: 696, 8: 703, 16: 714, 32: 720, 64: 723}),
+    Published("Ascend 310P, AOE", 1, {1: 849.55, 16: 941.825}),
     Published("T4", 1, {1: 354.39, 16: 379.23}),
 )
 
@@ -55,12 +58,27 @@ def table(rows: Sequence[Figures]) -> str:
 
 def table_rows(rows: Sequence[Figures]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the column names, and the cells of each row followed by those of each published result."""
-    published_lines = [
-        (published.card, str(batch), *_rates(None, rate / published.chips, rate if published.chips > 1 else None))
-        for published in PUBLISHED
-        for batch, rate in published.throughput.items()
-    ]
-    return _HEADER, [*map(_line, rows), *((*line, *["-"] * len(_PERCENTILES)) for line in published_lines)]
+    lines = [_line(row) for row in rows]
+    for published in published_for(rows):
+        for batch, rate in published.throughput.items():
+            rates = _rates(None, rate / published.chips, None, rate if published.chips > 1 else None)
+            lines.append((published.card, str(batch), *rates, *["-"] * len(_PERCENTILES)))
+    position = _HEADER.index("one chip") + 1
+    if any(row.chips > 1 for row in rows):
+        return (*_HEADER[:position], _ALL_CHIPS, *_HEADER[position:]), lines
+    return _HEADER, [(*line[:position], *line[position + 1 :]) for line in lines]
+
+
+def published_for(rows: Sequence[Figures]) -> list[Published]:
+    """Return the published results of the chips in `rows`, or all if there are none for these chips."""
+    chips = {row.chip for row in rows if row.chip}
+    return [published for published in PUBLISHED if any(_is_of(published, chip) for chip in chips)] or list(PUBLISHED)
+
+
+def _is_of(published: Published, chip: str) -> bool:
+    """Compare "Ascend 310" with Ascend310, and "Ascend 310P, AOE" with all chips whose names begin with Ascend310P."""
+    name = published.card.partition(",")[0].replace(" ", "")
+    return chip == name or (name.endswith("P") and chip.startswith(name))
 
 
 def compare_accuracy(files: Sequence[Path]) -> tuple[bool, str]:
@@ -77,10 +95,11 @@ def compare_accuracy(files: Sequence[Path]) -> tuple[bool, str]:
 
 def _line(row: Figures) -> tuple[str, ...]:
     chips = CARD_CHIPS.get(row.chip or "", 1)
-    card = row.device * chips if row.device is not None and chips > 1 else None
+    one, all_chips = (row.device, None) if row.chips == 1 else (None, row.device)
+    card = one * chips if one is not None and chips > 1 else None
     batch = "-" if row.batch_size is None else str(row.batch_size)
     latency = (row.latency_ms.get(name) for name in _PERCENTILES)
-    return (row.runtime, batch, *_rates(row.end_to_end, row.device, card, *latency))
+    return (row.runtime, batch, *_rates(row.end_to_end, one, all_chips, card, *latency))
 
 
 def _padded(line: Sequence[str], widths: Sequence[int]) -> str:
@@ -97,7 +116,10 @@ def _number(value: float | None) -> str:
 
 
 def _remarks(rows: Sequence[Figures]) -> list[str]:
-    remarks = [f"rank-1 of the published om: {PUBLISHED_ACCURACY} % (NM, identical views included)"]
+    remarks = []
+    if any("AOE" in published.card for published in published_for(rows)):
+        remarks.append("AOE: of an om that AOE has tuned, which is 1.3 to 1.4 times as fast as an om without tuning")
+    remarks.append(f"rank-1 of the published om: {PUBLISHED_ACCURACY} % (NM, identical views included)")
     if any(row.runtime != _ON_HOST and row.chip is None for row in rows):
         remarks.append(
             "the chip is unknown: a card with Ascend 310 has four chips, so multiply by 4 to compare with the "
@@ -105,7 +127,7 @@ def _remarks(rows: Sequence[Figures]) -> list[str]:
         )
     if any(row.runtime == _ON_HOST for row in rows):
         remarks.append(f"{_ON_HOST}: measured on the CPU, not on an Ascend chip; `one chip` is inference only")
-    if any(row.runtime == "ais_bench" for row in rows):
+    if any(row.runtime.startswith("ais_bench") for row in rows):
         remarks.append("ais_bench does not measure end to end")
     return remarks + [f"warning: no performance figures of {row.runtime}: {row.problem}" for row in rows if row.problem]
 
@@ -123,7 +145,7 @@ def _rank1(path: Path) -> dict[str, float]:
 
 def main() -> None:
     options = _parser().parse_args()
-    rows = [read_figures(path, options.batch_size) for path in options.files]
+    rows = [row for path in options.files for row in read_all_figures(path, options.batch_size)]
     if options.chip:
         rows = [row if row.runtime == _ON_HOST else replace(row, chip=options.chip) for row in rows]
     print(table(rows))

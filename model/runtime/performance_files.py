@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Figures:
         latency_ms: latency per batch on the device, with some of the keys mean, p50, p90 and p99.
         chip: name such as Ascend310P3, if known.
         problem: why the figures are missing.
+        chips: number of chips whose throughput is added up in `device`.
     """
 
     runtime: str
@@ -67,6 +68,7 @@ class Figures:
     source: str = ""
     chip: str | None = None
     problem: str | None = None
+    chips: int = 1
 
 
 def latency_figures(milliseconds: Sequence[float]) -> dict[str, float]:
@@ -113,7 +115,7 @@ def read_performance(path: Path | str) -> Performance:
 
 
 def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
-    """Read the figures of any supported file.
+    """Read the figures of any supported file; of a log of several devices, their sum.
 
     Args:
         batch_size: used for files that do not contain the batch size.
@@ -121,6 +123,11 @@ def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
     Raises:
         UserError: with the expected format, if the file is not supported or lacks the required figures.
     """
+    return read_all_figures(path, batch_size)[-1]
+
+
+def read_all_figures(path: Path | str, batch_size: int | None = None) -> list[Figures]:
+    """Like `read_figures`, but return the figures of each device before their sum."""
     path = Path(path)
     text = _text(path)
     if text.lstrip().startswith("{"):
@@ -133,7 +140,7 @@ def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
         figures = read(path, text, batch_size)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: {_reason(error)}; {expected}") from error
-    return figures
+    return figures if isinstance(figures, list) else [figures]
 
 
 def _reason(error: Exception) -> str:
@@ -220,16 +227,44 @@ def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
     return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
 
 
-def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> Figures:
+def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> list[Figures]:
+    """Read the summary blocks that ais_bench prints, one per device. The lines of several blocks may be mixed."""
     lines = _lines(text)
-    line = next(filter(None, (re.search(r"NPU_compute_time \(ms\):(.*)", line) for line in lines)), None)
-    rate = next(filter(None, (re.search(rf"throughput .*:\s{{0,9}}{_NUMBER}", line) for line in lines)), None)
-    if line is None or rate is None:
-        raise ValueError(f"no line with {'throughput' if line else 'NPU_compute_time'}")
-    found = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line[1])
-    times = {name: float(value) for name, value in found}
-    latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[1])}, "", "throughput")
-    return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
+    found = [line.group(1) for line in (re.search(r"NPU_compute_time \(ms\):(.*)", line) for line in lines) if line]
+    rates = [rate for rate in (re.search(rf"throughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
+    if not found or not rates:
+        raise ValueError(f"no line with {'throughput' if found else 'NPU_compute_time'}")
+    blocks = [
+        {
+            name: float(value)
+            for name, value in re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", times)
+        }
+        for times in found
+    ]
+    figures = []
+    for rate in rates:
+        if not blocks:
+            raise ValueError("more lines with throughput than with NPU_compute_time")
+        mean = re.search(rf"mean\({_NUMBER}\)$", rate[1])  # newer versions repeat the mean
+        times = next((block for block in blocks if mean and block.get("mean") == float(mean[1])), blocks[0])
+        blocks.remove(times)
+        latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[2])}, "", "throughput")
+        figures.append(Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path)))
+    return figures if len(figures) == 1 else _with_sum(figures, text)
+
+
+def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
+    """Name the device of each row as the last lines of ais_bench do, sort the rows, and append their sum."""
+    devices = {
+        float(throughput): int(device)
+        for device, throughput in re.findall(rf"\bdevice_([0-9]{{1,4}}) throughput:{_NUMBER}", text)
+    }
+    numbered = sorted((devices.get(row.device, i), i) for i, row in enumerate(figures))
+    rows = [replace(figures[i], runtime=f"ais_bench, device {device}") for device, i in numbered]
+    batch_size = rows[0].batch_size if len({row.batch_size for row in rows}) == 1 else None
+    total = sum(row.device for row in rows)
+    name = f"ais_bench, {len(rows)} devices"
+    return [*rows, Figures(name, batch_size, None, total, source=rows[0].source, chips=len(rows))]
 
 
 def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:

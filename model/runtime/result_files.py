@@ -1,12 +1,15 @@
 """Read the result files of a runtime, one per sequence.
 
-Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`.
+Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`. ais_bench writes .bin or .npy files, by
+default to a folder with the time as its name, and with several devices to one subfolder per device.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,8 @@ logger = logging.getLogger(__name__)
 EMBEDDING_SHAPE = (STRIPS, 256)
 TOOLS = {"_1": "benchmark, which numbers outputs from 1", "_0": "ais_bench, which numbers them from 0"}
 OUR_SUFFIX = "_1"
+_TIME_STAMP = re.compile(r"\d{4}(_\d\d){2}-\d\d(_\d\d){2}")  # name of the output folder of ais_bench
+_DEVICE = re.compile(r"device\d+_\d+")  # its subfolder of one of several devices
 
 
 def read_results(
@@ -33,8 +38,9 @@ def read_results(
 ) -> tuple[np.ndarray, SequenceIndex]:
     """Read the embeddings of all sequences of a manifest.
 
-    All files must be named `<stem>_1.bin` or all `<stem>_0.bin`. Files with the filler prefix and files without the
-    suffix .bin are ignored.
+    All files must be named `<stem>_1.bin` or all `<stem>_0.bin`; .npy files are read if there are no .bin files. Files
+    with the filler prefix and files with other suffixes are ignored. If the folder contains no results, the newest
+    output folder of ais_bench in it is used.
 
     Returns:
         Float array [N, *embedding_shape] in the order of the manifest, and the labels.
@@ -47,16 +53,20 @@ def read_results(
     if not isinstance(manifest, Manifest):
         manifest = read_manifest(manifest)
     stems = [Path(entry["file"]).stem for entry in manifest.entries]
-    present = _present(folder)
-    suffix = _suffix_of(folder, present, set(stems))
-    names = [f"{stem}{suffix}.bin" for stem in stems]
+    folder, present = _present(folder)
+    kind = ".npy" if any(name.endswith(".npy") for name in present) else ".bin"
+    suffix = f"{_suffix_of(folder, present, set(stems))}{kind}"
+    names = [f"{stem}{suffix}" for stem in stems]
     _check_complete(folder, present, names, manifest.path)
     values = int(np.prod(embedding_shape))
-    _check_sizes(folder, present, values)
+    if kind == ".bin":
+        _check_sizes(folder, {name: path.stat().st_size for name, path in present.items()}, values)
     embeddings, digests = np.empty((len(stems), values), FLOAT32), {}
     bar = progress_bar(names, unit="results", what="reading", quiet=quiet)
     for row, stem, name in zip(embeddings, stems, bar, strict=True):
-        content = (folder / name).read_bytes()
+        content = present[name].read_bytes()
+        if kind == ".npy":
+            content = _values_of_npy(present[name], content)
         _check_sizes(folder, {name: len(content)}, values)  # it may have changed since the scan
         row[:] = np.frombuffer(content, FLOAT32)
         digests[stem] = digest_of(content)
@@ -66,6 +76,17 @@ def read_results(
         bad = [names[i] for i in np.flatnonzero(~finite)]
         raise UserError(f"{folder}: {_listed(bad)} contain values that are not finite; convert with a higher precision")
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
+
+
+def _values_of_npy(path: Path, content: bytes) -> bytes:
+    """Return the values of an .npy file as the bytes of a .bin file."""
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: is not an .npy file ({error}); run the deployed model again") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise UserError(f"{path}: does not contain an array of numbers; run the deployed model again")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
 
 
 def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
@@ -85,7 +106,7 @@ def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suf
                 "files than "
                 f"those of {manifest.path}; run the model again"
             )
-        changed = [f"{stem}{suffix}.bin" for stem in digests if record.results.get(stem) != digests[stem]]
+        changed = [f"{stem}{suffix}" for stem in digests if record.results.get(stem) != digests[stem]]
         if changed:
             raise UserError(f"{folder}: {_listed(changed)} differ from what the model wrote; run it again")
     _check_distinct(folder, manifest, digests, suffix)
@@ -109,25 +130,40 @@ def _check_distinct(folder: Path, manifest: Manifest, digests: dict[str, str], s
         same = first.setdefault(digest, stem)
         if manifest.digests[same] != manifest.digests[stem]:
             raise UserError(
-                f"{folder}: {same}{suffix}.bin and {stem}{suffix}.bin are equal, but their input files are not: one "
+                f"{folder}: {same}{suffix} and {stem}{suffix} are equal, but their input files are not: one "
                 "is a copy of the other, or the model has collapsed; run it again"
             )
 
 
-def _present(folder: Path) -> dict[str, int]:
-    """Return the size of each result file by name."""
+def _present(folder: Path) -> tuple[Path, dict[str, Path]]:
+    """Return the folder that contains the results, and the path of each result by name."""
     try:
-        with os.scandir(folder) as entries:
-            return {
-                entry.name: entry.stat().st_size
-                for entry in entries
-                if entry.name.endswith(".bin") and not entry.name.startswith(FILLER_PREFIX)
-            }
+        present = _results_in(folder)
+        if not present:
+            stamped = sorted(path for path in folder.iterdir() if _TIME_STAMP.fullmatch(path.name) and path.is_dir())
+            for newest in reversed(stamped):
+                present = _results_in(newest)
+                if present:
+                    logger.info("results in %s, the newest output folder of ais_bench in %s", newest, folder)
+                    return newest, present
     except OSError as error:
         raise UserError(f"{folder}: no result folder ({error.strerror}); run the deployed model first") from error
+    return folder, present
 
 
-def _suffix_of(folder: Path, present: dict[str, int], stems: set[str]) -> str:
+def _results_in(folder: Path) -> dict[str, Path]:
+    """Return the .bin files of a folder, or its .npy files, or those in its subfolders of several devices."""
+    with os.scandir(folder) as entries:
+        paths = sorted(Path(entry.path) for entry in entries)
+    for kind in (".bin", ".npy"):
+        present = {path.name: path for path in paths if path.suffix == kind and not path.name.startswith(FILLER_PREFIX)}
+        if present:
+            return present
+    devices = [_results_in(path) for path in paths if _DEVICE.fullmatch(path.name) and path.is_dir()]
+    return {name: path for results in reversed(devices) for name, path in results.items()}
+
+
+def _suffix_of(folder: Path, present: dict[str, Path], stems: set[str]) -> str:
     suffixes = {name[-6:-4] for name in present if name[-6:-4] in TOOLS and name[:-6] in stems}
     if len(suffixes) == 2:
         raise UserError(f"{folder}: results of two tools, with names in _0 and in _1; empty the folder and run again")
@@ -137,7 +173,7 @@ def _suffix_of(folder: Path, present: dict[str, int], stems: set[str]) -> str:
     return suffixes.pop()
 
 
-def _check_complete(folder: Path, present: dict[str, int], expected: list[str], manifest: Path) -> None:
+def _check_complete(folder: Path, present: dict[str, Path], expected: list[str], manifest: Path) -> None:
     missing = [name for name in expected if name not in present]
     if missing:
         raise UserError(f"{folder}: {_listed(missing)} of {len(expected)} results are missing; run the model again")

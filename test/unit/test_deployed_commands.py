@@ -57,8 +57,9 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
     assert summary["accuracy_bs1"]["rank1"] == summary["accuracy_bs16"]["rank1"]
     assert summary["performance"]["accuracy_agrees"] is True and "equal in all 2 files" in done.stdout
     assert [row["chip"] for row in summary["performance"]["rows"]] == ["Ascend310"] * 2
-    for figure in ("599.98", "684.812", "849.55", "941.825", "354.39", "379.23", "95.512"):
+    for figure in ("599.98", "684.812", "95.512"):
         assert figure in done.stdout
+    assert "310P" not in done.stdout and "T4" not in done.stdout, "only the figures of the chip found are printed"
     assert f"0079{suffix}.bin" in names_in(user / "result" / "dumpOutput_device1")
 
 
@@ -78,6 +79,7 @@ def test_om_without_a_runtime_falls_back_to_onnx(user):
         (["auto", "--batch_sizes=4"], 1, "gaitset_submit_bs4: no om or ONNX file of this name"),
         (["tensorrt"], 2, "--runtime tensorrt: unknown, choose one of"),
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
+        (["auto", "--batch_sizes=1,4,16,4"], 2, "--batch_sizes=1,4,16,4: 4 is given twice"),
         (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
         (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],

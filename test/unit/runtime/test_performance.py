@@ -28,11 +28,48 @@ def test_table_of_measured_and_published_figures():
         ["Ascend", "310", batch, "-", *rest, "-", "-", "-", "-"]
         for batch, *rest in (("1", "149.995", "599.98"), ("16", "171.203", "684.812"))
     ]
-    assert [line[3:6] for line in cells(text, "Ascend 310P")] == [["-", "849.55", "-"], ["-", "941.825", "-"]]
-    assert [line[1:5] for line in cells(text, "T4")] == [["1", "-", "354.39", "-"], ["16", "-", "379.23", "-"]]
+    assert "310P" not in text and "T4" not in text and "AOE" not in text
     assert "95.512 %" in text and "the chip is unknown" not in text
-    widths = {len(line) for line in text.splitlines()[1:9] if not line.startswith("published")}
+    widths = {len(line) for line in text.splitlines()[1:6] if not line.startswith("published")}
     assert len(widths) == 1  # all lines are aligned
+
+
+P3 = ["606", "696", "703", "714", "720", "723"]
+AOE = ["849.55", "941.825"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "cards"),
+    [
+        ("Ascend310P3", {"Ascend 310P3": P3, "Ascend 310P, AOE": AOE}),
+        ("Ascend310P1", {"Ascend 310P, AOE": AOE}),
+        (None, {"Ascend 310": ["149.995", "171.203"], "Ascend 310P3": P3, "Ascend 310P, AOE": AOE,
+                "T4": ["354.39", "379.23"]}),
+        ("Ascend910B3", {"Ascend 310": ["149.995", "171.203"], "Ascend 310P3": P3, "Ascend 310P, AOE": AOE,
+                         "T4": ["354.39", "379.23"]}),
+    ],
+)  # fmt: skip
+def test_published_results_of_the_chip(chip, cards):
+    text = table([Figures("acl", 1, 100.0, 200.0, LATENCY, chip=chip)])
+    published = text.partition("published for this model:\n")[2].splitlines()
+    found = {
+        card: [line[len(card) :].split()[2] for line in published if line.startswith(f"{card}  ")] for card in cards
+    }
+    assert found == cards
+    assert sum(" " * 4 in line for line in published) == sum(map(len, cards.values()))
+    assert "AOE: of an om that AOE has tuned" in text
+
+
+def test_sum_of_several_devices_has_its_own_column():
+    rows = [
+        Figures("ais_bench, device 0", 4, None, 100.0, LATENCY, chip="Ascend310"),
+        Figures("ais_bench, 4 devices", 4, None, 400.0, chip="Ascend310", chips=4),
+    ]
+    lines = table(rows).splitlines()
+    assert lines[1].split("  ")[-1] and "one chip  all chips  310 card (x4)" in lines[1]
+    assert lines[2].split()[4:8] == ["-", "100", "-", "400"]
+    assert lines[3].split()[4:8] == ["-", "-", "400", "-"]
+    assert "ais_bench does not measure end to end" in lines[-1]
 
 
 @pytest.mark.parametrize(("chip", "card", "unknown"), [("Ascend310P3", "-", False), (None, "-", True)])

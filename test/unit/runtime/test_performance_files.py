@@ -10,6 +10,7 @@ from model.runtime.performance_files import (
     Figures,
     latency_figures,
     performance_path,
+    read_all_figures,
     read_figures,
     read_performance,
     write_performance,
@@ -176,6 +177,51 @@ def test_invalid_performance_files(tmp_path, text, message):
     with pytest.raises(UserError, match=rf"perf\.txt: .*{message}") as error:
         read_figures(write(tmp_path, "perf.txt", text))
     assert "\n" not in str(error.value)
+
+
+BLOCKS = {3: (0.5, 2000.0), 0: (0.8, 1250.0)}  # device: mean in ms, throughput at batch 1
+
+
+def log_of_devices(order, newest, devices=BLOCKS):
+    """The log of ais_bench --device 3,0, in which two processes print their lines in `order`."""
+    lines = []
+    for kind, device in order:
+        mean, rate = devices[device]
+        if kind == "times":
+            lines.append(f"[INFO] NPU_compute_time (ms): min = 0.4, max = 0.9, mean = {mean}, median = {mean}")
+        elif newest:
+            lines.append(f"[INFO] throughput 1000*batchsize.mean(1)/NPU_compute_time.mean({mean}): {rate}")
+        else:
+            lines.append(f"[INFO] throughput (1000*batchsize/NPU_compute_time): {rate}")
+    lines += [f"[INFO] i:{i} device_{device} throughput:{rate}                 start_time:1.5 end_time:2.5"
+              for i, (device, (_, rate)) in enumerate(devices.items())]  # fmt: skip
+    return "\rInference array Processing: 100%|███| 2/2\n".join([*lines, "[INFO] summary throughput:3250.0\n"])
+
+
+SEPARATE = [("times", 3), ("rate", 3), ("times", 0), ("rate", 0)]
+MIXED = [("times", 3), ("times", 0), ("rate", 0), ("rate", 3)]
+
+
+@pytest.mark.parametrize(("order", "newest"), [(SEPARATE, True), (SEPARATE, False), (MIXED, True)])
+def test_rows_of_two_devices_and_their_sum(tmp_path, order, newest):
+    path = write(tmp_path, "log.txt", log_of_devices(order, newest))
+    rows = read_all_figures(path)
+    assert [(row.runtime, row.batch_size, row.device, row.latency_ms.get("mean"), row.chips) for row in rows] == [
+        ("ais_bench, device 0", 1, 1250.0, 0.8, 1),
+        ("ais_bench, device 3", 1, 2000.0, 0.5, 1),
+        ("ais_bench, 2 devices", 1, 3250.0, None, 2),
+    ]
+    assert read_figures(path) == rows[-1]
+
+
+def test_rows_of_a_log_that_ends_before_the_names_of_the_devices(tmp_path):
+    text = log_of_devices(SEPARATE, True).partition("[INFO] i:0")[0]
+    rows = read_all_figures(write(tmp_path, "log.txt", text))
+    assert [(row.runtime, row.device) for row in rows] == [
+        ("ais_bench, device 0", 2000.0), ("ais_bench, device 1", 1250.0), ("ais_bench, 2 devices", 3250.0),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="more lines with throughput than with NPU_compute_time"):
+        read_all_figures(write(tmp_path, "log.txt", f"{text}[INFO] throughput x: 5\n"))
 
 
 def test_missing_file(tmp_path):

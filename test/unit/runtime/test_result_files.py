@@ -100,3 +100,60 @@ def test_values_that_are_not_finite(tmp_path, manifest, value):
     (tmp_path / "r" / "0001_1.bin").write_bytes(np.full(SHAPE, value, "<f4").tobytes())
     with pytest.raises(UserError, match=r"0001_1\.bin.*values that are not finite"):
         read_results(tmp_path / "r", manifest, SHAPE)
+
+
+def write_npy(folder, values, suffix="_0"):
+    """Write .npy files as ais_bench --outfmt NPY does, with a batch axis."""
+    folder.mkdir(parents=True)
+    for i, value in values.items():
+        np.save(folder / f"{i:04d}{suffix}.npy", value[None])
+
+
+def test_npy_results(tmp_path, manifest):
+    values = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype("<f4")
+    write_npy(tmp_path / "r", dict(enumerate(values)))
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
+    np.save(tmp_path / "r" / "0002_0.npy", values[2].astype(">f4"))
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            np.zeros(SHAPE, np.float16),
+            "0002_0\\.npy\\) have the wrong size, 24 bytes instead of 48; convert with float32",
+        ),
+        (np.zeros((3, 5), "<f4"), "wrong size, 60 bytes instead of 48"),
+        (np.array(["a"]), "0002_0\\.npy: does not contain an array of numbers"),
+        (b"no array", "0002_0\\.npy: is not an \\.npy file"),
+    ],
+)
+def test_invalid_npy_results(tmp_path, manifest, content, message):
+    write_npy(tmp_path / "r", dict(enumerate(np.ones((3, *SHAPE), "<f4"))))
+    target = tmp_path / "r" / "0002_0.npy"
+    target.write_bytes(content) if isinstance(content, bytes) else np.save(target, content)
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path / "r", manifest, SHAPE)
+
+
+def test_newest_output_folder_of_ais_bench(tmp_path, manifest):
+    write_results(tmp_path / "2025_01_02-23_59_59", "_0", count=2)
+    (tmp_path / "2026_01_02-00_00_00").mkdir()  # a run that failed
+    (tmp_path / "2026_01_01-00_00_00_summary.json").touch()
+    values = write_results(tmp_path / "2026_01_01-00_00_00", "_0")
+    assert (read_results(tmp_path, manifest, SHAPE)[0] == values).all()
+    write_results(tmp_path, "_1")
+    assert (read_results(tmp_path, manifest, SHAPE)[0] == values).all()  # results in the folder itself come first
+    (tmp_path / "2026_01_01-00_00_00" / "0001_0.bin").unlink()
+    (tmp_path / "0001_1.bin").unlink()
+    with pytest.raises(UserError, match=r"0001_1\.bin\) of 3 results are missing"):
+        read_results(tmp_path, manifest, SHAPE)
+
+
+@pytest.mark.parametrize("folder", ["r", "r/2026_01_01-00_00_00"])
+def test_results_of_several_devices(tmp_path, manifest, folder):
+    values = np.random.default_rng(1).standard_normal((3, *SHAPE)).astype("<f4")
+    write_npy(tmp_path / folder / "device0_0", {0: values[0], 2: values[2]})
+    write_npy(tmp_path / folder / "device3_1", {1: values[1]})
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
