@@ -164,6 +164,7 @@ def report_options(page: Path | None, throughput, train_log: Path | None):
 
 def test(options: argparse.Namespace, config, world, output) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate the embeddings."""
+    from model.checkpoints.loading import check_exists
     from model.devices import distributed
     from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, set_visible_devices
     from model.embeddings.extract import extract
@@ -173,6 +174,8 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     from model.runtime.runners import embed
 
     choice = choose_deployed(options.runtime, options.checkpoint)
+    if choice is None and options.checkpoint is not None:
+        check_exists(options.checkpoint)  # before the store is built
     set_visible_devices(config.visible_devices, options.device)
     # A deployed model has a device of its runtime; here only distances are computed, by default on the CPU.
     device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)

@@ -22,11 +22,16 @@ MAX_BYTES = 1 << 30  # of a file; the optimizer's has 21 MB at hidden_dim 256
 MAX_REPORTED = 4  # disagreements that one message lists
 
 
-def load_tensors(path: Path) -> Any:
-    """Unpickle tensors and plain values on the CPU. Raise UserError if the file is missing, damaged or holds more."""
+def check_exists(path: Path) -> None:
+    """Raise UserError with the names of other encoders if a checkpoint is missing."""
     if not path.is_file():
         names = [encoder.name for encoder in encoders_in(path.parent)[-3:]] if path.parent.is_dir() else []
         raise UserError(f"{path}: no such checkpoint; {path.parent} holds {', '.join(names) or 'none'}")
+
+
+def load_tensors(path: Path) -> Any:
+    """Unpickle tensors and plain values on the CPU. Raise UserError if the file is missing, damaged or holds more."""
+    check_exists(path)
     try:
         _check_archive(path)
         return unpickle(path)

@@ -322,12 +322,15 @@ def test_check_reads_the_partition_and_does_nothing_else(own_takes, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_partition_is_reported_before_the_store_is_built(own_takes, tmp_path, encoder):
+def test_missing_and_damaged_files_are_reported_before_the_store_is_built(own_takes, tmp_path, encoder):
     (tmp_path / "p.json").write_text("{}")
     options = [*own_takes, "--work_path", str(tmp_path / "work"), "--partition", str(tmp_path / "p.json")]
     for script, more in (("test", ["--checkpoint", str(encoder)]), ("train", RECIPE)):
         with pytest.raises(UserError, match=r"p\.json: not a partition"):
             load_script(script).main([*options, "--gallery", "walk1", "--probe", "walk2", *more])
+    options = [*own_takes, "--work_path", str(tmp_path / "work"), "--checkpoint", str(tmp_path / "gone.ptm")]
+    with pytest.raises(UserError, match=r"gone\.ptm: no such checkpoint"):
+        load_script("test").main([*options, "--gallery", "walk1", "--probe", "walk2"])
     assert not (tmp_path / "work" / "store").exists()
 
 
