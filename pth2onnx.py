@@ -58,7 +58,11 @@ def options_parser() -> CommandParser:
     group.add_argument(
         "--calibration_bins", type=Path, metavar="DIR", help="also write them as input files for Ascend's AMCT"
     )
-    group.add_argument("--data_path", metavar="DIR", help="aligned tree or store (default: from the config)")
+    group.add_argument(
+        "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
+    )
+    group.add_argument("--pickle", metavar="NAME", help="pickle to read if a view contains several, as in test.py "
+                       "(default: from the config)")  # fmt: skip
     group.add_argument("--dataset", metavar="NAME", help="name of the dataset (default: from the config)")
     group.add_argument(
         "--partition", metavar="FILE", help="partition file; only training subjects are used (default: from the config)"
@@ -102,7 +106,7 @@ def check(options) -> None:
             raise UsageError(
                 f"--{name}: not available with --whole and --int8, whose models take any number of sequences and frames"
             )
-    for name in ("data_path", "dataset", "partition", "pid_num"):
+    for name in ("data_path", "pickle", "dataset", "partition", "pid_num"):
         if getattr(options, name) is not None and not (options.int8 or options.calibration_bins):
             raise UsageError(f"--{name}: only for calibration, with --int8 or --calibration_bins")
     if options.partition == "all":
@@ -200,6 +204,7 @@ def calibration_overrides(options) -> dict:
     return {
         "work_path": options.work_path,
         "dataset_path": options.data_path,
+        "pickle": options.pickle,
         "dataset": options.dataset,
         "pid_num": options.pid_num,
     }

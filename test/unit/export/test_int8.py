@@ -246,6 +246,16 @@ def test_calibration_bins_hold_training_subjects_and_fit_the_model(calibration, 
     assert '"image_seq:1,3,64,44"' in output and f"--data_dir {tmp_path / 'bins'} --data_types float32" in output
 
 
+def test_pickle_option_applies_to_the_calibration_data(calibration, tmp_path):
+    folder = tmp_path / "pickles" / "001" / "nm-01" / "000"
+    folder.mkdir(parents=True)
+    for name in ("000-a.pkl", "000-b.pkl"):
+        (folder / name).touch()
+    options = ["--int8", *calibration, "--data_path", str(tmp_path / "pickles"), "--pickle", "c"]
+    with pytest.raises(UserError, match="--pickle c matches none of 000-a, 000-b"):
+        load_script("pth2onnx").main(options)
+
+
 def test_missing_calibration_data_is_an_error(tmp_path):
     ended = run_script("pth2onnx.py", "--int8", "--data_path", tmp_path / "none", cwd=tmp_path)
     assert f"{tmp_path / 'none'}: no such folder" in one_line_error(ended, 2)

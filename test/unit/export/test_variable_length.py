@@ -161,6 +161,7 @@ def test_a_model_that_differs_from_torch_is_not_written(tmp_path):
     (["--int8", "--batch_size", "2"], "--batch_size: not available with --whole"),
     (["--calibration_bins", "x", "--frame_num", "3", "4"], "use a single --frame_num"),
     (["--data_path", "x"], "--data_path: only for calibration"),
+    (["--pickle", "x"], "--pickle: only for calibration"),
     (["--int8", "--partition", "all"], "no training subject"),
 ])  # fmt: skip
 def test_contradictory_options_are_rejected(arguments, words):
