@@ -7,6 +7,7 @@ Such a tree has several pickles per view, for example 000-aligned-sils.pkl, 000-
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -74,7 +75,7 @@ def _fitting(sequence: SequenceFolder) -> str:
     files = sequence.files
     if sequence.view + PICKLE_SUFFIX in files:
         return sequence.view + PICKLE_SUFFIX
-    aligned = [file for file in files if "aligned" in file.lower() and "sil" in file.lower()]
+    aligned = [file for file in files if _is_aligned(file) and "sil" in file.lower()]
     if len(aligned) == 1:
         return aligned[0]
     reasons = {}
@@ -84,7 +85,7 @@ def _fitting(sequence: SequenceFolder) -> str:
         except (BadImage, UserError) as error:
             reasons[file] = str(error).removeprefix(f"{sequence.path / file}: ").split(";")[0]
     fitting = [file for file in files if file not in reasons]
-    fitting = [file for file in fitting if "aligned" in file.lower()] or fitting
+    fitting = [file for file in fitting if _is_aligned(file)] or fitting
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -92,6 +93,11 @@ def _fitting(sequence: SequenceFolder) -> str:
         raise UserError(f"{sequence.path}: {problem}; {_advice(sequence, fitting[0])}")
     problem = "; ".join(f"{file}: {reason}" for file, reason in reasons.items())
     raise UserError(f"{sequence.path}: none of {len(files)} pickles holds aligned silhouettes ({problem})")
+
+
+def _is_aligned(file: str) -> bool:
+    """Return whether a name contains the word "aligned", not "unaligned" or "misaligned"."""
+    return re.search(r"(?<![a-z])aligned", file.lower()) is not None
 
 
 def _advice(sequence: SequenceFolder, file: str | None = None) -> str:

@@ -27,16 +27,16 @@ def reject_shallow_frames(folder: Path, root: Path, layout: str) -> None:
     missing = levels - len(names)
     above = _ancestor(root, missing)
     if subfolders(folder):
-        problem = "next to folders: move them to the folder of a sequence or delete them"
+        problem = " next to folders: move them to the folder of a sequence or delete them"
     elif not names:
-        problem = f"itself: if it is the folder of a sequence, give {above}"
+        problem = f" itself: if it is the folder of a sequence, give {above}"
     elif levels == 3 and missing == 1:
-        problem = f"so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
+        problem = f", so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
     else:
         problem = (
-            f"so the tree lacks {missing} of {levels} levels of folders; if {root} is a part of a tree, give {above}"
+            f", so the tree lacks {missing} of {levels} levels of folders; if {root} is a part of a tree, give {above}"
         )
-    raise UserError(f"{folder}: contains frames (such as {frames[0]}) {problem}; expected {LAYOUTS[layout].path}")
+    raise UserError(f"{folder}: contains frames (such as {frames[0]}){problem}; expected {LAYOUTS[layout].path}")
 
 
 def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool) -> str:

@@ -119,6 +119,7 @@ def write_kinds(root, kinds, views=("000",)):
         ({k: v for k, v in OPENGAIT.items() if "aligned" not in k}, "", "000-sils"),
         ({"000": "sils", "000-pose": "sils"}, "", "000"),
         (SUSTECH, "", "06-000-Camera-Sils_aligned"),
+        ({"000-unaligned-sils": "large", "000-masks": "boxes", "000-sils-Aligned": "sils"}, "", "000-sils-Aligned"),
         ({"000-b": "sils", "000-aligned-a": "large"}, "", "000-aligned-a"),
         ({"000-aligned-rgbs": "rgbs", "000-masks": "large", "000-boxes": "boxes"}, "", "000-masks"),
         (OPENGAIT, "sils", "000-sils"),

@@ -79,7 +79,7 @@ MISPLACED = {
     "one level deeper": ("a b/001/nm-01/000/1.BMP", "", "1.BMP, 1 level too deep: give {}/a b; expected ROOT"),
     "four levels deeper": ("a/b/c/d/001/nm-01/000/000.pkl", "", "000.pkl, 4 levels too deep: give {}/a/b/c/d;"),
     "HID": (
-        "0001/003/1.jpg", "", "{}/0001/003: contains frames (such as 1.jpg) so the level <view> is missing: for ROOT/"
+        "0001/003/1.jpg", "", "{}/0001/003: contains frames (such as 1.jpg), so the level <view> is missing: for ROOT/"
         "<subject>/<sequence>/<frames>, run pretreatment.py with --layout hid; if {} is the folder of a subject, give ",
     ),
     "OU-MVLP": ("Silhouette_000-00/00001/1.png", "", "level <view> is missing: run pretreatment.py with --layout oumv"),
@@ -157,7 +157,7 @@ def test_layouts_give_the_labels_in_natural_order(tmp_path, layout):
         (
             "hid",
             ["001/1.png"],
-            "{}/001: contains frames (such as 1.png) so the tree lacks 1 of 2 levels of folders",
+            "{}/001: contains frames (such as 1.png), so the tree lacks 1 of 2 levels of folders",
         ),
         ("hid", ["1/2/1.png", "1/3/x/1.png"], "{}/1/3/x: contains frames (such as 1.png) one level too deep"),
     ],
