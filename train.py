@@ -138,7 +138,8 @@ def restore_iter(text: str) -> int:
 def set_environment(options: argparse.Namespace) -> None:
     """Put ranks given as options, by launchers other than torchrun, into the variables that torchrun sets."""
     processes = options.world_size or 1
-    if "WORLD_SIZE" not in os.environ and (processes > 1 or options.local_rank):
+    single = os.environ.get("WORLD_SIZE", "").strip() in ("", "1")
+    if single and "TORCHELASTIC_RUN_ID" not in os.environ and (processes > 1 or options.local_rank):
         rank = options.rank
         if rank is None and processes > 1:
             raise UsageError("--world_size without --rank: give the rank of this process, or start with torchrun")
@@ -148,23 +149,33 @@ def set_environment(options: argparse.Namespace) -> None:
         elif rank == 0:  # in the NPU port --rank may be the number of the machine; rank 0 is on the first machine
             rank = local_rank
         os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
-        os.environ.setdefault("MASTER_ADDR", options.addr or "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(options.port or 29500))
+        os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or options.addr or "127.0.0.1"
+        os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(options.port or 29500)
 
 
 def start_processes(options: argparse.Namespace, config: Config, started: int) -> int | None:
     """Start the processes of --device_num or of the config. Return their exit status, or None if this process trains.
+
+    A job of Kubernetes sets WORLD_SIZE and RANK, but no LOCAL_RANK, in each pod. There, the processes of --device_num
+    train on their own, and the other pods are not part of this training.
 
     Args:
         started: number of processes that a launcher started. It outranks the config.
     """
     from model.commands.launch import MAX_RESTARTS, launch
 
-    if started > 1 and options.device_num not in (None, started):
+    in_pod = started > 1 and not os.environ.get("LOCAL_RANK")
+    if started > 1 and not in_pod and options.device_num not in (None, started):
         raise UsageError(f"--device_num {options.device_num}, but {started} processes were started")
-    wanted = options.device_num or (started if "WORLD_SIZE" in os.environ else config.device_num or 1)
-    if wanted == started:
+    wanted = options.device_num or (started if os.environ.get("WORLD_SIZE") else config.device_num or 1)
+    if wanted == started and not (in_pod and options.device_num):
         return None
+    if in_pod:
+        print(
+            f"warning: --device_num {wanted} starts its own processes and ignores WORLD_SIZE={started} and "
+            f"RANK={os.environ['RANK']} of the environment; torchrun --nnodes trains on several machines",
+            file=sys.stderr,
+        )
     return launch(wanted, MAX_RESTARTS, [str(ROOT / "train.py"), *sys.argv[1:]], options.port)
 
 

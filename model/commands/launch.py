@@ -44,6 +44,8 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
     logging.disable()  # torchrun would repeat the error of a worker
     with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # only this user can enter it
         give_up = Path(folder, "give_up")
+        for name in [name for name in os.environ if name.startswith("PET_")]:
+            del os.environ[name]  # Kubeflow sets defaults of torchrun's options for a job of several machines
         os.environ |= {GIVE_UP: str(give_up), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         options = {
             "nnodes": 1, "nproc_per_node": processes, "max_restarts": max_restarts, "monitor_interval": 0.2,

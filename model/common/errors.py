@@ -48,7 +48,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     try:
         # With several processes, a process can wait in a library that does not return to Python. The default handler
         # ends it nevertheless.
-        if os.environ.get("WORLD_SIZE", "1") == "1":
+        if os.environ.get("WORLD_SIZE", "").strip() in ("", "1"):
             signal.signal(signal.SIGTERM, _terminate)
         if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal's encoding may lack characters
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -39,15 +39,34 @@ class World:
 
 
 def world_from_environment() -> World:
-    """Read RANK, LOCAL_RANK and WORLD_SIZE, which torchrun sets. Without WORLD_SIZE, the world size is 1."""
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    if "WORLD_SIZE" not in os.environ:
-        return World()
-    try:
-        return World(*(int(os.environ[name]) for name in names))
-    except (KeyError, ValueError) as error:
+    """Read WORLD_SIZE, RANK and LOCAL_RANK, which torchrun sets. An empty variable counts as unset.
+
+    Without WORLD_SIZE, the world size is 1. A job of Kubernetes sets no LOCAL_RANK and starts one process per pod, so
+    the local rank is 0, unless MASTER_ADDR says that all processes run on one machine.
+    """
+    size = _variable("WORLD_SIZE", 1)
+    rank = _variable("RANK", 0 if size <= 1 else None)
+    on_one_machine = os.environ.get("MASTER_ADDR") in LOOPBACK
+    local_rank = _variable("LOCAL_RANK", rank if on_one_machine else 0)
+    if not 0 <= rank < size or local_rank < 0:
         raise UserError(
-            f"RANK, LOCAL_RANK and WORLD_SIZE must all be set to numbers, as torchrun does ({error})"
+            f"RANK={rank}, LOCAL_RANK={local_rank} and WORLD_SIZE={size} do not fit together: ranks count from 0 to "
+            "WORLD_SIZE - 1; correct these variables or unset WORLD_SIZE for a single process"
+        )
+    return World(rank, local_rank, size)
+
+
+def _variable(name: str, default: int | None) -> int:
+    """Return an environment variable that is a number. Raises UserError if it is not, or missing without default."""
+    text = os.environ.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        found = f"{name}={text!r} is not a number" if text else f"WORLD_SIZE is set and {name} is not"
+        raise UserError(
+            f"{found}; with several processes, set WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT, as torchrun does"
         ) from None
 
 
@@ -70,10 +89,11 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
         timeout = datetime.timedelta(hours=3)
         if backend == "hccl":
             extend_hccl_timeouts(os.environ, timeout)
-        local = os.environ.get("MASTER_ADDR") in LOOPBACK
+        address = _master_address()
+        local = address[0] in LOOPBACK
         if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
             os.environ.setdefault(INTERFACE_VARIABLES[backend], "lo")
-        store = _loopback_store(world, timeout) if local else None
+        store = _loopback_store(address, world, timeout) if local else None
         # Import this before the group exists, because its functions keep the current group as a default argument.
         import torch.distributed.nn.functional  # noqa: F401
 
@@ -100,18 +120,24 @@ def extend_hccl_timeouts(environment: MutableMapping[str, str], timeout: datetim
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def _loopback_store(world: World, timeout: datetime.timedelta) -> dist.Store | None:
+def _master_address() -> tuple[str, int]:
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        if not address or not 0 < port < 1 << 16:
+            raise ValueError(f"found {address!r} and {port}")
+    except (KeyError, ValueError) as error:
+        raise UserError(f"MASTER_ADDR and MASTER_PORT must be set to an address and a port ({error})") from None
+    return address, port
+
+
+def _loopback_store(address: tuple[str, int], world: World, timeout: datetime.timedelta) -> dist.Store | None:
     """Return a store that listens on the loopback address. torch's own store listens on all addresses.
 
     Returns None if torchrun has already started a store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return None
-    try:
-        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        listener = socket.create_server(address).detach() if world.is_main else None
-    except (KeyError, ValueError, OverflowError) as error:
-        raise UserError(f"MASTER_ADDR and MASTER_PORT must be set to an address and a port ({error})") from None
+    listener = socket.create_server(address).detach() if world.is_main else None
     return dist.TCPStore(*address, world.size, world.is_main, timeout, master_listen_fd=listener)
 
 
@@ -133,9 +159,17 @@ def launch_name() -> str | None:
 
 
 def restarts() -> int:
-    """Return how often torchrun has restarted the processes."""
-    count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return int(count) if count.isdecimal() else 0
+    """Return how often torchrun has restarted the processes. Collective call.
+
+    The processes of a machine that replaces a lost one count from 0, so this is the largest number of all processes.
+    """
+    text = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    count = int(text) if text.isdecimal() else 0
+    if not active():
+        return count
+    counts: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(counts, count)
+    return max(counts)
 
 
 def finish() -> None:

@@ -227,7 +227,7 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
 
 
 def test_an_environment_that_makes_no_sense_is_one_line(tmp_path):
-    assert "must all be set to numbers" in one_line_error(
+    assert "WORLD_SIZE='x' is not a number" in one_line_error(
         run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1
     )
 

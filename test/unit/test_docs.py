@@ -64,6 +64,7 @@ NOT_RUN = {
     r"\.venv/bin/python -m ruff": "CI runs this before the tests",
     r"python3 -m venv|\.venv/bin/pip install": "installs PyTorch from the network",
     r"\. \.venv/bin/activate": "the tests run in their environment",
+    r"torchrun --nnodes|export TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "several machines: test_nodes.py runs this command",
     r"python pretreatment\.py --input_path=RAW": "command of the original; its options are run elsewhere",
 }
 

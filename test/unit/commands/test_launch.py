@@ -1,16 +1,18 @@
 """The launcher of several processes: loopback addresses only, and a restart after a process was killed."""
 
 import os
+import re
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from launching import TOTAL, children, launch, listening, wait_for, workers_of
-from scripts import one_line_error, run_module
+from scripts import load_script, one_line_error, run_module
 from training_runs import files_of, same, weights
 
-from model.common.errors import UserError
+from model.common.errors import UsageError, UserError
 from model.devices import distributed
 
 
@@ -44,6 +46,102 @@ def test_invalid_master_address_is_a_user_error(monkeypatch):
         monkeypatch.setenv("MASTER_PORT", port)
         with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
             distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setenv("MASTER_ADDR", "")
+    with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
+        distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
+
+
+def set_variables(monkeypatch, variables):
+    """Set the variables of a process group, given as text, and unset the others."""
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+
+
+POD = "WORLD_SIZE=2 RANK=1 MASTER_ADDR=gaitset-worker-0 MASTER_PORT=23456"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (POD, (1, 0, 2)),
+        (POD + " LOCAL_RANK=", (1, 0, 2)),
+        ("WORLD_SIZE=4 RANK=3 MASTER_ADDR=127.0.0.1 MASTER_PORT=1", (3, 3, 4)),
+        ("WORLD_SIZE=16 RANK=9 LOCAL_RANK=1 MASTER_ADDR=10.0.0.1", (9, 1, 16)),
+        ("WORLD_SIZE=", (0, 0, 1)),
+        ("WORLD_SIZE= RANK= LOCAL_RANK=", (0, 0, 1)),
+        ("WORLD_SIZE=1", (0, 0, 1)),
+        ("WORLD_SIZE=1 RANK=0 MASTER_ADDR=gaitset-master-0", (0, 0, 1)),
+        ("WORLD_SIZE=1 RANK=0 LOCAL_RANK=3", (0, 3, 1)),
+        ("RANK=5", "RANK=5, LOCAL_RANK=0 and WORLD_SIZE=1 do not fit together"),
+        ("WORLD_SIZE=2", "WORLD_SIZE is set and RANK is not; with several processes, set WORLD_SIZE, RANK"),
+        ("WORLD_SIZE=two", "WORLD_SIZE='two' is not a number"),
+        ("WORLD_SIZE=2 RANK=2", "RANK=2, LOCAL_RANK=0 and WORLD_SIZE=2 do not fit together"),
+        ("WORLD_SIZE=0", "WORLD_SIZE=0 do not fit together"),
+    ],
+)
+def test_ranks_of_launchers(monkeypatch, variables, expected):
+    set_variables(monkeypatch, variables)
+    if isinstance(expected, tuple):
+        assert distributed.world_from_environment() == distributed.World(*expected)
+    else:
+        with pytest.raises(UserError, match=re.escape(expected)):
+            distributed.world_from_environment()
+
+
+@pytest.mark.parametrize(
+    ("variables", "device_num", "expected"),
+    [
+        (POD, 2, "starts"),
+        (POD, 3, "starts"),
+        (POD, None, None),
+        ("WORLD_SIZE=1", 2, "starts"),
+        ("WORLD_SIZE=", 2, "starts"),
+        ("WORLD_SIZE=1", None, None),
+        ("", 1, None),
+        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", 2, None),
+        ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", 3, "--device_num 3, but 2 processes were started"),
+    ],
+)
+def test_device_num_starts_its_own_processes_unless_a_launcher_has(
+    monkeypatch, capsys, variables, device_num, expected
+):
+    import model.commands.launch
+
+    set_variables(monkeypatch, variables)
+    monkeypatch.setattr(model.commands.launch, "launch", lambda processes, *_: ("starts", processes))
+    started = distributed.world_from_environment().size
+    options, config = SimpleNamespace(device_num=device_num, port=None), SimpleNamespace(device_num=8)
+    start_processes = load_script("train").start_processes
+    if expected in (None, "starts"):
+        assert start_processes(options, config, started) == (expected and ("starts", device_num))
+        ignores = "ignores WORLD_SIZE=2 and RANK=1 of the environment" in capsys.readouterr().err
+        assert ignores == (variables == POD and device_num is not None)
+    else:
+        with pytest.raises(UsageError, match=expected):
+            start_processes(options, config, started)
+
+
+def test_world_size_1_does_not_hide_the_options_of_a_launcher(monkeypatch):
+    script = load_script("train")
+    set_variables(monkeypatch, "WORLD_SIZE=1 MASTER_ADDR=")
+    script.set_environment(script.options_parser().parse_args(["--world_size", "2", "--rank", "1"]))
+    assert distributed.world_from_environment() == distributed.World(1, 1, 2)
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", "29500")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the launcher ends with its processes")
+def test_launcher_ignores_the_variables_of_a_pod(tmp_path):
+    """Kubeflow also sets defaults of torchrun's options."""
+    script = tmp_path / "worker.py"
+    script.write_text("import os; print(*(os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')))")
+    pod = dict(variable.split("=") for variable in POD.split())
+    kubeflow = {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_NPROC_PER_NODE": "auto", "PET_STANDALONE": "1"}
+    done = run_module("model.launch", "--processes", 2, script, **pod, **kubeflow)
+    assert sorted(done.stdout.splitlines()) == ["0 2 127.0.0.1", "1 2 127.0.0.1"], done.stderr
 
 
 def test_single_process_has_no_launch(monkeypatch):

@@ -90,7 +90,7 @@ def test_threads_print_bugs_but_no_os_errors():
     assert "ZeroDivisionError" in end_of(thread.format("1 / 0"))[1]
 
 
-@pytest.mark.parametrize("processes", ["", "1", "2"])
+@pytest.mark.parametrize("processes", [None, "", "1", "2"])
 def test_sigterm_runs_the_cleanup_of_a_single_process(tmp_path, processes):
     """One of several processes can wait in a library that does not return to Python, so SIGTERM ends it at once."""
     work = f"""
@@ -100,7 +100,7 @@ def test_sigterm_runs_the_cleanup_of_a_single_process(tmp_path, processes):
     finally:
         open({str(tmp_path / "cleaned_up")!r}, "w")
 """
-    environment = {"PATH": "/usr/bin:/bin"} | ({"WORLD_SIZE": processes} if processes else {})
+    environment = {"PATH": "/usr/bin:/bin"} | ({} if processes is None else {"WORLD_SIZE": processes})
     process = subprocess.Popen(
         [sys.executable, "-c", START.format(work)], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
