@@ -4,12 +4,15 @@
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --worker_num=8 --log=True
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --skip_bad --json=summary.json
     python pretreatment.py --input_path=OUMVLP-raw --output_path=OUMVLP-64 --layout=oumvlp
+    python pretreatment.py --input_path=BLACK-ON-WHITE --output_path=ALIGNED --invert
 
 The output has the layout ROOT/<subject>/<condition-take>/<view>/<frame>, and the input too unless --layout names
 another one: oumvlp for Silhouette_<view>-<take>/<subject>, casia-a for <subject>/<view>_<take>, hid for
 <subject>/<sequence> without views. Running the same command again
 processes only the frames that are missing, damaged or outdated.
 Unreadable images are listed and lead to exit status 1, unless --skip_bad accepts them.
+A few frames per sequence decide how it is read: masks of 0 and 1 are scaled, an alpha channel that varies is the mask,
+and JPEG files and grey masks are thresholded. Inverted silhouettes and pictures of a camera end the run.
 """
 
 from __future__ import annotations
@@ -38,7 +41,13 @@ def parser() -> CommandParser:
         help="True: log every sequence; False (default): log only warnings and failures",
     )
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
-    running.add_argument("--skip_bad", action="store_true", help="exit with status 0 even if images are unreadable")
+    running.add_argument("--invert", action="store_true", help="read silhouettes that are black on a white background")
+    running.add_argument(
+        "--skip_bad",
+        action="store_true",
+        help="exit with status 0 even if images are unreadable, and leave out sequences without white silhouettes on "
+        "black instead of stopping",
+    )
     running.add_argument("--quiet", action="store_true", help="print no progress bar and no summary, only problems")
     return parser
 
@@ -57,6 +66,7 @@ def main() -> int:
         options.worker_num,
         log_file=options.log_file,
         log_all=options.log,
+        invert=options.invert,
         skip_bad=options.skip_bad,
         quiet=options.quiet,
         layout=options.layout,
@@ -64,9 +74,11 @@ def main() -> int:
     if options.json:
         write_json(options.json, asdict(summary))
     if not options.quiet:
-        print(summary)
+        print(summary, *summary.notes(), sep="\n")
         print(f"wrote {options.output_path}; the log is {options.log_file}")
-        print(f"next: python train.py --data_path {options.output_path} --dataset ..., or test.py with a --checkpoint")
+        if summary.kept:
+            train = f"python train.py --data_path {options.output_path} --dataset ..."
+            print(f"next: {train}, or test.py with a --checkpoint")
     return 1 if summary.failed else 0
 
 

@@ -22,6 +22,7 @@ option workers "" "worker processes of the pretreatment (empty: all cores)"
 option synthetic_path "$ROOT/work/synthetic" "folder for synthetic walkers"
 option synthetic_subjects 20 "number of synthetic walkers"
 option synthetic_frames 20 "frames per synthetic sequence"
+option invert False "read silhouettes that are black on a white background"
 option skip_bad False "skip unreadable images instead of failing"
 parse "$@"
 if [[ -n "$partition" && "$partition" != all ]]; then absolute_in partition; must_exist --partition "$partition"; fi
@@ -49,9 +50,10 @@ if [[ "$no_input" == True ]]; then
 fi
 
 say "pretreatment"
-skip=(); [[ "$skip_bad" == True ]] && skip=(--skip_bad)
+flags=(); [[ "$invert" == True ]] && flags+=(--invert)
+[[ "$skip_bad" == True ]] && flags+=(--skip_bad)
 python pretreatment.py --input_path "$input_path" --output_path "$output_path" \
-  --layout "$layout" --json "$OUTPUT/pretreatment.json" ${workers:+--worker_num "$workers"} "${skip[@]}"
+  --layout "$layout" --json "$OUTPUT/pretreatment.json" ${workers:+--worker_num "$workers"} "${flags[@]}"
 
 say "bins and list"
 python "${BINS[@]}"

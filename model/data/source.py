@@ -15,8 +15,9 @@ import numpy as np
 from model.common.errors import UserError
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.array_pickle import read_array
+from model.data.raw.content import choose_reading, sample_frames
 from model.data.raw.folders import is_folder
-from model.data.raw.silhouette import BadImage, cut_sides, read_image, read_regular_file
+from model.data.raw.silhouette import BadImage, Pixels, cut_sides, read_pixels, read_regular_file
 from model.data.raw.tree import SequenceFolder
 
 MAX_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
@@ -71,24 +72,32 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list
         changed on reading.
 
     Raises:
-        UserError: if frames do not have the aligned size, as in a tree of raw silhouettes.
+        UserError: if frames do not have the aligned size, as in a tree of raw silhouettes, or are not white silhouettes
+            on black.
     """
+    frames, unreadable = [], []
     if sequence.is_pickle:
         try:
-            array = read_pickle(sequence.path / sequence.files[0])
-        except BadImage as error:
-            return np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), [str(error)], []
-        return to_frame_size(array), [], [HALVED] if array.shape[1] > FRAME_HEIGHT else []
-    frames, unreadable = [], []
-    for file in sequence.files:
-        try:
-            frame = read_image(sequence.path / file)
+            frames = [Pixels(frame) for frame in read_pickle(sequence.path / sequence.files[0])]
         except BadImage as error:
             unreadable.append(str(error))
-            continue
-        _reject_raw(frame.shape, sequence.path / file)
-        frames.append(cut_sides(frame))
-    return np.stack(frames) if frames else np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), unreadable, []
+    else:
+        for file in sequence.files:
+            try:
+                pixels = read_pixels(sequence.path / file)
+            except BadImage as error:
+                unreadable.append(str(error))
+                continue
+            _reject_raw(pixels.grey.shape, sequence.path / file)
+            alpha = None if pixels.alpha is None else cut_sides(pixels.alpha)
+            frames.append(Pixels(cut_sides(pixels.grey), alpha))
+    if not frames:
+        return np.empty((0, FRAME_HEIGHT, FRAME_WIDTH), np.uint8), unreadable, []
+    samples = sample_frames(range(len(frames)), frames.__getitem__)
+    reading = choose_reading(str(sequence.path), list(samples.values()), aligned=True)
+    array = reading.apply(np.stack([reading.channel(frame) for frame in frames]))
+    notes = reading.notes() + [HALVED] * (array.shape[1] > FRAME_HEIGHT)
+    return to_frame_size(array), unreadable, notes
 
 
 def _reject_raw(shape: tuple[int, ...], path: Path) -> None:

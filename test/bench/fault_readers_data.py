@@ -20,7 +20,7 @@ def images(folder: Path) -> Read:
     """A modified PNG gives the same pixels or is rejected, because it has checksums."""
     import cv2
 
-    from model.data.raw.silhouette import align, decode_image
+    from model.data.raw.silhouette import align, decode_pixels
 
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
     pictures = [
@@ -36,7 +36,7 @@ def images(folder: Path) -> Read:
     def read(draw: random.Random) -> None:
         suffix = draw.choice((".png", ".png", ".png", ".bmp", ".jpg"))
         data = mutate.bytes_of(draw.choice(good[suffix]), everything, draw)
-        image = decode_image(data, "a.png")
+        image = decode_pixels(data, "a.png").grey
         assert image.dtype == np.uint8 and image.ndim == 2 and image.size <= 1 << 26
         assert not data.startswith(b"\x89PNG") or image.tobytes() in pixels, "different pixels from a damaged PNG"
         aligned = align(image)
@@ -236,13 +236,22 @@ def stores(folder: Path) -> Read:
 
 def pretreatment_records(folder: Path) -> Read:
     from model.data.raw.aligned_sequence import RECORD, _read_record
+    from model.data.raw.silhouette import DROP_REASONS
 
-    good = {"version": 1, "frames": {f"{i}.png": [100, 1700000000000000000, 200] for i in range(3)}}
+    good = {
+        "version": 1,
+        "frames": {f"{i}.png": [100, 1700000000000000000, 200 if i else None] for i in range(3)},
+        "reading": [[0, 255], False, True],
+        "dropped": {"0.png": "too small"},
+    }
     (folder / RECORD).parent.mkdir()
 
     def read(draw: random.Random) -> None:
         (folder / RECORD).write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
-        for entry in _read_record(str(folder)).values():
+        record = _read_record(str(folder))
+        for entry in record.frames.values():
             assert len(entry) == 3 and entry[:2] != [] and (entry[2] is None or entry[2] + 0 == entry[2])
+        assert set(record.dropped.values()) <= set(DROP_REASONS)
+        assert record.reading is None or len(record.reading.notes()) <= 3
 
     return read

@@ -10,8 +10,10 @@ tree, for these reasons:
 * A changed or new source frame differs in size or time, a missing, empty or truncated aligned frame in size. Only these
   frames are processed again. Each is written to a temporary file in `.pretreatment` and renamed, the record last. If
   the run is killed before that, the next run finds the old record and processes these frames again.
-* Dropped frames are recorded, so they are not processed again. Unreadable frames are not recorded, so every run retries
-  and reports them until they are repaired.
+* Dropped frames are recorded with the reason, so they are not processed again. Unreadable frames are not recorded, so
+  every run retries and reports them until they are repaired.
+* The record contains how the frames were read (see `content.py`). The decision is repeated if the frames or `--invert`
+  change. If it differs, all frames of the sequence are processed again.
 * The record is in a folder because the original's loader reads every file of a sequence as an image but ignores
   folders. It moves with the sequence when subjects are copied or trees are merged.
 """
@@ -21,13 +23,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from model.common.files import PART, atomic_folder
-from model.data.raw.silhouette import BadImage, align, encode_png, read_image
+from model.data.raw.content import BadContent, Reading, choose_reading, sample_frames
+from model.data.raw.silhouette import DROP_REASONS, BadImage, Pixels, align, drop_reason, encode_png, read_pixels
 
 RECORD_FOLDER = ".pretreatment"
 RECORD = f"{RECORD_FOLDER}/record.json"
@@ -38,13 +43,19 @@ Write = Callable[[str, "bytes | None"], None]  # writes a file of the sequence, 
 
 @dataclass(frozen=True)
 class SequenceJob:
-    """A sequence to process: its number in the log, its name, both folders and the names of the source frames."""
+    """A sequence to process: its number in the log, its name, both folders and the names of the source frames.
+
+    With `invert`, the figure is black on white. With `skip_bad`, a sequence that does not contain silhouettes is left
+    out; otherwise it ends the run.
+    """
 
     number: int
     name: str
     source: str
     target: str
     frames: tuple[str, ...]
+    invert: bool = False
+    skip_bad: bool = False
 
 
 @dataclass
@@ -57,9 +68,11 @@ class SequenceResult:
     kept: int = 0
     worked_on: int = 0
     changed: bool = False
-    dropped: list[str] = field(default_factory=list)  # frames dropped in this run
-    dropped_before: int = 0  # number of frames dropped in earlier runs
+    dropped: dict[str, str] = field(default_factory=dict)  # the reason per frame dropped in this run
+    dropped_before: Counter[str] = field(default_factory=Counter)  # frames dropped in earlier runs, by reason
     unreadable: list[str] = field(default_factory=list)  # a message per unreadable frame
+    rejected: str | None = None  # why the sequence is left out
+    reading: Reading = field(default_factory=Reading)
 
 
 def aligned_name(frame: str) -> str:
@@ -70,7 +83,11 @@ def aligned_name(frame: str) -> str:
 def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> SequenceResult:
     """Process the frames that are missing or outdated according to the record and the listings of both folders.
 
-    Raises KeyboardInterrupt between two frames if `stopped()` returns True. No file is left incomplete.
+    No file is left incomplete.
+
+    Raises:
+        BadContent: if the sequence does not contain silhouettes, unless `job.skip_bad`.
+        KeyboardInterrupt: between two frames if `stopped()` returns True.
     """
     result = SequenceResult(job.number, job.name, len(job.frames))
     present = _listing(job.target)
@@ -78,24 +95,43 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
         return result
     # Compare each frame with its entry in the record.
     stamps = {name: [s.st_size, s.st_mtime_ns] for name, s in (_listing(job.source) or {}).items()}
-    record = {} if present is None else _read_record(job.target)
+    record = Record() if present is None else _read_record(job.target)
     entries, todo = {}, []
     for frame in job.frames:
-        entry, aligned = record.get(frame), (present or {}).get(aligned_name(frame))
+        entry, aligned = record.frames.get(frame), (present or {}).get(aligned_name(frame))
         if entry and entry[:2] == stamps.get(frame) and entry[2] == (aligned.st_size if aligned else None):
             entries[frame] = entry
         else:
             todo.append(frame)
-    removed = record.keys() - set(job.frames)
-    result.dropped_before = sum(size is None for _, _, size in entries.values())
+    removed = record.frames.keys() - set(job.frames)
+    # Decide how to read the frames. A record of an earlier version has no reading: grey values were left unchanged.
+    result.reading, samples = record.reading or Reading(), {}
+    if todo or removed or record.reading is None or record.reading.invert != job.invert:
+        samples = sample_frames(job.frames, lambda frame: read_pixels(f"{job.source}/{frame}"))
+        try:
+            result.reading = choose_reading(job.source, list(samples.values()), job.invert)
+        except BadContent as error:
+            if not job.skip_bad:
+                raise
+            result.rejected = str(error)
+            if present is None:
+                return result
+            entries, todo, removed = {}, [], record.frames.keys()
+        else:
+            if result.reading != (record.reading or Reading()):
+                entries, todo = {}, list(job.frames)
+    dropped = {f: record.dropped.get(f, "unknown reason") for f, (_, _, size) in entries.items() if size is None}
+    result.dropped_before = Counter(dropped.values())
     result.changed = bool(todo or removed)
     # Delete, process, and write the record last.
-    if result.changed:
+    if result.changed or (record.reading is None and not result.rejected):
         with _writer(job.target, present) as write:
             for frame in removed:
                 write(aligned_name(frame), None)
-            entries |= _align_frames(job, todo, stamps, write, result, stopped)
-            write(RECORD, json.dumps({"version": RECORD_VERSION, "frames": entries}).encode())
+            entries |= _align_frames(job, todo, samples, stamps, write, result, stopped)
+            dropped |= result.dropped
+            record = Record(entries, None if result.rejected else result.reading, dropped)
+            write(RECORD, json.dumps({"version": RECORD_VERSION, **record._asdict()}).encode())
     result.kept = sum(size is not None for _, _, size in entries.values())
     return result
 
@@ -103,6 +139,7 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
 def _align_frames(
     job: SequenceJob,
     todo: list[str],
+    samples: dict[str, Pixels],
     stamps: dict,
     write: Write,
     result: SequenceResult,
@@ -110,8 +147,8 @@ def _align_frames(
 ) -> dict:
     """Read, align and write the frames `todo` and return their entries for the record.
 
-    `stamps` holds size and time per frame, taken before the frames are read. So the next run processes a frame again
-    if it changes in between.
+    `samples` holds frames that are decoded already. `stamps` holds size and time per frame, taken before the frames are
+    read. So the next run processes a frame again if it changes in between.
     """
     entries = {}
     for frame in todo:
@@ -120,12 +157,14 @@ def _align_frames(
         result.worked_on += 1
         data = None
         try:
-            aligned = align(read_image(f"{job.source}/{frame}"))
+            pixels = samples.get(frame) or read_pixels(f"{job.source}/{frame}")
         except BadImage as error:
             result.unreadable.append(str(error))
         else:
+            sil = result.reading.silhouette(pixels)
+            aligned = align(sil)
             if aligned is None:
-                result.dropped.append(frame)
+                result.dropped[frame] = drop_reason(sil, result.reading.channel(pixels))
             else:
                 data = encode_png(aligned)
             entries[frame] = [*stamps[frame], None if data is None else len(data)]
@@ -145,15 +184,32 @@ def _listing(folder: str) -> dict[str, os.stat_result] | None:
         return None
 
 
-def _read_record(target: str) -> dict[str, list]:
-    """Return [size, modification time, aligned size or None] by frame, empty without a valid record."""
+class Record(NamedTuple):
+    """The metadata of a sequence.
+
+    Attributes:
+        frames: [size, modification time, aligned size or None if the frame was dropped] by frame.
+        reading: how the frames were read; None in a record of an earlier version.
+        dropped: the reason per dropped frame, a key of DROP_REASONS.
+    """
+
+    frames: dict[str, list] = {}  # noqa: RUF012, never changed
+    reading: Reading | None = None
+    dropped: dict[str, str] = {}  # noqa: RUF012
+
+
+def _read_record(target: str) -> Record:
+    """Return the metadata of a sequence, empty without a valid file."""
     try:
         record = json.loads(Path(target, RECORD).read_bytes())
         frames = record["frames"] if record["version"] == RECORD_VERSION else {}
-        valid = isinstance(frames, dict) and all(map(_is_entry, frames.values()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-        valid = False
-    return frames if valid else {}
+        if not isinstance(frames, dict) or not all(map(_is_entry, frames.values())):
+            return Record()
+        dropped = record.get("dropped", {})
+        known = {f: reason for f, reason in dropped.items() if isinstance(reason, str) and reason in DROP_REASONS}
+        return Record(frames, Reading.from_json(record.get("reading")), known)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Record()
 
 
 def _is_entry(entry: object) -> bool:

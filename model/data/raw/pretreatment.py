@@ -22,7 +22,7 @@ from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
 from model.data.raw.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.raw.layouts import DEFAULT, LAYOUTS
-from model.data.raw.pretreatment_report import PretreatmentSummary, Reporter, open_log
+from model.data.raw.pretreatment_report import PretreatmentSummary, Reporter, nothing_kept, open_log
 from model.data.raw.silhouette import BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
 
@@ -38,6 +38,7 @@ def pretreat(
     *,
     log_file: Path | str | None = None,
     log_all: bool = False,
+    invert: bool = False,
     skip_bad: bool = False,
     quiet: bool = False,
     layout: str = DEFAULT,
@@ -51,18 +52,23 @@ def pretreat(
         log_file: file to append to, in the original's format `# JOB <sequence> : --WARNING-- ...`. It lists sequences
             without or with few frames, dropped frames and, as FAIL, unreadable images.
         log_all: also log the work on each sequence.
-        skip_bad: do not set `failed` in the summary because of unreadable images.
+        invert: the silhouettes are black on white.
+        skip_bad: do not set `failed` in the summary because of unreadable images, and leave out sequences that do not
+            contain white silhouettes on black. If nothing is kept, `failed` is set in any case.
         quiet: show no progress bar.
         layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default.
 
     Raises:
         UsageError: if the paths cannot be correct, for example the output inside the input or an aligned input.
-        UserError: if the tree has another depth or the output cannot be written.
+        UserError: if the tree has another depth, the output cannot be written, or a sequence does not contain white
+            silhouettes on black (see `content.py`).
     """
     source, target = Path(input_path), Path(output_path)
     sequences = _checked_sequences(source, target, quiet, layout)
     jobs = [
-        SequenceJob(number, s.name, str(s.path), str(target / s.subject / s.seq_type / s.view), s.files)
+        SequenceJob(
+            number, s.name, str(s.path), str(target / s.subject / s.seq_type / s.view), s.files, invert, skip_bad
+        )
         for number, s in enumerate(sequences)
     ]
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))
@@ -80,13 +86,11 @@ def pretreat(
         workers = workers or core_count()
         for results in stack.enter_context(closing(_results(_tasks(jobs, workers), workers))):
             report.add(results)
-        if summary.dropped and not summary.kept:
-            report.problem(
-                0, "WARNING", f"{source}: no frame is usable; silhouettes must be white (255) on a black background"
-            )
+        if not summary.kept:
+            report.conclude(f"{source}: no frame is usable: {nothing_kept(summary)}")
         summary.seconds = time.perf_counter() - start
         summary.frames_per_second = summary.frames_worked_on / summary.seconds
-        summary.failed = summary.unreadable > 0 and not skip_bad
+        summary.failed = summary.kept == 0 or (summary.unreadable > 0 and not skip_bad)
         report.log(0, "FINISH", str(summary))
     return summary
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from model.common.errors import UsageError, UserError, one_line
 from model.common.messages import progress_bar
 from model.data.raw.aligned_sequence import SequenceResult
-from model.data.raw.silhouette import MIN_FRAMES
+from model.data.raw.silhouette import DROP_REASONS, MIN_FRAMES
 
 MAX_WARNINGS = 20  # on stderr; the log file has all
 
@@ -33,8 +34,10 @@ class PretreatmentSummary:
     frames_worked_on: int = 0
     seconds: float = 0.0
     frames_per_second: float = 0.0
-    failed: bool = False  # there are unreadable images, and `skip_bad` is off
+    failed: bool = False  # nothing is kept, or there are unreadable images and `skip_bad` is off
     problems: list[str] = field(default_factory=list)  # a message per unreadable frame and per empty or short sequence
+    drop_reasons: dict[str, int] = field(default_factory=dict)  # dropped frames by reason
+    readings: dict[str, int] = field(default_factory=dict)  # sequences by how their frames were changed on reading
 
     def __str__(self) -> str:
         return (
@@ -43,6 +46,12 @@ class PretreatmentSummary:
             f"{self.dropped} dropped, {self.unreadable} unreadable; {self.frames_worked_on} frames in "
             f"{self.seconds:.1f} s, {self.frames_per_second:.0f} frames/s"
         )
+
+    def notes(self) -> list[str]:
+        """Describe why frames were dropped and how frames were changed on reading, one line each."""
+        dropped = ", ".join(f"{count} {reason}" for reason, count in Counter(self.drop_reasons).most_common())
+        notes = [f"dropped frames: {dropped}"] if dropped else []
+        return notes + [f"{count} sequences: {note}" for note, count in self.readings.items()]
 
 
 _UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
@@ -102,9 +111,12 @@ class Reporter:
             self._count(result)
             for message in result.unreadable:
                 self.problem(result.number, "FAIL", message)
-            for frame in result.dropped:
-                self.log(result.number, "WARNING", f"{result.name}/{frame}: dropped, it contains no silhouette")
-            if result.kept < MIN_FRAMES:
+            for frame, reason in result.dropped.items():
+                message = f"{result.name}/{frame}: dropped, {reason}: {DROP_REASONS[reason]}"
+                self.log(result.number, "WARNING", message)
+            if result.rejected:
+                self.problem(result.number, "FAIL", f"{result.rejected} (the sequence is left out)")
+            elif result.kept < MIN_FRAMES:
                 self.problem(result.number, "WARNING", _few_frames(result))
             if result.changed:
                 done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
@@ -125,8 +137,12 @@ class Reporter:
         summary.empty += result.kept == 0
         summary.short += 0 < result.kept < MIN_FRAMES
         summary.kept += result.kept
-        summary.dropped += len(result.dropped) + result.dropped_before
-        summary.unreadable += len(result.unreadable)
+        reasons = result.dropped_before + Counter(result.dropped.values())
+        summary.dropped += reasons.total()
+        summary.drop_reasons = dict(Counter(summary.drop_reasons) + reasons)
+        summary.unreadable += result.frames if result.rejected else len(result.unreadable)
+        notes = [] if result.rejected else result.reading.notes()
+        summary.readings = dict(Counter(summary.readings) + Counter(notes))
         summary.frames_worked_on += result.worked_on
 
     def problem(self, number: int, comment: str, message: str) -> None:
@@ -137,6 +153,29 @@ class Reporter:
             self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
         elif len(self.summary.problems) == MAX_WARNINGS + 1:
             self.bar.write("warning: more problems follow; the log file lists all", file=sys.stderr)
+
+    def conclude(self, message: str) -> None:
+        """Log the reason why the whole run failed and print it to stderr, however many problems were printed."""
+        self.log(0, "FAIL", message)
+        self.summary.problems.append(message)
+        self.bar.write(f"error: {one_line(message)}", file=sys.stderr)
+
+
+_ADVICE = {
+    "empty": "check the program that segments the silhouettes",
+    "too dark": "silhouettes must be white (255) on a black background",
+    "too small": "use images in which the person is larger",
+    "too thin": "use images in which the person is larger",
+}
+
+
+def nothing_kept(summary: PretreatmentSummary) -> str:
+    """Return how many frames were not usable for which reason, and what to do."""
+    reasons = Counter(summary.drop_reasons).most_common()
+    parts = [f"{count} are {reason} ({DROP_REASONS.get(reason, 'see the log file')})" for reason, count in reasons]
+    parts += [f"{summary.unreadable} cannot be read"] * (summary.unreadable > 0)
+    advice = _ADVICE.get(reasons[0][0]) if reasons else None
+    return ", ".join(parts) + (f"; {advice}" if advice else "")
 
 
 def _few_frames(result: SequenceResult) -> str:

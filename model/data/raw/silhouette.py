@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
-from model.data.raw.image_header import image_error
+from model.data.raw.image_header import JPEG_START, image_error
 
 MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
 MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
@@ -22,17 +23,39 @@ MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
 
 
+# Reasons of `drop_reason`, and what each means.
+DROP_REASONS = {
+    "empty": "all pixels are equal",
+    "too dark": "no pixel has at least half of the brightness of white (255)",
+    "too small": f"the sum of all pixels is at most {MIN_PIXEL_SUM}, which is {MIN_PIXEL_SUM // 255} white pixels",
+    "too thin": "no pixel is left after scaling the person to 64 rows",
+}
+
+
+class Pixels(NamedTuple):
+    """The decoded pixels of an image: grey uint8 [h, w], alpha uint8 [h, w] or None, and whether it was a JPEG file."""
+
+    grey: np.ndarray
+    alpha: np.ndarray | None = None
+    lossy: bool = False
+
+
 class BadImage(UserError):  # noqa: N818, the name says more than ImageError
     """An image file is missing, empty, damaged or not an image. The message starts with its path."""
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Read an image as grey uint8 [h, w]. Colours are converted to grey. Raises BadImage.
+    """Read an image as grey uint8 [h, w]. Colours are converted to grey. Raises BadImage."""
+    return read_pixels(path).grey
+
+
+def read_pixels(path: Path | str) -> Pixels:
+    """Read an image with its alpha channel. Raises BadImage.
 
     Python reads the bytes and OpenCV decodes them from memory, because on Windows OpenCV cannot open paths with
     characters outside the code page.
     """
-    return decode_image(read_regular_file(path, MAX_BYTES), path)
+    return decode_pixels(read_regular_file(path, MAX_BYTES), path)
 
 
 def read_regular_file(path: Path | str, max_bytes: int) -> bytes:
@@ -57,23 +80,31 @@ def read_regular_file(path: Path | str, max_bytes: int) -> bytes:
         raise BadImage(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def decode_image(data: bytes, path: Path | str) -> np.ndarray:
-    """Decode the bytes of a PNG, BMP or JPEG file to grey uint8 [h, w]. Raises BadImage, whose message names `path`.
+def decode_pixels(data: bytes, path: Path | str) -> Pixels:
+    """Decode the bytes of a PNG, BMP or JPEG file. Raises BadImage, whose message names `path`.
 
-    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them.
+    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them. Images of 16
+    bits are reduced to 8 bits, unless all their values fit in 8 bits, as in masks of 0 and 1.
     """
     import cv2
 
     error = image_error(data)
     if error:
         raise BadImage(f"{path}: {error}")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    lossy = data.startswith(JPEG_START)
+    try:  # JPEG files have no alpha channel, and OpenCV rotates them as their header says only in this mode
+        mode = cv2.IMREAD_GRAYSCALE if lossy else cv2.IMREAD_UNCHANGED
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error:  # raised for some errors; for others the result is None
         image = None
-    if image is None:
+    if image is None or image.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"{path}: damaged, or not an image")
-    return image
+    if image.dtype == np.uint16:
+        image = (image if image.max() < 256 else image >> 8).astype(np.uint8)
+    if image.ndim == 2:
+        return Pixels(image, None, lossy)
+    alpha = np.ascontiguousarray(image[:, :, 3]) if image.shape[2] == 4 else None
+    return Pixels(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if alpha is None else cv2.COLOR_BGRA2GRAY), alpha, lossy)
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -139,6 +170,20 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     aligned = np.zeros((FRAME_HEIGHT, ALIGNED_WIDTH), np.uint8)
     aligned[:, first - left : last - left] = resized[:, first:last]
     return aligned
+
+
+def drop_reason(sil: np.ndarray, channel: np.ndarray) -> str:
+    """Return why `align` drops a silhouette, a key of DROP_REASONS.
+
+    Args:
+        sil: the silhouette, for which `align` returned None.
+        channel: the pixels before thresholding.
+    """
+    if int(sil.sum(dtype=np.int64)) > MIN_PIXEL_SUM:
+        return "too thin"
+    if sil.max() > 127:
+        return "too small"
+    return "empty" if channel.min() == channel.max() else "too dark"
 
 
 def cut_sides(frames: np.ndarray) -> np.ndarray:

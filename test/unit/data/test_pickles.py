@@ -30,7 +30,8 @@ def write_pickle(root, content, protocol=4, name="0001/nm-01/000/000.pkl"):
 
 
 def random_frames(*shape):
-    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    """Frames of mostly black and white pixels, because grey frames are rejected as pictures."""
+    return np.random.default_rng(0).choice(np.uint8([0, 1, 2, 9, 250, 255]), size=shape)
 
 
 @pytest.mark.parametrize("width", [44, 54, 64])
@@ -54,6 +55,15 @@ def test_pickles_of_height_128_are_reduced_to_64(tmp_path, width, first):
     if width in (88, 100, 128):
         halves = np.stack([cv2.resize(f, (width // 2, 64), interpolation=cv2.INTER_AREA) for f in frames])
         assert np.array_equal(store.sequence(0), cut_sides(halves))
+
+
+def test_masks_of_0_and_1_are_scaled_before_they_are_reduced(tmp_path):
+    masks = random_frames(3, 128, 88) // 128
+    stores = [
+        open_data(write_pickle(tmp_path / str(white), masks * np.uint8(white)), tmp_path / "stores")
+        for white in (1, 255)
+    ]
+    assert np.array_equal(stores[0].frames, stores[1].frames) and 0 < np.median(stores[0].frames) < 255
 
 
 def test_enlarged_frames_give_the_store_of_the_images_and_one_report(tmp_path, caplog):

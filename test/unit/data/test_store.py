@@ -1,5 +1,6 @@
 """The packed store: contents, rebuilding, and errors."""
 
+import pickle
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ def test_a_store_is_accepted_as_data(tree, tmp_path):
 
 def rewrite_in_place(tree):
     for path in sorted((tree / "001" / "nm-01" / "000").iterdir()):
-        path.write_bytes(cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes())
+        path.write_bytes(cv2.imencode(".png", np.tri(64, k=-32, dtype=np.uint8) * 255)[1].tobytes())
 
 
 CHANGES = {
@@ -219,6 +220,53 @@ def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch,
         found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
     assert len(builds) == 1 and {one.path for one in found} == {store}
     assert f"waiting for {store}, which another job is writing, process" in caplog.text
+
+
+CONTENTS = {  # of aligned frames: what the store holds, or why it is not built
+    "aligned": (lambda frames: frames, lambda frames: frames, ""),
+    "0 and 1": (
+        lambda frames: frames // 128,
+        lambda frames: frames // 128 * 255,
+        "sequences: masks of two other values",
+    ),
+    "0 and 100": (lambda frames: frames // 128 * 100, lambda frames: frames // 128 * 255, "were scaled to 0 and 255"),
+    "inverted": (lambda frames: 255 - frames, None, "most of the picture, and its border, is white: .*--invert"),
+    "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, "most of the picture, and its border, is white"),
+    "white": (lambda frames: frames | 255, None, "the whole picture is white"),
+    "grey": (
+        lambda frames: frames // 2 + 60 + np.uint8([0, 1] * 32),
+        None,
+        "100% of the pixels are neither black nor white: .* segment",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["images", "alpha", "pickles"])
+@pytest.mark.parametrize("content", CONTENTS)
+def test_content_of_aligned_frames(tree, tmp_path, caplog, content, kind):
+    change, stored, message = CONTENTS[content]
+    caplog.set_level("INFO")
+    before = open_data(tree, tmp_path / "before")
+    for folder in sorted(tree.glob("*/*/*")):
+        frames = np.stack([cv2.imread(str(path), 0) for path in sorted(folder.iterdir())])
+        for path, frame in zip(sorted(folder.iterdir()), change(frames), strict=True):
+            path.unlink()
+            if kind != "pickles":
+                cv2.imwrite(
+                    str(path), frame if kind == "images" else cv2.merge([np.full_like(frame, 255)] * 3 + [frame])
+                )
+        if kind == "pickles":
+            (folder / f"{folder.name}.pkl").write_bytes(pickle.dumps(change(frames)))
+    if stored is None:
+        with pytest.raises(UserError, match=rf"001/bg-01/000: {message}"):
+            open_data(tree, tmp_path / "stores")
+        assert not list((tmp_path / "stores").iterdir())
+        return
+    caplog.clear()
+    np.testing.assert_array_equal(open_data(tree, tmp_path / "stores").frames, stored(before.frames))
+    notes = [record.getMessage() for record in caplog.records if "sequences: " in record.getMessage()]
+    assert len(notes) == bool(message) + (kind == "alpha") and all("8 sequences" in note for note in notes)
+    assert not message or message in notes[-1]
 
 
 def test_stamp_of_a_tree_without_a_listed_file_is_none(tree):

@@ -11,7 +11,7 @@ import pytest
 
 from model.data.raw import silhouette
 from model.data.raw.image_header import MAX_PIXELS, image_error
-from model.data.raw.silhouette import BadImage, decode_image, read_image
+from model.data.raw.silhouette import BadImage, decode_pixels, read_image
 
 
 def picture(seed=0, size=(24, 16)):
@@ -62,7 +62,7 @@ def test_decode_rejects_an_absurd_size_before_decoding(name, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BadImage, match=rf"a\.x: claims \d+×\d+ pixels in its header; at most {MAX_PIXELS:,}"):
-        decode_image(BOMBS[name], "a.x")
+        decode_pixels(BOMBS[name], "a.x")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
@@ -71,7 +71,7 @@ def test_decode_reads_the_same_size_as_opencv():
         for suffix in (".png", ".jpg", ".bmp"):
             for channels in (1, 3):
                 image = picture(number, (*size, channels)) if channels > 1 else picture(number, size)
-                assert decode_image(encoded(suffix, image), "a").shape == size
+                assert decode_pixels(encoded(suffix, image), "a").grey.shape == size
 
 
 def test_decode_reads_every_kind_of_png():
@@ -92,7 +92,7 @@ def test_decode_reads_every_kind_of_png():
         + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     )  # fmt: skip
     for name, data in kinds.items():
-        np.testing.assert_array_equal(decode_image(data, f"{name}.jpg"), grey, err_msg=name)
+        np.testing.assert_array_equal(decode_pixels(data, f"{name}.jpg").grey, grey, err_msg=name)
 
 
 def test_no_damage_to_a_png_changes_a_pixel(capfd):
@@ -103,7 +103,7 @@ def test_no_damage_to_a_png_changes_a_pixel(capfd):
             damaged = bytearray(data)
             damaged[position] ^= 1 << bit
             try:
-                np.testing.assert_array_equal(decode_image(bytes(damaged), "a.png"), image)
+                np.testing.assert_array_equal(decode_pixels(bytes(damaged), "a.png").grey, image)
             except BadImage as error:
                 assert str(error).startswith("a.png: ")
     assert capfd.readouterr().err == ""
@@ -120,7 +120,7 @@ def test_every_truncation_is_reported(suffix):
 def test_truncation_of_a_bmp_without_length_in_its_header_is_reported():
     data = bytearray(encoded(".bmp", picture(size=(30, 30, 3))))
     data[2:6] = bytes(4)
-    assert decode_image(bytes(data), "a").shape == (30, 30)
+    assert decode_pixels(bytes(data), "a").grey.shape == (30, 30)
     assert image_error(bytes(data[:-1])) == "truncated image"
 
 
@@ -136,7 +136,7 @@ def test_decode_rejects_other_formats(suffix):
         pytest.skip(f"this OpenCV cannot write {suffix}")
     assert cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) is not None
     with pytest.raises(BadImage, match="not a PNG, BMP or JPEG image"):
-        decode_image(data.tobytes(), "a.png")
+        decode_pixels(data.tobytes(), "a.png")
 
 
 def test_jpeg_without_a_size_is_reported():
@@ -144,9 +144,9 @@ def test_jpeg_without_a_size_is_reported():
     position = data.index(b"\xff\xc0")
     length = int.from_bytes(data[position + 2 : position + 4], "big")
     with pytest.raises(BadImage, match="no size before the pixels"):
-        decode_image(data[:position] + data[position + 2 + length :], "a.jpg")
+        decode_pixels(data[:position] + data[position + 2 + length :], "a.jpg")
     with pytest.raises(BadImage, match="a marker is missing"):
-        decode_image(data[:2] + b"\0\0" + data[2:], "a.jpg")
+        decode_pixels(data[:2] + b"\0\0" + data[2:], "a.jpg")
 
 
 def test_read_rejects_pipes_and_devices(tmp_path):

@@ -223,7 +223,7 @@ def test_log_file_has_the_format_of_the_original(tmp_path):
     dark = write(raw / "001" / "nm-01" / "090" / "dark.png", np.zeros((90, 120), np.uint8))
     pretreat(raw, tmp_path / "a", 1, quiet=True, log_file=tmp_path / "warnings.log")
     lines = (tmp_path / "warnings.log").read_text().splitlines()
-    assert lines == [f"# JOB 1 : --WARNING-- 001/nm-01/090/{dark.name}: dropped, it contains no silhouette"]
+    assert lines == [f"# JOB 1 : --WARNING-- 001/nm-01/090/{dark.name}: dropped, empty: all pixels are equal"]
     pretreat(raw, tmp_path / "b", 1, quiet=True, log_file=tmp_path / "all.log", log_all=True)
     kinds = [line.split("--")[1] for line in (tmp_path / "all.log").read_text().splitlines()]
     assert kinds == ["START", "FINISH", "WARNING", "FINISH", "FINISH"]

@@ -1,0 +1,180 @@
+"""Decide from a few frames of a sequence how its frames become white silhouettes on black, or why they cannot.
+
+Silhouettes come as masks of 0 and 255, as masks of 0 and 1, with grey edges, as JPEG files with compression noise, or
+as an alpha channel. Inverted silhouettes and pictures of a camera look like valid input to all later steps, so they are
+rejected here. Worker processes import this module, so it does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from model.common.errors import UserError
+from model.data.raw.silhouette import BadImage, Pixels
+
+SAMPLES, MAX_TRIES = 3, 8  # frames with content to find per sequence, and frames to read at most
+GREY_LEVELS = slice(32, 224)  # neither black nor white; JPEG files of masks contain up to 2 % of them at any quality
+MAX_GREY = 0.2  # of a raw frame: strongly blurred masks reach 0.11, pictures of a camera have 0.9, dark ones 0.4
+MAX_GREY_FIGURE = 0.9  # of the pixels that are not black: masks reduced to 16 rows reach 0.83, persons cut out 0.96
+MAX_GREY_ALIGNED = 0.5  # of an aligned frame: figures enlarged from 16 rows reach 0.30
+FULL_RANGE = (0, 255)
+
+T = TypeVar("T")
+
+
+class BadContent(UserError):  # noqa: N818, as BadImage
+    """The images of a sequence are readable but are not white silhouettes on black."""
+
+
+class Reading(NamedTuple):
+    """The way from the pixels of a sequence to masks. The default leaves the grey values unchanged.
+
+    Attributes:
+        levels: the grey levels of background and figure; frames are thresholded halfway between them.
+        alpha: the alpha channel is the mask.
+        invert: exchange black and white at the end.
+    """
+
+    levels: tuple[int, int] | None = None
+    alpha: bool = False
+    invert: bool = False
+
+    @classmethod
+    def from_json(cls, value: Any) -> Reading | None:
+        """Return the reading that was written as a JSON list, or None if there is none or it is damaged."""
+        if not isinstance(value, list) or len(value) != 3:
+            return None
+        levels, alpha, invert = value
+        if levels is not None:
+            if not isinstance(levels, list) or [type(level) for level in levels] != [int, int]:
+                return None
+            levels = tuple(levels)
+        return cls(levels, alpha, invert) if type(alpha) is type(invert) is bool else None
+
+    def channel(self, pixels: Pixels) -> np.ndarray:
+        """Return the channel that holds the mask. uint8 [h, w]"""
+        return pixels.alpha if self.alpha and pixels.alpha is not None else pixels.grey
+
+    def silhouette(self, pixels: Pixels) -> np.ndarray:
+        """Return the silhouette of a raw frame, uint8 [h, w]. Lossy frames are always thresholded."""
+        return self.apply(self.channel(pixels), FULL_RANGE if pixels.lossy else None)
+
+    def apply(self, grey: np.ndarray, default: tuple[int, int] | None = None) -> np.ndarray:
+        """Threshold at the middle of `levels` (None: of `default`) and invert. uint8 [..., w] of any shape."""
+        import cv2
+
+        levels = self.levels or default
+        if levels:
+            rows = np.ascontiguousarray(grey).reshape(-1, grey.shape[-1])
+            grey = cv2.threshold(rows, sum(levels) // 2, 255, cv2.THRESH_BINARY)[1].reshape(grey.shape)
+        return 255 - grey if self.invert else grey
+
+    def notes(self) -> list[str]:
+        """Describe how the frames are changed, for the user."""
+        notes = ["the alpha channel is the mask"] if self.alpha else []
+        if self.levels == FULL_RANGE:
+            notes.append("lossy (JPEG) or grey frames were thresholded at 128 of 255")
+        elif self.levels:
+            notes.append("masks of two other values, such as 0 and 1, were scaled to 0 and 255")
+        return notes + ["black and white were exchanged (--invert)"] * self.invert
+
+
+def sample_frames(frames: Sequence[T], read: Callable[[T], Pixels]) -> dict[T, Pixels]:
+    """Read evenly spread frames until three of them have content. Unreadable frames are skipped.
+
+    Frames before a person enters the picture are often black.
+    """
+    samples, with_content = {}, 0
+    for eighth in (4, 2, 6, 1, 3, 5, 7, 0):
+        frame = frames[len(frames) * eighth // MAX_TRIES] if len(frames) else None
+        if frame is None or frame in samples:
+            continue
+        try:
+            samples[frame] = read(frame)
+        except BadImage:  # reported when the frame is processed
+            continue
+        with_content += _varies(samples[frame].grey) or _alpha_varies(samples[frame])
+        if with_content == SAMPLES:
+            break
+    return samples
+
+
+def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, aligned: bool = False) -> Reading:
+    """Return how to read the sequence that contains `samples`.
+
+    Args:
+        where: the path of the sequence, for the error.
+        invert: the user says that the figure is black on white.
+        aligned: the frames are aligned, so their edges are grey from scaling and are left unchanged.
+
+    Raises:
+        BadContent: if all samples with content are inverted, or are pictures of a camera instead of masks.
+    """
+    import cv2
+
+    alpha = any(map(_alpha_varies, samples))
+    reading = Reading(None, alpha, invert)
+    images = [image for image in map(reading.channel, samples) if image.any()]
+    images = [image for image in images if _varies(image)] or images
+    if not images:
+        return reading
+    # The grey levels decide between a mask of two values, a grey mask and a picture.
+    histograms = np.stack([cv2.calcHist([image], [0], None, [256], [0, 256]).ravel() for image in images])
+    levels = histograms.any(0).nonzero()[0].tolist()
+    if len(levels) > 2:
+        _reject_pictures(where, histograms, aligned)
+    if len(levels) == 2 and tuple(levels) != FULL_RANGE:
+        reading = reading._replace(levels=tuple(levels))
+    elif not aligned and (levels[0] not in FULL_RANGE or len(levels) > 2 or any(s.lossy for s in samples)):
+        reading = reading._replace(levels=FULL_RANGE)
+    _reject_inverted(where, [reading.apply(image) for image in images], invert, aligned)
+    return reading
+
+
+def _varies(image: np.ndarray) -> bool:
+    import cv2
+
+    low, high, _, _ = cv2.minMaxLoc(image)
+    return low < high
+
+
+def _alpha_varies(pixels: Pixels) -> bool:
+    return pixels.alpha is not None and _varies(pixels.alpha)
+
+
+def _reject_pictures(where: str, histograms: np.ndarray, aligned: bool) -> None:
+    grey = histograms[:, GREY_LEVELS].sum(1)
+    share = grey / histograms.sum(1)
+    of_figure = grey / np.maximum(histograms[:, GREY_LEVELS.start :].sum(1), 1)
+    advice = "the frames appear to be pictures, not silhouettes; segment the silhouettes (white on black) first"
+    if share.min() > (MAX_GREY_ALIGNED if aligned else MAX_GREY):
+        raise BadContent(f"{where}: {share.mean():.0%} of the pixels are neither black nor white: {advice}")
+    if not aligned and of_figure.min() > MAX_GREY_FIGURE:
+        raise BadContent(
+            f"{where}: {of_figure.mean():.0%} of the pixels that are not black are not white either: {advice}"
+        )
+
+
+def _reject_inverted(where: str, masks: list[np.ndarray], invert: bool, aligned: bool) -> None:
+    whites = [mask > 127 for mask in masks]
+    borders = [np.concatenate([w[0], w[-1], w[1:-1, 0], w[1:-1, -1]]) for w in whites]
+    if not all(white.mean() > 0.5 and border.mean() > 0.5 for white, border in zip(whites, borders, strict=True)):
+        return
+    if all(white.all() for white in whites):
+        raise BadContent(
+            f"{where}: the whole picture is white in all frames that were checked; silhouettes must be white on black "
+            "(check whether the conversion to images has lost an alpha channel)"
+        )
+    if aligned:
+        advice = (
+            "the silhouettes are inverted; run pretreatment.py --invert on the raw silhouettes, or invert the frames"
+        )
+    elif invert:
+        advice = "the silhouettes are white on black already; run without --invert"
+    else:
+        advice = "the silhouettes are inverted; pass --invert to read them"
+    after = " after the inversion" if invert else ""
+    raise BadContent(f"{where}: most of the picture, and its border, is white{after}: {advice}")

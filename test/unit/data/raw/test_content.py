@@ -1,0 +1,298 @@
+"""Silhouettes as people have them: masks of 0 and 1, alpha channels, JPEG, inverted silhouettes, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from raw_trees import contents, images, make_tree, silhouette, write
+from scripts import load_script
+
+from model.common.errors import UserError
+from model.data.raw.aligned_sequence import RECORD_FOLDER
+from model.data.raw.pretreatment import pretreat
+from model.data.raw.silhouette import align, read_image
+
+RECORD = f"{RECORD_FOLDER}/record.json"
+NO_IMAGE = np.zeros((90, 120), np.uint8)
+
+
+def picture(seed: int) -> np.ndarray:
+    """A picture of a camera: a coarse coloured texture. uint8 [90, 120, 3]"""
+    return cv2.resize(np.random.default_rng(seed).integers(20, 236, (9, 12, 3), dtype=np.uint8), (120, 90))
+
+
+def with_alpha(colour: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), mask]).astype(np.uint8)
+
+
+def with_shadow(mask: np.ndarray) -> np.ndarray:
+    """The output of OpenCV's background subtraction, which marks shadows with 127."""
+    return np.maximum(mask, np.roll(mask, 15, axis=1) // 2)
+
+
+WHITE = np.uint8([255, 255, 255])
+SCALED, ALPHA, HALF, INVERTED = "scaled to 0 and 255", "alpha channel", "thresholded at 128", "exchanged"
+USABLE = {
+    "0 and 1": (lambda mask: mask // 255, ".png", [SCALED]),
+    "0 and 1 in BMP": (lambda mask: mask // 255, ".bmp", [SCALED]),
+    "0 and 1 in 16 bits": (lambda mask: (mask // 255).astype(np.uint16), ".png", [SCALED]),
+    "0 and 65535": (lambda mask: mask * np.uint16(257), ".png", []),
+    "0 and 128": (lambda mask: mask // 255 * 128, ".png", [SCALED]),
+    "50 and 200": (lambda mask: np.where(mask, 200, 50), ".png", [SCALED]),
+    "red on black": (lambda mask: np.dstack([0 * mask, 0 * mask, mask]), ".png", [SCALED]),
+    "alpha of white": (lambda mask: with_alpha(WHITE, mask), ".png", [ALPHA]),
+    "alpha of 0 and 1": (lambda mask: with_alpha(WHITE, mask // 255), ".png", [ALPHA, SCALED]),
+    "alpha of a picture": (lambda mask: with_alpha(picture(1), mask), ".png", [ALPHA]),
+    "opaque": (lambda mask: with_alpha(mask[..., None], mask | 255), ".png", []),
+    "shadows": (with_shadow, ".png", [HALF]),
+    "grey edges": (lambda mask: cv2.addWeighted(mask, 0.75, cv2.dilate(mask, None), 0.25, 0), ".png", [HALF]),
+    "inverted": (lambda mask: 255 - mask, ".png", [INVERTED]),
+    "inverted 0 and 1": (lambda mask: 1 - mask // 255, ".png", [SCALED, INVERTED]),
+    "inverted grey edges": (lambda mask: 255 - with_shadow(mask), ".png", [HALF, INVERTED]),
+    "colour": (lambda mask: cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), ".bmp", []),
+}
+
+
+def tree_of(root: Path, change, suffix: str = ".png", sequences: int = 2, frames: int = 6) -> Path:
+    """A tree of changed silhouettes, of which the first two per sequence are empty."""
+    for number in range(sequences):
+        for frame in range(frames):
+            mask = silhouette(100 * number + frame) if frame > 1 or frames < 4 else NO_IMAGE
+            image = np.asarray(change(mask))
+            image = image if image.dtype in (np.uint8, np.uint16) else image.astype(np.uint8)
+            write(root / "001" / f"nm-{number + 1:02d}" / "000" / f"{frame}{suffix}", image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> dict[str, bytes]:
+    """The aligned frames of masks of 0 and 255, which `test_pretreatment.py` compares with `align`."""
+    root = tmp_path_factory.mktemp("expected")
+    pretreat(tree_of(root / "raw", lambda mask: mask), root / "aligned", 1, quiet=True)
+    return images(root / "aligned")
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
+    change, suffix, notes = USABLE[name]
+    raw = tree_of(tmp_path / "raw", change, suffix)
+    for worked_on in (12, 0):  # the second run reads no frame and reports the same
+        summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True, invert=INVERTED in notes)
+        assert images(tmp_path / "aligned") == expected
+        assert (summary.frames_worked_on, summary.dropped, summary.failed) == (worked_on, 4, False)
+        assert summary.drop_reasons == {"empty": 4} and summary.notes()[0] == "dropped frames: 4 empty"
+        assert [count for count in summary.readings.values()] == [2] * len(notes)
+        assert all(note in line for note, line in zip(notes, summary.notes()[1:], strict=True))
+
+
+@pytest.mark.parametrize("quality", [10, 75, 100])
+def test_lossy_silhouettes_are_thresholded_at_half(tmp_path, quality):
+    raw = make_tree(tmp_path / "raw", 1)
+    for path in raw.rglob("*.png"):
+        path.with_suffix(".jpg").write_bytes(
+            cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        )
+        path.unlink()
+    summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    assert list(summary.readings.values()) == [1] and HALF in next(iter(summary.readings))
+    for path in raw.rglob("*.jpg"):
+        lossy = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        aligned = read_image(tmp_path / "aligned" / path.relative_to(raw).with_suffix(".png"))
+        np.testing.assert_array_equal(aligned, align(np.where(lossy > 127, 255, 0).astype(np.uint8)))
+
+
+def test_jpeg_frame_between_png_frames_is_thresholded(tmp_path):
+    raw = make_tree(tmp_path / "raw", 1, frames=30)
+    path = raw / "001" / "nm-01" / "000" / "f-001.png"  # not among the frames that are checked
+    lossy = cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+    path.write_bytes(lossy.tobytes())
+    pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    mask = np.where(cv2.imdecode(lossy, 0) > 127, 255, 0).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(tmp_path / "aligned/001/nm-01/000/f-001.png"), align(mask))
+
+
+# Wrong content
+
+BORDER = "most of the picture, and its border, is white"
+WRONG = {
+    "inverted": (lambda mask: 255 - mask, False, rf"{BORDER}: .* pass --invert"),
+    "inverted 0 and 1": (lambda mask: 1 - mask // 255, False, rf"{BORDER}: .* pass --invert"),
+    "inverted grey": (lambda mask: 240 - (with_shadow(mask) * 0.9), False, rf"{BORDER}: .* pass --invert"),
+    "inverted alpha": (lambda mask: with_alpha(WHITE, 255 - mask), False, rf"{BORDER}: .* pass --invert"),
+    "inverted twice": (lambda mask: mask, True, rf"{BORDER} after the inversion: .* run without --invert"),
+    "white": (lambda mask: mask | 255, False, "the whole picture is white .* alpha"),
+    "pictures": (lambda mask: picture(int(mask.sum())), False, r"(9\d|100)% of the pixels are neither black nor white"),
+    "dark pictures": (lambda mask: picture(int(mask.sum())) // 3, False, r"\d\d% of the pixels are neither .* segment"),
+    "cut out": (
+        lambda mask: picture(3) * (mask[..., None] > 0),
+        False,
+        r"\d+% of the pixels that are not black are not",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_content_ends_the_run_with_the_reason(tmp_path, name):
+    change, invert, reason = WRONG[name]
+    raw = tree_of(tmp_path / "raw", change)
+    with pytest.raises(UserError, match=rf"raw/001/nm-01/000: {reason}"):
+        pretreat(raw, tmp_path / "aligned", 1, quiet=True, invert=invert)
+    assert not contents(tmp_path / "aligned")
+
+
+def test_percentage_of_grey_pixels_is_counted(tmp_path):
+    image = np.zeros((100, 100), np.uint8)
+    image[:60], image[60:70] = 100, 255
+    for frame in range(5):
+        write(tmp_path / "raw" / "1" / "nm-01" / "0" / f"{frame}.png", image)
+    with pytest.raises(UserError, match="60% of the pixels are neither"):
+        pretreat(tmp_path / "raw", tmp_path / "aligned", 1, quiet=True)
+
+
+def test_skip_bad_leaves_wrong_sequences_out(tmp_path, capsys):
+    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask), tmp_path / "aligned"
+    pretreat(raw, aligned, 1, quiet=True)
+    tree_of(tmp_path / "other", lambda mask: 255 - mask, sequences=1)
+    for path in (raw / "001" / "nm-01" / "000").iterdir():  # the sequence was aligned before
+        path.write_bytes((tmp_path / "other" / path.relative_to(raw)).read_bytes())
+    tree_of(raw, lambda mask: picture(int(mask.sum())), sequences=1).joinpath("001/nm-01").rename(raw / "001" / "nm-03")
+    tree_of(raw, lambda mask: 255 - mask, sequences=1)
+    for _ in range(2):
+        summary = pretreat(raw, aligned, 1, quiet=True, skip_bad=True, log_file=tmp_path / "log")
+        assert (summary.kept, summary.dropped, summary.unreadable, summary.failed) == (4, 2, 12, False)
+        assert {path.split("/")[1] for path in images(aligned)} == {"nm-02"}
+        errors = capsys.readouterr().err
+        assert errors.count("(the sequence is left out)") == 2 and "none of" not in errors
+        assert BORDER in errors and "neither black nor white" in errors
+    assert (tmp_path / "log").read_text().count("--FAIL--") == 4
+    assert not (aligned / "001" / "nm-03").exists()
+
+
+# Resuming
+
+
+def test_change_of_invert_processes_all_frames_again(tmp_path, expected):
+    """One half of each frame is inverted, so that both readings are accepted."""
+    raw, aligned = tmp_path / "raw", tmp_path / "aligned"
+    for frame in range(5):
+        write(raw / "1" / "nm-01" / "0" / f"{frame}.png", np.hstack([silhouette(frame), 255 - silhouette(frame)]))
+    trees = []
+    for invert, worked_on in [(False, 5), (True, 5), (True, 0), (False, 5)]:
+        assert pretreat(raw, aligned, 1, quiet=True, invert=invert).frames_worked_on == worked_on
+        trees.append(contents(aligned))
+    assert trees[0] == trees[3] != trees[1] == trees[2]
+
+
+def test_record_of_an_earlier_version_is_checked_once(tmp_path, expected):
+    """Without the reading, frames were aligned with their grey values: right for 0 and 255, wrong for 0 and 1."""
+    for change, worked_on in [(lambda mask: mask, 0), (lambda mask: mask // 255, 6)]:
+        raw, aligned = tree_of(tmp_path / f"raw{worked_on}", change), tmp_path / f"aligned{worked_on}"
+        pretreat(raw, aligned, 1, quiet=True)
+        file = aligned / "001" / "nm-01" / "000" / RECORD
+        complete = file.read_bytes()
+        file.write_text(json.dumps({key: json.loads(complete)[key] for key in ("version", "frames")}))
+        summary = pretreat(raw, aligned, 1, quiet=True)
+        assert (summary.frames_worked_on, summary.done) == (worked_on, worked_on > 0)
+        record = json.loads(file.read_bytes())
+        assert record["reading"] == json.loads(complete)["reading"] and record["frames"].keys() == {
+            f"{frame}.png" for frame in range(6)
+        }
+        assert images(aligned) == expected
+
+
+def test_changed_frames_that_change_the_reading_change_the_sequence(tmp_path):
+    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask, sequences=1), tmp_path / "aligned"
+    pretreat(raw, aligned, 1, quiet=True)
+    write(raw / "001" / "nm-01" / "000" / "3.png", with_shadow(silhouette(3)))
+    assert pretreat(raw, aligned, 1, quiet=True).frames_worked_on == 6
+    pretreat(raw, tmp_path / "clean", 1, quiet=True)
+    assert contents(aligned) == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("reading", [None, 5, [], [[0], False, False], [[0, "1"], False, False], [None, 1, 0]])
+def test_damaged_reading_is_decided_again(tmp_path, expected, reading):
+    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask // 255), tmp_path / "aligned"
+    pretreat(raw, aligned, 1, quiet=True)
+    file = aligned / "001" / "nm-01" / "000" / RECORD
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"reading": reading, "dropped": {"0.png": 7}}))
+    assert pretreat(raw, aligned, 1, quiet=True).frames_worked_on == 6
+    assert images(aligned) == expected
+
+
+# Nothing usable
+
+
+def tiny(rows: int, value: int = 1) -> np.ndarray:
+    image = np.zeros((240, 320), np.uint8)
+    image[100 : 100 + rows, 50:53] = value
+    return image
+
+
+def thin() -> np.ndarray:
+    image = np.zeros((640, 640), np.uint8)
+    image[:, 320] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    "image, reason",
+    [
+        (tiny(8), "are too small (the sum of all pixels is at most 10000, which is 39 white pixels); use images"),
+        (tiny(8, 255), "are too small"),
+        (NO_IMAGE, "are empty (all pixels are equal); check the program"),
+        (
+            tiny(30) + tiny(60),
+            "are too dark (no pixel has at least half of the brightness of white (255)); silhouettes",
+        ),
+        (thin(), "are too thin (no pixel is left after scaling the person to 64 rows); use images"),
+    ],
+    ids=["too small, 0 and 1", "too small", "empty", "too dark", "too thin"],
+)
+def test_nothing_usable_is_a_failure_with_the_reason(tmp_path, capsys, monkeypatch, image, reason):
+    for number in range(21):  # more sequences than problems are printed
+        write(tmp_path / "raw" / "1" / "nm-01" / str(number) / "0.png", image)
+    command = ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", "--skip_bad"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [*command, "--json=summary.json"])
+    for _ in range(2):  # the second run knows the reason from the record
+        assert load_script("pretreatment").main() == 1
+        output = capsys.readouterr()
+        assert "next:" not in output.out and f"dropped frames: 21 {reason.split('(')[0][4:].strip()}" in output.out
+        conclusion = [line for line in output.err.splitlines() if line.startswith("error: ")]
+        assert len(conclusion) == 1 and f"raw: no frame is usable: 21 {reason}" in conclusion[0]
+    assert json.loads((tmp_path / "summary.json").read_text())["failed"]
+    log = (tmp_path / "pretreatment.log").read_text()
+    assert f"1/nm-01/0/0.png: dropped, {reason[4:].split(' (')[0]}: " in log and "--FAIL--" in log
+
+
+def test_only_unreadable_images_are_a_failure(tmp_path, capsys):
+    write(tmp_path / "raw" / "1" / "nm-01" / "0" / "0.png", NO_IMAGE).write_bytes(b"")
+    assert pretreat(tmp_path / "raw", tmp_path / "aligned", 1, quiet=True, skip_bad=True).failed
+    assert "error: " in (errors := capsys.readouterr().err) and "no frame is usable: 1 cannot be read" in errors
+
+
+def test_reason_of_a_single_dark_frame(tmp_path):
+    raw = make_tree(tmp_path / "raw", 1, frames=20)
+    write(raw / "001" / "nm-01" / "000" / "f-001.png", silhouette(0) // 255)
+    summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True, log_file=tmp_path / "log")
+    assert (summary.kept, summary.drop_reasons, summary.failed) == (19, {"too dark": 1}, False)
+    assert "f-001.png: dropped, too dark: no pixel has" in (tmp_path / "log").read_text()
+
+
+def test_command_prints_how_frames_were_read_and_inverts(tmp_path, capsys, monkeypatch, expected):
+    tree_of(tmp_path / "raw", lambda mask: 1 - mask // 255)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "sys.argv", ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", "--invert"]
+    )
+    assert load_script("pretreatment").main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "2 sequences: " in line][1:] == [
+        "2 sequences: masks of two other values, such as 0 and 1, were scaled to 0 and 255",
+        "2 sequences: black and white were exchanged (--invert)",
+    ]
+    assert "next: python train.py" in lines[-1] and images(tmp_path / "aligned") == expected
