@@ -228,10 +228,16 @@ cann_script() {
   done
 }
 
-# Print the first set_env.sh in the documented folders. The newest of the numbered CANN folders comes first.
+# Files in which installers of CANN record the installation folder, as NAME_Install_Path_Param=FOLDER or similar.
+CANN_RECORDS=(/etc/Ascend/ascend_cann_install.info "${HOME:-/root}/Ascend/ascend_cann_install.info")
+
+# Print the first set_env.sh in the environment's, recorded and documented folders. The newest of the numbered CANN folders
+# comes first.
 found_cann() {
-  local root home script homes=("${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}") numbered
-  for root in /usr/local/Ascend "${HOME:-/root}/Ascend"; do
+  local root home script homes=("${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}") numbered recorded
+  mapfile -t recorded < <(sed -n 's/^[^#=]*Install_\{0,1\}Path[^=]*=[[:space:]]*\(.*[^[:space:]]\)[[:space:]]*$/\1/p' "${CANN_RECORDS[@]}" 2> /dev/null)
+  for root in "${recorded[@]}" /usr/local/Ascend "${HOME:-/root}/Ascend"; do
+    root="${root%/}"; homes+=("$root")
     mapfile -t numbered < <(compgen -G "$root/cann-*" | sort -rV)
     homes+=("$root/ascend-toolkit" "$root/cann" "${numbered[@]}" "$root/nnae" "$root/nnrt")
   done

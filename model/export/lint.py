@@ -1,7 +1,8 @@
 """Check an ONNX file against the rules of Ascend's converter ATC before ATC runs.
 
 Sources: CANN's ATC guide and its ONNX operator specification (5.0.4 to 9.1). Where versions differ, the strictest rule
-is used.
+is used. Exports of this project must have no problem at all. A file of another program may have risks, which only some
+versions of ATC reject, but no failures, which every version rejects or which would make the om unusable.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ OPERATORS = (
     *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
     *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
 )
+SHAPE_OPERATORS = ("Shape", "Gather", "Slice")  # compute shapes from a symbolic batch; ATC evaluates them
 _STATIC_SHAPES = "export static shapes"
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
 
@@ -43,49 +45,100 @@ def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
     Raises:
         UserError: `model` is a path that does not hold an ONNX model.
     """
-    onnx = import_onnx()
+    import_onnx()
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
-    problems = [*_versions(model), *_nodes(model), *_node_names(model)]
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    problems += _interface(onnx, inputs, INPUT_NAME, "input")
-    problems += _interface(onnx, model.graph.output, OUTPUT_NAME, "output")
+    return [*risks(model), *failures(model)]
+
+
+def failures(model: onnx.ModelProto) -> list[str]:
+    """Return the problems with which no version of ATC makes an om that this project can run."""
+    onnx = import_onnx()
+    problems = []
+    if len(model.opset_import) != 1:
+        imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
+        listed = ", ".join(imports) or "none"
+        problems.append(f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}")
+    inputs = inputs_of(model)
+    if len(inputs) != 1:
+        problems.append(f"{_names(inputs, 'input')}, but must have exactly one; export the network alone")
+    for value in inputs:
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            problems.append(f"input {value.name} is {dtype}, but must be FLOAT; export the network in float32")
+        shape = shape_of(value)
+        if not shape or not _is_static(shape):
+            remedy = f"export without dynamic_axes, or give --input_shape={value.name}:N,100,64,44 to atc"
+            problems.append(f"input {value.name} has shape {shape}, but it must be static; {remedy}")
     problems += _weights(onnx, model)
-    return problems + list(_graph(onnx, model))
+    if model.functions:
+        problems.append(f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}")
+    inferred = _inferred(onnx, model)
+    return [*problems, inferred] if isinstance(inferred, str) else problems
+
+
+def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
+    """Return the problems that depend on the version of ATC, or that make the om slow.
+
+    Args:
+        symbolic: the batch size of the model was symbolic, so it computes shapes, which ATC evaluates.
+    """
+    onnx = import_onnx()
+    problems = [*_versions(model), *_nodes(model, symbolic), *_node_names(model)]
+    for values, kind, expected in (
+        (inputs_of(model), "input", INPUT_NAME),
+        (model.graph.output, "output", OUTPUT_NAME),
+    ):
+        if [value.name for value in values] != [expected]:
+            problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
+    for value in model.graph.output:
+        shape = shape_of(value)
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            problems.append(f"output {value.name} is {dtype}, but must be FLOAT; export the network in float32")
+        if not symbolic and (not shape or not _is_static(shape)):
+            problems.append(
+                f"output {value.name} has shape {shape}, but it must be static; export without dynamic_axes"
+            )
+    return problems + list(_graph(onnx, model, symbolic))
+
+
+def inputs_of(model: onnx.ModelProto) -> list:
+    """Return the inputs of the graph without those that are names of weights."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _names(values, kind: str) -> str:
+    return f"the {kind}s have the names {', '.join(value.name for value in values) or '(none)'}"
 
 
 def _versions(model: onnx.ModelProto) -> Iterator[str]:
-    imports = [(entry.domain, entry.version) for entry in model.opset_import]
-    if len(imports) != 1:
-        listed = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in imports) or "none"
-        yield f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}"
-    for domain, version in imports:
-        if domain in ("", "ai.onnx") and version != OPSET:
-            yield f"opset {version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version != OPSET:
+            yield f"opset {entry.version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
     if not 3 <= model.ir_version <= MAX_IR_VERSION:
         yield f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; set ir_version to 6"
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[str]:
+def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
     """Operators, and inputs that must be attributes or constants."""
     graph = model.graph
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     constants.update(tensor.name for tensor in graph.initializer)
+    known = (*OPERATORS, *SHAPE_OPERATORS) if symbolic else OPERATORS
     for node in graph.node:
         kind, name = node.op_type, _name(node)
-        if node.domain not in ("", "ai.onnx") or kind not in OPERATORS:
+        if node.domain not in ("", "ai.onnx") or kind not in known:
             full = f"{node.domain}::{kind}" if node.domain else kind
-            remedy = _STATIC_SHAPES if kind in ("Shape", "Gather", "Slice") else "rewrite the network"
+            remedy = _STATIC_SHAPES if kind in SHAPE_OPERATORS else "rewrite the network"
             yield f"operator {full} of node {name} is not among those that ATC is known to convert; {remedy}"
         if kind == "MaxPool" and len(node.output) > 1:
             yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
         if kind in ("ReduceMax", "ReduceMean", "Unsqueeze"):
             yield from _axes(node)
-        if kind == "Reshape" and len(node.input) > 1 and node.input[1] not in constants:
+        if kind == "Reshape" and not symbolic and len(node.input) > 1 and node.input[1] not in constants:
             yield f"Reshape node {name} computes its shape at run time; {_STATIC_SHAPES}"
-    if model.functions:
-        yield f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}"
 
 
 def _axes(node) -> Iterator[str]:
@@ -106,21 +159,6 @@ def _node_names(model: onnx.ModelProto) -> Iterator[str]:
         seen.add(node.name)
 
 
-def _interface(onnx, values, expected: str, kind: str) -> Iterator[str]:
-    found = [value.name for value in values]
-    if found != [expected]:
-        names = ", ".join(found) or "(none)"
-        yield f"the {kind}s have the names {names}, but scripts expect {expected}; give {kind}_names to the export"
-    for value in values:
-        tensor = value.type.tensor_type
-        if tensor.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(tensor.elem_type)
-            yield f"{kind} {value.name} is {dtype}, but must be FLOAT; export the network in float32"
-        shape = shape_of(value)
-        if not shape or not _is_static(shape):
-            yield f"{kind} {value.name} has shape {shape}, but it must be static; export without dynamic_axes"
-
-
 def _weights(onnx, model: onnx.ModelProto) -> Iterator[str]:
     external = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if model.graph.sparse_initializer:
@@ -129,14 +167,20 @@ def _weights(onnx, model: onnx.ModelProto) -> Iterator[str]:
         yield f"{len(external)} weights are in another file (first: {external[0]}); save the model as one file"
 
 
-def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
-    """Run onnx's checker and shape inference, then check each node against the shapes of its tensors."""
+def _inferred(onnx, model: onnx.ModelProto, symbolic: bool = False) -> onnx.ModelProto | str:
+    """Return the model with the shapes of its tensors, or the error of onnx's checker or shape inference."""
     try:
         onnx.checker.check_model(model)
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=symbolic)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
         # The checker raises UnicodeDecodeError for names that are not UTF-8.
-        yield f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
+        return f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
+
+
+def _graph(onnx, model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
+    """Check each node against the shapes of its tensors. An invalid graph is a failure and has no risks."""
+    inferred = _inferred(onnx, model, symbolic)
+    if isinstance(inferred, str):
         return
     shapes, dtypes = _tensors(model, inferred)
     static = {name for name, shape in shapes.items() if _is_static(shape)}
@@ -144,6 +188,8 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
         of_node = f"of {node.op_type} node {_name(node)}"
         for name in node.output:
             if name not in static:
+                if symbolic:
+                    continue
                 yield f"tensor {name} {of_node} has no static shape; fix its sizes"
             elif len(shapes[name]) > MAX_RANK:
                 yield (
@@ -153,7 +199,7 @@ def _graph(onnx, model: onnx.ModelProto) -> Iterator[str]:
         if static.issuperset(node.input):
             for problem in operator_limits(node, shapes):
                 yield f"{node.op_type} node {_name(node)} {problem}"
-        yield from _dtypes(onnx, node, dtypes)
+        yield from _dtypes(onnx, node, dtypes, symbolic)
 
 
 def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[str, list], dict[str, int]]:
@@ -166,12 +212,12 @@ def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[st
     return shapes, dtypes
 
 
-def _dtypes(onnx, node, dtypes: dict[str, int]) -> Iterator[str]:
-    """All tensors must be FLOAT, except the shape input of Reshape, which must be INT64."""
+def _dtypes(onnx, node, dtypes: dict[str, int], symbolic: bool) -> Iterator[str]:
+    """All tensors must be FLOAT, except the shape input of Reshape, which must be INT64, and computed shapes."""
     types = onnx.TensorProto
     for position, name in enumerate(node.input):
         wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
-        if dtypes.get(name, wanted) != wanted:
+        if dtypes.get(name, wanted) not in ((wanted, types.INT64) if symbolic else (wanted,)):
             found, expected = map(types.DataType.Name, (dtypes[name], wanted))
             reads = f"{node.op_type} node {_name(node)} reads {name}"
             yield f"{reads}, which is {found}, not {expected}; export the network in float32"

@@ -69,5 +69,17 @@ def shape_of(value) -> list[int | str]:
     return [each.dim_value if each.HasField("dim_value") else each.dim_param or "?" for each in dimensions]
 
 
+def with_input_shape(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:
+    """Return a copy whose first input has the shape `shape`, without the inner shapes, which depend on it."""
+    fixed = type(model)()
+    fixed.CopyFrom(model)
+    weights = {tensor.name for tensor in fixed.graph.initializer}
+    value = next(value for value in fixed.graph.input if value.name not in weights)
+    for dimension, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+        dimension.dim_value = size
+    fixed.graph.ClearField("value_info")
+    return fixed
+
+
 def _is_repeated(value) -> bool:
     return hasattr(value, "__len__") and not hasattr(value, "DESCRIPTOR")

@@ -1,8 +1,7 @@
 """Limits of single operators in ATC, as tables with their sources, and the check of one ONNX node against them.
 
-Sources: CANN's ONNX operator specification (8.0 to 9.1). It does not state the rank of reductions, so that limit is the
-rank in the published conversion of this network. The specification also limits Transpose to 8 axes and MatMul to 6,
-which is above `lint.MAX_RANK`.
+Sources: CANN's ONNX operator specification (8.0 to 9.1) and the source of its ONNX plug-ins. The limits of Transpose
+(8 axes), reductions (8) and MatMul (6) are above `lint.MAX_RANK`.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-MAX_INPUT_RANK = {"ReduceMax": 4, "ReduceMean": 4, "Conv": 4, "MaxPool": 4}
+MAX_INPUT_RANK = {"Conv": 4, "MaxPool": 4}
 MAX_POOLED_WIDTH = 4096
 # Poolings with larger windows or strides run on the AI CPU, which is slow.
-MAX_WINDOW_SIDE, MAX_WINDOW_AREA = 255, 256
+MAX_WINDOW_SIDE, MAX_WINDOW_AREA = 255, 255
 MAX_STRIDE = 63
 
 
@@ -31,7 +30,7 @@ MAX_POOL_LIMITS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
         f"has strides {{strides}}, but only strides of at most {MAX_STRIDE} are fast; pool in several steps",
     ),
     (lambda a: set(a["dilations"]) != {1}, "has dilations {dilations}, which ATC does not support; remove them"),
-    (lambda a: bool(a["storage_order"]), "has a storage_order, which ATC ignores; remove it"),
+    (lambda a: bool(a["storage_order"]), "has storage_order {storage_order}, but ATC accepts only 0; remove it"),
     (
         lambda a: a["auto_pad"] != b"NOTSET" and any(a["pads"] or ()),
         "has both auto_pad and pads, which exclude each other in ATC; remove auto_pad",

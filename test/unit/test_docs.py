@@ -59,6 +59,7 @@ NOT_RUN = {
     r"python test/bench/": "benchmarks: test_bench.py runs those with a small setting",
     r"python test/unit/support/(module_table|options_page)": "generates tables, which test_docs.py compares",
     r"python -m$": "not a complete command",
+    r"python -m model\.export\.atc ": "needs CANN: test_atc_convert.py runs it with a stand-in",
     r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
     r"python test\.py --dataset CASIA-A .*--device cpu": "needs the published encoder: test_real_data.py runs it",
     r"\.venv/bin/python -m ruff": "CI runs this before the tests",

@@ -2,9 +2,11 @@
 
     python -m model.export.atc gaitset_submit.onnx gaitset_submit_bs16.onnx
     python -m model.export.atc --soc_version=Ascend310P3 --atc_options="--op_select_implmode=high_precision" m.onnx
+    python -m model.export.atc --input_shape=image_seq:16,100,64,44 other.onnx    a file with a symbolic batch size
     python -m model.export.atc --check m.onnx           checks all that does not need m.onnx; prints the SoC version
 
-atc must be on the PATH: source CANN's set_env.sh first. NAME.om is written next to NAME.onnx.
+atc must be on the PATH: source CANN's set_env.sh first. NAME.om is written next to NAME.onnx, and with --input_shape
+NAME_bs<N>.om for a batch size N above 1.
 """
 
 from __future__ import annotations
@@ -15,14 +17,18 @@ from pathlib import Path
 from model.common.command_line import CommandParser
 from model.common.errors import UsageError, run_command
 from model.common.files import write_json
-from model.export.atc.arguments import check_options, check_path, find_atc
+from model.common.messages import set_up_logging
+from model.export.atc.arguments import check_options, check_path, find_atc, parse_input_shape
 from model.export.atc.convert import convert
 from model.export.atc.soc_version import choose_soc_version
 
 
 def main() -> None:
     options = _parser().parse_args()
-    oms = [model.with_suffix(".om") for model in options.models]
+    set_up_logging(quiet=True)
+    shape = parse_input_shape(options.input_shape)
+    batch = f"_bs{shape[0]}" if shape and shape[0] > 1 else ""
+    oms = [model.with_name(f"{model.stem.removesuffix(batch)}{batch}.om") for model in options.models]
     for model, om in zip(options.models, oms, strict=True):
         if model.suffix != ".onnx":
             raise UsageError(f"{model}: is not an ONNX file by its name; give a name that ends in .onnx")
@@ -42,7 +48,7 @@ def main() -> None:
         return
     for model, om in zip(options.models, oms, strict=True):
         print(f"atc compiles {model.name} for {soc_version}; this can take minutes", flush=True)
-        facts = convert(model, om, soc_version, more, options.log_file)
+        facts = convert(model, om, soc_version, more, options.log_file, shape, not options.no_lint)
         if options.json:
             write_json(options.json, facts)
         print(f"wrote {om}: {facts['bytes']:,} bytes in {facts['seconds']:.0f} s; atc's output is in {facts['log']}")
@@ -58,9 +64,14 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command line (none)"
     )
+    parser.add_argument(
+        "--input_shape", default="", metavar="TEXT", help="sizes of an input with a symbolic batch size, such as "
+        "image_seq:16,100,64,44 (those of the model)",
+    )  # fmt: skip
     parser.add_argument("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write facts about the conversion")
     # store_true would take the file name after it as its value.
+    parser.add_argument("--no_lint", action="store_const", const=True, help="pass the model to atc without a check")
     parser.add_argument("--check", action="store_const", const=True, help="only check what does not need the model")
     return parser
 

@@ -14,7 +14,7 @@ _PATH_CHARACTERS = re.compile(r"[\u4e00-\u9fa5A-Za-z0-9./_-]+")  # those that AT
 _REFUSED = (
     (
         "framework model output input_shape soc_version mode weight singleop om json",
-        "is set from the model, --soc_version and the path of the om",
+        "is set from the model, --input_shape, --soc_version and the path of the om",
     ),
     (
         "dynamic_batch_size dynamic_image_size dynamic_dims input_shape_range input_hint_shape",
@@ -52,6 +52,21 @@ def check_options(text: str) -> list[str]:
         if reason:
             raise UsageError(f"--atc_options={text}: --{name} {reason}")
     return options
+
+
+def parse_input_shape(text: str) -> list[int] | None:
+    """Return the sizes in `image_seq:16,100,64,44` or `16,100,64,44`; None for an empty text.
+
+    Raises:
+        UsageError: the text has another form, or a size is not positive.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(?:[\w./-]+:)?(\d{1,9}(?:,\d{1,9})*)", text, re.ASCII)
+    sizes = [int(size) for size in match[1].split(",")] if match else []
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--input_shape={text}: expected the name and positive sizes, such as image_seq:16,100,64,44")
+    return sizes
 
 
 def check_path(path: Path) -> Path:

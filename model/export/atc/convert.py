@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import re
@@ -18,41 +19,54 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from model.common.errors import UserError
+from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file, os_errors_as_user_errors
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.lint import require_suitable
-from model.export.onnx_file import load_onnx, shape_of
+from model.export.lint import failures, inputs_of, risks
+from model.export.onnx_file import load_onnx, shape_of, with_input_shape
 from model.export.tensor_names import INPUT_NAME
+
+logger = logging.getLogger(__name__)
+
+_MAX_WARNINGS = 5  # per model
 
 
 def convert(
-    model: Path, om: Path, soc_version: str, options: Sequence[str] = (), log_file: Path | None = None
+    model: Path,
+    om: Path,
+    soc_version: str,
+    options: Sequence[str] = (),
+    log_file: Path | None = None,
+    input_shape: Sequence[int] | None = None,
+    lint: bool = True,
 ) -> dict[str, Any]:
     """Convert `model` to `om` for `soc_version`. An existing `om` is kept if the conversion fails.
 
     Args:
         options: further options of atc, --name=value each.
         log_file: receives atc's output (default: next to `om`).
+        input_shape: sizes of the input, for a model with a symbolic batch size (default: those of the model).
+        lint: check the model. Problems that only some versions of ATC reject are warnings.
 
     Returns:
         Facts about the om for the log.
 
     Raises:
+        UsageError: `input_shape` contradicts the model.
         UserError: the model does not suit ATC, or atc failed.
     """
     start = time.perf_counter()
     atc, model, om = find_atc(), check_path(model), check_path(om)
     log_file = (log_file or om.with_suffix(".atc.log")).resolve()
-    shape = _input_shape(model)
+    name, shape = _input_of(model, input_shape, lint)
     with os_errors_as_user_errors(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8", errors="replace")
     with log, atomic_file(om) as part:
         # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-            command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options)
+            command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options, name)
             run_atc(command, Path(scratch), log).replace(part)
         content = part.read_bytes()
     return {
@@ -60,7 +74,7 @@ def convert(
         "model": str(model),
         "soc_version": soc_version,
         "batch_size": shape[0],
-        "input": {INPUT_NAME: shape},
+        "input": {name: shape},
         "atc": str(atc),
         "options": list(options),
         "cann": cann_version(atc),
@@ -72,14 +86,20 @@ def convert(
 
 
 def command_for(
-    atc: Path, model: Path, stem: Path, shape: Sequence[int], soc_version: str, options: Sequence[str]
+    atc: Path,
+    model: Path,
+    stem: Path,
+    shape: Sequence[int],
+    soc_version: str,
+    options: Sequence[str],
+    name: str = INPUT_NAME,
 ) -> list[str]:
     """Return the published command. `stem` is the om without its suffix, which atc appends. ONNX is framework 5."""
     sizes = ",".join(map(str, shape))
     log = [] if any(option.startswith("--log=") for option in options) else ["--log=error"]
     return [
         *(str(atc), "--framework=5", f"--model={model}", f"--output={stem}"),
-        *(f"--input_shape={INPUT_NAME}:{sizes}", f"--soc_version={soc_version}", *log, *options),
+        *(f"--input_shape={name}:{sizes}", f"--soc_version={soc_version}", *log, *options),
     ]
 
 
@@ -172,7 +192,30 @@ def _homes(atc: Path) -> list[Path]:
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
 
 
-def _input_shape(model: Path) -> list[int]:
-    """Return [n, s, 64, 44] of a model that suits ATC. Raise UserError with the first problem if it does not."""
-    require_suitable(model, f"{model}: does not suit ATC")
-    return shape_of(next(value for value in load_onnx(model).graph.input if value.name == INPUT_NAME))
+def _input_of(path: Path, input_shape: Sequence[int] | None, lint: bool) -> tuple[str, list[int]]:
+    """Return name and static shape of the input of a model that suits ATC, after warnings about its risks."""
+    model = load_onnx(path)
+    inputs = inputs_of(model)
+    own = shape_of(inputs[0]) if inputs else []
+    if input_shape is not None:
+        if len(input_shape) != len(own) or any(
+            isinstance(a, int) and a != b for a, b in zip(own, input_shape, strict=True)
+        ):
+            raise UsageError(
+                f"--input_shape={','.join(map(str, input_shape))}: the input of {path} has the shape {own}; give sizes "
+                "that differ only where it has a name instead of a number"
+            )
+        model = with_input_shape(model, list(input_shape))
+    shape = list(input_shape or own)
+    problems = failures(model) if lint else []
+    if not problems and not all(isinstance(size, int) and size > 0 for size in shape or ["?"]):
+        problems = [f"the input has shape {shape}; give --input_shape"]  # needed even without lint
+    if problems:
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise UserError(f"{path}: does not suit ATC: {problems[0]}{more}")
+    found = risks(model, symbolic=input_shape is not None) if lint else []
+    for risk in found[:_MAX_WARNINGS]:
+        logger.warning("%s: some versions of ATC may reject it: %s", path, risk)
+    if len(found) > _MAX_WARNINGS:
+        logger.warning("%s: %d more warnings of this kind", path, len(found) - _MAX_WARNINGS)
+    return inputs[0].name, shape

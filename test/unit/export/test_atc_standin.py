@@ -76,6 +76,8 @@ def test_wrong_flags_are_refused_with_atcs_code(atc, flags, code):
 GRID_SAMPLE = helper.make_node("GridSample", ["image_seq", "image_seq"], ["feature"], "node")
 WITH_INDICES = helper.make_node("MaxPool", ["image_seq"], ["feature", "indices"], "node", kernel_shape=[2, 2])
 
+BY_COLUMNS = helper.make_node("MaxPool", ["image_seq"], ["feature"], "node", kernel_shape=[2, 2], storage_order=1)
+
 
 @pytest.mark.parametrize(
     ("model", "code"),
@@ -86,6 +88,7 @@ WITH_INDICES = helper.make_node("MaxPool", ["image_seq"], ["feature", "indices"]
         (tiny_model(batch="n", output_shape=("n", 8, 6)), "E10001"),
         (tiny_model(dtype=TensorProto.INT64), "E19999"),
         (with_nodes(WITH_INDICES, output_shape=(2, 4, 7, 5)), "EZ3003"),
+        (with_nodes(BY_COLUMNS, output_shape=(2, 4, 7, 5)), "EZ3003"),
     ],
 )
 def test_wrong_graphs_are_refused_with_atcs_code(atc, model, code):

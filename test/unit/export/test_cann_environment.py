@@ -71,6 +71,35 @@ def test_default_folders_are_searched_in_order(run, tmp_path):
     assert home_of(run(SHOW)) == str(root / "cann-8.10.0")
 
 
+@pytest.mark.parametrize(
+    ("line", "installed"),
+    [
+        ("Toolkit_Install_Path_Param={}", "ascend-toolkit"),
+        ("Install_Path={}/", "cann-8.5.0"),
+        ("# Install_Path=/nowhere\nNnrt_InstallPath={} \r", "nnrt"),
+        ("Toolkit_Install_Path_Param={}/ascend-toolkit/latest", "ascend-toolkit"),
+    ],
+)
+def test_the_record_of_the_installer_names_the_folder(run, tmp_path, line, installed):
+    """It comes before the usual folders. Blanks in the folder are kept."""
+    opt = tmp_path / "my opt"
+    folder = write_cann(opt / installed, "latest" if installed == "ascend-toolkit" else "")
+    write_cann(tmp_path / "home" / "Ascend" / "ascend-toolkit")
+    (tmp_path / "install.info").write_text(f"Version=8.0\n{line.format(opt)}\n")
+    home = home_of(run(f'CANN_RECORDS=("{tmp_path}/gone" "{tmp_path}/install.info")\n{SHOW}'))
+    assert home == str(folder / "latest" if installed == "ascend-toolkit" else folder)
+
+
+def test_the_record_in_the_home_folder_is_read(run, tmp_path):
+    folder = write_cann(tmp_path / "opt" / "ascend-toolkit")
+    record = tmp_path / "home" / "Ascend" / "ascend_cann_install.info"
+    record.parent.mkdir(parents=True)
+    record.write_text(f"Toolkit_Install_Path_Param={tmp_path}/opt\n")
+    assert home_of(run(SHOW)) == str(folder / "latest")
+    record.write_text("Toolkit_Install_Path_Param=/nowhere\n")
+    assert "no set_env.sh in the usual folders" in run("use_cann").stderr
+
+
 def test_an_existing_environment_is_kept(run, tmp_path, monkeypatch):
     write_cann(tmp_path / "home" / "Ascend" / "ascend-toolkit")
     monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann/latest")

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import constant, tiny_model, with_nodes
 
 from model.common.errors import UserError
-from model.export.lint import lint_onnx
+from model.export.lint import failures, lint_onnx, risks
 
 SHAPE = constant("shape", [2, 4, 8, 6])
 FOLD = helper.make_node("Reshape", ["image_seq", "shape"], ["folded"], "fold")
@@ -51,7 +51,14 @@ def sparse():
     return model
 
 
-@pytest.mark.parametrize("model", [tiny_model(), widened([0]), with_ones(np.float32), two_activations("")])
+RANK_5 = with_nodes(
+    node("Unsqueeze", "widen", outputs=["wide"], axes=[0]),
+    node("ReduceMax", "pool", inputs=["wide"], axes=[2], keepdims=0),
+    output_shape=(1, 2, 8, 6),
+)
+
+
+@pytest.mark.parametrize("model", [tiny_model(), widened([0]), with_ones(np.float32), two_activations(""), RANK_5])
 def test_suitable_graphs_have_no_problem(tmp_path, model):
     assert lint_onnx(model) == []
     onnx.save(model, tmp_path / "tiny.onnx")
@@ -106,12 +113,8 @@ def test_problem_is_found(model, finding):
     [
         (widened([0, 1]), "has 6 axes"),
         (
-            with_nodes(
-                node("Unsqueeze", "widen", outputs=["wide"], axes=[0]),
-                node("ReduceMax", "pool", inputs=["wide"], axes=[2], keepdims=0),
-                output_shape=(1, 2, 8, 6),
-            ),
-            "ReduceMax node pool has an input of 5 axes, but at most 4",
+            with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], storage_order=1), output_shape=(2, 4, 7, 5)),
+            "MaxPool node pool has storage_order 1, but ATC accepts only 0",
         ),
         (
             with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], dilations=[2, 2]), output_shape=(2, 4, 6, 4)),
@@ -134,6 +137,25 @@ def test_shapes_computed_at_run_time_are_found():
     problems = lint_onnx(with_nodes(shape, node("Reshape", "fold", ["image_seq", "shape"])))
     assert any("operator Shape" in problem for problem in problems)
     assert any("Reshape node fold computes its shape" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("model", "certain"),
+    [
+        (tiny_model(opsets=[("", 13)]), False),
+        (tiny_model(ir_version=8), False),
+        (with_nodes(node("Relu", "act")), False),
+        (tiny_model(names=("input", "feature")), False),
+        (tiny_model(batch="batch"), True),
+        (tiny_model(opsets=[("", 11), ("ai.onnx.ml", 2)]), True),
+        (tiny_model(dtype=TensorProto.DOUBLE), True),
+        (with_nodes(node("Add", inputs=["image_seq", "nowhere"])), True),
+    ],
+)
+def test_failures_are_certain_and_risks_depend_on_the_version_of_atc(model, certain):
+    assert bool(failures(model)) is certain
+    assert certain or risks(model)
+    assert sorted(lint_onnx(model)) == sorted([*failures(model), *risks(model)])
 
 
 def test_integers_are_allowed_only_as_shapes():

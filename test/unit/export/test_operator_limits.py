@@ -27,10 +27,10 @@ def test_nodes_of_the_exported_network_are_within_the_limits():
     [
         ({"shape": (1, 1, 1, 4096)}, {"shape": (1, 1, 1, 4097)}, "width of 4097"),
         ({"kernel_shape": (1, 255)}, {"kernel_shape": (1, 256)}, "window of [1, 256]"),
-        ({"kernel_shape": (16, 16)}, {"kernel_shape": (16, 17)}, "window of [16, 17]"),
+        ({"kernel_shape": (15, 17)}, {"kernel_shape": (16, 16)}, "window of [16, 16]"),
         ({"strides": (63, 63)}, {"strides": (63, 64)}, "strides [63, 64]"),
         ({"dilations": (1, 1)}, {"dilations": (1, 2)}, "dilations"),
-        ({"storage_order": 0}, {"storage_order": 1}, "storage_order"),
+        ({"storage_order": 0}, {"storage_order": 1}, "storage_order 1, but ATC accepts only 0"),
         ({"auto_pad": "NOTSET", "pads": (1, 1, 1, 1)}, {"auto_pad": "SAME_UPPER", "pads": (1, 1, 1, 1)}, "auto_pad"),
         ({"auto_pad": "VALID", "ceil_mode": 0}, {"auto_pad": "VALID", "ceil_mode": 1}, "ceil_mode"),
     ],
@@ -49,7 +49,7 @@ def test_max_pool_must_pool_two_axes():
 @pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])
 def test_limits_of_reductions(operator):
     assert problems(operator, (2, 3, 4, 5), axes=[-4, 3]) == []
-    assert "has an input of 5 axes" in problems(operator, (1, 2, 3, 4, 5), axes=[1])[0]
+    assert problems(operator, (1, 2, 3, 4, 5), axes=[1]) == []
     for axes in ([4], [-5], [1, -3]):
         assert "name each axis once" in problems(operator, (2, 3, 4, 5), axes=axes)[0]
 
