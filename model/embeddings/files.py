@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import numpy as np
 from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file
 from model.common.geometry import LABELS
+from model.common.netcdf import import_netcdf4, netcdf_errors
 from model.data.index import SequenceIndex
 from model.network.pooling import strip_labels
 
@@ -33,9 +34,9 @@ def check_format(path: Path) -> None:
     """Check the suffix. Raises UsageError if it is unknown, UserError if its package is missing."""
     if path.suffix not in _FORMATS:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(_FORMATS)}")
-    package, _ = _FORMATS[path.suffix]
+    package, import_package, _ = _FORMATS[path.suffix]
     try:
-        importlib.import_module(package)
+        import_package()
     except ImportError as error:
         raise UserError(f"{path}: needs the package {package}: pip install -r requirements.txt ({error})") from error
 
@@ -53,7 +54,7 @@ def write_embeddings(
         UserError: if embeddings are not finite.
     """
     check_format(path)
-    with atomic_file(path) as part, _FORMATS[path.suffix][1](part, index, facts, dim) as writer:
+    with atomic_file(path) as part, _FORMATS[path.suffix][2](part, index, facts, dim) as writer:
         done = 0
         for positions, embeddings in batches:
             assert positions[0] == done, "embeddings must be in the order of the index"
@@ -72,22 +73,15 @@ def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.nd
         )
 
 
-@contextmanager
-def _hdf5_errors_as_os_errors() -> Iterator[None]:
-    """Convert errors of the HDF5 library to OSError, because it hides the errors of the system."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(f"{error}; is the disk full?") from error
-
-
 class _NetCDF(AbstractContextManager):
-    @_hdf5_errors_as_os_errors()
     def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
-        import netCDF4
+        self.path = path
+        with netcdf_errors(path):
+            self._create(index, facts, dim)
 
+    def _create(self, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
         labels = strip_labels()
-        self.file = file = netCDF4.Dataset(path, "w", format="NETCDF4")
+        self.file = file = import_netcdf4().Dataset(self.path, "w", format="NETCDF4")
         for name, size in (("sequence", len(index)), ("bin", len(labels)), ("embedding", dim)):
             file.createDimension(name, size)
         for name in LABELS:
@@ -102,13 +96,13 @@ class _NetCDF(AbstractContextManager):
         self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
         file.details = json.dumps(facts, ensure_ascii=False)
 
-    @_hdf5_errors_as_os_errors()
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        self.values[positions[0] : positions[-1] + 1] = embeddings
+        with netcdf_errors(self.path):
+            self.values[positions[0] : positions[-1] + 1] = embeddings
 
-    @_hdf5_errors_as_os_errors()
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        with netcdf_errors(self.path):
+            self.file.close()
 
 
 class _Parquet(AbstractContextManager):
@@ -137,4 +131,8 @@ class _Parquet(AbstractContextManager):
         self.file.close()
 
 
-_FORMATS = {".nc": ("netCDF4", _NetCDF), ".parquet": ("pyarrow", _Parquet)}
+# By suffix: the package, its import and the writer.
+_FORMATS: dict[str, tuple[str, Callable, type]] = {
+    ".nc": ("netCDF4", import_netcdf4, _NetCDF),
+    ".parquet": ("pyarrow", lambda: importlib.import_module("pyarrow"), _Parquet),
+}

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from model.common.errors import UserError
 from model.common.files import atomic_file, write_json
+from model.common.netcdf import import_netcdf4, netcdf_errors
 from model.evaluation.result import CrossViewResult, without_nan
 from model.report.page import report_page
 from model.report.report_inputs import ReportInputs
@@ -75,16 +75,11 @@ def write_results(
 
 
 def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any]) -> None:
-    # An optional package. xarray reports a missing engine as a ValueError; this import raises an ImportError.
-    import netCDF4  # noqa: F401
-
+    import_netcdf4()  # xarray would report a missing package as a ValueError
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
-    with atomic_file(path) as part:
-        try:
-            dataset.to_netcdf(part, engine="netcdf4")
-        except RuntimeError as error:  # raised by the HDF5 library, which hides the system's error
-            raise UserError(f"{path}: cannot be written ({error}); check whether the disk is full") from error
+    with atomic_file(path) as part, netcdf_errors(part):
+        dataset.to_netcdf(part, engine="netcdf4")
 
 
 def _csv_rows(result: CrossViewResult) -> Iterator[list[Any]]:
