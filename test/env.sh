@@ -150,7 +150,8 @@ python() {
   command "$PYTHON" "$@"
 }
 
-# install REQUIREMENTS...: install into .venv, once per version of the files. Nothing is installed if PYTHON is set.
+# install REQUIREMENTS...: install into .venv, once per version of the files, with uv if there is one, else with pip. Nothing
+# is installed if PYTHON is set.
 install() {
   if [[ -n "$PYTHON_GIVEN" ]]; then return; fi
   if is_dry; then echo "+ install $* into .venv if necessary"; return; fi
@@ -161,7 +162,8 @@ install() {
     [[ -x "$ROOT/.venv/bin/python" ]] || python3 -m venv "$ROOT/.venv" || die "python3 -m venv failed; install the package python3-venv of your system"
     local files=() file
     for file in "$@"; do files+=(-r "$file"); done
-    "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${files[@]}" || die "pip install failed"
+    if command -v uv > /dev/null; then uv pip install --quiet --python "$ROOT/.venv/bin/python" "${files[@]}" || die "uv pip install failed"
+    else "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${files[@]}" || die "pip install failed"; fi
     touch "$stamp"
   fi
   choose_python

@@ -30,40 +30,42 @@ say "2 of 7: align the silhouettes"
 python pretreatment.py --input_path "$work_path/walkers" --output_path "$work_path/walkers-pre" \
   --log_file "$work_path/pretreatment.log" --json "$OUTPUT/pretreatment.json"
 
-say "3 of 7: train on $pid_num of them for $iters iterations"
+say "3 of 7: test the bundled encoder, which was trained longer on other walkers, on subjects $((pid_num + 1)) to $subjects"
+bundled="$(command "$PYTHON" -c 'from model.checkpoints.bundled import bundled_encoder; print(bundled_encoder() or "")')"
+if [[ -n "$bundled" ]]; then
+  python test.py "${DATA[@]}" --device "$device" --checkpoint "$bundled" --name bundled --json "$OUTPUT/bundled.json" --report
+  is_dry || say "$((SECONDS - started)) s; report of the bundled encoder: $work_path/results/bundled.html"
+else
+  say "the bundled encoder is missing in work/checkpoint/GaitSet, so it is not tested"
+fi
+
+say "4 of 7: train on the first $pid_num subjects for $iters iterations"
 python train.py "${DATA[@]}" --device "$device" --seed "$seed" --iters "$iters" --lr 1e-3 \
   --batch_size_p 6 --batch_size_m 4 --frame_num 6 --log_iter 20 --json "$OUTPUT/training.json" "${PASSED_ON[@]}"
-checkpoint="<checkpoint of step 3>"
+checkpoint="<checkpoint of step 4>"
 is_dry || checkpoint="$(command "$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$OUTPUT/training.json")"
+experiment="$(basename "$checkpoint" -encoder.ptm)"
+REPORT=(--report --throughput "$OUTPUT/throughput.json")
+log="$work_path/log/${experiment%-*}/train.jsonl"
+[[ ! -e "$log" ]] || REPORT+=(--train_log "$log") # a training shorter than 20 iterations has none
 
-say "4 of 7: export to ONNX, batch 16"
+say "5 of 7: export to ONNX, batch 16"
 python pth2onnx.py --input_path "$checkpoint" --output_path "$work_path/gaitset_submit_bs16.onnx" \
   --batch_size 16 --frame_num "$frames" --json "$OUTPUT/onnx.json"
 
-say "5 of 7: test the deployed model on the other subjects: input files, ONNX Runtime, accuracy"
+say "6 of 7: test the deployed model on the same subjects as the bundled encoder: input files, ONNX Runtime, accuracy"
 BINS=(--bin_path "$work_path/Synthetic-bin" --bin_frames "$frames")
 python test.py --pre_process "${DATA[@]}" "${BINS[@]}"
 python -m model.runtime --runtime onnxruntime --model "$work_path/gaitset_submit_bs16.onnx" \
   --info "$work_path/Synthetic-bin.info" --output "$work_path/result" --json "$OUTPUT/throughput.json"
 python test.py --post_process "${DATA[@]}" "${BINS[@]}" --result_path "$work_path/result/dumpOutput_device0" \
-  --name deployed --json "$OUTPUT/deployed.json" > "$(is_dry && echo /dev/stdout || echo "$work_path/deployed.txt")"
+  --name quickstart --json "$OUTPUT/accuracy.json" "${REPORT[@]}"
 
-say "6 of 7: test the checkpoint on the same subjects"
-python test.py "${DATA[@]}" --device "$device" --checkpoint "$checkpoint" --batch_size 16 \
-  --name quickstart --json "$OUTPUT/accuracy.json" --report --throughput "$OUTPUT/throughput.json"
-
-say "7 of 7: test the bundled encoder, which was trained longer on other walkers, on the same subjects"
-shipped="$(command "$PYTHON" -c 'from model.checkpoints.bundled import bundled_encoder; print(bundled_encoder() or "")')"
-if [[ -n "$shipped" ]]; then
-  python test.py "${DATA[@]}" --device "$device" --checkpoint "$shipped" --name shipped --json "$OUTPUT/shipped.json" --report
-  python test.py --compare "$OUTPUT/accuracy.json" "$OUTPUT/shipped.json" --report "$work_path/results/comparison.html"
-else
-  say "the bundled encoder is missing in work/checkpoint/GaitSet, so it is not tested"
-fi
-summary "$OUTPUT/training.json" "$OUTPUT/throughput.json" "$OUTPUT/accuracy.json" "$OUTPUT/deployed.json" \
-  "seconds=$((SECONDS - started))"
+say "7 of 7: compare the deployed model with the bundled encoder"
+[[ -z "$bundled" ]] ||
+  python test.py --compare "$OUTPUT/accuracy.json" "$OUTPUT/bundled.json" --report "$work_path/results/comparison.html"
+summary "$OUTPUT/training.json" "$OUTPUT/throughput.json" "$OUTPUT/accuracy.json" "seconds=$((SECONDS - started))"
 is_dry && exit
-say "deployed model: $(sed -n 4p "$work_path/deployed.txt") (excluding identical views)"
 say "done in $((SECONDS - started)) s; report: $work_path/results/quickstart.html"
-[[ -z "$shipped" ]] || say "report of the bundled encoder: $work_path/results/shipped.html; comparison: $work_path/results/comparison.html"
+[[ -z "$bundled" ]] || say "report of the bundled encoder: $work_path/results/bundled.html; comparison: $work_path/results/comparison.html"
 next_step "open the report, then use your own data: bash test/predeal.sh --help"

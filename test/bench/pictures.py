@@ -33,7 +33,7 @@ VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
 SUBJECTS_SHOWN = 4
 # The page of the bundled encoder comes first, because it is trained longer and resembles a real result more.
-PAGES = ("shipped.html", "quickstart.html")
+PAGES = ("bundled.html", "quickstart.html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -1,6 +1,7 @@
 """The shell drivers: help, rejected options, and one run of all steps from another folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -358,3 +359,19 @@ def test_dry_run_prints_existing_commands_and_runs_none(driver, tmp_path):
         ours = (ROOT / place).exists() or (ROOT / f"{place}.py").exists()
         assert ours or place in ("pytest", "torch/distributed/run"), command
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_installation_uses_uv_if_present_and_happens_once(tmp_path, installer):
+    (tmp_path / "test").mkdir()
+    shutil.copy(ROOT / "test" / "env.sh", tmp_path / "test")
+    (tmp_path / "requirements.txt").write_text("torch\n")
+    write_script(tmp_path / ".venv" / "bin" / "python", f'echo "pip $*" >> {tmp_path}/calls')
+    if installer == "uv":
+        write_script(tmp_path / "bin" / "uv", f'echo "uv $*" >> {tmp_path}/calls')
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    for _ in range(2):
+        command = ["bash", "-c", "source test/env.sh; install requirements.txt"]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.split()[0] == installer and call.endswith("-r requirements.txt")

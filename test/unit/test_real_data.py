@@ -62,13 +62,13 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
     assert tables[0]["views"] == ["000", "045", "090"]
     assert tables[0]["galleries"] == {"000": 6, "045": 6, "090": 6}
     # On the way the same people are met by the encoder that comes with the project, which has seen none.
-    everybody = ["--partition", "all", "--device", "cpu", "--json", str(tmp_path / "shipped.json")]
+    everybody = ["--partition", "all", "--device", "cpu", "--json", str(tmp_path / "bundled.json")]
     test([*data[:4], "--work_path", str(tmp_path / "nothing here"), *everybody])
-    shipped = json.loads((tmp_path / "shipped.json").read_text())
-    matrix = shipped["rank1"]["NM"]["matrix"]
+    bundled = json.loads((tmp_path / "bundled.json").read_text())
+    matrix = bundled["rank1"]["NM"]["matrix"]
     same_view = sum(matrix[i][i] for i in range(3)) / 3
-    assert "GaitSet_Synthetic-v" in shipped["details"]["model"]
-    assert same_view >= 96 and shipped["rank1"]["NM"]["excluding"] >= 56
+    assert "GaitSet_Synthetic-v" in bundled["details"]["model"]
+    assert same_view >= 96 and bundled["rank1"]["NM"]["excluding"] >= 56
     # A set network that has learnt next to nothing still knows people seen from one side by their shape.
     diagonal = [tables[0]["rank1"]["NM"]["matrix"][i][i] for i in range(3)]
     assert sum(diagonal) / 3 > 50
