@@ -3,6 +3,7 @@
     python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --output result
     python -m model.runtime --runtime benchmark --model gaitset_submit_bs16.om --info CASIA-B-bin.info
     python -m model.runtime --runtime onnxruntime --model gaitset_submit.onnx --info CASIA-B-bin.info
+    python -m model.runtime --model gaitset_submit_bs16 --loop 100            pure inference, without input files
 
 Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
 Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
@@ -22,27 +23,35 @@ from model.common.files import write_json
 def main() -> None:
     from model.runtime.choice import choose
     from model.runtime.external_tool import Task
+    from model.runtime.pure_inference import measure
     from model.runtime.runners import run_list
 
     options = _parser().parse_args()
     if options.device_id < 0:
         raise UsageError(f"--device_id {options.device_id}: must be 0 or more")
+    if options.info is None and options.loop is None:
+        raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
     choice = choose(options.runtime, options.model)
     print(choice.why, flush=True)
     results = options.output / f"dumpOutput_device{options.device_id}"
     task = Task(choice.model, options.info, results, options.device_id, options.batch_size, options.quiet)
-    summary = run_list(choice, task, options.threads, options.warmup)
+    if options.loop is None:
+        summary = run_list(choice, task, options.threads, options.warmup)
+    else:
+        summary = measure(choice, task, options.loop, options.threads, options.warmup)
     if options.json:
         write_json(options.json, summary)
     print(report(summary))
-    print(f"next: python test.py --post_process --bin_path {options.info.with_suffix('')} --result_path {results}")
+    if options.loop is None:
+        bins = options.info.with_suffix("")
+        print(f"next: python test.py --post_process --bin_path {bins} --result_path {results}")
 
 
 def report(summary: dict[str, Any]) -> str:
     """Format the throughput and latency of a run as text."""
     threads = f", {summary['threads']} threads" if "threads" in summary else ""
     chip = f" {summary['chip']}" if summary.get("chip") else ""
-    device = "inference only" if summary["runtime"] == "onnxruntime" else "one chip only"
+    device = "inference only" if summary["runtime"].startswith("onnxruntime") else "one chip only"
     rates = [
         f"{value:.2f} sequences/s {what}"
         for value, what in ((summary["e2e_throughput"], "end to end"), (summary["device_throughput"], device))
@@ -56,8 +65,9 @@ def report(summary: dict[str, Any]) -> str:
         f"sequences   {summary['sequences']}{fillers} in {summary['seconds']:.2f} s",
         f"throughput  {', '.join(rates) or 'unknown'}",
         f"latency     {', '.join(latency) or 'unknown'} (ms per batch)",
-        f"results     {summary['result']}",
     ]
+    if summary["result"]:
+        lines.append(f"results     {summary['result']}")
     if summary.get("problem"):
         lines.append(f"warning: no performance figures: {summary['problem']}")
     return "\n".join(lines)
@@ -77,7 +87,10 @@ def _parser() -> CommandParser:
         help="om or ONNX file, or the common part of both names, such as gaitset_submit",
     )
     parser.add_argument(
-        "--info", type=Path, required=True, help="list of input files, one `index path width height` per line"
+        "--info", type=Path, help="list of input files, one `index path width height` per line; required without --loop"
+    )
+    parser.add_argument(
+        "--loop", type=positive, metavar="N", help="run N batches of zeros without input files and results"
     )
     parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
     parser.add_argument(

@@ -18,7 +18,6 @@ from typing import Any
 from model.common.errors import UserError
 from model.common.files import is_file, read_json, write_json
 from model.runtime.external_tool import (
-    Staged,
     Task,
     ToolError,
     accepted_path,
@@ -26,12 +25,14 @@ from model.runtime.external_tool import (
     figures_of,
     run_tool,
     staged,
+    staged_om,
     summary_of,
 )
 from model.runtime.performance_files import performance_path
 
 VARIABLE = "AIS_BENCH_PYTHON"
 _SUFFIX = "_0"  # ais_bench numbers outputs from 0
+_SUMMARY = "_summary"  # follows the name of the output folder in that of its JSON file
 # Checks for the submodule `infer` because a tool for language models is also called ais_bench.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
 
@@ -55,23 +56,13 @@ def find_ais_bench() -> list[str]:
     )
 
 
-def ais_bench_command(
-    beginning: list[str], stage: Staged, name: str, batch_size: int, device_id: int, dashes: bool = False
-) -> list[str]:
+def ais_bench_command(beginning: list[str], options: dict[str, Any], dashes: bool = False) -> list[str]:
     """Build the documented command.
 
     Args:
+        options: values by the documented names of the options.
         dashes: use the option names of the newest version. msit has names of its own.
     """
-    options = {
-        "--model": stage.om,
-        "--input": stage.bins,
-        "--output": stage.folder,
-        "--output_dirname": name,
-        "--outfmt": "BIN",
-        "--batchsize": batch_size,
-        "--device": device_id,
-    }
     renamed = {"--output_dirname": "--output-dirname"} if dashes else {}
     if beginning[-1] == "benchmark":
         renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size"}
@@ -88,39 +79,67 @@ def run_ais_bench(task: Task) -> dict[str, Any]:
     Raises:
         UserError: if the om file has a different batch size than the task.
     """
-    beginning = find_ais_bench()
-    tool = "msit benchmark" if beginning[-1] == "benchmark" else "ais_bench"
-    batch_size, parent = task.batch(), task.result_folder.parent
-    log = parent.absolute() / f"ais_bench_batchsize_{batch_size}_device_{task.device_id}.log"
+    beginning, parent = find_ais_bench(), task.result_folder.parent
+    log = parent.absolute() / f"ais_bench_batchsize_{task.batch()}_device_{task.device_id}.log"
     with staged(task) as (entries, stage):
-        # Newer versions reject an output folder name that exists in their working directory with usual permissions.
-        name = f"{stage.folder.name}_results"
-        output, seconds = _run(tool, beginning, stage, name, log, task)
-        _check_batch(task, output)
-        written = stage.folder / f"{name}_summary.json"
-        results = _results(written, stage.folder / name, stage.stems)
+        options = {"--input": stage.bins, "--outfmt": "BIN", "--batchsize": task.batch()}
+        output, seconds, written = _run(beginning, stage.om, options, log, task)
+        reported = re.search(r"filesperbatch:(\d+)", output)
+        _check_batch(task, int(reported[1]) if reported else None)
+        tool, results = (
+            _tool(beginning),
+            _results(written, stage.folder / written.stem.removesuffix(_SUMMARY), stage.stems),
+        )
         collect(tool, results, entries, stage, task.result_folder, log)
-        target = task.result_folder.with_name(f"{task.result_folder.name}_summary.json")
+        target = task.result_folder.with_name(f"{task.result_folder.name}{_SUMMARY}.json")
         figures = figures_of("ais_bench", written, target, log)
-        summary = summary_of(task, tool, entries, stage, figures, seconds)
-    write_json(performance_path(parent, batch_size, task.device_id).with_suffix(".json"), summary)
+        summary = summary_of(task, tool, figures, seconds, len(entries), stage.fillers)
+    write_json(performance_path(parent, task.batch(), task.device_id).with_suffix(".json"), summary)
     return summary
 
 
-def _run(tool: str, beginning: list[str], stage: Staged, name: str, log: Path, task: Task) -> tuple[str, float]:
-    """Run the command, and again with the option names of the newest version if the tool does not know the others."""
+def measure_ais_bench(task: Task, loop: int) -> dict[str, Any]:
+    """Run `loop` batches of zeros, write the tool's summary and a log next to the results, and return the summary.
+
+    Raises:
+        UserError: if the om file has a different batch size than the task.
+    """
+    beginning, parent = find_ais_bench(), task.result_folder.parent
+    stem = f"ais_bench_pure_batchsize_{task.batch()}_device_{task.device_id}"
+    log = parent.absolute() / f"{stem}.log"
+    with staged_om(task) as om:  # without --batchsize, the tool reads it from the om file
+        _, seconds, written = _run(beginning, om, {"--loop": loop}, log, task)
+        figures = figures_of("ais_bench", written, parent / f"{stem}{_SUMMARY}.json", log)
+        _check_batch(task, figures.batch_size)
+    return summary_of(task, _tool(beginning), figures, seconds, loop * task.batch())
+
+
+def _tool(beginning: list[str]) -> str:
+    return "msit benchmark" if beginning[-1] == "benchmark" else "ais_bench"
+
+
+def _run(beginning: list[str], om: Path, options: dict[str, Any], log: Path, task: Task) -> tuple[str, float, Path]:
+    """Run the command, and again with the option names of the newest version if the tool does not know the others.
+
+    Returns:
+        The output, the duration in seconds, and the path of the tool's summary, next to the folder of its results.
+    """
+    # Newer versions reject an output folder name that exists in their working directory with usual permissions.
+    name = f"{om.parent.name}_results"
+    common = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": task.device_id}
     folder = Path.cwd()
     if not accepted_path(folder):  # newer versions check the path that --output_dirname has in the working directory
         beginning = [str(folder / part) if "/" in part else part for part in beginning]
-        folder = stage.folder
-    command = ais_bench_command(beginning, stage, name, task.batch(), task.device_id)
+        folder = om.parent
+    command = ais_bench_command(beginning, common | options)
     try:
-        return run_tool(tool, command, folder, log, task)
+        output, seconds = run_tool(_tool(beginning), command, folder, log, task)
     except ToolError as error:
         if "No such option" not in error.output:
             raise
-    command = ais_bench_command(beginning, stage, name, task.batch(), task.device_id, dashes=True)
-    return run_tool(tool, command, folder, log, task)
+        command = ais_bench_command(beginning, common | options, dashes=True)
+        output, seconds = run_tool(_tool(beginning), command, folder, log, task)
+    return output, seconds, om.parent / f"{name}{_SUMMARY}.json"
 
 
 def _pythons() -> Iterator[str]:
@@ -144,13 +163,12 @@ def _has_ais_bench(python: str) -> bool:
         return False
 
 
-def _check_batch(task: Task, output: str) -> None:
+def _check_batch(task: Task, found: int | None) -> None:
     """Compare with the batch size that the tool reads from the om file: its option affects only the throughput."""
-    reported = re.search(r"filesperbatch:(\d+)", output)
-    if reported and int(reported[1]) != task.batch():
+    if found is not None and found != task.batch():
         raise UserError(
-            f"{task.om}: its batch size is {reported[1]}, not {task.batch()}; use --batch_size {reported[1]} "
-            f"or the om file for batch size {task.batch()}"
+            f"{task.om}: its batch size is {found}, not {task.batch()}; use --batch_size {found} or the om file for "
+            f"batch size {task.batch()}"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.common.files import write_json
-from model.runtime.external_tool import Task, collect, figures_of, run_tool, staged, summary_of
+from model.runtime.external_tool import Task, collect, figures_of, run_tool, staged, staged_om, summary_of
 from model.runtime.performance_files import performance_path
 
 VARIABLE = "BENCHMARK_TOOL"
@@ -82,9 +82,22 @@ def run_benchmark(task: Task) -> dict[str, Any]:
         collect(tool.name, results, entries, stage, task.result_folder, log)
         performance = performance_path(parent, batch_size, task.device_id)
         figures = figures_of("benchmark", performance_path(written, batch_size, task.device_id), performance)
-        summary = summary_of(task, tool.name, entries, stage, figures, seconds)
+        summary = summary_of(task, tool.name, figures, seconds, len(entries), stage.fillers)
     write_json(performance.with_suffix(".json"), summary)
     return summary
+
+
+def measure_benchmark(task: Task, loop: int) -> dict[str, Any]:
+    """Run `loop` batches of zeros, write the performance file and a log next to the results, and return the summary."""
+    tool, parent = find_benchmark(task.om), task.result_folder.parent
+    log = parent.absolute() / f"benchmark_pure_batchsize_{task.batch()}_device_{task.device_id}.log"
+    with staged_om(task) as om:
+        command = [str(tool), f"-round={loop}", f"-om_path={om.name}"]
+        command += [f"-device_id={task.device_id}", f"-batch_size={task.batch()}"]
+        _, seconds = run_tool(tool.name, command, om.parent, log, task)
+        name = f"PureInfer_perf_of_{om.stem}_in_device_{task.device_id}.txt"
+        figures = figures_of("benchmark", om.parent / "result" / name, parent / name, log, task.batch())
+    return summary_of(task, tool.name, figures, seconds, loop * task.batch())
 
 
 def _results(folder: Path, stem: str) -> list[Path]:

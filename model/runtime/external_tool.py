@@ -48,11 +48,12 @@ class Task(NamedTuple):
     """Input and output of a tool run.
 
     Attributes:
+        info: list of input files, or None for pure inference.
         batch_size: of the om file. With None, it is taken from the file name as test/pth2om.sh sets it.
     """
 
     om: Path
-    info: Path
+    info: Path | None
     result_folder: Path
     device_id: int = 0
     batch_size: int | None = None
@@ -87,34 +88,47 @@ def batch_of_name(om: Path) -> int:
 
 
 @contextmanager
-def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
-    """Yield the checked list and a temporary folder with the om file and the input files.
+def staged_om(task: Task) -> Iterator[Path]:
+    """Yield a copy of the om file in a temporary folder.
 
     The folder is next to the results, or in the system's folder for temporary files if the tools reject that path.
     """
-    if not task.om.is_file():
-        raise UserError(f"{task.om}: no such om file; create it with test/pth2om.sh")
-    entries = check_bins(task.info, None)
-    check_replaceable(task.result_folder, ".bin")
     parent = task.result_folder.absolute().parent
     place = parent if accepted_path(parent) else Path(tempfile.gettempdir())
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="tool-", dir=place) as name:  # mode 0700, which the tools require
-            yield entries, _stage(task, entries, Path(name))
+            om = Path(name) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', task.om.stem)}.om"
+            _link_or_copy(require_om(task), om)
+            yield om
     except OSError as error:
         hint = "" if place == parent else f"; set TMPDIR to a folder with more space than {place}"
         raise UserError(f"{parent}: running the list failed ({error}){hint}") from error
+
+
+@contextmanager
+def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
+    """Yield the checked list and a temporary folder with the om file and the input files."""
+    require_om(task)
+    entries = check_bins(task.info, None)
+    check_replaceable(task.result_folder, ".bin")
+    with staged_om(task) as om:
+        yield entries, _stage(task, entries, om)
+
+
+def require_om(task: Task) -> Path:
+    if not task.om.is_file():
+        raise UserError(f"{task.om}: no such om file; create it with test/pth2om.sh")
+    return task.om
 
 
 def accepted_path(path: Path) -> bool:
     return _TOOL_PATH.fullmatch(str(path)) is not None
 
 
-def _stage(task: Task, entries: Sequence[InfoEntry], folder: Path) -> Staged:
-    bins, om = folder / "bins", folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', task.om.stem)}.om"
+def _stage(task: Task, entries: Sequence[InfoEntry], om: Path) -> Staged:
+    folder, bins = om.parent, om.parent / "bins"
     bins.mkdir(mode=0o750)
-    _link_or_copy(task.om, om)
     digits = max(4, len(str(len(entries) - 1)))
     stems = [f"{i:0{digits}d}" for i in range(len(entries))]
     sources, added = fill_last_batch([entry.path for entry in entries], task.batch())
@@ -238,11 +252,14 @@ def collect(
     write_record(result_folder, stage.digests, digests)
 
 
-def figures_of(runtime: str, written: Path, target: Path, log: Path | None = None) -> Figures:
+def figures_of(
+    runtime: str, written: Path, target: Path, log: Path | None = None, batch_size: int | None = None
+) -> Figures:
     """Read the tool's performance file, which is copied next to the results.
 
     Args:
         log: printed output, which is read instead if the tool did not write the file.
+        batch_size: used for files that do not contain the batch size.
 
     Returns:
         The figures, or figures with `problem` if there are none.
@@ -250,9 +267,9 @@ def figures_of(runtime: str, written: Path, target: Path, log: Path | None = Non
     try:
         if written.is_file():
             shutil.copyfile(written, target)
-            return read_figures(target)
+            return read_figures(target, batch_size)
         if log is not None:
-            return read_figures(log)
+            return read_figures(log, batch_size)
         problem = f"{runtime} did not write {written.name}"
     except UserError as error:
         problem = str(error)
@@ -260,7 +277,7 @@ def figures_of(runtime: str, written: Path, target: Path, log: Path | None = Non
 
 
 def summary_of(
-    task: Task, tool: str, entries: Sequence[InfoEntry], stage: Staged, figures: Figures, seconds: float
+    task: Task, tool: str, figures: Figures, seconds: float, sequences: int, fillers: int = 0
 ) -> dict[str, Any]:
     """Return the summary of `python -m model.runtime` with the same keys as `run_info_list`."""
     return {
@@ -270,16 +287,16 @@ def summary_of(
         "chip": figures.chip or chip_name(),
         "model": str(task.om),
         "batch_size": task.batch(),
-        "sequences": len(entries),
-        "fillers": stage.fillers,
+        "sequences": sequences,
+        "fillers": fillers,
         "seconds": seconds,
         "e2e_throughput": figures.end_to_end,
         "device_throughput": figures.device,
         "latency_ms": figures.latency_ms,
         "performance": figures.source,
         "problem": figures.problem,
-        "info": str(task.info),
-        "result": str(task.result_folder),
+        "info": None if task.info is None else str(task.info),
+        "result": None if task.info is None else str(task.result_folder),
     }
 
 

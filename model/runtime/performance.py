@@ -120,16 +120,20 @@ def _remarks(rows: Sequence[Figures]) -> list[str]:
     if any("AOE" in published.card for published in published_for(rows)):
         remarks.append("AOE: of an om that AOE has tuned, which is 1.3 to 1.4 times as fast as an om without tuning")
     remarks.append(f"rank-1 of the published om: {PUBLISHED_ACCURACY} % (NM, identical views included)")
-    if any(row.runtime != _ON_HOST and row.chip is None for row in rows):
+    if any(not _on_host(row) and row.chip is None for row in rows):
         remarks.append(
             "the chip is unknown: a card with Ascend 310 has four chips, so multiply by 4 to compare with the "
             "published results of the card"
         )
-    if any(row.runtime == _ON_HOST for row in rows):
+    if any(_on_host(row) for row in rows):
         remarks.append(f"{_ON_HOST}: measured on the CPU, not on an Ascend chip; `one chip` is inference only")
     if any(row.runtime.startswith("ais_bench") for row in rows):
         remarks.append("ais_bench does not measure end to end")
     return remarks + [f"warning: no performance figures of {row.runtime}: {row.problem}" for row in rows if row.problem]
+
+
+def _on_host(row: Figures) -> bool:
+    return row.runtime.startswith(_ON_HOST)
 
 
 def _rank1(path: Path) -> dict[str, float]:
@@ -147,7 +151,7 @@ def main() -> None:
     options = _parser().parse_args()
     rows = [row for path in options.files for row in read_all_figures(path, options.batch_size)]
     if options.chip:
-        rows = [row if row.runtime == _ON_HOST else replace(row, chip=options.chip) for row in rows]
+        rows = [row if _on_host(row) else replace(row, chip=options.chip) for row in rows]
     print(table(rows))
     content: dict[str, Any] = {"rows": [asdict(row) for row in rows], "published": [p._asdict() for p in PUBLISHED]}
     if options.accuracy:

@@ -36,7 +36,7 @@ def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int
     """
     if choice.runtime in _TOOLS:
         return _TOOLS[choice.runtime](task)
-    with _open(choice, task.device_id, threads) as runtime:
+    with open_runtime(choice, task.device_id, threads) as runtime:
         if task.batch_size not in (None, runtime.batch_size):
             raise UserError(
                 f"{choice.model}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
@@ -73,7 +73,7 @@ def embed(
     if choice.runtime == "onnxruntime" and is_variable_length(choice.model):
         return embed_variable_length(VariableLengthRuntime(choice.model, threads), store, quiet)
     if choice.runtime not in _TOOLS:
-        with _open(choice, threads=threads) as runtime:
+        with open_runtime(choice, threads=threads) as runtime:
             return embed_fixed(runtime, store, padding, truncate, quiet)
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="deployed-", dir=work_folder) as name:
@@ -103,7 +103,7 @@ def _embed_by_length(
         positions = np.flatnonzero(model_of == number)
         if not len(positions):
             continue
-        with _open(choice._replace(model=path), threads=threads) as runtime:
+        with open_runtime(choice._replace(model=path), threads=threads) as runtime:
             if runtime.input_shape[1] != frame_num:
                 raise UserError(f"{path}: takes {runtime.input_shape[1]} frames, but its name says {frame_num}")
             embedded = embed_fixed(runtime, store, padding, truncate, quiet, positions)
@@ -112,5 +112,5 @@ def _embed_by_length(
     return rows
 
 
-def _open(choice: Choice, device_id: int = 0, threads: int | None = None) -> Runtime:
+def open_runtime(choice: Choice, device_id: int = 0, threads: int | None = None) -> Runtime:
     return AclRuntime(choice.model, device_id) if choice.runtime == "acl" else OrtRuntime(choice.model, threads)

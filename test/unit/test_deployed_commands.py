@@ -65,8 +65,11 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
 
 @pytest.mark.slow
 def test_om_without_a_runtime_falls_back_to_onnx(user):
-    done = evaluate(user, "auto", "--batch_sizes=16")
+    done = evaluate(user, "auto", "--batch_sizes=16", "--loop=2")
     assert done.returncode == 0, done.stderr
+    rows = summary_of("eval_acc_perf")["performance"]["rows"]
+    assert [(row["runtime"], row["batch_size"]) for row in rows] == [("onnxruntime", 16), ("onnxruntime, no data", 16)]
+    assert "onnxruntime, no data" in done.stdout and summary_of("eval_acc_perf")["pure_bs16"]["loop"] == 2
     assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is available: " in done.stdout
     assert summary_of("eval_acc_perf")["throughput_bs16"]["runtime"] == "onnxruntime"
 
@@ -80,6 +83,7 @@ def test_om_without_a_runtime_falls_back_to_onnx(user):
         (["tensorrt"], 2, "--runtime tensorrt: unknown, choose one of"),
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--batch_sizes=1,4,16,4"], 2, "--batch_sizes=1,4,16,4: 4 is given twice"),
+        (["auto", "--loop=0"], 2, "--loop=0: must be a number of batches above 0"),
         (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
         (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],

@@ -180,6 +180,8 @@ def main(names: dict[str, str], arguments: list[str]) -> None:
     else:
         source = Path(args.input)
         batches = batches_of(files_of(source) if source.is_dir() else list(map(Path, args.input.split(","))), model)
+    if args.batchsize is None:
+        info(f"try get model batchsize:{model.batch_size}")
     model.run(np.zeros(model.shape, np.float32))
     info("warm up 1 done")
     for i, batch in enumerate(batches):

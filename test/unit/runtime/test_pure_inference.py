@@ -1,0 +1,119 @@
+"""Pure inference with all runtimes, on stand-ins of Ascend's tools."""
+
+import json
+import sys
+
+import pytest
+from ascend import bare_machine, install_acl, install_ais_bench, names_in, place_benchmark, place_msit
+
+from model.common.errors import UsageError, UserError
+from model.runtime import __main__ as command
+from model.runtime.choice import choose
+from model.runtime.external_tool import Task
+from model.runtime.performance_files import read_figures
+from model.runtime.pure_inference import measure
+
+ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """A machine with all of Ascend's tools."""
+    bare_machine(monkeypatch, tmp_path)
+    place_benchmark(tmp_path)
+    install_ais_bench(monkeypatch)
+    install_acl(monkeypatch)
+    return tmp_path
+
+
+def measured(deployed, here, runtime, model=4, loop=3, **changes):
+    om = deployed.om(model)
+    task = Task(om, None, here / "r" / "dump", quiet=True, **changes)
+    return measure(choose(runtime, om), task, loop)
+
+
+@pytest.mark.parametrize("runtime", ALL)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_figures_and_files(deployed, here, runtime, batch_size):
+    summary = measured(deployed, here, runtime, batch_size, device_id=1)
+    assert (summary["runtime"], summary["loop"]) == (f"{runtime}, no data", 3)
+    assert (summary["batch_size"], summary["sequences"]) == (batch_size, 3 * batch_size)
+    assert summary["e2e_throughput"] is None and summary["result"] is None
+    # The latency is that of a batch. The tools print six digits of the throughput.
+    assert summary["device_throughput"] == pytest.approx(batch_size * 1000 / summary["latency_ms"]["mean"], rel=1e-4)
+    written = here / "r" / f"pure_inference_batchsize_{batch_size}_device_1.json"
+    assert json.loads(written.read_text()) == summary
+    figures = read_figures(written)
+    assert (figures.runtime, figures.batch_size) == (f"{runtime}, no data", batch_size)
+    assert figures.device == summary["device_throughput"]
+    om = deployed.om(batch_size).stem
+    files = {
+        "benchmark": [f"PureInfer_perf_of_{om}_in_device_1.txt", f"benchmark_pure_batchsize_{batch_size}_device_1.log"],
+        "ais_bench": [f"ais_bench_pure_batchsize_{batch_size}_device_1{end}" for end in (".log", "_summary.json")],
+    }
+    assert names_in(here / "r") == sorted([*files.get(runtime, []), written.name])
+
+
+def test_number_of_batches(deployed, here, capfd):
+    measured(deployed, here, "ais_bench", 1, 7)
+    summary = json.loads((here / "r" / "ais_bench_pure_batchsize_1_device_0_summary.json").read_text())
+    assert summary["NPU_compute_time"]["count"] == len(summary["npu_compute_time_list"]) == 7
+    assert "--input" not in summary["args"]
+    om = deployed.om(1)
+    measure(choose("benchmark", om), Task(om, None, here / "r" / "dump"), 7)
+    assert (
+        f"{here}/benchmark" in (command := capfd.readouterr().err)
+        and " -round=7 -om_path=gaitset_submit.om " in command
+    )
+    assert "PureInfer Performance Summary" in (here / "r" / "benchmark_pure_batchsize_1_device_0.log").read_text()
+
+
+@pytest.mark.parametrize("version", ["typer", "msit"])
+def test_other_command_lines_of_ais_bench(deployed, here, monkeypatch, version):
+    if version == "typer":
+        monkeypatch.setenv("STANDIN_TYPER", "1")
+    else:
+        monkeypatch.delenv("PYTHONPATH")
+        place_msit(here)
+        monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+    assert measured(deployed, here, "ais_bench")["device_throughput"] > 0
+
+
+def test_printed_figures_without_a_performance_file(deployed, here, monkeypatch):
+    monkeypatch.setenv("STANDIN_PERFORMANCE", "none")
+    monkeypatch.setenv("STANDIN_SILENT", "1")
+    for runtime in ("benchmark", "ais_bench"):
+        assert measured(deployed, here, runtime)["device_throughput"] > 0
+
+
+@pytest.mark.parametrize("runtime", ALL)
+def test_wrong_batch_size(deployed, here, runtime):
+    with pytest.raises(UserError, match=r"-batch_size=2, but the model's is 4|its batch size is 4, (not|but --batch)"):
+        measured(deployed, here, runtime, batch_size=2)
+    assert not list((here / "r").glob("pure*.json"))
+
+
+@pytest.mark.parametrize("runtime", ["acl", "benchmark"])
+def test_command(deployed, here, monkeypatch, capsys, runtime):
+    arguments = [
+        "--runtime",
+        runtime,
+        "--model",
+        deployed.folder / "gaitset_submit_bs4",
+        "--loop",
+        "2",
+        "--output",
+        "r",
+    ]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments), "--json", "p.json", "--quiet"])
+    command.main()
+    printed = capsys.readouterr().out
+    assert "sequences   8 in " in printed and "one chip only" in printed
+    assert "results" not in printed and "next:" not in printed
+    assert json.loads((here / "p.json").read_text())["loop"] == 2
+
+
+def test_list_of_input_files_is_required_without_loop(here, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--model", "m"])
+    with pytest.raises(UsageError, match="--info: missing; give the list of input files, or --loop N"):
+        command.main()
