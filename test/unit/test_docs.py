@@ -1,7 +1,8 @@
 """Documentation: all commands run, all links exist, and both languages have the same commands.
 
-Python commands run as they stand, in a copy of the entry scripts whose configuration is tiny and whose data are a few
-walkers. Shell drivers run with --dry_run; their real runs are in test_drivers.py. NOT_RUN says of the rest why not.
+All commands parse as they stand, and all options that a page names exist. Python commands also run, in a copy of the
+entry scripts whose configuration is tiny and whose data are a few walkers. Shell drivers run with --dry_run, and the
+commands that they print parse; their real runs are in test_drivers.py. NOT_RUN gives the reason for each exception.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from forking import Done, Forking
+from hostile_values import DRIVERS, options_of
 from module_table import PAGES as PAGES_WITH_MODULES
 from module_table import with_table
 from options_page import PAGE as OPTIONS_PAGE
-from options_page import with_tables
+from options_page import PARSERS, parser_of, with_tables
 from scripts import ROOT
+from torch.distributed.run import get_args_parser as torchrun_parser
 from walkers import SEQ_TYPES, write_aligned_tree
 
 from model.common.files import write_json
@@ -66,7 +70,6 @@ NOT_RUN = {
     r"python3 -m venv|\.venv/bin/pip install": "installs PyTorch from the network",
     r"\. \.venv/bin/activate": "the tests run in their environment",
     r"torchrun --nnodes|export TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "several machines: test_nodes.py runs this command",
-    r"python pretreatment\.py --input_path=RAW": "command of the original; its options are run elsewhere",
 }
 
 
@@ -86,7 +89,19 @@ def commands(page: Path) -> list[str]:
     return found + [code for code in inline if re.match(r"(python3?|torchrun) \S+|bash test/\S+\.sh", code)]
 
 
+def examples(driver: Path) -> list[str]:
+    """Return the commands in the comment at the top of a shell driver."""
+    lines = re.findall(r"^# +(bash test/.*?)(?:   .*)?$", driver.read_text(encoding="utf-8"), re.MULTILINE)
+    return [part for line in lines for part in line.split(" && ")]
+
+
 ALL = sorted({command for page in PAGES for command in commands(page)})
+ALL_DRIVERS = sorted(
+    {
+        *(command for command in ALL if "bash test/" in command),
+        *(command for driver in (ROOT / "test").glob("*.sh") for command in examples(driver)),
+    }
+)
 
 
 def is_not_run(command: str) -> bool:
@@ -115,6 +130,7 @@ def sandbox(tmp_path_factory):
     write_raw_tree(home / "data/CASIA-B")
     for name in ("CASIA-B-pkl", "PKL"):
         (home / name).symlink_to(tree)
+    (home / "RAW").symlink_to(home / "data/CASIA-B")
     write_json(home / "CASIA-B.json", {"TRAIN_SET": ["001", "002", "003"], "TEST_SET": ["004", "006"]})
     write_json(home / "mine.json", {"TRAIN_SET": ["001", "002", "003"], "TEST_SET": ["004", "006"]})
     torch.manual_seed(0)
@@ -190,6 +206,70 @@ def test_every_command_of_the_pages_runs(sandbox):
     forking.close()
     assert not failed, "\n".join(failed)
     assert len(to_run) > 30
+
+
+cached_parser = cache(parser_of)
+
+
+def parse(command: str) -> None:
+    """Parse the arguments of each of our Python commands in a line. Exits if they are wrong."""
+    words = [word for word in shlex.split(command, comments=True) if word != "..."]
+    for position, word in enumerate(words):
+        if word in PARSERS:
+            cached_parser(word).parse_args(words[position + 1 :])
+
+
+def errors_of(commands: list[str], capsys) -> list[str]:
+    """Parse commands. Return those that are wrong with the error."""
+    wrong = []
+    for command in commands:
+        try:
+            parse(command)
+        except SystemExit:
+            wrong.append(f"{command}\n    {capsys.readouterr().err}")
+    return wrong
+
+
+def test_every_python_command_of_the_pages_parses_as_it_stands(capsys):
+    ours = [command for command in ALL if any(word in PARSERS for word in command.split())]
+    # A name in a sentence, such as `python -m model.embed`, lacks the required options.
+    ours = [command for command in ours if not re.fullmatch(r"python (-m )?\S+", command)]
+    assert len(ours) > 40
+    assert errors_of(ours, capsys) == []
+
+
+@pytest.mark.parametrize("command", ALL_DRIVERS)
+def test_every_driver_command_of_the_pages_starts_commands_that_parse(command, capsys):
+    done = run(command, ROOT, None)
+    assert done.returncode == 0, done.stderr
+    printed = [line.removeprefix("+ ") for line in done.stdout.splitlines() if line.startswith("+ python ")]
+    assert errors_of(printed, capsys) == []
+
+
+OTHER_OPTIONS = {  # of other programs, which no test can check
+    "apex's setup.py": {"--npu_float_status"}, "OpenGait": {"--cfgs", "--phase"},
+    "pip": {"--index-url", "--generate-hashes"}, "tensorboard": {"--logdir"}, "aoe": {"--job_type"},
+    "atc": {"--precision_mode", "--precision_mode_v2", "--input_shape", "--framework"},
+    "ais_bench": {"--divide_input", "--batchsize", "--output-dirname", "--output_dirname", "--loop"},
+}  # fmt: skip
+
+
+def test_every_option_that_a_page_names_exists():
+    parsers = [*map(cached_parser, PARSERS), torchrun_parser()]
+    known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
+    known |= {f"--{name}" for driver in DRIVERS for name in (*options_of(driver), "dry_run")}
+    known |= {
+        name for file in (ROOT / "test/bench").glob("*.py") for name in re.findall(r'"(--\w+)"', file.read_text())
+    }
+    known |= set().union(*OTHER_OPTIONS.values())
+    wrong = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        code = " ".join([*re.findall(r"`([^`\n]+)`", text), *blocks(page)])
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code))
+        unknown = {name for name in named - known if name.replace("-", "_").replace("__", "--", 1) not in known}
+        wrong |= {page.name: unknown} if unknown else {}
+    assert wrong == {}
 
 
 def test_what_is_not_run_is_named_and_still_there():
