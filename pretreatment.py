@@ -31,7 +31,9 @@ def parser() -> CommandParser:
         "--layout", default=DEFAULT, choices=tuple(LAYOUTS), help="layout of the input (default: %(default)s)"
     )
     paths.add_argument(
-        "--log_file", default="./pretreatment.log", help="log file, opened for appending (default: %(default)s)"
+        "--log_file",
+        help="log file, opened for appending (default: ./pretreatment.log, or the same name in the output folder if "
+        "the current folder is read-only)",
     )
     paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     running = parser.add_argument_group("running")
@@ -59,12 +61,14 @@ def main() -> int:
 
     from model.common.files import write_json
     from model.data.raw.pretreatment import pretreat
+    from model.data.raw.pretreatment_report import default_log_file
 
+    log_file = options.log_file or default_log_file(options.output_path)
     summary = pretreat(
         options.input_path,
         options.output_path,
         options.worker_num,
-        log_file=options.log_file,
+        log_file=log_file,
         log_all=options.log,
         invert=options.invert,
         skip_bad=options.skip_bad,
@@ -75,7 +79,7 @@ def main() -> int:
         write_json(options.json, asdict(summary))
     if not options.quiet:
         print(summary, *summary.notes(), sep="\n")
-        print(f"wrote {options.output_path}; the log is {options.log_file}")
+        print(f"wrote {options.output_path}; the log is {log_file}")
         if summary.kept:
             train = f"python train.py --data_path {options.output_path} --dataset ..."
             print(f"next: {train}, or test.py with a --checkpoint")

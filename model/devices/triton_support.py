@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
+import os
+import shutil
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -23,12 +28,28 @@ def works(device: torch.device) -> bool:
         return False
     if torch.get_device_module(device).get_device_capability(device) < MIN_CAPABILITY:
         return False
+    provide_cache_folder()
     try:
         run_trial_kernel(device)
     except Exception as error:  # no C compiler, no header, an old driver: Triton raises various types
         log.warning("Triton does not work here (%s): torch's own kernels are used instead", first_line(error))
         return False
     return True
+
+
+def provide_cache_folder() -> None:
+    """Let Triton write its compiled kernels to a temporary folder if it cannot write to the home folder.
+
+    A user of a container may have no home folder. Then Triton would write to a folder `~` in the current folder.
+    """
+    if os.environ.get("TRITON_HOME") or os.environ.get("TRITON_CACHE_DIR"):
+        return
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111, Path.expanduser raises if there is no home folder
+    cache_folder = home / ".triton"
+    if os.access(cache_folder if cache_folder.exists() else home, os.W_OK):
+        return
+    os.environ["TRITON_HOME"] = folder = tempfile.mkdtemp(prefix="gaitset-triton-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def run_trial_kernel(device: torch.device) -> None:

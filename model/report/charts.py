@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ class Line(NamedTuple):
 
 
 def check_matplotlib() -> None:
-    """Raise UserError if matplotlib is not installed."""
+    """Raise UserError if matplotlib is not installed. Hide its messages about its cache of fonts."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib  # noqa: F401  # slow to import, and only reports with figures need it
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -93,6 +94,13 @@ class LogFile:
         else:
             with suppress(OSError):  # the first error is reported already
                 self.stream.close()
+
+
+def default_log_file(output_path: Path | str) -> str:
+    """Return ./pretreatment.log, or that name in the output folder if the log in the current folder is read-only."""
+    name = "pretreatment.log"
+    writable = os.access(name if Path(name).exists() else ".", os.W_OK)
+    return f"./{name}" if writable else str(Path(output_path, name))
 
 
 def open_log(path: Path | str | None) -> LogFile | nullcontext[None]:

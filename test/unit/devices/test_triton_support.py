@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -49,3 +51,32 @@ def test_trial_kernel_decides(monkeypatch, caplog, capability, value, problem, e
     assert messages == (
         [f"Triton does not work here ({problem}): torch's own kernels are used instead"] if problem else []
     )
+
+
+@pytest.mark.parametrize(
+    ("home", "variables", "temporary"),
+    [
+        ("{0}/missing", {}, True),
+        ("~", {}, True),  # as os.path.expanduser returns for an unknown user without HOME
+        ("{0}", {}, False),
+        ("{0}/missing", {"TRITON_HOME": ""}, True),
+        ("{0}/missing", {"TRITON_HOME": "/chosen"}, False),
+        ("{0}/missing", {"TRITON_CACHE_DIR": "/chosen"}, False),
+    ],
+)
+def test_kernels_are_compiled_into_a_temporary_folder_without_a_home(monkeypatch, tmp_path, home, variables, temporary):
+    ends = []
+    monkeypatch.setattr(triton_support.atexit, "register", lambda end, *arguments, **_: ends.append((end, arguments)))
+    for name in ("TRITON_HOME", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": home.format(tmp_path), **variables}.items():
+        monkeypatch.setenv(name, value)
+    triton_support.provide_cache_folder()
+    if not temporary:
+        assert os.environ.get("TRITON_HOME") == variables.get("TRITON_HOME") and not ends
+        return
+    folder = Path(os.environ["TRITON_HOME"])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    [(end, arguments)] = ends
+    end(*arguments)
+    assert not folder.exists()
