@@ -36,6 +36,7 @@ from model.runtime.result_record import remove_record, write_record
 _REFUSED_MODES = stat.S_IWGRP | stat.S_IWOTH
 _TOOL_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # paths that the tools accept
 _MAX_REASON = 200  # characters of a tool's message that an error message quotes
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # An error in a box, as the command lines of newer tools print it, with its lines as group 1.
 _BOX = re.compile(r"^\W{0,9} Error \W*\n((?:[│|].*\n)+)", re.MULTILINE)
 _ADVICE = (
@@ -206,7 +207,7 @@ def reason_of(output: str) -> str:
     This is the text of an error box, else the first [ERROR] line, else CANN's first error with a code, else the last
     line with letters.
     """
-    output = output.replace("\r", "\n")  # progress bars
+    output = _COLOURS.sub("", output.replace("\r", "\n"))  # a progress bar ends each state in a carriage return
     box, coded, reason = _BOX.search(output), coded_error(output), uncoded_reason(output)
     if box:
         reason = " ".join(line.strip("│| ") for line in box[1].splitlines())

@@ -121,6 +121,7 @@ def test_results_keep_input_stems_and_output_number(deployed, tmp_path):
          "bad file"),
         ("Usage: x\nTry 'x --help' for help.\n╭─ Error ────╮\n│ No such │\n│ option  │\n╰────────────╯\n",
          "No such option"),
+        ("\x1b[31m[ERROR] bad\x1b[0m file\n[\x1b[1;32mSOLUTION\x1b[0m] visit\n", "[ERROR] bad file"),
         ("Usage: x\n+- Error ----+\n| No option  |\n+------------+\n", "No option"),
         ("Traceback\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
         (f"[ERROR] {'x' * 999}", f"[ERROR] {'x' * 189}..."),
