@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.devices.device import DEVICE_KINDS
+
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
 
@@ -26,7 +28,7 @@ def unpickle(path: Path) -> Any:
         ForbiddenGlobalError: with the name of a function or class that is neither a tensor nor a plain value.
         Exception: of many types, if the file is damaged.
     """
-    with warnings.catch_warnings(), torch.serialization.safe_globals(_NPU_GLOBALS):
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED_GLOBALS):
         warnings.simplefilter("ignore")  # torch warns about some pickles before it refuses them
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -39,13 +41,13 @@ def unpickle(path: Path) -> Any:
             raise ValueError(text.partition("WeightsUnpickler error:")[2].strip() or text) from error
 
 
-def _rebuild_npu_tensor(
-    storage: Any, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any, npu_format: Any = None
+def _rebuild_tensor(
+    storage: Any, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any, layout: Any = None
 ) -> Tensor:
     """Rebuild on the CPU a tensor that torch_npu saved.
 
     The arguments are those of torch_npu 1.8 to 2.x (`torch_npu/utils/storage.py`). The saved storage is in the plain
-    layout. `npu_format` is the layout on the device (a number, or True in torch_npu 1.8), which has no meaning here.
+    layout. `layout` is that on the device (a number, or True in torch_npu 1.8), which has no meaning here.
 
     Raises:
         ValueError: if the tensor exceeds its storage, which torch would silently enlarge.
@@ -56,12 +58,14 @@ def _rebuild_npu_tensor(
     return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
 
 
-def _npu_format(number: int) -> int:
-    """Return the number of a layout, which newer versions of torch_npu pickle as an enumeration."""
+def _layout(number: int) -> int:
+    """Return the number of a memory layout, which newer versions of torch_npu pickle as an enumeration."""
     return number
 
 
-_NPU_GLOBALS = [
-    (_rebuild_npu_tensor, "torch_npu.utils.storage._rebuild_npu_tensor"),
-    (_npu_format, "torch_npu.npu._format.Format"),
+_ALLOWED_GLOBALS = [
+    (function, name)
+    for kind in DEVICE_KINDS.values()
+    for function, name in ((_rebuild_tensor, kind.tensor_function), (_layout, kind.layout_class))
+    if name is not None
 ]

@@ -39,6 +39,8 @@ class DeviceKind:
     profiler: str = "torch.profiler"  # module with its profiler
     triton: bool = False  # whether Triton supports it
     graph: str | None = None  # class in its module that captures and replays work
+    tensor_function: str | None = None  # function to which its extension pickles a tensor as a call
+    layout_class: str | None = None  # class of memory layouts in such calls
 
 
 _VISIBLE, _ASCEND_VISIBLE = "CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"
@@ -50,15 +52,16 @@ DEVICE_KINDS = {
     "npu": DeviceKind(
         "npu", ("hccl",), torch.float16, False, "ASCEND_VISIBLE_DEVICES", _ASCEND_VISIBLE, "npu-smi info",
         extension="torch_npu", adam="torch_npu.optim.NpuFusedAdam", scaler="torch_npu.npu.amp.GradScaler",
-        profiler="torch_npu.profiler",
+        profiler="torch_npu.profiler", tensor_function="torch_npu.utils.storage._rebuild_npu_tensor",
+        layout_class="torch_npu.npu._format.Format",
     ),
 }  # fmt: skip
 # Environment variable of each backend with its network interface.
 INTERFACE_VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME"}
-# Environment variables of HCCL with the seconds after which a process stops waiting for the others: to connect (at most
-# 7200, default 120), in a collective (default 1836; Ascend 910 rounds it down to a multiple of 68), and for an event on
-# the device, which must be longer than the collective (default 1868). 0 means no limit in the last two.
-HCCL_TIMEOUTS = ("HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_EVENT_TIMEOUT")
+# Environment variables of backends with their own timeouts, the seconds that a process waits for the others: to connect
+# (at most 7200, default 120), in a collective (default 1836; Ascend 910 rounds it down to a multiple of 68), and for an
+# event on the device, which must be longer than the collective (default 1868). 0 means no limit in the last two.
+TIMEOUT_VARIABLES = {"hccl": ("HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_EVENT_TIMEOUT")}
 # CPU threads next to an accelerator. The remaining CPU work is small, and with one thread per core of a large machine
 # the threads mostly wait for each other (evaluation of CASIA-B with 32 cores: 0.21 s, with 4 threads 0.02 s).
 HOST_THREADS = 4

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.common.errors import UsageError, UserError
-from model.devices.device import HCCL_TIMEOUTS, INTERFACE_VARIABLES, kind_of
+from model.devices.device import INTERFACE_VARIABLES, TIMEOUT_VARIABLES, kind_of
 
 T = TypeVar("T")
 
@@ -87,8 +87,8 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
         # The other processes wait while rank 0 packs a large tree or evaluates, which can exceed the default ten
         # minutes.
         timeout = datetime.timedelta(hours=3)
-        if backend == "hccl":
-            extend_hccl_timeouts(os.environ, timeout)
+        if backend in TIMEOUT_VARIABLES:
+            extend_timeouts(*TIMEOUT_VARIABLES[backend], timeout)
         address = _master_address()
         local = address[0] in LOOPBACK
         if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
@@ -100,21 +100,21 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout)
 
 
-def extend_hccl_timeouts(environment: MutableMapping[str, str], timeout: datetime.timedelta) -> None:
-    """Let HCCL wait for `timeout`, which the process group does not pass on to it. Variables that the user set stay.
+def extend_timeouts(connect: str, collective: str, event: str, timeout: datetime.timedelta) -> None:
+    """Let a backend wait for `timeout`, which the process group does not pass on to it.
 
-    The timeout of an event is kept longer than that of a collective, as torch_npu demands.
+    The arguments are names of environment variables, see TIMEOUT_VARIABLES. Those that the user set stay. The timeout
+    of an event is kept longer than that of a collective.
     """
-    connect, collective, event = HCCL_TIMEOUTS
-    step = 68  # seconds, see HCCL_TIMEOUTS
-    environment.setdefault(connect, "7200")
+    step = 68  # seconds
+    os.environ.setdefault(connect, "7200")
     longest = -(int(-timeout.total_seconds()) // step) * step
-    if collective not in environment:
-        of_event = int(environment[event]) if environment.get(event, "").isdecimal() else 0
-        environment[collective] = str(min(longest, max(of_event - step, 1)) if of_event else longest)
-    if event not in environment and environment[collective].isdecimal():
-        seconds = int(environment[collective])
-        environment[event] = str(seconds + step if seconds else 0)
+    if collective not in os.environ:
+        of_event = int(os.environ[event]) if os.environ.get(event, "").isdecimal() else 0
+        os.environ[collective] = str(min(longest, max(of_event - step, 1)) if of_event else longest)
+    if event not in os.environ and os.environ[collective].isdecimal():
+        seconds = int(os.environ[collective])
+        os.environ[event] = str(seconds + step if seconds else 0)
 
 
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -37,7 +37,7 @@ def import_apex_amp() -> ModuleType:
 
 def _is_too_old(error: Exception) -> bool:
     """Return whether apex imports a part of torch that this torch no longer has, such as torch._six."""
-    return isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("torch.")
+    return isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torch"
 
 
 def _explain(error: Exception) -> str:
@@ -51,10 +51,7 @@ def _explain(error: Exception) -> str:
     if "yramid" in fields.get("Summary", "") or missing.startswith("pyramid"):
         return f"the installed {name} is the package index's, a toolkit for web sites"
     if _is_too_old(error):
-        return (
-            f"the installed {name} is made for an older torch: it imports {missing}, which torch {torch.__version__} "
-            "does not have"
-        )
+        return f"the installed {name} is made for an older torch than {torch.__version__} ({first_line(error)})"
     if isinstance(error, ModuleNotFoundError) and missing == "apex.amp":
         origin = "NVIDIA's of after May 2025" if importlib.util.find_spec("apex.normalization") else "one"
         return f"the installed {name} is {origin} without amp"

@@ -18,7 +18,7 @@ from training_runs import arguments, files_of, same, torchrun, weights
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
 from model.devices import distributed
-from model.devices.device import HCCL_TIMEOUTS, to_device
+from model.devices.device import TIMEOUT_VARIABLES, to_device
 from model.network import GaitSet, triplet_losses
 from model.training.log_book import FIELDS
 
@@ -230,13 +230,14 @@ def test_wrap_prints_no_warning(tmp_path, recwarn):
 )
 def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
     """Values of the user stay. The timeout of an event must exceed that of a collective, if both have a limit."""
-    for name in (*HCCL_TIMEOUTS, "MASTER_ADDR"):
+    names = TIMEOUT_VARIABLES["hccl"]
+    for name in names:
         monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
+    for name, value in {"MASTER_ADDR": "node1", "MASTER_PORT": "29500", **given}.items():
         monkeypatch.setenv(name, value)
     timeouts = []
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout, **__: timeouts.append(timeout))
     distributed.start(distributed.World(0, 0, 2), SimpleNamespace(type="npu"))
-    assert tuple(map(os.environ.get, HCCL_TIMEOUTS)) == expected
+    assert tuple(map(os.environ.get, names)) == expected
     assert timeouts[0].total_seconds() <= 10812 <= 17340, "the longest that a 910 accepts"
     assert 10812 % 68 == 0, "a 910 rounds down to such a number"

@@ -180,7 +180,13 @@ FOUND = {  # metadata of an installation, source of its modules -> message
         "Version: 0.1+ascend\n",
         "",
         {"amp": "from torch._six import string_classes"},
-        r"installed apex 0.1\+ascend is made for an older torch: it imports torch._six, which torch \d",
+        r"installed apex 0.1\+ascend is made for an older torch than \d\S+ \(No module named 'torch._six'\)",
+    ),
+    "one that lacks a function of torch": (
+        "Version: 0.1\n",
+        "",
+        {"amp": "from torch.nn.utils import no_such_function"},
+        "installed apex 0.1 is made for an older torch than .*no_such_function",
     ),
     "the right one, broken": (
         "Version: 0.1\n",
