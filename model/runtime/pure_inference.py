@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from model.common.errors import UserError
 from model.common.files import write_json
 from model.runtime.ais_bench_tool import measure_ais_bench
 from model.runtime.benchmark_tool import measure_benchmark
 from model.runtime.choice import Choice
 from model.runtime.external_tool import Task
 from model.runtime.performance_files import latency_figures
-from model.runtime.runners import open_runtime
+from model.runtime.runners import check_batch_size, open_runtime
 
 _TOOLS = {"benchmark": measure_benchmark, "ais_bench": measure_ais_bench}
 
@@ -41,10 +40,7 @@ def measure(choice: Choice, task: Task, loop: int, threads: int | None = None, w
 
 def _measure_directly(choice: Choice, task: Task, loop: int, threads: int | None, warmup: int) -> dict[str, Any]:
     with open_runtime(choice, task.device_id, threads) as runtime:
-        if task.batch_size not in (None, runtime.batch_size):
-            raise UserError(
-                f"{choice.model}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
-            )
+        check_batch_size(runtime, task)
         zeros = np.zeros(runtime.input_shape, np.float32)
         for _ in range(warmup):
             runtime.run(zeros)

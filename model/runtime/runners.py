@@ -37,10 +37,7 @@ def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int
     if choice.runtime in _TOOLS:
         return _TOOLS[choice.runtime](task)
     with open_runtime(choice, task.device_id, threads) as runtime:
-        if task.batch_size not in (None, runtime.batch_size):
-            raise UserError(
-                f"{choice.model}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
-            )
+        check_batch_size(runtime, task)
         return run_info_list(
             runtime, task.info, task.result_folder, warmup=warmup, device_id=task.device_id, quiet=task.quiet
         )
@@ -110,6 +107,11 @@ def _embed_by_length(
         rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
         rows[positions] = embedded
     return rows
+
+
+def check_batch_size(runtime: Runtime, task: Task) -> None:
+    if task.batch_size not in (None, runtime.batch_size):
+        raise UserError(f"{task.om}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}")
 
 
 def open_runtime(choice: Choice, device_id: int = 0, threads: int | None = None) -> Runtime:

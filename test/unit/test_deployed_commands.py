@@ -1,6 +1,7 @@
 """test.py and eval_acc_perf.sh as an Ascend user runs them, on stand-ins of the tools."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +73,20 @@ def test_om_without_a_runtime_falls_back_to_onnx(user):
     assert "onnxruntime, no data" in done.stdout and summary_of("eval_acc_perf")["pure_bs16"]["loop"] == 2
     assert "runtime onnxruntime with" in done.stdout and "gaitset_submit_bs16.om is available: " in done.stdout
     assert summary_of("eval_acc_perf")["throughput_bs16"]["runtime"] == "onnxruntime"
+
+
+def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
+    done = evaluate(tmp_path, "acl", "--batch_sizes=1,4,8,16,32,64", "--loop=50", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    commands = [line.split() for line in done.stdout.splitlines() if line.startswith("+ python")]
+    runs = [command for command in commands if "model.runtime" in command]
+    sizes = ["1", "4", "8", "16", "32", "64"]
+    assert [run[run.index("--batch_size") + 1] for run in runs if "--info" in run] == sizes
+    assert [run[run.index("--batch_size") + 1] for run in runs if "--loop" in run] == sizes
+    assert all(run[run.index("--loop") + 1] == "50" for run in runs if "--loop" in run)
+    (table,) = [command for command in commands if "model.runtime.performance" in command]
+    rows = [Path(word).stem for word in table[4 : table.index("--accuracy")]]
+    assert rows == [f"{kind}_bs{size}" for kind in ("throughput", "pure") for size in sizes]
 
 
 @pytest.mark.parametrize(

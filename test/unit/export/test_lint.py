@@ -219,7 +219,8 @@ class DynamicNetwork(torch.nn.Module):
 def test_an_export_with_a_symbolic_batch_size_has_no_problem_once_it_is_fixed(tmp_path):
     path, names = tmp_path / "zoo.onnx", {"input_names": ["image_seq"], "output_names": ["feature"]}
     axes = {"image_seq": {0: "-1"}, "feature": {0: "-1"}}
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             DynamicNetwork(), (torch.zeros(1, 3, 8, 6),), str(path), dynamo=False, opset_version=11, dynamic_axes=axes,
             **names,

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from ascend import FRAMES, assert_embeddings, bare_machine, install_acl, install_ais_bench, names_in, place_benchmark
+from ascend import FRAMES, assert_embeddings, machine_with_all_tools, names_in
 
 from model.common.errors import UserError
 from model.runtime import __main__ as command
@@ -18,12 +18,7 @@ ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 
 @pytest.fixture
 def here(monkeypatch, tmp_path):
-    """A machine with all of Ascend's tools."""
-    bare_machine(monkeypatch, tmp_path)
-    place_benchmark(tmp_path)
-    install_ais_bench(monkeypatch)
-    install_acl(monkeypatch)
-    return tmp_path
+    return machine_with_all_tools(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", ALL)

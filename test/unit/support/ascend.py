@@ -114,6 +114,15 @@ def bare_machine(monkeypatch, here: Path) -> None:
     monkeypatch.chdir(here)
 
 
+def machine_with_all_tools(monkeypatch, here: Path) -> Path:
+    """Make `here`, which contains benchmark, the working directory of a machine with all of Ascend's tools."""
+    bare_machine(monkeypatch, here)
+    place_benchmark(here)
+    install_ais_bench(monkeypatch)
+    install_acl(monkeypatch)
+    return here
+
+
 def install_ais_bench(monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STANDINS / "python"))
 
