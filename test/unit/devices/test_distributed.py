@@ -155,6 +155,7 @@ def test_gather_flags_and_means_of_three_processes(tmp_path):
     assert results[0]["by host"].flatten().tolist() == list(range(10))
     assert results[0]["few"].flatten().tolist() == [0, 1]
     for result in results:
+        assert result["restarts"] == 2
         assert result["up"] and result["mean"].item() == 1
         assert result["matrix"].tolist() == [
             [0, 4, 8],

@@ -1,5 +1,6 @@
 """Functions that the worker processes of tests import."""
 
+import os
 import time
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def gather_worker(rank: int, folder: str) -> None:
     for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
         triton_support.works = lambda device, works=works: works
         kernels[where] = use_triton_kernels("auto", cpu)
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(2 - rank)  # ranks 1 and 2 are on machines that joined later
     result = {
+        "restarts": distributed.restarts(),
         "rows": distributed.gather_rows(own * 10, 10, cpu),
         "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # gloo cannot read the memory of this device
         "few": distributed.gather_rows(few, 2, cpu), "up": up,
