@@ -30,7 +30,7 @@ say "2 of 7: align the silhouettes"
 python pretreatment.py --input_path "$work_path/walkers" --output_path "$work_path/walkers-pre" \
   --log_file "$work_path/pretreatment.log" --json "$OUTPUT/pretreatment.json"
 
-say "3 of 7: test the bundled encoder, which was trained longer on other walkers, on subjects $((pid_num + 1)) to $subjects"
+say "3 of 7: test the bundled encoder, which was trained longer on other walkers, on the subjects after $pid_num of $subjects"
 bundled="$(command "$PYTHON" -c 'from model.checkpoints.bundled import bundled_encoder; print(bundled_encoder() or "")')"
 if [[ -n "$bundled" ]]; then
   python test.py "${DATA[@]}" --device "$device" --checkpoint "$bundled" --name bundled --json "$OUTPUT/bundled.json" --report

@@ -22,7 +22,8 @@ VALUES = [
 PARSED_OPTIONS = {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
     "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
-    "device_id": "0", "fp32": "False", "hf32": "False", "zoo_log": "False", "partition": "all",
+    "device_id": "0", "fp32": "False", "hf32": "False", "zoo_log": "False", "loop": "2", "invert": "False",
+    "partition": "all",
 }  # fmt: skip
 RECORDER = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"
