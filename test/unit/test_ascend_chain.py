@@ -123,10 +123,9 @@ def test_published_command_lines_work_as_typed_from_raw_tree_to_rank_1(npu_libra
     assert [expected[name]["including"] for name in ("NM", "BG", "CL")] == [100, 50, 75]
     assert json.loads((home / "work/results/CASIA-B-deployed.json").read_text())["rank1"] == expected
 
-    # The README also runs this om with batch size 16, which the tool refuses; pth2om.sh makes one for each size. Size 3
-    # takes a fifth of the time.
-    said = user.type(DRIVERS, **machine, BATCH_SIZES="1,3")
+    # The README also runs this om with batch size 16, which the tool refuses: pth2om.sh makes an om for each size. Size
+    # 3 instead of 1 and 16 takes a tenth of the time.
+    said = user.type(DRIVERS, **machine, BATCH_SIZES="3")
     assert {path.name for path in home.glob("*.om")} == {"gaitset_submit.om", "gaitset_submit_bs3.om"}
     assert "runtime benchmark" in said and "599.98" in said and "95.512" in said
-    for batch in (1, 3):
-        assert json.loads((home / f"work/results/deployed_bs{batch}.json").read_text())["rank1"] == expected
+    assert json.loads((home / "work/results/deployed_bs3.json").read_text())["rank1"] == expected
