@@ -18,12 +18,14 @@ VALUES = [
     "'; touch was_here; '", '"; touch was_here; "', "${IFS}touch${IFS}was_here", "<(touch was_here)", "--help",
     "x\\\"$(touch was_here)", "%s%n\\n\\x41", "!$ !!", "a\r\ntouch was_here", "a\x1b[2J", " blanks  at both ends ",
 ]  # fmt: skip
-# Options that a driver parses itself, with a valid value. It passes on all others.
+# Options that a driver parses itself, with a valid value: the flags, and these. It passes on all others.
 PARSED_OPTIONS = {
-    "batch_sizes": "1", "processes": "1", "onnx_only": "True", "skip_bad": "False", "rt2": "False", "fast": "False",
-    "setup_only": "False", "cann_path": "", "device": "cpu", "runtime": "onnxruntime", "bin_path": "bins", "config": "",
-    "device_id": "0", "fp32": "False", "hf32": "False", "zoo_log": "False", "loop": "2", "invert": "False",
-    "partition": "all",
+    name: "False"
+    for path in (ROOT / "test").glob("*.sh")
+    for name in re.findall(r"^ *option (\w+) False", path.read_text(), re.MULTILINE)
+} | {
+    "batch_sizes": "1", "processes": "1", "onnx_only": "True", "cann_path": "", "device": "cpu", "loop": "2",
+    "runtime": "onnxruntime", "bin_path": "bins", "config": "", "device_id": "0", "partition": "all",
 }  # fmt: skip
 RECORDER = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"
