@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.checkpoints.names import parse_name
 from model.common.errors import UserError
 from model.report.charts import Chart, Line, line_chart
 from model.report.report_inputs import ReportInputs
@@ -78,10 +79,11 @@ def log_of_checkpoint(checkpoint: Path) -> Path | None:
     A checkpoint is WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, its log
     WORK/log/<experiment>/train.jsonl.
     """
-    experiment = checkpoint.name.removesuffix("-encoder.ptm").rpartition("-")[0]
-    work = checkpoint.resolve().parent.parent.parent
-    log = work / "log" / experiment / "train.jsonl"
-    return log if experiment and log.is_file() else None
+    name = parse_name(checkpoint.name)
+    if name is None:
+        return None
+    log = checkpoint.resolve().parent.parent.parent / "log" / name.experiment / "train.jsonl"
+    return log if log.is_file() else None
 
 
 def thinned(x: list[float], y: list[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit" / "support")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from model.checkpoints.names import CheckpointName  # noqa: E402
+
 ITERATIONS = 12
 MODEL = {
     "hidden_dim": 8, "batch_size": (2, 2), "frame_num": 2, "total_iter": ITERATIONS, "save_iter": 3, "log_iter": 2,
@@ -28,7 +30,7 @@ MODEL = {
 DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
 RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"
 STEM = "GaitSet_Synthetic_2_False_8_0.2_4_full_2"
-ENCODER = f"work/checkpoint/GaitSet/{STEM}-{ITERATIONS:05d}-encoder.ptm"
+ENCODER = f"work/checkpoint/GaitSet/{CheckpointName(STEM, ITERATIONS, 'encoder')}"
 COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
 
 

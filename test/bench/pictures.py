@@ -23,6 +23,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from model.checkpoints.loading import load_encoder, load_tensors
+from model.checkpoints.names import encoders_in
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
 from model.data.raw.silhouette import cut_sides, read_image
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; run bash test/quickstart.sh first, or see --help")
     options.output_path.mkdir(parents=True, exist_ok=True)
-    checkpoints = sorted((options.work_path / "checkpoint" / "GaitSet").glob("*-encoder.ptm"))
+    checkpoints = encoders_in(options.work_path / "checkpoint" / "GaitSet")
     written = [
         _save(_pipeline(raw / sequence, aligned / sequence, checkpoints[-1]), options.output_path / "pipeline.png"),
         _save(_walkers(aligned), options.output_path / "walkers.png"),

@@ -22,6 +22,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from model.checkpoints.names import encoders_in  # noqa: E402
 
 PRECISIONS = {"float32": ["--amp", "off"], "mixed": ["--amp", "torch"]}
 
@@ -51,7 +54,7 @@ def rank1(precision: str, seed: int, data: Path, folder: Path, options: argparse
         options.k, "--frame_num", options.frame_num, "--save_iter", options.iters, "--log_iter", 1000,
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    checkpoint = next((work / "checkpoint" / "GaitSet").glob("*-encoder.ptm"))
+    checkpoint = encoders_in(work / "checkpoint" / "GaitSet")[-1]
     call("test.py", *common, "--checkpoint", checkpoint, "--json", figures)
     excluding = {
         condition: figure["excluding"]

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 from made_store import make_store  # noqa: E402
 
 from model.checkpoints.loading import load_tensors  # noqa: E402
+from model.checkpoints.names import encoders_in  # noqa: E402
 from model.config import Config, DataConfig, ModelConfig  # noqa: E402
 from model.devices import distributed  # noqa: E402
 from model.devices.device import resolve_device, set_precision, synchronize  # noqa: E402
@@ -120,7 +121,7 @@ def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> d
     """Return the largest and the median difference of the weights, in units of the learning rate."""
     work = folder / f"agree-{processes}"
     train(processes, options, folder, "--work_path", work, "--iters", options.agree)
-    theirs = load_tensors(next((work / "checkpoint" / "GaitSet").glob("*-encoder.ptm")))
+    theirs = load_tensors(encoders_in(work / "checkpoint" / "GaitSet")[-1])
     ours = weights_of_one_process(processes, options, folder)
     differences = torch.cat([(theirs[name] - ours[name]).abs().flatten() for name in ours]) / options.lr
     return {"largest": differences.max().item(), "median": differences.median().item(), "unit": "learning rates"}
