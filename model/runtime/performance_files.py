@@ -84,7 +84,12 @@ def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Pat
 def write_performance(
     folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
 ) -> Path:
-    """Write figures as returned by `read_performance` in the format of benchmark, and return the path."""
+    """Write figures in the format of benchmark, and return the path.
+
+    Args:
+        performance: values by stage (e2e, data read, preprocess, infer, post) and name: throughput and
+            interface_throughput in sequences/s, latency_ms of the whole run, module_latency_ms of one sequence.
+    """
     file_names = {ours: name for name, ours in _FIELDS.items()}
     lines = []
     for stage, figures in performance.items():
@@ -94,24 +99,6 @@ def write_performance(
     with atomic_file(path) as part:
         part.write_bytes("".join(lines).encode())
     return path
-
-
-def read_performance(path: Path | str) -> Performance:
-    """Read a performance file of benchmark.
-
-    Returns:
-        Values by stage and figure, such as {"e2e": {"throughput": 336.39, "latency_ms": 148637.0}, …}. Stages are
-        e2e, data read, preprocess, infer (or inference), post (or postprocess), and pure for pure inference.
-        Figures are throughput, interface_throughput, latency_ms (of the whole run; of one sample for pure) and
-        module_latency_ms (of one sample).
-
-    Raises:
-        UserError: if the file contains none of them.
-    """
-    performance = _parse_performance(_text(Path(path)))
-    if not performance:
-        raise UserError(f"{path}: no throughput found; {_BENCHMARK}")
-    return performance
 
 
 def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:

@@ -46,8 +46,6 @@ def _table(path: Path) -> None:
 
 
 def performance_texts(folder: Path) -> Read:
-    from model.runtime.performance_files import read_performance
-
     good = [PERFORMANCE, PURE, PRINTED]
 
     def read(draw: random.Random) -> None:
@@ -55,8 +53,6 @@ def performance_texts(folder: Path) -> Read:
         text = draw.choice(good)
         changed = mutate.lines_of(text, draw).encode("utf-8", "surrogatepass")
         path.write_bytes(changed if draw.random() < 0.7 else mutate.bytes_of(text.encode(), [PRINTED.encode()], draw))
-        if draw.random() < 0.3:
-            read_performance(path)
         _table(path)
 
     return read

@@ -20,7 +20,7 @@ from model.network import GaitSet
 from model.runtime import __main__ as command
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
-from model.runtime.performance_files import read_performance
+from model.runtime.performance_files import read_figures
 from model.runtime.result_files import read_results
 
 
@@ -58,12 +58,12 @@ def test_performance_files_agree_with_the_summary(deployed, tmp_path):
     runtime = OrtRuntime(folder / "bs4.onnx", threads=1)
     summary = run_info_list(runtime, folder / "bins.info", tmp_path / "result" / "dump", quiet=True)
     text = tmp_path / "result" / "perf_vision_batchsize_4_device_0.txt"
-    figures = read_performance(text)
-    assert list(figures) == ["e2e", "data read", "infer", "post"]
-    assert figures["e2e"]["throughput"] == pytest.approx(5 / summary["seconds"], rel=1e-4)
-    assert figures["infer"]["throughput"] == pytest.approx(summary["inference_throughput"], rel=1e-4)
+    stages = [line.partition("]")[0] for line in text.read_text().splitlines()]
+    assert stages == ["[e2e", "[data read", "[infer", "[post"]
+    figures = read_figures(text)
+    assert figures.end_to_end == pytest.approx(5 / summary["seconds"], rel=1e-4)
     # Two batches of four sequences contain five sequences and three fillers.
-    assert figures["infer"]["interface_throughput"] == pytest.approx(figures["infer"]["throughput"] * 8 / 5, rel=1e-4)
+    assert figures.device == pytest.approx(summary["inference_throughput"] * 8 / 5, rel=1e-4)
     assert summary["inference_throughput"] == pytest.approx(5000 / (2 * summary["latency_ms"]["mean"]))
     assert summary["device_throughput"] == pytest.approx(summary["inference_throughput"] * 8 / 5)
     assert sorted(summary["latency_ms"]) == ["mean", "p50", "p90", "p99"]

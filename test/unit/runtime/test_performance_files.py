@@ -12,7 +12,6 @@ from model.runtime.performance_files import (
     performance_path,
     read_all_figures,
     read_figures,
-    read_performance,
     write_performance,
 )
 
@@ -35,31 +34,6 @@ def test_performance_file_has_the_bytes_of_the_tool(tmp_path):
     path = write_performance(tmp_path, 16, 3, PERFORMANCE)
     assert path == performance_path(tmp_path, 16, 3) == tmp_path / "perf_vision_batchsize_16_device_3.txt"
     assert path.read_bytes() == TOOL_TEXT.encode()
-    assert read_performance(path) == PERFORMANCE
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[inference] throughputRate: 1.45105e+06samples/s, moduleLatency: 0.7 ms\r\n[postprocess] throughputRate: 2",
-         {"infer": {"throughput": 1.45105e06, "module_latency_ms": 0.7}, "post": {"throughput": 2.0}}),
-        ("---PureInfer Performance Summary---\n[INFO] ave_throughputRate: 38.4344samples/s, ave_latency: 26.1589ms",
-         {"pure": {"throughput": 38.4344, "latency_ms": 26.1589}}),
-        ("ave_throughputRate = 5.20623samples/s, ave_latency = 192.894ms",
-         {"pure": {"throughput": 5.20623, "latency_ms": 192.894}}),
-    ],
-)  # fmt: skip
-def test_variants_of_the_performance_file(tmp_path, text, expected):
-    (tmp_path / "perf.txt").write_text(text, newline="")
-    assert read_performance(tmp_path / "perf.txt") == expected
-
-
-def test_no_performance(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        read_performance(tmp_path / "perf.txt")
-    (tmp_path / "perf.txt").write_text("[INFO] nothing went well\n")
-    with pytest.raises(UserError, match="no throughput found"):
-        read_performance(tmp_path / "perf.txt")
 
 
 def write(tmp_path, name, text):
