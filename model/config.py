@@ -14,7 +14,6 @@ from typing import Any
 
 from model.common.errors import NOT_PRINTABLE, UsageError
 from model.common.files import is_plain_name
-from model.common.geometry import SET_CHANNELS
 from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
@@ -52,7 +51,7 @@ class ModelConfig:
     """The key `model` of a configuration: network, training and precision."""
 
     hidden_dim: int = 256  # numbers per strip of an embedding
-    channels: tuple[int, int, int] = SET_CHANNELS  # of the three pairs of set layers
+    channels: tuple[int, int, int] = (32, 64, 128)  # of set layers 1 and 2, 3 and 4, 5 and 6
     lr: float = 1e-4  # learning rate of Adam
     hard_or_full_trip: str = "full"  # batch-all (full) or batch-hard (hard) triplet loss
     batch_size: tuple[int, int] = (8, 16)  # P subjects and K sequences per subject, per process

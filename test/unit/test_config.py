@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from model.common.errors import UsageError
-from model.config import build_config, load_config, overrides_of
+from model.common.geometry import SET_CHANNELS
+from model.config import ModelConfig, build_config, load_config, overrides_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +19,10 @@ def test_bundled_configs_are_the_published_recipes():
     assert (eight.model.lr, eight.model.total_iter, eight.model.batch_size) == (8e-4, 40000, (8, 16))
     assert eight.visible_devices["ASCEND_VISIBLE_DEVICES"] == "0,1,2,3,4,5,6,7"
     assert one.checkpoint_folder == ROOT / "work" / "checkpoint" / "GaitSet"
+
+
+def test_default_channels_are_those_of_the_paper():
+    assert ModelConfig().channels == SET_CHANNELS
 
 
 def test_missing_keys_have_defaults(tmp_path):

@@ -49,6 +49,11 @@ SMALLER = {  # replacements for hardware, duration and size in a command
     "--subjects 50 --frames 60": "--subjects 1 --frames 2 --takes nm-01",
     "--subjects 124": "--subjects 1 --frames 2 --takes nm-01",
     "--subjects 4 --takes nm-01,bg-01,cl-01": "--subjects 1 --frames 2 --takes nm-01",
+    "--subjects 24 --frames 20": "--subjects 4 --frames 3",
+    "--pid_num 12 --device cpu": "--pid_num 2 --device cpu",
+    "--batch_size_p 6 --batch_size_m 4 --frame_num 8 --iters 100": "--iters 2",
+    "work/checkpoint/GaitSet/GaitSet_Synthetic-v2-encoder.ptm": "some-encoder.ptm",
+    "GaitSet_Synthetic_12_False_256_0.2_24_full_8-00100": "GaitSet_Synthetic_2_False_8_0.2_4_full_2-00002",
     "/data/": "data/",
     "CASIA-B_..._30": "CASIA-B_73_False_256_0.2_128_full_30",
     "torchrun": "python -m torch.distributed.run",
@@ -188,8 +193,8 @@ def run(command: str, home: Path, forking: Forking) -> subprocess.CompletedProce
 
 # Later commands read what earlier ones wrote.
 ORDER = (
-    "pretreatment.py", "train.py", "pth2onnx.py", "--pre_process", "model.runtime --", "--post_process", "--json",
-    "--compare",
+    "--store work/own", "pretreatment.py", "train.py", "pth2onnx.py", "--pre_process", "model.runtime --",
+    "--post_process", "--json", "--compare",
 )  # fmt: skip
 
 

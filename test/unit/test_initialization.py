@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import train
+from training_runs import files_of, train
 
+from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import read_encoder
 from model.common.errors import UserError
 from model.common.files import read_json
@@ -119,6 +120,16 @@ def test_a_run_from_random_weights_does_not_resume_with_an_encoder(aligned_tree,
     assert read_json(trainer.checkpoints.files.metadata(1), sealed=True)["initial_encoder"] is None
     with pytest.raises(UserError, match="the run to resume started from random weights; leave out --checkpoint"):
         run(config_of(aligned_tree, tmp_path, **settings, restore_iter=1), encoders[0])
+
+
+def test_the_command_trains_from_the_encoder_of_its_option(aligned_tree, tmp_path):
+    """At a learning rate close to 0, the weights stay those of the encoder."""
+    assert train(aligned_tree, tmp_path, "--checkpoint", bundled_encoder(), "--lr", 1e-9, "--iters", 1) == 0
+    files, expected = files_of(tmp_path), read_encoder(bundled_encoder())
+    for key, value in read_encoder(files.part(1, "encoder")).weights.items():
+        torch.testing.assert_close(value, expected.weights[key], rtol=0, atol=1e-8)
+    recorded = read_json(files.metadata(1), sealed=True)["initial_encoder"]
+    assert recorded == {"file": str(bundled_encoder()), "sha256": expected.sha256}
 
 
 def test_train_checks_the_encoder_before_it_packs_the_data(tmp_path, encoders):
