@@ -33,6 +33,9 @@ examples:
   # preview: a contact sheet, and the animation walkers.gif
   python -m model.synthetic --subjects 4 --takes nm-01,bg-01,cl-01 --preview walkers.png
 
+  # a video of three walkers, to try model.silhouettes
+  python -m model.synthetic --video walkers.mp4
+
   # as many as CASIA-B, aligned and packed on a GPU
   python -m model.synthetic --store work/walkers --subjects 124 --frames 80 --device cuda
 
@@ -54,15 +57,21 @@ from model.synthetic.preview import animation, contact_sheet, write_animation, w
 from model.synthetic.settings import SEQ_TYPES, DatasetSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
+from model.synthetic.video import WALKERS, write_video
 
 
 def main() -> None:
     options = build_parser().parse_args()
     settings = DatasetSettings(**{field.name: getattr(options, field.name) for field in fields(DatasetSettings)})
-    if options.output_path is None and options.store is None and options.preview is None:
-        raise UsageError("nothing to write: give --output_path DIR, --store DIR, --preview FILE.png or several of them")
+    if options.output_path is None and options.store is None and options.preview is None and options.video is None:
+        raise UsageError(
+            "nothing to write: give --output_path DIR, --store DIR, --preview FILE.png, --video FILE.mp4 "
+            "or several of them"
+        )
     if options.preview is not None:
         _preview(options.preview, settings)
+    if options.video is not None:
+        _video(options.video, settings)
     summaries = []
     if options.output_path is not None:
         summaries.append(write_tree(options.output_path, settings, options.worker_num, options.quiet))
@@ -75,6 +84,13 @@ def main() -> None:
             f"{one['subjects']} subjects, {one['sequences']} sequences, {one['frames']} frames in "
             f"{one['seconds']:.1f} s ({one['frames_per_second']:.0f} frames/s) in {one['output_path']}"
         )
+
+
+def _video(path: Path, settings: DatasetSettings) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise UsageError(f"--video: must end in .mp4, not {path.name!r}")
+    write_video(path, settings)
+    print(f"{WALKERS} walkers, {settings.frames} frames, in {path}")
 
 
 def _preview(path: Path, settings: DatasetSettings) -> None:
@@ -100,6 +116,11 @@ def build_parser() -> CommandParser:
         "--preview", type=Path, metavar="FILE.png",
         help="draw a contact sheet of the first 8 subjects, and FILE.gif, an animation of the first 4. With more than "
         "3 takes, they show the first take of each condition. No tree and no store are needed",
+    )  # fmt: skip
+    output.add_argument(
+        "--video", type=Path, metavar="FILE.mp4",
+        help="film the first 3 subjects in the first of --takes from the side, in front of a textured background with "
+        "shadows, for at most 60 frames. No tree and no store are needed",
     )  # fmt: skip
     content = parser.add_argument_group("what")
     content.add_argument("--subjects", type=positive, default=12, metavar="N", help="number of subjects (default: 12)")

@@ -65,6 +65,7 @@ SMALLER = {  # replacements for hardware, duration and size in a command
     "--frame_num 4 --int8": "--int8",
 }
 NOT_RUN = {
+    r"python -m model\.silhouettes .*maskrcnn": "needs downloaded weights: test_mask_rcnn.py runs it with random ones",
     r"python test/bench/": "benchmarks: test_bench.py runs those with a small setting",
     r"python test/unit/support/(module_table|options_page)": "generates tables, which test_docs.py compares",
     r"python -m$": "not a complete command",
@@ -193,6 +194,7 @@ def run(command: str, home: Path, forking: Forking) -> subprocess.CompletedProce
 
 # Later commands read what earlier ones wrote.
 ORDER = (
+    "model.synthetic --video", "model.silhouettes",
     "--store work/own", "pretreatment.py", "train.py", "pth2onnx.py", "--pre_process", "model.runtime --",
     "--post_process", "--json", "--compare",
 )  # fmt: skip

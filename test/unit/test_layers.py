@@ -9,7 +9,8 @@ from scripts import ROOT
 
 # From the lowest layer to the highest.
 LAYERS = (
-    "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "embeddings", "evaluation",
+    "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "silhouettes", "embeddings",
+    "evaluation",
     "config", "training", "export", "runtime", "report", "initialization", "commands",
 )  # fmt: skip
 # Modules that only keep an old `python -m` name working.

@@ -149,7 +149,8 @@ def _reject_pictures(where: str, histograms: np.ndarray, aligned: bool) -> None:
     grey = histograms[:, GREY_LEVELS].sum(1)
     share = grey / histograms.sum(1)
     of_figure = grey / np.maximum(histograms[:, GREY_LEVELS.start :].sum(1), 1)
-    advice = "the frames appear to be pictures, not silhouettes; segment the silhouettes (white on black) first"
+    advice = "the frames appear to be pictures, not silhouettes; segment the silhouettes (white on black) first "
+    advice += "with python -m model.silhouettes"
     if share.min() > (MAX_GREY_ALIGNED if aligned else MAX_GREY):
         raise BadContent(f"{where}: {share.mean():.0%} of the pixels are neither black nor white: {advice}")
     if not aligned and of_figure.min() > MAX_GREY_FIGURE:

@@ -236,7 +236,7 @@ CONTENTS = {  # of aligned frames: what the store holds, or why it is not built
     "grey": (
         lambda frames: frames // 2 + 60 + np.uint8([0, 1] * 32),
         None,
-        "100% of the pixels are neither black nor white: .* segment",
+        "100% of the pixels are neither black nor white: .* python -m model.silhouettes",
     ),
 }
 

@@ -1,0 +1,141 @@
+"""Write the silhouettes of people who walk past a fixed camera, one sequence per person.
+
+  TREE/<video>-<track>/<video>/<view>/<video>-<track>-<frame>.png
+  TREE/walk-001/walk/000/walk-001-000042.png
+
+The background is learned in a first pass over the video. Then everything that moves is followed from frame to frame. A
+sequence ends where the person touches the border of the picture, merges with another person, or is too small, so the
+same person can have several sequences. The tree is the input of pretreatment.py. Complete videos are skipped when the
+command runs again.
+
+examples:
+  # one video, with a preview of the sequences
+  python -m model.silhouettes --video walk.mp4 --output work/walk --preview walk-preview.mp4
+
+  # several videos and a folder of frames, from the side
+  python -m model.silhouettes --video a.mp4 b.avi frames/ --output work/walks --view 090
+
+  # a moving camera: torchvision's Mask R-CNN, with weights that you downloaded
+  python -m model.silhouettes --video walk.mp4 --output work/walk --segmenter maskrcnn \\
+      --weights maskrcnn_resnet50_fpn_coco.pth
+
+exit status: 0 done, 1 the job failed, 2 bad arguments
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from model.common.command_line import CommandParser, positive
+from model.common.errors import UsageError, UserError, run_command
+from model.common.files import is_plain_name, write_json
+
+
+def build_parser() -> CommandParser:
+    description, examples = __doc__.split("examples:\n")
+    parser = CommandParser(
+        prog="python -m model.silhouettes", description=description, epilog=f"examples:\n{examples.rstrip()}"
+    )
+    paths = parser.add_argument_group("paths")
+    paths.add_argument(
+        "--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos or folders of frames"
+    )
+    paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
+    paths.add_argument(
+        "--preview", type=Path, metavar="FILE",
+        help="write the video with boxes and numbers as .mp4 or .gif; with several videos, their names are added to "
+        "that of the file (default: no preview)",
+    )  # fmt: skip
+    paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
+    content = parser.add_argument_group("sequences")
+    content.add_argument("--view", default="000", metavar="NAME", help="name of the view (default: %(default)s)")
+    content.add_argument(
+        "--min_frames", type=positive, default=25, metavar="N", help="frames per sequence, at least (default: 25)"
+    )
+    content.add_argument(
+        "--min_height", type=positive, default=48, metavar="N",
+        help="height of a silhouette in pixels, at least; frames are scaled down to 1024 pixels (default: 48)",
+    )  # fmt: skip
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--segmenter", choices=("background", "maskrcnn"), default="background",
+        help="background: fixed camera; maskrcnn: any camera, but much slower (default: background)",
+    )  # fmt: skip
+    how.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights of torchvision's maskrcnn_resnet50_fpn for --segmenter "
+        "maskrcnn (default: none; they are never downloaded)",
+    )  # fmt: skip
+    how.add_argument(
+        "--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu (default: auto)"
+    )
+    how.add_argument("--quiet", action="store_true", help="show no progress bar")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that contradict each other, before any work."""
+    if (options.segmenter == "maskrcnn") != (options.weights is not None):
+        raise UsageError("--segmenter maskrcnn and --weights FILE belong together; give both or none of them")
+    if not is_plain_name(options.view):
+        raise UsageError(f"--view: must be the name of a folder, not {options.view!r}")
+    if options.preview and options.preview.suffix.lower() not in (".mp4", ".gif"):
+        raise UsageError(f"--preview: must end in .mp4 or .gif, not {options.preview.name!r}")
+
+
+def main() -> int:
+    options = build_parser().parse_args()
+    _check(options)
+    # Imported here, because argument errors should answer at once.
+    from model.silhouettes.extraction import Settings, extract
+    from model.silhouettes.video import Video
+
+    videos = [Video.open(path) for path in options.video]
+    names = [video.name for video in videos]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"--video: two videos have the name {twice}, which becomes a folder; rename one of them")
+    settings = Settings(options.view, options.min_frames, options.min_height, options.segmenter)
+    make_segmenter = _segmenters(options)
+    results = []
+    for video in videos:
+        result = extract(video, options.output, settings, make_segmenter, options.quiet)
+        results.append(result)
+        speed = f"{result.frames / result.seconds:.0f} frames/s" if result.seconds else "already complete"
+        print(f"{video.path}: {result.frames} frames, {len(result.tracks)} sequences, {speed}")
+        if options.preview:
+            from model.silhouettes.preview import write_preview
+
+            path = (
+                options.preview.with_stem(f"{options.preview.stem}-{video.name}")
+                if len(videos) > 1
+                else options.preview
+            )
+            write_preview(path, video, {t: options.output / t / video.name / options.view for t in result.tracks})
+            print(f"preview in {path}")
+    if options.json:
+        write_json(options.json, {r.video: {"frames": r.frames, "tracks": r.tracks} for r in results})
+    if not any(result.tracks for result in results):
+        raise UserError(
+            f"{options.output}: no sequence: nobody is alone, complete and at least {options.min_height} pixels high "
+            f"for {options.min_frames} frames; film from closer, or lower --min_height or --min_frames"
+        )
+    print(f"next: python pretreatment.py --input_path {options.output} --output_path ...")
+    return 0
+
+
+def _segmenters(options: argparse.Namespace):
+    """Return the function that makes the segmenter of a video."""
+    if options.segmenter == "background":
+        from model.silhouettes.background import BackgroundSegmenter
+
+        return BackgroundSegmenter
+    from model.devices.device import resolve_device
+    from model.silhouettes.mask_rcnn import MaskRCNNSegmenter
+
+    segmenter = MaskRCNNSegmenter(options.weights, resolve_device(options.device))
+    return lambda video: segmenter
+
+
+if __name__ == "__main__":
+    run_command(main)

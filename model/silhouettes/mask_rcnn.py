@@ -1,0 +1,51 @@
+"""People in the frames of any camera, found by torchvision's Mask R-CNN with the user's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+from model.checkpoints.loading import load_tensors
+from model.common.errors import UserError
+from model.silhouettes.background import MIN_AREA
+from model.silhouettes.detection import Detection
+
+PERSON = 1  # class of COCO
+CLASSES = 91
+MIN_SCORE, MIN_MASK = 0.7, 0.5  # probability of a person, and of a pixel
+
+
+class MaskRCNNSegmenter:
+    """Detect people with `maskrcnn_resnet50_fpn`.
+
+    Args:
+        weights: file with a state dict of 91 classes, such as torchvision's maskrcnn_resnet50_fpn_coco-*.pth.
+
+    Raises:
+        UserError: if the file does not contain these weights.
+    """
+
+    def __init__(self, weights: Path, device: torch.device):
+        self.network = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES)
+        try:
+            self.network.load_state_dict(load_tensors(weights))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{weights}: does not fit torchvision's maskrcnn_resnet50_fpn of {CLASSES} classes "
+                f"({str(error).splitlines()[0]}); give its state dict"
+            ) from None
+        self.network.eval().to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, frame: np.ndarray) -> list[Detection]:
+        rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        image = torch.from_numpy(rgb).to(self.device).permute(2, 0, 1).float() / 255
+        found = self.network([image])[0]
+        people = (found["labels"] == PERSON) & (found["scores"] >= MIN_SCORE)
+        masks = (found["masks"][people, 0] > MIN_MASK).to(torch.uint8).mul(255).cpu().numpy()
+        return [Detection.of(0, 0, m, (m.shape[0], m.shape[1])) for m in masks if cv2.countNonZero(m) >= MIN_AREA]

@@ -1,0 +1,182 @@
+"""Tracking: follow the detections of a video, and keep the frames that show one complete person alone.
+
+Detections are assigned to the predicted boxes of the tracks. A track ends if the person is lost, merges with another
+one, or stays unusable for several frames: at the border, too small, or with another height or area than before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from model.silhouettes.detection import Detection
+
+MAX_GAP = 5  # frames without a usable silhouette within one track
+MAX_DISTANCE = 0.5  # between the predicted and the found centre, in heights of the taller box
+COVERED = 0.5  # of a predicted box: more is covered by a detection that is merged from several people
+MEMORY = 15  # frames with which height and area are compared
+HEIGHT_RANGE, AREA_RANGE = (0.85, 1.18), (0.65, 1.5)  # relative to the median of these frames
+MAX_ASPECT, MAX_MEDIAN_ASPECT, MIN_MEDIAN_ASPECT = 0.95, 0.7, 0.15  # width / height; two people side by side have 0.8
+MIN_WALK = 0.5  # heights between the farthest positions of a person
+PART_AREA = 0.25  # of the area of a track: a new detection of at least this size in its box means that people part
+
+
+@dataclass
+class Track:
+    """One person, or several people that cannot be separated (`crowd`).
+
+    Attributes:
+        box: the last box [4]; velocity: pixels per frame [2].
+        missed: frames since the last detection; unusable: frames since the last usable silhouette.
+        images: encoded silhouette by frame number; centres and shapes (height, width) belong to them.
+    """
+
+    box: np.ndarray
+    crowd: bool = False
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    missed: int = 0
+    unusable: int = 0
+    images: dict[int, bytes] = field(default_factory=dict)
+    centres: list[np.ndarray] = field(default_factory=list)
+    shapes: list[tuple[int, int]] = field(default_factory=list)
+    recent: deque = field(default_factory=lambda: deque(maxlen=MEMORY))  # (height, area)
+
+    def predicted(self) -> np.ndarray:
+        return self.box + np.tile(self.velocity, 2) * (self.missed + 1)
+
+    def move(self, detection: Detection) -> None:
+        step = (_centre(detection.box) - _centre(self.box)) / (self.missed + 1)
+        self.velocity = 0.7 * self.velocity + 0.3 * step
+        self.box, self.missed = detection.box, 0
+
+    def is_person(self, min_frames: int) -> bool:
+        """Return whether the track has enough frames, walks, and has the proportions of one person."""
+        if len(self.images) < min_frames:
+            return False
+        heights, widths = np.array(self.shapes).T
+        aspect = np.median(widths / heights)
+        walk = np.ptp(np.array(self.centres), axis=0).max()
+        return MIN_MEDIAN_ASPECT <= aspect <= MAX_MEDIAN_ASPECT and walk >= MIN_WALK * np.median(heights)
+
+
+class Tracker:
+    """Follow detections frame by frame. `finished` is called with each track of a person when it ends.
+
+    Args:
+        encode: function from a detection to the content of its file.
+        min_frames: usable frames per track. min_height: pixels.
+    """
+
+    def __init__(
+        self, encode: Callable[[Detection], bytes], finished: Callable[[Track], None], min_frames: int, min_height: int
+    ):
+        self.encode, self.finished, self.min_frames, self.min_height = encode, finished, min_frames, min_height
+        self.tracks: list[Track] = []
+
+    def update(self, number: int, detections: list[Detection]) -> None:
+        """Add the detections of frame `number`."""
+        boxes = np.array([d.box for d in detections]).reshape(-1, 4)
+        predicted = np.array([t.predicted() for t in self.tracks]).reshape(-1, 4)
+        matches = _assign(predicted, boxes)
+        self._cut_merged_and_parted(matches, _overlap(predicted, boxes), detections)
+        for index, track in enumerate(self.tracks):
+            if index in matches:
+                track.move(detections[matches[index]])
+                self._add_silhouette(track, number, detections[matches[index]])
+            else:
+                track.missed += 1
+                track.unusable += 1
+        self.tracks = [self._cut(t) if t.unusable > MAX_GAP else t for t in self.tracks]
+        self.tracks = [t for t in self.tracks if t.missed <= MAX_GAP]
+        for index, detection in enumerate(detections):
+            if index not in matches.values():
+                self.tracks.append(Track(detection.box))
+                self._add_silhouette(self.tracks[-1], number, detection)
+
+    def close(self) -> None:
+        """End all tracks after the last frame."""
+        for track in self.tracks:
+            self._cut(track)
+        self.tracks = []
+
+    def _cut(self, track: Track, crowd: bool | None = None) -> Track:
+        """End a track, and return a new one at the same place."""
+        if track.is_person(self.min_frames):
+            self.finished(track)
+        crowd = track.crowd if crowd is None else crowd
+        return Track(track.box, crowd, track.velocity, track.missed)
+
+    def _cut_merged_and_parted(self, matches: dict[int, int], overlap: np.ndarray, detections: list[Detection]) -> None:
+        matched = set(matches.values())
+        areas = _areas(np.array([t.box for t in self.tracks]).reshape(-1, 4))
+        for index, track in enumerate(self.tracks):
+            if index not in matches:
+                continue
+            # Merged: the same detection covers another track, which has no detection.
+            others = [
+                other for other, covered in enumerate(overlap[:, matches[index]] / np.maximum(areas, 1))
+                if other not in matches and covered > COVERED and self.tracks[other].missed == 0
+            ]  # fmt: skip
+            for other in others:
+                self.tracks[other] = self._cut(self.tracks[other])
+                self.tracks[other].missed = MAX_GAP + 1
+            # Parted: another detection comes out of the box of this track.
+            area = np.median([a for _, a in track.recent]) if track.recent else np.inf
+            parts = [
+                d for i, d in enumerate(detections)
+                if i not in matched and d.area >= PART_AREA * area
+                and overlap[index, i] > COVERED * d.mask.size
+            ]  # fmt: skip
+            if others or parts:
+                self.tracks[index] = self._cut(track, crowd=bool(others))
+
+    def _add_silhouette(self, track: Track, number: int, detection: Detection) -> None:
+        """Keep the silhouette if it shows one complete person."""
+        height, width = detection.mask.shape
+        usable = not (track.crowd or detection.at_border) and height >= self.min_height and width <= MAX_ASPECT * height
+        track.recent.append((height, detection.area))
+        usual_height, usual_area = np.median(np.array(track.recent), axis=0)
+        if not (
+            usable
+            and HEIGHT_RANGE[0] <= height / usual_height <= HEIGHT_RANGE[1]
+            and AREA_RANGE[0] <= detection.area / usual_area <= AREA_RANGE[1]
+        ):
+            track.unusable += 1
+            return
+        track.unusable = 0
+        track.images[number] = self.encode(detection)
+        track.centres.append(_centre(detection.box))
+        track.shapes.append((height, width))
+
+
+def _centre(box: np.ndarray) -> np.ndarray:
+    return (box[..., :2] + box[..., 2:]) / 2
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the common area of each pair of boxes, [n, 4] and [m, 4] -> [n, m]."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    return np.prod(np.maximum(high - low, 0), axis=2)
+
+
+def _assign(predicted: np.ndarray, boxes: np.ndarray) -> dict[int, int]:
+    """Return the detection of each track that has one. The cost is small for boxes that overlap and are close."""
+    if not len(predicted) or not len(boxes):
+        return {}
+    overlap = _overlap(predicted, boxes)
+    union = _areas(predicted)[:, None] + _areas(boxes)[None] - overlap
+    distance = np.linalg.norm(_centre(predicted)[:, None] - _centre(boxes)[None], axis=2)
+    heights = [x[:, 3] - x[:, 1] for x in (predicted, boxes)]
+    distance /= np.maximum(heights[0][:, None], heights[1][None])
+    cost = 1 - overlap / np.maximum(union, 1) + distance
+    cost[(overlap == 0) | (distance > MAX_DISTANCE)] = 1e3
+    return {int(t): int(d) for t, d in zip(*linear_sum_assignment(cost), strict=True) if cost[t, d] < 1e3}

@@ -1,0 +1,125 @@
+"""A video of three synthetic walkers in front of a textured, slightly flickering background, with shadows.
+
+The correct mask of each walker is known, so the video tests the segmentation of videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from model.common.errors import UsageError
+from model.common.mp4 import write_mp4
+from model.synthetic.camera import FPS
+from model.synthetic.settings import DatasetSettings
+from model.synthetic.walkers import Takes, pose_figures, render_views
+
+WALKERS, MAX_FRAMES = 3, 60  # within 60 frames, nobody reaches the end of the walking line
+HEIGHT, WIDTH = 480, 640  # pixels
+OFFSETS = ((30, -30), (160, 130), (330, 290))  # column and row of the picture of each walker; the second is mirrored
+VIEW = "090"
+SHADOW = 0.65  # brightness within a shadow
+SHADOW_SLOPE = np.array([0.55, 0.12], np.float32)  # columns to the right and rows up per row of height above the feet
+FLICKER, PIXEL_NOISE = 0.015, 2.5  # standard deviations of the brightness of a frame, and of the noise in grey levels
+HEAD, WAIST = 0.14, 0.5  # heights at which the colour of a walker changes, from the top
+
+
+class Scene(NamedTuple):
+    """frame: uint8 [480, 640, 3], blue first. masks: bool [3, 480, 640], one per walker."""
+
+    frame: np.ndarray
+    masks: np.ndarray
+
+
+def film(settings: DatasetSettings) -> Iterator[Scene]:
+    """Yield the frames of a video of the first three subjects in their first take.
+
+    Raises:
+        UsageError: for fewer than three subjects or more than 60 frames.
+    """
+    if settings.subjects < WALKERS or settings.frames > MAX_FRAMES:
+        raise UsageError(
+            f"--video: films {WALKERS} walkers for at most {MAX_FRAMES} frames, not {settings.subjects} for "
+            f"{settings.frames}; change --subjects and --frames"
+        )
+    import cv2
+
+    takes = Takes.of(settings.subject_numbers[:WALKERS], settings.takes[:1])
+    clean = replace(settings, noise=0.0)
+    sils = render_views(clean, takes, pose_figures(clean, takes), [VIEW]).frames().numpy() > 0
+    sils = sils.reshape(WALKERS, settings.frames, *sils.shape[1:])
+    sils[1] = sils[1, :, :, ::-1]
+    rng = np.random.default_rng((settings.seed, settings.first_subject))
+    background = _texture(rng)
+    colours = _clothes(rng)
+    for number in range(settings.frames):
+        masks = np.stack([_place(sil[number], offset) for sil, offset in zip(sils, OFFSETS, strict=True)])
+        frame = background.copy()
+        for mask in masks:
+            shade = cv2.GaussianBlur(_shadow(mask), (0, 0), 1.5)[..., None]
+            frame *= 1 - (1 - SHADOW) * shade
+        for mask, colour in zip(masks, colours, strict=True):
+            _paint(frame, mask, colour)
+        frame *= 1 + FLICKER * rng.standard_normal()
+        frame += PIXEL_NOISE * rng.standard_normal(frame.shape, np.float32)
+        yield Scene(frame.clip(0, 255).astype(np.uint8), masks)
+
+
+def write_video(path: Path | str, settings: DatasetSettings) -> None:
+    """Write the video of `film` as an MP4 file."""
+    write_mp4(path, (scene.frame for scene in film(settings)), FPS)
+
+
+def _texture(rng: np.random.Generator) -> np.ndarray:
+    """Return a background with coarse and fine patterns, float32 [480, 640, 3]."""
+    import cv2
+
+    picture = np.full((HEIGHT, WIDTH, 3), 125, np.float32)
+    for cell, contrast in ((80, 18), (20, 10), (5, 8)):
+        grid = rng.standard_normal((HEIGHT // cell + 2, WIDTH // cell + 2, 3), np.float32)
+        picture += contrast * cv2.resize(grid, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return picture
+
+
+def _clothes(rng: np.random.Generator) -> np.ndarray:
+    """Return the colours of head, top and trousers of each walker: dark, or bright in one channel. [3, 3, 3]"""
+    colours = rng.uniform(15, 50, (WALKERS, 3, 3))
+    bright = rng.integers(3, size=(WALKERS, 3))
+    np.put_along_axis(colours, bright[..., None], rng.uniform(20, 200, (WALKERS, 3, 1)), 2)
+    colours[:, 0] = (70, 90, 190)  # skin, blue first
+    return colours.astype(np.float32)
+
+
+def _place(sil: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
+    """Return a silhouette at its place in the picture, bool [480, 640]."""
+    picture = np.zeros((HEIGHT, WIDTH), bool)
+    rows, columns = sil.nonzero()
+    rows, columns = rows + offset[1], columns + offset[0]
+    inside = (rows >= 0) & (rows < HEIGHT) & (columns >= 0) & (columns < WIDTH)
+    picture[rows[inside], columns[inside]] = True
+    return picture
+
+
+def _shadow(mask: np.ndarray) -> np.ndarray:
+    """Return the shadow of a walker on the ground, float32 [480, 640] of 0 and 1."""
+    import cv2
+
+    feet = float(mask.any(1).nonzero()[0][-1])
+    right, up = SHADOW_SLOPE
+    # A point `h` rows above the feet goes to (column + right * h, feet - up * h).
+    transform = np.array([[1, -right, right * feet], [0, up, feet - up * feet]], np.float32)
+    return cv2.warpAffine(mask.astype(np.float32), transform, (WIDTH, HEIGHT))
+
+
+def _paint(frame: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> None:
+    rows, columns = mask.nonzero()
+    if not len(rows):
+        return
+    height = (rows - rows[0]) / max(1, rows[-1] - rows[0])
+    part = (height > HEAD).astype(int) + (height > WAIST)
+    folds = 1 + 0.12 * np.sin(rows / 5 + (columns - columns.mean()) / 7)
+    frame[rows, columns] = colours[part] * folds[:, None].astype(np.float32)

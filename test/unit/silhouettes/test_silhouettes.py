@@ -1,0 +1,232 @@
+"""Silhouettes of videos: correct masks, resuming, the preview, and errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from model.common.errors import UserError
+from model.data.raw.pretreatment import pretreat
+from model.silhouettes.__main__ import main
+from model.silhouettes.background import BackgroundSegmenter
+from model.silhouettes.extraction import RECORDS, Settings, extract
+from model.silhouettes.preview import draw
+from model.silhouettes.video import Video
+from model.synthetic.settings import DatasetSettings
+from model.synthetic.video import film, write_video
+
+WALKERS = DatasetSettings(subjects=3, takes=("nm-01",))
+
+
+def run(monkeypatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["silhouettes", *map(str, arguments)])
+    return main()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "walk.mp4"
+    write_video(path, WALKERS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tree(video) -> Path:
+    extract(Video.open(video), video.parent / "tree", Settings(), BackgroundSegmenter, quiet=True)
+    return video.parent / "tree"
+
+
+def frames_of(tree: Path) -> dict[str, dict[int, np.ndarray]]:
+    """Silhouettes by track and number of the frame, bool."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for path in sorted(tree.glob("*/*/*/*.png")):
+        number = int(path.stem.rpartition("-")[2])
+        found.setdefault(path.parts[-4], {})[number] = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127
+    return found
+
+
+def write_pictures(folder: Path, frames) -> Path:
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    return folder
+
+
+def test_silhouettes_of_the_synthetic_video_match_the_correct_masks(tree):
+    scenes = [scene.masks for scene in film(WALKERS)]
+    found = frames_of(tree)
+    assert list(found) == ["walk-001", "walk-002", "walk-003"]
+    walkers = set()
+    for sils in found.values():
+        assert len(sils) >= 40
+        overlap = np.array(
+            [[(sil & mask).sum() / (sil | mask).sum() for mask in scenes[n - 1]] for n, sil in sils.items()]
+        )
+        walkers.add(int(overlap.mean(0).argmax()))
+        assert overlap.max(1).mean() >= 0.85
+        assert (overlap.argmax(1) == overlap.mean(0).argmax()).all(), "a track switches between walkers"
+    assert walkers == {0, 1, 2}
+
+
+def test_pretreatment_reads_the_tree(tree, tmp_path):
+    summary = pretreat(tree, tmp_path / "aligned", 1, log_file=tmp_path / "log", quiet=True)
+    assert (summary.sequences, summary.kept) == (3, sum(map(len, frames_of(tree).values())))
+
+
+def test_a_complete_video_is_skipped_and_a_changed_one_is_done_again(video, tree):
+    def again(**settings):
+        return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter, quiet=True)
+
+    assert again().seconds == 0
+    whole = frames_of(tree)
+    next((tree / "walk-002").rglob("*.png")).unlink()
+    result = again()
+    assert result.seconds > 0 and result.tracks == {track: len(sils) for track, sils in whole.items()}
+    # An interrupted run leaves a record that is not complete, and a track that the new settings do not give.
+    (tree / RECORDS / "walk.json").write_text('{"complete": false}')
+    (tree / "walk-009/walk/000").mkdir(parents=True)
+    assert again().seconds > 0
+    assert frames_of(tree).keys() == whole.keys() and not (tree / "walk-009").exists()
+    assert again(min_height=400).tracks == {} and not frames_of(tree)
+    again()
+
+
+def test_folders_of_other_programs_are_kept(video, tmp_path):
+    (tmp_path / "walk-001/nm-01").mkdir(parents=True)
+    with pytest.raises(UserError, match="walk-001: exists, but this command has not written it"):
+        extract(Video.open(video), tmp_path, Settings(), BackgroundSegmenter, quiet=True)
+    assert (tmp_path / "walk-001/nm-01").is_dir()
+
+
+def test_a_folder_of_frames_gives_the_same_people_and_several_videos_go_into_one_tree(
+    video, tmp_path, monkeypatch, capsys
+):
+    folder = write_pictures(tmp_path / "frames", Video.open(video).frames())
+    assert run(monkeypatch, "--video", video, folder, "--output", tmp_path / "tree", "--view", "090", "--quiet",
+               "--preview", tmp_path / "preview.gif") == 0  # fmt: skip
+    found = frames_of(tmp_path / "tree")
+    assert [len(found[f"walk-00{n}"]) for n in (1, 2, 3)] == [len(found[f"frames-00{n}"]) for n in (1, 2, 3)]
+    assert all((tmp_path / f"tree/walk-00{n}/walk/090").is_dir() for n in (1, 2, 3))
+    assert {p.name for p in tmp_path.glob("*.gif")} == {"preview-walk.gif", "preview-frames.gif"}
+    assert len(re.findall(r"60 frames, 3 sequences, \d+ frames/s", capsys.readouterr().out)) == 2
+
+
+def test_preview_shows_every_frame_with_boxes(video, tree, tmp_path, monkeypatch):
+    assert run(monkeypatch, "--video", video, "--output", tree, "--preview", tmp_path / "preview.mp4") == 0
+    preview = Video.open(tmp_path / "preview.mp4")
+    frames = list(preview.frames())
+    assert len(frames) == 60 and preview.size == (480, 640) and preview.fps == 25
+    difference = np.abs(frames[30].astype(int) - list(Video.open(video).frames())[30]).max(2) > 60
+    boxes = [cv2.boundingRect(sils[31].astype(np.uint8)) for sils in frames_of(tree).values() if 31 in sils]
+    assert len(boxes) == 3
+    for x, y, width, height in boxes:
+        assert difference[y - 3 : y + height + 2, x - 3].mean() > 0.5, "the left side of the box"
+        difference[max(0, y - 30) : y + height + 8, max(0, x - 8) : x + width + 8] = False
+    assert difference.sum() < 50, "nothing else is drawn"
+
+
+def test_draw_keeps_the_frame():
+    frame = np.full((60, 40, 3), 100, np.uint8)
+    mask = np.zeros((60, 40), np.uint8)
+    mask[20:50, 10:20] = 255
+    drawn = draw(frame, [(1, mask)])
+    assert (frame == 100).all() and (drawn[30, 15] != 100).any() and (drawn[:5, 30:] == 100).all()
+
+
+def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    grid = rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
+    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def panning(rng):
+    wide = texture(rng, 120, 600)
+    return [wide[:, 5 * n : 5 * n + 160] for n in range(60)]
+
+
+def shaking(rng):
+    wide = texture(rng, 160, 200)
+    return [wide[y : y + 120, x : x + 160] for y, x in rng.integers(0, 40, (60, 2))]
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (panning, "the camera seems to move .*--segmenter maskrcnn"),
+        (shaking, "the camera seems to move .*--segmenter maskrcnn"),
+        (lambda rng: [texture(rng, 120, 160)] * 40, "nothing moves in its 40 frames"),
+        (lambda rng: [texture(rng, 120, 160), texture(rng, 120, 80)], "the frames have different sizes .80×120 after"),
+    ],
+    ids=["panning", "shaking", "still", "sizes"],
+)
+def test_unsuitable_videos_are_explained(tmp_path, frames, message):
+    folder = write_pictures(tmp_path / "frames", frames(np.random.default_rng(0)))
+    with pytest.raises(UserError, match=message):
+        extract(Video.open(folder), tmp_path / "tree", Settings(), BackgroundSegmenter, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.mp4", b"not a video", "is not a video that OpenCV can read; .* ffmpeg"),
+        ("empty.avi", b"", "is not a video that OpenCV can read"),
+        ("missing.mp4", None, "no such video"),
+    ],
+)
+def test_files_that_are_not_videos(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: {message}"):
+        Video.open(tmp_path / name)
+
+
+def test_a_folder_without_pictures_and_a_damaged_picture(tmp_path):
+    with pytest.raises(UserError, match="the folder contains no pictures"):
+        Video.open(tmp_path)
+    (tmp_path / "1.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"1\.png: cannot be read as a picture"):
+        Video.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--segmenter", "maskrcnn"), "--weights FILE belong together"),
+        (("--weights", "x.pth"), "--weights FILE belong together"),
+        (("--view", "a/b"), "--view: must be the name of a folder, not 'a/b'"),
+        (("--preview", "x.avi"), "--preview: must end in .mp4 or .gif"),
+        (("--min_height", "300"), "no sequence: nobody is alone, complete and at least 300 pixels high for 25 frames"),
+    ],
+)
+def test_options_that_cannot_work(video, tmp_path, monkeypatch, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, "--video", video, "--output", tmp_path / "tree", "--quiet", *arguments)
+
+
+def test_two_videos_of_one_name(video, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="two videos have the name walk"):
+        run(monkeypatch, "--video", video, video, "--output", tmp_path / "tree")
+
+
+def test_large_frames_are_scaled_down(tmp_path):
+    folder = write_pictures(tmp_path / "frames", [np.zeros((1080, 1920, 3), np.uint8)] * 2)
+    assert Video.open(folder).size == (576, 1024)
+    assert [frame.shape for frame in Video.open(folder).frames()] == [(576, 1024, 3)] * 2
+
+
+@pytest.mark.slow
+def test_pedestrians_of_a_real_video(tmp_path, monkeypatch):
+    given = Path(os.environ.get("GAITSET_REAL_DATA", ""))
+    found = [folder / "vtest.avi" for folder in (given, given.parent) if (folder / "vtest.avi").is_file()]
+    if not os.environ.get("GAITSET_REAL_DATA") or not found:
+        pytest.skip("vtest.avi of OpenCV's samples is not in GAITSET_REAL_DATA or its parent folder")
+    assert run(monkeypatch, "--video", found[0], "--output", tmp_path, "--quiet") == 0
+    sequences = frames_of(tmp_path)
+    assert len(sequences) >= 20 and min(map(len, sequences.values())) >= 25
+    summary = pretreat(tmp_path, tmp_path.with_name("aligned"), 1, log_file=tmp_path / "log", quiet=True)
+    assert summary.kept == sum(map(len, sequences.values()))
