@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from model.devices import distributed
 from model.devices.device import copy_to, fits, select
 from model.network.gaitset import GaitSet
 
-# Frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache; on a device, many
-# frames keep it busy. This limits the memory for sequences of any length.
-FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 64, 8192
+# Frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache of a core; on a
+# device, many frames keep it busy. This limits the memory for sequences of any length.
+FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 16, 8192
 READERS = 4  # threads that prefetch sequences from the store
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @torch.inference_mode()
@@ -125,14 +129,34 @@ def stream(
     """
     own = np.arange(len(store.index)) if positions is None else positions
     batches = _batches(own, store.index.frames[own], batch_size, _frame_chunk(device))
+
+    def embed(read: tuple[np.ndarray, Tensor]) -> tuple[np.ndarray, Tensor]:
+        batch, frames = read
+        return batch, embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
+
     was_training = network.training
     network.eval()
     bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
     with bar:
-        for batch, frames in _prefetch_batches(store, batches, device):
-            yield batch, embed_sequences(network, frames, store.index.frames[batch].tolist(), device)
+        for batch, embeddings in _map_on_all_cores(embed, _prefetch_batches(store, batches, device), device):
+            yield batch, embeddings
             bar.update(len(batch))
     network.train(was_training)
+
+
+def _map_on_all_cores(function: Callable[[T], R], items: Iterable[T], device: torch.device) -> Iterator[R]:
+    """Yield `function(item)` in order. On the CPU, one item per thread is faster than all threads on one item.
+
+    Threads that share an item wait for each other after every operation, and exchange their parts of the maps.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield from map(function, items)
+        return
+    try:
+        yield from prefetch(function, items, threads, threads, torch.set_num_threads, (1,))
+    finally:
+        torch.set_num_threads(threads)  # parts of it are global, although the threads called it for themselves
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:

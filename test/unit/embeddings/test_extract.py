@@ -1,5 +1,8 @@
 """Embeddings of sequences do not depend on the batch size and the chunk size, and equal those of the network."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +49,36 @@ def test_chunk_size_does_not_change_embeddings(network, store, expected, frame_c
 def test_embeddings_are_in_the_order_of_the_index_for_any_batch_size(network, store, expected, batch_size):
     ours = extract(network, store, CPU, batch_size, quiet=True)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+def with_threads(threads: int, network, store) -> torch.Tensor:
+    """Embed with a number of threads, check that it stays the same, also for new threads, and restore the old one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        embeddings = extract(network, store, CPU, quiet=True)
+        with ThreadPoolExecutor(1) as pool:
+            assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
+    return embeddings
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_take_whole_batches_and_change_no_bit(network, store, expected, threads, monkeypatch):
+    seen = Counter()
+
+    def counted(*arguments):
+        seen[torch.get_num_threads()] += 1
+        return embed_sequences(*arguments)
+
+    ours = with_threads(1, network, store)
+    monkeypatch.setattr("model.embeddings.extract.embed_sequences", counted)
+    monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", 3)
+    alone = with_threads(1, network, store)
+    assert torch.equal(with_threads(threads, network, store), alone)
+    assert seen.keys() == {1} and seen[1] >= 2 * len(LENGTHS) - 2
+    assert (ours - alone).abs().max() < 3e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 50])
