@@ -3,6 +3,7 @@
 #
 #   bash test/predeal.sh --input_path=/data/CASIA-B && bash test/pth2om.sh && bash test/eval_acc_perf.sh
 #   bash test/eval_acc_perf.sh --runtime=benchmark --device_id=1
+#   bash test/eval_acc_perf.sh --device_id=0,1,2,3                       all chips of a card
 #   bash test/pth2om.sh --batch_sizes=1,4,8,16,32,64 && bash test/eval_acc_perf.sh --batch_sizes=1,4,8,16,32,64
 #
 # auto uses gaitset_submit.om and gaitset_submit_bs16.om if they exist and benchmark, ais_bench or pyACL is installed, else the
@@ -16,7 +17,7 @@ option bin_path "" "folder of the input files (empty: <dataset>-bin)"
 option model_path "$ROOT" "folder with the models of pth2om.sh"
 option result_path "$ROOT/result" "folder for the results"
 option runtime auto "runtime: auto, benchmark, ais_bench, acl or onnxruntime"
-option device_id 0 "number of the chip for an om"
+option device_id 0 "number of the chip for an om, or several such as 0,1,2,3, which share the list"
 option batch_sizes 1,16 "batch sizes of the models to run"
 option loop "" "batches of zeros per model, also measured without input files (empty: none)"
 option work_path "$ROOT/work" "folder in whose results/ the tables are written"
@@ -49,7 +50,7 @@ for batch in ${batch_sizes//,/ }; do
       --device_id "$device_id" --batch_size "$batch" --json "${pure[-1]}"
   fi
   report=(); [[ "$batch" != "${batch_sizes##*,}" ]] || report=(--report --throughput "${throughput[@]}" "${pure[@]}")
-  python "${TEST[@]}" --result_path "$result_path/dumpOutput_device$device_id" --name "deployed_bs$batch" \
+  python "${TEST[@]}" --result_path "$result_path/dumpOutput_device${device_id%%,*}" --name "deployed_bs$batch" \
     --json "${accuracy[-1]}" "${report[@]}" "${PASSED_ON[@]}"
 done
 

@@ -4,10 +4,12 @@
     python -m model.runtime --runtime benchmark --model gaitset_submit_bs16.om --info CASIA-B-bin.info
     python -m model.runtime --runtime onnxruntime --model gaitset_submit.onnx --info CASIA-B-bin.info
     python -m model.runtime --model gaitset_submit_bs16 --loop 100            pure inference, without input files
+    python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --device_id 0,1,2,3       all chips of a card
 
 Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
 Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
-OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt (in the format of the benchmark tool) and .json.
+OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt (in the format of the benchmark tool) and .json. With several devices,
+each runs a share of the list in its own process, and the folder of the first one receives all results.
 """
 
 from __future__ import annotations
@@ -21,21 +23,25 @@ from model.common.files import write_json
 
 
 def main() -> None:
+    from model.runtime.chips import parse_device_ids, run_on_chips
     from model.runtime.choice import choose
     from model.runtime.external_tool import Task
     from model.runtime.pure_inference import measure
     from model.runtime.runners import run_list
 
     options = _parser().parse_args()
-    if options.device_id < 0:
-        raise UsageError(f"--device_id {options.device_id}: must be 0 or more")
+    device_ids = parse_device_ids(options.device_id)
     if options.info is None and options.loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
     choice = choose(options.runtime, options.model)
     print(choice.why, flush=True)
-    results = options.output / f"dumpOutput_device{options.device_id}"
-    task = Task(choice.model, options.info, results, options.device_id, options.batch_size, options.quiet)
-    if options.loop is None:
+    results = options.output / f"dumpOutput_device{device_ids[0]}"
+    task = Task(choice.model, options.info, results, device_ids[0], options.batch_size, options.quiet)
+    if len(device_ids) > 1 and choice.runtime == "onnxruntime":
+        print(f"note: --device_id {options.device_id} has no effect, because ONNX Runtime uses the CPU", flush=True)
+    if len(device_ids) > 1 and choice.runtime != "onnxruntime":
+        summary = run_on_chips(choice, task, device_ids, options.warmup, options.loop)
+    elif options.loop is None:
         summary = run_list(choice, task, options.threads, options.warmup)
     else:
         summary = measure(choice, task, options.loop, options.threads, options.warmup)
@@ -52,6 +58,8 @@ def report(summary: dict[str, Any]) -> str:
     threads = f", {summary['threads']} threads" if "threads" in summary else ""
     chip = f" {summary['chip']}" if summary.get("chip") else ""
     device = "inference only" if summary["runtime"].startswith("onnxruntime") else "one chip only"
+    if summary.get("devices"):
+        device = f"sum of {len(summary['devices'])} chips"
     rates = [
         f"{value:.2f} sequences/s {what}"
         for value, what in ((summary["e2e_throughput"], "end to end"), (summary["device_throughput"], device))
@@ -66,11 +74,20 @@ def report(summary: dict[str, Any]) -> str:
         f"throughput  {', '.join(rates) or 'unknown'}",
         f"latency     {', '.join(latency) or 'unknown'} (ms per batch)",
     ]
+    if summary.get("devices"):
+        lines[-1:] = [_device_line(device) for device in summary["devices"]]
     if summary["result"]:
         lines.append(f"results     {summary['result']}")
     if summary.get("problem"):
         lines.append(f"warning: no performance figures: {summary['problem']}")
     return "\n".join(lines)
+
+
+def _device_line(summary: dict[str, Any]) -> str:
+    rate, mean = summary["device_throughput"], summary["latency_ms"].get("mean")
+    rate_text = "throughput unknown" if rate is None else f"{rate:.2f} sequences/s"
+    latency = "" if mean is None else f", {mean:.2f} ms per batch"
+    return f"device {summary['device_id']:<4} {summary['sequences']} sequences, {rate_text}{latency}"
 
 
 def _parser() -> CommandParser:
@@ -94,7 +111,10 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
     parser.add_argument(
-        "--device_id", type=int, default=0, help="number of the device; it is part of the output names. Default: 0"
+        "--device_id",
+        default="0",
+        metavar="ID[,ID...]",
+        help="number of the device, or of several that share the list; the first names the results. Default: 0",
     )
     parser.add_argument(
         "--batch_size",

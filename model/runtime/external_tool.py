@@ -51,6 +51,7 @@ class Task(NamedTuple):
     Attributes:
         info: list of input files, or None for pure inference.
         batch_size: of the om file. With None, it is taken from the file name as test/pth2om.sh sets it.
+        share: first position in the list and the one after the last, to run only a part of it. Default: all.
     """
 
     om: Path
@@ -59,6 +60,7 @@ class Task(NamedTuple):
     device_id: int = 0
     batch_size: int | None = None
     quiet: bool = False
+    share: tuple[int, int] | None = None
 
     def batch(self) -> int:
         return self.batch_size or batch_of_name(self.om)
@@ -111,7 +113,7 @@ def staged_om(task: Task) -> Iterator[Path]:
 def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
     """Yield the checked list and a temporary folder with the om file and the input files."""
     require_om(task)
-    entries = check_bins(task.info, None)
+    entries = check_bins(task.info, None)[slice(*(task.share or (None,)))]
     check_replaceable(task.result_folder, ".bin")
     with staged_om(task) as om:
         yield entries, _stage(task, entries, om)

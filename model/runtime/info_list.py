@@ -92,6 +92,7 @@ def run_info_list(
     warmup: int = 1,
     device_id: int = 0,
     quiet: bool = False,
+    share: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Run the model on all input files of a list and write one `<stem>_1.bin` per sequence.
 
@@ -101,6 +102,7 @@ def run_info_list(
 
     Args:
         warmup: number of batches of zeros before the measured ones.
+        share: first position in the list and the one after the last, to run only a part of it. Default: all.
 
     Returns:
         Throughput in sequences/s (end to end, of inference with its copies, and of the device alone) and
@@ -110,7 +112,8 @@ def run_info_list(
         UserError: before the model runs, if an input file is missing or does not have the model's input size.
     """
     result_folder = Path(result_folder)
-    entries, known = check_bins(Path(info_path), runtime.input_shape[1:]), known_digests(Path(info_path))
+    entries = check_bins(Path(info_path), runtime.input_shape[1:])[slice(*(share or (None,)))]
+    known = known_digests(Path(info_path))
     check_replaceable(result_folder, ".bin")
     for _ in range(warmup):
         runtime.run(np.zeros(runtime.input_shape, np.float32))

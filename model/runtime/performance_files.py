@@ -182,10 +182,11 @@ def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float
     return {"mean": batch_size * 1000 / throughput} if batch_size else {}
 
 
-def _of_json(path: Path, text: str, batch_size: int | None) -> Figures:
+def _of_json(path: Path, text: str, batch_size: int | None) -> Figures | list[Figures]:
     content = json.loads(text)
     if "device_throughput" in content and "runtime" in content:
-        return _of_summary(path, content)
+        total = _of_summary(path, content)
+        return _of_devices(path, content, total) if content.get("devices") else total
     times = content.get("NPU_compute_time")
     if not isinstance(times, dict):
         raise ValueError("no NPU_compute_time found")
@@ -212,6 +213,15 @@ def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
         raise ValueError("runtime, chip or problem is not a string")
     named = {str(name): _positive(latency, name, "latency_ms") for name in latency}
     return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
+
+
+def _of_devices(path: Path, content: Mapping[str, Any], total: Figures) -> list[Figures]:
+    """Read the summary of a run on several chips: a row per chip and their sum."""
+    rows = [
+        replace(_of_summary(path, device), runtime=f"{device['runtime']}, device {int(device['device_id'])}")
+        for device in content["devices"]
+    ]
+    return [*rows, replace(total, runtime=f"{total.runtime}, {len(rows)} devices", chips=len(rows))]
 
 
 def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> list[Figures]:

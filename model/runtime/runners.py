@@ -39,7 +39,13 @@ def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int
     with open_runtime(choice, task.device_id, threads) as runtime:
         check_batch_size(runtime, task)
         return run_info_list(
-            runtime, task.info, task.result_folder, warmup=warmup, device_id=task.device_id, quiet=task.quiet
+            runtime,
+            task.info,
+            task.result_folder,
+            warmup=warmup,
+            device_id=task.device_id,
+            quiet=task.quiet,
+            share=task.share,
         )
 
 

@@ -76,7 +76,7 @@ def test_om_without_a_runtime_falls_back_to_onnx(user):
 
 
 def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
-    done = evaluate(tmp_path, "acl", "--batch_sizes=1,4,8,16,32,64", "--loop=50", "--dry_run")
+    done = evaluate(tmp_path, "acl", "--batch_sizes=1,4,8,16,32,64", "--loop=50", "--device_id=2,0", "--dry_run")
     assert done.returncode == 0, done.stderr
     commands = [line.split() for line in done.stdout.splitlines() if line.startswith("+ python")]
     runs = [command for command in commands if "model.runtime" in command]
@@ -84,6 +84,9 @@ def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
     assert [run[run.index("--batch_size") + 1] for run in runs if "--info" in run] == sizes
     assert [run[run.index("--batch_size") + 1] for run in runs if "--loop" in run] == sizes
     assert all(run[run.index("--loop") + 1] == "50" for run in runs if "--loop" in run)
+    assert all(run[run.index("--device_id") + 1].replace("\\", "") == "2,0" for run in runs)
+    tests = [command for command in commands if "--result_path" in command]
+    assert {Path(test[test.index("--result_path") + 1]).name for test in tests} == {"dumpOutput_device2"}
     (table,) = [command for command in commands if "model.runtime.performance" in command]
     rows = [Path(word).stem for word in table[4 : table.index("--accuracy")]]
     assert rows == [f"{kind}_bs{size}" for kind in ("throughput", "pure") for size in sizes]
@@ -99,7 +102,7 @@ def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--batch_sizes=1,4,16,4"], 2, "--batch_sizes=1,4,16,4: 4 is given twice"),
         (["auto", "--loop=0"], 2, "--loop=0: must be a number of batches above 0"),
-        (["auto", "--device_id=-1"], 2, "--device_id -1: must be 0 or more"),
+        (["auto", "--device_id=-1"], 2, "--device_id -1: must be the number of a device"),
         (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],
 )

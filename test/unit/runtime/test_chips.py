@@ -1,0 +1,93 @@
+"""Several chips share a list: complete results in one folder, a row per chip and their sum."""
+
+import json
+import sys
+
+import pytest
+from ascend import assert_embeddings, machine_with_all_tools, names_in
+
+from model.common.errors import UsageError, UserError
+from model.runtime import __main__ as command
+from model.runtime.chips import parse_device_ids, run_on_chips
+from model.runtime.choice import choose
+from model.runtime.external_tool import Task
+from model.runtime.performance import table
+from model.runtime.performance_files import read_all_figures
+from model.runtime.result_files import read_results
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    return machine_with_all_tools(monkeypatch, tmp_path)
+
+
+def run(deployed, here, monkeypatch, *arguments):
+    arguments = ["--output", here / "r", "--json", here / "p.json", "--quiet", *arguments]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    command.main()
+    return json.loads((here / "p.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "batch_size", "ids", "shares", "fillers"),
+    [
+        ("benchmark", 1, "2,0", [2, 3], 0),
+        ("benchmark", 4, "0,1,3", [4, 1], 3),
+        ("ais_bench", 4, "0,1,3", [4, 1], 3),
+        ("acl", 4, "1,0", [4, 1], None),  # its processes import torch, so once is enough
+    ],
+)
+def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, ids, shares, fillers):
+    summary = run(deployed, here, monkeypatch, "--runtime", runtime, "--model", deployed.om(batch_size), "--info",
+                  deployed.info, "--device_id", ids)  # fmt: skip
+    first = ids.partition(",")[0]
+    results = here / "r" / f"dumpOutput_device{first}"
+    embeddings, _ = read_results(results, deployed.manifest, (62, 8))
+    assert_embeddings(embeddings, deployed)
+    record = json.loads(results.with_name(f"{results.name}_record.json").read_text())
+    assert len(record["bins"]) == len(record["results"]) == 5
+    assert [device["sequences"] for device in summary["devices"]] == shares
+    assert [str(device["device_id"]) for device in summary["devices"]] == ids.split(",")[: len(shares)]
+    assert summary["sequences"] == 5 and (fillers is None or summary["fillers"] == fillers)
+    rates = [device["device_throughput"] for device in summary["devices"]]
+    assert summary["device_throughput"] == pytest.approx(sum(rates))
+    assert not [name for name in names_in(here / "r") if "share" in name and not name.endswith("_summary.json")]
+    *chips, total = read_all_figures(here / "p.json")
+    assert [row.device for row in chips] == rates and total.chips == 2
+    assert total.device == pytest.approx(sum(rates)) and total.runtime == f"{runtime}, 2 devices"
+    printed = table([*chips, total])
+    assert "all chips" in printed and f"{runtime}, device {first}" in printed
+
+
+def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, monkeypatch):
+    """The stand-in of ais_bench has devices 0 to 7."""
+    results = here / "r" / "dumpOutput_device0"
+    task = Task(deployed.om(1), deployed.info, results, batch_size=1, quiet=True)
+    choice = choose("ais_bench", deployed.om(1))
+    run_on_chips(choice, task, [0, 1])
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    with pytest.raises(UserError, match=r"^device 99: ais_bench failed.*device_99\.log"):
+        run_on_chips(choice, task, [0, 99])
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+    read_results(results, deployed.manifest, (62, 8))
+
+
+def test_pure_inference_on_several_chips(deployed, here, monkeypatch, capsys):
+    summary = run(deployed, here, monkeypatch, "--runtime", "benchmark", "--model", deployed.om(4), "--loop", "3",
+                  "--device_id", "0,1")  # fmt: skip
+    assert summary["sequences"] == 24 and len(read_all_figures(here / "p.json")) == 3
+    printed = capsys.readouterr().out
+    assert "sum of 2 chips" in printed and "device 1    12 sequences, " in printed
+
+
+def test_onnx_runtime_runs_once(deployed, here, monkeypatch, capsys):
+    model = deployed.om(4).with_suffix(".onnx")
+    summary = run(deployed, here, monkeypatch, "--model", model, "--info", deployed.info, "--device_id", "0,1")
+    assert "devices" not in summary and "--device_id 0,1 has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "0,", "-1", "a", "0;1", "0,1,0", "0, 1", "99999999999", "²"])
+def test_invalid_device_ids(text):
+    with pytest.raises(UsageError, match="--device_id"):
+        parse_device_ids(text)
+    assert parse_device_ids("3,0") == [3, 0]
