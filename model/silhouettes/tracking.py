@@ -22,7 +22,7 @@ MEMORY = 15  # frames with which height and area are compared
 HEIGHT_RANGE, AREA_RANGE = (0.85, 1.18), (0.65, 1.5)  # relative to the median of these frames
 MAX_ASPECT, MAX_MEDIAN_ASPECT, MIN_MEDIAN_ASPECT = 0.95, 0.7, 0.15  # width / height; two people side by side have 0.8
 MIN_WALK = 0.5  # heights between the farthest positions of a person
-PART_AREA = 0.25  # of the area of a track: a new detection of at least this size in its box means that people part
+PART_AREA = 0.4  # of the area of a track: a region of at least this size that joins or leaves it is another person
 
 
 @dataclass
@@ -52,6 +52,15 @@ class Track:
         step = (_centre(detection.box) - _centre(self.box)) / (self.missed + 1)
         self.velocity = 0.7 * self.velocity + 0.3 * step
         self.box, self.missed = detection.box, 0
+
+    def usual_area(self) -> float:
+        return float(np.median([area for _, area in self.recent])) if self.recent else np.inf
+
+    def has_shrunk(self) -> bool:
+        """Return whether the area of a crowd has dropped because people left it. Perspective changes it slowly."""
+        areas = [area for _, area in self.recent]
+        third = MEMORY // 3
+        return len(areas) == MEMORY and np.median(areas[-third:]) < AREA_RANGE[0] * np.median(areas[:third])
 
     def is_person(self, min_frames: int) -> bool:
         """Return whether the track has enough frames, walks, and has the proportions of one person."""
@@ -90,7 +99,7 @@ class Tracker:
             else:
                 track.missed += 1
                 track.unusable += 1
-        self.tracks = [self._cut(t) if t.unusable > MAX_GAP else t for t in self.tracks]
+        self.tracks = [self._cut(t) if t.unusable > MAX_GAP and not t.crowd else t for t in self.tracks]
         self.tracks = [t for t in self.tracks if t.missed <= MAX_GAP]
         for index, detection in enumerate(detections):
             if index not in matches.values():
@@ -116,16 +125,17 @@ class Tracker:
         for index, track in enumerate(self.tracks):
             if index not in matches:
                 continue
+            area = track.usual_area()
             # Merged: the same detection covers another track, which has no detection.
             others = [
                 other for other, covered in enumerate(overlap[:, matches[index]] / np.maximum(areas, 1))
                 if other not in matches and covered > COVERED and self.tracks[other].missed == 0
+                and self.tracks[other].usual_area() >= PART_AREA * area
             ]  # fmt: skip
             for other in others:
                 self.tracks[other] = self._cut(self.tracks[other])
                 self.tracks[other].missed = MAX_GAP + 1
             # Parted: another detection comes out of the box of this track.
-            area = np.median([a for _, a in track.recent]) if track.recent else np.inf
             parts = [
                 d for i, d in enumerate(detections)
                 if i not in matched and d.area >= PART_AREA * area
@@ -137,8 +147,12 @@ class Tracker:
     def _add_silhouette(self, track: Track, number: int, detection: Detection) -> None:
         """Keep the silhouette if it shows one complete person."""
         height, width = detection.mask.shape
-        usable = not (track.crowd or detection.at_border) and height >= self.min_height and width <= MAX_ASPECT * height
         track.recent.append((height, detection.area))
+        if track.crowd and track.has_shrunk():
+            track.crowd = False
+            track.recent.clear()
+            track.recent.append((height, detection.area))
+        usable = not (track.crowd or detection.at_border) and height >= self.min_height and width <= MAX_ASPECT * height
         usual_height, usual_area = np.median(np.array(track.recent), axis=0)
         if not (
             usable

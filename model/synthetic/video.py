@@ -18,7 +18,7 @@ from model.synthetic.camera import FPS
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
-WALKERS, MAX_FRAMES = 3, 60  # within 60 frames, nobody reaches the end of the walking line
+WALKERS, MAX_FRAMES = 3, 60  # longer walks reach the end of the walking line and jump to its beginning
 HEIGHT, WIDTH = 480, 640  # pixels
 OFFSETS = ((30, -30), (160, 130), (330, 290))  # column and row of the picture of each walker; the second is mirrored
 VIEW = "090"

@@ -82,6 +82,29 @@ def test_people_who_come_as_one_region_and_part():
     assert tracks and all(track[0] >= 40 or track[-1] <= 41 for track in tracks)
 
 
+def test_a_person_who_is_left_alone_by_a_crowd_is_followed_again():
+    """The other person disappears behind something, so no second region shows that they part."""
+    frames = [
+        picture(walk(20 + 4 * n), *([walk(20 + 4 * n + max(28, 80 - 2 * n), 62)] if n < 52 else [])) for n in range(85)
+    ]
+    tracks = follow(frames)
+    together = [n for n, frame in enumerate(frames[:52]) if len(detections(frame)) == 1]
+    assert sum(track[-1] < together[0] for track in tracks) == 2, "both people before they meet"
+    assert tracks[-1][0] <= 52 + tracking.MEMORY and tracks[-1][-1] == 84
+    assert not {n for track in tracks for n in track} & set(together)
+
+
+def test_a_loose_part_that_joins_the_person_is_not_another_person():
+    """For example a foot behind a shadow: apart in some frames, then connected."""
+    frames = [
+        picture(walk(20 + 4 * n), *([(20 + 4 * n + (34 if n % 20 < 15 else 30), 130, 12, 6)] if n % 20 > 9 else []))
+        for n in range(60)
+    ]
+    assert [len(detections(frame)) for frame in frames[8:17]] == [1, 1, 2, 2, 2, 2, 2, 1, 1]
+    (track,) = follow(frames)
+    assert len(track) >= 45
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
