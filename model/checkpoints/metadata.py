@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.files import read_json
+from model.common.schema import read_checked
 
 log = logging.getLogger(__name__)
 
@@ -17,17 +17,12 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     """Read the metadata of a checkpoint. Return None if there are none; if they are damaged, also log a warning."""
     if not path.exists():
         return None
+    schema, problem = {"files": {}, "time": float}, "not the metadata of a checkpoint"
     try:
-        metadata = read_json(path, sealed=True)
-        if isinstance(metadata["files"], dict) and type(metadata["time"]) in (int, float) and metadata["time"] > 0:
-            return metadata
-        reason = f"{path}: not the metadata of a checkpoint"
+        return read_checked(path, schema, problem, "the checkpoint is treated as one without metadata", sealed=True)
     except UserError as error:
-        reason = str(error)
-    except (KeyError, TypeError):
-        reason = f"{path}: not the metadata of a checkpoint"
-    log.warning("%s (the checkpoint is treated as one without metadata)", reason)
-    return None
+        log.warning("%s", error)
+        return None
 
 
 def checksum(path: Path) -> str | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model.common.errors import UserError
+from model.common.schema import parse_checked
 
 try:
     import fcntl
@@ -39,7 +40,7 @@ def locked(lock: Path, output: Path | str, wait: bool = False) -> Iterator[None]
     while (descriptor := _acquire(lock, output)) is None:
         if not _read(lock):
             time.sleep(_RETRY_SECONDS / 5)  # the owner has just acquired the lock and may not have written its name
-        owner = _owner(lock)
+        owner = _describe(_read(lock))
         if not wait:
             raise UserError(
                 f"{output}: another job is writing there, {owner}; wait until it ends or use another output "
@@ -95,13 +96,12 @@ def _is_free(descriptor: int, lock: Path) -> bool:
     owner = _read(lock)
     if not owner:
         return True
-    if owner.get("host") != socket.gethostname() or os.name != "posix":
+    if owner["host"] != socket.gethostname() or os.name != "posix":
         return False
-    with suppress(ProcessLookupError, KeyError, ValueError, TypeError, OverflowError):
-        process = int(owner["pid"])
+    with suppress(ProcessLookupError):
         with suppress(PermissionError):
-            os.kill(process, 0)
-        return process == os.getpid()
+            os.kill(owner["pid"], 0)
+        return owner["pid"] == os.getpid()
     return True
 
 
@@ -120,29 +120,21 @@ def _write_owner(descriptor: int, output: Path | str) -> None:
     os.write(descriptor, json.dumps(owner).encode())
 
 
-def _owner(lock: Path) -> str:
-    return _describe(_read(lock))
-
-
 def _describe(owner: dict) -> str:
-    try:
-        age = max(0, round(time.time() - float(owner["since"])))
-        ago = f"{age} s" if age < 120 else f"{age // 60} min" if age < 7200 else f"{age // 3600} h"
-        return f"process {owner['pid']} on {owner['host']}, started {ago} ago: {owner['command']}"
-    except (KeyError, TypeError, ValueError, OverflowError):
+    if not owner:
         return "whose process is unknown"
+    age = max(0, round(time.time() - owner["since"]))
+    ago = f"{age} s" if age < 120 else f"{age // 60} min" if age < 7200 else f"{age // 3600} h"
+    return f"process {owner['pid']} on {owner['host']}, started {ago} ago: {owner['command']}"
 
 
 def _read(lock: Path) -> dict:
-    try:
+    with suppress(OSError):
         return _parse(lock.read_bytes())
-    except OSError:
-        return {}
+    return {}
 
 
 def _parse(content: bytes) -> dict:
-    try:
-        owner = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
+    with suppress(ValueError):
+        return parse_checked(content, {"host": str, "pid": range(1, 1 << 31), "since": float, "command": str})
+    return {}

@@ -13,8 +13,9 @@ from tokenize import TokenError
 import numpy as np
 
 from model.common.errors import UserError, first_line
-from model.common.files import read_json, write_json
+from model.common.files import write_json
 from model.common.natural_order import natural_key
+from model.common.schema import check, read_checked
 from model.data.array_pickle import read_array
 from model.data.raw.silhouette import BadImage, read_regular_file
 
@@ -50,18 +51,9 @@ def read_partition(path: Path) -> Partition:
     """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a ragged .npy of the original tool."""
     if path.suffix == ".npy":
         return _read_ragged(path)
-    content = read_json(path)
-    try:
-        parts = [content["TRAIN_SET"], content["TEST_SET"]]
-    except (KeyError, TypeError):
-        parts = []
-    if not parts or not all(map(_is_list_of_names, parts)):
-        raise UserError(f'{path}: not a partition; expected {{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}}')
-    return Partition(*map(tuple, parts))
-
-
-def _is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    schema, expected = {"TRAIN_SET": [str], "TEST_SET": [str]}, '{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}'
+    content = read_checked(path, schema, "not a partition", f"expected {expected}")
+    return Partition(*(tuple(content[key]) for key in schema))
 
 
 def write_partition(path: Path, partition: Partition) -> None:
@@ -145,13 +137,11 @@ def _read_ragged(path: Path) -> Partition:
             if dtype.kind not in "US" or len(shape) != 2 or by_columns or file.tell() == len(content):
                 raise ValueError(f"an array of {dtype} {list(shape)}, expected two lists of subjects")
             parts = _text(np.frombuffer(content, dtype, offset=file.tell()).reshape(shape))
-        train, test = parts
+        train, test = check(parts, [[str]])
     except BadImage as error:
         raise UserError(str(error)) from None
     except _DAMAGE as error:
         raise UserError(f"{path}: not a partition of the original tool ({first_line(error)[:200]})") from error
-    if not _is_list_of_names(train) or not _is_list_of_names(test):
-        raise UserError(f"{path}: not a partition of the original tool (the lists contain values other than names)")
     return Partition(tuple(train), tuple(test))
 
 

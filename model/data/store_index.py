@@ -13,39 +13,33 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import is_plain_name, read_json, seal
+from model.common.files import is_plain_name, seal
 from model.common.geometry import LABELS
+from model.common.schema import check, read_checked
 from model.data.index import SequenceIndex
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"
 
 
+_SOURCE = {"stamp": str, "ends": {str: [str]}, "faults": [str]}
+
+
 def read_index(path: Path) -> SequenceIndex:
     """Read the index of the store at `path`. Raises UserError if it is damaged or of another version."""
-    advice = f"delete {path} to build it again"
+    schema = {"format": FORMAT, "frames": [range(1, 1 << 40)], **{name: [str] for name in LABELS}}
+    problem, advice = f"damaged, or not a store of this version ({FORMAT})", f"delete {path} to build it again"
+    content = read_checked(path / INDEX, schema, problem, advice, sealed=True)
+    count = len(content["frames"])
     try:
-        meta = read_json(path / INDEX, sealed=True)
-    except UserError as error:
-        raise UserError(f"{error} ({advice})") from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise UserError(f"{path / INDEX}: not a store of this version ({FORMAT}); {advice}")
-    try:
-        labels = [_decoded(meta[name], meta[f"{name}_code"], len(meta["frames"])) for name in LABELS]
-        index = SequenceIndex.from_lengths(*labels, meta["frames"])
-        if index.frames.ndim != 1 or not len(index) or index.frames.min() < 1:
-            raise ValueError("sequences without frames")
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path / INDEX}: damaged ({error}); {advice}") from error
-    return index
-
-
-def _decoded(values: list[str], codes: list[int], count: int) -> np.ndarray:
-    """Decode a label column from its distinct values and one position in them per sequence."""
-    positions = np.asarray(codes, np.int64)
-    if positions.shape != (count,) or positions.min(initial=0) < 0 or not all(isinstance(v, str) for v in values):
-        raise ValueError("inconsistent columns")
-    return np.asarray(values, np.str_)[positions]
+        # Label columns are distinct values and one position in them per sequence.
+        check(content, {f"{name}_code": [range(len(content[name]))] for name in LABELS})
+        columns = [np.asarray(content[name], np.str_)[content[f"{name}_code"]] for name in LABELS]
+        if not count or any(len(column) != count for column in columns):
+            raise ValueError(f"the columns are inconsistent or empty, frames has {count} values")
+    except ValueError as error:
+        raise UserError(f"{path / INDEX}: {problem} ({error}); {advice}") from error
+    return SequenceIndex.from_lengths(*columns, content["frames"])
 
 
 def write_index(
@@ -72,12 +66,10 @@ def _write_sealed(path: Path, content: dict[str, Any]) -> None:
 def read_source(store: Path) -> dict[str, Any] | None:
     """Read the source of a store, or return None if the file is damaged."""
     try:
-        source = read_json(store / SOURCE, sealed=True)
-        names = [name for pair in source["ends"].values() for name in pair]
-        texts = all(isinstance(text, str) for text in (source["stamp"], *source["faults"], *names))
-        return source if texts and all(map(is_plain_name, names)) else None
-    except (UserError, KeyError, TypeError, AttributeError):
+        source = read_checked(store / SOURCE, _SOURCE, "damaged", "build the store again", sealed=True)
+    except UserError:
         return None
+    return source if all(is_plain_name(name) for pair in source["ends"].values() for name in pair) else None
 
 
 def write_source(folder: Path, source: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.common.natural_order import natural_key
+from model.common.schema import check
 from model.evaluation.protocols import Plan
 
 
@@ -88,28 +89,28 @@ class SubjectHits:
     def from_json(cls, result: Mapping[str, Any]) -> SubjectHits:
         """Read the hits from the JSON of a result.
 
-        Raises KeyError, TypeError or ValueError if values are missing or impossible, for example more hits than
-        look-ups.
+        Raises ValueError if values are missing or impossible, for example more hits than look-ups.
         """
-        own, views = result["per_subject"], tuple(result["views"])
-        for names in (own["subjects"], result["conditions"], views):
-            if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-                raise ValueError("subjects, conditions or views are not names or not unique")
+        check(result, {"views": [str], "conditions": [str]})
+        views, conditions, counts = tuple(result["views"]), tuple(result["conditions"]), [[range(1 << 31)]]
+        kinds = dict.fromkeys(("probes", "including", "excluding"), counts)
+        per_subject = {"subjects": [str], "conditions": dict.fromkeys(conditions, kinds)}
+        check(result, {"galleries": dict.fromkeys(views, int), "per_subject": per_subject})
+        own = result["per_subject"]
+        for names in (own["subjects"], conditions, views):
+            if len(set(names)) < len(names):
+                raise ValueError("subjects, conditions or views are not unique")
         shape = (len(own["subjects"]), len(views))
         tables = {
-            kind: np.stack(
-                [np.array(own["conditions"][c][kind], np.int64).reshape(shape) for c in result["conditions"]], 1
-            )
-            for kind in ("probes", "including", "excluding")
+            kind: np.stack([np.array(own["conditions"][c][kind], np.int64).reshape(shape) for c in conditions], 1)
+            for kind in kinds
         }
         enrolled = np.array([result["galleries"][view] > 0 for view in views], bool)
         most = tables["probes"] * enrolled.sum()
-        if tables["probes"].min(initial=0) < 0 or not all(
-            ((tables[kind] >= 0) & (tables[kind] <= most)).all() for kind in ("including", "excluding")
-        ):
+        if not all((tables[kind] <= most).all() for kind in ("including", "excluding")):
             raise ValueError("more hits than look-ups")
         # Files of earlier versions list 1, 10, 2. The order decides which subjects a bootstrap resample contains.
         order = sorted(range(len(own["subjects"])), key=lambda i: natural_key(own["subjects"][i]))
         subjects = tuple(own["subjects"][i] for i in order)
         tables = {kind: table[order] for kind, table in tables.items()}
-        return cls(subjects, tuple(result["conditions"]), views, enrolled, **tables)
+        return cls(subjects, conditions, views, enrolled, **tables)

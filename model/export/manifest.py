@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from model.common.errors import NOT_PRINTABLE, UserError
-from model.common.files import atomic_file, is_plain_name, read_json
+from model.common.files import atomic_file, is_plain_name
 from model.common.geometry import FLOAT32, LABELS
+from model.common.schema import read_checked
 from model.data.index import SequenceIndex
 
 T = TypeVar("T")
@@ -145,41 +146,29 @@ def read_manifest(path: Path | str) -> Manifest:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file; write the input files with --pre_process")
-    content = read_json(path, sealed=True)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{path}: expected a manifest of format {FORMAT}, found {found!r}; {_WRITE_AGAIN}")
-    entries, shape = content.pop("entries", None), content.get("shape")
-    count = len(entries) if isinstance(entries, list) else 0
-    if not count or count != content.get("count"):
-        raise UserError(f"{path}: has {count} entries, but its count is {content.get('count')!r}; {_WRITE_AGAIN}")
-    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
-        raise UserError(f"{path}: expected a list of positive sizes as shape, found {shape!r}; {_WRITE_AGAIN}")
-    for key in ("dataset", "padding", "truncate"):
-        if not isinstance(content.get(key), str):
-            raise UserError(f"{path}: expected a text as {key}, found {content.get(key)!r}; {_WRITE_AGAIN}")
+    content = read_checked(path, _SCHEMA, f"damaged, or not a manifest ({FORMAT})", _WRITE_AGAIN, sealed=True)
+    entries, count = content.pop("entries"), content["count"]
+    stems = {Path(entry["file"]).stem for entry in entries}
+    if not 0 < len(entries) == len(stems) == count:
+        raise UserError(f"{path}: {len(entries)} entries, {len(stems)} file names, but count {count}; {_WRITE_AGAIN}")
     for i, entry in enumerate(entries):
-        if not _is_valid_entry(entry, i):
+        if entry["index"] != i or not _has_valid_texts(entry):
             raise UserError(f"{path}: entry {i} is damaged or not in order; {_WRITE_AGAIN}")
-    if len({Path(entry["file"]).stem for entry in entries}) != count:
-        raise UserError(f"{path}: two entries have the same file name; {_WRITE_AGAIN}")
-    return Manifest(path, tuple(shape), entries, content)
+    return Manifest(path, tuple(content["shape"]), entries, content)
 
 
-def _is_valid_entry(entry: Any, index: int) -> bool:
-    texts = ("file", "digest", *LABELS)
-    return (
-        isinstance(entry, dict)
-        and type(entry.get("index")) is int
-        and entry["index"] == index
-        and type(entry.get("frames")) is int
-        and 0 < entry["frames"] < 1 << 31
-        and all(
-            isinstance(entry.get(key), str) and entry[key] and not NOT_PRINTABLE.search(entry[key]) for key in texts
-        )
-        and is_plain_name(entry["file"])
-        and entry["file"].endswith(".bin")
-    )
+_TEXTS = ("file", "digest", *LABELS)
+_LENGTH = range(1, 1 << 31)
+_ENTRY = {"index": int, **dict.fromkeys(_TEXTS, str), "frames": _LENGTH, "frames_used": _LENGTH}
+_SCHEMA = {
+    "format": FORMAT, **dict.fromkeys(("dataset", "padding", "truncate"), str), "shape": [_LENGTH], "count": int,
+    "entries": [_ENTRY],
+}  # fmt: skip
+
+
+def _has_valid_texts(entry: dict[str, Any]) -> bool:
+    printable = all(entry[key] and not NOT_PRINTABLE.search(entry[key]) for key in _TEXTS)
+    return printable and is_plain_name(entry["file"]) and entry["file"].endswith(".bin")
 
 
 def fill_last_batch(items: Sequence[T], batch_size: int) -> tuple[list[T], int]:

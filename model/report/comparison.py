@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.files import read_json
+from model.common.schema import read_checked
 from model.evaluation.bootstrap import RESAMPLES, Difference, check_pairs, compare
 from model.evaluation.subject_hits import SubjectHits
 
@@ -78,15 +78,12 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: the file is not a result, or has no rank-1 per subject.
     """
-    content = read_json(path)
+    problem, advice = "not a result with the rank-1 of each subject", "write it again with test.py --json"
+    content = read_checked(path, {"protocol": {"name": str}}, problem, advice)
     try:
         hits = SubjectHits.from_json(content)
-        if not isinstance(content["protocol"]["name"], str):
-            raise ValueError("the name of the protocol is not a text")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a result with the rank-1 of each subject ({error!r}); write it again with test.py --json"
-        ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: {problem} ({error}); {advice}") from error
     return Run(path, hits, content)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from model.checkpoints.names import parse_name
 from model.common.errors import UserError
+from model.common.schema import check, parse_checked
 from model.report.charts import Chart, Line, line_chart
 from model.report.report_inputs import ReportInputs
 
@@ -64,13 +64,11 @@ def read_log(path: Path) -> list[dict]:
 def _parse_line(line: str) -> dict | None:
     """Return a line with losses or with a score whose numbers are all finite; None for any other line."""
     try:
-        point = json.loads(line)
-        fields = ("iteration", "rank1") if "rank1" in point else ("iteration", "hard_or_full", *_LOSS_FIELDS)
-        values = [point[field] for field in fields if field != "hard_or_full"]
-        valid = type(point["iteration"]) is int and all(type(x) in (int, float) and abs(x) < 1e15 for x in values)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        point = parse_checked(line, {"iteration": range(1 << 40)})
+        fields = {"rank1": float} if "rank1" in point else {"hard_or_full": str, **dict.fromkeys(_LOSS_FIELDS, float)}
+        return check(point, fields)
+    except ValueError:
         return None
-    return point if valid else None
 
 
 def log_of_checkpoint(checkpoint: Path) -> Path | None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.files import is_file, read_json, write_json
+from model.common.files import is_file, write_json
+from model.common.schema import read_checked
 from model.runtime.external_tool import (
     Task,
     ToolError,
@@ -182,12 +183,11 @@ def _results(written: Path, folder: Path, stems: list[str]) -> dict[str, Path]:
 
 def _pairs(written: Path) -> Iterator[tuple[str, str]]:
     """Yield the input and result file of each sequence in the tool's summary.json. A damaged one yields nothing."""
+    schema = {"filesinfo": {str: {"infiles": [str], "outfiles": [str]}}}
     try:
-        content = read_json(written)
+        listed = read_checked(written, schema, "no list of files", "the naming rule applies")["filesinfo"]
     except UserError:
         return
-    listed = content.get("filesinfo") if isinstance(content, dict) else None
-    for files in listed.values() if isinstance(listed, dict) else ():
-        pair = [files.get(kind) for kind in ("infiles", "outfiles")] if isinstance(files, dict) else []
-        if pair and all(isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) for names in pair):
-            yield pair[0][0], pair[1][0]
+    for files in listed.values():
+        if len(files["infiles"]) == len(files["outfiles"]) == 1:
+            yield files["infiles"][0], files["outfiles"][0]

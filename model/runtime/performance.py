@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UserError, run_command
-from model.common.files import read_json, write_json
+from model.common.files import write_json
+from model.common.schema import read_checked
 from model.runtime.performance_files import Figures, read_all_figures
 
 CARD_CHIPS = {"Ascend310": 4}  # an Ascend 310 card has four chips; the tools measure one
@@ -137,14 +138,12 @@ def _on_host(row: Figures) -> bool:
 
 
 def _rank1(path: Path) -> dict[str, float]:
-    try:
-        rank1 = read_json(path)["rank1"]
-        figures = {condition: float(values["including"]) for condition, values in rank1.items()}
-        if not figures or not all(0 <= value <= 100 for value in figures.values()):
-            raise ValueError("not a percentage")
-        return figures
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: no rank1 found; expected a file of test.py --json") from error
+    problem, advice = "no rank1 found", "expected a file of test.py --json"
+    rank1 = read_checked(path, {"rank1": {str: {"including": float}}}, problem, advice)["rank1"]
+    figures = {condition: float(values["including"]) for condition, values in rank1.items()}
+    if not figures or not all(0 <= value <= 100 for value in figures.values()):
+        raise UserError(f"{path}: {problem}, or not in percent; {advice}")
+    return figures
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
 
 from __future__ import annotations
 
-import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
+from model.common.schema import check, parse_checked
 
 # Names in the file -> our names. Latencies are in milliseconds, of the run for e2e and of one sample for modules.
 _FIELDS = {
@@ -125,13 +126,9 @@ def read_all_figures(path: Path | str, batch_size: int | None = None) -> list[Fi
         read, expected = _of_benchmark, _BENCHMARK
     try:
         figures = read(path, text, batch_size)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: {_reason(error)}; {expected}") from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path}: {error}; {expected}") from error
     return figures if isinstance(figures, list) else [figures]
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__})"
 
 
 def _text(path: Path) -> str:
@@ -183,19 +180,20 @@ def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float
 
 
 def _of_json(path: Path, text: str, batch_size: int | None) -> Figures | list[Figures]:
-    content = json.loads(text)
+    content = parse_checked(text, {})
     if "device_throughput" in content and "runtime" in content:
-        total = _of_summary(path, content)
+        total = _of_summary(path, check(content, _SUMMARY))
         return _of_devices(path, content, total) if content.get("devices") else total
-    times = content.get("NPU_compute_time")
-    if not isinstance(times, dict):
-        raise ValueError("no NPU_compute_time found")
+    times = check(content, {"NPU_compute_time": dict, "npu_compute_time_list": list | None})["NPU_compute_time"]
     latency = _ais_bench_latency(times)
     listed = content.get("npu_compute_time_list") or []
     if listed and not isinstance(listed[0], list):  # with several threads it contains pairs of start and end
         latency = latency_figures([_positive({"": value}, "", "npu_compute_time_list") for value in listed])
     throughput = _positive(content, "throughput", "throughput")
     return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
+
+
+_SUMMARY = {"runtime": str, "latency_ms": dict | None, **dict.fromkeys(("chip", "problem"), str | None)}
 
 
 def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
@@ -205,21 +203,19 @@ def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
         for name in ("e2e_throughput", "device_throughput")
     }
     latency = content.get("latency_ms") or {}
-    texts = {name: content.get(name) for name in ("chip", "problem")}
     batch_size = content.get("batch_size")
-    if not (batch_size is None or (type(batch_size) is int and batch_size > 0)):
-        raise ValueError(f"batch_size is {batch_size!r:.40}")
-    if not isinstance(content["runtime"], str) or not all(isinstance(t, str | None) for t in texts.values()):
-        raise ValueError("runtime, chip or problem is not a string")
-    named = {str(name): _positive(latency, name, "latency_ms") for name in latency}
+    if batch_size is not None:
+        check(batch_size, range(1, 1 << 31), "batch_size")
+    named = {name: _positive(latency, name, "latency_ms") for name in latency}
+    texts = {name: content.get(name) for name in ("chip", "problem")}
     return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
 
 
 def _of_devices(path: Path, content: Mapping[str, Any], total: Figures) -> list[Figures]:
     """Read the summary of a run on several chips: a row per chip and their sum."""
     rows = [
-        replace(_of_summary(path, device), runtime=f"{device['runtime']}, device {int(device['device_id'])}")
-        for device in content["devices"]
+        replace(_of_summary(path, device), runtime=f"{device['runtime']}, device {device['device_id']}")
+        for device in check(content["devices"], [_SUMMARY | {"device_id": int}], "devices")
     ]
     return [*rows, replace(total, runtime=f"{total.runtime}, {len(rows)} devices", chips=len(rows))]
 
@@ -276,6 +272,6 @@ def _ais_bench_batch(throughput: float, times: Mapping[str, Any]) -> int:
 
 def _positive(figures: Mapping[str, Any], key: str, name: str) -> float:
     value = figures.get(key)
-    if type(value) not in (int, float) or not 0 < value < 1e300:
-        raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:40]}")
+    if type(value) not in (int, float) or not 0 < value < 1e150:
+        raise ValueError(f"{name} is {'missing' if value is None else reprlib.repr(value)}")
     return float(value)

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.common.errors import UserError
-from model.common.files import read_json, write_json
+from model.common.files import write_json
+from model.common.schema import read_checked
 
 FORMAT = "gaitset-results-1"
+_SCHEMA = {"format": FORMAT, "bins": {str: str}, "results": {str: str}}
 
 
 @dataclass(frozen=True)
 class ResultRecord:
     """Digests of the input files and of the results, by the stem of the input file."""
 
-    path: Path
     bins: Mapping[str, str]
     results: Mapping[str, str]
 
@@ -45,11 +45,6 @@ def read_record(result_folder: Path) -> ResultRecord | None:
     path = record_path(result_folder)
     if not path.exists():
         return None
-    content = read_json(path, sealed=True)
-    parts = [content.get(part) for part in ("bins", "results")] if isinstance(content, dict) else []
-    valid = parts and all(
-        isinstance(part, dict) and all(isinstance(digest, str) for digest in part.values()) for part in parts
-    )
-    if not valid or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a result record ({FORMAT}); run the deployed model again")
-    return ResultRecord(path, *parts)
+    problem = f"damaged, or not a result record ({FORMAT})"
+    content = read_checked(path, _SCHEMA, problem, "run the deployed model again", sealed=True)
+    return ResultRecord(content["bins"], content["results"])

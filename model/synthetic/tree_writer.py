@@ -13,6 +13,7 @@ from model.common.cores import leave_interrupts_to_parent, map_in_processes
 from model.common.errors import UsageError
 from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
 from model.common.messages import progress_bar
+from model.common.schema import parse_checked
 from model.data.raw.silhouette import encode_png
 from model.synthetic.settings import SETTINGS_FILE, DatasetSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
@@ -52,11 +53,11 @@ def _claim(root: Path, settings: DatasetSettings) -> None:
         raise UsageError(f"{root}: is a file; give --output_path a new or empty folder")
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parse_checked(path.read_bytes(), {})
         except ValueError:
             found = {}
         expected = json.loads(json.dumps(settings.description()))
-        differing = [name for name in expected if not isinstance(found, dict) or found.get(name) != expected[name]]
+        differing = [name for name in expected if found.get(name) != expected[name]]
         if differing:
             raise UsageError(
                 f"{root}: contains walkers made with other arguments ({', '.join(differing)}); "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.common.files import atomic_file, os_errors_as_user_errors
+from model.common.schema import parse_checked
 from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
@@ -111,12 +112,11 @@ class LogBook:
 def _iteration_of(line: str, to_score: int | None) -> float:
     """Return the iteration of a log line; inf if the line is corrupt or is the score of iteration `to_score`."""
     try:
-        point = json.loads(line)
-        iteration = point["iteration"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        point = parse_checked(line, {"iteration": int})
+    except ValueError:
         return math.inf
-    superseded = iteration == to_score and "rank1" in point
-    return iteration if type(iteration) is int and not superseded else math.inf
+    superseded = point["iteration"] == to_score and "rank1" in point
+    return math.inf if superseded else point["iteration"]
 
 
 def _summary_writer(folder: Path, start: int):

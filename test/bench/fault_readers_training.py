@@ -160,7 +160,7 @@ def lock_files(folder: Path) -> Read:
 
     def read(draw: random.Random) -> None:
         (folder / "lock").write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
-        assert lock._owner(folder / "lock")
+        assert lock._describe(lock._read(folder / "lock"))
         with lock.locked(folder / "lock", "o"):
             pass
 

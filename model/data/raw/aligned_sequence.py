@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.common.files import PART, atomic_folder
+from model.common.schema import parse_checked
 from model.data.raw.content import BadContent, Reading, choose_reading, sample_frames
 from model.data.raw.silhouette import DROP_REASONS, BadImage, Pixels, align, drop_reason, encode_png, read_pixels
 
@@ -200,20 +201,16 @@ class Record(NamedTuple):
 
 def _read_record(target: str) -> Record:
     """Return the metadata of a sequence, empty without a valid file."""
+    schema = {"version": RECORD_VERSION, "frames": {str: list}, "dropped": dict | None}
     try:
-        record = json.loads(Path(target, RECORD).read_bytes())
-        frames = record["frames"] if record["version"] == RECORD_VERSION else {}
-        if not isinstance(frames, dict) or not all(map(_is_entry, frames.values())):
-            return Record()
-        dropped = record.get("dropped", {})
-        known = {f: reason for f, reason in dropped.items() if isinstance(reason, str) and reason in DROP_REASONS}
-        return Record(frames, Reading.from_json(record.get("reading")), known)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        record = parse_checked(Path(target, RECORD).read_bytes(), schema)
+    except (FileNotFoundError, ValueError):
         return Record()
-
-
-def _is_entry(entry: object) -> bool:
-    return isinstance(entry, list) and len(entry) == 3 and all(type(n) in (int, type(None)) for n in entry)
+    if not all(len(e) == 3 and {int, type(None)}.issuperset(map(type, e)) for e in record["frames"].values()):
+        return Record()
+    dropped = record.get("dropped") or {}
+    known = {f: reason for f, reason in dropped.items() if isinstance(reason, str) and reason in DROP_REASONS}
+    return Record(record["frames"], Reading.from_json(record.get("reading")), known)
 
 
 @contextmanager

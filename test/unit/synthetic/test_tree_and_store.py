@@ -257,3 +257,11 @@ def test_settings_out_of_range_are_rejected():
     with pytest.raises(UsageError, match="--views"):
         DatasetSettings(subjects=1, views=())
     assert DatasetSettings(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000, '{"seed": 7}'], ids=lambda content: content[:9])
+def test_a_folder_with_other_settings_is_not_written_to(tmp_path, content):
+    (tmp_path / "synthetic.json").write_text(content)
+    with pytest.raises(UsageError, match="walkers made with other arguments"):
+        write_tree(tmp_path, DatasetSettings(subjects=1, frames=2), quiet=True)
+    assert (tmp_path / "synthetic.json").read_text() == content

@@ -120,6 +120,8 @@ FRAMES = b'{"version": 1, "frames": %b}'
         *(None, b"", b"[]", b'{"version": 0, "frames": {}}', b"[" * 100_000, b"\xff"),
         *(FRAMES % frames for frames in (b"[]", b"5", b'{"f-001.png": 5}', b'{"f-001.png": []}')),
         *(FRAMES % (b'{"f-001.png": [%b]}' % entry) for entry in (b"1, 2", b'1, 2, "3"', b"[1], 2, 3", b"1.5, 2, 3")),
+        b'{"version": 1, "frames": {}, "dropped": [1]}',
+        b'{"version": 1, "frames": {}, "dropped": {"f-001.png": []}}',
     ],
     ids=lambda record: None if record is None else repr(record[:40]),
 )
