@@ -4,6 +4,7 @@
 #   bash test/pth2om.sh --checkpoint=some-encoder.ptm
 #   bash test/pth2om.sh --soc_version=Ascend310P3 --cann_path=/usr/local/Ascend/ascend-toolkit
 #   bash test/pth2om.sh --onnx-only                      without atc
+#   bash test/pth2om.sh --aoe                            tunes the operators first, on a machine with the NPU (hours)
 #
 # An om runs only on the SoC for which it was built, with the CANN version that built it or a newer one. This script was never
 # run with a real atc; see README.md.
@@ -17,7 +18,9 @@ option output_path "$ROOT" "folder of the models"
 option batch_sizes 1,16 "batch sizes, one model each"
 option frame_num 100 "frames per sequence of the model"
 option soc_version "" "SoC for the om (empty: from npu-smi info, else Ascend310)"
-option atc_options "" "additional options of atc, such as --precision_mode=force_fp32"
+option atc_options "" "additional options of atc, such as --op_select_implmode=high_precision"
+option precision "" "precision of the om: fp16, fp32 or mixed (empty: atc's default, fp16)"
+option aoe False "tune the operators with CANN's aoe before atc runs"
 option cann_path "" "folder of CANN (empty: the one in the environment, else the usual folders)"
 option onnx_only False "stop after the ONNX files"
 parse "$@"
@@ -33,7 +36,7 @@ if [[ "$onnx_only" != True ]]; then
   is_dry || use_cann "$cann_path"
   is_dry && soc_version="${soc_version:-<by npu-smi info>}" && python -m model.export.atc --check "${stems[@]/%/.onnx}"
   is_dry || soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" --atc_options="$atc_options" \
-    "${stems[@]/%/.onnx}")"
+    --precision="$precision" "${stems[@]/%/.onnx}")"
 fi
 is_dry || mkdir -p "$OUTPUT" "$output_path"
 
@@ -47,7 +50,8 @@ for batch in ${batch_sizes//,/ }; do
   made+=("$OUTPUT/onnx_bs$batch.json")
   [[ "$onnx_only" != True ]] || continue
   say "batch $batch: $stem.om"
-  python -m model.export.atc --soc_version="$soc_version" --atc_options="$atc_options" \
+  tuning=(); [[ "$aoe" != True ]] || tuning=(--aoe)
+  python -m model.export.atc --soc_version="$soc_version" --atc_options="$atc_options" --precision="$precision" "${tuning[@]}" \
     --log_file "$OUTPUT/atc_bs$batch.log" --json "$OUTPUT/om_bs$batch.json" "$stem.onnx"
   made+=("$OUTPUT/om_bs$batch.json")
 done

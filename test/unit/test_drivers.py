@@ -167,12 +167,14 @@ def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
     write_cann(tmp_path / "Ascend" / "ascend-toolkit")
     write_command(tmp_path / "bin", "npu-smi")
     machine = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NPU_SMI_CHIPS": "310P3,310P3"}
-    options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--atc_options=--log=debug"]
+    options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--atc_options=--log=debug", "--precision=fp32"]
+    options += ["--aoe"]
     done = run_driver("pth2om.sh", *options, cwd=tmp_path, **machine)
     assert done.returncode == 0, done.stderr
     assert "CANN: sourcing" in done.stderr and "SoC version Ascend310P3: from npu-smi info" in done.stderr
     assert sorted(p.name for p in (tmp_path / "oms").iterdir()) == [
-        "gaitset_submit.om", "gaitset_submit.onnx", "gaitset_submit_bs3.om", "gaitset_submit_bs3.onnx",
+        "gaitset_submit.aoe.json", "gaitset_submit.om", "gaitset_submit.onnx",
+        "gaitset_submit_bs3.aoe.json", "gaitset_submit_bs3.om", "gaitset_submit_bs3.onnx",
     ]  # fmt: skip
     summary = summary_of("pth2om")
     assert summary["soc_version"] == "Ascend310P3" and summary["folder"] == str(tmp_path / "oms")
@@ -181,6 +183,8 @@ def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
         assert om["om"] == str(tmp_path / "oms" / f"{name}.om") and om["batch_size"] == batch
         assert om["input"] == summary[f"onnx_bs{batch}"]["input"] == {"image_seq": [batch, 2, 64, 44]}
         assert "--log=debug" in Path(om["log"]).read_text()
+        assert om["options"] == ["--log=debug", "--precision_mode_v2=cube_fp16in_fp32out"]
+        assert om["aoe"]["milliseconds_before"] == 1.65 and Path(om["aoe"]["report"]).is_file()
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def convert(
     start = time.perf_counter()
     atc, model, om = find_atc(), check_path(model), check_path(om)
     log_file = (log_file or om.with_suffix(".atc.log")).resolve()
-    name, shape = _input_of(model, input_shape, lint)
+    name, shape = input_of(model, input_shape, lint)
     with os_errors_as_user_errors(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8", errors="replace")
@@ -110,7 +110,7 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
     system and processor to its name.
     """
     environment = environment_for(command[0])
-    output, status = _run(command, folder, environment, log)
+    output, status = run_logged(command, folder, environment, log)
     if status != 0 and MISSING_DRIVER in output:
         fallback = _driver_stub_folder(Path(command[0]))
         if fallback is not None:
@@ -118,7 +118,7 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
             log.write(f"\nretry with {fallback} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
             paths = [environment.get("LD_LIBRARY_PATH", ""), str(fallback)]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
-            output, status = _run(command, folder, environment, log)
+            output, status = run_logged(command, folder, environment, log)
     see_log = f"its output is in {log.name}"
     if status != 0 or FAILURE in output:
         python = shutil.which("python3", path=environment.get("PATH")) or "python3"
@@ -133,7 +133,7 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
     return found[0]
 
 
-def _run(command: Sequence[str], folder: Path, environment: dict[str, str], log: TextIO) -> tuple[str, int]:
+def run_logged(command: Sequence[str], folder: Path, environment: dict[str, str], log: TextIO) -> tuple[str, int]:
     """Run `command`, append its output to `log`, and return the output (both streams) and the exit status."""
     log.write(f"$ {shlex.join(command)}\n")
     log.flush()
@@ -192,7 +192,7 @@ def _homes(atc: Path) -> list[Path]:
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
 
 
-def _input_of(path: Path, input_shape: Sequence[int] | None, lint: bool) -> tuple[str, list[int]]:
+def input_of(path: Path, input_shape: Sequence[int] | None, lint: bool) -> tuple[str, list[int]]:
     """Return name and static shape of the input of a model that suits ATC, after warnings about its risks."""
     model = load_onnx(path)
     inputs = inputs_of(model)

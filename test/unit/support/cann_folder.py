@@ -42,6 +42,7 @@ def write_cann(folder: Path, latest: str = "latest", version: str = "8.0.0") -> 
     """A CANN in `folder`, its files in `folder/latest` (to 8.3) or, where `latest` is empty, in `folder` (from 8.5)."""
     home = folder / latest
     write_command(home / "bin", "atc")
+    write_command(home / "bin", "aoe")
     (home / ARCH).mkdir()
     (home / ARCH / "ascend_toolkit_install.info").write_text(f"package_name=Ascend-cann-toolkit\nversion={version}\n")
     (folder / "set_env.sh").write_text(SET_ENV % {"latest": f"/{latest}" if latest else ""})

@@ -1,0 +1,132 @@
+"""Precision by name for each version of atc, and tuning with aoe before the conversion."""
+
+import json
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from cann_folder import write_cann, write_script
+from tiny_onnx import tiny_model
+
+from model.common.errors import UsageError
+from model.export.atc import __main__ as command
+from model.export.atc.precision import PRECISIONS
+from model.export.atc.tuning import figures_of_report
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A model on a machine with atc and aoe."""
+    for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH", "LD_LIBRARY_PATH", "TUNE_BANK_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    folder = write_cann(tmp_path / "Ascend")
+    monkeypatch.setenv("PATH", f"{folder}/latest/bin:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = tmp_path / "models" / "gaitset_submit.onnx"
+    path.parent.mkdir()
+    onnx.save(tiny_model(), path)
+    return path
+
+
+def convert(model, monkeypatch, *arguments):
+    """Run the command and return the facts that it writes."""
+    facts = model.with_name("facts.json")
+    arguments = ["--soc_version=Ascend310P3", "--json", facts, *arguments, model]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    command.main()
+    return json.loads(facts.read_text())
+
+
+@pytest.mark.parametrize(
+    ("precision", "new", "old"),
+    [
+        ("fp16", "--precision_mode_v2=fp16", "--precision_mode=force_fp16"),
+        ("fp32", "--precision_mode_v2=cube_fp16in_fp32out", "--precision_mode=force_fp32"),
+        ("mixed", "--precision_mode_v2=mixed_float16", "--precision_mode=allow_mix_precision"),
+    ],
+)
+def test_precision_has_the_name_that_this_atc_knows(model, monkeypatch, precision, new, old):
+    assert convert(model, monkeypatch, f"--precision={precision}")["options"] == [new]
+    monkeypatch.setenv("ATC_STANDIN_OLD", "1")  # it refuses the new option
+    assert convert(model, monkeypatch, f"--precision={precision}")["options"] == [old]
+
+
+def test_default_precision_adds_no_option(model, monkeypatch):
+    assert convert(model, monkeypatch)["options"] == []
+    assert not {"must_keep_origin_dtype", "origin"} & {name for names in PRECISIONS.values() for name in names.values()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision=float32"], "--precision=float32: unknown; choose one of fp16, fp32, mixed"),
+        (
+            ["--precision=fp32", "--atc_options=--precision_mode_v2=origin"],
+            "already contains --precision_mode_v2",
+        ),
+        (["--precision=fp16", "--atc_options=--precision_mode=force_fp32"], "already contains --precision_mode=force"),
+    ],
+)
+def test_invalid_precisions(model, monkeypatch, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        convert(model, monkeypatch, *arguments)
+    assert not model.with_suffix(".om").exists()
+
+
+def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys, tmp_path):
+    """The atc of this test fails unless aoe has written its bank and has ended."""
+    atc = tmp_path / "Ascend" / "latest" / "bin" / "atc"
+    original = atc.read_text().partition("\n")[2]
+    bank = "$HOME/Ascend/latest/data/aoe/custom/op/Ascend310P3/conv2d.json"
+    write_script(atc, f'[[ "$1" == --help || -f "{bank}" ]] || exit 3\n{original}')
+    facts = convert(model, monkeypatch, "--aoe", "--precision=mixed")
+    tuned = facts["aoe"]
+    assert (tuned["milliseconds_before"], tuned["milliseconds_after"]) == (1.65, 1.175)
+    assert tuned["report"] == str(model.with_suffix(".aoe.json"))
+    log = Path(tuned["log"]).read_text()
+    command_line = log.splitlines()[0]
+    assert "/aoe --framework=5 --model=" in command_line and " --job_type=2 --output=" in command_line
+    assert "--input_shape=image_seq:2,4,8,6" in command_line
+    assert command_line.endswith("--precision_mode=allow_mix_precision"), "aoe does not know the new option"
+    assert facts["options"] == ["--precision_mode_v2=mixed_float16"] and "Aoe process finished" in log
+    assert "aoe: from 1.650 to 1.175 ms per batch" in capsys.readouterr().out
+    assert sorted(path.name for path in model.parent.iterdir()) == [
+        "facts.json", "gaitset_submit.aoe.json", "gaitset_submit.aoe.log", "gaitset_submit.atc.log",
+        "gaitset_submit.om", "gaitset_submit.onnx",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (None, "aoe is not on the PATH: gaitset_submit.onnx is converted without tuning"),
+        (
+            "echo '[Aoe]Aoe process failed.'; exit 1",
+            "aoe failed with status 1: gaitset_submit.onnx is",
+        ),
+        ("exit 0", "aoe did not print `Aoe process finished`: gaitset_submit.onnx is converted without tuning"),
+        ("kill -9 $$", "aoe failed with status -9"),
+    ],
+)
+def test_without_a_working_aoe_the_model_is_converted_untuned(model, monkeypatch, capsys, tmp_path, script, message):
+    aoe = tmp_path / "Ascend" / "latest" / "bin" / "aoe"
+    aoe.unlink()
+    if script:
+        write_script(aoe, script)
+    model.with_suffix(".aoe.json").write_text("of an earlier run")
+    assert convert(model, monkeypatch, "--aoe")["aoe"] is None
+    assert message in capsys.readouterr().out
+    assert model.with_suffix(".om").is_file() and not model.with_suffix(".aoe.json").exists()
+
+
+def test_aoe_that_tunes_no_operator(model, monkeypatch, capsys):
+    monkeypatch.setenv("AOE_STANDIN_NO_REPORT", "1")
+    assert convert(model, monkeypatch, "--aoe")["aoe"]["report"] is None
+    assert "report: none, because no operator was tuned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1, null]", '{"model_baseline_performance(ms)": "1"}'])
+def test_reports_without_figures(tmp_path, text):
+    (tmp_path / "r.json").write_text(text)
+    assert figures_of_report(tmp_path / "r.json") == (None, None)
