@@ -30,11 +30,7 @@ def atomic_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
     `durable` also flushes the content and the new name to the disk, so that they survive a power failure. Raises
     UserError if `path` cannot be written.
     """
-    path = _require_name(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    with os_errors_as_user_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers_of(path)
+    with _replaced(path) as (path, part):
         try:
             # O_EXCL: in a folder that other users can write to, an existing link could redirect the output.
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -54,12 +50,8 @@ def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
 
     Linux exchanges both folders in one step. On other systems there is a short time without a folder at `path`.
     """
-    path = _require_name(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    old = path.with_name(f".{path.name}.{os.getpid()}{OLD}")
-    with os_errors_as_user_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers_of(path)
+    with _replaced(path) as (path, part):
+        old = part.with_suffix(OLD)
         part.mkdir()
         try:
             yield part
@@ -74,6 +66,18 @@ def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
         finally:
             shutil.rmtree(part, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _replaced(target: Path | str) -> Iterator[tuple[Path, Path]]:
+    """Yield the path to replace, in an existing folder without old temporary files, and a temporary path for it."""
+    path = Path(target)
+    if path.name in ("", ".."):
+        raise UserError(f"{path}: cannot be written, because the path ends without a name; add a file name")
+    with os_errors_as_user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_of(path)
+        yield path, path.with_name(f".{path.name}.{os.getpid()}{PART}")
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -97,13 +101,6 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def _require_name(path: Path | str) -> Path:
-    path = Path(path)
-    if path.name in ("", ".."):
-        raise UserError(f"{path}: cannot be written, because the path ends without a name; add a file name")
-    return path
 
 
 @contextmanager

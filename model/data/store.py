@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,14 +93,10 @@ def open_data(
     store_root: Path | str,
     *,
     cache: bool = False,
-    workers: int | None = None,
-    skip_bad: bool = False,
-    quiet: bool = False,
-    pickle: str = "",
+    **options: Any,
 ) -> SilhouetteStore:
-    """Open a store, an aligned tree of images or a tree of OpenGait pickles. See `ready_store`."""
-    store = ready_store(path, store_root, workers=workers, skip_bad=skip_bad, quiet=quiet, pickle=pickle)
-    return open_store(store, cache)
+    """Open a store, an aligned tree of images or a tree of OpenGait pickles. `options` are those of `ready_store`."""
+    return open_store(ready_store(path, store_root, **options), cache)
 
 
 def ready_store(
