@@ -5,6 +5,7 @@
     python -m model.runtime --runtime onnxruntime --model gaitset_submit.onnx --info CASIA-B-bin.info
     python -m model.runtime --model gaitset_submit_bs16 --loop 100            pure inference, without input files
     python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --device_id 0,1,2,3       all chips of a card
+    python -m model.runtime --model gaitset_submit.om --info CASIA-B-bin.info --compare gaitset_submit.onnx
 
 Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
 Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
@@ -33,10 +34,20 @@ def main() -> None:
     device_ids = parse_device_ids(options.device_id)
     if options.info is None and options.loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
+    if options.compare is not None and (options.info is None or options.loop is not None):
+        raise UsageError("--compare: needs --info and excludes --loop; it compares results of input files")
     choice = choose(options.runtime, options.model)
     print(choice.why, flush=True)
     results = options.output / f"dumpOutput_device{device_ids[0]}"
     task = Task(choice.model, options.info, results, device_ids[0], options.batch_size, options.quiet)
+    if options.compare is not None:
+        from model.runtime.comparison import compare, report_comparison
+
+        facts = compare(choice, task, options.compare, options.limit, options.threads)
+        if options.json:
+            write_json(options.json, facts)
+        print(report_comparison(facts))
+        return
     if len(device_ids) > 1 and choice.runtime == "onnxruntime":
         print(f"note: --device_id {options.device_id} has no effect, because ONNX Runtime uses the CPU", flush=True)
     if len(device_ids) > 1 and choice.runtime != "onnxruntime":
@@ -127,6 +138,12 @@ def _parser() -> CommandParser:
         type=positive,
         default=1,
         help="batches before the measured ones, for acl and onnxruntime. Default: 1",
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX file instead"
+    )
+    parser.add_argument(
+        "--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. Default: 220"
     )
     parser.add_argument("--json", type=Path, help="also write the summary to this file")
     parser.add_argument("--quiet", action="store_true", help="disable the progress bar")

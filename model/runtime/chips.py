@@ -1,4 +1,4 @@
-"""Run a model on several chips at once: each chip computes a share of the list in a process of its own."""
+"""Run a model on several chips at once: each chip computes a share of the list in a separate process."""
 
 from __future__ import annotations
 

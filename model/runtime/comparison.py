@@ -1,0 +1,129 @@
+"""Compare the results of a deployed model with those of its ONNX file: embeddings, and rank-1 computed from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.common.errors import UserError
+from model.common.geometry import FLOAT32
+from model.evaluation.cross_view import evaluate
+from model.evaluation.protocols import protocol_of
+from model.export.manifest import read_manifest
+from model.runtime.bin_list import check_bins
+from model.runtime.choice import Choice
+from model.runtime.external_tool import Task
+from model.runtime.runners import run_list
+
+_SUFFIXES = ("_1", "_0")
+
+
+def compare(choice: Choice, task: Task, onnx: Path, limit: int, threads: int | None = None) -> dict[str, Any]:
+    """Run a model and an ONNX file on the first `limit` sequences of a list, and return the differences.
+
+    The results are kept in `compare/model` and `compare/onnx` next to `task.result_folder`.
+
+    Args:
+        threads: threads of ONNX Runtime. Default: one per core.
+
+    Returns:
+        Cosine similarity and largest difference per sequence in short, and rank-1 in percent by condition of both, or
+        in `rank1_problem` the reason why the sequences have no rank-1.
+
+    Raises:
+        UserError: if a model fails, or the embeddings have different sizes.
+    """
+    if not onnx.is_file():
+        raise UserError(f"--compare {onnx}: no such file; give the ONNX file from which the model was converted")
+    stems = [entry.path.stem for entry in check_bins(task.info, None)[:limit]]
+    folder = task.result_folder.parent / "compare"
+    tested = task._replace(result_folder=folder / "model" / task.result_folder.name, share=(0, len(stems)))
+    reference = tested._replace(om=onnx, result_folder=folder / "onnx" / task.result_folder.name, batch_size=None)
+    run_list(choice, tested, threads)
+    run_list(Choice("onnxruntime", onnx, ""), reference, threads)
+    found, expected = (_embeddings(run.result_folder, stems) for run in (tested, reference))
+    if found.shape != expected.shape:
+        sizes = f"{found.shape[1]} and {expected.shape[1]}"
+        raise UserError(f"{choice.model} and {onnx}: their embeddings have {sizes} values; use two files of one model")
+    return {
+        "model": str(choice.model),
+        "runtime": choice.runtime,
+        "onnx": str(onnx),
+        "sequences": len(stems),
+        **differences(found, expected, stems),
+        **_rank1_of_both(found, expected, stems, task.info),
+    }
+
+
+def differences(found: np.ndarray, expected: np.ndarray, stems: list[str]) -> dict[str, Any]:
+    """Return the differences of embeddings [n, d]. Sequences with values that are not finite are only counted."""
+    finite = np.isfinite(found).all(1) & np.isfinite(expected).all(1)
+    facts: dict[str, Any] = {"not_finite": int((~finite).sum())}
+    if not finite.any():
+        return facts
+    names = [stem for stem, use in zip(stems, finite, strict=True) if use]
+    found, expected = found[finite].astype(np.float64), expected[finite].astype(np.float64)
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosine = (found * expected).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    largest = np.abs(found - expected).max(1)
+    return facts | {
+        "cosine_mean": float(cosine.mean()),
+        "cosine_lowest": float(cosine.min()),
+        "cosine_lowest_of": names[int(cosine.argmin())],
+        "largest_difference": float(largest.max()),
+        "largest_difference_of": names[int(largest.argmax())],
+        "largest_value": float(np.abs(expected).max()),
+    }
+
+
+def report_comparison(facts: dict[str, Any]) -> str:
+    """Format the result of `compare` as text."""
+    lines = [f"compared    {facts['model']} ({facts['runtime']}) with {facts['onnx']} (onnxruntime), "
+             f"{facts['sequences']} sequences"]  # fmt: skip
+    if facts["not_finite"]:
+        lines.append(f"warning: {facts['not_finite']} sequences have values that are not finite; see --precision of "
+                     "test/pth2om.sh")  # fmt: skip
+    if "cosine_mean" in facts:
+        percent = 100 * facts["largest_difference"] / facts["largest_value"] if facts["largest_value"] else 0.0
+        lines += [
+            f"cosine      mean {facts['cosine_mean']:.7f}, lowest {facts['cosine_lowest']:.7f} "
+            f"({facts['cosine_lowest_of']})",
+            f"difference  largest {facts['largest_difference']:.3g} ({facts['largest_difference_of']}), "
+            f"{percent:.3g} % of the largest value",
+        ]
+    if facts["rank1_problem"]:
+        return "\n".join([*lines, f"rank-1      unknown: {facts['rank1_problem']}"])
+    pairs = [f"{name} {value:.3f} / {facts['rank1_onnx'][name]:.3f}" for name, value in facts["rank1_model"].items()]
+    return "\n".join([*lines, f"rank-1      {', '.join(pairs)} (model / ONNX, identical views included)"])
+
+
+def _embeddings(folder: Path, stems: list[str]) -> np.ndarray:
+    """Return the results as [n, d]."""
+    rows = []
+    for stem in stems:
+        file = next((file for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}.bin").is_file()), None)
+        if file is None:
+            raise UserError(f"{folder}: no result of {stem}; run the comparison again")
+        rows.append(np.fromfile(file, FLOAT32))
+    return np.stack(rows)
+
+
+def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], info: Path) -> dict[str, Any]:
+    """Return rank-1 of both models in percent by condition under the protocol of the manifest's data set."""
+    try:
+        manifest = read_manifest(info.with_suffix(".json"))
+        position = {Path(entry["file"]).stem: i for i, entry in enumerate(manifest.entries)}
+        labels, rows = manifest.labels, [position[stem] for stem in stems]
+        columns = [[column[row] for row in rows] for column in (labels.subject, labels.seq_type, labels.view)]
+        protocol = protocol_of(manifest.settings.get("dataset") or "CASIA-B")
+        if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+            raise UserError("some values are not finite")
+        both = [evaluate(torch.from_numpy(rows), *columns, protocol, 1).including() for rows in (found, expected)]
+    except KeyError as error:
+        return {"rank1_problem": f"{info} contains {error}, which is not in its manifest"}
+    except UserError as error:
+        return {"rank1_problem": str(error)}
+    return {"rank1_model": both[0], "rank1_onnx": both[1], "rank1_problem": None}

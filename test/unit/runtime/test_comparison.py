@@ -1,0 +1,94 @@
+"""Comparison of a deployed model with its ONNX file: equal files, changed weights, and values that are not finite."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from ascend import deploy, machine_with_all_tools, make_om
+from onnx import numpy_helper
+
+from model.common.errors import UsageError, UserError
+from model.common.files import read_json, write_json
+from model.runtime import __main__ as command
+from model.runtime.comparison import differences, report_comparison
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    return machine_with_all_tools(monkeypatch, tmp_path)
+
+
+def compare(deployed, monkeypatch, here, *arguments):
+    facts = here / "facts.json"
+    arguments = ["--info", deployed.info, "--output", here / "r", "--json", facts, "--quiet", *arguments]
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
+    command.main()
+    return json.loads(facts.read_text())
+
+
+@pytest.mark.parametrize("runtime", ["ais_bench", "benchmark"])
+def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, monkeypatch, capsys, runtime):
+    model = deployed.om(4)
+    reference = deployed.om(1).with_suffix(".onnx")  # of another batch size
+    facts = compare(deployed, monkeypatch, here, "--runtime", runtime, "--model", model, "--compare", reference)
+    assert facts["sequences"] == 5 and facts["not_finite"] == 0
+    assert facts["cosine_lowest"] == pytest.approx(1, abs=1e-9)
+    assert facts["largest_difference"] < 1e-5 * facts["largest_value"]
+    assert "gallery" in facts["rank1_problem"] or "probe" in facts["rank1_problem"], "all sequences are nm-01"
+    printed = capsys.readouterr().out
+    assert "cosine      mean 1.0000000" in printed and "rank-1      unknown: " in printed
+    assert not (here / "r" / "dumpOutput_device0").exists(), "the results of a comparison are not those of the model"
+
+
+def test_changed_weights_are_found(deployed, here, monkeypatch):
+    """The om has the weights of its last layer scaled by 2, which doubles embeddings and keeps their direction."""
+    model = onnx.load(deployed.om(1).with_suffix(".onnx"))
+    weights = max(model.graph.initializer, key=lambda tensor: list(tensor.dims)[:1] == [62])
+    weights.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weights), weights.name))
+    onnx.save(model, here / "scaled.onnx")
+    om = make_om(here / "scaled.onnx", here / "scaled.om", 1)
+    facts = compare(deployed, monkeypatch, here, "--runtime", "ais_bench", "--model", om, "--compare",
+                    deployed.om(1).with_suffix(".onnx"), "--limit", "3")  # fmt: skip
+    assert facts["sequences"] == 3 and facts["cosine_lowest"] == pytest.approx(1, abs=1e-9)
+    assert facts["largest_difference"] == pytest.approx(np.abs(deployed.embeddings[:3]).max(), rel=1e-4)
+
+
+def test_rank1_of_both(tmp_path, monkeypatch, here):
+    """The labels of the manifest are changed to two subjects with gallery and probes."""
+    (tmp_path / "d").mkdir()
+    deployed = deploy(tmp_path / "d")
+    manifest = read_json(tmp_path / "d" / "bins.json", sealed=True)
+    takes = [("0", "nm-01"), ("1", "nm-01"), ("0", "nm-05"), ("1", "nm-05"), ("1", "nm-06")]
+    for entry, (subject, take) in zip(manifest["entries"], takes, strict=True):
+        entry |= {"subject": subject, "seq_type": take}
+    write_json(tmp_path / "d" / "bins.json", manifest, sealed=True)
+    reference = deployed.om(1).with_suffix(".onnx")
+    facts = compare(
+        deployed, monkeypatch, here, "--runtime", "onnxruntime", "--model", reference, "--compare", reference
+    )
+    distances = np.linalg.norm(
+        deployed.embeddings.reshape(5, 1, -1)[2:] - deployed.embeddings.reshape(1, 5, -1)[:, :2], axis=2
+    )
+    right = 100 * np.mean(distances.argmin(1) == [0, 1, 1])
+    assert facts["rank1_model"]["NM"] == facts["rank1_onnx"]["NM"] == pytest.approx(right, abs=0.01)
+    assert f"NM {right:.2f}" in report_comparison(facts)
+
+
+def test_values_that_are_not_finite_are_counted():
+    found, expected = np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)
+    found[0, 1], expected[2] = np.inf, -1
+    facts = differences(found, expected, ["a", "b", "c"])
+    assert facts["not_finite"] == 1 and facts["cosine_lowest_of"] == "c" and facts["cosine_lowest"] == pytest.approx(-1)
+    assert facts["largest_difference"] == 2 and facts["cosine_mean"] == pytest.approx(0)
+    found[:] = np.nan
+    assert differences(found, expected, ["a", "b", "c"]) == {"not_finite": 3}
+
+
+def test_invalid_comparisons(deployed, here, monkeypatch):
+    with pytest.raises(UserError, match=r"--compare .*nowhere\.onnx: no such file"):
+        compare(deployed, monkeypatch, here, "--runtime", "ais_bench", "--model", deployed.om(1), "--compare",
+                here / "nowhere.onnx")  # fmt: skip
+    with pytest.raises(UsageError, match="--compare: needs --info and excludes --loop"):
+        compare(deployed, monkeypatch, here, "--model", deployed.om(1), "--compare", "x.onnx", "--loop", "3")
