@@ -33,7 +33,9 @@ def verification(inputs: ReportInputs) -> dict[str, Any] | None:
     }
     main = next(iter(pairs))
     edges, shown = rebinned(pairs[main], distances.bin_width)
-    histograms = [_histogram(condition, edges, counted) for condition, counted in zip(conditions, shown, strict=True)]
+    histograms = [
+        distance_histogram(condition, edges, counted) for condition, counted in zip(conditions, shown, strict=True)
+    ]
     return {
         "fars": FARS,
         "tables": {kind: list(map(_error_rates, conditions, of_kind)) for kind, of_kind in curves.items()},
@@ -76,14 +78,25 @@ def _sampled(curve: Roc) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(curve.far[chosen], MIN_FAR_SHOWN / 10), curve.tar[chosen]
 
 
-def _histogram(condition: str, edges: np.ndarray, pairs: np.ndarray) -> Chart:
-    """Return the histogram of `pairs` [2, n], impostor and genuine pairs per bin, each as a share of all its pairs."""
+def distance_histogram(
+    condition: str, edges: np.ndarray, pairs: np.ndarray, probes: Sequence[float] = (), threshold: float | None = None
+) -> Chart:
+    """Return the histogram of `pairs` [2, n], impostor and genuine pairs per bin, each as a share of all its pairs.
+
+    `probes` are distances that are drawn as ticks at the bottom, and `threshold` is drawn as a line.
+    """
     impostor, genuine = (100 * counts / max(1, counts.sum()) for counts in pairs)
 
     def draw(axes, colours: Mapping[str, str]) -> None:
         hatched = {"hatch": "///", "linestyle": "--"}
         axes.stairs(impostor, edges, edgecolor=colours[SERIES[1]], linewidth=1.6, label="different people", **hatched)
         axes.stairs(genuine, edges, edgecolor=colours[SERIES[0]], linewidth=1.6, label="same person")
+        if threshold is not None:
+            axes.axvline(threshold, color=colours["soft"], linestyle="--", linewidth=1.4, label="threshold")
+        if len(probes):
+            top = max(impostor.max(), genuine.max())
+            style = {"color": colours["text"], "linewidth": 1.6, "label": "this page's sequences"}
+            axes.vlines(probes, -0.07 * top, -0.01 * top, **style)
         axes.set(xlabel="distance", ylabel="share of pairs (%)")
         axes.legend()
 

@@ -132,6 +132,8 @@ def sandbox(tmp_path_factory):
         (home / name).write_text(TINY)
     tree = write_aligned_tree(home / "work/CASIA-B-pre", subjects=6, frames=4)
     write_aligned_tree(home / "work/CASIA-A-pre", subjects=2, seq_types=SEQ_TYPES[:4], views=("000", "045"), frames=4)
+    for name in ("gallery-pre", "probe-pre"):
+        write_aligned_tree(home / "work" / name, seq_types=SEQ_TYPES[:2], frames=4)
     write_aligned_tree(home / "work/mygait-pre", subjects=6, seq_types=("walk1", "walk2"), frames=4)
     write_raw_tree(home / "data/CASIA-B")
     for name in ("CASIA-B-pkl", "PKL"):

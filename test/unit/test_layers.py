@@ -10,8 +10,7 @@ from scripts import ROOT
 # From the lowest layer to the highest.
 LAYERS = (
     "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "silhouettes", "embeddings",
-    "evaluation",
-    "config", "training", "export", "runtime", "report", "initialization", "commands",
+    "evaluation", "config", "training", "export", "runtime", "report", "initialization", "identify", "commands",
 )  # fmt: skip
 # Modules that only keep an old `python -m` name working.
 FORWARDS = ("model/embed.py", "model/launch.py", "model/data/synthetic.py")

@@ -24,7 +24,7 @@ PARSERS = {
     "pth2onnx.py": "options_parser", "model.embed": "options_parser", "model.synthetic": "build_parser",
     "model.silhouettes": "build_parser",
     "model.runtime": "_parser", "model.runtime.performance": "_parser", "model.export.atc": "_parser",
-    "model.launch": "_parser",
+    "model.launch": "_parser", "model.identify": "options_parser",
 }  # fmt: skip
 
 

@@ -1,0 +1,107 @@
+"""Enrol people, and identify or verify people by how they walk: from aligned silhouettes to names.
+
+examples:
+  # enrol the people of an aligned tree, with the names of its top folders or of a table with the columns track,name
+  python -m model.identify enroll --gallery people.parquet --data_path work/gallery-pre
+  python -m model.identify enroll --gallery people.parquet --data_path work/gallery-pre --names tracks.csv
+
+  # name the people of another tree, and write a page and a JSON file
+  python -m model.identify who --gallery people.parquet --data_path work/probe-pre --report who.html --json who.json
+
+  # compare a track of a tree with an enrolled person, or two tracks, or two enrolled people
+  python -m model.identify verify 2 anna --gallery people.parquet --data_path work/probe-pre
+
+  python -m model.identify list --gallery people.parquet
+  python -m model.identify remove anna --gallery people.parquet
+
+Enrol and identify only people who agreed to it. A gallery from one recording is easier than later recordings, so its
+threshold is optimistic.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from model.common.command_line import CommandParser, add_common_options, positive
+from model.common.errors import UsageError, run_command
+from model.common.messages import set_up_logging
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names that follow the action
+
+
+def options_parser() -> CommandParser:
+    parser = CommandParser(
+        prog="python -m model.identify", usage="%(prog)s ACTION [NAME ...] [OPTION ...]", description=__doc__
+    )
+    parser.add_argument("action", choices=NAMES, help="enroll, who, verify, list or remove")
+    parser.add_argument(
+        "people", nargs="*", metavar="NAME",
+        help="verify: two names, each a person of the gallery or a track, track/take or track/take/view of "
+        "--data_path; remove: the person to remove",
+    )  # fmt: skip
+    add_common_options(parser)
+    group = parser.add_argument_group("identification")
+    group.add_argument(
+        "--gallery", dest="gallery_file", type=Path, required=True, metavar="FILE", help="Parquet file of the people"
+    )
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
+    )
+    group.add_argument(
+        "--names", type=Path, metavar="FILE",
+        help="enroll: CSV file with the columns track and name; other tracks are not enrolled (default: the tracks "
+        "are the names)",
+    )  # fmt: skip
+    group.add_argument(
+        "--far", type=_rate, default=0.01, metavar="RATE",
+        help="highest accepted share of unknown people that get a name, and of different people that verify accepts "
+        "(default: 0.01)",
+    )  # fmt: skip
+    group.add_argument(
+        "--best", type=positive, default=3, metavar="N",
+        help="nearest sequences of a person whose distances are averaged; 1 is the rank-1 of test.py (default: 3)",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
+    )
+    group.add_argument("--report", type=Path, metavar="FILE", help="who: write an HTML page with moving silhouettes")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    return parser
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, such as 0.01, not {text!r}")
+    return rate
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = options_parser().parse_args(arguments)
+    wanted = NAMES[options.action]
+    if len(options.people) != wanted:
+        raise UsageError(
+            f"{options.action}: {len(options.people)} names given, {wanted} expected; see "
+            "python -m model.identify --help"
+        )
+    for name, action in (("names", "enroll"), ("report", "who")):
+        if getattr(options, name) and options.action != action:
+            raise UsageError(f"--{name} has no effect with {options.action}; use it with {action}")
+    if options.action in ("enroll", "who") and not options.data_path:
+        raise UsageError(f"{options.action}: no silhouettes; give an aligned tree with --data_path")
+    set_up_logging(options.quiet)
+    from model.common.files import write_json
+    from model.identify.actions import ACTIONS
+
+    result = ACTIONS[options.action](options, ROOT / "config_1p.py")
+    if options.json:
+        write_json(options.json, result)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,232 @@
+"""The gallery of enrolled people: a Parquet file with one embedding, its labels and a moving silhouette per row.
+
+The file holds the checksum of its encoder, because embeddings of two encoders cannot be compared. It is read and
+rewritten in blocks, so that its size is not limited by the memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+
+from model.common.errors import UserError, first_line
+from model.common.files import atomic_file
+from model.common.lock import locked
+
+FACTS = b"gaitset_gallery"  # key of the metadata in the file
+ROW_BLOCK = 256  # rows that are read or written together: 16 MB of embeddings
+COLUMNS = ("person", "take", "view")
+
+
+class Encoder(NamedTuple):
+    """The encoder of a gallery. `dim` is the number of values per strip of an embedding."""
+
+    name: str
+    sha256: str
+    dim: int
+
+
+class Entry(NamedTuple):
+    """A sequence to enrol. `animation` is the film strip of `frames_shown` frames, see `model.report.animation`."""
+
+    person: str
+    take: str
+    view: str
+    frames: int
+    embedding: np.ndarray
+    frames_shown: int
+    animation: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The labels of a gallery file, arrays with one entry per sequence, and access to its embeddings.
+
+    `person_ids` [N] are positions in `people`, which is sorted.
+    """
+
+    path: Path
+    encoder: Encoder
+    labels: dict[str, np.ndarray]
+    frames: np.ndarray
+    people: np.ndarray = field(init=False)
+    person_ids: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        people, ids = np.unique(self.labels["person"], return_inverse=True)
+        object.__setattr__(self, "people", people)
+        object.__setattr__(self, "person_ids", ids.reshape(-1))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def name(self, row: int) -> str:
+        return "/".join(self.labels[column][row] for column in COLUMNS)
+
+    def embeddings(self) -> Iterator[np.ndarray]:
+        """Yield the embeddings in blocks, float32 [b, values], in the order of the file."""
+        with _opened(self.path) as file:
+            for batch in file.iter_batches(ROW_BLOCK, columns=["embedding"]):
+                yield batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+
+    def embeddings_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the embeddings of some rows, [r, values]."""
+        found, start = {}, 0
+        wanted = np.unique(rows)
+        for block in self.embeddings():
+            for row in wanted[(wanted >= start) & (wanted < start + len(block))]:
+                found[row] = block[row - start]
+            start += len(block)
+        return np.stack([found[row] for row in rows])
+
+    def animations(self, rows: Iterable[int]) -> dict[int, tuple[int, str]]:
+        """Return the number of frames and the film strip of some rows."""
+        found, start, wanted = {}, 0, set(rows)
+        with _opened(self.path) as file:
+            for batch in file.iter_batches(ROW_BLOCK, columns=["frames_shown", "animation"]):
+                for row in wanted & set(range(start, start + batch.num_rows)):
+                    found[row] = tuple(column[row - start].as_py() for column in batch.columns)
+                start += batch.num_rows
+        return found
+
+
+def read_gallery(path: Path) -> Gallery:
+    """Read the labels of a gallery. Raises UserError if the file is missing, damaged or not a gallery."""
+    with _opened(path) as file:
+        encoder = _encoder_of(path, file.schema_arrow)
+        table = file.read([*COLUMNS, "frames"])
+    labels = {name: np.array(table[name].to_pylist(), dtype=np.str_) for name in COLUMNS}
+    return Gallery(path, encoder, labels, table["frames"].to_numpy())
+
+
+def check_encoder(gallery: Gallery, encoder: Encoder) -> None:
+    """Raise UserError if the gallery belongs to another encoder."""
+    if gallery.encoder.sha256 != encoder.sha256:
+        raise UserError(
+            f"{gallery.path}: enrolled with the encoder {gallery.encoder.name} "
+            f"(SHA-256 {gallery.encoder.sha256[:12]}), but this command uses {encoder.name} "
+            f"({encoder.sha256[:12]}), and their embeddings cannot be compared; give the same encoder with "
+            "--checkpoint, or enrol everybody again in another gallery"
+        )
+
+
+def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
+    """Append entries to the gallery atomically, or create it. Return the number of new entries.
+
+    An entry with the person, take and view of an existing one replaces it. The other rows are copied.
+
+    Raises:
+        UserError: another encoder, another job that writes the gallery, or embeddings that are not finite.
+    """
+    with locked(_lock(path), path):
+        existing = read_gallery(path) if path.exists() else None
+        if existing is not None:
+            check_encoder(existing, encoder)
+        new: dict[tuple[str, str, str], None] = {}
+        with atomic_file(path, durable=True) as part, _writer(part, encoder) as writer:
+            for block in _blocks(entries):
+                columns = list(zip(*block, strict=True))
+                embeddings = np.stack(columns[4]).astype(np.float32).reshape(len(block), -1)
+                _check_finite(embeddings, block)
+                new.update(dict.fromkeys(zip(*columns[:3], strict=True)))
+                columns[4] = pyarrow.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1])
+                writer.write_table(pyarrow.table(columns, schema=writer.schema))
+            if existing is not None:
+                keep = [label not in new for label in zip(*(existing.labels[c] for c in COLUMNS), strict=True)]
+                _copy(path, writer, np.array(keep, bool))
+    return len(new)
+
+
+def remove(path: Path, person: str) -> int:
+    """Remove all sequences of a person atomically. Return their number. Raises UserError for an unknown name."""
+    with locked(_lock(path), path):
+        gallery = read_gallery(path)
+        gone = gallery.labels["person"] == person
+        if not gone.any():
+            raise UserError(f"{path}: nobody named {person} is enrolled; the names are {some_names(gallery.people)}")
+        with atomic_file(path, durable=True) as part, _writer(part, gallery.encoder) as writer:
+            _copy(path, writer, ~gone)
+    return int(gone.sum())
+
+
+def some_names(people: Iterable[str], most: int = 10) -> str:
+    """Return names for a message, at most `most`."""
+    people = list(people)
+    return ", ".join(people[:most]) + (f" and {len(people) - most} more" if len(people) > most else "")
+
+
+def _copy(path: Path, writer: parquet.ParquetWriter, keep: np.ndarray) -> None:
+    start = 0
+    with _opened(path) as file:
+        for batch in file.iter_batches(ROW_BLOCK):
+            kept = batch.filter(pyarrow.array(keep[start : start + batch.num_rows]))
+            start += batch.num_rows
+            if kept.num_rows:
+                writer.write_table(pyarrow.Table.from_batches([kept]).cast(writer.schema))
+
+
+def _blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    block: list[Entry] = []
+    for entry in entries:
+        block.append(entry)
+        if len(block) == ROW_BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _check_finite(embeddings: np.ndarray, block: list[Entry]) -> None:
+    bad = ~np.isfinite(embeddings).all(axis=1)
+    if bad.any():
+        first = block[int(bad.argmax())]
+        raise UserError(
+            f"the embedding of {first.person}/{first.take}/{first.view} contains values that are not finite; check the "
+            "checkpoint"
+        )
+
+
+def _writer(part: Path, encoder: Encoder) -> parquet.ParquetWriter:
+    # Compression and dictionaries hardly reduce the size of embeddings.
+    return parquet.ParquetWriter(part, _schema(encoder), compression="none", use_dictionary=list(COLUMNS))
+
+
+def _schema(encoder: Encoder) -> pyarrow.Schema:
+    fields: list[tuple[str, Any]] = [(name, pyarrow.string()) for name in COLUMNS]
+    fields += [("frames", pyarrow.int32()), ("embedding", pyarrow.list_(pyarrow.float32(), 62 * encoder.dim))]
+    fields += [("frames_shown", pyarrow.int32()), ("animation", pyarrow.string())]
+    return pyarrow.schema(fields, metadata={FACTS: json.dumps(encoder._asdict(), ensure_ascii=False)})
+
+
+def _encoder_of(path: Path, schema: pyarrow.Schema) -> Encoder:
+    try:
+        encoder = Encoder(**json.loads((schema.metadata or {})[FACTS]))
+        if schema.equals(_schema(encoder)):
+            return encoder
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise UserError(f"{path}: not a gallery; create one with `python -m model.identify enroll --gallery {path}`")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such gallery; create it with `python -m model.identify enroll --gallery {path}`")
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be read as a gallery ({first_line(error)}); enrol everybody again") from error
+
+
+def _lock(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.lock")

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Name the people of a video, by how they walk: silhouettes, alignment, gallery, identification and report.
+#
+#   bash test/identify.sh --gallery_video=gallery.mp4 --probe_video=probe.mp4
+#   bash test/identify.sh --probe_video=other.mp4                    with the gallery of an earlier run
+#
+# Film with a fixed camera. Enrol and identify only people who agreed to it.
+# shellcheck disable=SC2154  # `option` declares variables
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+option gallery_video "" "video of the people to enrol (empty: use the existing gallery)"
+option probe_video "" "video of the people to identify (empty: only enrol)"
+option names "" "CSV file with the columns track and name for the gallery video (empty: the tracks are the names)"
+option gallery "" "Parquet file of the enrolled people (empty: people.parquet in the work_path)"
+option checkpoint "" "encoder (empty: the newest checkpoint in the work_path, else the bundled encoder)"
+option far 0.05 "highest accepted share of unknown people that get a name"
+option min_frames 25 "frames per sequence, at least"
+option device auto "device: auto, cpu, cuda or npu"
+option work_path "$ROOT/work/identify" "folder for silhouettes, gallery and report"
+parse "$@"
+[[ -n "$gallery_video$probe_video" ]] || die "no video: give --gallery_video, --probe_video or both" 2
+for path in gallery_video probe_video names gallery checkpoint work_path; do absolute_in "$path"; done
+gallery="${gallery:-$work_path/people.parquet}"
+IDENTIFY=(--gallery "$gallery" --work_path "$work_path" --device "$device" ${checkpoint:+--checkpoint "$checkpoint"})
+is_dry || mkdir -p "$OUTPUT" "$work_path"
+
+# tree_of KIND VIDEO: print the tree of a video without its suffix.
+tree_of() { local name="${2##*/}"; printf '%s\n' "$work_path/$1-${name%.*}"; }
+
+# align KIND VIDEO: write the silhouettes of a video, and align them.
+align() {
+  local tree
+  tree="$(tree_of "$1" "$2")"
+  say "silhouettes of the $1 video"
+  python -m model.silhouettes --video "$2" --output "$tree" --min_frames "$min_frames" --preview "$tree.mp4"
+  python pretreatment.py --input_path "$tree" --output_path "$tree-pre" --log_file "$tree.log"
+}
+
+[[ -z "$gallery_video" ]] || align gallery "$gallery_video"
+[[ -z "$probe_video" ]] || align probe "$probe_video"
+RESULTS=()
+if [[ -n "$gallery_video" ]]; then
+  say "enrol the people of the gallery video"
+  python -m model.identify enroll "${IDENTIFY[@]}" --data_path "$(tree_of gallery "$gallery_video")-pre" \
+    ${names:+--names "$names"} --json "$OUTPUT/enrolled.json"
+  RESULTS+=("$OUTPUT/enrolled.json")
+fi
+if [[ -n "$probe_video" ]]; then
+  say "identify the people of the probe video"
+  python -m model.identify who "${IDENTIFY[@]}" --data_path "$(tree_of probe "$probe_video")-pre" --far "$far" \
+    --report "$work_path/who.html" --json "$OUTPUT/who.json" "${PASSED_ON[@]}"
+  RESULTS+=("$OUTPUT/who.json")
+fi
+summary "${RESULTS[@]}" "people=$gallery"
+next_step "open $work_path/who.html; forget a person with python -m model.identify remove NAME --gallery $gallery"
