@@ -44,12 +44,12 @@ def evaluate(folder, runtime, *more, **environment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("asked", "taken", "suffix"),
-    [("auto", "benchmark", "_1"), ("ais_bench", "ais_bench", "_0"), ("acl", "acl", "_1")],
+    ("asked", "taken", "suffix", "devices"),
+    [("auto", "benchmark", "_1", "1"), ("ais_bench", "ais_bench", "_0", "1,0"), ("acl", "acl", "_1", "1")],
 )
-def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
+def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix, devices):
     tools = {"PATH": f"{user}/bin:/usr/bin:/bin", "PYTHONPATH": f"{STANDINS}/python"}
-    done = evaluate(user, asked, "--device_id=1", **tools, NPU_SMI_CHIPS="310,310,310,310")
+    done = evaluate(user, asked, f"--device_id={devices}", **tools, NPU_SMI_CHIPS="310,310,310,310")
     assert done.returncode == 0, done.stderr
     summary = summary_of("eval_acc_perf")
     for batch_size in (1, 16):
@@ -57,7 +57,9 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix):
         assert (throughput["runtime"], throughput["batch_size"], throughput["sequences"]) == (taken, batch_size, 80)
     assert summary["accuracy_bs1"]["rank1"] == summary["accuracy_bs16"]["rank1"]
     assert summary["performance"]["accuracy_agrees"] is True and "equal in all 2 files" in done.stdout
-    assert [row["chip"] for row in summary["performance"]["rows"]] == ["Ascend310"] * 2
+    rows = summary["performance"]["rows"]
+    assert [row["chip"] for row in rows] == ["Ascend310"] * (2 if devices == "1" else 6)
+    assert [row["chips"] for row in rows] == ([1, 1] if devices == "1" else [1, 1, 2] * 2), "each chip, and their sum"
     for figure in ("599.98", "684.812", "95.512"):
         assert figure in done.stdout
     assert "310P" not in done.stdout and "T4" not in done.stdout, "only the figures of the chip found are printed"
