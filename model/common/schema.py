@@ -2,7 +2,7 @@
 
 A schema has the form of its document:
 
-    {"name": str, "sizes": [int]}     an object with these keys, and possibly others; null stands for a missing key
+    {"name": str, "sizes": [int]}     an object with these keys, and possibly others; null counts as missing
     {str: float}                      an object with any keys
     int | None                        a plain type, or one of several; True is not an int
     float                             an int or a float whose magnitude is less than 1e15
@@ -25,8 +25,8 @@ from model.common.files import read_json
 def read_checked(path: Path, schema: Any, problem: str, advice: str, sealed: bool = False) -> Any:
     """Read a JSON file and check it.
 
-    Raises UserError `<path>: <problem> (<place>: expected <type>, found <value>); <advice>`, or that of `read_json`
-    with the advice.
+    Raises UserError `<path>: <problem> (<place>: expected <type>, found <value>); <advice>`. The errors of `read_json`
+    end with the advice, too.
     """
     try:
         return check(read_json(path, sealed), schema)
