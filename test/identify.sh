@@ -3,13 +3,14 @@
 #
 #   bash test/identify.sh --gallery_video=gallery.mp4 --probe_video=probe.mp4
 #   bash test/identify.sh --probe_video=other.mp4                    with the gallery of an earlier run
+#   bash test/identify.sh                                            without videos: films synthetic walkers first
 #
 # Film with a fixed camera. Enrol and identify only people who agreed to it.
 # shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-option gallery_video "" "video of the people to enrol (empty: use the existing gallery)"
-option probe_video "" "video of the people to identify (empty: only enrol)"
+option gallery_video "" "video of the people to enrol (empty: the existing gallery, or synthetic walkers)"
+option probe_video "" "video of the people to identify (empty: only enrol, or synthetic walkers)"
 option names "" "CSV file with the columns track and name for the gallery video (empty: the tracks are the names)"
 option gallery "" "Parquet file of the enrolled people (empty: people.parquet in the work_path)"
 option checkpoint "" "encoder (empty: the newest checkpoint in the work_path, else the bundled encoder)"
@@ -18,11 +19,17 @@ option min_frames 25 "frames per sequence, at least"
 option device auto "device: auto, cpu, cuda or npu"
 option work_path "$ROOT/work/identify" "folder for silhouettes, gallery and report"
 parse "$@"
-[[ -n "$gallery_video$probe_video" ]] || die "no video: give --gallery_video, --probe_video or both" 2
 for path in gallery_video probe_video names gallery checkpoint work_path; do absolute_in "$path"; done
 gallery="${gallery:-$work_path/people.parquet}"
 IDENTIFY=(--gallery "$gallery" --work_path "$work_path" --device "$device" ${checkpoint:+--checkpoint "$checkpoint"})
 is_dry || mkdir -p "$OUTPUT" "$work_path"
+
+if [[ -z "$gallery_video$probe_video" ]]; then
+  say "no video: filming three synthetic walkers twice"
+  gallery_video="$work_path/walkers-1.mp4" probe_video="$work_path/walkers-2.mp4"
+  python -m model.synthetic --video "$gallery_video" --frames 40 --takes nm-01
+  python -m model.synthetic --video "$probe_video" --frames 40 --takes nm-02
+fi
 
 # tree_of KIND VIDEO: print the tree of a video without its suffix.
 tree_of() { local name="${2##*/}"; printf '%s\n' "$work_path/$1-${name%.*}"; }

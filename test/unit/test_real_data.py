@@ -1,9 +1,15 @@
 """The whole chain on real silhouettes: ten people of CASIA-A, seven train and three test."""
 
 import json
+from itertools import combinations
 
+import numpy as np
 import pytest
 from scripts import load_script, run_module, run_script
+
+from model.identify import __main__ as identify
+from model.identify.gallery import read_gallery
+from model.identify.matching import fuse
 
 LONGEST = 128  # frames; the longest of these sequences has 127, so nothing is cut and repeating is exact
 
@@ -72,3 +78,45 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path):
     # A set network that has learnt next to nothing still knows people seen from one side by their shape.
     diagonal = [tables[0]["rank1"]["NM"]["matrix"][i][i] for i in range(3)]
     assert sum(diagonal) / 3 > 50
+    check_identification(tmp_path, np.array(matrix))
+
+
+def check_identification(folder, matrix):
+    """Enrol takes 1 and 2 and identify takes 3 and 4: the closed set equals test.py, and strangers are rejected."""
+    trees = {"enrolled": ("nm-01", "nm-02"), "probes": ("nm-03", "nm-04")}
+    galleries = {}
+    for name, takes in trees.items():
+        for person in (folder / "pre").iterdir():
+            (folder / name / person.name).mkdir(parents=True)
+            for take in takes:
+                (folder / name / person.name / take).symlink_to(person / take)
+        path = folder / f"{name}.parquet"
+        data = ["--data_path", str(folder / name), "--work_path", str(folder / "nothing here"), "--device", "cpu"]
+        identify.main(["enroll", "--gallery", str(path), *data, "--quiet"])
+        galleries[name] = read_gallery(path)
+    enrolled, probes = galleries.values()
+    values = [np.concatenate(list(gallery.embeddings())).astype(float) for gallery in (probes, enrolled)]
+    distance = np.sqrt(((values[0][:, None] - values[1][None]) ** 2).sum(axis=2))
+
+    # Closed set: the table of rank-1 per probe view and gallery view.
+    views = [gallery.labels["view"] for gallery in (probes, enrolled)]
+    found = np.empty((3, 3))
+    for i, j in np.ndindex(3, 3):
+        rows, columns = (np.flatnonzero(view == f"{45 * k:03d}") for view, k in zip(views, (i, j), strict=True))
+        nearest = fuse(distance[np.ix_(rows, columns)], enrolled.person_ids[columns], 10, best=1).distance.argmin(
+            axis=1
+        )
+        found[i, j] = 100 * (nearest == probes.person_ids[rows]).mean()
+    np.testing.assert_allclose(found, matrix)
+
+    # Open set, all choices of five enrolled people: detection and identification rate at a FAR of 10 %.
+    for best, lowest in ((1, 95), (3, 89)):
+        fused = fuse(distance, enrolled.person_ids, 10, best).distance
+        rates = []
+        for chosen in map(list, combinations(range(10), 5)):
+            own = np.isin(probes.person_ids, chosen)
+            nearest = fused[:, chosen].min(axis=1)
+            right = np.array(chosen)[fused[:, chosen].argmin(axis=1)] == probes.person_ids
+            threshold = np.sort(nearest[~own])[3]  # 3 of the 30 sequences of strangers are nearer
+            rates.append(100 * ((nearest < threshold) & right)[own].mean())
+        assert np.mean(rates) > lowest
