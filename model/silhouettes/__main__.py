@@ -30,6 +30,7 @@ from pathlib import Path
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, UserError, run_command
 from model.common.files import is_plain_name, write_json
+from model.common.messages import set_up_logging
 
 
 def build_parser() -> CommandParser:
@@ -86,6 +87,7 @@ def _check(options: argparse.Namespace) -> None:
 def main() -> int:
     options = build_parser().parse_args()
     _check(options)
+    set_up_logging(options.quiet)
     # Imported here, because argument errors should answer at once.
     from model.silhouettes.extraction import Settings, extract
     from model.silhouettes.video import Video
@@ -95,8 +97,8 @@ def main() -> int:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"--video: two videos have the name {twice}, which becomes a folder; rename one of them")
-    settings = Settings(options.view, options.min_frames, options.min_height, options.segmenter)
-    make_segmenter = _segmenters(options)
+    make_segmenter, identity = _segmenter(options)
+    settings = Settings(options.view, options.min_frames, options.min_height, identity)
     results = []
     for video in videos:
         result = extract(video, options.output, settings, make_segmenter, options.quiet)
@@ -124,17 +126,18 @@ def main() -> int:
     return 0
 
 
-def _segmenters(options: argparse.Namespace):
-    """Return the function that makes the segmenter of a video."""
+def _segmenter(options: argparse.Namespace):
+    """Return the function that makes the segmenter of a video, and the name and weights of the segmenter."""
     if options.segmenter == "background":
         from model.silhouettes.background import BackgroundSegmenter
 
-        return BackgroundSegmenter
+        return BackgroundSegmenter, options.segmenter
+    from model.checkpoints.metadata import checksum
     from model.devices.device import resolve_device
     from model.silhouettes.mask_rcnn import MaskRCNNSegmenter
 
     segmenter = MaskRCNNSegmenter(options.weights, resolve_device(options.device))
-    return lambda video: segmenter
+    return lambda video: segmenter, f"{options.segmenter} {checksum(options.weights)}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from model.silhouettes.video import Video
 TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known from the first frame
 UNKNOWN_COUNT_STEP = 5  # every fifth frame of a video that does not state their number
 HISTORY, THRESHOLD = 500, 16.0  # MOG2: frames, and squared distance to the background in standard deviations
-BACKGROUND_SHARE = 0.7  # of the frames: a colour that a pixel has less often is in front of the background
+BACKGROUND_SHARE = 0.6  # of the frames: a colour that a pixel has less often is in front of the background
 LEARNING_RATE = 0.0005  # during the second pass, slow enough that a person who stands still remains visible
 SHADOW, FOREGROUND = 127, 255  # values of MOG2's mask
 GRID = 8  # pixels between the samples of the brightness
@@ -60,9 +60,9 @@ class BackgroundSegmenter:
         shift = float(np.median(shifts)) if shifts else 0.0
         if share > MOVING_SHARE or (share > SHIFTED_SHARE and shift > SHIFT):
             raise UserError(
-                f"{video.path}: the camera seems to move ({share:.0%} of the pixels differ from the background, and "
-                f"the picture shifts by {shift:.1%} of its width between samples); use a fixed camera, or --segmenter "
-                "maskrcnn with --weights"
+                f"{video.path}: the camera seems to move, or the video has cuts ({share:.0%} of the pixels differ from "
+                f"the background, and the picture shifts by {shift:.1%} of its width between samples); use one take of "
+                "a fixed camera, or --segmenter maskrcnn with --weights"
             )
 
     def _steady(self, frame: np.ndarray) -> np.ndarray:

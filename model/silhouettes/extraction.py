@@ -6,6 +6,7 @@ video and the settings; the next run skips a video whose description is unchange
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
@@ -16,23 +17,30 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors, read_json, write_json
+from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors, write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
+from model.common.schema import parse_checked
 from model.data.raw.silhouette import encode_png
 from model.silhouettes.detection import Detection
 from model.silhouettes.tracking import Track, Tracker
 from model.silhouettes.video import Video
 
+log = logging.getLogger(__name__)
+
 RECORDS = ".silhouettes"  # folder in the tree; readers of trees ignore hidden names
+MIN_DECODED = 0.9  # of the number of frames that the file states, which is an estimate in some formats
 VERSION = 1  # raise it whenever the same video gives other silhouettes
+COMPLETE = {"complete": True, "description": {}, "frames": int, "tracks": {str: int}}  # schema of a record
 Segmenter = Callable[[np.ndarray], list[Detection]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """view: name of the folder of the view. min_frames: per sequence. min_height: of a silhouette, in pixels."""
+    """view: name of the folder of the view. min_frames: per sequence. min_height: of a silhouette, in pixels.
+    segmenter: name, and checksum of its weights.
+    """
 
     view: str = "000"
     min_frames: int = 25
@@ -63,17 +71,17 @@ def extract(
     record = tree / RECORDS / f"{video.name}.json"
     with locked(record.with_suffix(".lock"), tree):
         source = {"version": VERSION, "source": _stamp(video.path), "settings": asdict(settings)}
-        known = read_json(record) if record.is_file() else None
-        if known and known.get("complete") and known.get("description") == source:
+        known = _read_record(record)
+        if known and known["description"] == source:
             folders = {name: _folder(tree, name, video, settings) for name in known["tracks"]}
             if all(len(list(f.glob("*.png"))) == known["tracks"][name] for name, f in folders.items()):
                 return Result(video.name, known["tracks"], known["frames"], 0.0)
-        segmenter_start = time.perf_counter()
+        start = time.perf_counter()
         with os_errors_as_user_errors(tree):
-            _remove_earlier(tree, video, known is not None)
-            write_json(record, {"complete": False})
+            _remove_earlier(tree, video, record.exists())
+            write_json(record, {"complete": False})  # its tracks belong to this command, also if the run is killed
         segmenter = make_segmenter(video)
-        result = _follow(video, tree, settings, segmenter, segmenter_start, quiet)
+        result = _follow(video, tree, settings, segmenter, start, quiet)
         write_json(
             record,
             {"complete": True, "description": source, "frames": result.frames, "tracks": result.tracks},
@@ -102,9 +110,20 @@ def _follow(video: Video, tree: Path, settings: Settings, segmenter: Segmenter, 
             tracker.update(number, detections)
             bar.update()
     tracker.close()
+    if number < MIN_DECODED * video.frame_count:
+        log.warning("%s: only %d of its %d frames can be decoded; the file may be damaged", video.path, number,
+                    video.frame_count)  # fmt: skip
     if not detected:
         raise UserError(f"{video.path}: nothing moves in its {number} frames; film walking people with a fixed camera")
     return Result(video.name, tracks, number, time.perf_counter() - start)
+
+
+def _read_record(path: Path) -> dict | None:
+    """Return the record of a complete video. None if there is none, or it is damaged or of an interrupted run."""
+    try:
+        return parse_checked(path.read_bytes(), COMPLETE)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _folder(tree: Path, track: str, video: Video, settings: Settings) -> Path:

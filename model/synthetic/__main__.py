@@ -89,8 +89,8 @@ def main() -> None:
 def _video(path: Path, settings: DatasetSettings) -> None:
     if path.suffix.lower() != ".mp4":
         raise UsageError(f"--video: must end in .mp4, not {path.name!r}")
-    write_video(path, settings)
-    print(f"{WALKERS} walkers, {settings.frames} frames, in {path}")
+    frames = write_video(path, settings)
+    print(f"{WALKERS} walkers, {frames} frames, in {path}")
 
 
 def _preview(path: Path, settings: DatasetSettings) -> None:
@@ -120,7 +120,7 @@ def build_parser() -> CommandParser:
     output.add_argument(
         "--video", type=Path, metavar="FILE.mp4",
         help="film the first 3 subjects in the first of --takes from the side, in front of a textured background with "
-        "shadows, for at most 60 frames. No tree and no store are needed",
+        "shadows, for at most 48 frames. No tree and no store are needed",
     )  # fmt: skip
     content = parser.add_argument_group("what")
     content.add_argument("--subjects", type=positive, default=12, metavar="N", help="number of subjects (default: 12)")

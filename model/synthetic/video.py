@@ -18,7 +18,7 @@ from model.synthetic.camera import FPS
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
-WALKERS, MAX_FRAMES = 3, 60  # longer walks reach the end of the walking line and jump to its beginning
+WALKERS, MAX_FRAMES = 3, 48  # in more frames, fast walkers jump from the end of the walking line to its beginning
 HEIGHT, WIDTH = 480, 640  # pixels
 OFFSETS = ((30, -30), (160, 130), (330, 290))  # column and row of the picture of each walker; the second is mirrored
 VIEW = "090"
@@ -36,27 +36,24 @@ class Scene(NamedTuple):
 
 
 def film(settings: DatasetSettings) -> Iterator[Scene]:
-    """Yield the frames of a video of the first three subjects in their first take.
+    """Yield at most 48 frames of a video of the first three subjects in their first take.
 
     Raises:
-        UsageError: for fewer than three subjects or more than 60 frames.
+        UsageError: for fewer than three subjects.
     """
-    if settings.subjects < WALKERS or settings.frames > MAX_FRAMES:
-        raise UsageError(
-            f"--video: films {WALKERS} walkers for at most {MAX_FRAMES} frames, not {settings.subjects} for "
-            f"{settings.frames}; change --subjects and --frames"
-        )
+    if settings.subjects < WALKERS:
+        raise UsageError(f"--video: films {WALKERS} walkers, not {settings.subjects}; change --subjects")
     import cv2
 
     takes = Takes.of(settings.subject_numbers[:WALKERS], settings.takes[:1])
-    clean = replace(settings, noise=0.0)
+    clean = replace(settings, noise=0.0, frames=min(settings.frames, MAX_FRAMES))
     sils = render_views(clean, takes, pose_figures(clean, takes), [VIEW]).frames().numpy() > 0
-    sils = sils.reshape(WALKERS, settings.frames, *sils.shape[1:])
+    sils = sils.reshape(WALKERS, clean.frames, *sils.shape[1:])
     sils[1] = sils[1, :, :, ::-1]
     rng = np.random.default_rng((settings.seed, settings.first_subject))
     background = _texture(rng)
     colours = _clothes(rng)
-    for number in range(settings.frames):
+    for number in range(clean.frames):
         masks = np.stack([_place(sil[number], offset) for sil, offset in zip(sils, OFFSETS, strict=True)])
         frame = background.copy()
         for mask in masks:
@@ -69,9 +66,11 @@ def film(settings: DatasetSettings) -> Iterator[Scene]:
         yield Scene(frame.clip(0, 255).astype(np.uint8), masks)
 
 
-def write_video(path: Path | str, settings: DatasetSettings) -> None:
-    """Write the video of `film` as an MP4 file."""
-    write_mp4(path, (scene.frame for scene in film(settings)), FPS)
+def write_video(path: Path | str, settings: DatasetSettings) -> int:
+    """Write the video of `film` as an MP4 file. Return the number of its frames."""
+    frames = [scene.frame for scene in film(settings)]
+    write_mp4(path, frames, FPS)
+    return len(frames)
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:

@@ -3,12 +3,13 @@
   python test/bench/pictures.py --work_path work/quickstart --output_path model/docs/pictures
   python test/bench/pictures.py --work_path work/quickstart --output_path pictures --subject 030 --seq_type cl-01
 
-Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects) and, if
-Chromium is on the PATH, report.png and mistakes.png (parts of the report).
+Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects), video.png
+(preview and silhouettes of a video) and, if Chromium is on the PATH, report.png and mistakes.png (parts of the report).
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,15 @@ from model.checkpoints.loading import load_encoder, load_tensors
 from model.checkpoints.names import encoders_in
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
-from model.data.raw.silhouette import cut_sides, read_image
+from model.data.raw.silhouette import align, cut_sides, read_image
 from model.network import GaitSet
 from model.report.palette import LIGHT
+from model.silhouettes.background import BackgroundSegmenter
+from model.silhouettes.extraction import Settings, extract
+from model.silhouettes.preview import draw
+from model.silhouettes.video import Video
+from model.synthetic.settings import DatasetSettings
+from model.synthetic.video import write_video
 
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
@@ -50,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     written = [
         _save(_pipeline(raw / sequence, aligned / sequence, checkpoints[-1]), options.output_path / "pipeline.png"),
         _save(_walkers(aligned), options.output_path / "walkers.png"),
+        _save(video_figure(), options.output_path / "video.png"),
     ]
     page = next((path for name in PAGES if (path := results / name).is_file()), None)
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -104,6 +112,33 @@ def _walkers(aligned: Path) -> Figure:
         axes.text(width * (number + 0.5), -6, title, ha="center", fontsize=10, color=LIGHT["text"])
         axes.axvline(width * number - 0.5, color=LIGHT["page"], linewidth=2)
     axes.set_axis_off()
+    return figure
+
+
+def video_figure() -> Figure:
+    """Draw a frame of the synthetic video with its preview, and the silhouettes of one track."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "walk.mp4")
+        write_video(path, DatasetSettings(subjects=3))
+        video = Video.open(path)
+        tracks = extract(video, Path(folder, "tree"), Settings(), BackgroundSegmenter, quiet=True).tracks
+        sils = [[read_image(file) for file in sorted(Path(folder, "tree", track).rglob("*.png"))] for track in tracks]
+        number = len(sils[0]) // 2
+        frame = next(itertools.islice(video.frames(), number, None))
+    preview = draw(frame, [(track, masks[number]) for track, masks in enumerate(sils, 1)])
+    cropped = [np.stack([align(mask) for mask in masks]) for masks in sils]
+    figure = Figure(figsize=(11, 3.4), layout="constrained", facecolor=LIGHT["page"])
+    panels = figure.subplots(1, 2, width_ratios=(1.0, 1.4))
+    rows = [_tiled(list(cut_sides(masks)), 1, 9) for masks in cropped]
+    for axes, picture, title in zip(
+        panels,
+        (preview[..., ::-1], np.concatenate(rows)),
+        ("preview", "aligned silhouettes of tracks 1 to 3"),
+        strict=True,
+    ):
+        axes.imshow(picture, cmap="gray")
+        axes.set_title(title, fontsize=11, color=LIGHT["text"])
+        axes.set_axis_off()
     return figure
 
 
