@@ -234,11 +234,16 @@ def _calibrated(options: Namespace) -> tuple[Gallery, Calibration]:
 
 
 def _summary(gallery: Gallery) -> dict[str, Any]:
-    people = []
-    for number, name in enumerate(gallery.people.tolist()):
-        rows = gallery.person_ids == number
-        views = sorted(set(gallery.labels["view"][rows].tolist()), key=natural_key)
-        people.append({"name": name, "sequences": int(rows.sum()), "views": views})
+    order = np.argsort(gallery.person_ids, kind="stable")
+    ends = np.cumsum(np.bincount(gallery.person_ids, minlength=len(gallery.people)))
+    people = [
+        {
+            "name": name,
+            "sequences": len(rows),
+            "views": sorted(set(gallery.labels["view"][rows].tolist()), key=natural_key),
+        }
+        for name, rows in zip(gallery.people.tolist(), np.split(order, ends)[:-1], strict=True)
+    ]
     return {"file": str(gallery.path), "encoder": gallery.encoder._asdict(), "people": people}
 
 

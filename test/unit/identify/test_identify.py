@@ -226,6 +226,12 @@ def test_names_of_tracks_select_who_is_enrolled(trees, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "anna: 12 sequences, views 000, 090" in printed and "ben: 6 sequences" in printed
     assert "18 sequences of 2 people" in printed and "005" not in printed
+    for name in ("anna", "ben"):
+        command.main(["remove", name, *trees[1]])
+    command.main(["list", *trees[1]])
+    assert "0 sequences of 0 people" in capsys.readouterr().out
+    with pytest.raises(UserError, match="nobody is enrolled"):
+        command.main(["verify", "anna", "ben", *trees[1]])
 
 
 @pytest.mark.parametrize(
