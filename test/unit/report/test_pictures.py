@@ -33,7 +33,8 @@ def test_pictures_are_made_from_a_quickstart(tmp_path):
         pictures.main(options)
     pictures.main([*options, "--subject", "002"])
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"pipeline.png", "walkers.png"} <= names <= {"pipeline.png", "walkers.png", "report.png", "mistakes.png"}
+    always = {"pipeline.png", "walkers.png", "video.png"}
+    assert always <= names <= {*always, "report.png", "mistakes.png"}
     for name in names:
         with Image.open(tmp_path / "out" / name) as image:
             assert image.size[0] > 1000

@@ -11,7 +11,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from model.common.errors import UserError
 from model.silhouettes import mask_rcnn
-from model.silhouettes.__main__ import main
+from model.silhouettes.__main__ import _segmenter, build_parser, main
 
 
 def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
@@ -31,6 +31,13 @@ def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
         assert detection.mask.dtype == np.uint8 and set(np.unique(detection.mask)) <= {0, 255}
         assert 0 <= detection.x <= 128 - width and 0 <= detection.y <= 96 - height
         assert detection.in_picture((96, 128)).sum() == 255 * detection.area
+    # The record of a video names the weights, so other weights do not count as complete.
+    arguments = ["--video", "x", "--output", "x", "--segmenter", "maskrcnn", "--device", "cpu"]
+    options = build_parser().parse_args([*arguments, "--weights", str(tmp_path / "weights.pth")])
+    identity = _segmenter(options)[1]
+    network.roi_heads.box_predictor.cls_score.bias.data.zero_()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    assert identity.startswith("maskrcnn ") and identity != _segmenter(options)[1]
     # Nobody, with the same weights and a higher limit.
     monkeypatch.setattr(mask_rcnn, "MIN_SCORE", 1.1)
     assert segmenter(frame) == []
