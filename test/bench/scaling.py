@@ -36,8 +36,6 @@ from model.devices.device import resolve_device, set_precision, synchronize  # n
 from model.initialization import build_trainer, open_dataset  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 
-EXCHANGES = 50
-
 
 def torchrun(processes: int, *arguments) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -62,7 +60,7 @@ def throughput(processes: int, options: argparse.Namespace, folder: Path) -> dic
     return {key: summary[key] for key in ("device", "iterations_per_second", "sequences_per_second")}
 
 
-def exchange_worker(device_name: str, result: Path) -> None:
+def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
     """Measure `average_gradients` of the complete network in one of several processes."""
     world = distributed.world_from_environment()
     device = resolve_device(device_name, world.local_rank)
@@ -71,7 +69,7 @@ def exchange_worker(device_name: str, result: Path) -> None:
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     seconds = []
-    for _ in range(EXCHANGES):
+    for _ in range(exchanges):
         synchronize(device)
         start = time.perf_counter()
         distributed.average_gradients(parameters)
@@ -84,7 +82,8 @@ def exchange_worker(device_name: str, result: Path) -> None:
 
 def exchange_ms(processes: int, options: argparse.Namespace, folder: Path) -> float:
     result = folder / f"exchange-{processes}.json"
-    torchrun(processes, __file__, "--device", options.device, "--exchange_worker", result)
+    more = ("--device", options.device, "--exchanges", options.exchanges, "--exchange_worker", result)
+    torchrun(processes, __file__, *more)
     return json.loads(result.read_text(encoding="utf-8"))
 
 
@@ -138,12 +137,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--iters", type=int, default=1000)
     parser.add_argument("--agree", type=int, default=40, help="iterations after which weights are compared")
+    parser.add_argument("--exchanges", type=int, default=50, help="number of measured all-reduces")
     parser.add_argument("--subjects", type=int, default=30)
     parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
     parser.add_argument("--exchange_worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.exchange_worker:
-        exchange_worker(options.device, options.exchange_worker)
+        exchange_worker(options.device, options.exchanges, options.exchange_worker)
         return
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
         folder = Path(temporary)

@@ -1,14 +1,12 @@
 """Every benchmark runs with small sizes and ends with a line of JSON that has its figures. Nothing is timed here."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import ROOT, run_script
 from walkers import write_aligned_tree
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Arguments of each benchmark, and keys that its JSON must contain.
 SMALL = {
@@ -18,7 +16,8 @@ SMALL = {
     ),
     "train_step.py": ("--p 2 --k 2 --frames 2 --iters 1 --rounds 1", ("plain_s", "ours_s", "ratio")),
     "scaling.py": (
-        "--device cpu --processes 1 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --subjects 3 --frames 3",
+        "--device cpu --processes 1 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --exchanges 2 "
+        "--subjects 3 --frames 3",
         ("runs",),
     ),
     "precision.py": (
@@ -31,7 +30,11 @@ SMALL = {
         ("seconds_of_the_command", "embedding"),
     ),
     "faults.py": ("--small --only fuzz --only stops --only failing_calls --only races", ("experiments",)),
-    "deploy.py": ("--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4 --settings", ("runs",)),
+    "deploy.py": ("--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4", ("runs",)),
+    "deploy.py ": (
+        "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --only static --settings --lengths",
+        ("runs",),
+    ),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
     "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
     "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),
@@ -44,8 +47,7 @@ def test_a_benchmark_runs_and_ends_with_its_figures(name, tmp_path):
     arguments, wanted = SMALL[name]
     if "{tree}" in arguments:
         write_aligned_tree(tmp_path, subjects=2, seq_types=("nm-01",), frames=12)
-    command = [sys.executable, f"test/bench/{name.strip()}", *arguments.format(tree=tmp_path).split()]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    run = run_script(f"test/bench/{name.strip()}", *arguments.format(tree=tmp_path).split(), cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
     figures = json.loads(run.stdout.splitlines()[-1])
     assert set(wanted) <= figures.keys()
