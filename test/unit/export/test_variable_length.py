@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from ascend import TinyStore, install_acl, make_om
+from ascend import install_acl, make_om
 from scripts import load_script
+from tiny_store import TinyStore
 
 from model.common.errors import UsageError, UserError
 from model.export.onnx_export import export_onnx

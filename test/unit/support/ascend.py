@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from standins.om_file import write_om
+from tiny_store import TinyStore
 
-from model.data.index import SequenceIndex
 from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import Manifest, manifest_path, read_manifest
 from model.export.onnx_export import export_onnx
@@ -22,21 +22,6 @@ from model.runtime.ort_runtime import OrtRuntime
 STANDINS = Path(__file__).resolve().parent / "standins"
 FRAMES = 4
 DIM = 8
-
-
-class TinyStore:
-    """A store of random sequences with the given numbers of frames, of the subjects 0, 1, …"""
-
-    def __init__(self, frames):
-        count = len(frames)
-        self.index = SequenceIndex.from_lengths(
-            [f"{i}" for i in range(count)], ["nm-01"] * count, ["090"] * count, frames
-        )
-        random = np.random.default_rng(0)
-        self.sequences = [random.integers(0, 256, (f, 64, 44), dtype=np.uint8) for f in frames]
-
-    def sequence(self, position):
-        return self.sequences[position]
 
 
 class Deployed(NamedTuple):

@@ -10,7 +10,7 @@ FRAMES = [3, 7, 4, 5, 1]
 
 
 class TinyStore:
-    """Frames at random; sequence i of subject i // 2."""
+    """Random sequences with the given numbers of frames, two per subject, of the subjects 075, 076, ..."""
 
     def __init__(self, frames=FRAMES):
         subjects = [f"{75 + i // 2:03d}" for i in range(len(frames))]
