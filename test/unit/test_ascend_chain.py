@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ascend import place_benchmark
 from cann_folder import write_cann
-from forking import Forking
+from forking import Forking, python_command
 from scripts import ROOT, run_quietly, summary_of
 from standins.npu_machine import npu_environment
 from walkers import write_aligned_tree
@@ -78,7 +78,7 @@ class User:
             else:
                 # As the README says, the environment of CANN is set before atc.
                 line = f"source Ascend/ascend-toolkit/set_env.sh; {line}" if words[0] == "atc" else line
-                done = run_quietly(["bash", "-c", line], self.folder, environment | {"PYTHON": sys.executable})
+                done = run_quietly(["bash", "-c", line], self.folder, environment | {"PYTHON": python_command()})
                 output += done.stdout + done.stderr
             assert done.returncode == 0, f"{line}\n{output[-3000:]}"
         return output

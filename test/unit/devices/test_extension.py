@@ -111,7 +111,8 @@ def test_extension_that_breaks_import_torch_does_not_break_the_commands(tmp_path
     environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
     assert run_quietly([sys.executable, "-c", "import torch"], None, environment).returncode == 1
     for device, message in (("npu", "libhccl.so of CANN is not found"), ("tpu", "unknown device")):
-        assert message in one_line_error(run_script("train.py", "--device", device, **environment), 2)
+        done = run_script("train.py", "--device", device, python=sys.executable, **environment)
+        assert message in one_line_error(done, 2)
 
 
 def test_missing_module_is_reported_with_the_release_to_install():

@@ -1,22 +1,33 @@
-"""Run `python ...` commands in forks of a process that has already imported torch and the plotting libraries.
+"""Run Python commands in forks of a server process that has already imported torch, which takes two seconds.
 
-Run as a program, this file is that process. It reads jobs as lines of JSON from stdin and writes results to stdout. It
-computes nothing before a fork, so that torch has no threads that the fork would lose.
+`python_command()` returns an executable that replaces `python`. It is a client, which passes its arguments,
+environment, current folder and standard streams to the server. The server forks a job for it, in which `sys.executable`
+is the client too, so that drivers and torchrun also start their processes in this way. The server computes nothing
+before a fork, so that torch has no threads that the fork would lose. Commands that begin with an option other than -m
+and -u, and all commands on systems other than Linux, run in a new interpreter.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib
 import json
+import multiprocessing.process
 import os
 import runpy
-import subprocess
+import select
+import signal
+import socket
 import sys
-import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import NamedTuple
+
+SOCKET = "GAITSET_FORK_SERVER"
+LIBRARIES = ("torch", "cv2", "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold")
 
 
 class Done(NamedTuple):
@@ -24,63 +35,148 @@ class Done(NamedTuple):
     stderr: str  # includes stdout
 
 
+@functools.cache
+def python_command() -> str:
+    """Start the server of this process, unless there is one, and return the path of the client."""
+    import subprocess
+    import tempfile
+
+    if not sys.platform.startswith("linux"):
+        return sys.executable
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    client, address = Path(folder.name, "python"), Path(folder.name, "socket")
+    client.write_text(f'#!/bin/sh\n{SOCKET}="{address}" exec "{sys.executable}" -I -S "{__file__}" "$@"\n')
+    client.chmod(0o755)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(address), str(client)], env=environment, cwd="/", stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+    def close() -> None:
+        server.stdin.close()  # ends the server, which also happens if this process is killed
+        server.wait()
+        folder.cleanup()
+
+    atexit.register(close)
+    assert server.stdout.readline(), "the fork server has failed"
+    return str(client)
+
+
 class Forking:
-    """Run commands in the folder `home`, whose package `model` comes first on the path."""
+    """Run Python commands in the folder `home`, whose package `model` comes first on the path."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=home,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
 
     def run(self, words: list[str]) -> Done:
         """Run `python` with `words`: a script, or -m and a module, then arguments."""
-        print(json.dumps(words), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        assert answer, f"the forking process has ended: {words}"
-        return Done(*json.loads(answer))
+        import subprocess
+
+        done = subprocess.run(
+            [python_command(), *words], cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False, timeout=600,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout)
 
     def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        """Do nothing: the server is that of the whole test process."""
 
 
-def _serve() -> None:
-    for name in ("torch", "matplotlib.figure", "sklearn.manifold"):
-        with contextlib.suppress(ImportError):  # a command that needs a missing package reports it
-            importlib.import_module(name)
-    sys.path[0] = str(Path.cwd())
-    for line in sys.stdin:
-        words = json.loads(line)
-        with tempfile.TemporaryFile("w+") as output:
-            child = os.fork()
-            if not child:
-                os._exit(_run(words, output.fileno()))
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            output.seek(0)
-            print(json.dumps([status, output.read()]), flush=True)
-
-
-def _run(words: list[str], output: int) -> int:
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    is_module = words[0] == "-m"
-    sys.argv = words[is_module:]
-    try:
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True) if is_module else runpy.run_path(
-            words[0], run_name="__main__"
-        )
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _client() -> int:
+    """Let the server run a job, forward signals to it, and return its exit status."""
+    address, words = os.environ.pop(SOCKET), sys.argv[1:]
+    while words[:1] == ["-u"]:
+        del words[0]
+    if not words or (words[0].startswith("-") and words[0] != "-m") or "PYTHONSAFEPATH" in os.environ:
+        os.execv(sys.executable, [sys.executable, *words])
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(address)
+    request = json.dumps([words, dict(os.environ), str(Path.cwd())]).encode()
+    socket.send_fds(server, [f"{len(request):10}".encode()], [0, 1, 2])
+    server.sendall(request)
+    answers = server.makefile()
+    job = int(answers.readline())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(job, number))
+    status = int(answers.readline())
+    if status < 0:  # end by the same signal
+        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        os.kill(os.getpid(), -status)
     return status
 
 
+def _serve(address: str, client: str) -> None:
+    """Fork a process for each client, which forks the job and waits for it. Never return in a job."""
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):  # a command that needs a missing package reports it
+            importlib.import_module(name)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address)
+    server.listen(64)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes
+    print("ready", flush=True)
+    while True:
+        ready = select.select([server, sys.stdin], [], [])[0]
+        if sys.stdin in ready:
+            return
+        connection = server.accept()[0]
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            server.close()
+            _run(connection, client)
+        connection.close()
+
+
+def _run(connection: socket.socket, client: str) -> None:
+    size, streams, *_ = socket.recv_fds(connection, 10, 3)
+    words, environment, folder = json.loads(connection.makefile("rb").read(int(size)))
+    job = os.fork()
+    if job:
+        for stream in (*streams, 0, 1):
+            os.close(stream)
+        connection.sendall(b"%d\n" % job)
+        if connection in select.select([connection, os.pidfd_open(job)], [], [])[0]:  # the client was killed
+            os.kill(job, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(b"%d\n" % status)
+        os._exit(0)
+    connection.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    multiprocessing.process.ORIGINAL_DIR = folder  # processes that it spawns find the script from there
+    is_module = words[0] == "-m"
+    sys.executable, sys.argv = client, words[is_module:]
+    sys.path[0] = folder if is_module else str(Path(words[0]).resolve().parent)
+    sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    try:
+        if is_module:
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(words[0], run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:
+        traceback.print_exc()
+        status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    # End like an interpreter, but without freeing each object, which takes a second after so many imports.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    _serve()
+    if SOCKET in os.environ:
+        sys.exit(_client())
+    _serve(*sys.argv[1:])

@@ -6,9 +6,10 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
+
+from forking import python_command
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -21,20 +22,22 @@ def load_script(name: str) -> ModuleType:
     return module
 
 
-def run_script(script: str, *arguments: object, cwd: Path | None = None, **environment: str):
-    """Run `python script arguments`. Return the completed process, with its output as text."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+def run_script(
+    script: str | Path, *arguments: object, cwd: Path | None = None, python: str | None = None, **environment: str
+):
+    """Run `python script arguments` in a fork, or with the interpreter `python`. Return the completed process."""
+    command = [python or python_command(), str(ROOT / script), *map(str, arguments)]
     return run_quietly(command, cwd, environment)
 
 
 def run_module(module: str, *arguments: object, **environment: str):
-    return run_quietly([sys.executable, "-m", module, *map(str, arguments)], ROOT, environment)
+    return run_quietly([python_command(), "-m", module, *map(str, arguments)], ROOT, environment)
 
 
 def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **environment: str):
-    """Run a shell driver with this interpreter."""
+    """Run a shell driver, whose Python commands are forks."""
     command = ["bash", str(ROOT / "test" / driver), *map(str, arguments)]
-    return run_quietly(command, cwd, {"PYTHON": sys.executable, **environment})
+    return run_quietly(command, cwd, {"PYTHON": python_command(), **environment})
 
 
 def summary_of(driver: str) -> dict:

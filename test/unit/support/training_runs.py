@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sys
 
 import torch
+from forking import python_command
 from scripts import ROOT, load_script, run_quietly
 
 from model.checkpoints.checkpoint import CheckpointFiles
@@ -58,6 +58,14 @@ def overflow_at(monkeypatch, iterations) -> None:
     monkeypatch.setattr(GaitSet, "forward", forward)
 
 
-def torchrun(processes: int, script: str, *options, **environment):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+def torchrun(processes: int, script: str, *options, python: str | None = None, **environment):
+    """Run a script in several processes, which are forks unless `python` names an interpreter."""
+    launch = [
+        python or python_command(),
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
     return run_quietly([*launch, str(ROOT / script), *map(str, options)], None, {"OMP_NUM_THREADS": "1", **environment})
