@@ -47,7 +47,7 @@ def run_test(tree, work, *more):
 
 
 @pytest.mark.parametrize("script", ["pretreatment.py", "train.py", "test.py", "pth2onnx.py"])
-def test_help_names_every_option_and_ends_well(script):
+def test_help_succeeds_and_names_the_command(script):
     done = run_script(script, "--help")
     assert done.returncode == 0
     assert f"python {script}" in done.stdout
@@ -55,7 +55,7 @@ def test_help_names_every_option_and_ends_well(script):
 
 
 @pytest.mark.parametrize(
-    ("script", "options", "told"),
+    ("script", "options", "message"),
     [
         ("train.py", ["--iterz", 3], "did you mean --iters?"),
         ("train.py", ["--cache", "yes"], "argument --cache: must be True or False, not 'yes'"),
@@ -76,38 +76,38 @@ def test_help_names_every_option_and_ends_well(script):
         ("pth2onnx.py", ["--batch_size", 0], "argument --batch_size"),
     ],
 )
-def test_bad_arguments_are_one_line_and_status_2(script, options, told, tmp_path):
-    assert told in one_line_error(run_script(script, *options, cwd=tmp_path), 2)
+def test_bad_arguments_are_one_line_and_status_2(script, options, message, tmp_path):
+    assert message in one_line_error(run_script(script, *options, cwd=tmp_path), 2)
 
 
 @pytest.mark.parametrize(
-    ("script", "options", "told"),
+    ("script", "options", "message"),
     [
         ("train", ["--loss_scale", 32], "--loss_scale 32 needs --amp torch or apex, but this run uses float32"),
         ("train", ["--amp_dtype", "bf16"], "--amp_dtype bf16 needs --amp torch, but this run uses float32"),
         ("test", ["--amp", "off", "--amp_dtype", "fp16"], "--amp_dtype fp16 needs --amp torch"),
     ],
 )
-def test_a_precision_that_would_have_no_effect_is_refused(script, options, told):
-    with pytest.raises(UsageError, match=told):
+def test_precision_options_without_effect_are_refused(script, options, message):
+    with pytest.raises(UsageError, match=message):
         load_script(script).main(list(map(str, options)))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--device", "cuda"], "finds no cuda device on this machine"),
         (["--device", "npu"], "torch_npu"),
         (["--device", "cpu", "--amp", "apex"], "--amp apex: apex is not installed"),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(aligned_tree, tmp_path, options, told):
+def test_missing_devices_and_packages_are_one_line(aligned_tree, tmp_path, options, message):
     done = run_script("train.py", *arguments(aligned_tree, tmp_path), *options)
-    assert told in one_line_error(done, 2)
+    assert message in one_line_error(done, 2)
 
 
-def test_a_job_that_fails_ends_with_status_1(tmp_path):
+def test_failed_job_ends_with_status_1(tmp_path):
     (tmp_path / "001" / "nm-01" / "000").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "001" / "nm-01" / "000" / "1.png"), np.zeros((240, 320), np.uint8))
     line = one_line_error(run_script("train.py", *arguments(tmp_path, tmp_path / "work")), 1)
@@ -163,7 +163,7 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
     run_test(aligned_tree, tmp_path, "--config", recipe, "--json", tmp_path / "r.json")
     printed = capsys.readouterr().out
     assert "===Rank-1 (Include identical-view cases)===" in printed
-    assert "published" not in printed  # those figures are of CASIA-B
+    assert "published" not in printed  # the published figures are for CASIA-B
     stem = files_of(tmp_path).part(2, "encoder").name.removesuffix("-encoder.ptm")
     assert {p.name for p in (tmp_path / "results").iterdir()} == {
         f"{stem}{s}" for s in (".json", ".csv", ".nc", ".html")
@@ -174,13 +174,13 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
     assert figures["details"]["recipe"]["total_iter"] == 2 and figures["details"]["recipe"]["lr"] == 1e-4
 
 
-def test_no_recipe_is_told_of_an_encoder_whose_training_is_not_known(aligned_tree, tmp_path, encoder):
-    """The config at hand says what the next training would do, not how these weights came about."""
+def test_result_has_no_recipe_if_the_training_is_unknown(aligned_tree, tmp_path, encoder):
+    """The configuration describes the next training, not the training of these weights."""
     run_test(aligned_tree, tmp_path, "--pid_num", 3, "--checkpoint", encoder, "--json", tmp_path / "r.json")
     assert "recipe" not in json.loads((tmp_path / "r.json").read_text())["details"]
 
 
-def test_published_figures_stand_beside_ours_on_casia_b(aligned_tree, tmp_path, encoder, capsys):
+def test_published_figures_are_printed_next_to_ours_for_casia_b(aligned_tree, tmp_path, encoder, capsys):
     load_script("test").main(
         [
             *options_of_test(aligned_tree, tmp_path, "--partition", "all", "--checkpoint", encoder),
@@ -194,7 +194,7 @@ def test_published_figures_stand_beside_ours_on_casia_b(aligned_tree, tmp_path, 
 
 
 def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, encoder):
-    """Three roads from the same weights: whole sequences in torch, bins on the disk, ONNX Runtime directly."""
+    """Evaluate the same weights with whole sequences in torch, with bins, and with ONNX Runtime directly."""
     model, bins = tmp_path / "m.onnx", ["--bin_path", tmp_path / "bins", "--bin_frames", 8]
     load_script("pth2onnx").main(
         ["--input_path", str(encoder), "--output_path", str(model), "--batch_size", "4", "--frame_num", "8"]
@@ -226,19 +226,19 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
     assert tables[0] == tables[1] == tables[2]
 
 
-def test_an_environment_that_makes_no_sense_is_one_line(tmp_path):
+def test_invalid_environment_is_one_line(tmp_path):
     assert "WORLD_SIZE='x' is not a number" in one_line_error(
         run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1
     )
 
 
-def test_a_work_path_that_cannot_be_written_to_is_one_line(aligned_tree, tmp_path):
+def test_unwritable_work_path_is_one_line(aligned_tree, tmp_path):
     (tmp_path / "file").touch()
     done = run_script("train.py", *arguments(aligned_tree, tmp_path / "file"))
     assert "cannot be written" in one_line_error(done, 1)
 
 
-def test_a_reader_that_has_seen_enough_causes_no_traceback():
+def test_closed_pipe_causes_no_traceback():
     code = (
         "from model.common.errors import run_command\n"
         "run_command(lambda: [print('x' * 999) for _ in range(9999)] and None)"
@@ -250,7 +250,7 @@ def test_a_reader_that_has_seen_enough_causes_no_traceback():
 
 @pytest.fixture(scope="module")
 def own_takes(tmp_path_factory):
-    """A tree whose takes belong to no known protocol, and the options that name it."""
+    """Return the options for a tree whose takes belong to no known protocol."""
     tree = write_aligned_tree(tmp_path_factory.mktemp("own") / "tree", 5, ("walk1", "walk2", "walk3"), frames=3)
     return ["--dataset", "mygait", "--data_path", str(tree), "--pid_num", "3", "--device", "cpu"]
 
@@ -287,7 +287,7 @@ def test_own_takes_are_evaluated_by_training_test_and_the_deployed_model(own_tak
     }  # fmt: skip
 
 
-def test_without_a_protocol_the_start_points_to_embeddings(own_takes, tmp_path, capsys):
+def test_data_without_a_protocol_are_referred_to_model_embed(own_takes, tmp_path, capsys):
     missing = "no evaluation protocol for dataset 'mygait'.*--gallery .*python -m model.embed"
     for options in (["--pre_process"], ["--post_process"], []):
         with pytest.raises(UsageError, match=missing):
@@ -307,7 +307,7 @@ def test_without_a_protocol_the_start_points_to_embeddings(own_takes, tmp_path, 
         assert "name the takes" in printed and "next: python -m model.embed --checkpoint" in printed
 
 
-def test_a_test_without_its_takes_fails_before_the_embedding(own_takes, tmp_path, encoder, monkeypatch):
+def test_missing_takes_are_reported_before_the_embedding(own_takes, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(GaitSet, "forward", lambda *_: pytest.fail("embedded first"))
     options = [*own_takes, "--work_path", str(tmp_path), "--checkpoint", str(encoder)]
     with pytest.raises(UserError, match="no gallery sequence for protocol mygait: it needs seq_type walk7"):
@@ -350,7 +350,7 @@ def config_with(folder, text):
     ids=["config", "option", "one", "launched"],
 )
 def test_device_num_of_the_config_starts_processes(aligned_tree, tmp_path, monkeypatch, options, started, expected):
-    """The command line and a launcher outrank it."""
+    """The command line and a launcher have priority over the configuration."""
     calls = []
     monkeypatch.setattr("model.commands.launch.launch", lambda *launched: calls.append(launched[0]) or 7)
     for name, value in started.items():
@@ -360,7 +360,7 @@ def test_device_num_of_the_config_starts_processes(aligned_tree, tmp_path, monke
     assert (calls, status) == (([expected], 7) if expected else ([], 0))
 
 
-def test_profiling_of_the_config_is_honoured_and_the_command_line_outranks_it(aligned_tree, tmp_path, capsys):
+def test_command_line_has_priority_over_the_profiling_of_the_config(aligned_tree, tmp_path, capsys):
     config = config_with(tmp_path, "{'profiling': 'CANN', 'start_step': 2, 'stop_step': 2}")
     options = ("--config", config, "--iters", 3, "--performance")
     assert train(aligned_tree, tmp_path, *options) == 0
@@ -371,8 +371,8 @@ def test_profiling_of_the_config_is_honoured_and_the_command_line_outranks_it(al
     assert "profiled" not in capsys.readouterr().out
 
 
-def test_zoo_log_ends_the_log_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, capsys):
-    """Read as the zoo's collectors do: the last line of each name, and the text after its separator."""
+def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, capsys):
+    """Read the log like the collectors of the zoo: the last line of each name, and the text after its separator."""
     options = ("--iters", 3, "--log_iter", 2, "--json", tmp_path / "s.json", "--zoo_log")
     assert train(aligned_tree, tmp_path, *options) == 0
     *_, block = capsys.readouterr().out.partition("------------------ Final result ------------------\n")
@@ -391,7 +391,7 @@ def test_zoo_log_ends_the_log_with_the_lines_of_the_model_zoo(aligned_tree, tmp_
 
 
 def test_command_lines_of_the_npu_port_are_accepted(tmp_path):
-    """Those with which the training scripts of the model zoo start its train_main.py."""
+    """The training scripts of the model zoo start its train_main.py with these options."""
     parse = load_script("train").options_parser().parse_args
     one = parse(
         shlex.split(

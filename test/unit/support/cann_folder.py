@@ -1,4 +1,4 @@
-"""A CANN folder as its installer leaves it, around the stand-ins: set_env.sh, and atc where that expects it."""
+"""A CANN folder like that of its installer, with the stand-ins: set_env.sh, and atc in the folder that it expects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 STANDINS = Path(__file__).resolve().parent / "standins"
 ARCH = f"{platform.machine()}-linux"
 
-# The lines of the real one, which reads variables that may be unset.
+# Lines of the real set_env.sh, which reads variables that may be unset.
 SET_ENV = """\
 if [ -n "$ZSH_VERSION" ]; then here=$(cd "$(dirname "${(%%):-%%x}")" && pwd); else
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -34,12 +34,12 @@ def write_script(path: Path, text: str) -> Path:
 
 
 def write_command(folder: Path, name: str) -> Path:
-    """A stand-in as a command, run by the interpreter of the tests."""
+    """Write a command that runs a stand-in with the interpreter of the tests."""
     return write_script(folder / name, f'exec {shlex.quote(sys.executable)} {shlex.quote(str(STANDINS / name))} "$@"')
 
 
 def write_cann(folder: Path, latest: str = "latest", version: str = "8.0.0") -> Path:
-    """A CANN in `folder`, its files in `folder/latest` (to 8.3) or, where `latest` is empty, in `folder` (from 8.5)."""
+    """Write a CANN with its files in `folder/latest` (up to 8.3) or, if `latest` is empty, in `folder` (from 8.5)."""
     home = folder / latest
     write_command(home / "bin", "atc")
     write_command(home / "bin", "aoe")

@@ -17,7 +17,7 @@ COUNT, SHAPE = 6, (62, 4)
 
 
 class Store(TinyStore):
-    """Three subjects, of each a gallery and a probe sequence."""
+    """Three subjects, each with a gallery and a probe sequence."""
 
     def __init__(self, seed=0):
         super().__init__([3] * COUNT)
@@ -29,7 +29,7 @@ class Store(TinyStore):
 
 
 class Model:
-    """A runtime whose embedding is another for every content."""
+    """A runtime that computes a different embedding for each content."""
 
     device_ms = None
     batch_size = 2
@@ -44,7 +44,7 @@ class Model:
 
 
 class Chain:
-    """The files between the two steps, in a folder."""
+    """The files between pre-processing and post-processing, in a folder."""
 
     def __init__(self, folder):
         self.folder = folder

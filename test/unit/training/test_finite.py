@@ -1,7 +1,9 @@
-"""NaN and Inf in loss, gradients, Adam's state and features: found at the next log point, the state before it saved."""
+"""NaN and Inf in the loss, gradients, Adam's state and embeddings are found at the next log point, and the state before
+them is saved."""
 
 import itertools
 import json
+import sys
 
 import pytest
 import torch
@@ -16,14 +18,14 @@ BAD = {"NaN": torch.nan, "Inf": torch.inf, "-Inf": -torch.inf}
 
 
 def small_network(monkeypatch, at=0, place="embedding", value=torch.nan):
-    """In place of the network one that is quick; at the iteration `at` (from 1) something in it is `value`."""
+    """Replace the network by a fast one, in which a number at `place` is `value` in iteration `at` (from 1)."""
     calls = itertools.count(1)
 
     def forward(self, sils, ends=None):
         now = next(calls) == at
         pixels = sils.float().flatten(1).mean(1).div(255)[:, None, None]
         weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
-        embeddings = 0.1 * pixels * weight.expand(62, -1)  # near enough to each other for a loss
+        embeddings = 0.1 * pixels * weight.expand(62, -1)  # close enough to each other for a loss above 0
         if now and place == "embedding":
             embeddings = torch.where(torch.arange(embeddings.shape[0])[:, None, None] == 1, value, embeddings)
         if now and place == "all embeddings":
@@ -62,11 +64,11 @@ CASES = [
 
 @pytest.mark.parametrize("at", [5, 6])
 @pytest.mark.parametrize(("place", "name"), CASES)
-def test_found_within_one_log_interval_and_the_state_before_it_saved(
+def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before_them_is_saved(
     aligned_tree, undisturbed, tmp_path, monkeypatch, place, name, at
 ):
-    """Checkpoints are far apart here, log points are not. Then the same run without the fault resumes there to the
-    same end."""
+    """Log points are closer together than checkpoints. The same run without these numbers then resumes from the saved
+    state and ends with the same weights."""
     run = ("--iters", 12, "--log_iter", 2, "--save_iter", 100)
     found = at + at % 2
     with monkeypatch.context() as patch:
@@ -86,21 +88,21 @@ def test_found_within_one_log_interval_and_the_state_before_it_saved(
     assert same(optimizer_of(tmp_path, 12), optimizer_of(undisturbed, 12))
 
 
-def test_before_the_first_log_point_there_is_nothing_to_save(aligned_tree, tmp_path, monkeypatch):
+def test_nothing_is_saved_before_the_first_log_point(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=1)
     with pytest.raises(UserError, match=r"iteration 2: .* nothing was saved before it: start again with"):
         train(aligned_tree, tmp_path)
     assert files_of(tmp_path).iterations() == []
 
 
-def test_a_checkpoint_later_than_the_log_point_is_the_one_to_go_on_from(aligned_tree, tmp_path, monkeypatch):
+def test_training_resumes_from_a_checkpoint_after_the_log_point(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=8)
     with pytest.raises(UserError, match=r"iteration 9: .* the state of iteration 7 is saved"):
         train(aligned_tree, tmp_path, "--iters", 20, "--log_iter", 3, "--save_iter", 7)
     assert files_of(tmp_path).iterations() == [7]
 
 
-def test_between_two_log_points_no_checkpoint_of_it_is_written(aligned_tree, tmp_path, monkeypatch):
+def test_no_checkpoint_with_non_finite_numbers_is_written_between_log_points(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=4, place="gradient")
     with pytest.raises(UserError, match=r"iteration 5: .* the state of iteration 3 is saved"):
         train(aligned_tree, tmp_path, "--iters", 20, "--log_iter", 3, "--save_iter", 5)
@@ -108,7 +110,7 @@ def test_between_two_log_points_no_checkpoint_of_it_is_written(aligned_tree, tmp
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_features_that_are_no_numbers_end_training_with_its_state_saved(aligned_tree, tmp_path, monkeypatch, name):
+def test_non_finite_embeddings_end_the_training_and_its_state_is_saved(aligned_tree, tmp_path, monkeypatch, name):
     small_network(monkeypatch)
     monkeypatch.setattr(GaitSet, "embed", lambda self, *maps: torch.full((len(maps[0]), 62, 256), BAD[name]))
     with pytest.raises(UserError, match=r"iteration 4: 20 of 20 embeddings are not finite .* iteration 4 is saved"):
@@ -116,14 +118,14 @@ def test_features_that_are_no_numbers_end_training_with_its_state_saved(aligned_
     assert files_of(tmp_path).last_complete() == 4
 
 
-def test_a_performance_run_writes_nothing_on_the_way_out(aligned_tree, tmp_path, monkeypatch):
+def test_performance_run_writes_no_checkpoint_after_an_error(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=5)
     with pytest.raises(UserError, match="not a finite number"):
         train(aligned_tree, tmp_path, "--performance")
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_all_steps_left_out_end_training_with_its_state_saved(aligned_tree, tmp_path, monkeypatch):
+def test_only_skipped_steps_end_the_training_and_its_state_is_saved(aligned_tree, tmp_path, monkeypatch):
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, range(4, 100))
     with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .* iteration 6 is saved"):
@@ -131,13 +133,13 @@ def test_all_steps_left_out_end_training_with_its_state_saved(aligned_tree, tmp_
     assert all_finite(weights(tmp_path, 6))
 
 
-def test_steps_left_out_are_in_the_summary(aligned_tree, tmp_path, monkeypatch):
+def test_summary_counts_the_skipped_steps(aligned_tree, tmp_path, monkeypatch):
     overflow_at(monkeypatch, (3, 5, 6))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--json", tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
 
 
-def test_finite_is_told_of_nested_values():
+def test_all_finite_checks_nested_values():
     good = {"a": [torch.ones(2), (torch.zeros(3, dtype=torch.int64), 5, "x")], "b": None}
     assert all_finite(good) and all_finite({})
     for value in BAD.values():
@@ -146,11 +148,10 @@ def test_finite_is_told_of_nested_values():
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_bad_loss_ends_both_with_one_line(aligned_tree, tmp_path):
-    """A learning rate at which weights overflow; the frames of both differ, the weights do not."""
-    done = torchrun(
-        2, "train.py", *arguments(aligned_tree, tmp_path, "--iters", 50, "--lr", 1e30, "--save_iter", 50)
-    )  # fmt: skip
+def test_non_finite_loss_in_one_of_two_processes_ends_both_with_one_line(aligned_tree, tmp_path):
+    """Weights overflow at this learning rate. The processes have different frames and the same weights."""
+    options = arguments(aligned_tree, tmp_path, "--iters", 50, "--lr", 1e30, "--save_iter", 50)
+    done = torchrun(2, "train.py", *options, python=sys.executable)  # torchrun ends a process if another ends earlier
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and "not a finite number" in lines[0], done.stderr

@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from forking import python_command
 from scripts import load_script, one_line_error, run_driver, run_quietly, summary_of
 from standins.npu_machine import STANDINS, NpuProcess, npu_environment, quick_network
 from training_runs import arguments as common_arguments
@@ -50,7 +50,7 @@ def on_npu(machine, tree, work, *more, **environment):
 
 @pytest.fixture(scope="module")
 def unbroken(machine, aligned_tree, tmp_path_factory):
-    """A run on the stand-in that was never stopped."""
+    """An uninterrupted run on the stand-in."""
     work = tmp_path_factory.mktemp("npu")
     done = on_npu(machine, aligned_tree, work)
     assert "on npu:0 (Ascend910B3)" in done.stdout and "resident on the device" in done.stdout
@@ -79,7 +79,7 @@ def points_of(work) -> list[dict]:
     return [json.loads(line) for line in next(work.glob("log/*/train.jsonl")).open()]
 
 
-def test_training_on_the_stand_in_is_the_cpus_to_the_last_bit(unbroken, on_cpu, tmp_path):
+def test_training_on_the_stand_in_equals_the_cpu_bit_for_bit(unbroken, on_cpu, tmp_path):
     on_cpu(tmp_path)
     assert same(weights(tmp_path), weights(unbroken))
     ours, theirs = (optimizer_of(work)["state"] for work in (unbroken, tmp_path))
@@ -88,21 +88,21 @@ def test_training_on_the_stand_in_is_the_cpus_to_the_last_bit(unbroken, on_cpu, 
         assert ours[number]["step"] == theirs[number]["step"] == TOTAL
 
 
-def test_the_devices_own_adam_is_used_unless_torchs_is_asked_for(machine, aligned_tree, unbroken, tmp_path):
+def test_adam_of_torch_npu_is_used_unless_kernels_are_plain(machine, aligned_tree, unbroken, tmp_path):
     on_npu(machine, aligned_tree, tmp_path, "--kernels", "plain")
     assert same(weights(tmp_path), weights(unbroken))
-    assert isinstance(optimizer_of(unbroken)["state"][0]["step"], int)  # which of the two wrote them
+    assert isinstance(optimizer_of(unbroken)["state"][0]["step"], int)  # shows which Adam wrote the state
     assert isinstance(optimizer_of(tmp_path)["state"][0]["step"], torch.Tensor)
 
 
-def test_stopped_and_resumed_equals_never_stopped(machine, aligned_tree, unbroken, tmp_path):
+def test_stopped_and_resumed_run_equals_an_uninterrupted_run(machine, aligned_tree, unbroken, tmp_path):
     on_npu(machine, aligned_tree, tmp_path, "--iters", HALF)
     on_npu(machine, aligned_tree, tmp_path, "--restore_iter", -1)
     assert same(weights(tmp_path), weights(unbroken))
 
 
-def test_checkpoints_go_from_device_to_device(machine, aligned_tree, unbroken, on_cpu, tmp_path):
-    """torch's Adam writes its steps as tensors, which the NPU's would count twice; it writes numbers itself."""
+def test_checkpoints_resume_on_another_device(machine, aligned_tree, unbroken, on_cpu, tmp_path):
+    """torch's Adam writes its step counts as tensors, which torch_npu's Adam would count twice; it writes numbers."""
     on_cpu(tmp_path / "a", "--iters", HALF)
     on_npu(machine, aligned_tree, tmp_path / "a", "--restore_iter", -1)
     on_npu(machine, aligned_tree, tmp_path / "b", "--iters", HALF)
@@ -127,8 +127,8 @@ def small_tree(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("chip", [{}, OLDER], ids=["A2", "910"])
-def test_evaluation_gives_the_cpus_table(machine, small_tree, unbroken, tmp_path, chip):
-    """Places without a sequence are infinitely far away, or as far as numbers of the chip go."""
+def test_evaluation_gives_the_same_table_as_the_cpu(machine, small_tree, unbroken, tmp_path, chip):
+    """Padding without a sequence has an infinite distance, or the largest number of the chip."""
     figures = []
     for device in ("npu", "cpu"):
         checkpoint = files_of(unbroken).part(TOTAL, "encoder")
@@ -141,7 +141,7 @@ def test_evaluation_gives_the_cpus_table(machine, small_tree, unbroken, tmp_path
 
 
 def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_path):
-    """Few small batches of the real network."""
+    """Train the real network with few small batches."""
     small = (*FP16, "--batch_size_m", 1, "--frame_num", 1, "--save_iter", 1)
     on_npu(machine, aligned_tree, tmp_path / "a", *small, "--iters", 2)
     on_npu(machine, aligned_tree, tmp_path / "b", *small, "--iters", 1)
@@ -151,8 +151,8 @@ def test_mixed_precision_of_torch_resumes_exactly(machine, aligned_tree, tmp_pat
 
 
 @pytest.mark.parametrize("precision", [(), FP16, (*APEX, "dynamic")], ids=["float32", "fp16", "apex"])
-def test_a_chip_without_infinity_trains_alike(machine, aligned_tree, tmp_path, precision):
-    """Nothing in an iteration overflows by itself, which would leave out its step."""
+def test_chip_without_infinity_gives_the_same_weights(machine, aligned_tree, tmp_path, precision):
+    """No number in an iteration overflows, which would skip the step."""
     small = (*precision, "--batch_size_m", 1, "--frame_num", 1, "--iters", 2)
     done = on_npu(machine, aligned_tree, tmp_path / "a", *small)
     assert "float32 convolutions" not in done.stdout
@@ -167,7 +167,7 @@ def test_a_chip_without_infinity_trains_alike(machine, aligned_tree, tmp_path, p
 
 
 @pytest.mark.parametrize("precision", [FP16, (*APEX, "dynamic")], ids=["fp16", "apex"])
-def test_overflow_is_seen_where_there_is_no_infinity(machine, aligned_tree, tmp_path, precision):
+def test_overflow_is_found_on_a_chip_without_infinity(machine, aligned_tree, tmp_path, precision):
     on_npu(machine, aligned_tree, tmp_path, *precision, "--iters", 8, QUICK_NETWORK="3 5 6", **OLDER)
     assert [point["skipped"] for point in points_of(tmp_path)] == [0, 1, 2, 0]
     state = load_tensors(next(tmp_path.glob("checkpoint/*/*-00008-state.ptm")))["precision"]
@@ -175,7 +175,7 @@ def test_overflow_is_seen_where_there_is_no_infinity(machine, aligned_tree, tmp_
     assert scale == 65536 / 2**3
 
 
-def test_a_static_scale_leaves_out_overflowing_steps_and_stays(machine, aligned_tree, tmp_path):
+def test_static_scale_skips_overflowing_steps_and_does_not_change(machine, aligned_tree, tmp_path):
     for chip in ({}, OLDER):
         work = tmp_path / chip.get("NPUSIM_CHIP", "A2")
         on_npu(machine, aligned_tree, work, *FP16, "--loss_scale", 32, QUICK_NETWORK="2", **chip)
@@ -183,15 +183,15 @@ def test_a_static_scale_leaves_out_overflowing_steps_and_stays(machine, aligned_
         assert load_tensors(files_of(work).part(TOTAL, "state"))["precision"]["scale"] == 32
 
 
-def test_the_scale_of_another_device_is_taken_over(machine, aligned_tree, on_cpu, tmp_path, monkeypatch):
-    """torch's scaler leaves a state without what torch_npu's asks for."""
+def test_loss_scale_of_another_device_is_restored(machine, aligned_tree, on_cpu, tmp_path, monkeypatch):
+    """The state of torch's scaler lacks values that torch_npu's scaler reads."""
     monkeypatch.setattr(GaitSet, "forward", quick_network([1]))
     on_cpu(tmp_path, *FP16, "--iters", HALF)
     on_npu(machine, aligned_tree, tmp_path, *FP16, "--restore_iter", -1, QUICK_NETWORK="2")
     assert load_tensors(files_of(tmp_path).part(TOTAL, "state"))["precision"]["scale"] == 65536 / 2**2
 
 
-def test_bfloat16_only_where_the_chip_has_it(machine, aligned_tree, tmp_path):
+def test_bfloat16_needs_a_chip_that_supports_it(machine, aligned_tree, tmp_path):
     options = arguments(aligned_tree, tmp_path, "--device", "npu", "--amp", "torch", "--amp_dtype", "bf16")
     done = machine.run("train", *options, NPUSIM_CHIP="Ascend910A")
     assert "npu:0 (Ascend910A) does not support bfloat16; use fp16" in one_line_error(done, 2)
@@ -213,7 +213,7 @@ def test_apex_trains_the_network_in_half_precision(machine, aligned_tree, tmp_pa
 
 @pytest.mark.parametrize("scale", ["dynamic", 32])
 def test_apex_resumes_exactly_with_the_master_weights(machine, aligned_tree, tmp_path, scale):
-    overflow = "2" if scale == "dynamic" else ""  # so that its scale is another than at the start
+    overflow = "2" if scale == "dynamic" else ""  # so that its scale differs from the initial scale
     on_npu(machine, aligned_tree, tmp_path / "a", *APEX, scale, QUICK_NETWORK=overflow)
     on_npu(machine, aligned_tree, tmp_path / "b", *APEX, scale, "--iters", HALF, QUICK_NETWORK=overflow)
     on_npu(machine, aligned_tree, tmp_path / "b", *APEX, scale, "--restore_iter", -1, QUICK_NETWORK="")
@@ -231,8 +231,8 @@ def test_apex_resumes_exactly_with_the_master_weights(machine, aligned_tree, tmp
     assert torch.equal(*moments) and moments[0].any()
 
 
-def test_apex_from_the_published_files_begins_with_their_weights(machine, aligned_tree, tmp_path):
-    """Nothing is left of the master weights that apex made of the network as it was initialised."""
+def test_apex_starts_with_the_weights_of_the_published_files(machine, aligned_tree, tmp_path):
+    """The master weights that apex made from the initial network are replaced."""
     on_npu(machine, aligned_tree, tmp_path, *APEX, 32, "--iters", HALF, QUICK_NETWORK="")
     files = files_of(tmp_path)
     before = weights(tmp_path, HALF)
@@ -245,7 +245,7 @@ def test_apex_from_the_published_files_begins_with_their_weights(machine, aligne
     assert max((after[key] - before[key]).abs().max() for key in before) < 3e-3  # a step of 1e-4, rounding of 1e-3
 
 
-def test_apex_leaves_steps_out_with_a_dynamic_scale_only(machine, aligned_tree, tmp_path):
+def test_apex_skips_steps_only_with_a_dynamic_scale(machine, aligned_tree, tmp_path):
     on_npu(machine, aligned_tree, tmp_path, *APEX, "dynamic", "--iters", 8, QUICK_NETWORK="3 5 6")
     assert [point["skipped"] for point in points_of(tmp_path)] == [0, 1, 2, 0]
     done = machine.run(
@@ -270,7 +270,7 @@ def test_switches_of_the_npu_port(machine, aligned_tree, tmp_path):
     assert "exclude each other" in one_line_error(done, 2)
 
 
-def test_profiling_leaves_the_profilers_folder_of_each_process(machine, aligned_tree, tmp_path):
+def test_profiling_writes_the_folder_of_the_profiler_for_each_process(machine, aligned_tree, tmp_path):
     options = ("--iters", 4, "--performance", "--profiling=CANN", "--start_step", 2, "--stop_step", 3)
     done = on_npu(machine, aligned_tree, tmp_path, *options)
     (trace,) = tmp_path.glob("profile/*/rank0_*_ascend_pt/ASCEND_PROFILER_OUTPUT/trace_view.json")
@@ -279,7 +279,7 @@ def test_profiling_leaves_the_profilers_folder_of_each_process(machine, aligned_
     assert f"profiled iterations 2 to 3 of this run: {trace.parents[2]}" in done.stdout
 
 
-def test_devices_are_chosen_by_number_environment_and_config(machine, aligned_tree, tmp_path):
+def test_number_environment_and_config_select_the_device(machine, aligned_tree, tmp_path):
     def device(*more, **environment):
         options = ("--iters", 1, "--performance", *more)
         done = on_npu(machine, aligned_tree, tmp_path, *options, QUICK_NETWORK="", **environment)
@@ -288,16 +288,16 @@ def test_devices_are_chosen_by_number_environment_and_config(machine, aligned_tr
     config = tmp_path / "config.py"
     config.write_text("conf = {'ASCEND_VISIBLE_DEVICES': '0, 1'}")
     assert device("--device", "npu:1") == "1"
-    assert device("--local_rank", 1) == "1"  # as the NPU port names the device of one process
+    assert device("--local_rank", 1) == "1"  # the option of the NPU port for the device of one process
     assert device("--config", config) == "0"
     assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # visible devices are numbered from 0
 
 
 @pytest.mark.parametrize("cache", [(), ("--cache", "False")], ids=["resident", "read"])
-def test_threads_that_read_ahead_use_the_device_of_their_process(
+def test_prefetching_threads_use_the_device_of_their_process(
     machine, aligned_tree, small_tree, unbroken, tmp_path, cache
 ):
-    """Each thread begins with the first device, on which another process may be at work."""
+    """A new thread starts on the first device, which another process may use."""
     training = ("--iters", 3, "--performance", "--num_workers", 2, *cache)
     done = on_npu(machine, aligned_tree, tmp_path, "--device", "npu:1", *training, QUICK_NETWORK="")
     assert done.pinned == [1]
@@ -308,7 +308,7 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
 
 
 @pytest.mark.parametrize(
-    ("environment", "told", "device", "options"),
+    ("environment", "message", "device", "options"),
     [
         ({}, "--device npu:2: this machine has 2 npu devices, numbered from 0", "npu:2", ()),
         ({"NPUSIM_TAKEN": "1"}, "npu:1: cannot be used (SetDevice: NPU function error: aclrtSetDevice(1)", "npu:1", ()),
@@ -338,9 +338,11 @@ def test_threads_that_read_ahead_use_the_device_of_their_process(
         ),
     ],
 )
-def test_refusals_where_torch_npu_is_sound(machine, aligned_tree, tmp_path, environment, told, device, options):
+def test_invalid_options_are_one_line_if_torch_npu_works(
+    machine, aligned_tree, tmp_path, environment, message, device, options
+):
     done = machine.run("train", *arguments(aligned_tree, tmp_path, "--device", device, *options), **environment)
-    assert told in one_line_error(done, 2)
+    assert message in one_line_error(done, 2)
 
 
 def job(script: str, *options) -> dict:
@@ -350,7 +352,7 @@ def job(script: str, *options) -> dict:
 @pytest.mark.slow
 def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, small_tree, tmp_path):
     """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = [python_command(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     figures = []
     for device in ("npu", "cpu"):
         work = tmp_path / device

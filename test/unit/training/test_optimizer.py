@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 class OwnAdam(torch.optim.Optimizer):
-    """As torch_npu's: a number for the steps of each weight, and one more for all, taken from the first weight's."""
+    """Count steps like the Adam of torch_npu: a number per weight, and one for all, taken from the first weight."""
 
     def __init__(self, params, lr):
         super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False})
@@ -67,24 +67,24 @@ def steps(optimizer, number):
         optimizer.step()
 
 
-def test_torchs_where_the_device_has_none():
+def test_device_without_its_own_adam_uses_torchs():
     optimizer = make_adam(weights(), 0.01, CPU)
     assert type(optimizer) is Adam and optimizer.param_groups[0]["lr"] == 0.01
 
 
-def test_the_devices_own_unless_plain(device_with_its_own):
+def test_device_uses_its_own_adam_unless_kernels_are_plain(device_with_its_own):
     assert type(make_adam(weights(), 0.01, CPU)) is OwnAdam
     assert type(make_adam(weights(), 0.01, CPU, reference=True)) is Adam
 
 
-def test_torchs_where_the_module_no_longer_has_it(device_with_its_own):
+def test_missing_adam_of_the_device_module_falls_back_to_torchs(device_with_its_own):
     device_with_its_own("adam_of_a_device.Gone")
     assert type(make_adam(weights(), 0.01, CPU)) is Adam
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False)])
-def test_either_goes_on_from_the_state_of_the_other(device_with_its_own, first, second):
-    """True: torch's. Five steps in all, and all counts say so."""
+def test_each_adam_resumes_from_the_state_of_the_other(device_with_its_own, first, second):
+    """True is torch's Adam. After five steps in total, all step counts are five."""
     before, whole = weights(), weights()
     steps(torch.optim.Adam(whole, lr=0.01), 5)
     optimizer = make_adam(before, 0.01, CPU, reference=first)
@@ -97,7 +97,7 @@ def test_either_goes_on_from_the_state_of_the_other(device_with_its_own, first, 
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_steps_are_counted_from_none(device_with_its_own, plain):
+def test_step_counts_start_at_zero(device_with_its_own, plain):
     optimizer = make_adam(weights(), 0.01, CPU, plain)
     assert steps_taken(optimizer) == 0
     steps(optimizer, 3)

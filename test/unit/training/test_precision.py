@@ -1,4 +1,4 @@
-"""Mixed precision: torch's, and the calls that apex gets."""
+"""Mixed precision of torch, and the calls to apex."""
 
 import sys
 from importlib.machinery import ModuleSpec
@@ -36,7 +36,7 @@ def step_with_infinite_gradients(precision, network, optimizer, x):
     precision.step(optimizer)
 
 
-def test_off_is_plain_float32():
+def test_off_computes_in_float32():
     network, optimizer, x = small_problem()
     precision, same, _ = make_precision(ComputeMode(), network, optimizer, CPU, "dynamic")
     assert isinstance(precision, FullPrecision) and same is network
@@ -52,7 +52,7 @@ def gaitset_problem(amp_dtype=None):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
-def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
+def test_autocast_learns_nearly_like_float32(dtype, expected):
     exact_output, exact = one_step(FullPrecision(), *gaitset_problem())
     mode = make_compute_mode("torch", dtype, "plain", CPU)
     start, optimizer, sils = gaitset_problem(mode.amp_dtype)
@@ -69,7 +69,7 @@ def test_torch_casts_and_learns_nearly_as_float32_does(dtype, expected):
     ("dtype", "loss_scale", "scale"),
     [("fp16", "1024", 1024), ("fp16", "dynamic", 65536), ("bf16", "dynamic", 1), ("bf16", "1024", 1024)],
 )
-def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scale, scale):
+def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
     network, optimizer, _ = small_problem()
     mode = make_compute_mode("torch", dtype, "plain", CPU)
     precision, network, optimizer = make_precision(mode, network, optimizer, CPU, loss_scale)
@@ -82,7 +82,7 @@ def test_gradients_are_scaled_where_that_is_needed_or_asked_for(dtype, loss_scal
     )  # the learning rate, independent of the scale
 
 
-def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():
+def test_static_scale_does_not_change_and_steps_with_infinite_gradients_are_skipped():
     network, optimizer, x = small_problem()
     precision = TorchPrecision(CPU, True, "32")
     _, before = one_step(precision, network, optimizer, x)
@@ -92,7 +92,7 @@ def test_a_static_scale_stays_and_steps_with_infinite_gradients_are_left_out():
     assert precision.scaler.get_scale() == 32
 
 
-def test_a_dynamic_scale_goes_down_and_its_state_is_restored():
+def test_dynamic_scale_decreases_and_its_state_is_restored():
     network, optimizer, x = small_problem()
     precision = TorchPrecision(CPU, True, "dynamic")
     step_with_infinite_gradients(precision, network, optimizer, x)
@@ -104,7 +104,7 @@ def test_a_dynamic_scale_goes_down_and_its_state_is_restored():
 
 
 class FakeAmp(ModuleType):
-    """Notes the calls that the NPU port makes of Ascend's apex."""
+    """Record the calls to Ascend's apex."""
 
     def __init__(self):
         super().__init__("apex.amp")
@@ -124,7 +124,7 @@ def fake_apex(monkeypatch):
     return amp
 
 
-def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
+def test_apex_is_refused_on_the_cpu(fake_apex):
     """The calls on a device are tested with the NPU stand-in."""
     network, optimizer, _ = small_problem()
     with pytest.raises(UsageError, match="apex computes on an NPU or GPU and this is the cpu"):
@@ -132,7 +132,7 @@ def test_apex_is_refused_on_the_cpu_which_it_does_not_know(fake_apex):
     assert fake_apex.calls == []
 
 
-def test_an_apex_for_another_device_is_told(fake_apex, monkeypatch):
+def test_apex_for_another_device_is_reported(fake_apex, monkeypatch):
     def refuse(*arguments, **keywords):
         raise RuntimeError("Found param weight with type torch.npu.FloatTensor, expected torch.cuda.FloatTensor.\nWhen")
 
@@ -142,7 +142,7 @@ def test_an_apex_for_another_device_is_told(fake_apex, monkeypatch):
         make_precision(ComputeMode("apex"), network, torch.optim.SGD(network.parameters()), torch.device("meta"), "32")
 
 
-def test_no_apex_is_told(monkeypatch):
+def test_missing_apex_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "apex", None)
     with pytest.raises(UsageError, match=r"not installed.*--amp torch"):
         import_apex_amp()
@@ -198,7 +198,7 @@ FOUND = {  # metadata of an installation, source of its modules -> message
 
 
 @pytest.mark.parametrize(("facts", "text", "parts", "told"), FOUND.values(), ids=FOUND)
-def test_packages_called_apex_that_are_not_the_one_are_told_apart(monkeypatch, tmp_path, facts, text, parts, told):
+def test_other_packages_with_the_name_apex_are_identified(monkeypatch, tmp_path, facts, text, parts, told):
     for name, content in {"": text, **parts}.items():
         (tmp_path / "apex" / name).mkdir(parents=True)
         (tmp_path / "apex" / name / "__init__.py").write_text(content)

@@ -23,7 +23,7 @@ def run(profiling, iterations, fails_at=None):
 
 
 def recorded(folder) -> list[int]:
-    """Numbers of the iterations that the traces hold."""
+    """Return the numbers of the iterations in the traces."""
     events = [event for trace in folder.glob("*.json") for event in json.loads(trace.read_text())["traceEvents"]]
     names = {event.get("name", "") for event in events if event.get("ph") == "X"}
     return sorted(int(name.split()[1]) for name in names if name.startswith("iteration "))
@@ -34,7 +34,7 @@ def recorded(folder) -> list[int]:
     [(1, 1, 3, [1]), (2, 3, 5, [2, 3]), (1, 4, 4, [1, 2, 3, 4]), (3, 9, 4, [3, 4]), (4, 4, 4, [4])],
     ids=["the first", "in the midst", "all", "ended early", "the last"],
 )
-def test_the_range_is_recorded_and_told(tmp_path, caplog, start, stop, iterations, expected):
+def test_the_range_is_recorded_and_reported(tmp_path, caplog, start, stop, iterations, expected):
     profiling = Profiling(tmp_path / "p", CPU, start=start, stop=stop)
     run(profiling, iterations)
     profiling.report()
@@ -42,7 +42,7 @@ def test_the_range_is_recorded_and_told(tmp_path, caplog, start, stop, iteration
     assert f"profiled iterations {expected[0]} to {expected[-1]} of this run: {tmp_path / 'p'}" in caplog.text
 
 
-def test_a_few_after_the_first_ones_unless_told_otherwise(tmp_path):
+def test_default_range_follows_the_first_iterations(tmp_path):
     profiling = Profiling(tmp_path, CPU)
     assert (profiling.start, profiling.stop) == (FIRST, FIRST + ITERATIONS - 1)
     assert Profiling(tmp_path, CPU, start=3).stop == 3 + ITERATIONS - 1
@@ -50,19 +50,19 @@ def test_a_few_after_the_first_ones_unless_told_otherwise(tmp_path):
     assert recorded(tmp_path) == list(range(FIRST, FIRST + ITERATIONS))
 
 
-def test_processes_record_beside_each_other(tmp_path):
+def test_each_process_has_its_own_folder(tmp_path):
     for rank in (0, 1):
         run(Profiling(tmp_path, CPU, rank, 1, 1), 2)
     assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.json")) == ["rank0", "rank1"]
 
 
-def test_a_run_that_fails_leaves_what_there_is(tmp_path):
+def test_failed_run_keeps_the_recorded_iterations(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(Profiling(tmp_path, CPU, start=2, stop=9), 6, fails_at=4)
     assert set(recorded(tmp_path)) >= {2, 3}
 
 
-def test_a_run_that_ends_before_is_told(tmp_path, caplog):
+def test_run_that_ends_before_the_range_is_reported(tmp_path, caplog):
     profiling = Profiling(tmp_path / "p", CPU, start=8)
     run(profiling, 5)
     profiling.report()
@@ -71,6 +71,6 @@ def test_a_run_that_ends_before_is_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(5, 3), (0, 3), (-2, 3), (1, 0), (12, -2)])
-def test_a_range_without_an_iteration_is_refused(tmp_path, start, stop):
+def test_empty_range_is_refused(tmp_path, start, stop):
     with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: the range is empty"):
         Profiling(tmp_path, CPU, start=start, stop=stop)

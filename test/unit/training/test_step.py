@@ -1,4 +1,4 @@
-"""One iteration, and its recording: with a stand-in for a device that records, since the CPU cannot."""
+"""One iteration, and its capture as a graph with a stand-in for a device, because the CPU captures no graphs."""
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ SETTINGS = ModelConfig(batch_size=(2, 2), frame_num=6)
 
 
 class SmallNetwork(nn.Module):
-    """Packed frames -> embeddings [n, 3, 5]: the maximum over the frames of each sequence of a few numbers of each."""
+    """Packed frames -> embeddings [n, 3, 5]: the maximum of a few numbers over the frames of each sequence."""
 
     def __init__(self):
         super().__init__()
@@ -43,14 +43,14 @@ def new_step(network=None, **settings) -> TrainingStep:
 
 
 def batch_of(frames: int, seed: int) -> Batch:
-    """`frames` frames, the last of which belongs to none of the four sequences."""
+    """Return `frames` frames. The last frame belongs to none of the four sequences."""
     generator = torch.Generator().manual_seed(seed)
     sils = torch.randint(256, (frames, 64, 44), dtype=torch.uint8, generator=generator)
     return Batch(sils, torch.tensor([0, 1, 2, 3, frames - 1], dtype=torch.int32))
 
 
 @pytest.mark.parametrize("kind", ["full", "hard"])
-def test_a_step_is_forward_loss_gradient_adam_and_meter(kind):
+def test_step_computes_loss_gradients_adam_and_meter(kind):
     step, network = new_step(hard_or_full_trip=kind), SmallNetwork()
     optimizer, sums = torch.optim.Adam(network.parameters(), lr=0.01), torch.zeros(4)
     for seed in range(3):
@@ -68,8 +68,8 @@ def test_a_step_is_forward_loss_gradient_adam_and_meter(kind):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_gradients_become_means_once(monkeypatch, wrapped):
-    """A wrapper takes the mean by itself; for a bare network it is taken after the gradients are there, before Adam."""
+def test_gradients_are_averaged_once(monkeypatch, wrapped):
+    """A wrapper averages gradients itself. For a bare network, they are averaged between the backward pass and Adam."""
     taken = []
 
     def average(parameters):
@@ -91,7 +91,7 @@ class Recorder:
         recorder = self
 
         class Graph:
-            """The class that the device table names."""
+            """The class with the name in the device table."""
 
             def __init__(self):
                 self.calls, self.replays = [], 0
@@ -108,7 +108,7 @@ class Recorder:
         self.TestGraph = Graph
 
     def __call__(self, *arguments) -> None:
-        """Takes the place of the step."""
+        """Replaces the step."""
         if self.into is not None:
             self.into.calls.append(arguments)
             return
@@ -196,14 +196,14 @@ def weights_without_recording(sizes) -> torch.Tensor:
     ],
     ids=["one size", "three sizes", "each once"],
 )
-def test_a_size_is_recorded_at_its_second_coming_and_no_iteration_is_lost(recorder, sizes, expected):
+def test_batch_size_is_captured_at_its_second_use_and_no_iteration_is_lost(recorder, sizes, expected):
     _, told = train(recorder, sizes)
     assert told == expected
     assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
     assert all(len(graph.calls) == 1 for graph in recorder.graphs)
 
 
-def test_further_sizes_run_as_they_are(recorder, monkeypatch):
+def test_further_sizes_run_without_a_graph(recorder, monkeypatch):
     monkeypatch.setattr(cuda_graph_step, "MAX_GRAPHS", 2)
     sizes = [5, 6, 7, 5, 6, 7, 7, 5, 7]
     _, told = train(recorder, sizes)
@@ -211,7 +211,7 @@ def test_further_sizes_run_as_they_are(recorder, monkeypatch):
     assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
 
 
-def test_recordings_read_from_one_place_and_share_their_memory(recorder):
+def test_graphs_read_the_same_input_and_share_their_memory(recorder):
     recorded, _ = train(recorder, [5, 6, 7, 5, 6, 7, 24, 24])
     assert len(recorder.graphs) == 4
     for graph, frames in zip(recorder.graphs, (5, 6, 7, 24), strict=True):
@@ -223,7 +223,7 @@ def test_recordings_read_from_one_place_and_share_their_memory(recorder):
 
 
 class RecorderOfParts(Recorder):
-    """For several processes, which may exchange between recordings only."""
+    """For several processes, which exchange data only between graphs."""
 
     @property
     def model(self) -> nn.Module:
@@ -255,8 +255,8 @@ class RecorderOfParts(Recorder):
 
 
 @pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])
-def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes):
-    """Each has its own numbers of frames, so they would not record and replay at the same time."""
+def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, sizes):
+    """Processes have different numbers of frames, so they would not capture and replay at the same time."""
     recorder.__class__ = RecorderOfParts
     exchanged = []
 
@@ -280,7 +280,7 @@ def test_what_processes_exchange_is_in_no_recording(recorder, monkeypatch, sizes
 
 
 class TwoLayouts(nn.Module):
-    """Parameters [3, 2, 2, 2], with the memory format channels_last, and [5]."""
+    """Return parameters [3, 2, 2, 2], with the memory format channels_last, and [5]."""
 
     def __init__(self):
         super().__init__()
@@ -294,7 +294,7 @@ class TwoLayouts(nn.Module):
         return torch.stack([features[a:b].amax(0) for a, b in pairwise(ends.tolist())])
 
 
-def test_all_gradients_are_kept_in_one_tensor_for_an_exchange_between_recordings():
+def test_one_tensor_holds_all_gradients_for_the_exchange_between_graphs():
     steps = [new_step(TwoLayouts()) for _ in range(2)]
     flat = steps[0].flat_gradients = distributed.flatten_gradients(steps[0].model.parameters())
     for seed in range(3):
@@ -310,7 +310,7 @@ def test_all_gradients_are_kept_in_one_tensor_for_an_exchange_between_recordings
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_plain_kernels_are_torchs_in_the_loss_too(monkeypatch, plain):
+def test_plain_kernels_also_compute_the_loss_with_torch(monkeypatch, plain):
     class CalledError(Exception):
         pass
 

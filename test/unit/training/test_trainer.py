@@ -23,7 +23,7 @@ from model.training.trainer import Trainer
 
 @pytest.fixture(scope="module")
 def unbroken(aligned_tree, tmp_path_factory):
-    """A run that was never stopped."""
+    """An uninterrupted run."""
     work = tmp_path_factory.mktemp("unbroken")
     assert train(aligned_tree, work) == 0
     return work
@@ -41,7 +41,7 @@ def stop_at(monkeypatch, iteration, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_and_resumed_equals_never_stopped(aligned_tree, unbroken, tmp_path, monkeypatch, number):
+def test_stopped_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, unbroken, tmp_path, monkeypatch, number):
     with monkeypatch.context() as patch:
         stop_at(patch, 5, number)
         assert train(aligned_tree, tmp_path) == 128 + number
@@ -54,14 +54,14 @@ def test_stopped_and_resumed_equals_never_stopped(aligned_tree, unbroken, tmp_pa
     assert lines[0] == lines[1]  # the means between two log points are continued, too
 
 
-def test_resumed_with_reading_ahead_equals_without(aligned_tree, unbroken, tmp_path):
+def test_resuming_with_prefetching_equals_resuming_without(aligned_tree, unbroken, tmp_path):
     train(aligned_tree, tmp_path, "--iters", 3, "--num_workers", 0)
     train(aligned_tree, tmp_path, "--restore_iter", 3, "--num_workers", 4, "--cache", False)
     assert same(weights(tmp_path), weights(unbroken))
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
+def test_killed_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, tmp_path):
     """SIGKILL, like a power failure, writes nothing: training resumes from the last complete checkpoint."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments(aligned_tree, tmp_path / "a", "--iters", 10_000)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -79,18 +79,20 @@ def test_killed_and_resumed_equals_never_stopped(aligned_tree, tmp_path):
     assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
 
 
-def test_seeds_matter(aligned_tree, unbroken, tmp_path):
+def test_another_seed_gives_other_weights(aligned_tree, unbroken, tmp_path):
     train(aligned_tree, tmp_path, "--seed", 1)
     assert not same(weights(tmp_path), weights(unbroken))
 
 
-def test_last_is_kept_and_others_when_asked(aligned_tree, unbroken, tmp_path):
+def test_last_checkpoint_is_kept_and_others_as_configured(aligned_tree, unbroken, tmp_path):
     assert files_of(unbroken).iterations() == [TOTAL]
     train(aligned_tree, tmp_path, "--keep", 1)
     assert files_of(tmp_path).iterations() == [6, TOTAL]
 
 
-def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp_path, monkeypatch):
+def test_best_checkpoint_is_kept_and_evaluation_does_not_change_the_weights(
+    aligned_tree, unbroken, tmp_path, monkeypatch
+):
     scores = iter([40.0, 90.0, 50.0, 60.0])
     monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
     train(aligned_tree, tmp_path, "--eval_iter", 2)
@@ -100,7 +102,7 @@ def test_best_is_kept_and_evaluation_changes_nothing(aligned_tree, unbroken, tmp
 
 
 @pytest.mark.parametrize("killed_again", [False, True])
-def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_path, monkeypatch, killed_again):
+def test_resume_runs_the_missed_evaluation(aligned_tree, tmp_path, monkeypatch, killed_again):
     """Otherwise the best checkpoint may be deleted, unlike in an uninterrupted run."""
     monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
     scores = iter([40.0, 90.0, 50.0, 60.0])
@@ -124,13 +126,13 @@ def test_an_evaluation_that_a_stop_came_before_is_made_up_for(aligned_tree, tmp_
     assert [p["rank1"] for p in map(json.loads, lines) if "rank1" in p] == [40, 90, 50, 60]
 
 
-def test_starting_anew_leaves_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
+def test_start_from_the_beginning_keeps_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
     train(aligned_tree, tmp_path, "--iters", 4)
     train(aligned_tree, tmp_path, "--seed", 1, "--iters", 5)
     assert files_of(tmp_path).iterations() == [4, 5]
 
 
-def test_the_two_published_files_are_enough_to_go_on(aligned_tree, unbroken, tmp_path, capsys):
+def test_training_resumes_from_the_two_published_files(aligned_tree, unbroken, tmp_path, capsys):
     train(aligned_tree, tmp_path, "--iters", 4)
     files = files_of(tmp_path)
     files.part(4, "state").unlink()
@@ -140,7 +142,7 @@ def test_the_two_published_files_are_enough_to_go_on(aligned_tree, unbroken, tmp
     assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
 
 
-def test_log_lines_are_the_ones_users_know(aligned_tree, tmp_path, capsys):
+def test_log_lines_have_the_published_form(aligned_tree, tmp_path, capsys):
     train(aligned_tree, tmp_path, "--iters", 2)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("iter 2:"))
     for name in (
@@ -162,7 +164,7 @@ def test_performance_run_writes_figures_and_no_checkpoint(aligned_tree, tmp_path
     assert not (tmp_path / "checkpoint").exists() and not (tmp_path / "log").exists()
 
 
-def test_collapse_is_told_with_what_to_do():
+def test_message_on_collapse_says_what_to_do():
     point = {"hard_loss_metric": 0.2004, "full_loss_metric": 0.1999, "mean_dist": 0.001}
     assert is_collapsed(point, 0.2)
     assert not is_collapsed(point | {"mean_dist": 0.3}, 0.2)
@@ -170,7 +172,7 @@ def test_collapse_is_told_with_what_to_do():
     assert "lower learning rate" in COLLAPSE_ADVICE
 
 
-def test_collapse_is_warned_of_while_training(aligned_tree, tmp_path, capsys, monkeypatch):
+def test_training_warns_of_a_collapse(aligned_tree, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "model.network.gaitset.GaitSet.embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256)
     )
@@ -178,7 +180,7 @@ def test_collapse_is_warned_of_while_training(aligned_tree, tmp_path, capsys, mo
     assert COLLAPSE_ADVICE in capsys.readouterr().out
 
 
-def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypatch):
+def test_non_finite_loss_ends_the_training(aligned_tree, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "model.network.gaitset.GaitSet.embed",
         lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
@@ -188,7 +190,7 @@ def test_a_loss_that_is_no_number_ends_training(aligned_tree, tmp_path, monkeypa
         train(aligned_tree, tmp_path)
 
 
-def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
+def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
     overflow_at(monkeypatch, (3, 5, 6))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1)
     points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
@@ -199,7 +201,7 @@ def test_steps_that_are_left_out_are_counted(aligned_tree, tmp_path, monkeypatch
     assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
 
 
-def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monkeypatch):
+def test_training_ends_if_all_steps_are_skipped(aligned_tree, tmp_path, monkeypatch):
     """Four failures in a row are an error. Two failures, a successful step and more failures restart the count."""
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
@@ -209,7 +211,7 @@ def test_training_ends_when_all_steps_are_left_out(aligned_tree, tmp_path, monke
     assert [point["skipped"] for point in points] == [2, 1, 2, 2]
 
 
-def test_steps_left_out_are_counted_on_after_going_on(aligned_tree, tmp_path, monkeypatch):
+def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path, monkeypatch):
     """The optimizer resumes with its own step count, which is less than the number of iterations."""
     overflow_at(monkeypatch, (1,))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
@@ -218,12 +220,12 @@ def test_steps_left_out_are_counted_on_after_going_on(aligned_tree, tmp_path, mo
     assert [point["skipped"] for point in points] == [1, 0, 0]
 
 
-def test_without_half_precision_no_step_is_left_out(aligned_tree, unbroken):
+def test_no_step_is_skipped_in_float32(aligned_tree, unbroken):
     points = [json.loads(line) for line in next(unbroken.glob("log/*/train.jsonl")).open()]
     assert [point["skipped"] for point in points] == [0, 0, 0, 0]
 
 
-def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
+def test_one_command_starts_resumes_and_ends_the_training(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
     """With `auto`, the same command works for the first start and for every restart."""
     with monkeypatch.context() as patch:
         stop_at(patch, 5, signal.SIGTERM)
@@ -234,13 +236,13 @@ def test_the_same_command_starts_goes_on_and_ends(aligned_tree, unbroken, tmp_pa
     assert same(weights(tmp_path), weights(unbroken))
 
 
-def test_resuming_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
+def test_resume_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         train(aligned_tree, tmp_path, "--restore_iter", -1)
 
 
-def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(aligned_tree, tmp_path):
-    """Between two log points nobody looks at the loss, but a checkpoint may fall due."""
+def test_non_finite_weights_never_replace_a_good_checkpoint(aligned_tree, tmp_path):
+    """A checkpoint can be due between two log points, where the loss is not checked."""
     train(aligned_tree, tmp_path, "--iters", 3)
     with pytest.raises(UserError, match=r"iteration 6: the loss, a weight .* the state of iteration 3 is saved"):
         train(aligned_tree, tmp_path, "--restore_iter", 3, "--lr", 1e30, "--log_iter", 100, "--save_iter", 6)
@@ -248,14 +250,14 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_good_ones(aligned_t
     assert all(value.isfinite().all() for value in weights(tmp_path, 3).values())
 
 
-def test_going_back_to_an_earlier_iteration_deletes_no_later_checkpoint(aligned_tree, tmp_path):
+def test_resume_from_an_earlier_iteration_keeps_later_checkpoints(aligned_tree, tmp_path):
     train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 2, "--keep", 10)
     train(aligned_tree, tmp_path, "--iters", 3, "--save_iter", 2, "--keep", 10, "--restore_iter", 2)
     assert files_of(tmp_path).iterations() == [2, 3, 4, 6]
 
 
-def test_the_last_checkpoint_is_the_one_written_last(aligned_tree, tmp_path):
-    """A second run of the same experiment is shorter than the first: its last is the last, not the highest number."""
+def test_last_checkpoint_is_the_newest_and_not_the_highest_iteration(aligned_tree, tmp_path):
+    """The second run of the same experiment is shorter than the first. Its last checkpoint is the last one."""
     train(aligned_tree, tmp_path, "--iters", 6)
     train(aligned_tree, tmp_path, "--iters", 2, "--seed", 5)
     assert files_of(tmp_path).last_complete() == 2
@@ -265,7 +267,7 @@ def test_the_last_checkpoint_is_the_one_written_last(aligned_tree, tmp_path):
     assert same(weights(tmp_path, 4), weights(tmp_path / "b", 4))
 
 
-def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
+def test_finished_training_is_reported(aligned_tree, tmp_path, capsys):
     train(aligned_tree, tmp_path, "--iters", 2)
     capsys.readouterr()
     assert train(aligned_tree, tmp_path, "--iters", 2, "--restore_iter", -1) == 0
@@ -274,16 +276,16 @@ def test_nothing_left_to_do_is_said(aligned_tree, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
-def test_as_many_others_are_kept_as_asked(aligned_tree, tmp_path, keep, expected):
+def test_number_of_kept_checkpoints_is_configured(aligned_tree, tmp_path, keep, expected):
     train(aligned_tree, tmp_path, "--iters", 6, "--save_iter", 1, "--keep", keep)
     assert files_of(tmp_path).iterations() == expected
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 3])
-def test_killed_while_an_old_checkpoint_is_deleted_nothing_of_it_stays(
+def test_kill_during_the_deletion_of_a_checkpoint_leaves_no_part_of_it(
     aligned_tree, unbroken, tmp_path, deleted, monkeypatch
 ):
-    """Killed while it deleted the one before its last, after which nothing is written any more."""
+    """The run is killed while it deletes the previous checkpoint. Nothing is written after that."""
     with monkeypatch.context() as patch:
         unlink, count = Path.unlink, itertools.count(1)
 
@@ -317,7 +319,7 @@ def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
     assert len(list(folder.glob("train-*.jsonl"))) == 1  # from the previous run
 
 
-def test_data_that_cannot_be_evaluated_are_told_of_before_training(aligned_tree, tmp_path):
+def test_data_that_cannot_be_evaluated_are_reported_before_training(aligned_tree, tmp_path):
     with pytest.raises(UserError, match=r"OUMVLP|01"):
         train(aligned_tree, tmp_path, "--dataset", "OUMVLP", "--eval_iter", 4)
     assert not list(tmp_path.glob("checkpoint/*/*"))
