@@ -5,7 +5,8 @@
 #   bash test/run_tests.sh --fast            without slow tests
 #   bash test/run_tests.sh -- -k triplet     with options of pytest
 #
-# The tests run in one process per core, each with one thread, and do not write to test/output.
+# The tests run in one process more than there are cores, because some tests wait, each with one thread. They do not write to
+# test/output.
 #
 # GAITSET_REAL_DATA is a folder with real raw silhouettes (casia-a-10). Tests that need them are skipped if it is not set.
 # shellcheck disable=SC2154  # `option` declares variables
@@ -13,7 +14,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option fast False "skip the slow tests"
 option setup_only False "only install the requirements"
-option processes auto "number of test processes (auto: one per core, at most eight)"
+option processes auto "number of test processes (auto: one more than cores, at most eight)"
 parse "$@"
 [[ "$processes" == auto || "$processes" =~ ^[1-9][0-9]*$ ]] || die "--processes must be auto or a number, not $processes" 2
 # Tests of the caller's current folder, such as unit/test_docs.py::test_x.
@@ -25,7 +26,7 @@ install requirements.txt test/requirements.txt
 [[ "$setup_only" != True ]] || exit 0
 selection=(); [[ "$fast" == True ]] && selection=(-m "not slow")
 if [[ "$processes" == auto ]]; then
-  processes="$(command "$PYTHON" -c 'from model.common.cores import core_count; print(min(core_count(), 8))')"
+  processes="$(command "$PYTHON" -c 'from model.common.cores import core_count; print(min(core_count() + 1, 8))')"
 fi
 if ((processes > 1)) && ! command "$PYTHON" -c 'import xdist' 2> /dev/null; then
   say "pytest-xdist is not installed for $PYTHON: running one test at a time"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ascend import place_benchmark
 from cann_folder import write_cann
-from forking import Forking, python_command
+from forking import python_command
 from scripts import ROOT, run_quietly, summary_of
 from standins.npu_machine import npu_environment
 from walkers import write_aligned_tree
@@ -60,7 +60,6 @@ class User:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("config_1p.py", "config_8p.py"):
             (folder / name).write_text(self.here(CONFIG))
-        self.forking = Forking(folder)
 
     def here(self, text: str) -> str:
         for place in ("/home/", "/root/"):
@@ -73,22 +72,19 @@ class User:
         for line in filter(None, self.here(lines).splitlines()):
             words = shlex.split(line)
             if words[0].startswith("python"):
-                done = self.forking.run([word for word in words[1:] if word != "-u"])
-                output += done.stderr  # includes stdout
+                done = run_quietly([python_command(), *words[1:]], self.folder, environment)
             else:
                 # As the README says, the environment of CANN is set before atc.
                 line = f"source Ascend/ascend-toolkit/set_env.sh; {line}" if words[0] == "atc" else line
                 done = run_quietly(["bash", "-c", line], self.folder, environment | {"PYTHON": python_command()})
-                output += done.stdout + done.stderr
+            output += done.stdout + done.stderr
             assert done.returncode == 0, f"{line}\n{output[-3000:]}"
         return output
 
 
 @pytest.fixture
 def user(tmp_path):
-    user = User(tmp_path)
-    yield user
-    user.forking.close()
+    return User(tmp_path)
 
 
 @pytest.mark.slow

@@ -7,25 +7,23 @@ commands that they print parse; their real runs are in test_drivers.py. NOT_RUN 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from forking import Done, Forking
+from forking import python_command
 from hostile_values import DRIVERS, options_of
 from module_table import PAGES as PAGES_WITH_MODULES
 from module_table import with_table
 from options_page import PAGE as OPTIONS_PAGE
 from options_page import PARSERS, parser_of, with_tables
-from scripts import ROOT
+from scripts import ROOT, run_quietly
 from torch.distributed.run import get_args_parser as torchrun_parser
 from walkers import SEQ_TYPES, write_aligned_tree
 
@@ -178,20 +176,18 @@ def opengait_names(network: GaitSet) -> dict:
     return state
 
 
-def run(command: str, home: Path, forking: Forking) -> subprocess.CompletedProcess | Done:
+def run(command: str, home: Path) -> subprocess.CompletedProcess:
     if re.search(r"\bbash test/", command):
         command = command.replace(".sh", ".sh --dry_run", 1)
     elif re.fullmatch(r"python (-m )?\S+", command) and not re.search(r"train\.py|pth2onnx", command):
         command += " --help"  # a mere name in a sentence
     words = shlex.split(command)
-    if words[0] == "python" and "torch.distributed.run" not in words and "--device_num" not in words:
-        return forking.run(words[1:])
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PYTHON": python_command(), "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(python_command()).parent}:/usr/bin:/bin"
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         name, _, environment[name] = words.pop(0).partition("=")
     assert words[0] != "bash" or words[2] == "--dry_run", "a driver must not run, this suite among them"
-    return subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return run_quietly(words, home, environment)
 
 
 # Later commands read what earlier ones wrote.
@@ -207,12 +203,10 @@ def test_every_command_of_the_pages_runs(sandbox):
     to_run = [smaller(c) for c in ALL if not is_not_run(c)]
     to_run.sort(key=lambda c: next((i for i, part in enumerate(ORDER) if part in c), len(ORDER)))
     failed = []
-    forking = Forking(sandbox)
     for command in dict.fromkeys(to_run):
-        done = run(command, sandbox, forking)
+        done = run(command, sandbox)
         if done.returncode:
             failed.append(f"{command}\n    {done.stderr.strip()[-400:]}")
-    forking.close()
     assert not failed, "\n".join(failed)
     assert len(to_run) > 30
 
@@ -249,7 +243,7 @@ def test_every_python_command_of_the_pages_parses_as_it_stands(capsys):
 
 @pytest.mark.parametrize("command", ALL_DRIVERS)
 def test_every_driver_command_of_the_pages_starts_commands_that_parse(command, capsys):
-    done = run(command, ROOT, None)
+    done = run(command, ROOT)
     assert done.returncode == 0, done.stderr
     printed = [line.removeprefix("+ ") for line in done.stdout.splitlines() if line.startswith("+ python ")]
     assert errors_of(printed, capsys) == []

@@ -24,15 +24,9 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import NamedTuple
 
 SOCKET = "GAITSET_FORK_SERVER"
 LIBRARIES = ("torch", "cv2", "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold")
-
-
-class Done(NamedTuple):
-    returncode: int
-    stderr: str  # includes stdout
 
 
 @functools.cache
@@ -61,26 +55,6 @@ def python_command() -> str:
     atexit.register(close)
     assert server.stdout.readline(), "the fork server has failed"
     return str(client)
-
-
-class Forking:
-    """Run Python commands in the folder `home`, whose package `model` comes first on the path."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def run(self, words: list[str]) -> Done:
-        """Run `python` with `words`: a script, or -m and a module, then arguments."""
-        import subprocess
-
-        done = subprocess.run(
-            [python_command(), *words], cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            check=False, timeout=600,
-        )  # fmt: skip
-        return Done(done.returncode, done.stdout)
-
-    def close(self) -> None:
-        """Do nothing: the server is that of the whole test process."""
 
 
 def _client() -> int:
