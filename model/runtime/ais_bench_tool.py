@@ -62,7 +62,7 @@ def ais_bench_command(beginning: list[str], options: dict[str, Any], dashes: boo
 
     Args:
         options: values by the documented names of the options.
-        dashes: use the option names of the newest version. msit has names of its own.
+        dashes: use the option names of the newest version. msit has other names.
     """
     renamed = {"--output_dirname": "--output-dirname"} if dashes else {}
     if beginning[-1] == "benchmark":

@@ -1,4 +1,4 @@
-"""Layouts of trees of silhouettes: the folders above the frames, and the labels that their names stand for."""
+"""Layouts of trees of silhouettes: the folders above the frames, and the labels that their names give."""
 
 from __future__ import annotations
 

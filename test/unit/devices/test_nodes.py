@@ -50,7 +50,7 @@ def network() -> Iterator[None]:
 
 @contextmanager
 def node(name: str, tree, work, *more) -> Iterator[subprocess.Popen]:
-    """Start torchrun with one process in a namespace, as on a machine of its own."""
+    """Start torchrun with one process in a namespace, as on a separate machine."""
     first = next(iter(NODES.values()))
     is_host = NODES[name] == first  # torchrun would compare the address with that of the host name
     launch = [

@@ -1,6 +1,6 @@
 """Stand-in for the compiled part of Ascend's apex that reads the overflow flag of the device.
 
-NPUSIM_APEX_WITHOUT_FLOAT_STATUS stands for an apex that was built without --npu_float_status.
+NPUSIM_APEX_WITHOUT_FLOAT_STATUS simulates an apex that was built without --npu_float_status.
 """
 
 import os
