@@ -151,7 +151,7 @@ class LoadedNetwork:
 def load_network(config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device) -> LoadedNetwork:
     """Load the network with the weights of `checkpoint`, or of an iteration of the experiment, for inference.
 
-    The sizes of the network are those of the weights, whatever the configuration says.
+    The weights determine the sizes of the network. The sizes in the configuration are ignored.
 
     Args:
         iteration: used if `checkpoint` is None. None or -1 for total_iter of the configuration; if there is no such

@@ -82,7 +82,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> Sizes:
 
 def differences(sizes: Sizes, state: Mapping[str, Tensor]) -> list[str]:
     """Describe each key of `state` that a network of `sizes` lacks, and each of its weights that is missing or has
-    another shape. The order is that of the network, whatever the order in the file."""
+    another shape, in the order of the network."""
     # A damaged file can state sizes whose network would not fit the memory, so that its weights are not allocated.
     with torch.device("meta"):
         expected = GaitSet(sizes.hidden_dim, channels=sizes.channels).state_dict()

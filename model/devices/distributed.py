@@ -103,8 +103,8 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
 def extend_timeouts(connect: str, collective: str, event: str, timeout: datetime.timedelta) -> None:
     """Let a backend wait for `timeout`, which the process group does not pass on to it.
 
-    The arguments are names of environment variables, see TIMEOUT_VARIABLES. Those that the user set stay. The timeout
-    of an event is kept longer than that of a collective.
+    The arguments are names of environment variables, see TIMEOUT_VARIABLES. Variables that the user set stay. The
+    timeout of an event is kept longer than that of a collective.
     """
     step = 68  # seconds
     os.environ.setdefault(connect, "7200")

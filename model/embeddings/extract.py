@@ -156,7 +156,7 @@ def _map_on_all_cores(function: Callable[[T], R], items: Iterable[T], device: to
     try:
         yield from prefetch(function, items, threads, threads, torch.set_num_threads, (1,))
     finally:
-        torch.set_num_threads(threads)  # parts of it are global, although the threads called it for themselves
+        torch.set_num_threads(threads)  # the call in the other threads also changed MKL's number for this thread
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:

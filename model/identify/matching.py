@@ -20,7 +20,7 @@ BEST = 3  # nearest sequences of a person whose distances are averaged
 MEMORY = 1 << 30  # bytes of the distances that are in memory together
 MAX_CALIBRATION_PROBES = 500
 MAX_PAIRS = 200_000  # genuine or impostor pairs of the logistic fit
-MIN_PAIRS = 10  # genuine pairs without which there are no probabilities
+MIN_PAIRS = 10  # genuine pairs that the logistic fit needs at least
 
 
 class Distances(NamedTuple):

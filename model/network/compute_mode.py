@@ -39,7 +39,7 @@ class ComputeMode:
     def fused(self) -> bool:
         """Whether Triton kernels compute the set layers.
 
-        Not in float32, where they would round to half precision, and not for channels that they do not support.
+        They are not used in float32, because they round to half precision, or for channels that they do not support.
         """
         return self.triton and self.amp_dtype is not None and kernels.supports(self.channels)
 

@@ -23,7 +23,7 @@ MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
 
 
-# Reasons of `drop_reason`, and what each means.
+# Reasons that `drop_reason` returns, with their meaning.
 DROP_REASONS = {
     "empty": "all pixels are equal",
     "too dark": "no pixel has at least half of the brightness of white (255)",
