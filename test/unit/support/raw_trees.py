@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from model.data.raw import pretreatment
 from model.data.raw.aligned_sequence import RECORD_FOLDER
 from model.data.raw.silhouette import align, read_image
+
+pretreat = partial(pretreatment.pretreat, workers=1, quiet=True)
+
+SEQUENCE = "001/nm-01/000"  # the first of a tree
+BLACK = np.zeros((90, 120), np.uint8)
 
 
 def silhouette(seed: int) -> np.ndarray:

@@ -8,16 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from raw_trees import contents, images, make_tree, silhouette, write
+from raw_trees import BLACK, SEQUENCE, contents, images, make_tree, pretreat, silhouette, write
 from scripts import load_script
 
 from model.common.errors import UserError
 from model.data.raw.aligned_sequence import RECORD_FOLDER
-from model.data.raw.pretreatment import pretreat
 from model.data.raw.silhouette import align, read_image
 
-RECORD = f"{RECORD_FOLDER}/record.json"
-NO_IMAGE = np.zeros((90, 120), np.uint8)
+RECORD = f"{SEQUENCE}/{RECORD_FOLDER}/record.json"
 
 
 def picture(seed: int) -> np.ndarray:
@@ -57,13 +55,12 @@ USABLE = {
 }
 
 
-def tree_of(root: Path, change, suffix: str = ".png", sequences: int = 2, frames: int = 6) -> Path:
-    """A tree of changed silhouettes, of which the first two per sequence are empty."""
+def tree_of(root: Path, change, suffix: str = ".png", sequences: int = 2) -> Path:
+    """A tree of changed silhouettes, of which the first two of six per sequence are empty."""
     for number in range(sequences):
-        for frame in range(frames):
-            mask = silhouette(100 * number + frame) if frame > 1 or frames < 4 else NO_IMAGE
-            image = np.asarray(change(mask))
-            image = image if image.dtype in (np.uint8, np.uint16) else image.astype(np.uint8)
+        for frame in range(6):
+            image = np.asarray(change(silhouette(100 * number + frame) if frame > 1 else BLACK))
+            image = image if image.dtype == np.uint16 else image.astype(np.uint8)
             write(root / "001" / f"nm-{number + 1:02d}" / "000" / f"{frame}{suffix}", image)
     return root
 
@@ -72,7 +69,7 @@ def tree_of(root: Path, change, suffix: str = ".png", sequences: int = 2, frames
 def expected(tmp_path_factory) -> dict[str, bytes]:
     """The aligned frames of masks of 0 and 255, which `test_pretreatment.py` compares with `align`."""
     root = tmp_path_factory.mktemp("expected")
-    pretreat(tree_of(root / "raw", lambda mask: mask), root / "aligned", 1, quiet=True)
+    pretreat(tree_of(root / "raw", lambda mask: mask), root / "aligned")
     return images(root / "aligned")
 
 
@@ -81,7 +78,7 @@ def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
     change, suffix, notes = USABLE[name]
     raw = tree_of(tmp_path / "raw", change, suffix)
     for worked_on in (12, 0):  # the second run reads no frame and reports the same
-        summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True, invert=INVERTED in notes)
+        summary = pretreat(raw, tmp_path / "aligned", invert=INVERTED in notes)
         assert images(tmp_path / "aligned") == expected
         assert (summary.frames_worked_on, summary.dropped, summary.failed) == (worked_on, 4, False)
         assert summary.drop_reasons == {"empty": 4} and summary.notes()[0] == "dropped frames: 4 empty"
@@ -89,30 +86,33 @@ def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
         assert all(note in line for note, line in zip(notes, summary.notes()[1:], strict=True))
 
 
+def lossy(path: Path, quality: int) -> bytes:
+    return cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def thresholded(path: Path) -> np.ndarray:
+    return np.where(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127, 255, 0).astype(np.uint8)
+
+
 @pytest.mark.parametrize("quality", [10, 75, 100])
 def test_lossy_silhouettes_are_thresholded_at_half(tmp_path, quality):
     raw = make_tree(tmp_path / "raw", 1)
     for path in raw.rglob("*.png"):
-        path.with_suffix(".jpg").write_bytes(
-            cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-        )
+        path.with_suffix(".jpg").write_bytes(lossy(path, quality))
         path.unlink()
-    summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+    summary = pretreat(raw, tmp_path / "aligned")
     assert list(summary.readings.values()) == [1] and HALF in next(iter(summary.readings))
     for path in raw.rglob("*.jpg"):
-        lossy = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         aligned = read_image(tmp_path / "aligned" / path.relative_to(raw).with_suffix(".png"))
-        np.testing.assert_array_equal(aligned, align(np.where(lossy > 127, 255, 0).astype(np.uint8)))
+        np.testing.assert_array_equal(aligned, align(thresholded(path)))
 
 
 def test_jpeg_frame_between_png_frames_is_thresholded(tmp_path):
     raw = make_tree(tmp_path / "raw", 1, frames=30)
-    path = raw / "001" / "nm-01" / "000" / "f-001.png"  # not among the frames that are checked
-    lossy = cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
-    path.write_bytes(lossy.tobytes())
-    pretreat(raw, tmp_path / "aligned", 1, quiet=True)
-    mask = np.where(cv2.imdecode(lossy, 0) > 127, 255, 0).astype(np.uint8)
-    np.testing.assert_array_equal(read_image(tmp_path / "aligned/001/nm-01/000/f-001.png"), align(mask))
+    path = raw / SEQUENCE / "f-001.png"  # not among the frames that are checked
+    path.write_bytes(lossy(path, 30))
+    pretreat(raw, tmp_path / "aligned")
+    np.testing.assert_array_equal(read_image(tmp_path / "aligned" / SEQUENCE / "f-001.png"), align(thresholded(path)))
 
 
 # Wrong content
@@ -140,29 +140,27 @@ def test_wrong_content_ends_the_run_with_the_reason(tmp_path, name):
     change, invert, reason = WRONG[name]
     raw = tree_of(tmp_path / "raw", change)
     with pytest.raises(UserError, match=rf"raw/001/nm-01/000: {reason}"):
-        pretreat(raw, tmp_path / "aligned", 1, quiet=True, invert=invert)
+        pretreat(raw, tmp_path / "aligned", invert=invert)
     assert not contents(tmp_path / "aligned")
 
 
 def test_percentage_of_grey_pixels_is_counted(tmp_path):
-    image = np.zeros((100, 100), np.uint8)
-    image[:60], image[60:70] = 100, 255
-    for frame in range(5):
-        write(tmp_path / "raw" / "1" / "nm-01" / "0" / f"{frame}.png", image)
+    image = np.repeat(np.uint8([100] * 60 + [255] * 10 + [0] * 30), 100).reshape(100, 100)
+    tree_of(tmp_path / "raw", lambda mask: image)
     with pytest.raises(UserError, match="60% of the pixels are neither"):
-        pretreat(tmp_path / "raw", tmp_path / "aligned", 1, quiet=True)
+        pretreat(tmp_path / "raw", tmp_path / "aligned")
 
 
 def test_skip_bad_leaves_wrong_sequences_out(tmp_path, capsys):
     raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask), tmp_path / "aligned"
-    pretreat(raw, aligned, 1, quiet=True)
+    pretreat(raw, aligned)
     tree_of(tmp_path / "other", lambda mask: 255 - mask, sequences=1)
-    for path in (raw / "001" / "nm-01" / "000").iterdir():  # the sequence was aligned before
+    for path in (raw / SEQUENCE).iterdir():  # the sequence was aligned before
         path.write_bytes((tmp_path / "other" / path.relative_to(raw)).read_bytes())
     tree_of(raw, lambda mask: picture(int(mask.sum())), sequences=1).joinpath("001/nm-01").rename(raw / "001" / "nm-03")
     tree_of(raw, lambda mask: 255 - mask, sequences=1)
     for _ in range(2):
-        summary = pretreat(raw, aligned, 1, quiet=True, skip_bad=True, log_file=tmp_path / "log")
+        summary = pretreat(raw, aligned, skip_bad=True, log_file=tmp_path / "log")
         assert (summary.kept, summary.dropped, summary.unreadable, summary.failed) == (4, 2, 12, False)
         assert {path.split("/")[1] for path in images(aligned)} == {"nm-02"}
         errors = capsys.readouterr().err
@@ -182,7 +180,7 @@ def test_change_of_invert_processes_all_frames_again(tmp_path, expected):
         write(raw / "1" / "nm-01" / "0" / f"{frame}.png", np.hstack([silhouette(frame), 255 - silhouette(frame)]))
     trees = []
     for invert, worked_on in [(False, 5), (True, 5), (True, 0), (False, 5)]:
-        assert pretreat(raw, aligned, 1, quiet=True, invert=invert).frames_worked_on == worked_on
+        assert pretreat(raw, aligned, invert=invert).frames_worked_on == worked_on
         trees.append(contents(aligned))
     assert trees[0] == trees[3] != trees[1] == trees[2]
 
@@ -191,105 +189,107 @@ def test_record_of_an_earlier_version_is_checked_once(tmp_path, expected):
     """Without the reading, frames were aligned with their grey values: right for 0 and 255, wrong for 0 and 1."""
     for change, worked_on in [(lambda mask: mask, 0), (lambda mask: mask // 255, 6)]:
         raw, aligned = tree_of(tmp_path / f"raw{worked_on}", change), tmp_path / f"aligned{worked_on}"
-        pretreat(raw, aligned, 1, quiet=True)
-        file = aligned / "001" / "nm-01" / "000" / RECORD
+        pretreat(raw, aligned)
+        file = aligned / RECORD
         complete = file.read_bytes()
         file.write_text(json.dumps({key: json.loads(complete)[key] for key in ("version", "frames")}))
-        summary = pretreat(raw, aligned, 1, quiet=True)
+        summary = pretreat(raw, aligned)
         assert (summary.frames_worked_on, summary.done) == (worked_on, worked_on > 0)
         record = json.loads(file.read_bytes())
-        assert record["reading"] == json.loads(complete)["reading"] and record["frames"].keys() == {
-            f"{frame}.png" for frame in range(6)
-        }
+        assert record["reading"] == json.loads(complete)["reading"]
+        assert record["frames"].keys() == {f"{frame}.png" for frame in range(6)}
         assert images(aligned) == expected
 
 
 def test_changed_frames_that_change_the_reading_change_the_sequence(tmp_path):
     raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask, sequences=1), tmp_path / "aligned"
-    pretreat(raw, aligned, 1, quiet=True)
-    write(raw / "001" / "nm-01" / "000" / "3.png", with_shadow(silhouette(3)))
-    assert pretreat(raw, aligned, 1, quiet=True).frames_worked_on == 6
-    pretreat(raw, tmp_path / "clean", 1, quiet=True)
+    pretreat(raw, aligned)
+    write(raw / SEQUENCE / "3.png", with_shadow(silhouette(3)))
+    assert pretreat(raw, aligned).frames_worked_on == 6
+    pretreat(raw, tmp_path / "clean")
     assert contents(aligned) == contents(tmp_path / "clean")
 
 
 @pytest.mark.parametrize("reading", [None, 5, [], [[0], False, False], [[0, "1"], False, False], [None, 1, 0]])
 def test_damaged_reading_is_decided_again(tmp_path, expected, reading):
     raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask // 255), tmp_path / "aligned"
-    pretreat(raw, aligned, 1, quiet=True)
-    file = aligned / "001" / "nm-01" / "000" / RECORD
+    pretreat(raw, aligned)
+    file = aligned / RECORD
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {"reading": reading, "dropped": {"0.png": 7}}))
-    assert pretreat(raw, aligned, 1, quiet=True).frames_worked_on == 6
+    assert pretreat(raw, aligned).frames_worked_on == 6
     assert images(aligned) == expected
 
 
 # Nothing usable
 
 
-def tiny(rows: int, value: int = 1) -> np.ndarray:
-    image = np.zeros((240, 320), np.uint8)
-    image[100 : 100 + rows, 50:53] = value
+def run(folder: Path, monkeypatch, *options: str) -> int:
+    """Run the command in `folder`, within this process."""
+    monkeypatch.chdir(folder)
+    command = ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", *options]
+    monkeypatch.setattr("sys.argv", command)
+    return load_script("pretreatment").main()
+
+
+def drawn(size: int, rows: slice, columns: slice, value: int = 255) -> np.ndarray:
+    image = np.zeros((size, size), np.uint8)
+    image[rows, columns] = value
     return image
 
 
-def thin() -> np.ndarray:
-    image = np.zeros((640, 640), np.uint8)
-    image[:, 320] = 255
-    return image
+SMALL, THIN = slice(100, 108), slice(50, 53)
+
+
+REASONS = {
+    "too small": "the sum of all pixels is at most 10000, which is 39 white pixels); use images",
+    "empty": "all pixels are equal); check the program",
+    "too dark": "no pixel has at least half of the brightness of white (255)); silhouettes",
+    "too thin": "no pixel is left after scaling the person to 64 rows); use images",
+}
 
 
 @pytest.mark.parametrize(
-    "image, reason",
+    ("image", "reason"),
     [
-        (tiny(8), "are too small (the sum of all pixels is at most 10000, which is 39 white pixels); use images"),
-        (tiny(8, 255), "are too small"),
-        (NO_IMAGE, "are empty (all pixels are equal); check the program"),
-        (
-            tiny(30) + tiny(60),
-            "are too dark (no pixel has at least half of the brightness of white (255)); silhouettes",
-        ),
-        (thin(), "are too thin (no pixel is left after scaling the person to 64 rows); use images"),
+        (drawn(240, SMALL, THIN, 1), "too small"),
+        (drawn(240, SMALL, THIN), "too small"),
+        (BLACK, "empty"),
+        (drawn(240, slice(100, 130), THIN, 2) + drawn(240, slice(130, 160), THIN, 1), "too dark"),
+        (drawn(640, slice(640), 320), "too thin"),
     ],
     ids=["too small, 0 and 1", "too small", "empty", "too dark", "too thin"],
 )
 def test_nothing_usable_is_a_failure_with_the_reason(tmp_path, capsys, monkeypatch, image, reason):
     for number in range(21):  # more sequences than problems are printed
         write(tmp_path / "raw" / "1" / "nm-01" / str(number) / "0.png", image)
-    command = ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", "--skip_bad"]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [*command, "--json=summary.json"])
     for _ in range(2):  # the second run knows the reason from the record
-        assert load_script("pretreatment").main() == 1
+        assert run(tmp_path, monkeypatch, "--skip_bad", "--json=summary.json") == 1
         output = capsys.readouterr()
-        assert "next:" not in output.out and f"dropped frames: 21 {reason.split('(')[0][4:].strip()}" in output.out
-        conclusion = [line for line in output.err.splitlines() if line.startswith("error: ")]
-        assert len(conclusion) == 1 and f"raw: no frame is usable: 21 {reason}" in conclusion[0]
+        assert "next:" not in output.out and f"dropped frames: 21 {reason}" in output.out
+        (conclusion,) = [line for line in output.err.splitlines() if line.startswith("error: ")]
+        assert f"raw: no frame is usable: 21 are {reason} ({REASONS[reason]}" in conclusion
     assert json.loads((tmp_path / "summary.json").read_text())["failed"]
     log = (tmp_path / "pretreatment.log").read_text()
-    assert f"1/nm-01/0/0.png: dropped, {reason[4:].split(' (')[0]}: " in log and "--FAIL--" in log
+    assert f"1/nm-01/0/0.png: dropped, {reason}: " in log and "--FAIL--" in log
 
 
 def test_only_unreadable_images_are_a_failure(tmp_path, capsys):
-    write(tmp_path / "raw" / "1" / "nm-01" / "0" / "0.png", NO_IMAGE).write_bytes(b"")
-    assert pretreat(tmp_path / "raw", tmp_path / "aligned", 1, quiet=True, skip_bad=True).failed
+    write(tmp_path / "raw" / SEQUENCE / "0.png", BLACK).write_bytes(b"")
+    assert pretreat(tmp_path / "raw", tmp_path / "aligned", skip_bad=True).failed
     assert "error: " in (errors := capsys.readouterr().err) and "no frame is usable: 1 cannot be read" in errors
 
 
 def test_reason_of_a_single_dark_frame(tmp_path):
     raw = make_tree(tmp_path / "raw", 1, frames=20)
-    write(raw / "001" / "nm-01" / "000" / "f-001.png", silhouette(0) // 255)
-    summary = pretreat(raw, tmp_path / "aligned", 1, quiet=True, log_file=tmp_path / "log")
+    write(raw / SEQUENCE / "f-001.png", silhouette(0) // 255)
+    summary = pretreat(raw, tmp_path / "aligned", log_file=tmp_path / "log")
     assert (summary.kept, summary.drop_reasons, summary.failed) == (19, {"too dark": 1}, False)
     assert "f-001.png: dropped, too dark: no pixel has" in (tmp_path / "log").read_text()
 
 
 def test_command_prints_how_frames_were_read_and_inverts(tmp_path, capsys, monkeypatch, expected):
     tree_of(tmp_path / "raw", lambda mask: 1 - mask // 255)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "sys.argv", ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", "--invert"]
-    )
-    assert load_script("pretreatment").main() == 0
+    assert run(tmp_path, monkeypatch, "--invert") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "2 sequences: " in line][1:] == [
         "2 sequences: masks of two other values, such as 0 and 1, were scaled to 0 and 255",

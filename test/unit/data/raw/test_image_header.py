@@ -26,9 +26,9 @@ def png_chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_of_size(width, height, bits=8, colour=0, rows=b""):
+def png_of(width, height, bits=8, colour=0, rows=b"", palette=b""):
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    body = png_chunk(b"IHDR", header) + palette + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -46,14 +46,14 @@ def bmp_of_size(width, height):
 
 
 BOMBS = {
-    "png": png_of_size(20_000, 20_000, rows=bytes(20_001 * 100)),
-    "png of one bit": png_of_size(20_000, 20_000, bits=1),
-    "png of 16 bit and alpha": png_of_size(20_000, 20_000, bits=16, colour=6),
-    "png, one row": png_of_size(2**31 - 1, 1),
+    "png": png_of(20_000, 20_000, rows=bytes(20_001 * 100)),
+    "png of one bit": png_of(20_000, 20_000, bits=1),
+    "png of 16 bit and alpha": png_of(20_000, 20_000, bits=16, colour=6),
+    "png, one row": png_of(2**31 - 1, 1),
     "jpeg": jpeg_of_size(20_000, 20_000),
     "bmp": bmp_of_size(20_000, 20_000),
     "bmp from the top": bmp_of_size(20_000, -20_000),
-    "nothing": png_of_size(0, 5),
+    "nothing": png_of(0, 5),
 }
 
 
@@ -66,31 +66,24 @@ def test_decode_rejects_an_absurd_size_before_decoding(name, monkeypatch):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_decode_reads_the_same_size_as_opencv():
-    for number, size in enumerate([(1, 1), (3, 5), (240, 320), (17, 300)]):
-        for suffix in (".png", ".jpg", ".bmp"):
-            for channels in (1, 3):
-                image = picture(number, (*size, channels)) if channels > 1 else picture(number, size)
-                assert decode_pixels(encoded(suffix, image), "a").grey.shape == size
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_decode_reads_the_same_size_as_opencv(suffix, channels):
+    for size in [(1, 1), (3, 5), (240, 320), (17, 300)]:
+        assert decode_pixels(encoded(suffix, picture(0, size + channels)), "a").grey.shape == size
 
 
 def test_decode_reads_every_kind_of_png():
     """16 bit, alpha, one bit and palette give 8-bit grey, with any file name."""
     grey = np.where(picture() > 127, 255, 0).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in grey // 255)
     kinds = {
         "16 bit": encoded(".png", grey.astype(np.uint16) * 257),
         "colour": encoded(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)),
         "alpha": encoded(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGRA)),
         "one bit": encoded(".png", grey, cv2.IMWRITE_PNG_BILEVEL, 1),
+        "palette": png_of(16, 24, colour=3, rows=rows, palette=png_chunk(b"PLTE", b"\0\0\0\xff\xff\xff")),
     }
-    palette = np.stack([grey // 255]).astype(np.uint8)[0]
-    rows = b"".join(b"\0" + row.tobytes() for row in palette)
-    header = struct.pack(">IIBBBBB", 16, 24, 8, 3, 0, 0, 0)
-    colours = png_chunk(b"PLTE", b"\0\0\0\xff\xff\xff")
-    kinds["palette"] = (
-        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + colours
-        + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    )  # fmt: skip
     for name, data in kinds.items():
         np.testing.assert_array_equal(decode_pixels(data, f"{name}.jpg").grey, grey, err_msg=name)
 
@@ -127,16 +120,13 @@ def test_truncation_of_a_bmp_without_length_in_its_header_is_reported():
 @pytest.mark.parametrize("suffix", [".tiff", ".webp", ".ppm", ".jp2", ".hdr", ".pfm", ".sr"])
 def test_decode_rejects_other_formats(suffix):
     """OpenCV would decode them with any file name, but their headers are not checked."""
-    image = picture(size=(64, 64, 3)).astype(np.float32) if suffix in (".hdr", ".pfm") else picture(size=(64, 64, 3))
     try:
-        done, data = cv2.imencode(suffix, image)
+        data = encoded(suffix, picture(size=(64, 64, 3)).astype(np.float32 if suffix in (".hdr", ".pfm") else np.uint8))
     except cv2.error:
-        done = False
-    if not done:
         pytest.skip(f"this OpenCV cannot write {suffix}")
-    assert cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) is not None
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
     with pytest.raises(BadImage, match="not a PNG, BMP or JPEG image"):
-        decode_pixels(data.tobytes(), "a.png")
+        decode_pixels(data, "a.png")
 
 
 def test_jpeg_without_a_size_is_reported():

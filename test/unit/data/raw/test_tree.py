@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -31,31 +32,13 @@ def test_sequences_are_sorted_and_frames_are_in_natural_order(tmp_path):
     assert sequences[0].path == tmp_path / "001" / "nm-01" / "000"
 
 
-def test_hidden_files_and_other_types_are_ignored(tmp_path):
-    folder = tmp_path / "001" / "nm-01" / "000"
-    touch(folder / "a.png")
-    for name in (".b.png", "Thumbs.db", ".pretreatment/record.json", "notes.txt"):
-        touch(folder / name)
-    touch(tmp_path / ".cache" / "nm-01" / "000" / "a.png")
-    touch(tmp_path / "001" / "nm-01" / ".000.77.part" / "a.png")
-    touch(tmp_path / "README.txt")
-    (sequence,) = scan_tree(tmp_path)
-    assert sequence.files == ("a.png",)
-
-
-def test_an_empty_sequence_is_listed_without_frames(tmp_path):
-    touch(tmp_path / "001" / "nm-01" / "000" / "a.png")
-    (tmp_path / "001" / "nm-01" / "018").mkdir()
-    assert [s.files for s in scan_tree(tmp_path)] == [("a.png",), ()]
-
-
-def test_pickles(tmp_path):
-    touch(tmp_path / "001" / "nm-01" / "000" / "000.pkl")
-    for name in ("018.pkl", "018-pose.pkl"):
-        touch(tmp_path / "001" / "nm-01" / "018" / name)
+def test_pickles_and_a_sequence_without_frames_are_listed(tmp_path):
+    for name in ("000/000.pkl", "018/018.pkl", "018/018-pose.pkl"):
+        touch(tmp_path / "001" / "nm-01" / name)
+    (tmp_path / "001" / "nm-01" / "090").mkdir()
     sequences = scan_tree(tmp_path)
-    assert [s.files for s in sequences] == [("000.pkl",), ("018-pose.pkl", "018.pkl")]
-    assert all(s.is_pickle for s in sequences)
+    assert [s.files for s in sequences] == [("000.pkl",), ("018-pose.pkl", "018.pkl"), ()]
+    assert [s.is_pickle for s in sequences] == [True, True, False]
 
 
 @pytest.mark.parametrize("where", ["", "001", "001/nm-01", "001/nm-01/000/extra"])
@@ -149,16 +132,8 @@ def test_layouts_give_the_labels_in_natural_order(tmp_path, layout):
         ("casia-a", ["fyc/side/1.png"], "{}/fyc/side: does not fit --layout casia-a; expected ROOT/<subject>/<view>_"),
         ("oumvlp", ["000-00/1/1.png", "Silhouette_000-00/1/1.png"], "both are 1/00/000 in --layout oumvlp"),
         ("casia-a", ["fyc/45_1/1.png", "fyc/045_1/1.png"], "both are fyc/nm-01/045 in --layout casia-a"),
-        (
-            "hid",
-            ["001/nm-01/000/1.png"],
-            "1 level too deep: give {}/001 or omit --layout; expected ROOT/<subject>",
-        ),
-        (
-            "hid",
-            ["001/1.png"],
-            "{}/001: contains frames (such as 1.png), so the tree lacks 1 of 2 levels of folders",
-        ),
+        ("hid", ["001/nm-01/000/1.png"], "1 level too deep: give {}/001 or omit --layout; expected ROOT/<subject>"),
+        ("hid", ["001/1.png"], "{}/001: contains frames (such as 1.png), so the tree lacks 1 of 2 levels of folders"),
         ("hid", ["1/2/1.png", "1/3/x/1.png"], "{}/1/3/x: contains frames (such as 1.png) one level too deep"),
     ],
 )
@@ -183,13 +158,9 @@ def test_scan_rejects_missing_folders_and_trees_without_images(tmp_path):
 def test_natural_key_orders_numbers_by_value_and_mixes_with_words():
     names = ["b", "10", "2", "a10", "a9", "02", "001-nm-01-000-010.png", "001-nm-01-000-009.png"]
     ordered = sorted(names, key=natural_key)
-    assert ordered.index("2") < ordered.index("10") and ordered.index("a9") < ordered.index("a10")
-    assert ordered.index("001-nm-01-000-009.png") < ordered.index("001-nm-01-000-010.png")
-    assert sorted(["01", "1", "001"], key=natural_key) == [
-        "001",
-        "01",
-        "1",
-    ]
+    for first, second in (("2", "10"), ("a9", "a10"), ("001-nm-01-000-009.png", "001-nm-01-000-010.png")):
+        assert ordered.index(first) < ordered.index(second)
+    assert sorted(["01", "1", "001"], key=natural_key) == ["001", "01", "1"]
 
 
 def test_scan_rejects_names_that_are_not_printable_text(tmp_path):
@@ -217,12 +188,14 @@ def test_circular_links_are_ignored(tmp_path):
         scan_tree(tmp_path)
 
 
-def test_files_of_operating_systems_are_ignored(tmp_path):
-    touch(tmp_path / "001" / "nm-01" / "000" / "1.PNG")
-    for name in ("Thumbs.db", ".DS_Store", "._1.png", "desktop.ini", "notes.txt"):
-        for folder in (tmp_path, tmp_path / "001", tmp_path / "001" / "nm-01", tmp_path / "001" / "nm-01" / "000"):
-            (folder / name).touch()
-    (tmp_path / ".git" / "a" / "b").mkdir(parents=True)
+def test_hidden_files_and_files_of_operating_systems_are_ignored(tmp_path):
+    touch(tmp_path / "001/nm-01/000/1.PNG")
+    for name in ("Thumbs.db", ".DS_Store", "._1.png", ".b.png", "desktop.ini", "notes.txt", ".data/record.json"):
+        for folder in (".", "001", "001/nm-01", "001/nm-01/000"):
+            touch(tmp_path / folder / name)
+    for folder in (".cache/nm-01/000", "001/nm-01/.000.77.part"):
+        touch(tmp_path / folder / "a.png")
+    (tmp_path / ".git/a/b").mkdir(parents=True)
     assert [(s.name, s.files) for s in scan_tree(tmp_path)] == [("001/nm-01/000", ("1.PNG",))]
 
 
@@ -249,14 +222,9 @@ def test_folder_without_read_permission_is_reported_in_one_line(tmp_path, monkey
 
 def test_scan_shows_a_progress_bar_unless_quiet(tmp_path, monkeypatch):
     for name in ("001", "002"):
-        (tmp_path / name / "nm-01" / "000").mkdir(parents=True)
-        (tmp_path / name / "nm-01" / "000" / "1.png").touch()
-    shown = []
-
-    def bar(things, **how):
-        shown.append((len(things), how["unit"], how["quiet"]))
-        return things
-
+        touch(tmp_path / name / "nm-01" / "000" / "1.png")
+    bar = Mock(side_effect=lambda things, **how: things)
     monkeypatch.setattr("model.data.raw.tree.progress_bar", bar)
     assert len(scan_tree(tmp_path)) == len(scan_tree(tmp_path, quiet=False)) == 2
+    shown = [(len(call.args[0]), call.kwargs["unit"], call.kwargs["quiet"]) for call in bar.call_args_list]
     assert shown == [(2, "subjects", True), (2, "subjects", False)]
