@@ -1,7 +1,6 @@
 """Damaged, malicious and non-finite checkpoints: each is a one-line error, and the valid one is found."""
 
 import io
-import logging
 import random
 import struct
 import zipfile
@@ -9,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+from tiny_checkpoints import NO_PARTS, assert_same_weights, saved, saved_sets
 
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
@@ -29,11 +29,6 @@ def encoder(**changes):
     return {**fresh_encoder(), **{KEY if k == "KEY" else k: v for k, v in changes.items()}}
 
 
-def saved(path, content):
-    torch.save(content, path)
-    return path
-
-
 def with_one(value):
     weight = GaitSet(4).state_dict()[KEY].clone()
     weight[1, 2, 0, 1] = value
@@ -41,37 +36,40 @@ def with_one(value):
 
 
 SHAPE = (64, 32, 3, 3)
+NOT_WEIGHTS = "is not the state dict of a network"
 BAD_WEIGHTS = {
     "NaN": (with_one(float("nan")), "1 of 11 weights have values that are not finite"),
     "Inf": (with_one(float("-inf")), "1 of 11 weights have values that are not finite"),
-    "whole numbers": (torch.ones(SHAPE, dtype=torch.int32), "is not the state dict of a network"),
-    "complex": (torch.ones(SHAPE, dtype=torch.complex64), "is not the state dict of a network"),
-    "sparse": (torch.ones(SHAPE).to_sparse(), "is not the state dict of a network"),
-    "without content": (torch.ones(SHAPE, device="meta"), "is not the state dict of a network"),
-    "one number, expanded": (torch.ones(1, 1, 1, 1).expand(SHAPE), "is not the state dict of a network"),
-    "a number": (3.0, "is not the state dict of a network"),
+    "whole numbers": (torch.ones(SHAPE, dtype=torch.int32), NOT_WEIGHTS),
+    "complex": (torch.ones(SHAPE, dtype=torch.complex64), NOT_WEIGHTS),
+    "sparse": (torch.ones(SHAPE).to_sparse(), NOT_WEIGHTS),
+    "without content": (torch.ones(SHAPE, device="meta"), NOT_WEIGHTS),
+    "one number, expanded": (torch.ones(1, 1, 1, 1).expand(SHAPE), NOT_WEIGHTS),
+    "a number": (3.0, NOT_WEIGHTS),
     "transposed": (torch.ones(32, 64, 3, 3), "does not fit the network"),
     "a scalar": (torch.tensor(1.0), "does not fit the network"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_WEIGHTS)
-def test_weights_that_are_none_are_told_and_not_loaded(tmp_path, name):
-    weight, told = BAD_WEIGHTS[name]
+def test_invalid_weights_are_reported_and_not_loaded(tmp_path, name):
+    weight, message = BAD_WEIGHTS[name]
     network = GaitSet(4)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_encoder(network, saved(tmp_path / "x.ptm", encoder(KEY=weight)))
     assert str(tmp_path / "x.ptm") in str(error.value)
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert_same_weights(network, before)
 
 
-def test_half_precision_and_double_are_weights(tmp_path):
+def test_weights_of_each_precision_and_file_format_load(tmp_path):
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", {k: v.to(dtype) for k, v in encoder().items()}))
+    for new in (True, False):  # published weights have the old format
+        load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", encoder(), _use_new_zipfile_serialization=new))
 
 
-def test_keys_that_are_none_are_told(tmp_path):
+def test_invalid_keys_are_reported(tmp_path):
     for content in ({1: torch.ones(1)}, {("a",): torch.ones(1)}, [torch.ones(1)], torch.ones(1), 5, None, {}):
         with pytest.raises(UserError, match=r"x\.ptm"):
             load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", content))
@@ -79,27 +77,20 @@ def test_keys_that_are_none_are_told(tmp_path):
         load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", encoder(**{f"module.{KEY}": torch.zeros(SHAPE)})))
 
 
-def test_every_form_that_torch_has_written_loads(tmp_path):
-    for new in (True, False):  # published weights are of the old form
-        torch.save(encoder(), tmp_path / "x.ptm", _use_new_zipfile_serialization=new)
-        load_encoder(GaitSet(4), tmp_path / "x.ptm")
-
-
 @pytest.mark.parametrize("new", [True, False])
 def test_truncated_and_changed_files_are_one_line(tmp_path, new):
-    """Each is refused in one line, or gives the same weights; the old form has no checksums, so there they may differ,
-    but are finite and of the right shapes."""
-    torch.save(encoder(), tmp_path / "whole.ptm", _use_new_zipfile_serialization=new)
-    whole = (tmp_path / "whole.ptm").read_bytes()
+    """Each is rejected in one line or gives the same weights. The old format has no checksums, so weights may differ,
+    but they are finite and have the right shapes."""
+    path = saved(tmp_path / "x.ptm", encoder(), _use_new_zipfile_serialization=new)
+    whole = path.read_bytes()
     draw = random.Random(0)
     network = GaitSet(4)
-    load_encoder(network, tmp_path / "whole.ptm")
-    path = tmp_path / "x.ptm"
+    load_encoder(network, path)
     for number in range(300):
+        damaged = bytearray(whole)
         if number % 2:
-            damaged = whole[: draw.randrange(len(whole))]
+            del damaged[draw.randrange(len(whole)) :]
         else:
-            damaged = bytearray(whole)
             ends = draw.randrange(2000), len(whole) - 1 - draw.randrange(2500)  # where most of the structure is
             for _ in range(draw.choice((1, 3, 50))):
                 damaged[draw.choice((*ends, draw.randrange(len(whole))))] = draw.randrange(256)
@@ -112,10 +103,10 @@ def test_truncated_and_changed_files_are_one_line(tmp_path, new):
         assert not new or all(torch.equal(value, encoder()[key]) for key, value in network.state_dict().items())
 
 
-def test_weights_that_are_not_those_of_the_record_beside_them_are_refused(tmp_path):
-    """A bit that flipped on the disk, or the encoder of another run under this one's name."""
+def test_weights_that_do_not_match_their_metadata_are_rejected(tmp_path):
+    """A bit flipped on the disk, or the encoder of another run has this name."""
     files = CheckpointFiles(tmp_path, "x")
-    files.save(1, {"encoder": encoder(), "optimizer": {}, "state": {}}, {})
+    files.save(1, NO_PARTS | {"encoder": encoder()}, {})
     path = files.part(1, "encoder")
     load_encoder(GaitSet(4), path)
     saved(path, encoder(KEY=torch.ones(SHAPE)))
@@ -125,7 +116,7 @@ def test_weights_that_are_not_those_of_the_record_beside_them_are_refused(tmp_pa
     load_encoder(GaitSet(4), path)
 
 
-def test_files_that_unfold_into_far_more_are_refused(tmp_path):
+def test_files_that_expand_to_far_more_bytes_are_rejected(tmp_path):
     path = saved(tmp_path / "x.ptm", {"a": torch.zeros(1000)})
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -148,8 +139,8 @@ def test_files_that_unfold_into_far_more_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("place", "value"), [(38, 0x10), (16, 0)])  # attributes; checksum and the size that is kept
-def test_a_part_that_torch_would_not_read_is_refused(tmp_path, place, value):
-    """It would take whatever was in memory for the weights."""
+def test_a_part_that_torch_would_not_read_is_rejected(tmp_path, place, value):
+    """torch would use uninitialized memory as weights."""
     content = bytearray(saved(tmp_path / "x.ptm", {"a": torch.ones(1000)}).read_bytes())
     part = content.index(b"/data/0", content.index(b"PK\x01\x02"))
     entry = content.rindex(b"PK\x01\x02", 0, part)
@@ -185,20 +176,20 @@ def fresh_adam():
     ],
     ids=str,
 )  # fmt: skip
-def test_a_state_of_adam_that_cannot_be_is_refused(tmp_path, changes):
+def test_an_impossible_state_of_adam_is_rejected(tmp_path, changes):
     with pytest.raises(UserError, match=r"o\.ptm: does not fit the optimizer"):
         load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", adam(**changes)))
 
 
-def test_a_state_of_some_of_the_weights_is_refused(tmp_path):
+def test_a_state_of_some_of_the_weights_is_rejected(tmp_path):
     state = adam()
     del state["state"][1]
     with pytest.raises(UserError, match="does not fit the optimizer"):
         load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", state))
 
 
-def test_only_the_state_is_taken_from_an_optimizer(tmp_path):
-    """Not how it steps: a file that says `maximize` would train in the wrong direction."""
+def test_only_the_state_of_an_optimizer_is_loaded(tmp_path):
+    """A file with `maximize` would train in the wrong direction."""
     state = adam()
     state["param_groups"][0] |= {"maximize": True, "betas": (0.0, 0.0), "weight_decay": 9.0, "eps": 5.0, "lr": 7.0}
     optimizer = fresh_adam()
@@ -219,36 +210,33 @@ DAMAGES = {
     "unsealed": lambda record: write_json(record, {**read_json(record, sealed=True)}),
     "foreign": lambda record: write_json(record, [1], sealed=True),
     "without files": lambda record: write_json(record, {"time": 1}, sealed=True),
-    "a time that is none": lambda record: write_json(record, {"files": {}, "time": "now"}, sealed=True),
+    "invalid time": lambda record: write_json(record, {"files": {}, "time": "now"}, sealed=True),
     "a folder": lambda record: (record.unlink(), record.mkdir()),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_record_is_told_and_the_set_before_counts(tmp_path, damage, caplog):
-    files = CheckpointFiles(tmp_path, "x")
-    for iteration in (10, 20):
-        files.save(iteration, {name: {} for name in ("encoder", "optimizer", "state")}, {"run": "r"})
+def test_damaged_metadata_are_reported_and_the_previous_set_is_used(tmp_path, damage, caplog):
+    files = saved_sets(tmp_path, 10, 20, run="r")
     assert files.last_complete() == 20 and files.run_of(20) == "r"
-    caplog.set_level(logging.WARNING)
     damage(files.metadata(20))
     assert files.last_complete() == 10
     assert not files.complete_metadata(20) and files.run_of(20) is None
     assert str(files.metadata(20)) in caplog.text
 
 
-def test_the_last_of_a_launch_is_found_among_others(tmp_path):
-    files = CheckpointFiles(tmp_path, "x")
-    for iteration, launch in ((10, "a"), (20, "a"), (30, "b")):
-        files.save(iteration, {name: {} for name in ("encoder", "optimizer", "state")}, {"launch": launch})
+def test_the_last_set_of_a_launch_is_found(tmp_path):
+    files = saved_sets(tmp_path, 10, 20, launch="a")
+    saved_sets(tmp_path, 30, launch="b")
     assert [files.last_complete(launch) for launch in (None, "a", "b", "c")] == [30, 20, 30, None]
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path):
-    """So that two runs can be compared by their files."""
+    """Two runs can be compared by their files."""
+    contents = []
     for name in ("x", "y"):
-        CheckpointFiles(tmp_path, name).save(1, {part: encoder() for part in ("encoder", "optimizer", "state")}, {})
-    first, second = (CheckpointFiles(tmp_path, name).part(1, "encoder").read_bytes() for name in ("x", "y"))
-    assert first == second
-    content = io.BytesIO(first)
-    assert torch.load(content, weights_only=True).keys() == encoder().keys()
+        files = CheckpointFiles(tmp_path, name)
+        files.save(1, NO_PARTS | {"encoder": encoder()}, {})
+        contents.append(files.part(1, "encoder").read_bytes())
+    assert contents[0] == contents[1]
+    assert torch.load(io.BytesIO(contents[0]), weights_only=True).keys() == encoder().keys()

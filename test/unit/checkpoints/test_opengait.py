@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from opengait_network import TheirGaitSet
+from tiny_checkpoints import saved
 
 from model.checkpoints.loading import load_encoder, read_encoder
 from model.common.errors import UserError
@@ -23,9 +24,7 @@ def theirs(tmp_path_factory, request):
         "model": network.state_dict(), "optimizer": optimizer.state_dict(), "iteration": 40000,
         "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [10, 20]).state_dict(),
     }  # fmt: skip
-    path = tmp_path_factory.mktemp("opengait") / "GaitSet-40000.pt"
-    torch.save(content, path)
-    return network, content, path
+    return network, content, saved(tmp_path_factory.mktemp("opengait") / "GaitSet-40000.pt", content)
 
 
 def test_the_embedding_is_the_same_strip_by_strip(theirs):
@@ -47,9 +46,8 @@ def test_the_embedding_is_the_same_strip_by_strip(theirs):
 def test_keys_and_sizes_that_do_not_fit_are_named(theirs, tmp_path):
     _, content, path = theirs
     more = {**content, "model": {**content["model"], "BNNecks.fc_bin": torch.zeros(62, 16, 5)}}
-    torch.save(more, tmp_path / "x.pt")
     with pytest.raises(UserError, match="has the unknown key BNNecks"):
-        load_encoder(GaitSet(hidden_dim=16), tmp_path / "x.pt")
+        load_encoder(GaitSet(hidden_dim=16), saved(tmp_path / "x.pt", more))
     channels = list(read_encoder(path).sizes.channels)
     with pytest.raises(UserError, match="network: hidden_dim of the config must be 16, not 256") as caught:
         load_encoder(GaitSet(hidden_dim=256), path)
@@ -58,10 +56,8 @@ def test_keys_and_sizes_that_do_not_fit_are_named(theirs, tmp_path):
 
 
 @pytest.mark.parametrize("matrices", [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), [torch.zeros(62, 128, 8)]])
-def test_what_has_their_names_and_not_their_content_is_one_line(tmp_path, matrices):
-    for content in ({"model": {"Head.fc_bin": matrices}}, {"model": {"Head.fc_bin": torch.zeros(62, 128, 8), 5: 1}}):
-        torch.save(content, tmp_path / "g.pt")
-        with pytest.raises(
-            UserError, match=r"g\.pt: is (not the state dict of a network|an OpenGait checkpoint, but not)"
-        ):
-            load_encoder(GaitSet(8), tmp_path / "g.pt")
+def test_other_content_under_the_names_of_opengait_is_one_line(tmp_path, matrices):
+    message = r"x\.pt: is (not the state dict of a network|an OpenGait checkpoint, but not)"
+    for content in ({"Head.fc_bin": matrices}, {"Head.fc_bin": torch.zeros(62, 128, 8), 5: 1}):
+        with pytest.raises(UserError, match=message):
+            load_encoder(GaitSet(8), saved(tmp_path / "x.pt", {"model": content}))

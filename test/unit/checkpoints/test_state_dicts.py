@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from opengait_network import TheirGaitSet
+from tiny_checkpoints import assert_same_weights, saved
 
 from model.checkpoints.loading import load_encoder, read_encoder
 from model.checkpoints.state_dicts import differences, sizes_of
@@ -23,11 +24,6 @@ def prefixed(prefix: str, state: dict) -> dict:
     return {prefix + key: value for key, value in state.items()}
 
 
-def saved(folder, content):
-    torch.save(content, folder / "x.pt")
-    return folder / "x.pt"
-
-
 FORMS = {
     "bare": lambda state: state,
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
@@ -42,14 +38,14 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_state_dicts_load_in_all_forms(tmp_path, form):
     expected, found = network().state_dict(), network(1)
-    load_encoder(found, saved(tmp_path, FORMS[form](expected)))
-    assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+    load_encoder(found, saved(tmp_path / "x.pt", FORMS[form](expected)))
+    assert_same_weights(found, expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_opengait_state_dicts_load_in_all_forms(tmp_path, form):
     state = TheirGaitSet(3, CHANNELS).state_dict()
-    found = read_encoder(saved(tmp_path, FORMS[form](state)))
+    found = read_encoder(saved(tmp_path / "x.pt", FORMS[form](state)))
     assert torch.equal(found.weights["set_layer4.forward_block.conv.weight"],
                        state["set_block2.forward_block.2.conv.weight"])  # fmt: skip
     assert torch.equal(found.weights["fc_bin.0"][0], state["Head.fc_bin"][30])  # the whole height, last in OpenGait
@@ -82,7 +78,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_networks_are_described(tmp_path, name):
     content, expected = OTHERS[name]
-    path = saved(tmp_path, content)
+    path = saved(tmp_path / "x.pt", content)
     with pytest.raises(UserError) as caught:
         read_encoder(path)
     assert str(caught.value).startswith(f"{path}: {expected}")
@@ -111,11 +107,11 @@ def test_a_network_that_the_sizes_of_one_layer_make_too_large_is_not_built(tmp_p
     """Layer 2 of 100,000 channels has 360 GB."""
     state = {**network().state_dict(), "set_layer1.forward_block.conv.weight": torch.zeros(100_000, 1, 5, 5)}
     with pytest.raises(UserError, match=r"does not fit the network: set_layer2.* expects \(100000, 100000, 3, 3\)"):
-        read_encoder(saved(tmp_path, state))
+        read_encoder(saved(tmp_path / "x.pt", state))
 
 
 def test_content_that_contains_itself_is_one_line(tmp_path):
     content: dict = {}
     content["model"] = content
     with pytest.raises(UserError, match="is not the state dict of a network"):
-        read_encoder(saved(tmp_path, content))
+        read_encoder(saved(tmp_path / "x.pt", content))

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from tiny_checkpoints import assert_same_weights, saved
 
 from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
@@ -68,7 +69,7 @@ def test_checkpoints_of_torch_npu_load_on_the_cpu(tmp_path, save, new_format, np
     state = {f"module.{key}": SavedByNpu(value, npu_format) for key, value in expected.state_dict().items()}
     network = GaitSet(4)
     load_encoder(network, save(state, tmp_path / "x.ptm", new_format))
-    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in network.state_dict().items())
+    assert_same_weights(network, expected)
 
 
 def test_views_and_the_state_of_adam_load(tmp_path, save):
@@ -113,9 +114,9 @@ def test_tensors_larger_than_their_storage_are_refused(tmp_path, save, changes):
     ids=["network", "class", "blocked module", "built-in"],
 )  # fmt: skip
 def test_other_globals_are_named_in_one_plain_line(tmp_path, content, name, new_format):
-    torch.save({"a": content}, tmp_path / "x.ptm", _use_new_zipfile_serialization=new_format)
+    path = saved(tmp_path / "x.ptm", {"a": content}, _use_new_zipfile_serialization=new_format)
     with pytest.raises(UserError, match=rf"x\.ptm: holds {name}, but only tensors .*state_dict\(\), FILE\)$") as error:
-        load_tensors(tmp_path / "x.ptm")
+        load_tensors(path)
     assert str(error.value).isprintable()
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from payloads import Calls
 
 from model.common.errors import UserError
 from model.data.index import SequenceIndex
@@ -60,13 +61,8 @@ def test_files_of_the_original_tool_are_converted(tmp_path, test):
     assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), tuple(test))
 
 
-class Harmful:
-    def __reduce__(self):
-        return sys.exit, (3,)
-
-
 def test_a_harmful_npy_is_rejected_and_never_executed(tmp_path):
-    np.save(tmp_path / "p.npy", np.array([Harmful(), ["1"]], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "p.npy", np.array([Calls(sys.exit, 3), ["1"]], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=r"p\.npy.*sys\.exit"):
         read_partition(tmp_path / "p.npy")
 

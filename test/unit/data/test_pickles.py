@@ -8,6 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from payloads import Calls
 from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
@@ -16,10 +17,7 @@ from model.data.raw.silhouette import cut_sides
 from model.data.raw.tree import scan_tree
 from model.data.store import open_data
 
-
-class Harmful:
-    def __reduce__(self):
-        return sys.exit, (3,)
+HARMFUL = Calls(sys.exit, 3)
 
 
 def write_pickle(root, content, protocol=4, name="0001/nm-01/000/000.pkl"):
@@ -80,13 +78,7 @@ def test_enlarged_frames_give_the_store_of_the_images_and_one_report(tmp_path, c
 
 @pytest.mark.parametrize(
     "content",
-    [
-        Harmful(),
-        [1, 2],
-        np.array([Harmful()], object),
-        np.zeros((3, 64, 44), np.float32),
-        np.zeros((64, 44), np.uint8),
-    ],
+    [HARMFUL, [1, 2], np.array([HARMFUL], object), np.zeros((3, 64, 44), np.float32), np.zeros((64, 44), np.uint8)],
     ids=["code", "list", "array of code", "float", "one frame"],
 )
 def test_other_pickles_are_rejected_and_never_executed(tmp_path, content):
