@@ -110,9 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     check_options(options)
     from model.data.partition import check_partition_file
-    from model.devices import distributed
+    from model.devices.world import world_from_environment
 
-    world = distributed.world_from_environment()
+    world = world_from_environment()
     set_up_logging(options.quiet, world.is_main)
     if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):
         raise UsageError("only --runtime torch can use several processes: start this command without torchrun")
@@ -166,7 +166,8 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     """Embed the test sequences with a checkpoint or a deployed model, and evaluate the embeddings."""
     from model.checkpoints.loading import check_exists
     from model.devices import distributed
-    from model.devices.device import describe, resolve_device, set_compile_mode, set_precision, set_visible_devices
+    from model.devices.device import describe
+    from model.devices.opening import open_device
     from model.embeddings.extract import extract
     from model.initialization import load_network, open_dataset
     from model.report.publish import publish
@@ -176,12 +177,9 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     choice = choose_deployed(options.runtime, options.checkpoint)
     if choice is None and options.checkpoint is not None:
         check_exists(options.checkpoint)  # before the store is built
-    set_visible_devices(config.visible_devices, options.device)
     # A deployed model has a device of its runtime; here only distances are computed, by default on the CPU.
-    device = resolve_device("cpu" if choice and options.device == "auto" else options.device, world.local_rank)
-    set_precision(device)
-    if options.rt2:
-        set_compile_mode(device, jit_compile=False)
+    requested = "cpu" if choice and options.device == "auto" else options.device
+    device = open_device(requested, config.visible_devices, world.local_rank, jit_compile=not options.rt2)
     distributed.start(world, device)
     try:
         data = open_dataset(

@@ -183,11 +183,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = options_parser().parse_args(arguments)
     set_environment(options)
     from model.devices import distributed
-    from model.devices.device import resolve_device, set_compile_mode, set_precision, set_visible_devices
+    from model.devices.opening import open_device
+    from model.devices.world import world_from_environment
     from model.initialization import experiment_lock
     from model.training.profiling import Profiling
 
-    world = distributed.world_from_environment()
+    world = world_from_environment()
     processes = max(world.size, options.device_num or 1)
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
@@ -197,12 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     set_up_logging(options.quiet, world.is_main)
     check_protocol(config)
-    if world.size > 1 or not world.local_rank:  # otherwise --local_rank selects a device of the single process
-        set_visible_devices(config.visible_devices, options.device)
-    device = resolve_device(options.device, world.local_rank)
-    set_precision(device)
-    if options.rt2:
-        set_compile_mode(device, jit_compile=False)
+    # With a single process, --local_rank selects a device of those that the environment shows.
+    visible = config.visible_devices if world.size > 1 or not world.local_rank else {}
+    device = open_device(options.device, visible, world.local_rank, jit_compile=not options.rt2)
     profiling = None
     if config.profiling if options.profiling is None else options.profiling:
         folder = config.work_path / "profile" / config.experiment

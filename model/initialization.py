@@ -34,6 +34,7 @@ from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import describe, kind_of, supports_graphs, to_device, warn_of_rounding
+from model.devices.world import World
 from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index, notes_on_subjects
 from model.evaluation.protocols import plan_of
@@ -201,7 +202,7 @@ def selection_score(result: CrossViewResult) -> float:
 
 
 def build_trainer(
-    config: Config, data: Data, device: torch.device, world: distributed.World, *, initial: Encoder | None = None,
+    config: Config, data: Data, device: torch.device, world: World, *, initial: Encoder | None = None,
     resident: bool = True, quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
     """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
@@ -280,7 +281,7 @@ def _build_step(
 
 
 def _build_evaluation(
-    config: Config, data: Data, network: GaitSet, device: torch.device, world: distributed.World, quiet: bool
+    config: Config, data: Data, network: GaitSet, device: torch.device, world: World, quiet: bool
 ) -> Callable[[], float | None]:
     """Return a function that computes the score of the network on the main process, and None on the others.
 

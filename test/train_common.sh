@@ -33,7 +33,7 @@ processes_to_start() {
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config
-from model.devices.device import processes_possible, set_visible_devices
+from model.devices.opening import processes_possible, set_visible_devices
 from model.common.errors import run_command
 
 def count():

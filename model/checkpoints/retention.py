@@ -9,7 +9,7 @@ from typing import Any
 
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.common.files import read_json, write_json
-from model.devices import distributed
+from model.devices.world import launch_name
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RunCheckpoints:
 
     def save(self, iteration: int, parts: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Write the checkpoint of `iteration`, then delete those of this run that are not to be kept."""
-        of_run = {"run": self.run, "launch": distributed.launch_name(), "best": self.best}
+        of_run = {"run": self.run, "launch": launch_name(), "best": self.best}
         self.files.save(iteration, parts, {**of_run, "initial_encoder": self.initial_encoder, **details})
         self.saved = [*(i for i in self.saved if i != iteration), iteration]
         best = self.best[1] if self.best else None

@@ -60,16 +60,15 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_logging(options.quiet)
     from model.common.provenance import provenance
     from model.config import load_config, overrides_of
-    from model.devices.device import describe, resolve_device, set_precision, set_visible_devices
+    from model.devices.device import describe
+    from model.devices.opening import open_device
     from model.embeddings.extract import stream
     from model.embeddings.files import check_format, write_embeddings
     from model.initialization import load_network, open_dataset
 
     check_format(options.output)
     config = load_config(options.config or ROOT / "config_1p.py", overrides_of(options))
-    set_visible_devices(config.visible_devices, options.device)
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device, config.visible_devices, jit_compile=not options.rt2)
     loaded = load_network(config, options.checkpoint, options.iter, device)
     data = open_dataset(
         config, "all" if options.part == "all" else options.partition, cache=bool(options.cache),

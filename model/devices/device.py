@@ -12,10 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from model.common.cores import core_count
-from model.common.errors import UsageError, first_line
-from model.devices.extension import is_installed, load_extension
-from model.devices.host_memory import keep_freed_memory
+from model.common.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +59,6 @@ INTERFACE_VARIABLES = {"gloo": "GLOO_SOCKET_IFNAME", "nccl": "NCCL_SOCKET_IFNAME
 # (at most 7200, default 120), in a collective (default 1836; Ascend 910 rounds it down to a multiple of 68), and for an
 # event on the device, which must be longer than the collective (default 1868). 0 means no limit in the last two.
 TIMEOUT_VARIABLES = {"hccl": ("HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_EVENT_TIMEOUT")}
-# CPU threads next to an accelerator. The remaining CPU work is small, and with one thread per core of a large machine
-# the threads mostly wait for each other (evaluation of CASIA-B with 32 cores: 0.21 s, with 4 threads 0.02 s).
-HOST_THREADS = 4
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -78,45 +72,6 @@ def class_of(path: str | None) -> type | None:
         return None
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name, None)
-
-
-def set_visible_devices(config: Mapping, requested: str = "auto") -> None:
-    """Restrict the process to the devices in the config, unless the environment already restricts it.
-
-    `requested` is the value of --device. A numbered device such as `cuda:1` counts all devices of the machine, so
-    nothing is restricted then. The function has no effect after the first use of a device.
-    """
-    for kind in DEVICE_KINDS.values():
-        if kind.visible and config.get(kind.config_key) and ":" not in requested:
-            os.environ.setdefault(kind.visible, str(config[kind.config_key]).replace(" ", ""))
-
-
-def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """Return the torch device for `auto`, a device type, or a numbered device such as `cuda:1`.
-
-    `auto` selects the first available accelerator, else the CPU. Without a number, a process uses the device of its
-    local rank. Next to an accelerator, the number of CPU threads is limited. Raises UsageError with the missing part if
-    the device is not available.
-    """
-    if name == "auto":
-        name = next((kind for kind in ("npu", "cuda") if _is_available(kind)), "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in DEVICE_KINDS or (number and not number.isdigit()):
-        raise UsageError(f"--device {name}: unknown device; use auto, {', '.join(DEVICE_KINDS)}, or for example cuda:0")
-    if kind == "cpu":
-        keep_freed_memory()
-        return torch.device("cpu")
-    _require(kind)
-    position = int(number) if number else local_rank
-    if position >= _count(kind):
-        raise UsageError(f"--device {kind}:{position}: this machine has {_count(kind)} {kind} devices, numbered from 0")
-    device = torch.device(kind, position)
-    try:
-        select(device)
-    except RuntimeError as error:  # raised by the driver: used by another process, unhealthy, not permitted
-        raise UsageError(f"--device {device}: cannot be used ({first_line(error)})") from error
-    torch.set_num_threads(min(HOST_THREADS, torch.get_num_threads()))
-    return device
 
 
 def select(device: torch.device) -> None:
@@ -134,39 +89,6 @@ def describe(device: torch.device) -> str:
         return f"cpu, {torch.get_num_threads()} threads"
     name = torch.get_device_module(device).get_device_name(device)
     return f"{device} ({name})"
-
-
-def _missing(kind: str) -> str | None:
-    """Return the reason why torch does not support the device type, or None if it does."""
-    extension = DEVICE_KINDS[kind].extension
-    return None if extension is None or hasattr(torch, kind) else load_extension(extension)
-
-
-def _count(kind: str) -> int:
-    module = getattr(torch, kind)
-    return module.device_count() if module.is_available() else 0
-
-
-def _is_available(kind: str) -> bool:
-    """Return whether `auto` can select the device type. Warn if the extension is installed but unusable."""
-    extension, missing = DEVICE_KINDS[kind].extension, _missing(kind)
-    if missing is not None and is_installed(extension):
-        log.warning("--device auto skips %s: %s", kind, missing)
-    return missing is None and _count(kind) > 0
-
-
-def _require(kind: str) -> None:
-    missing = _missing(kind)
-    if missing is not None:
-        raise UsageError(f"--device {kind}: {missing}; or use --device cpu")
-    if not _count(kind):
-        row = DEVICE_KINDS[kind]
-        chosen = os.environ.get(row.visible)
-        hint = "" if chosen is None else f"; {row.visible}={chosen} must list some of them in ascending order"
-        raise UsageError(
-            f"--device {kind}: torch {torch.__version__} finds no {kind} device on this machine "
-            f"(`{row.list_command}` lists the devices of the driver{hint})"
-        )
 
 
 def to_device(network: M, device: torch.device) -> M:
@@ -269,11 +191,3 @@ def warn_of_rounding(device: torch.device) -> None:
             "--amp off: %s rounds the operands of float32 convolutions to fp16; train with --amp torch, which scales "
             "the loss so that small gradients survive", describe(device),
         )  # fmt: skip
-
-
-def processes_possible(name: str = "auto") -> int:
-    """Return the number of processes that can each use one device, or one core of the CPU; 1 for a numbered device."""
-    device = resolve_device(name)
-    if ":" in name:
-        return 1
-    return core_count() if device.type == "cpu" else _count(device.type)

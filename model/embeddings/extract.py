@@ -14,6 +14,7 @@ from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
 from model.devices import distributed
 from model.devices.device import copy_to, fits, select
+from model.devices.world import World
 from model.network.gaitset import GaitSet
 
 # Frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache of a core; on a
@@ -89,7 +90,7 @@ def extract(
     store: SilhouetteStore,
     device: torch.device,
     batch_size: int = 0,
-    world: distributed.World | None = None,
+    world: World | None = None,
     quiet: bool = False,
 ) -> Tensor | None:
     """Compute the embeddings of all sequences of a store, in the order of its index.
@@ -101,7 +102,7 @@ def extract(
     Returns:
         float32 [N, 62, d] on rank 0, on `device` if it has enough memory and otherwise on the CPU. None on other ranks.
     """
-    world = world or distributed.World()
+    world = world or World()
     own = np.arange(world.rank, len(store.index), world.size)
     shape = (len(own), *network.fc_bin[0].shape[::2])
     rows = torch.empty(shape, device=device if fits(4 * np.prod(shape) * world.size, device) else "cpu")

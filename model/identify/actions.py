@@ -16,7 +16,7 @@ from model.common.errors import UsageError, UserError
 from model.common.natural_order import natural_key
 from model.config import load_config, overrides_of
 from model.data.store import SilhouetteStore
-from model.devices.device import resolve_device, set_precision, set_visible_devices
+from model.devices.opening import open_device
 from model.embeddings.extract import stream
 from model.identify.gallery import Encoder, Entry, Gallery, check_encoder, enrol, read_gallery, remove, some_names
 from model.identify.matching import Calibration, calibrate, fuse, person_distances
@@ -43,9 +43,7 @@ class Probes(NamedTuple):
 def open_probes(options: Namespace, default_config: Path) -> Probes:
     """Open the tree and the encoder of the options."""
     config = load_config(options.config or default_config, overrides_of(options))
-    set_visible_devices(config.visible_devices, options.device)
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device, config.visible_devices)
     loaded = load_network(config, options.checkpoint, None, device)
     data = open_dataset(config, "all", cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet)
     batches = (

@@ -133,7 +133,7 @@ def _segmenter(options: argparse.Namespace):
 
         return BackgroundSegmenter, options.segmenter
     from model.checkpoints.metadata import checksum
-    from model.devices.device import resolve_device
+    from model.devices.opening import resolve_device
     from model.silhouettes.mask_rcnn import MaskRCNNSegmenter
 
     segmenter = MaskRCNNSegmenter(options.weights, resolve_device(options.device))

@@ -51,7 +51,7 @@ from pathlib import Path
 from model.common.command_line import CommandParser, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, run_command
-from model.devices.device import resolve_device, set_precision
+from model.devices.opening import open_device
 from model.synthetic.camera import VIEWS
 from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
 from model.synthetic.settings import SEQ_TYPES, DatasetSettings
@@ -76,8 +76,7 @@ def main() -> None:
     if options.output_path is not None:
         summaries.append(write_tree(options.output_path, settings, options.worker_num, options.quiet))
     if options.store is not None:
-        device = resolve_device(options.device)
-        set_precision(device)
+        device = open_device(options.device)
         summaries.append(write_store(options.store, settings, device, options.quiet))
     for one in summaries:
         print(

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from model.config import ModelConfig
 from model.devices import distributed
 from model.devices.device import synchronize
+from model.devices.world import World
 from model.training.finite import NonFiniteError
 from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
 from model.training.optimizer import steps_taken
@@ -37,7 +38,7 @@ class Progress:
     optimizer: Optimizer
     settings: ModelConfig
     device: torch.device
-    world: distributed.World
+    world: World
     logbook: LogBook | None = None
     last_point: dict = field(default_factory=dict)  # empty before the first log point
 
@@ -69,7 +70,8 @@ class Progress:
         synchronize(self.device)
         since, before = self._since
         seconds = time.perf_counter() - since
-        means = distributed.mean_over_processes(self.meter.means().float())
+        means = self.meter.means().float()
+        distributed.average_in_place(means)
         point = dict(zip(FIELDS, means.tolist(), strict=True))
         point |= {
             "lr": self.optimizer.param_groups[0]["lr"],

@@ -11,6 +11,7 @@ from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
 from model.config import ModelConfig, RestoreFrom
 from model.devices import distributed
+from model.devices.world import World, launch_name
 from model.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
     """
     restarts = distributed.restarts()
     if restarts:  # torchrun restarted the processes because one was killed: `restore_iter` was obeyed the first time
-        launch = distributed.launch_name()
+        launch = launch_name()
         last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
             "restart %d after a process ended: %s", restarts,
@@ -45,7 +46,7 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
 
 
 def resume(
-    state: TrainingState, checkpoints: RunCheckpoints, iteration: int, settings: ModelConfig, world: distributed.World
+    state: TrainingState, checkpoints: RunCheckpoints, iteration: int, settings: ModelConfig, world: World
 ) -> None:
     """Load the checkpoint of `iteration` into `state`. Raise UserError if its files are not those of a training run."""
     files = checkpoints.files

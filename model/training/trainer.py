@@ -24,6 +24,7 @@ from model.config import Config
 from model.data.batches import Batch, BatchLoader
 from model.devices import distributed
 from model.devices.device import describe
+from model.devices.world import World, launched_by_torchrun
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.finite import LastGood, NonFiniteError, map_tensors
 from model.training.profiling import Profiling
@@ -58,7 +59,7 @@ class Trainer:
     checkpoints: RunCheckpoints
     progress: Progress
     device: torch.device
-    world: distributed.World
+    world: World
     evaluate: Callable[[], float | None] | None = None
     evaluable: bool = True
     profiling: Profiling | None = None
@@ -77,7 +78,7 @@ class Trainer:
         quiet = self.quiet or not self.world.is_main
         first = self.state.iteration
         bar = progress_bar(total=total_iter, first=first, unit="iterations", what="training", quiet=quiet)
-        stop = StopSignals(ignore_second=distributed.launched_by_torchrun())
+        stop = StopSignals(ignore_second=launched_by_torchrun())
         with stop, logging_redirect_tqdm(), bar, self.profiling or nullcontext():
             self.progress.start(first, total_iter)
             try:

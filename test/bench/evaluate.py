@@ -39,7 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
-from model.devices.device import describe, resolve_device, set_precision, synchronize
+from model.devices.device import describe, synchronize
+from model.devices.opening import open_device
 from model.evaluation.cross_view import evaluate
 from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.streaming import Streaming
@@ -227,8 +228,7 @@ def main() -> None:
     options.probes = options.probes or options.gallery
     options.device_bytes = options.device_mib and options.device_mib << 20
 
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device)
     report = {"benchmark": "evaluate", "device": describe(device), "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         report |= large_case(options, device, folder) if options.gallery else small_case(options, device)

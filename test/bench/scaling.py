@@ -32,7 +32,9 @@ from model.checkpoints.loading import load_tensors  # noqa: E402
 from model.checkpoints.names import encoders_in  # noqa: E402
 from model.config import Config, DataConfig, ModelConfig  # noqa: E402
 from model.devices import distributed  # noqa: E402
-from model.devices.device import resolve_device, set_precision, synchronize  # noqa: E402
+from model.devices.device import synchronize  # noqa: E402
+from model.devices.opening import open_device  # noqa: E402
+from model.devices.world import World, world_from_environment  # noqa: E402
 from model.initialization import build_trainer, open_dataset  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 
@@ -62,8 +64,8 @@ def throughput(processes: int, options: argparse.Namespace, folder: Path) -> dic
 
 def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
     """Measure `average_gradients` of the complete network in one of several processes."""
-    world = distributed.world_from_environment()
-    device = resolve_device(device_name, world.local_rank)
+    world = world_from_environment()
+    device = open_device(device_name, local_rank=world.local_rank)
     distributed.start(world, device)
     parameters = list(GaitSet().to(device).parameters())
     for parameter in parameters:
@@ -89,8 +91,7 @@ def exchange_ms(processes: int, options: argparse.Namespace, folder: Path) -> fl
 
 def weights_of_one_process(processes: int, options: argparse.Namespace, folder: Path) -> dict[str, torch.Tensor]:
     """Run `--agree` iterations in one process that averages the gradients of the batches of all processes."""
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device)
     model = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frame_num, amp=options.amp, lr=options.lr,
         total_iter=options.agree,
@@ -99,7 +100,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
     config = Config(work_path=folder / "one", data=data_config, model=model)
     data = open_dataset(config, quiet=True)
     trainers = [
-        build_trainer(config, data, device, distributed.World(rank, 0, processes), quiet=True, writing=False)
+        build_trainer(config, data, device, World(rank, 0, processes), quiet=True, writing=False)
         for rank in range(processes)
     ]
     step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration without its CUDA graph

@@ -31,7 +31,8 @@ sys.path.insert(0, str(ROOT))
 
 from model.config import ModelConfig  # noqa: E402
 from model.data.batches import pack  # noqa: E402
-from model.devices.device import adam_options, resolve_device, supports_graphs, synchronize, to_device  # noqa: E402
+from model.devices.device import adam_options, supports_graphs, synchronize, to_device  # noqa: E402
+from model.devices.opening import resolve_device  # noqa: E402
 from model.network import GaitSet  # noqa: E402
 from model.network.compute_mode import make_compute_mode  # noqa: E402
 from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep  # noqa: E402

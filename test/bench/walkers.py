@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from model.common.cores import core_count  # noqa: E402
-from model.devices.device import describe, resolve_device, set_precision  # noqa: E402
+from model.devices.device import describe  # noqa: E402
+from model.devices.opening import open_device  # noqa: E402
 from model.synthetic.camera import VIEWS  # noqa: E402
 from model.synthetic.settings import SEQ_TYPES, DatasetSettings  # noqa: E402
 from model.synthetic.store_writer import write_store  # noqa: E402
@@ -41,8 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", help="folder for temporary files (default: that of the system)")
     options = parser.parse_args()
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device)
     parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}
     settings = DatasetSettings(subjects=options.subjects, frames=options.frames, **parts)
     in_tree = options.subjects if options.tree_subjects is None else options.tree_subjects

@@ -30,7 +30,8 @@ from made_store import make_store  # noqa: E402
 from model.config import Config, ModelConfig  # noqa: E402
 from model.data.index import SequenceIndex  # noqa: E402
 from model.data.store import SilhouetteStore, open_store  # noqa: E402
-from model.devices.device import describe, resolve_device, set_precision, synchronize  # noqa: E402
+from model.devices.device import describe, synchronize  # noqa: E402
+from model.devices.opening import open_device  # noqa: E402
 from model.embeddings.extract import extract  # noqa: E402
 from model.initialization import load_network  # noqa: E402
 from model.network import GaitSet  # noqa: E402
@@ -38,8 +39,7 @@ from model.network import GaitSet  # noqa: E402
 
 def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.Namespace) -> dict:
     """Return frames per second of `extract` over the first sequences of the store."""
-    device = resolve_device(options.device)
-    set_precision(device)
+    device = open_device(options.device)
     config = Config(model=ModelConfig(amp=options.amp, kernels=options.kernels))
     network = load_network(config, checkpoint, None, device).network
     count = int(np.searchsorted(np.cumsum(store.index.frames), options.embed_frames)) + 1

@@ -13,6 +13,7 @@ from model.common.errors import UserError
 from model.common.files import read_json
 from model.config import build_config
 from model.devices import distributed, triton_support
+from model.devices.world import World
 from model.initialization import build_trainer, load_network, open_dataset
 from model.network import GaitSet
 from model.network.compute_mode import make_compute_mode
@@ -44,7 +45,7 @@ def test_triton_kernels_are_used_if_supported_on_all_ranks_and_in_float32_only_f
     monkeypatch.setattr(distributed, "any_process", lambda flag, device: flag or not elsewhere)
     config = config_of(aligned_tree, tmp_path, kernels=kernels, amp=amp)
     assert make_compute_mode(amp, "", kernels, CPU).triton is expected
-    trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), writing=False)
+    trainer = build_trainer(config, open_dataset(config), CPU, World(), writing=False)
     assert trainer.step.reference_loss is not expected
     assert trainer.state.network.fused == trainer.loader.packed == (expected and amp == "torch")
     torch.save(GaitSet(8).state_dict(), tmp_path / "e.ptm")
@@ -66,7 +67,7 @@ def test_triton_kernels_are_not_used_for_channels_that_they_do_not_support(monke
 
 
 def run(config, initial=None):
-    trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), initial=initial, quiet=True)
+    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=initial, quiet=True)
     assert trainer.run(config.model.total_iter) == 0
     return trainer
 
@@ -98,7 +99,7 @@ def test_training_starts_from_an_encoder_and_the_metadata_record_it(aligned_tree
     encoder, other = encoders
     settings = {"channels": [4, 6, 10], "total_iter": 2}
     config = config_of(aligned_tree, tmp_path, **settings)
-    trainer = build_trainer(config, open_dataset(config), CPU, distributed.World(), initial=encoder, quiet=True)
+    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=encoder, quiet=True)
     state, files = trainer.state, trainer.checkpoints.files
     assert state.iteration == 0 and not state.optimizer.state
     assert all(torch.equal(value, encoder.weights[key]) for key, value in state.network.state_dict().items())

@@ -64,6 +64,15 @@ def test_netcdf_opens_in_xarray_with_all_labels(small, aligned_tree, capsys):
         assert details["checkpoint"] == str(folder / "e.ptm") and details["part"] == "all"
 
 
+@pytest.mark.parametrize(("given", "disabled"), [(["--rt2"], [False]), ([], [])])
+def test_rt2_disables_the_compilation_of_operators(small, monkeypatch, given, disabled):
+    folder, options = small
+    modes = []
+    monkeypatch.setattr("model.devices.opening.set_compile_mode", lambda device, jit_compile: modes.append(jit_compile))
+    embed.main([*options, *given, "--output", str(folder / "rt2.parquet"), "--quiet"])
+    assert modes == disabled
+
+
 def test_parquet_has_one_row_per_sequence(small, aligned_tree):
     import pyarrow.parquet
 

@@ -14,6 +14,7 @@ from training_runs import files_of, same, weights
 
 from model.common.errors import UsageError, UserError
 from model.devices import distributed
+from model.devices.world import World, launch_name, world_from_environment
 
 
 @pytest.mark.slow
@@ -45,11 +46,11 @@ def test_invalid_master_address_is_a_user_error(monkeypatch):
     for port in ("x", "70000", "-1", ""):
         monkeypatch.setenv("MASTER_PORT", port)
         with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
-            distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
+            distributed.start(World(0, 0, 2), torch.device("cpu"))
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("MASTER_ADDR", "")
     with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
-        distributed.start(distributed.World(0, 0, 2), torch.device("cpu"))
+        distributed.start(World(0, 0, 2), torch.device("cpu"))
 
 
 def set_variables(monkeypatch, variables):
@@ -85,10 +86,10 @@ POD = "WORLD_SIZE=2 RANK=1 MASTER_ADDR=gaitset-worker-0 MASTER_PORT=23456"
 def test_ranks_of_launchers(monkeypatch, variables, expected):
     set_variables(monkeypatch, variables)
     if isinstance(expected, tuple):
-        assert distributed.world_from_environment() == distributed.World(*expected)
+        assert world_from_environment() == World(*expected)
     else:
         with pytest.raises(UserError, match=re.escape(expected)):
-            distributed.world_from_environment()
+            world_from_environment()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_device_num_starts_its_own_processes_unless_a_launcher_has(
 
     set_variables(monkeypatch, variables)
     monkeypatch.setattr(model.commands.launch, "launch", lambda processes, *_: ("starts", processes))
-    started = distributed.world_from_environment().size
+    started = world_from_environment().size
     options, config = SimpleNamespace(device_num=device_num, port=None), SimpleNamespace(device_num=8)
     start_processes = load_script("train").start_processes
     if expected in (None, "starts"):
@@ -128,7 +129,7 @@ def test_world_size_1_does_not_hide_the_options_of_a_launcher(monkeypatch):
     script = load_script("train")
     set_variables(monkeypatch, "WORLD_SIZE=1 MASTER_ADDR=")
     script.set_environment(script.options_parser().parse_args(["--world_size", "2", "--rank", "1"]))
-    assert distributed.world_from_environment() == distributed.World(1, 1, 2)
+    assert world_from_environment() == World(1, 1, 2)
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", "29500")
 
 
@@ -147,6 +148,6 @@ def test_launcher_ignores_the_variables_of_a_pod(tmp_path):
 def test_single_process_has_no_launch(monkeypatch):
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
-    assert distributed.launch_name() is None and distributed.restarts() == 0
+    assert launch_name() is None and distributed.restarts() == 0
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # the default run id of torchrun
-    assert distributed.launch_name() == f"none-{os.getppid()}"
+    assert launch_name() == f"none-{os.getppid()}"

@@ -18,14 +18,12 @@ from model.devices.device import (
     fits,
     free_memory,
     precision_of,
-    processes_possible,
-    resolve_device,
     set_precision,
-    set_visible_devices,
     supports_graphs,
     synchronize,
     to_device,
 )
+from model.devices.opening import processes_possible, resolve_device, set_visible_devices
 from model.network import GaitSet
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,7 +69,7 @@ def test_npu_without_torch_npu_names_the_package():
 def test_torch_npu_that_cannot_be_loaded_is_one_error_line(tmp_path):
     """Simulate missing CANN libraries in a subprocess, because the module remains imported."""
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file\\nmore')")
-    code = "from model.devices.device import resolve_device\nresolve_device('npu')"
+    code = "from model.devices.opening import resolve_device\nresolve_device('npu')"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     last = done.stderr.strip().splitlines()[-1]

@@ -19,6 +19,7 @@ from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
 from model.devices import distributed
 from model.devices.device import TIMEOUT_VARIABLES, to_device
+from model.devices.world import World
 from model.network import GaitSet, triplet_losses
 from model.training.log_book import FIELDS
 
@@ -238,7 +239,7 @@ def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
         monkeypatch.setenv(name, value)
     timeouts = []
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout, **__: timeouts.append(timeout))
-    distributed.start(distributed.World(0, 0, 2), SimpleNamespace(type="npu"))
+    distributed.start(World(0, 0, 2), SimpleNamespace(type="npu"))
     assert tuple(map(os.environ.get, names)) == expected
     assert timeouts[0].total_seconds() <= 10812 <= 17340, "the longest that a 910 accepts"
     assert 10812 % 68 == 0, "a 910 rounds down to such a number"

@@ -95,7 +95,7 @@ def test_near_version_that_loads_gives_a_warning(tmp_path, monkeypatch, caplog):
 def test_auto_warns_why_it_skips_the_npu(tmp_path):
     install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
     code = (
-        "import logging; from model.devices.device import resolve_device; "
+        "import logging; from model.devices.opening import resolve_device; "
         "logging.basicConfig(); print(resolve_device())"
     )
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}

@@ -9,7 +9,7 @@ import torch
 
 from model.data.index import SequenceIndex
 from model.data.store import SilhouetteStore
-from model.devices.distributed import World
+from model.devices.world import World
 from model.embeddings.extract import _batches, _cut, embed_sequences, extract
 from model.network import GaitSet
 

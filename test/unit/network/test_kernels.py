@@ -14,7 +14,7 @@ from scripts import ROOT, run_quietly
 
 from model.common.errors import UserError
 from model.devices import triton_support
-from model.devices.device import resolve_device
+from model.devices.opening import resolve_device
 from model.network import GaitSet, triplet, triplet_losses
 from model.network import kernels as kernels_package
 

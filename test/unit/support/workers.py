@@ -19,7 +19,8 @@ def gather_worker(rank: int, folder: str) -> None:
     own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
     few = torch.arange(rank, 2, 3)[:, None].float()  # rank 2 has no rows
     up = distributed.any_process(rank == 1, cpu)
-    mean = distributed.mean_over_processes(torch.tensor([float(rank)]))
+    mean = torch.tensor([float(rank)])
+    distributed.average_in_place(mean)
     matrix, unused, number = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), ()))
     matrix.grad = torch.arange(6.0).view(3, 2).t() * (rank + 1)  # not contiguous
     number.grad = torch.tensor(3.0 * rank)

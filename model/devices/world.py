@@ -1,0 +1,76 @@
+"""Rank and world size of this process, and the launcher that started it, from the environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from model.common.errors import UserError
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class World:
+    """Rank, local rank and world size of this process."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this process is rank 0, which writes files and prints messages."""
+        return self.rank == 0
+
+
+def world_from_environment() -> World:
+    """Read WORLD_SIZE, RANK and LOCAL_RANK, which torchrun sets. An empty variable counts as unset.
+
+    Without WORLD_SIZE, the world size is 1. A job of Kubernetes sets no LOCAL_RANK and starts one process per pod, so
+    the local rank is 0, unless MASTER_ADDR says that all processes run on one machine.
+    """
+    size = _variable("WORLD_SIZE", 1)
+    rank = _variable("RANK", 0 if size <= 1 else None)
+    on_one_machine = os.environ.get("MASTER_ADDR") in LOOPBACK
+    local_rank = _variable("LOCAL_RANK", rank if on_one_machine else 0)
+    if not 0 <= rank < size or local_rank < 0:
+        raise UserError(
+            f"RANK={rank}, LOCAL_RANK={local_rank} and WORLD_SIZE={size} do not fit together: ranks count from 0 to "
+            "WORLD_SIZE - 1; correct these variables or unset WORLD_SIZE for a single process"
+        )
+    return World(rank, local_rank, size)
+
+
+def _variable(name: str, default: int | None) -> int:
+    """Return an environment variable that is a number. Raises UserError if it is not, or missing without default."""
+    text = os.environ.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        found = f"{name}={text!r} is not a number" if text else f"WORLD_SIZE is set and {name} is not"
+        raise UserError(
+            f"{found}; with several processes, set WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT, as torchrun does"
+        ) from None
+
+
+def end_with_parent() -> None:
+    """Let the system terminate this process if torchrun, which started it, is killed."""
+    if launched_by_torchrun() and sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def launched_by_torchrun() -> bool:
+    """Return whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launch_name() -> str | None:
+    """Return the name of the torchrun process, which stays the same after a restart, or None without torchrun."""
+    return f"{os.environ['TORCHELASTIC_RUN_ID']}-{os.getppid()}" if launched_by_torchrun() else None
