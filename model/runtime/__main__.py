@@ -10,7 +10,8 @@
 Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
 Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
 OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt (in the format of the benchmark tool) and .json. With several devices,
-each runs a share of the list in its own process, and the folder of the first one receives all results.
+each runs a share of the list (ais_bench divides it if it can, otherwise each device has its own process), and the
+folder of the first one receives all results.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,19 @@ def ais_bench_command(beginning: list[str], options: dict[str, Any], dashes: boo
     """Build the documented command.
 
     Args:
-        options: values by the documented names of the options.
-        dashes: use the option names of the newest version. msit has other names.
+        options: values by the documented names of the options. The value of a switch is True.
+        dashes: use the option names and switches of the newest version. msit has other names.
     """
-    renamed = {"--output_dirname": "--output-dirname"} if dashes else {}
+    renamed = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"} if dashes else {}
     if beginning[-1] == "benchmark":
-        renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size"}
-    options = {renamed.get(option, option): value for option, value in options.items()}
-    return [*beginning, *(str(part) for option in options.items() for part in option)]
+        renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size",
+                   "--divide_input": "--divide-input"}  # fmt: skip
+    words = list(beginning)
+    for option, value in options.items():
+        words.append(renamed.get(option, option))
+        if value is not True or not dashes:  # older versions need `1` after a switch
+            words.append("1" if value is True else str(value))
+    return words
 
 
 def run_ais_bench(task: Task) -> dict[str, Any]:
@@ -80,23 +85,38 @@ def run_ais_bench(task: Task) -> dict[str, Any]:
     Raises:
         UserError: if the om file has a different batch size than the task.
     """
-    beginning, parent = find_ais_bench(), task.result_folder.parent
-    log = parent.absolute() / f"ais_bench_batchsize_{task.batch()}_device_{task.device_id}.log"
-    with staged(task) as (entries, stage):
+    [summary] = run_on_devices(task, [task.device_id])
+    write_json(performance_path(task.result_folder.parent, task.batch(), task.device_id).with_suffix(".json"), summary)
+    return summary
+
+
+def run_on_devices(task: Task, device_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Run the list with one command, which divides it between the devices, and return a summary per device.
+
+    The tool gives each device an equal number of files in the order of the list, one more to the first ones if they
+    do not divide evenly, and fills the last batch of each device. Raises UserError as `run_ais_bench` does.
+    """
+    beginning, parent, several = find_ais_bench(), task.result_folder.parent, len(device_ids) > 1
+    devices = f"devices_{'_'.join(map(str, device_ids))}" if several else f"device_{task.device_id}"
+    log = parent.absolute() / f"ais_bench_batchsize_{task.batch()}_{devices}.log"
+    with staged(task, fill=not several) as (entries, stage):
         options = {"--input": stage.bins, "--outfmt": "BIN", "--batchsize": task.batch()}
-        output, seconds, written = _run(beginning, stage.om, options, log, task)
+        options |= {"--divide_input": True} if several else {}
+        output, seconds, folder = _run(beginning, stage.om, options, log, task, device_ids)
         reported = re.search(r"filesperbatch:(\d+)", output)
         _check_batch(task, int(reported[1]) if reported else None)
-        tool, results = (
-            _tool(beginning),
-            _results(written, stage.folder / written.stem.removesuffix(_SUMMARY), stage.stems),
-        )
-        collect(tool, results, entries, stage, task.result_folder, log)
-        target = task.result_folder.with_name(f"{task.result_folder.name}{_SUMMARY}.json")
-        figures = figures_of("ais_bench", written, target, log)
-        summary = summary_of(task, tool, figures, seconds, len(entries), stage.fillers)
-    write_json(performance_path(parent, task.batch(), task.device_id).with_suffix(".json"), summary)
-    return summary
+        folders = [folder / f"device{number}_{i}" for i, number in enumerate(device_ids)] if several else [folder]
+        results = {stem: file for part in folders for stem, file in _results(part, stage.stems).items()}
+        collect(_tool(beginning), results, entries, stage, task.result_folder, log)
+        summaries = []
+        for i, (number, part) in enumerate(zip(device_ids, folders, strict=True)):
+            share = f"_share{number}" if several else ""
+            target = task.result_folder.with_name(f"{task.result_folder.name}{share}{_SUMMARY}.json")
+            figures = figures_of("ais_bench", _summary_path(part), target, None if several else log)
+            count = len(entries) // len(device_ids) + (i < len(entries) % len(device_ids))
+            own = task._replace(device_id=number)
+            summaries.append(summary_of(own, _tool(beginning), figures, seconds, count, -count % task.batch()))
+    return summaries
 
 
 def measure_ais_bench(task: Task, loop: int) -> dict[str, Any]:
@@ -109,8 +129,8 @@ def measure_ais_bench(task: Task, loop: int) -> dict[str, Any]:
     stem = f"ais_bench_pure_batchsize_{task.batch()}_device_{task.device_id}"
     log = parent.absolute() / f"{stem}.log"
     with staged_om(task) as om:  # without --batchsize, the tool reads it from the om file
-        _, seconds, written = _run(beginning, om, {"--loop": loop}, log, task)
-        figures = figures_of("ais_bench", written, parent / f"{stem}{_SUMMARY}.json", log)
+        _, seconds, folder = _run(beginning, om, {"--loop": loop}, log, task, [task.device_id])
+        figures = figures_of("ais_bench", _summary_path(folder), parent / f"{stem}{_SUMMARY}.json", log)
         _check_batch(task, figures.batch_size)
     return summary_of(task, _tool(beginning), figures, seconds, loop * task.batch())
 
@@ -119,15 +139,22 @@ def _tool(beginning: list[str]) -> str:
     return "msit benchmark" if beginning[-1] == "benchmark" else "ais_bench"
 
 
-def _run(beginning: list[str], om: Path, options: dict[str, Any], log: Path, task: Task) -> tuple[str, float, Path]:
+def _summary_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{_SUMMARY}.json")
+
+
+def _run(
+    beginning: list[str], om: Path, options: dict[str, Any], log: Path, task: Task, device_ids: Sequence[int]
+) -> tuple[str, float, Path]:
     """Run the command, and again with the option names of the newest version if the tool does not know the others.
 
     Returns:
-        The output, the duration in seconds, and the path of the tool's summary, next to the folder of its results.
+        The output, the duration in seconds, and the folder of the results.
     """
     # Newer versions reject an output folder name that exists in their working directory with usual permissions.
     name = f"{om.parent.name}_results"
-    common = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": task.device_id}
+    devices = ",".join(map(str, device_ids))
+    common = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": devices}
     folder = Path.cwd()
     if not accepted_path(folder):  # newer versions check the path that --output_dirname has in the working directory
         beginning = [str(folder / part) if "/" in part else part for part in beginning]
@@ -140,7 +167,7 @@ def _run(beginning: list[str], om: Path, options: dict[str, Any], log: Path, tas
             raise
         command = ais_bench_command(beginning, common | options, dashes=True)
         output, seconds = run_tool(_tool(beginning), command, folder, log, task)
-    return output, seconds, om.parent / f"{name}{_SUMMARY}.json"
+    return output, seconds, om.parent / name
 
 
 def _pythons() -> Iterator[str]:
@@ -173,11 +200,13 @@ def _check_batch(task: Task, found: int | None) -> None:
         )
 
 
-def _results(written: Path, folder: Path, stems: list[str]) -> dict[str, Path]:
+def _results(folder: Path, stems: list[str]) -> dict[str, Path]:
     """Return the result file by input stem, from the tool's summary or, if not listed there, from its naming rule."""
     results = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
-    if written.is_file():
-        results |= {Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(written)}
+    if _summary_path(folder).is_file():
+        results |= {
+            Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(_summary_path(folder))
+        }
     return {stem: file for stem, file in results.items() if is_file(file)}
 
 

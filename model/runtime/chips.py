@@ -1,7 +1,8 @@
-"""Run a model on several chips at once: each chip computes a share of the list in a separate process."""
+"""Run a model on several chips at once, each on a share of the list, in one ais_bench or in a process per chip."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import shutil
@@ -15,9 +16,11 @@ from model.common.errors import UsageError, UserError
 from model.common.files import atomic_folder, write_json
 from model.common.lock import locked
 from model.export.input_files import check_replaceable
+from model.runtime.ais_bench_tool import run_on_devices
 from model.runtime.bin_list import check_bins
 from model.runtime.choice import Choice
 from model.runtime.external_tool import Task
+from model.runtime.performance_files import performance_path
 from model.runtime.pure_inference import measure
 from model.runtime.result_record import read_record, record_path, remove_record, write_record
 from model.runtime.runners import run_list
@@ -44,7 +47,8 @@ def run_on_chips(
 ) -> dict[str, Any]:
     """Run the list of a task on several chips, write all results to one folder, and return the summary.
 
-    Each share has whole batches, so only the last one needs fillers. Without enough batches, the last chips stay idle.
+    ais_bench divides the list itself if it can. Otherwise, each chip runs a share of whole batches in its own process,
+    so only the last one needs fillers. Without enough batches, the last chips stay idle.
 
     Args:
         loop: measure pure inference with this number of batches on each chip instead of running the list.
@@ -55,47 +59,77 @@ def run_on_chips(
     Raises:
         UserError: with the number of the device, if the model fails on one of them. No results are written then.
     """
-    tasks = [task._replace(device_id=number, quiet=True) for number in device_ids]
-    job = partial(measure, choice, loop=loop, warmup=warmup)
     if loop is None:
-        tasks, job = _shares(task, tasks), partial(run_list, choice, warmup=warmup)
+        check_replaceable(task.result_folder, ".bin")
+        device_ids = _with_work(task, device_ids)
     start = time.perf_counter()
-    try:
-        devices = _run_all(job, tasks, choice.runtime in _IN_PROCESS)
-        seconds = time.perf_counter() - start
+    devices = _run_divided(task, device_ids) if choice.runtime == "ais_bench" and loop is None else None
+    if devices is None:
+        start = time.perf_counter()
+        tasks = [task._replace(device_id=number, quiet=True) for number in device_ids]
         if loop is None:
-            _merge(task.result_folder, [share.result_folder for share in tasks])
-    finally:
-        for share in tasks if loop is None else []:
-            shutil.rmtree(share.result_folder, ignore_errors=True)
-            remove_record(share.result_folder)
-    summary = _summary(task, devices, seconds)
+            devices = _run_shares(choice, task, tasks, warmup)
+        else:
+            devices = _run_all(partial(measure, choice, loop=loop, warmup=warmup), tasks, choice)
+    summary = _summary(task, devices, time.perf_counter() - start)
     write_json(task.result_folder.with_name(f"{task.result_folder.name}_devices.json"), summary)
     return summary
 
 
-def _shares(task: Task, tasks: list[Task]) -> list[Task]:
-    """Give each task a share of the list and a result folder next to the final one."""
-    check_replaceable(task.result_folder, ".bin")
+def _with_work(task: Task, device_ids: list[int]) -> list[int]:
+    """Return the devices that get at least one batch of the list."""
     count, size = len(check_bins(task.info, None)), task.batch()
     batches = -(-count // size)
-    if batches < len(tasks):
-        idle = ", ".join(str(share.device_id) for share in tasks[batches:])
+    if batches < len(device_ids):
+        idle = ", ".join(map(str, device_ids[batches:]))
         logger.warning("%d sequences fill %d batches of %d: device %s stays idle", count, batches, size, idle)
-        tasks = tasks[:batches]
-    bounds = [min(count, batches * i // len(tasks) * size) for i in range(len(tasks) + 1)]
-    folder = task.result_folder
-    return [
-        share._replace(
-            share=(bounds[i], bounds[i + 1]), result_folder=folder.with_name(f"{folder.name}_share{share.device_id}")
-        )
-        for i, share in enumerate(tasks)
+    return device_ids[:batches]
+
+
+def _run_divided(task: Task, device_ids: list[int]) -> list[dict[str, Any]] | None:
+    """Let one ais_bench divide the list between the devices. Return None if this version cannot, or if it fails."""
+    try:
+        devices = run_on_devices(task, device_ids)
+    except UserError as error:
+        logger.warning("each device runs in its own process, because %s", str(error).partition(";")[0])
+        return None
+    return _written(task, devices, device_ids)
+
+
+def _run_shares(choice: Choice, task: Task, tasks: list[Task], warmup: int) -> list[dict[str, Any]]:
+    """Run the model on a share of the list per task, and move all results to one folder."""
+    count, size, folder = len(check_bins(task.info, None)), task.batch(), task.result_folder
+    bounds = [min(count, -(-count // size) * i // len(tasks) * size) for i in range(len(tasks) + 1)]
+    shares = [
+        own._replace(share=share, result_folder=folder.with_name(f"{folder.name}_share{own.device_id}"))
+        for own, share in zip(tasks, itertools.pairwise(bounds), strict=True)
     ]
+    try:
+        devices = _run_all(partial(run_list, choice, warmup=warmup), shares, choice)
+        _merge(folder, [share.result_folder for share in shares])
+    finally:
+        for share in shares:
+            shutil.rmtree(share.result_folder, ignore_errors=True)
+            remove_record(share.result_folder)
+            _performance_json(share, share.device_id).unlink(missing_ok=True)  # it names the folder of the share
+    return _written(task, devices, [own.device_id for own in tasks])
 
 
-def _run_all(job: partial, tasks: list[Task], in_process: bool) -> list[dict[str, Any]]:
+def _written(task: Task, devices: list[dict[str, Any]], device_ids: list[int]) -> list[dict[str, Any]]:
+    """Write the summary of each device, which names the folder of all results, and return them with the numbers."""
+    devices = [device | {"result": str(task.result_folder)} for device in devices]
+    for number, device in zip(device_ids, devices, strict=True):
+        write_json(_performance_json(task, number), device)
+    return [device | {"device_id": number} for number, device in zip(device_ids, devices, strict=True)]
+
+
+def _performance_json(task: Task, device_id: int) -> Path:
+    return performance_path(task.result_folder.parent, task.batch(), device_id).with_suffix(".json")
+
+
+def _run_all(job: partial, tasks: list[Task], choice: Choice) -> list[dict[str, Any]]:
     """Run the job of each task at the same time. External tools are processes themselves, so threads wait for them."""
-    if in_process:
+    if choice.runtime in _IN_PROCESS:
         pool = ProcessPoolExecutor(len(tasks), mp_context=multiprocessing.get_context("spawn"))
     else:
         pool = ThreadPoolExecutor(len(tasks))
@@ -136,7 +170,6 @@ def _summary(task: Task, devices: list[dict[str, Any]], seconds: float) -> dict[
     sequences = sum(device["sequences"] for device in devices)
     end_to_end = [device["e2e_throughput"] for device in devices]
     slowest = None if None in end_to_end else max(device["sequences"] / device["e2e_throughput"] for device in devices)
-    result = None if devices[0]["result"] is None else str(task.result_folder)
     problems = [f"device {device['device_id']}: {device['problem']}" for device in devices if device.get("problem")]
     return {
         **devices[0],
@@ -148,6 +181,5 @@ def _summary(task: Task, devices: list[dict[str, Any]], seconds: float) -> dict[
         "device_throughput": None if None in rates else sum(rates),
         "latency_ms": {},
         "problem": "; ".join(problems) or None,
-        "result": result,
-        "devices": [device | {"result": result} for device in devices],
+        "devices": devices,
     }

@@ -110,13 +110,17 @@ def staged_om(task: Task) -> Iterator[Path]:
 
 
 @contextmanager
-def staged(task: Task) -> Iterator[tuple[list[InfoEntry], Staged]]:
-    """Yield the checked list and a temporary folder with the om file and the input files."""
+def staged(task: Task, fill: bool = True) -> Iterator[tuple[list[InfoEntry], Staged]]:
+    """Yield the checked list and a temporary folder with the om file and the input files.
+
+    Args:
+        fill: fill the last batch.
+    """
     require_om(task)
     entries = check_bins(task.info, None)[slice(*(task.share or (None,)))]
     check_replaceable(task.result_folder, ".bin")
     with staged_om(task) as om:
-        yield entries, _stage(task, entries, om)
+        yield entries, _stage(task, entries, om, fill)
 
 
 def require_om(task: Task) -> Path:
@@ -129,12 +133,12 @@ def accepted_path(path: Path) -> bool:
     return _TOOL_PATH.fullmatch(str(path)) is not None
 
 
-def _stage(task: Task, entries: Sequence[InfoEntry], om: Path) -> Staged:
+def _stage(task: Task, entries: Sequence[InfoEntry], om: Path, fill: bool) -> Staged:
     folder, bins = om.parent, om.parent / "bins"
     bins.mkdir(mode=0o750)
     digits = max(4, len(str(len(entries) - 1)))
     stems = [f"{i:0{digits}d}" for i in range(len(entries))]
-    sources, added = fill_last_batch([entry.path for entry in entries], task.batch())
+    sources, added = fill_last_batch([entry.path for entry in entries], task.batch() if fill else 1)
     fillers = [f"{FILLER_PREFIX}{i:04d}" for i in range(added)]
     files = [bins / f"{stem}.bin" for stem in [*stems, *fillers]]
     for source, file in zip(sources, files, strict=True):

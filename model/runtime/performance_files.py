@@ -223,17 +223,10 @@ def _of_devices(path: Path, content: Mapping[str, Any], total: Figures) -> list[
 def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> list[Figures]:
     """Read the summary blocks that ais_bench prints, one per device. The lines of several blocks may be mixed."""
     lines = _lines(text)
-    found = [line.group(1) for line in (re.search(r"NPU_compute_time \(ms\):(.*)", line) for line in lines) if line]
-    rates = [rate for rate in (re.search(rf"throughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
-    if not found or not rates:
-        raise ValueError(f"no line with {'throughput' if found else 'NPU_compute_time'}")
-    blocks = [
-        {
-            name: float(value)
-            for name, value in re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", times)
-        }
-        for times in found
-    ]
+    blocks = [_printed_times(line) for line in lines if "NPU_compute_time (ms)" in line]
+    rates = [rate for rate in (re.search(rf"[tT]hroughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
+    if not blocks or not rates:
+        raise ValueError(f"no line with {'throughput' if blocks else 'NPU_compute_time'}")
     figures = []
     for rate in rates:
         if not blocks:
@@ -244,6 +237,13 @@ def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> list[Fig
         latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[2])}, "", "throughput")
         figures.append(Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path)))
     return figures if len(figures) == 1 else _with_sum(figures, text)
+
+
+def _printed_times(line: str) -> dict[str, float]:
+    """Return the times in `min = 0.6, max = 0.7, ...`, or in the table row of the newest version, by their names."""
+    named = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line)
+    cells = zip(("min", "max", "mean", "median", "P99"), re.findall(rf"│\s{{0,9}}{_NUMBER}", line), strict=False)
+    return {name: float(value) for name, value in named or cells}
 
 
 def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
@@ -261,7 +261,7 @@ def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
 
 
 def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:
-    names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99"}
+    names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99", "P99": "p99"}
     named = {ours: _positive(times, name, name) for name, ours in names.items() if name in times}
     return {"mean": _positive(times, "mean", "mean of NPU_compute_time"), **named}
 

@@ -1,7 +1,7 @@
 """Read the result files of a runtime, one per sequence.
 
-Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`. ais_bench writes .bin or .npy files, by
-default to a folder with the time as its name, and with several devices to one subfolder per device.
+Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`. ais_bench writes .bin, .npy or .txt files,
+by default to a folder with the time as its name, and with several devices to one subfolder per device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ EMBEDDING_SHAPE = (STRIPS, 256)
 TOOLS = {"_1": "benchmark, which numbers outputs from 1", "_0": "ais_bench, which numbers them from 0"}
 OUR_SUFFIX = "_1"
 _TIME_STAMP = re.compile(r"\d{4}(_\d\d){2}-\d\d(_\d\d){2}")  # name of the output folder of ais_bench
-_DEVICE = re.compile(r"device\d+_\d+")  # its subfolder of one of several devices
+_DEVICE = re.compile(r"device\d+(_\d+)?")  # its subfolder of one of several devices
+_PERFORMANCE = ("perf_vision_", "PureInfer_")  # text files of benchmark that are not results
 
 
 def read_results(
@@ -38,9 +40,9 @@ def read_results(
 ) -> tuple[np.ndarray, SequenceIndex]:
     """Read the embeddings of all sequences of a manifest.
 
-    All files must be named `<stem>_1.bin` or all `<stem>_0.bin`; .npy files are read if there are no .bin files. Files
-    with the filler prefix and files with other suffixes are ignored. If the folder contains no results, the newest
-    output folder of ais_bench in it is used.
+    All files must be named `<stem>_1.bin` or all `<stem>_0.bin`; .npy or .txt files are read if there are no .bin
+    files. Files with the filler prefix and files with other suffixes are ignored. If the folder contains no results,
+    the newest output folder of ais_bench in it is used.
 
     Returns:
         Float array [N, *embedding_shape] in the order of the manifest, and the labels.
@@ -54,7 +56,7 @@ def read_results(
         manifest = read_manifest(manifest)
     stems = [Path(entry["file"]).stem for entry in manifest.entries]
     folder, present = _present(folder)
-    kind = ".npy" if any(name.endswith(".npy") for name in present) else ".bin"
+    kind = next((Path(name).suffix for name in present), ".bin")
     suffix = f"{_suffix_of(folder, present, set(stems))}{kind}"
     names = [f"{stem}{suffix}" for stem in stems]
     _check_complete(folder, present, names, manifest.path)
@@ -64,9 +66,7 @@ def read_results(
     embeddings, digests = np.empty((len(stems), values), FLOAT32), {}
     bar = progress_bar(names, unit="results", what="reading", quiet=quiet)
     for row, stem, name in zip(embeddings, stems, bar, strict=True):
-        content = present[name].read_bytes()
-        if kind == ".npy":
-            content = _values_of_npy(present[name], content)
+        content = _READERS[kind](present[name])
         _check_sizes(folder, {name: len(content)}, values)  # it may have changed since the scan
         row[:] = np.frombuffer(content, FLOAT32)
         digests[stem] = digest_of(content)
@@ -78,15 +78,30 @@ def read_results(
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
 
 
-def _values_of_npy(path: Path, content: bytes) -> bytes:
+def _values_of_npy(path: Path) -> bytes:
     """Return the values of an .npy file as the bytes of a .bin file."""
     try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
+        array = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: is not an .npy file ({error}); run the deployed model again") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UserError(f"{path}: does not contain an array of numbers; run the deployed model again")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+
+
+def _values_of_text(path: Path) -> bytes:
+    """Return the values of a text file, which have six decimals, as the bytes of a .bin file."""
+    try:
+        return np.array(path.read_bytes().split()).astype(FLOAT32).tobytes()
+    except ValueError as error:
+        raise UserError(f"{path}: does not only contain numbers ({error}); run the deployed model again") from error
+
+
+_READERS: dict[str, Callable[[Path], bytes]] = {
+    ".bin": Path.read_bytes,
+    ".npy": _values_of_npy,
+    ".txt": _values_of_text,
+}
 
 
 def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
@@ -101,10 +116,9 @@ def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suf
     else:
         mismatched = [stem for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
         if mismatched:
+            names = _listed([f"{stem}{suffix}" for stem in mismatched])
             raise UserError(
-                f"{folder}: {_listed([f'{stem}{suffix}.bin' for stem in mismatched])} belong to different input "
-                "files than "
-                f"those of {manifest.path}; run the model again"
+                f"{folder}: {names} belong to different input files than those of {manifest.path}; run the model again"
             )
         changed = [f"{stem}{suffix}" for stem in digests if record.results.get(stem) != digests[stem]]
         if changed:
@@ -152,11 +166,12 @@ def _present(folder: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def _results_in(folder: Path) -> dict[str, Path]:
-    """Return the .bin files of a folder, or its .npy files, or those in its subfolders of several devices."""
+    """Return the .bin files of a folder, or its .npy or .txt files, or those in its subfolders of several devices."""
     with os.scandir(folder) as entries:
         paths = sorted(Path(entry.path) for entry in entries)
-    for kind in (".bin", ".npy"):
-        present = {path.name: path for path in paths if path.suffix == kind and not path.name.startswith(FILLER_PREFIX)}
+    paths_of_results = [path for path in paths if not path.name.startswith((FILLER_PREFIX, *_PERFORMANCE))]
+    for kind in _READERS:
+        present = {path.name: path for path in paths_of_results if path.suffix == kind}
         if present:
             return present
     devices = [_results_in(path) for path in paths if _DEVICE.fullmatch(path.name) and path.is_dir()]

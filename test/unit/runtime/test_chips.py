@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from ascend import assert_embeddings, machine_with_all_tools, names_in
+from ascend import assert_embeddings, machine_with_all_tools, names_in, place_msit
 
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
@@ -33,7 +33,8 @@ def run(deployed, here, monkeypatch, *arguments):
     [
         ("benchmark", 1, "2,0", [2, 3], 0),
         ("benchmark", 4, "0,1,3", [4, 1], 3),
-        ("ais_bench", 4, "0,1,3", [4, 1], 3),
+        ("ais_bench", 1, "2,0", [3, 2], 0),
+        ("ais_bench", 4, "0,1,3", [3, 2], 3),  # it divides the list into equal numbers of files
         ("acl", 4, "1,0", [4, 1], None),  # its processes import torch, so once is enough
     ],
 )
@@ -52,11 +53,41 @@ def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, 
     rates = [device["device_throughput"] for device in summary["devices"]]
     assert summary["device_throughput"] == pytest.approx(sum(rates))
     assert not [name for name in names_in(here / "r") if "share" in name and not name.endswith("_summary.json")]
+    for device in summary["devices"]:
+        written = here / "r" / f"perf_vision_batchsize_{batch_size}_device_{device['device_id']}.json"
+        assert json.loads(written.read_text())["result"] == device["result"] == str(results)
     *chips, total = read_all_figures(here / "p.json")
     assert [row.device for row in chips] == rates and total.chips == 2
     assert total.device == pytest.approx(sum(rates)) and total.runtime == f"{runtime}, 2 devices"
     printed = table([*chips, total])
     assert "all chips" in printed and f"{runtime}, device {first}" in printed
+
+
+@pytest.mark.parametrize("version", ["typer", "msit", "old", "lose", "silent"])
+def test_versions_of_ais_bench(deployed, here, monkeypatch, caplog, version):
+    """Old versions do not know --divide_input. One process per device runs then, also if a result is missing."""
+    if version == "msit":
+        monkeypatch.delenv("PYTHONPATH")
+        place_msit(here)
+        monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+    else:
+        monkeypatch.setenv(f"STANDIN_{version.upper()}", "1")
+    task = Task(deployed.om(1), deployed.info, here / "r" / "dump", batch_size=1, quiet=True)
+    if version == "lose":
+        with pytest.raises(UserError, match=r"^device 0: ais_bench succeeded but wrote no result for 1 of 2 sequences"):
+            run_on_chips(choose("ais_bench", task.om), task, [0, 1])
+    else:
+        summary = run_on_chips(choose("ais_bench", task.om), task, [0, 1])
+        assert_embeddings(read_results(task.result_folder, deployed.manifest, (62, 8))[0], deployed)
+        rates = [device["device_throughput"] for device in summary["devices"]]
+        assert rates == [None, None] if version == "silent" else all(rates)
+    reasons = {
+        "old": ["each device runs in its own process, because ais_bench failed with exit status 2: "
+                "__main__.py: error: unrecognized arguments: --divide_input 1"],
+        "lose": ["each device runs in its own process, because ais_bench succeeded but wrote no result for 2 of 5 "
+                 "sequences (0000, 0003)"],
+    }  # fmt: skip
+    assert caplog.messages == reasons.get(version, [])
 
 
 def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, monkeypatch):
@@ -70,6 +101,7 @@ def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, m
         run_on_chips(choice, task, [0, 99])
     assert {path.name: path.read_bytes() for path in results.iterdir()} == before
     read_results(results, deployed.manifest, (62, 8))
+    assert not (here / "r" / "perf_vision_batchsize_1_device_0.json").exists(), "its results were removed"
 
 
 def test_pure_inference_on_several_chips(deployed, here, monkeypatch, capsys):

@@ -148,7 +148,13 @@ def test_command_of_the_documents(here):
 def test_newest_command_line_of_ais_bench(deployed, here, monkeypatch, capfd):
     """Its option names contain dashes, so the first command fails, and the second one succeeds."""
     monkeypatch.setenv("STANDIN_TYPER", "1")
-    assert run_ais_bench(task(deployed, here, quiet=False))["device_throughput"] > 0
+    summary = run_ais_bench(task(deployed, here, quiet=False))
+    assert summary["device_throughput"] > 0 and summary["latency_ms"]["p99"] > 0
+    printed = read_figures(here / "result" / "ais_bench_batchsize_4_device_0.log")  # its table has four decimals
+    assert printed.device == pytest.approx(summary["device_throughput"])
+    assert printed.latency_ms == {
+        name: pytest.approx(summary["latency_ms"][name], abs=1e-4) for name in ("mean", "p50", "p99")
+    }
     assert_results(here / "result" / "dumpOutput_device0", deployed)
     commands = [line for line in capfd.readouterr().err.splitlines() if line.startswith("+ ")]
     assert len(commands) == 2 and "--output_dirname" in commands[0] and "--output-dirname" in commands[1]
@@ -384,4 +390,4 @@ def test_failed_run_keeps_earlier_results(deployed, here, tool):
 )  # fmt: skip
 def test_damaged_summary_yields_no_results(tmp_path, summary):
     (tmp_path / "r_summary.json").write_text(summary)
-    assert _results(tmp_path / "r_summary.json", tmp_path / "r", ["0000", "0001"]) == {}
+    assert _results(tmp_path / "r", ["0000", "0001"]) == {}

@@ -137,6 +137,20 @@ def test_invalid_npy_results(tmp_path, manifest, content, message):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
+def test_text_results(tmp_path, manifest):
+    """ais_bench --outfmt TXT writes six decimals, and a line per row of the last axis."""
+    values = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype("<f4")
+    for i, value in enumerate(values):
+        np.savetxt(tmp_path / f"{i:04d}_0.txt", value, "%f", newline=" \n")
+    (tmp_path / "perf_vision_batchsize_1_device_0.txt").write_text("[e2e] throughputRate: 1")
+    found = read_results(tmp_path, manifest, SHAPE)[0]
+    np.testing.assert_allclose(found, values, rtol=0, atol=5.1e-7)
+    for text, message in (("1.5 x", r"0002_0\.txt: does not only contain numbers"), ("1 2 3", "wrong size, 12 bytes")):
+        (tmp_path / "0002_0.txt").write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_results(tmp_path, manifest, SHAPE)
+
+
 def test_newest_output_folder_of_ais_bench(tmp_path, manifest):
     write_results(tmp_path / "2025_01_02-23_59_59", "_0", count=2)
     (tmp_path / "2026_01_02-00_00_00").mkdir()  # a run that failed
@@ -152,8 +166,9 @@ def test_newest_output_folder_of_ais_bench(tmp_path, manifest):
 
 
 @pytest.mark.parametrize("folder", ["r", "r/2026_01_01-00_00_00"])
-def test_results_of_several_devices(tmp_path, manifest, folder):
+@pytest.mark.parametrize("names", [("device0_0", "device3_1"), ("device0", "device3")])  # new and old versions
+def test_results_of_several_devices(tmp_path, manifest, folder, names):
     values = np.random.default_rng(1).standard_normal((3, *SHAPE)).astype("<f4")
-    write_npy(tmp_path / folder / "device0_0", {0: values[0], 2: values[2]})
-    write_npy(tmp_path / folder / "device3_1", {1: values[1]})
+    write_npy(tmp_path / folder / names[0], {0: values[0], 2: values[2]})
+    write_npy(tmp_path / folder / names[1], {1: values[1]})
     assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()

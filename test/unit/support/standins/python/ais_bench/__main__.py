@@ -4,9 +4,12 @@ Options, names of files, filling of the last batch, summary.json, printed lines 
 real tool. The checks are those of its newest versions: they reject paths with unusual characters, symbolic links,
 group-writable files and output folders that others may read. Variables that change its behaviour:
 
-STANDIN_TYPER=1     the newest command line, built with typer: dashes in names, errors in a box
+STANDIN_TYPER=1     the newest version, built with typer: dashes in names, errors in a box, other lines and a key P99
+STANDIN_OLD=1       the version of 2023, which divides input files without being asked and does not know --divide_input
 STANDIN_LOSE=1      one result is missing
 STANDIN_SILENT=1    no summary.json is written
+
+The devices of --device run one after the other, in the real tool at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import numpy as np
 from standins.om_file import NotAnOmError
 from standins.om_model import OmModel, devices
 
-TYPER = {"--output_dirname": "--output-dirname"}
+TYPER = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"}
 PURE = "pure_infer_data"  # stem of the result without input files
 FOLDER_MODE, FILE_MODE = 0o750, 0o640
 
@@ -101,10 +104,16 @@ def loop_size(value: str) -> int:
     return int(value)
 
 
-def device(value: str) -> int:
-    if not value.isdigit() or int(value) > 255:
+def device_list(value: str) -> list[int]:
+    if not all(number.isdigit() and int(number) <= 255 for number in value.split(",")):
         raise argparse.ArgumentTypeError(f"device:{value} is invalid. valid value range is [0, 255]")
-    return int(value)
+    return [int(number) for number in value.split(",")]
+
+
+def str2bool(value: str) -> bool:
+    if value.lower() not in ("1", "0", "true", "false"):
+        raise argparse.ArgumentTypeError("Boolean value expected true, 1, false, 0 with case insensitive.")
+    return value.lower() in ("1", "true")
 
 
 def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
@@ -113,9 +122,13 @@ def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--input", type=readable)
     parser.add_argument("--output", type=writable)
     parser.add_argument(names.get("--output_dirname", "--output_dirname"), dest="output_dirname", type=writable)
-    parser.add_argument("--outfmt", default="BIN", choices=["BIN"])  # the tests do not use NPY and TXT
+    parser.add_argument("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
     parser.add_argument(names.get("--batchsize", "--batchsize"), dest="batchsize", type=positive)
-    parser.add_argument("--device", type=device, default=0)
+    parser.add_argument("--device", type=device_list, default=[0])
+    if names is TYPER:
+        parser.add_argument("--divide-input", action="store_true")
+    elif not os.environ.get("STANDIN_OLD"):
+        parser.add_argument(names.get("--divide_input", "--divide_input"), dest="divide_input", type=str2bool)
     parser.add_argument("--loop", type=loop_size, default=1)
     args = parser.parse_args(arguments)
     if args.output_dirname and args.output_dirname[0] == "/":
@@ -126,12 +139,12 @@ def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
     return args
 
 
-def open_model(args: argparse.Namespace) -> OmModel:
+def open_model(args: argparse.Namespace, device: int) -> OmModel:
     info("acl init success")
-    if args.device >= devices():
-        error(f"acl open device {args.device} failed SetDevice failed.ret=507033")
+    if device >= devices():
+        error(f"acl open device {device} failed SetDevice failed.ret=507033")
         raise RuntimeError
-    info(f"open device {args.device} success")
+    info(f"open device {device} success")
     try:
         model = OmModel(args.model)
     except NotAnOmError as reason:
@@ -167,19 +180,51 @@ def batches_of(files: list[Path], model: OmModel) -> list[list[Path | None]]:
 
 def main(names: dict[str, str], arguments: list[str]) -> None:
     args = parse(names, arguments)
-    model = open_model(args)
-    folder = None
-    if args.output:
-        folder = Path(args.output) / (args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
+    files = None
+    if args.input is not None:
+        source = Path(args.input)
+        files = files_of(source) if source.is_dir() else list(map(Path, args.input.split(",")))
+    folder = Path(args.output) / (args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")) if args.output else None
+    if len(args.device) == 1:
+        run_on_device(args, args.device[0], files, folder)
+        return
+    shares = [files] * len(args.device)
+    if files and getattr(args, "divide_input", True):
+        open_model(args, 0)
+        shares = divide(files, len(args.device))
+    rates = {}
+    for i, (device, share) in enumerate(zip(args.device, shares, strict=True)):
+        own = folder and folder / (f"device{device}_{i}" if hasattr(args, "divide_input") else f"device{device}")
+        try:
+            rates[i] = run_on_device(args, device, share, own)
+        except RuntimeError as problem:
+            error(f"subprocess run failed error_callback:{problem}")
+    result = int(len(rates) < len(args.device))
+    info(f"multidevice run end qsize:{len(args.device) + len(rates)} result:{result}")
+    for i, rate in rates.items():
+        info(f"i:{i} device_{args.device[i]} throughput:{rate}                 start_time:1.5 end_time:2.5")
+    info(f"summary throughput:{sum(rates.values())}")
+    sys.exit(result)
+
+
+def divide(files: list[Path], count: int) -> list[list[Path]]:
+    """Split the files evenly. The real list_share fails if a device would get none."""
+    size, left = divmod(len(files), count)
+    if not size:
+        raise OverflowError("get list part failed")
+    bounds = [i * size + min(i, left) for i in range(count + 1)]
+    return [files[bounds[i] : bounds[i + 1]] for i in range(count)]
+
+
+def run_on_device(args: argparse.Namespace, device: int, files: list[Path] | None, folder: Path | None) -> float:
+    """Run the model on the files, or on zeros without files, and return the throughput."""
+    model = open_model(args, device)
+    if folder:
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         Path(args.output).chmod(FOLDER_MODE)
         info(f"output path:{folder}")
     summary, times = {"filesinfo": {}}, []
-    if args.input is None:
-        batches = [[None] * model.batch_size]
-    else:
-        source = Path(args.input)
-        batches = batches_of(files_of(source) if source.is_dir() else list(map(Path, args.input.split(","))), model)
+    batches = batches_of(files, model) if files else [[None] * model.batch_size]
     if args.batchsize is None:
         info(f"try get model batchsize:{model.batch_size}")
     model.run(np.zeros(model.shape, np.float32))
@@ -192,10 +237,10 @@ def main(names: dict[str, str], arguments: list[str]) -> None:
             features = model.run(values)
             times.append((time.perf_counter() - start) * 1000)
         if folder:
-            listed = write_results(folder, i, batch, features) if args.input else write_pure_result(folder, features)
+            listed = write_results(folder, i, batch, features, args.outfmt) if files else write_pure(folder, features)
             summary["filesinfo"] |= listed
     print()
-    report(summary, times, args.batchsize or model.batch_size, folder)
+    return report(summary, times, args.batchsize or model.batch_size, folder)
 
 
 def values_of(batch: list[Path | None], model: OmModel) -> np.ndarray:
@@ -208,35 +253,49 @@ def values_of(batch: list[Path | None], model: OmModel) -> np.ndarray:
     return np.frombuffer(content, "<f4")
 
 
-def write_results(folder: Path, number: int, batch: list[Path | None], features: np.ndarray) -> dict[int, dict]:
+def write_results(
+    folder: Path, number: int, batch: list[Path | None], features: np.ndarray, outfmt: str
+) -> dict[int, dict]:
     """Write one file per sequence and return the entries of summary.json."""
     listed = {}
     for j, (file, feature) in enumerate(zip(batch, features, strict=True)):
         if file is None or (os.environ.get("STANDIN_LOSE") and (number, j) == (0, 0)):
             continue
-        out = folder / f"{file.name.split('.')[0]}_0.bin"
-        feature.tofile(out)
+        out = folder / f"{file.name.split('.')[0]}_0.{outfmt.lower()}"
+        if outfmt == "NPY":
+            np.save(out, feature)
+        elif outfmt == "TXT":
+            np.savetxt(out, feature.reshape(-1, feature.shape[-1]), "%f", newline=" \n")
+        else:
+            feature.tofile(out)
         out.chmod(FILE_MODE)
         listed[number * len(batch) + j] = {"infiles": [str(file)], "outfiles": [str(out)]}
     return listed
 
 
-def write_pure_result(folder: Path, features: np.ndarray) -> dict[int, dict]:
+def write_pure(folder: Path, features: np.ndarray) -> dict[int, dict]:
     out = folder / f"{PURE}_0.bin"
     features.tofile(out)
     return {0: {"infiles": [PURE], "outfiles": [str(out)]}}
 
 
-def report(summary: dict, times: list[float], batch: int, folder: Path | None) -> None:
+def report(summary: dict, times: list[float], batch: int, folder: Path | None) -> float:
     low, high, mean, median = np.min(times), np.max(times), np.mean(times), np.median(times)
     tail, throughput = np.percentile(times, 99), 1000 * batch / np.mean(times)
-    stages = {"min": low, "max": high, "mean": mean, "median": median, "percentile(99%)": tail, "count": len(times)}
+    typer = os.environ.get("STANDIN_TYPER")
+    stages = {"min": low, "max": high, "mean": mean, "median": median, "P99" if typer else "percentile(99%)": tail}
     info("-----------------Performance Summary------------------")
-    info(
-        f"NPU_compute_time (ms): min = {low}, max = {high}, mean = {mean}, median = {median}, percentile(99%) = {tail}"
-    )
-    info(f"throughput 1000*batchsize.mean({batch})/NPU_compute_time.mean({mean}): {throughput}")
+    if typer:
+        cells = "".join(f" {value:8.4f} │" for value in (low, high, mean, median, tail))
+        print("╒═══╕\n│ Metric                │ min │ max │ mean │ median │ P99 │\n╞═══╡")
+        print(f"│ NPU_compute_time (ms) │{cells}\n╘═══╛")
+    else:
+        times_text = ", ".join(f"{name} = {value}" for name, value in stages.items())
+        info(f"NPU_compute_time (ms): {times_text}")
+    word = "Throughput" if typer else "throughput"
+    info(f"{word} 1000*batchsize.mean({batch})/NPU_compute_time.mean({mean}): {throughput}")
     info("------------------------------------------------------")
+    stages["count"] = len(times)
     summary |= {"args": sys.argv, "NPU_compute_time": stages, "H2D_latency": stages, "D2H_latency": stages}
     summary |= {"throughput": throughput, "npu_compute_time_list": times, "pid": os.getpid()}
     if folder and not os.environ.get("STANDIN_SILENT"):
@@ -244,6 +303,7 @@ def report(summary: dict, times: list[float], batch: int, folder: Path | None) -
     for line in ("unload model success, model Id is 1", "end to destroy context", "end to reset device is 0"):
         info(line)
     info("end to finalize acl")
+    return throughput
 
 
 if __name__ == "__main__":
