@@ -59,7 +59,7 @@ def main() -> int:
     # Imported here, because worker processes import this file again and argument errors should answer at once.
     from dataclasses import asdict
 
-    from model.common.files import write_json
+    from model.common.json_files import write_json
     from model.data.raw.pretreatment import pretreat
     from model.data.raw.pretreatment_report import default_log_file
 

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     check(options)
     import torch
 
-    from model.common.files import write_json
+    from model.common.json_files import write_json
     from model.config import load_config
     from model.initialization import load_network
 

@@ -40,9 +40,12 @@ from model.common.command_line import (
     positive,
 )
 from model.common.errors import UsageError, run_command
-from model.common.files import is_plain_name, write_json
+from model.common.files import is_plain_name
+from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.config import load_config, overrides_of
+from model.data.partition import check_partition_file
+from model.devices.world import world_from_environment
 from model.evaluation.protocols import plan_of
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
@@ -109,9 +112,6 @@ def main(arguments: list[str] | None = None) -> None:
         compare(*options.compare, options.json, options.report, options.quiet)
         return
     check_options(options)
-    from model.data.partition import check_partition_file
-    from model.devices.world import world_from_environment
-
     world = world_from_environment()
     set_up_logging(options.quiet, world.is_main)
     if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):

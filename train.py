@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from model.commands.launch import start_processes
 from model.common.command_line import (
     EXIT_STATUS,
     CommandParser,
@@ -33,7 +32,8 @@ from model.common.command_line import (
 )
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
-from model.config import Config, RestoreFrom, is_profiled, load_config, overrides_of
+from model.config import RestoreFrom, is_profiled, load_config, overrides_of
+from model.devices.world import set_environment, world_from_environment
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
@@ -135,59 +135,9 @@ def restore_iter(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be an integer or auto, not {text!r}") from None
 
 
-def set_environment(options: argparse.Namespace) -> None:
-    """Put ranks given as options, by launchers other than torchrun, into the variables that torchrun sets."""
-    processes = options.world_size or 1
-    single = os.environ.get("WORLD_SIZE", "").strip() in ("", "1")
-    if single and "TORCHELASTIC_RUN_ID" not in os.environ and (processes > 1 or options.local_rank):
-        rank = options.rank
-        if rank is None and processes > 1:
-            raise UsageError("--world_size without --rank: give the rank of this process, or start with torchrun")
-        local_rank = rank if options.local_rank is None else options.local_rank
-        if processes == 1:  # the NPU port selects the device with --local_rank
-            rank = 0
-        elif rank == 0:  # in the NPU port --rank may be the number of the machine; rank 0 is on the first machine
-            rank = local_rank
-        os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
-        os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or options.addr or "127.0.0.1"
-        os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(options.port or 29500)
-
-
-def start_processes(options: argparse.Namespace, config: Config, started: int) -> int | None:
-    """Start the processes of --device_num or of the config. Return their exit status, or None if this process trains.
-
-    A job of Kubernetes sets WORLD_SIZE and RANK, but no LOCAL_RANK, in each pod. There, the processes of --device_num
-    train on their own, and the other pods are not part of this training.
-
-    Args:
-        started: number of processes that a launcher started. It outranks the config.
-    """
-    from model.commands.launch import MAX_RESTARTS, launch
-
-    in_pod = started > 1 and not os.environ.get("LOCAL_RANK")
-    if started > 1 and not in_pod and options.device_num not in (None, started):
-        raise UsageError(f"--device_num {options.device_num}, but {started} processes were started")
-    wanted = options.device_num or (started if os.environ.get("WORLD_SIZE") else config.device_num or 1)
-    if wanted == started and not (in_pod and options.device_num):
-        return None
-    if in_pod:
-        print(
-            f"warning: --device_num {wanted} starts its own processes and ignores WORLD_SIZE={started} and "
-            f"RANK={os.environ['RANK']} of the environment; torchrun --nnodes trains on several machines",
-            file=sys.stderr,
-        )
-    return launch(wanted, MAX_RESTARTS, [str(ROOT / "train.py"), *sys.argv[1:]], options.port)
-
-
 def main(arguments: list[str] | None = None) -> int:
     options = options_parser().parse_args(arguments)
     set_environment(options)
-    from model.devices import distributed
-    from model.devices.opening import open_device
-    from model.devices.world import world_from_environment
-    from model.initialization import experiment_lock
-    from model.training.profiling import Profiling
-
     world = world_from_environment()
     processes = max(world.size, options.device_num or 1)
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
@@ -198,6 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     set_up_logging(options.quiet, world.is_main)
     check_protocol(config)
+    from model.devices import distributed
+    from model.devices.opening import open_device
+    from model.initialization import experiment_lock
+    from model.training.profiling import Profiling
+
     # With a single process, --local_rank selects a device of those that the environment shows.
     visible = config.visible_devices if world.size > 1 or not world.local_rank else {}
     device = open_device(options.device, visible, world.local_rank, jit_compile=not options.rt2)
@@ -234,7 +189,8 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
     """
     from model.checkpoints.loading import read_encoder
     from model.checkpoints.state_dicts import Sizes
-    from model.initialization import build_trainer, open_dataset
+    from model.initialization import open_dataset
+    from model.training.builder import build_trainer
 
     initial = None
     if options.checkpoint is not None:  # checked now rather than after a large data set has been packed

@@ -24,7 +24,8 @@ import torch
 
 from model.checkpoints.metadata import checksum, read_metadata
 from model.checkpoints.names import METADATA, PARTS, CheckpointName, files_of_experiment
-from model.common.files import atomic_file, remove_leftovers, write_json
+from model.common.files import atomic_file, remove_leftovers
+from model.common.json_files import write_json
 
 
 @dataclass(frozen=True)

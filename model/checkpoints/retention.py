@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.checkpoints.checkpoint import CheckpointFiles
-from model.common.files import read_json, write_json
+from model.common.json_files import read_json, write_json
 from model.devices.world import launch_name
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
-from model.common.errors import GIVE_UP
+from model.common.errors import GIVE_UP, UsageError
+from model.config import Config
 
 MAX_RESTARTS = 3
 
@@ -61,6 +62,30 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
         except SignalException as error:
             return 128 + error.sigval
     return 0
+
+
+def start_processes(options: argparse.Namespace, config: Config, started: int) -> int | None:
+    """Start the processes of --device_num or of the config. Return their exit status, or None if this process trains.
+
+    A job of Kubernetes sets WORLD_SIZE and RANK, but no LOCAL_RANK, in each pod. There, the processes of --device_num
+    train on their own, and the other pods are not part of this training.
+
+    Args:
+        started: number of processes that a launcher started. It outranks the config.
+    """
+    in_pod = started > 1 and not os.environ.get("LOCAL_RANK")
+    if started > 1 and not in_pod and options.device_num not in (None, started):
+        raise UsageError(f"--device_num {options.device_num}, but {started} processes were started")
+    wanted = options.device_num or (started if os.environ.get("WORLD_SIZE") else config.device_num or 1)
+    if wanted == started and not (in_pod and options.device_num):
+        return None
+    if in_pod:
+        print(
+            f"warning: --device_num {wanted} starts its own processes and ignores WORLD_SIZE={started} and "
+            f"RANK={os.environ['RANK']} of the environment; torchrun --nnodes trains on several machines",
+            file=sys.stderr,
+        )
+    return launch(wanted, MAX_RESTARTS, sys.argv, options.port)
 
 
 def _status_of(error, max_restarts: int) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UsageError, one_line, run_command
-from model.common.files import atomic_file, read_json, write_json
+from model.common.files import atomic_file
+from model.common.json_files import read_json, write_json
 
 
 def collect(arguments: list[str]) -> dict[str, Any]:

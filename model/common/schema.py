@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Any, get_args
 
 from model.common.errors import UserError
-from model.common.files import read_json
+from model.common.json_files import read_json
 
 
 def read_checked(path: Path, schema: Any, problem: str, advice: str, sealed: bool = False) -> Any:

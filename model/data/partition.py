@@ -13,7 +13,7 @@ from tokenize import TokenError
 import numpy as np
 
 from model.common.errors import UserError, first_line
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.natural_order import natural_key
 from model.common.schema import check, read_checked
 from model.data.array_pickle import read_array

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import is_plain_name, seal
+from model.common.files import is_plain_name
 from model.common.geometry import LABELS
+from model.common.json_files import seal
 from model.common.schema import check, read_checked
 from model.data.index import SequenceIndex
 

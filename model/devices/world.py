@@ -6,9 +6,10 @@ import ctypes
 import os
 import signal
 import sys
+from argparse import Namespace
 from dataclasses import dataclass
 
-from model.common.errors import UserError
+from model.common.errors import UsageError, UserError
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -43,6 +44,24 @@ def world_from_environment() -> World:
             "WORLD_SIZE - 1; correct these variables or unset WORLD_SIZE for a single process"
         )
     return World(rank, local_rank, size)
+
+
+def set_environment(options: Namespace) -> None:
+    """Put ranks given as options, by launchers other than torchrun, into the variables that torchrun sets."""
+    processes = options.world_size or 1
+    single = os.environ.get("WORLD_SIZE", "").strip() in ("", "1")
+    if single and "TORCHELASTIC_RUN_ID" not in os.environ and (processes > 1 or options.local_rank):
+        rank = options.rank
+        if rank is None and processes > 1:
+            raise UsageError("--world_size without --rank: give the rank of this process, or start with torchrun")
+        local_rank = rank if options.local_rank is None else options.local_rank
+        if processes == 1:  # the NPU port selects the device with --local_rank
+            rank = 0
+        elif rank == 0:  # in the NPU port --rank may be the number of the machine; rank 0 is on the first machine
+            rank = local_rank
+        os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
+        os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or options.addr or "127.0.0.1"
+        os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(options.port or 29500)
 
 
 def _variable(name: str, default: int | None) -> int:

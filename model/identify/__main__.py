@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.action in ("enroll", "who") and not options.data_path:
         raise UsageError(f"{options.action}: no silhouettes; give an aligned tree with --data_path")
     set_up_logging(options.quiet)
-    from model.common.files import write_json
+    from model.common.json_files import write_json
     from model.identify.actions import ACTIONS
 
     result = ACTIONS[options.action](options, ROOT / "config_1p.py")

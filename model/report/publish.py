@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model.checkpoints.names import encoder_stem
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.provenance import provenance
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from model.common.files import atomic_file, write_json
+from model.common.files import atomic_file
+from model.common.json_files import write_json
 from model.common.netcdf import import_netcdf4, netcdf_errors
 from model.evaluation.result import CrossViewResult, without_nan
 from model.report.page import report_page

@@ -21,7 +21,7 @@ from typing import Any
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
-from model.common.files import write_json
+from model.common.json_files import write_json
 
 
 def main() -> None:

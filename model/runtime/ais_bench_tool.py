@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.files import is_file, write_json
+from model.common.files import is_file
+from model.common.json_files import write_json
 from model.common.schema import read_checked
 from model.runtime.external_tool import (
     Task,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.runtime.external_tool import Task, collect, figures_of, run_tool, staged, staged_om, summary_of
 from model.runtime.performance_files import performance_path
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UsageError, UserError
-from model.common.files import atomic_folder, write_json
+from model.common.files import atomic_folder
+from model.common.json_files import write_json
 from model.common.lock import locked
 from model.export.input_files import check_replaceable
 from model.runtime.ais_bench_tool import run_on_devices

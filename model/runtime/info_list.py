@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from model.common.errors import UserError
-from model.common.files import atomic_folder, write_json
+from model.common.files import atomic_folder
 from model.common.geometry import FLOAT32
+from model.common.json_files import write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UserError, run_command
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.schema import read_checked
 from model.runtime.performance_files import Figures, read_all_figures
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.runtime.ais_bench_tool import measure_ais_bench
 from model.runtime.benchmark_tool import measure_benchmark
 from model.runtime.choice import Choice

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.schema import read_checked
 
 FORMAT = "gaitset-results-1"

@@ -29,7 +29,8 @@ from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, UserError, run_command
-from model.common.files import is_plain_name, write_json
+from model.common.files import is_plain_name
+from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors, write_json
+from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors
+from model.common.json_files import write_json
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from model.common.errors import UsageError, UserError
-from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
+from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers
+from model.common.json_files import write_json
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.store import FRAMES

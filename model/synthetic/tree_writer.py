@@ -11,7 +11,8 @@ import torch
 
 from model.common.cores import leave_interrupts_to_parent, map_in_processes
 from model.common.errors import UsageError
-from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers, write_json
+from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers
+from model.common.json_files import write_json
 from model.common.messages import progress_bar
 from model.common.schema import parse_checked
 from model.data.raw.silhouette import encode_png

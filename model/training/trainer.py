@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.messages import RESULT, progress_bar
 from model.config import Config
 from model.data.batches import Batch, BatchLoader

@@ -208,7 +208,7 @@ def original_partitions(folder: Path) -> Read:
 def stores(folder: Path) -> Read:
     from walkers import write_aligned_tree
 
-    from model.common.files import read_json, write_json
+    from model.common.json_files import read_json, write_json
     from model.data.store import is_stale, open_data, open_store
 
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)

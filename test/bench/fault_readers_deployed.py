@@ -40,7 +40,7 @@ def lists(folder: Path) -> Read:
 
 
 def manifests(folder: Path) -> Read:
-    from model.common.files import read_json, write_json
+    from model.common.json_files import read_json, write_json
     from model.export.manifest import read_manifest
 
     chain = _chain(folder)
@@ -119,7 +119,7 @@ def _disturb(place: Path, names: list[str], whole: dict[str, bytes], draw: rando
 
 
 def records(folder: Path) -> Read:
-    from model.common.files import read_json, write_json
+    from model.common.json_files import read_json, write_json
     from model.runtime.result_record import read_record
 
     chain = _chain(folder)

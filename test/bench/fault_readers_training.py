@@ -111,7 +111,7 @@ def checkpoint_records(folder: Path) -> Read:
     import logging
 
     from model.checkpoints.checkpoint import CheckpointFiles
-    from model.common.files import read_json, write_json
+    from model.common.json_files import read_json, write_json
 
     logging.getLogger("model.checkpoints").setLevel(logging.ERROR)
     files = CheckpointFiles(folder, "x")

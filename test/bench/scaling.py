@@ -35,8 +35,9 @@ from model.devices import distributed  # noqa: E402
 from model.devices.device import synchronize  # noqa: E402
 from model.devices.opening import open_device  # noqa: E402
 from model.devices.world import World, world_from_environment  # noqa: E402
-from model.initialization import build_trainer, open_dataset  # noqa: E402
+from model.initialization import open_dataset  # noqa: E402
 from model.network import GaitSet  # noqa: E402
+from model.training.builder import build_trainer  # noqa: E402
 
 
 def torchrun(processes: int, *arguments) -> None:

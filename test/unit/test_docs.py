@@ -27,7 +27,7 @@ from scripts import ROOT, run_quietly
 from torch.distributed.run import get_args_parser as torchrun_parser
 from walkers import SEQ_TYPES, write_aligned_tree
 
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.data.raw.tree import scan_tree
 from model.network import GaitSet
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from model.common.command_line import CommandParser
 from model.common.errors import UsageError, run_command
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.export.atc.arguments import check_options, check_path, find_atc, parse_input_shape
 from model.export.atc.convert import convert

@@ -13,7 +13,7 @@ from tiny_checkpoints import NO_PARTS, assert_same_weights, saved, saved_sets
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
 from model.common.errors import UserError
-from model.common.files import read_json, write_json
+from model.common.json_files import read_json, write_json
 from model.network import GaitSet
 
 KEY = "gl_layer1.conv.weight"

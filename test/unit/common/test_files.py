@@ -8,7 +8,8 @@ import pytest
 from model.commands.summary import collect, flat
 from model.common import files
 from model.common.errors import UserError
-from model.common.files import atomic_file, atomic_folder, json_text, read_json, remove_leftovers, write_json
+from model.common.files import atomic_file, atomic_folder, remove_leftovers
+from model.common.json_files import json_text, read_json, write_json
 
 
 @pytest.mark.parametrize("durable", [False, True])

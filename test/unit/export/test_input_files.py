@@ -9,7 +9,7 @@ import pytest
 from tiny_store import FRAMES, TinyStore
 
 from model.common.errors import UserError
-from model.common.files import read_json, write_json
+from model.common.json_files import read_json, write_json
 from model.common.lock import locked
 from model.data.index import SequenceIndex
 from model.export.input_files import FixedLength, _entries, check_replaceable, fixed_length, write_input_files

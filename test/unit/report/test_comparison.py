@@ -12,7 +12,7 @@ from scripts import load_script
 from small_results import a_result
 
 from model.common.errors import UserError, run_command
-from model.common.files import write_json
+from model.common.json_files import write_json
 from model.evaluation.cross_view import evaluate_index
 from model.report.comparison import compare_files, comparison_text, read_run
 

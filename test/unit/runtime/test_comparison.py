@@ -10,7 +10,7 @@ from ascend import deploy, machine_with_all_tools, make_om
 from onnx import numpy_helper
 
 from model.common.errors import UsageError, UserError
-from model.common.files import read_json, write_json
+from model.common.json_files import read_json, write_json
 from model.runtime import __main__ as command
 from model.runtime.comparison import differences, report_comparison
 

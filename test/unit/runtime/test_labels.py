@@ -11,7 +11,7 @@ import pytest
 from deployed_chain import COUNT, SHAPE, Chain, Model
 
 from model.common.errors import UserError
-from model.common.files import read_json, write_json
+from model.common.json_files import read_json, write_json
 from model.export.manifest import manifest_path, read_info
 
 

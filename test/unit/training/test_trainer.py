@@ -16,7 +16,7 @@ from training_runs import FP16, TOTAL, arguments, files_of, overflow_at, same, t
 
 from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
-from model.common.files import read_json
+from model.common.json_files import read_json
 from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
 from model.training.trainer import Trainer
 

@@ -1,0 +1,64 @@
+"""JSON files, with a checksum if a changed value could go unnoticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from model.common.errors import UserError, os_error_line
+from model.common.files import atomic_file
+
+
+def write_json(path: Path | str, value: Any, durable: bool = False, sealed: bool = False) -> None:
+    """Write JSON atomically. `sealed` adds a checksum, with which `read_json` detects modified or damaged files."""
+    text = json_text(value)
+    with atomic_file(path, durable) as part:
+        part.write_text(seal(text) if sealed else text, encoding="utf-8", newline="\n")
+
+
+# A list of numbers in the layout of json.dumps. Strings cannot contain the line break after the bracket.
+_NUMBERS = re.compile(r"\[\n\s*((?:[-+0-9.eE]+|null|NaN)(?:,\n\s*(?:[-+0-9.eE]+|null|NaN))*)\n\s*\]")
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON in which each list of numbers is on one line."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _NUMBERS.sub(lambda row: "[" + re.sub(r",\s+", ", ", row[1]) + "]", text) + "\n"
+
+
+def seal(text: str) -> str:
+    """Add the checksum of a JSON object, given as text, as its first entry."""
+    return f'{{\n "{_SEAL}": "{_digest(text)}",{text[1:]}'
+
+
+_SEAL = "sha256_of_the_rest"
+_SEALED = re.compile(rf'\{{\n "{_SEAL}": "([0-9a-f]{{64}})",(.*)', re.DOTALL)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_json(path: Path | str, sealed: bool = False) -> Any:
+    """Read a JSON file. Raises UserError if it is missing or invalid, or with `sealed` if its checksum is wrong."""
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:  # editors may write a byte order mark
+            text = file.read()
+        if sealed:
+            match = _SEALED.fullmatch(text)
+            if match is None or _digest("{" + match[2]) != match[1]:
+                raise UserError(
+                    f"{path}: the checksum is wrong, because the file was modified or damaged or has an older version; "
+                    "create it again"
+                )
+            text = "{" + match[2]
+        return json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({os_error_line(error)})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error

@@ -1,0 +1,169 @@
+"""Build the trainer of a run from a configuration: state, step, batches, checkpoints, log and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from model.checkpoints.checkpoint import CheckpointFiles
+from model.checkpoints.loading import Encoder
+from model.checkpoints.retention import RunCheckpoints
+from model.common.errors import UsageError, UserError
+from model.config import Config, ModelConfig
+from model.data.batches import BatchLoader, fits_device
+from model.data.dataset import Data
+from model.data.sampler import PKSampler
+from model.devices import distributed
+from model.devices.device import describe, kind_of, supports_graphs, to_device
+from model.devices.world import World
+from model.embeddings.extract import extract
+from model.evaluation.cross_view import evaluate_index, notes_on_subjects
+from model.evaluation.protocols import plan_of
+from model.evaluation.result import CrossViewResult
+from model.network import GaitSet
+from model.network.compute_mode import ComputeMode, make_compute_mode
+from model.training.cuda_graph_step import CudaGraphStep
+from model.training.log_book import LogBook, LossMeter
+from model.training.optimizer import make_adam
+from model.training.precision import make_precision
+from model.training.profiling import Profiling
+from model.training.progress import Progress
+from model.training.resume import iteration_to_resume, require_same_start, resume, start_from
+from model.training.state import TrainingState
+from model.training.step import TrainingStep
+from model.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def build_trainer(
+    config: Config, data: Data, device: torch.device, world: World, *, initial: Encoder | None = None,
+    resident: bool = True, quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
+) -> Trainer:  # fmt: skip
+    """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
+
+    Args:
+        initial: initial weights of a new run; None for random ones. A resumed run must have started from the same.
+        resident: keep the frames on the device if they fit.
+        writing: write checkpoints and the log.
+        profiling: traces some of the iterations.
+    """
+    settings = config.model
+    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, settings.channels)
+    state, model = _build_state(settings, mode, device)
+    step = _build_step(settings, state, model, mode, device)
+    train = data.train
+    sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
+    resident = resident and fits_device(train, device)
+    loader = BatchLoader(
+        train, sampler, device, settings.num_workers, resident, packed=mode.fused, augmented=settings.augment
+    )
+    evaluate = _build_evaluation(config, data, state.network, device, world, quiet) if settings.eval_iter else None
+
+    checkpoints = RunCheckpoints(CheckpointFiles(config.checkpoint_folder, config.experiment), settings.keep)
+    iteration = iteration_to_resume(checkpoints.files, settings.restore_iter)
+    if iteration is not None:
+        resume(state, checkpoints, iteration, settings, world)
+        if initial is not None:
+            require_same_start(checkpoints, initial)
+        log.info("resuming from iteration %d", iteration)
+    else:
+        if initial is not None:
+            start_from(state, checkpoints, initial)
+        if writing:
+            checkpoints.warn_of_others()
+    evaluable = not writing or _is_evaluable(config, data)
+
+    logbook = None
+    if writing and world.is_main:
+        folder = config.work_path / "log" / config.experiment
+        logbook = LogBook(folder, state.iteration, scored=state.evaluated >= state.iteration)
+    log.info(
+        "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
+        len(train.index.subjects), len(train.index), train.index.frames.sum(),
+        ", resident on the device" if resident else "",
+    )  # fmt: skip
+    return Trainer(
+        config=config, state=state, step=step, loader=loader, checkpoints=checkpoints, device=device, world=world,
+        progress=Progress(state.meter, state.optimizer, settings, device, world, logbook),
+        evaluate=evaluate, evaluable=evaluable, profiling=profiling, quiet=quiet, writing=writing,
+    )  # fmt: skip
+
+
+def _build_state(settings: ModelConfig, mode: ComputeMode, device: torch.device) -> tuple[TrainingState, nn.Module]:
+    """Return the initial state, and the network that runs forward (apex may replace it)."""
+    torch.manual_seed(settings.seed)  # the same initial weights in every process
+    network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels), device)
+    # apex needs an optimizer without support for it; the NPU port, too, gave it torch's Adam.
+    reference_adam = settings.kernels == "plain" or mode.amp == "apex"
+    optimizer = make_adam(network.parameters(), settings.lr, device, reference_adam)
+    precision, model, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
+    return TrainingState(network, optimizer, precision, LossMeter(device)), model
+
+
+def _build_step(
+    settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
+) -> TrainingStep | CudaGraphStep:
+    """Return the training iteration, as CUDA graphs if batches are packed and the device can capture them."""
+    own_backend = distributed.backend() in (None, kind_of(device).backends[0])
+    as_graph = mode.fused and supports_graphs(device) and own_backend
+    if not as_graph:
+        model = distributed.wrap(model, device)
+    step = TrainingStep(
+        model, state.optimizer, state.precision, state.meter, settings, reference_loss=not mode.triton
+    )  # fmt: skip
+    return CudaGraphStep(step, device) if as_graph else step
+
+
+def _build_evaluation(
+    config: Config, data: Data, network: GaitSet, device: torch.device, world: World, quiet: bool
+) -> Callable[[], float | None]:
+    """Return a function that computes the score of the network on the main process, and None on the others.
+
+    Raises:
+        UserError: if the test data cannot be evaluated: now rather than after an hour of training.
+    """
+    test, protocol = data.test, config.data.protocol
+    for note in notes_on_subjects(test.index.subject, plan_of(test.index.seq_type, test.index.view, protocol)):
+        log.warning("--eval_iter: %s", note)
+
+    def score() -> float | None:
+        embeddings = extract(network, test, device, world=world, quiet=quiet)
+        if embeddings is None:
+            return None
+        return selection_score(evaluate_index(embeddings, test.index, protocol, device))
+
+    return score
+
+
+def selection_score(result: CrossViewResult) -> float:
+    """Return one number to compare checkpoints by: rank-1 excluding identical views, mean over conditions.
+
+    Data with a single view have only identical views; then these count.
+    """
+    figures = [value for value in result.excluding().values() if not math.isnan(value)]
+    return statistics.mean(figures or result.including().values())
+
+
+def _is_evaluable(config: Config, data: Data) -> bool:
+    """Return whether test.py can evaluate the test subjects, and log a warning if their takes do not fit the protocol.
+
+    Raises:
+        UserError: the takes do not fit the protocol, and the user named them.
+    """
+    test = data.store.index.of_subjects(data.partition.test)
+    try:
+        if len(test):
+            plan_of(test.seq_type, test.view, config.data.protocol)
+    except UserError as error:
+        if config.data.gallery or config.data.probe:
+            raise
+        if not isinstance(error, UsageError):  # train.py has warned of a data set without a protocol
+            log.warning("test.py will not be able to evaluate this training: %s", error)
+        return False
+    return len(test) > 0
