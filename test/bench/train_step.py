@@ -123,7 +123,7 @@ def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callab
 
 
 def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Callable[[], None], dict[str, bool]]:
-    """Return an iteration built like in `model.initialization`, and the optimizations that it uses."""
+    """Return an iteration built like in `model.training.builder`, and the optimizations that it uses."""
     settings = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
     )

@@ -94,7 +94,7 @@ def test_best_checkpoint_is_kept_and_evaluation_does_not_change_the_weights(
     aligned_tree, unbroken, tmp_path, monkeypatch
 ):
     scores = iter([40.0, 90.0, 50.0, 60.0])
-    monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
+    monkeypatch.setattr("model.training.builder.selection_score", lambda result: next(scores))
     train(aligned_tree, tmp_path, "--eval_iter", 2)
     assert files_of(tmp_path).iterations() == [4, TOTAL]
     assert json.loads(files_of(tmp_path).metadata(TOTAL).read_text())["best"] == [90.0, 4]
@@ -104,7 +104,7 @@ def test_best_checkpoint_is_kept_and_evaluation_does_not_change_the_weights(
 @pytest.mark.parametrize("killed_again", [False, True])
 def test_resume_runs_the_missed_evaluation(aligned_tree, tmp_path, monkeypatch, killed_again):
     """Otherwise the best checkpoint may be deleted, unlike in an uninterrupted run."""
-    monkeypatch.setattr("model.initialization.selection_score", lambda result: next(scores))
+    monkeypatch.setattr("model.training.builder.selection_score", lambda result: next(scores))
     scores = iter([40.0, 90.0, 50.0, 60.0])
     assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
     work, scores = tmp_path / "stopped", iter([40.0, *[90.0] * (1 + killed_again), 50.0, 60.0])
