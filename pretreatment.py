@@ -17,8 +17,11 @@ and JPEG files and grey masks are thresholded. Inverted silhouettes and pictures
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
+from model.data.raw.folders import VIDEO_RECORDS
 from model.data.raw.layouts import DEFAULT, LAYOUTS
 
 
@@ -81,9 +84,14 @@ def main() -> int:
         print(summary, *summary.notes(), sep="\n")
         print(f"wrote {options.output_path}; the log is {log_file}")
         if summary.kept:
-            train = f"python train.py --data_path {options.output_path} --dataset ..."
-            print(f"next: {train}, or test.py with a --checkpoint")
+            print(f"next: {_next_step(options.input_path, options.output_path)}")
     return 1 if summary.failed else 0
+
+
+def _next_step(source: str, aligned: str) -> str:
+    if Path(source, VIDEO_RECORDS).is_dir():
+        return f"python -m model.identify enroll --gallery people.parquet --data_path {aligned}, or who"
+    return f"python train.py --data_path {aligned} --dataset ..., or test.py with a --checkpoint"
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from model.checkpoints.bundled import bundled_checkpoint
@@ -16,7 +18,7 @@ from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import read_encoder
 from model.common.errors import UserError
 from model.common.lock import locked
-from model.config import Config
+from model.config import Config, load_config, overrides_of
 from model.data.dataset import Data
 from model.data.index import SequenceIndex
 from model.data.partition import (
@@ -26,9 +28,11 @@ from model.data.partition import (
     partition_path,
     resolve_partition,
 )
-from model.data.store import open_store, ready_store
+from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding
+from model.devices.opening import open_device
+from model.embeddings.extract import stream
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
 
@@ -75,6 +79,35 @@ def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Pa
     return resolve_partition(
         given, default, index.subjects, lambda: make_partition(index.subjects, d.dataset, d.pid_num, d.pid_shuffle)
     )
+
+
+class Embedder(NamedTuple):
+    """A network and the sequences that it embeds.
+
+    `batches` yields consecutive positions [b] in the index of `store` and embeddings, float32 [b, 62, d] on the host.
+    """
+
+    config: Config
+    device: torch.device
+    loaded: LoadedNetwork
+    store: SilhouetteStore
+    batches: Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def open_embedder(options: Namespace, default_config: Path) -> Embedder:
+    """Open the network and the data of the options of a command that embeds sequences, by default of all subjects."""
+    config = load_config(options.config or default_config, overrides_of(options))
+    device = open_device(options.device, config.visible_devices, jit_compile=not getattr(options, "rt2", False))
+    loaded = load_network(config, options.checkpoint, getattr(options, "iter", None), device)
+    part = getattr(options, "part", "all")
+    data = open_dataset(
+        config, "all" if part == "all" else options.partition, cache=bool(options.cache), skip_bad=options.skip_bad,
+        quiet=options.quiet,
+    )  # fmt: skip
+    store = data.train if part == "train" else data.test
+    batches = stream(loaded.network, store, device, options.batch_size, quiet=options.quiet)
+    on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
+    return Embedder(config, device, loaded, store, on_host)
 
 
 @contextmanager

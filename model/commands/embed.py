@@ -59,29 +59,17 @@ def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
     set_up_logging(options.quiet)
     from model.common.provenance import provenance
-    from model.config import load_config, overrides_of
     from model.devices.device import describe
-    from model.devices.opening import open_device
-    from model.embeddings.extract import stream
     from model.embeddings.files import check_format, write_embeddings
-    from model.initialization import load_network, open_dataset
+    from model.initialization import open_embedder
 
     check_format(options.output)
-    config = load_config(options.config or ROOT / "config_1p.py", overrides_of(options))
-    device = open_device(options.device, config.visible_devices, jit_compile=not options.rt2)
-    loaded = load_network(config, options.checkpoint, options.iter, device)
-    data = open_dataset(
-        config, "all" if options.part == "all" else options.partition, cache=bool(options.cache),
-        skip_bad=options.skip_bad, quiet=options.quiet,
-    )  # fmt: skip
-    store = data.train if options.part == "train" else data.test
+    config, device, loaded, store, batches = open_embedder(options, ROOT / "config_1p.py")
     facts = {
         "checkpoint": str(loaded.checkpoint), "data": str(config.data.dataset_path), "dataset": config.data.dataset,
         "part": options.part, "device": describe(device), "amp": config.model.amp, **provenance(),
     }  # fmt: skip
-    batches = stream(loaded.network, store, device, options.batch_size, quiet=options.quiet)
-    on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
-    write_embeddings(options.output, store.index, on_host, facts, loaded.network.hidden_dim)
+    write_embeddings(options.output, store.index, batches, facts, loaded.network.hidden_dim)
     print(
         f"wrote {options.output}: {len(store.index):,} embeddings of {len(store.index.subjects):,} subjects, "
         f"{options.output.stat().st_size / 1e6:,.0f} MB"

@@ -23,10 +23,12 @@ class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser with one-line errors and suggestions for misspelled options.
 
     The help keeps the layout of `description` and explains the exit status at the end. Options of the action
-    `store_true` accept `--name`, `--name=True` and `--name=False`.
+    `store_true` accept `--name`, `--name=True` and `--name=False`. With `mixed`, options and positional
+    arguments can have any order.
     """
 
-    def __init__(self, **keywords):
+    def __init__(self, mixed: bool = False, **keywords):
+        self.mixed = mixed
         keywords.setdefault("epilog", EXIT_STATUS)
         keywords.setdefault("usage", "%(prog)s [OPTION ...]")  # the help lists each option
         keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -35,13 +37,24 @@ class CommandParser(argparse.ArgumentParser):
         self.register("action", "store_true", Flag)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
-        options, unknown = self.parse_known_args(args, namespace)
+        if self.mixed:
+            options, unknown = self.parse_known_intermixed_args(self._with_values(args), namespace)
+        else:
+            options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].split("=")[0]
             known = [option for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(name, known, n=1)
             self.error(f"unknown argument {name}" + (f", did you mean {near[0]}?" if near else ""))
         return options
+
+    def _with_values(self, args: Sequence[str] | None) -> list[str]:
+        """Give each switch without a value the value True, so that it does not take the next argument as its value."""
+        args = sys.argv[1:] if args is None else list(args)
+        for place, (name, following) in enumerate(zip(args, [*args, ""][1:], strict=True)):
+            if isinstance(self._option_string_actions.get(name), Flag) and following.lower() not in ("true", "false"):
+                args[place] = f"{name}=True"
+        return args
 
     def error(self, message: str):
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)

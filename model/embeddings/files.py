@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,19 +58,36 @@ def write_embeddings(
         done = 0
         for positions, embeddings in batches:
             assert positions[0] == done, "embeddings must be in the order of the index"
-            _check_finite(embeddings, index, positions)
+            check_finite(embeddings, [index.name(position) for position in positions.tolist()])
             writer.write(positions, np.ascontiguousarray(embeddings, np.float32))
             done += len(positions)
         assert done == len(index), f"got {done} of {len(index)} embeddings"
 
 
-def _check_finite(embeddings: np.ndarray, index: SequenceIndex, positions: np.ndarray) -> None:
+def check_finite(embeddings: np.ndarray, names: Sequence[str]) -> None:
+    """Raise UserError with the first name if embeddings [b, ...] contain NaN or infinity."""
     bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(1)
     if bad.any():
-        first = index.name(int(positions[bad.argmax()]))
         raise UserError(
-            f"the embedding of {first} contains values that are not finite; check the checkpoint and the precision"
+            f"the embedding of {names[bad.argmax()]} contains values that are not finite; check the checkpoint and the "
+            "precision"
         )
+
+
+def parquet_schema(labels: Sequence[str], dim: int, metadata: dict[bytes, Any], more: Sequence[tuple] = ()) -> Any:
+    """Return the schema of a table with the columns `labels`, frames, embedding (62 x `dim` numbers) and `more`."""
+    import pyarrow as pa
+
+    embedding = ("embedding", pa.list_(pa.float32(), len(strip_labels()) * dim))
+    columns = [*((name, pa.string()) for name in labels), ("frames", pa.int32()), embedding, *more]
+    return pa.schema(columns, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
+
+
+def parquet_writer(path: Path, schema: Any, labels: Sequence[str]) -> Any:
+    import pyarrow.parquet
+
+    # Compression and dictionaries hardly reduce the size of embeddings.
+    return pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(labels))
 
 
 class _NetCDF(AbstractContextManager):
@@ -107,25 +124,17 @@ class _NetCDF(AbstractContextManager):
 
 class _Parquet(AbstractContextManager):
     def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
-        self.arrow, self.index = pyarrow, index
-        self.embedding = pyarrow.list_(pyarrow.float32(), len(strip_labels()) * dim)
-        columns = [(name, pyarrow.string()) for name in LABELS]
-        schema = pyarrow.schema([*columns, ("frames", pyarrow.int32()), ("embedding", self.embedding)])
+        self.index = index
         about = {"shape": [len(strip_labels()), dim], "bins": [label._asdict() for label in strip_labels()], **facts}
-        schema = schema.with_metadata({"gaitset": json.dumps(about, ensure_ascii=False)})
-        # Compression and dictionaries hardly reduce the size of embeddings.
-        self.file = pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(LABELS))
+        self.file = parquet_writer(path, parquet_schema(LABELS, dim, {b"gaitset": about}), LABELS)
 
     def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        rows = self.index.take(positions)
-        flat = self.arrow.array(embeddings.ravel())
-        values = self.arrow.FixedSizeListArray.from_arrays(flat, type=self.embedding)
-        labels = [self.arrow.array(getattr(rows, name).tolist(), self.arrow.string()) for name in LABELS]
-        frames = self.arrow.array(rows.frames.astype(np.int32))
-        self.file.write_batch(self.arrow.RecordBatch.from_arrays([*labels, frames, values], schema=self.file.schema))
+        import pyarrow
+
+        rows, flat = self.index.take(positions), embeddings.reshape(len(positions), -1)
+        values = pyarrow.FixedSizeListArray.from_arrays(flat.ravel(), flat.shape[1])
+        columns = [*(getattr(rows, name).tolist() for name in LABELS), rows.frames, values]
+        self.file.write_table(pyarrow.table(columns, schema=self.file.schema))
 
     def __exit__(self, *_: object) -> None:
         self.file.close()

@@ -32,40 +32,25 @@ NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number o
 
 
 def options_parser() -> CommandParser:
-    parser = CommandParser(
-        prog="python -m model.identify", usage="%(prog)s ACTION [NAME ...] [OPTION ...]", description=__doc__
-    )
+    usage = "%(prog)s ACTION [NAME ...] [OPTION ...]"
+    parser = CommandParser(mixed=True, prog="python -m model.identify", usage=usage, description=__doc__)
     parser.add_argument("action", choices=NAMES, help="enroll, who, verify, list or remove")
-    parser.add_argument(
-        "people", nargs="*", metavar="NAME",
-        help="verify: two names, each a person of the gallery or a track, track/take or track/take/view of "
-        "--data_path; remove: the person to remove",
-    )  # fmt: skip
+    parser.add_argument("people", nargs="*", metavar="NAME", help="verify: two names, each a person of the gallery or "
+                        "a track, track/take or track/take/view of --data_path; remove: a person")  # fmt: skip
     add_common_options(parser)
     group = parser.add_argument_group("identification")
-    group.add_argument(
-        "--gallery", dest="gallery_file", type=Path, required=True, metavar="FILE", help="Parquet file of the people"
-    )
-    group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
-    )
-    group.add_argument(
-        "--names", type=Path, metavar="FILE",
-        help="enroll: CSV file with the columns track and name; other tracks are not enrolled (default: the tracks "
-        "are the names)",
-    )  # fmt: skip
-    group.add_argument(
-        "--far", type=_rate, default=0.01, metavar="RATE",
-        help="highest accepted share of unknown people that get a name, and of different people that verify accepts "
-        "(default: 0.01)",
-    )  # fmt: skip
-    group.add_argument(
-        "--best", type=positive, default=3, metavar="N",
-        help="nearest sequences of a person whose distances are averaged; 1 is the rank-1 of test.py (default: 3)",
-    )  # fmt: skip
-    group.add_argument(
-        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
-    )
+    group.add_argument("--gallery", dest="gallery_file", type=Path, required=True, metavar="FILE",
+                       help="Parquet file of the people")  # fmt: skip
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the "
+                       "config)")  # fmt: skip
+    group.add_argument("--names", type=Path, metavar="FILE", help="enroll: CSV file with the columns track and name; "
+                       "other tracks are not enrolled (default: the tracks are the names)")  # fmt: skip
+    group.add_argument("--far", type=_rate, default=0.01, metavar="RATE", help="share of unknown people that get a "
+                       "name, and of different people that verify accepts (default: 0.01)")  # fmt: skip
+    group.add_argument("--best", type=positive, default=3, metavar="N", help="nearest sequences of a person whose "
+                       "distances are averaged; 1 is the rank-1 of test.py (default: 3)")  # fmt: skip
+    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as "
+                       "many as fit)")  # fmt: skip
     group.add_argument("--report", type=Path, metavar="FILE", help="who: write an HTML page with moving silhouettes")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     return parser

@@ -7,11 +7,12 @@ rewritten in blocks, so that its size is not limited by the memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
@@ -20,6 +21,7 @@ import pyarrow.parquet as parquet
 from model.common.errors import UserError, first_line
 from model.common.files import atomic_file
 from model.common.lock import locked
+from model.embeddings.files import check_finite, parquet_schema, parquet_writer
 
 FACTS = b"gaitset_gallery"  # key of the metadata in the file
 ROW_BLOCK = 256  # rows that are read or written together: 16 MB of embeddings
@@ -56,17 +58,11 @@ class Gallery:
     path: Path
     encoder: Encoder
     labels: dict[str, np.ndarray]
-    frames: np.ndarray
-    people: np.ndarray = field(init=False)
-    person_ids: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        people, ids = np.unique(self.labels["person"], return_inverse=True)
-        object.__setattr__(self, "people", people)
-        object.__setattr__(self, "person_ids", ids.reshape(-1))
+    people: np.ndarray
+    person_ids: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.person_ids)
 
     def name(self, row: int) -> str:
         return "/".join(self.labels[column][row] for column in COLUMNS)
@@ -77,34 +73,37 @@ class Gallery:
             for batch in file.iter_batches(ROW_BLOCK, columns=["embedding"]):
                 yield batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
 
-    def embeddings_of(self, rows: np.ndarray) -> np.ndarray:
+    def embeddings_of(self, rows: Sequence[int]) -> np.ndarray:
         """Return the embeddings of some rows, [r, values]."""
-        found, start = {}, 0
-        wanted = np.unique(rows)
-        for block in self.embeddings():
-            for row in wanted[(wanted >= start) & (wanted < start + len(block))]:
-                found[row] = block[row - start]
-            start += len(block)
-        return np.stack([found[row] for row in rows])
+        values = self._rows(rows, ["embedding"]).column(0).combine_chunks().flatten().to_numpy()
+        return values.reshape(len(rows), -1).copy()  # the buffers of pyarrow cannot be written to
 
-    def animations(self, rows: Iterable[int]) -> dict[int, tuple[int, str]]:
+    def animations(self, rows: Sequence[int]) -> dict[int, tuple[int, str]]:
         """Return the number of frames and the film strip of some rows."""
-        found, start, wanted = {}, 0, set(rows)
+        columns = [column.to_pylist() for column in self._rows(rows, ["frames_shown", "animation"])]
+        return dict(zip(rows, zip(*columns, strict=True), strict=True))
+
+    def _rows(self, rows: Sequence[int], columns: list[str]) -> pyarrow.Table:
+        """Return columns of some rows. Only the row groups that contain them are read."""
+        wanted, parts, start = np.unique(rows), [], 0
         with _opened(self.path) as file:
-            for batch in file.iter_batches(ROW_BLOCK, columns=["frames_shown", "animation"]):
-                for row in wanted & set(range(start, start + batch.num_rows)):
-                    found[row] = tuple(column[row - start].as_py() for column in batch.columns)
-                start += batch.num_rows
-        return found
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                inside = wanted[(wanted >= start) & (wanted < stop)]
+                if len(inside):
+                    parts.append(file.read_row_group(group, columns).take(inside - start))
+                start = stop
+        return pyarrow.concat_tables(parts).take(np.searchsorted(wanted, rows))
 
 
 def read_gallery(path: Path) -> Gallery:
     """Read the labels of a gallery. Raises UserError if the file is missing, damaged or not a gallery."""
     with _opened(path) as file:
         encoder = _encoder_of(path, file.schema_arrow)
-        table = file.read([*COLUMNS, "frames"])
+        table = file.read(list(COLUMNS))
     labels = {name: np.array(table[name].to_pylist(), dtype=np.str_) for name in COLUMNS}
-    return Gallery(path, encoder, labels, table["frames"].to_numpy())
+    people, person_ids = np.unique(labels["person"], return_inverse=True)
+    return Gallery(path, encoder, labels, people, person_ids.reshape(-1))
 
 
 def check_encoder(gallery: Gallery, encoder: Encoder) -> None:
@@ -130,18 +129,17 @@ def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
         existing = read_gallery(path) if path.exists() else None
         if existing is not None:
             check_encoder(existing, encoder)
-        new: dict[tuple[str, str, str], None] = {}
-        with atomic_file(path, durable=True) as part, _writer(part, encoder) as writer:
-            for block in _blocks(entries):
+        entries, new = iter(entries), set()
+        with _rewritten(path, encoder) as writer:
+            while block := list(islice(entries, ROW_BLOCK)):
                 columns = list(zip(*block, strict=True))
                 embeddings = np.stack(columns[4]).astype(np.float32).reshape(len(block), -1)
-                _check_finite(embeddings, block)
-                new.update(dict.fromkeys(zip(*columns[:3], strict=True)))
+                check_finite(embeddings, ["/".join(entry[:3]) for entry in block])
+                new.update(zip(*columns[:3], strict=True))
                 columns[4] = pyarrow.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1])
                 writer.write_table(pyarrow.table(columns, schema=writer.schema))
             if existing is not None:
-                keep = [label not in new for label in zip(*(existing.labels[c] for c in COLUMNS), strict=True)]
-                _copy(path, writer, np.array(keep, bool))
+                _copy(path, writer, [label not in new for label in zip(*existing.labels.values(), strict=True)])
     return len(new)
 
 
@@ -152,19 +150,18 @@ def remove(path: Path, person: str) -> int:
         gone = gallery.labels["person"] == person
         if not gone.any():
             raise UserError(f"{path}: nobody named {person} is enrolled; the names are {some_names(gallery.people)}")
-        with atomic_file(path, durable=True) as part, _writer(part, gallery.encoder) as writer:
+        with _rewritten(path, gallery.encoder) as writer:
             _copy(path, writer, ~gone)
     return int(gone.sum())
 
 
-def some_names(people: Iterable[str], most: int = 10) -> str:
+def some_names(people: Sequence[str], most: int = 10) -> str:
     """Return names for a message, at most `most`."""
-    people = list(people)
     return ", ".join(people[:most]) + (f" and {len(people) - most} more" if len(people) > most else "")
 
 
-def _copy(path: Path, writer: parquet.ParquetWriter, keep: np.ndarray) -> None:
-    start = 0
+def _copy(path: Path, writer: parquet.ParquetWriter, keep: Sequence[bool]) -> None:
+    start, keep = 0, np.array(keep, bool)
     with _opened(path) as file:
         for batch in file.iter_batches(ROW_BLOCK):
             kept = batch.filter(pyarrow.array(keep[start : start + batch.num_rows]))
@@ -173,37 +170,15 @@ def _copy(path: Path, writer: parquet.ParquetWriter, keep: np.ndarray) -> None:
                 writer.write_table(pyarrow.Table.from_batches([kept]).cast(writer.schema))
 
 
-def _blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    block: list[Entry] = []
-    for entry in entries:
-        block.append(entry)
-        if len(block) == ROW_BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def _check_finite(embeddings: np.ndarray, block: list[Entry]) -> None:
-    bad = ~np.isfinite(embeddings).all(axis=1)
-    if bad.any():
-        first = block[int(bad.argmax())]
-        raise UserError(
-            f"the embedding of {first.person}/{first.take}/{first.view} contains values that are not finite; check the "
-            "checkpoint"
-        )
-
-
-def _writer(part: Path, encoder: Encoder) -> parquet.ParquetWriter:
-    # Compression and dictionaries hardly reduce the size of embeddings.
-    return parquet.ParquetWriter(part, _schema(encoder), compression="none", use_dictionary=list(COLUMNS))
+@contextmanager
+def _rewritten(path: Path, encoder: Encoder) -> Iterator[parquet.ParquetWriter]:
+    with atomic_file(path, durable=True) as part, parquet_writer(part, _schema(encoder), COLUMNS) as writer:
+        yield writer
 
 
 def _schema(encoder: Encoder) -> pyarrow.Schema:
-    fields: list[tuple[str, Any]] = [(name, pyarrow.string()) for name in COLUMNS]
-    fields += [("frames", pyarrow.int32()), ("embedding", pyarrow.list_(pyarrow.float32(), 62 * encoder.dim))]
-    fields += [("frames_shown", pyarrow.int32()), ("animation", pyarrow.string())]
-    return pyarrow.schema(fields, metadata={FACTS: json.dumps(encoder._asdict(), ensure_ascii=False)})
+    shown = [("frames_shown", pyarrow.int32()), ("animation", pyarrow.string())]
+    return parquet_schema(COLUMNS, encoder.dim, {FACTS: encoder._asdict()}, shown)
 
 
 def _encoder_of(path: Path, schema: pyarrow.Schema) -> Encoder:

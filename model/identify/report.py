@@ -22,20 +22,23 @@ HISTOGRAM_BINS = 60
 
 
 def write_report(
-    path: Path, gallery: Gallery, calibration: Calibration, results: list[dict[str, Any]], store: SilhouetteStore
-) -> None:
-    """Write the page for the results of `who`, one per sequence of `store`. Raises UserError without matplotlib."""
+    path: Path, gallery: Gallery, calibration: Calibration, results: list[dict[str, Any]], rows: list[list[int]],
+    store: SilhouetteStore,
+) -> None:  # fmt: skip
+    """Write the page for the results of `who`, one per sequence of `store`. Raises UserError without matplotlib.
+
+    Args:
+        rows: for each result, the rows of the gallery with the sequences of the nearest people.
+    """
     check_matplotlib()
-    shown = results[:MAX_CARDS]
-    rows = {match["row"] for result in shown for match in result["nearest"][:MATCHES]}
-    animations = gallery.animations(rows)
+    rows = [near[:MATCHES] for near in rows[:MAX_CARDS]]
+    animations = gallery.animations(sorted({row for near in rows for row in near}))
     cards = []
-    for position, result in enumerate(shown):
+    for position, (result, near) in enumerate(zip(results, rows, strict=False)):
         sequences = [("probe", "", result["sequence"], *film_strip(store.sequence(position)))]
-        for number, match in enumerate(result["nearest"][:MATCHES], 1):
+        for number, (match, row) in enumerate(zip(result["nearest"], near, strict=False), 1):
             css_class = "right" if number == 1 and result["known"] else "taken"
-            sequences.append((f"{number}. {match['person']}", css_class, gallery.name(match["row"]),
-                              *animations[match["row"]]))  # fmt: skip
+            sequences.append((f"{number}. {match['person']}", css_class, gallery.name(row), *animations[row]))
         cards.append({**result, "sequences": sequences})
     values = {"calibration": calibration, "gallery": gallery, "results": results}
     sections = [("people", "People", render("identify_people", cards=cards, **values))]
@@ -48,7 +51,6 @@ def write_report(
 
 def _chart(calibration: Calibration, results: list[dict[str, Any]]):
     nearest = [result["nearest"][0]["distance"] for result in results]
-    largest = max(calibration.impostor.max(), *nearest) * 1.02
-    edges = np.linspace(0, largest, HISTOGRAM_BINS + 1)
+    edges = np.linspace(0, 1.02 * max(calibration.impostor.max(), *nearest), HISTOGRAM_BINS + 1)
     pairs = np.stack([np.histogram(v, edges)[0] for v in (calibration.impostor, calibration.genuine)])
     return distance_histogram("gallery", edges, pairs, nearest, calibration.threshold)

@@ -10,6 +10,7 @@ from model.common.natural_order import natural_key
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 PICKLE_SUFFIX = ".pkl"
+VIDEO_RECORDS = ".silhouettes"  # folder in a tree that `python -m model.silhouettes` has written
 
 
 def subfolders(folder: Path) -> list[Path]:

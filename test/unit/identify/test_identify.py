@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
@@ -111,14 +112,14 @@ def test_fused_distance_is_the_mean_of_the_best_three():
     distance = rng.random((5, 8)).astype(np.float32)
     distance[0, 7] = np.inf  # excluded
     distance[1, 1] = distance[1, 2]  # a tie
-    fused = fuse(distance, ids, 4)
-    for probe, row in enumerate(distance):
+    for row in distance:
+        fused = fuse(row, ids, 4)
         for person in range(4):
             own = np.sort(row[(ids == person) & np.isfinite(row)])[:3]
-            assert fused.distance[probe, person] == pytest.approx(own.mean() if len(own) else np.inf)
+            assert fused.distance[person] == pytest.approx(own.mean() if len(own) else np.inf)
             if len(own):
-                assert ids[fused.row[probe, person]] == person and row[fused.row[probe, person]] == own[0]
-    np.testing.assert_array_equal(fuse(distance, ids, 4, best=1).distance[:, 0], distance[:, ids == 0].min(axis=1))
+                assert ids[fused.row[person]] == person and row[fused.row[person]] == own[0]
+        assert fuse(row, ids, 4, best=1).distance[0] == row[ids == 0].min()
 
 
 def test_memory_limit_does_not_change_the_distances(tmp_path, small_blocks):
@@ -126,19 +127,49 @@ def test_memory_limit_does_not_change_the_distances(tmp_path, small_blocks):
     enrol(path, ENCODER, entries({"a": 4, "b": 7, "c": 1}))
     gallery = read_gallery(path)
     probes = np.random.default_rng(1).normal(0, 3, (7, 62)).astype(np.float32)
-    whole = person_distances(probes, gallery)
-    parts = person_distances(probes, gallery, memory=2 * 4 * len(gallery))  # two probes together
-    np.testing.assert_allclose(parts.distance, whole.distance, rtol=1e-5)
+    whole = np.stack([found.distance for found in person_distances(probes, gallery)])
+    two_together = person_distances(probes, gallery, memory=2 * 4 * len(gallery))
+    np.testing.assert_allclose(np.stack([found.distance for found in two_together]), whole, rtol=1e-5)
     expected = np.linalg.norm(probes[:, None] - np.concatenate(list(gallery.embeddings()))[None], axis=2)
-    np.testing.assert_allclose(whole.distance[:, 2], expected[:, gallery.person_ids == 2][:, 0], rtol=1e-4)
+    np.testing.assert_allclose(whole[:, 2], expected[:, gallery.person_ids == 2][:, 0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("far", [0.01, 0.1, 0.33])
-def test_threshold_accepts_at_most_the_given_share(far):
+def test_threshold_accepts_the_given_share_of_many_distances(far):
     values = np.random.default_rng(3).normal(10, 2, 457)
-    threshold = threshold_at(values, far)
-    assert far - 1 / 457 < (values < threshold).mean() <= far
-    assert threshold_at(values[: int(1 / far) - 1], far) is None
+    threshold, extrapolated = threshold_at(values, np.arange(457), far)
+    assert not extrapolated and far - 2 / 457 < (values < threshold).mean() <= far
+
+
+@pytest.mark.parametrize(("people", "each"), [(3, 1), (5, 6), (10, 6), (40, 3)])
+def test_thresholds_of_few_people_accept_about_the_given_share_on_average(people, each):
+    """Half of the variance is common to the distances of a person, so quantiles would accept 14 % for five people."""
+    rng = np.random.default_rng(people)
+
+    def distances(count: int) -> np.ndarray:
+        return np.exp(3 + 0.1 * rng.normal(size=(count, 1)) + 0.1 * rng.normal(size=(count, each)))
+
+    own, accepted = np.repeat(np.arange(people), each), []
+    for _ in range(300):
+        threshold, extrapolated = threshold_at(distances(people).ravel(), own, 0.05)
+        accepted.append((distances(200) < threshold).mean())
+        assert extrapolated == (people < 20)
+    assert 0.02 < np.mean(accepted) < 0.07
+
+
+def test_extrapolation_uses_the_effective_number_of_distances():
+    values = np.random.default_rng(0).normal(10, 1, 5)
+    same = np.repeat(values, 12)  # twelve equal distances per person are five distances
+    threshold, extrapolated = threshold_at(same, np.repeat(np.arange(5), 12), 0.05)
+    logs = np.log(same)
+    spread = np.sqrt((4 * 0.15**2 + 4 * logs.var(ddof=1)) / 8 * (1 + 1 / 5))
+    assert extrapolated and threshold == pytest.approx(np.exp(stats.t(8, logs.mean(), spread).ppf(0.05)))
+    independent = np.tile(values, 5)  # every person has the same five distances
+    spread = np.sqrt((4 * 0.15**2 + 24 * np.log(independent).var(ddof=1)) / 28 * (1 + 1 / 25))
+    found = threshold_at(independent, np.repeat(np.arange(5), 5), 0.05)[0]
+    assert found == pytest.approx(np.exp(stats.t(28, logs.mean(), spread).ppf(0.05)))
+    assert threshold_at(same[:24], np.repeat([0, 1], 12), 0.05) == (None, False), "two people are too few"
+    assert 0 < threshold_at(np.array([0, 0, 1e-9]), np.arange(3), 0.05)[0] < 1e-9, "equal sequences have distance 0"
 
 
 def test_calibration_uses_each_sequence_without_itself(tmp_path):
@@ -148,14 +179,15 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
     found = calibrate(gallery, 0.1)
     values = np.concatenate(list(gallery.embeddings()))
     distance = np.linalg.norm(values[:, None] - values[None], axis=2)
-    genuine, strangers = [], []
+    genuine, strangers = [], []  # recomputed from all pairs
     for i, person in enumerate(gallery.person_ids):
         others = [np.sort(distance[i, gallery.person_ids == p])[:3].mean() for p in range(6) if p != person]
         genuine.append(np.sort(np.delete(distance[i], i)[np.delete(gallery.person_ids, i) == person])[:3].mean())
         strangers.append(min(others))
     np.testing.assert_allclose(found.genuine, genuine, rtol=1e-4)
-    np.testing.assert_allclose(found.nearest_impostor, strangers, rtol=1e-4)
-    assert (np.array(strangers) < found.threshold * 0.9999).mean() <= 0.1 and found.notes() == []
+    # Six people compare with five others, a probe with six.
+    expected = threshold_at(np.array(strangers), gallery.person_ids, 1 - 0.9 ** (5 / 6))
+    assert found.threshold == pytest.approx(expected[0], rel=1e-4) and found.extrapolated == expected[1]
     near, far = found.probability(min(genuine)), found.probability(max(strangers))
     assert near > 0.9 and far < 0.1 and found.probability(0.0) > near
 
@@ -163,15 +195,17 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
 @pytest.mark.parametrize(
     ("people", "messages"),
     [
-        ({"a": 4}, ["too few people for a threshold", "too few people for probabilities"]),
-        ({"a": 3, "b": 2}, ["--far 0.2 is the lowest rate for it", "5 comparisons of a person"]),
-        ({name: 1 for name in "abcdefghijkl"}, ["--far 0.084", f"at least {MIN_PAIRS} of each are needed"]),
+        ({"a": 4}, ["too few people for a threshold: 1 enrolled, at least 3", "no probabilities"]),
+        ({"a": 3, "b": 2}, ["too few people for a threshold: 2 enrolled", "5 comparisons of a person"]),
+        ({name: 1 for name in "abc"}, ["with about 100 enrolled people", f"at least {MIN_PAIRS} of each are needed"]),
+        ({name: 5 for name in "abcd"}, ["extrapolated from the distances between 4"]),
     ],
 )
-def test_small_galleries_give_distances_only_and_say_so(tmp_path, people, messages):
+def test_small_galleries_say_what_they_cannot_decide(tmp_path, people, messages):
     enrol(tmp_path / "g.parquet", ENCODER, entries(people))
     found = calibrate(read_gallery(tmp_path / "g.parquet"), 0.01)
-    assert found.threshold is None and found.probability(1.0) is None
+    assert (found.threshold is None) == (len(people) < 3) == (found.pair_threshold is None)
+    assert (found.probability(1.0) is None) == (len(messages) == 2)
     for note, message in zip(found.notes(), messages, strict=True):
         assert message in note
 
@@ -263,6 +297,11 @@ def test_verify_compares_tracks_and_people(trees, tmp_path, capsys):
     assert not found["001/nm-01", "005"]["same"] and not found["002", "006"]["same"]
     assert found["006", "006"]["distance"] < 0.1  # both are the track, because the person was removed
     assert "001 and 001: the same person (distance" in capsys.readouterr().out
+    result = tmp_path / "any.json"
+    command.main(
+        ["--json", str(result), "verify", "--quiet", "001", *options, "005", "--data_path", str(folder / "probe")]
+    )
+    assert json.loads(result.read_text())["names"] == ["001", "005"]
     with pytest.raises(UsageError, match=r"zoe is neither a person .* nor a track"):
         command.main(["verify", "zoe", "001", *options])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scripts import load_script
 
 from model.common.errors import UserError
 from model.data.raw.pretreatment import pretreat
@@ -74,9 +75,15 @@ def test_silhouettes_of_the_synthetic_video_match_the_correct_masks(tree):
     assert walkers == {0, 1, 2}
 
 
-def test_pretreatment_reads_the_tree(tree, tmp_path):
-    summary = pretreat(tree, tmp_path / "aligned", 1, log_file=tmp_path / "log", quiet=True)
-    assert (summary.sequences, summary.kept) == (3, sum(map(len, frames_of(tree).values())))
+def test_pretreatment_reads_the_tree_and_names_the_next_step(tree, tmp_path, monkeypatch, capsys):
+    paths = ["--input_path", tree, "--output_path", tmp_path / "aligned", "--log_file", tmp_path / "log"]
+    monkeypatch.setattr(sys, "argv", ["pretreatment.py", *map(str, [*paths, "--worker_num", 1])])
+    assert load_script("pretreatment").main() == 0
+    printed = capsys.readouterr().out
+    frames = sum(map(len, frames_of(tree).values()))
+    assert f"3 sequences: 3 done, 0 kept from before, 0 empty, 0 short; {frames} frames: {frames} kept" in printed
+    assert f"next: python -m model.identify enroll --gallery people.parquet --data_path {tmp_path}/aligned" in printed
+    assert "train.py" not in printed
 
 
 def test_a_complete_video_is_skipped_and_a_changed_one_is_done_again(video, tree):
