@@ -32,7 +32,7 @@ from model.common.command_line import (
 )
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
-from model.config import RestoreFrom, is_profiled, load_config, overrides_of
+from model.config import PROFILING, PROFILING_RULE, RestoreFrom, load_config, overrides_of
 from model.devices.world import set_environment, world_from_environment
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
@@ -119,11 +119,10 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
 
 
 def profiling_kind(text: str) -> bool:
-    """Parse --profiling."""
-    try:
-        return is_profiled(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    unmet = PROFILING_RULE.unmet(text)
+    if unmet is not None:
+        raise argparse.ArgumentTypeError(f"must be {unmet}, not {text!r}")
+    return PROFILING[text.lower()]
 
 
 def restore_iter(text: str) -> int:

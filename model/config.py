@@ -6,36 +6,18 @@ import copy
 import difflib
 import math
 import runpy
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
-from model.common.errors import NOT_PRINTABLE, UsageError
+from model.common.errors import UsageError
 from model.common.files import is_plain_name
+from model.common.rules import POSITIVE, Rule, between, is_line, one_of, short, text
 from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The key `data` of a configuration."""
-
-    dataset_path: str = ""  # aligned tree, OpenGait pickle tree or store
-    pickle: str = ""  # which pickle to read if there are several per view, such as "aligned-sils"
-    resolution: str = "64"  # height of the silhouettes; no other value is supported
-    dataset: str = "CASIA-B"  # selects the protocol and is part of checkpoint names
-    gallery: tuple[str, ...] = ()  # takes to search in, such as ["walk1"]; empty: as for `dataset`
-    probe: tuple[str, ...] = ()  # takes to identify, such as ["NM=nm-05,nm-06", "CL=cl-01"]; empty: the same
-    pid_num: int = 73  # number of training subjects
-    pid_shuffle: bool = False  # shuffle the subjects with a fixed seed before the split
-
-    @property
-    def protocol(self) -> Protocol:
-        """The evaluation protocol. Raises UsageError if there is none for the data set and the takes are not given."""
-        return protocol_of(self.dataset, self.gallery, self.probe)
 
 
 class RestoreFrom(IntEnum):
@@ -46,31 +28,95 @@ class RestoreFrom(IntEnum):
     LAST_OR_START = -2  # `--restore_iter auto`
 
 
+def _are_integers(values: tuple, count: int, high: int) -> bool:
+    return len(values) == count and all(type(n) is int and 0 < n <= high for n in values)
+
+
+def _is_batch_size(value: tuple) -> bool:
+    return _are_integers(value, 2, 1 << 16) and value[0] > 1
+
+
+def _are_channels(value: tuple) -> bool:
+    return _are_integers(value, 3, MAX_CHANNELS)
+
+
+def _is_loss_scale(value: str) -> bool:
+    try:
+        return value == "dynamic" or 0 < float(value) < math.inf
+    except ValueError:
+        return False
+
+
+def _is_profiling(value: object) -> bool:
+    return isinstance(value, str | bool | None) and str(value).lower() in PROFILING
+
+
+# Types of keys with their rules. The rule of a plain type is one line of text, a number above 0, or a bool.
+MAX_CHANNELS = 1 << 12
+LINE = Rule(object, (is_line, "one line of text"))
+BATCH_SIZE = Rule(tuple, (_is_batch_size, "(P, K), integers with P at least 2 and K at least 1"))
+CHANNELS = Rule(tuple, (_are_channels, f"three integers from 1 to {MAX_CHANNELS:,}, such as [64, 128, 256]"))
+Text = Annotated[str, LINE]
+FileName = Annotated[str, text((is_plain_name, "a file name without / that does not start with a dot"))]
+Takes = Annotated[
+    tuple[str, ...], Rule(tuple, (lambda takes: all(is_line(t) and t for t in takes), "a list of take names"))
+]
+Count = Annotated[int, between(0)]
+Size = Annotated[int, between(1, 1 << 16)]
+Threads = Annotated[int, between(0, 1 << 10)]
+RestoreIter = Annotated[int, between(min(RestoreFrom))]
+TripletLoss = Annotated[str, one_of("full", "hard")]
+LossScale = Annotated[str, text((_is_loss_scale, "'dynamic' or a number above 0"))]
+Kernels = Annotated[str, one_of("auto", "plain")]
+DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
+PROFILING = {"cann": True, "ge": True, "true": True, "": False, "none": False, "false": False}
+PROFILING_RULE = Rule(object, (_is_profiling, "CANN, GE, True, False or None"))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The key `data` of a configuration."""
+
+    dataset_path: Text = ""  # aligned tree, OpenGait pickle tree or store
+    pickle: str = ""  # which pickle to read if there are several per view, such as "aligned-sils"
+    resolution: Annotated[str, one_of("64")] = "64"  # height of the silhouettes; no other value is supported
+    dataset: FileName = "CASIA-B"  # selects the protocol and is part of checkpoint names
+    gallery: Takes = ()  # takes to search in, such as ["walk1"]; empty: as for `dataset`
+    probe: Takes = ()  # takes to identify, such as ["NM=nm-05,nm-06", "CL=cl-01"]; empty: the same
+    pid_num: Count = 73  # number of training subjects
+    pid_shuffle: bool = False  # shuffle the subjects with a fixed seed before the split
+
+    @property
+    def protocol(self) -> Protocol:
+        """The evaluation protocol. Raises UsageError if there is none for the data set and the takes are not given."""
+        return protocol_of(self.dataset, self.gallery, self.probe)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The key `model` of a configuration: network, training and precision."""
 
-    hidden_dim: int = 256  # numbers per strip of an embedding
-    channels: tuple[int, int, int] = (32, 64, 128)  # of set layers 1 and 2, 3 and 4, 5 and 6
+    hidden_dim: Size = 256  # numbers per strip of an embedding
+    channels: Annotated[tuple[int, int, int], CHANNELS] = (32, 64, 128)  # of set layers 1 and 2, 3 and 4, 5 and 6
     lr: float = 1e-4  # learning rate of Adam
-    hard_or_full_trip: str = "full"  # batch-all (full) or batch-hard (hard) triplet loss
-    batch_size: tuple[int, int] = (8, 16)  # P subjects and K sequences per subject, per process
-    restore_iter: int = 0  # 0: new run; N: resume from iteration N; -1: from the newest checkpoint; -2: auto
+    hard_or_full_trip: TripletLoss = "full"  # batch-all (full) or batch-hard (hard) triplet loss
+    batch_size: Annotated[tuple[int, int], BATCH_SIZE] = (8, 16)  # P subjects and K sequences per subject, per process
+    restore_iter: RestoreIter = 0  # 0: new run; N: resume from iteration N; -1: from the newest checkpoint; -2: auto
     total_iter: int = 80000  # iterations of the training
     margin: float = 0.2  # margin of the triplet loss
-    num_workers: int = 3  # threads that prefetch batches
-    frame_num: int = 30  # frames that are drawn per sequence
+    num_workers: Threads = 3  # threads that prefetch batches
+    frame_num: Size = 30  # frames that are drawn per sequence
     augment: bool = False  # flip, rotate, stretch and erase sequences; not in the published recipe
-    model_name: str = "GaitSet"  # part of checkpoint names
+    model_name: FileName = "GaitSet"  # part of checkpoint names
     save_iter: int = 1000  # iterations between checkpoints
     log_iter: int = 100  # iterations between log lines
-    eval_iter: int = 0  # iterations between evaluations; 0: no evaluation
-    keep: int = 0  # checkpoints that are kept in addition to the newest and the best
-    amp: str = "off"  # mixed precision: off, torch or apex
-    amp_dtype: str = ""  # fp16 or bf16; empty: the default of the device
-    loss_scale: str = "dynamic"  # dynamic, or a number
-    kernels: str = "auto"  # auto: Triton kernels if supported; plain: torch's kernels only
-    seed: int = 0  # random seed of the initial weights and batches
+    eval_iter: Count = 0  # iterations between evaluations; 0: no evaluation
+    keep: Count = 0  # checkpoints that are kept in addition to the newest and the best
+    amp: Annotated[str, one_of("off", "torch", "apex")] = "off"  # mixed precision: off, torch or apex
+    amp_dtype: Annotated[str, one_of("", "fp16", "bf16")] = ""  # fp16 or bf16; empty: the default of the device
+    loss_scale: LossScale = "dynamic"  # dynamic, or a number
+    kernels: Kernels = "auto"  # auto: Triton kernels if supported; plain: torch's kernels only
+    seed: Count = 0  # random seed of the initial weights and batches
 
 
 @dataclass(frozen=True)
@@ -98,13 +144,6 @@ class Config:
     def checkpoint_folder(self) -> Path:
         """Folder of the checkpoints of this network."""
         return self.work_path / "checkpoint" / self.model.model_name
-
-
-_DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
-_KEYS = ("WORK_PATH", *_DEVICE_KEYS, "profiling", "start_step", "stop_step", "data", "model")
-_MAX_INT = 1 << 40
-_MAX_SEQUENCES = 1 << 16  # for P and K
-_MAX_CHANNELS = 1 << 12
 
 
 def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, processes: int = 1) -> Config:
@@ -150,139 +189,68 @@ def build_config(
     content: dict, folder: Path, overrides: Mapping[str, Any] | None = None, where: str = "config"
 ) -> Config:
     """Check the dict of a configuration file and return it as a Config; see `load_config`."""
-    _reject_unknown_keys(content, _KEYS, where)
-    work_path = folder / _text("WORK_PATH", content.get("WORK_PATH", "work"), where)
-    parts: dict[str, Any] = {}
+    top = _checked(content, _TOP, where, where)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    for part, part_type in (("data", DataConfig), ("model", ModelConfig)):
-        if not isinstance(content.get(part, {}), dict):
-            raise UsageError(f"{where}: {part} must be a dict, not {_short(content[part])}")
-        values = dict(content.get(part, {}))
-        if part == "data":
-            device_num = _checked("device_num", values.pop("device_num", 0), 0, where)
-        names = {f.name for f in fields(part_type)}
-        _reject_unknown_keys(values, names, f"{where}, {part}")
-        if part == "data" and values.get("dataset_path"):
-            values["dataset_path"] = str(folder / _text("dataset_path", values["dataset_path"], where))
-        if "batch_size" in names & given.keys():  # --batch_size_p and --batch_size_m can be given separately
-            default = part_type.batch_size
-            old_sizes = _checked("batch_size", values.get("batch_size", default), default, where)
-            given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], old_sizes, strict=True))
-        values |= {key: given.pop(key) for key in list(given) if key in names}
-        checked = {f.name: _checked(f.name, values.get(f.name, f.default), f.default, where) for f in fields(part_type)}
-        parts[part] = part_type(**checked)
+    work_path = folder / top["WORK_PATH"]
     if "work_path" in given:
-        work_path = Path(_text("work_path", str(given.pop("work_path")), where))
+        work_path = Path(_valid("work_path", str(given.pop("work_path")), LINE, where))
+    data, model = dict(top["data"]), dict(top["model"])
+    if data.get("dataset_path"):
+        data["dataset_path"] = str(folder / _valid("dataset_path", data["dataset_path"], LINE, where))
+    if "batch_size" in given:  # --batch_size_p and --batch_size_m can be given separately
+        sizes = _valid("batch_size", model.get("batch_size", ModelConfig.batch_size), BATCH_SIZE, where)
+        given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], sizes, strict=True))
+    for values, known in ((data, _DATA), (model, _MODEL)):
+        values |= {key: given.pop(key) for key in known.keys() & given.keys()}
     assert not given, f"overrides must be keys of the config: {given}"
-    devices = {key: _text(key, str(content[key]), where) for key in _DEVICE_KEYS if content.get(key)}
-    parts["data"] = replace(parts["data"], dataset=canonical_name(parts["data"].dataset))
-    try:
-        profiling = is_profiled(content.get("profiling"))
-    except ValueError as error:
-        raise UsageError(f"{where}: profiling {error}") from None
-    steps = {key: _checked(key, content.get(key, -1), -1, where) for key in ("start_step", "stop_step")}
-    return Config(work_path, devices, parts["data"], parts["model"], device_num, profiling, **steps)
+    data, model = _checked(data, _DATA, where, f"{where}, data"), _checked(model, _MODEL, where, f"{where}, model")
+    devices = {key: top[key] for key in DEVICE_KEYS if top[key]}
+    device_num, dataset = data.pop("device_num"), canonical_name(data.pop("dataset"))
+    return Config(
+        work_path, devices, DataConfig(**data, dataset=dataset), ModelConfig(**model), device_num,
+        PROFILING[str(top["profiling"]).lower()], top["start_step"], top["stop_step"],
+    )  # fmt: skip
 
 
-def is_profiled(value: object) -> bool:
-    """Return whether a value of `profiling` asks for a trace. CANN and GE, the kinds of the NPU port, mean the same.
-
-    Raises ValueError for other values than these two, True, False and None.
-    """
-    name = str(value).lower() if isinstance(value, str | bool | None) else None
-    if name in ("cann", "ge", "true"):
-        return True
-    if name in ("", "none", "false"):
-        return False
-    raise ValueError(f"must be CANN, GE, True, False or None, not {_short(value)}")
+def _fields(part: type) -> dict[str, tuple[Any, Rule]]:
+    """Return the default and the rule of each field of a part of the configuration."""
+    by_type = {int: between(1), float: POSITIVE, bool: Rule(bool), str: text()}
+    hints = get_type_hints(part, include_extras=True)
+    rules = {name: getattr(hint, "__metadata__", None) or (by_type[hint],) for name, hint in hints.items()}
+    return {f.name: (f.default, rules[f.name][0]) for f in fields(part)}
 
 
-def _reject_unknown_keys(content: Mapping, known: Collection[str], where: str) -> None:
+_DICT = Rule(object, (lambda value: isinstance(value, dict), "a dict"))
+_TOP = {
+    "WORK_PATH": ("work", LINE), **dict.fromkeys(DEVICE_KEYS, ("", LINE)), "profiling": (None, PROFILING_RULE),
+    "start_step": (-1, between(-1)), "stop_step": (-1, between(-1)), "data": ({}, _DICT), "model": ({}, _DICT),
+}  # fmt: skip
+_DATA = {**_fields(DataConfig), "device_num": (0, between(0, 1 << 10))}
+_MODEL = _fields(ModelConfig)
+
+
+def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str, part: str) -> dict[str, Any]:
+    """Return the values of a dict, with defaults for missing keys. Raises UsageError for unknown keys and values."""
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), list(known), n=1)
-            raise UsageError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            raise UsageError(f"{part}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+    return {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
 
 
-def _checked(key: str, value: Any, default: Any, where: str) -> Any:
-    """Return `value` converted to the type of `default`. Raises UsageError if the type or the value is wrong."""
-    expected = type(default)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+def _valid(key: str, value: Any, rule: Rule, where: str) -> Any:
+    """Return `value`, converted to the type of the key if it has another that means the same. Raises UsageError."""
+    if rule.kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else math.inf
-    if key in ("resolution", "loss_scale") and isinstance(value, int | float):
+    elif key in ("resolution", "loss_scale") and isinstance(value, int | float):
         value = str(value)
-    if key in ("gallery", "probe") and isinstance(value, str):
+    elif key in DEVICE_KEYS:
+        value = str(value or "")
+    elif key in ("gallery", "probe") and isinstance(value, str):
         value = (value,)
-    if isinstance(value, list):
+    elif isinstance(value, list):
         value = tuple(value)
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise UsageError(f"{where}: {key} must be {expected.__name__}, not {_short(value)}")
-    if expected is str:
-        _text(key, value, where)
-    is_valid, description = _RULES.get(key) or _DEFAULT_RULES.get(expected, _ANY)
-    if not is_valid(value):
-        raise UsageError(f"{where}: {key} must be {description}, not {_short(value)}")
+    unmet = rule.unmet(value)
+    if unmet is not None:
+        raise UsageError(f"{where}: {key} must be {unmet}, not {short(value)}")
     return value
-
-
-def _one_of(*names: str) -> Rule:
-    return (lambda value: value in names), f"one of {', '.join(map(repr, names))}"
-
-
-def _between(low: int, high: int = _MAX_INT) -> Rule:
-    return (lambda value: low <= value <= high), f"from {low} to {high:,}"
-
-
-def _is_batch_size(value: tuple) -> bool:
-    return len(value) == 2 and all(type(n) is int and 0 < n <= _MAX_SEQUENCES for n in value) and value[0] > 1
-
-
-def _are_takes(value: tuple) -> bool:
-    return all(isinstance(take, str) and take and not NOT_PRINTABLE.search(take) for take in value)
-
-
-def _are_channels(value: tuple) -> bool:
-    return len(value) == 3 and all(type(n) is int and 0 < n <= _MAX_CHANNELS for n in value)
-
-
-def _is_loss_scale(value: str) -> bool:
-    try:
-        return value == "dynamic" or 0 < float(value) < math.inf
-    except ValueError:
-        return False
-
-
-# A check of a value and the description of valid values, per key or else per type.
-Rule = tuple[Callable[[Any], bool], str]
-_ANY: Rule = (lambda value: True), ""
-_FILE_NAME: Rule = is_plain_name, "a file name without / that does not start with a dot"
-_DEFAULT_RULES: dict[type, Rule] = {
-    int: _between(1), float: ((lambda value: 0 < value < math.inf), "a number above 0"),
-}  # fmt: skip
-_RULES: dict[str, Rule] = {
-    "hard_or_full_trip": _one_of("full", "hard"), "amp": _one_of("off", "torch", "apex"),
-    "amp_dtype": _one_of("", "fp16", "bf16"), "kernels": _one_of("auto", "plain"), "resolution": _one_of("64"),
-    "dataset": _FILE_NAME, "model_name": _FILE_NAME,  # they become parts of file names
-    "batch_size": (_is_batch_size, "(P, K), integers with P at least 2 and K at least 1"),
-    "channels": (_are_channels, f"three integers from 1 to {_MAX_CHANNELS:,}, such as [64, 128, 256]"),
-    "loss_scale": (_is_loss_scale, "'dynamic' or a number above 0"),
-    "hidden_dim": _between(1, 1 << 16), "frame_num": _between(1, 1 << 16), "num_workers": _between(0, 1 << 10),
-    "restore_iter": _between(min(RestoreFrom)), "eval_iter": _between(0), "keep": _between(0), "seed": _between(0),
-    "pid_num": _between(0), "device_num": _between(0, 1 << 10), "start_step": _between(-1), "stop_step": _between(-1),
-    "gallery": (_are_takes, "a list of take names"), "probe": (_are_takes, "a list of take names"),
-}  # fmt: skip
-
-
-def _text(key: str, value: Any, where: str) -> str:
-    if not isinstance(value, str) or NOT_PRINTABLE.search(value):
-        raise UsageError(f"{where}: {key} must be one line of text, not {_short(value)}")
-    return value
-
-
-def _short(value: Any) -> str:
-    """Return a short form of `value`, which can be an integer with a million digits."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return f"a {type(value).__name__}"
-    return text if len(text) < 80 else f"{text[:80]}..."

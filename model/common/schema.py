@@ -8,6 +8,7 @@ A schema has the form of its document:
     float                             an int or a float whose magnitude is less than 1e15
     range(1, 100)                     an int in this range
     "gaitset-store-2"                 this value
+    Rule(...)                         see `rules.py`
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, get_args
 
 from model.common.errors import UserError
 from model.common.json_files import read_json
+from model.common.rules import Rule
 
 
 def read_checked(path: Path, schema: Any, problem: str, advice: str, sealed: bool = False) -> Any:
@@ -54,9 +56,11 @@ def check(value: Any, schema: Any, place: str = "") -> Any:
         if not _all_match(value, schema[0]):
             for i, item in enumerate(value):
                 check(item, schema[0], f"{place}[{i}]")
-    elif not _matches(value, schema):
-        found = "nothing" if value is None else reprlib.repr(value)
-        raise ValueError(f"{place or 'document'}: expected {_name(schema)}, found {found}")
+    else:
+        unmet = schema.unmet(value) if isinstance(schema, Rule) else None if _matches(value, schema) else _name(schema)
+        if unmet is not None:
+            found = "nothing" if value is None else reprlib.repr(value)
+            raise ValueError(f"{place or 'document'}: expected {unmet}, found {found}")
     return value
 
 

@@ -1,0 +1,57 @@
+"""Rules: the type of a value and the requirements that it must meet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from model.common.errors import NOT_PRINTABLE
+
+MAX_INT = 1 << 40
+
+
+class Rule:
+    """A type, and requirements: pairs of a test and the description of valid values. `object` is any type.
+
+    A requirement is tested only if the value meets those before it.
+    """
+
+    def __init__(self, kind: type, *requirements: tuple[Callable[[Any], bool], str]):
+        self.kind, self.requirements = kind, requirements
+
+    def unmet(self, value: Any) -> str | None:
+        """Return the first requirement that `value` does not meet; None if it meets all."""
+        is_other_bool = isinstance(value, bool) and self.kind not in (bool, object)
+        if is_other_bool or not isinstance(value, self.kind):
+            return self.kind.__name__
+        return next((description for is_valid, description in self.requirements if not is_valid(value)), None)
+
+
+def is_line(value: Any) -> bool:
+    """Return whether `value` is one line of text."""
+    return isinstance(value, str) and not NOT_PRINTABLE.search(value)
+
+
+def text(*requirements: tuple[Callable[[str], bool], str]) -> Rule:
+    return Rule(str, (is_line, "one line of text"), *requirements)
+
+
+def one_of(*names: str) -> Rule:
+    return text((names.__contains__, f"one of {', '.join(map(repr, names))}"))
+
+
+def between(low: int, high: int = MAX_INT) -> Rule:
+    return Rule(int, (lambda value: low <= value <= high, f"from {low} to {high:,}"))
+
+
+POSITIVE = Rule(float, (lambda value: 0 < value < math.inf, "a number above 0"))
+
+
+def short(value: Any) -> str:
+    """Return a short form of `value`, which can be an integer with a million digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__}"
+    return text if len(text) < 80 else f"{text[:80]}..."
