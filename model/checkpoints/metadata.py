@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
+from model.common.json_files import write_json
 from model.common.schema import read_checked
 
 log = logging.getLogger(__name__)
+
+
+_SCHEMA, _PROBLEM = {"files": {}, "time": float}, "not the metadata of a checkpoint"
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
     """Read the metadata of a checkpoint. Return None if there are none; if they are damaged, also log a warning."""
     if not path.exists():
         return None
-    schema, problem = {"files": {}, "time": float}, "not the metadata of a checkpoint"
     try:
-        return read_checked(path, schema, problem, "the checkpoint is treated as one without metadata", sealed=True)
+        return read_checked(path, _SCHEMA, _PROBLEM, "the checkpoint is treated as one without metadata", sealed=True)
     except UserError as error:
         log.warning("%s", error)
         return None
+
+
+def update_metadata(path: Path, changes: Mapping[str, Any]) -> None:
+    """Replace values in existing metadata. Raises UserError if they are damaged."""
+    metadata = read_checked(path, _SCHEMA, _PROBLEM, "resume from another checkpoint", sealed=True)
+    write_json(path, {**metadata, **changes}, durable=True, sealed=True)
 
 
 def checksum(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.checkpoints.checkpoint import CheckpointFiles
-from model.common.json_files import read_json, write_json
+from model.checkpoints.metadata import update_metadata
 from model.devices.world import launch_name
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ class RunCheckpoints:
 
     def update_metadata(self, iteration: int, **details: Any) -> None:
         """Update the best score and `details` in the metadata of an existing checkpoint."""
-        path = self.files.metadata(iteration)
-        write_json(path, {**read_json(path, sealed=True), "best": self.best, **details}, durable=True, sealed=True)
+        update_metadata(self.files.metadata(iteration), {"best": self.best, **details})
 
     def adopt_run(self, iteration: int, metadata: Mapping[str, Any]) -> None:
         """Continue the run that wrote the checkpoint of `iteration`.

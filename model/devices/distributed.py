@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.common.errors import UsageError, UserError
 from model.devices.device import INTERFACE_VARIABLES, TIMEOUT_VARIABLES, kind_of
-from model.devices.world import LOOPBACK, World, end_with_parent
+from model.devices.world import LOOPBACK, World, end_with_parent, survive_to_report
 
 T = TypeVar("T")
 
@@ -228,8 +228,10 @@ def run_on_rank0(job: Callable[[], T]) -> T:
         try:
             outcome[0] = job()
         except UserError as error:
+            survive_to_report()
             outcome[1] = error
         except Exception:  # a bug, which keeps its traceback; the other processes must not wait
+            survive_to_report()
             dist.broadcast_object_list([None, UserError("rank 0 failed")])
             raise
     dist.broadcast_object_list(outcome)

@@ -85,6 +85,15 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
+def survive_to_report() -> None:
+    """Ignore SIGTERM from here on, so that this process can report its error.
+
+    torchrun sends the signal to all processes as soon as one has ended, and the others leave the report to this one.
+    """
+    if launched_by_torchrun():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def launched_by_torchrun() -> bool:
     """Return whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -28,7 +28,8 @@ class StopSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self.previous.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._record:  # `survive_to_report` may have replaced it
+                signal.signal(number, handler)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and not self.ignore_second:

@@ -24,7 +24,7 @@ from model.config import Config
 from model.data.batches import Batch, BatchLoader
 from model.devices import distributed
 from model.devices.device import describe
-from model.devices.world import World, launched_by_torchrun
+from model.devices.world import World, launched_by_torchrun, survive_to_report
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.finite import LastGood, NonFiniteError, map_tensors
 from model.training.profiling import Profiling
@@ -136,6 +136,8 @@ class Trainer:
     def _save_last_finite_state(self, error: NonFiniteError) -> NonFiniteError:
         """Save the last finite state. Return the error with resume instructions."""
         good, saved_at = self.last_good, self.state.saved_at
+        if self.world.is_main:
+            survive_to_report()
         if self.world.is_main and good.iteration is not None and good.iteration > (saved_at or 0):
             self._write(good.iteration, good.parts)
         error = good.with_resume_hint(error, saved_at)

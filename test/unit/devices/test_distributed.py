@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -204,6 +205,44 @@ def test_exception_on_rank_0_ends_the_other_ranks(tmp_path):
     with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|rank 0 failed"):
         mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
     assert (tmp_path / "reported").exists()
+
+
+STOPPED_BY_TORCHRUN = """
+import os, signal, sys
+import torch
+from model.common.errors import UserError, run_command
+from model.devices import distributed
+from model.training.finite import LastGood, NonFiniteError
+from model.training.stop_signals import StopSignals
+from model.training.trainer import Trainer
+
+def job():
+    raise UserError("the reason")
+
+def training():
+    trainer = Trainer.__new__(Trainer)
+    trainer.world, trainer.last_good = distributed.World(0, 0, 2), LastGood()
+    trainer.state = type("State", (), {"saved_at": None})
+    with StopSignals():
+        raise trainer._save_last_finite_state(NonFiniteError("the reason"))
+
+def main():
+    torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+    try:
+        training() if sys.argv[2] == "training" else distributed.run_on_rank0(job)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)  # another process has ended, and torchrun stops this one
+
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize("where", ["rank 0", "training"])
+def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
+    variables = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", STOPPED_BY_TORCHRUN, str(tmp_path / "meet"), where]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=False)
+    assert done.returncode == 1 and "error: the reason" in done.stderr, done.stderr
 
 
 def test_wrap_prints_no_warning(tmp_path, recwarn):
