@@ -19,11 +19,11 @@ VIEWS = ("000", "090", "180")
 def hits_of(chance: np.ndarray, rng: np.random.Generator) -> SubjectHits:
     """Hits of subjects that are recognized with probability `chance` [s, c], with three views."""
     subjects, conditions = chance.shape
-    shape = (subjects, conditions, len(VIEWS))
-    probes = np.full(shape, PROBES)
-    excluding = rng.binomial(2 * PROBES, np.broadcast_to(chance[..., None], shape))
-    including = excluding + rng.binomial(PROBES, np.broadcast_to(chance[..., None], shape))
+    chance = np.broadcast_to(chance[..., None], (subjects, conditions, len(VIEWS)))
+    excluding = rng.binomial(2 * PROBES, chance)
+    including = excluding + rng.binomial(PROBES, chance)
     names = tuple(f"{i:03d}" for i in range(subjects))
+    probes = np.full(chance.shape, PROBES)
     return SubjectHits(names, ("NM", "CL")[:conditions], VIEWS, np.ones(3, bool), probes, including, excluding)
 
 

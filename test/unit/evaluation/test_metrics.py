@@ -63,10 +63,10 @@ def test_mates_of_a_probe_in_several_galleries():
     distance = torch.tensor([[5.0, 3, 4, 1, 2, 0], [9.0, 8, 7, 6, 5, 4]])
     first = torch.tensor([[0, 3, 4], [5, 6, 0]])
     stop = torch.tensor([[3, 4, 4], [6, 6, 2]])  # three, one and none; one, none and two
-    infinite = INFINITE
+    none = INFINITE
     assert nearest_mates(distance, first, stop, 3).tolist() == [
-        [[3, 4, 5], [1, infinite, infinite], [infinite] * 3],
-        [[4, infinite, infinite], [infinite] * 3, [8, 9, infinite]],
+        [[3, 4, 5], [1, none, none], [none] * 3],
+        [[4, none, none], [none] * 3, [8, 9, none]],
     ]
 
 
@@ -96,12 +96,8 @@ def test_entries_at_large_distance_do_not_count(far):
     assert torch.equal(padded, count_impostors(distance, mate))
 
 
-def test_collapsed_encoder_scores_0():
-    mate = torch.eye(6, dtype=torch.bool)
-    assert not rank_hits(count_impostors(torch.zeros(6, 6), mate), 5).any()
-
-
-def test_probe_without_mate_has_no_hit():
+def test_collapsed_encoder_and_probes_without_a_mate_have_no_hit():
+    assert not rank_hits(count_impostors(torch.zeros(6, 6), torch.eye(6, dtype=torch.bool)), 5).any()
     impostors = count_impostors(torch.rand(4, 3), torch.zeros(4, 3, dtype=torch.bool), 1)
     assert not rank_hits(impostors, 5).any()
     assert average_precision(impostors).tolist() == [0, 0, 0, 0]

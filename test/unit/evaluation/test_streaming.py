@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import ROOT, run_quietly
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -187,11 +186,9 @@ def test_memory_stays_within_device_bytes(numbers, device_bytes, dtype):
 @pytest.mark.parametrize("probes", [1, 1000, 10**6])
 @pytest.mark.parametrize("galleries", [1, 1000, 10**6])
 def test_sizes_stay_within_the_limit(limit, probes, galleries):
-    embeddings = torch.empty(0, 256)
-    chunk, rows = sizes_within(limit, embeddings, probes, galleries, 1024)
-    assert (
-        1 <= chunk <= min(probes, 1024) and rows % ROW_MULTIPLE == 0 and ROW_MULTIPLE <= rows < galleries + ROW_MULTIPLE
-    )
+    chunk, rows = sizes_within(limit, torch.empty(0, 256), probes, galleries, 1024)
+    assert 1 <= chunk <= min(probes, 1024)
+    assert rows % ROW_MULTIPLE == 0 and ROW_MULTIPLE <= rows < galleries + ROW_MULTIPLE
     used = chunk * 256 * 4 + rows * 256 * 4 + chunk * rows * 9
     assert used <= limit or (chunk, rows) == (1, ROW_MULTIPLE)
 
@@ -218,31 +215,29 @@ def labels(count):
     return [str(i // 2) for i in range(count)], ["00", "01"] * (count // 2), ["000"] * count
 
 torch.set_num_threads(1)
-embeddings = torch.from_numpy(np.memmap(sys.argv[2], np.float32, "r+", shape=(4000, 8192)))
+embeddings = torch.from_numpy(np.memmap(sys.argv[2], np.float32, "r+", shape=(2000, 8192)))
 evaluate(embeddings[:200].clone(), *labels(200), protocol_of("OUMVLP"))  # the libraries allocate their memory now
 allocated = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
-resource.setrlimit(resource.RLIMIT_DATA, (allocated + (48 << 20), -1))
+resource.setrlimit(resource.RLIMIT_DATA, (allocated + (32 << 20), -1))
 try:
     embeddings.clone()
     print("unlimited")
 except RuntimeError:
-    result = evaluate(embeddings, *labels(4000), protocol_of("OUMVLP"), settings=Streaming(device_bytes=16 << 20))
+    result = evaluate(embeddings, *labels(2000), protocol_of("OUMVLP"), settings=Streaming(device_bytes=16 << 20))
     print(result.accuracy[0, 0, 0, 0])
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the test limits and reads memory as on Linux")
 def test_memory_mapped_file_is_never_completely_in_memory(tmp_path):
-    # 131 MB on disk, 48 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.
+    # 66 MB on disk, 32 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.
     file = tmp_path / "embeddings.f32"
-    mapped = np.memmap(file, np.float32, "w+", shape=(4000, 8192))
+    mapped = np.memmap(file, np.float32, "w+", shape=(2000, 8192))
     rng = np.random.default_rng(0)
-    mapped[::2] = rng.integers(-9, 10, (2000, 8192))
+    mapped[::2] = rng.integers(-9, 10, (1000, 8192))
     mapped[1::2] = mapped[::2] + 1
     mapped.flush()
-    root = Path(__file__).resolve().parents[3]
-    command = [sys.executable, "-c", MAPPED, str(root), str(file)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = run_quietly([sys.executable, "-c", MAPPED, str(ROOT), str(file)], None, {})
     if run.stdout.strip() == "unlimited":
         pytest.skip("this system does not limit the memory of a process")
     assert run.returncode == 0, run.stderr

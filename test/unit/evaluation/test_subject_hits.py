@@ -13,30 +13,31 @@ from model.evaluation.cross_view import evaluate_index
 from model.evaluation.subject_hits import SubjectHits
 
 
-def results():
-    index = made_index()
-    yield evaluate_index(made_embeddings(index), index, "CASIA-B")
+def complete(**labels):
+    index = made_index(**labels)
+    return evaluate_index(made_embeddings(index), index, "CASIA-B")
+
+
+def with_gaps():
     index, embeddings = ragged()
-    yield evaluate_index(embeddings, index, "CASIA-B")
-    index = made_index(views=("090",))
-    yield evaluate_index(made_embeddings(index), index, "CASIA-B")
+    return evaluate_index(embeddings, index, "CASIA-B")
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_unit_weights_give_the_printed_rank1(number):
-    result = list(results())[number]
+RESULTS = {"complete": complete(), "with gaps": with_gaps(), "one view": complete(views=("090",))}
+
+
+@pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
+def test_unit_weights_give_the_printed_rank1(result):
     hits = result.subject_hits
-    for kind, precise in (
-        ("including", result.including(rounded=False)),
-        ("excluding", result.excluding(rounded=False)),
-    ):
+    for kind in ("including", "excluding"):
+        printed = getattr(result, kind)(rounded=False)
         ours = hits.rank1(kind, np.ones(len(hits.subjects)))
-        np.testing.assert_allclose(ours, list(precise.values()), rtol=1e-12)
+        np.testing.assert_allclose(ours, list(printed.values()), rtol=1e-12)
 
 
 def test_weights_repeat_subjects():
     """A weight of 2 has the same effect as a second subject with the same embeddings."""
-    hits = next(results()).subject_hits
+    hits = RESULTS["complete"].subject_hits
     weights = np.array([2.0, 0, 1, 1, 3])
     for kind in ("including", "excluding"):
         expected = []
@@ -51,14 +52,14 @@ def test_weights_repeat_subjects():
         np.testing.assert_allclose(hits.rank1(kind, np.stack([weights, np.ones(5)]))[0], expected)
 
 
-def test_json_round_trip():
-    for result in results():
-        own = json.loads(json.dumps(result.to_json()))
-        back = SubjectHits.from_json(own)
-        for name in ("subjects", "conditions", "views"):
-            assert getattr(back, name) == getattr(result.subject_hits, name)
-        for name in ("enrolled", "probes", "including", "excluding"):
-            np.testing.assert_array_equal(getattr(back, name), getattr(result.subject_hits, name))
+def assert_equal_hits(ours: SubjectHits, theirs: SubjectHits) -> None:
+    for name in ("subjects", "conditions", "views", "enrolled", "probes", "including", "excluding"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
+def test_json_round_trip(result):
+    assert_equal_hits(SubjectHits.from_json(json.loads(json.dumps(result.to_json()))), result.subject_hits)
 
 
 def test_hits_of_each_subject_equal_a_loop():
@@ -77,17 +78,13 @@ def test_hits_of_each_subject_equal_a_loop():
 
 
 def test_subjects_are_in_natural_order_also_from_older_files():
-    index = made_index(subjects=("2", "10", "1"))
-    result = evaluate_index(made_embeddings(index), index, "CASIA-B")
+    result = complete(subjects=("2", "10", "1"))
     own = json.loads(json.dumps(result.to_json()))
-    assert own["per_subject"]["subjects"] == ["1", "2", "10"]
     per_subject = own["per_subject"]
+    assert per_subject["subjects"] == ["1", "2", "10"]
     older = [0, 2, 1]  # 1, 10, 2
     per_subject["subjects"] = [per_subject["subjects"][i] for i in older]
     for tables in per_subject["conditions"].values():
         for kind, rows in tables.items():
             tables[kind] = [rows[i] for i in older]
-    back = SubjectHits.from_json(own)
-    assert back.subjects == ("1", "2", "10")
-    for name in ("probes", "including", "excluding"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(result.subject_hits, name))
+    assert_equal_hits(SubjectHits.from_json(own), result.subject_hits)

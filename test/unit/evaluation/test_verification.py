@@ -47,11 +47,7 @@ def test_equal_error_rate_is_where_both_errors_are_equal(pairs):
 
 
 def test_perfect_random_and_empty_curves():
-    apart, same, none = (
-        np.eye(1, BINS, 3, dtype=int)[0] * 40,
-        np.eye(1, BINS, 90, dtype=int)[0] * 2000,
-        np.zeros(BINS, int),
-    )
+    apart, same, none = counted(np.full(40, 0.035)), counted(np.full(2000, 0.905)), np.zeros(BINS, int)
     perfect = roc(apart, same, WIDTH)
     assert perfect.equal_error_rate() == 0 and perfect.tar_at(0.001) == 1
     assert roc(same, same, WIDTH).equal_error_rate() == pytest.approx(0.5)
