@@ -19,6 +19,9 @@ run_command(work)
 """
 
 
+OUT_OF_MEMORY = "out of memory; use a smaller batch or fewer processes, or close other programs"
+
+
 def end_of(work: str, **environment: str) -> tuple[int, str]:
     """Run `work` as a command. Return its exit status and stderr."""
     done = subprocess.run(
@@ -36,11 +39,7 @@ def end_of(work: str, **environment: str) -> tuple[int, str]:
         ("open('/nowhere/a')", 1, "error: /nowhere/a: No such file or directory\n"),
         ("open('/dev/full', 'w').write('x' * 100_000)", 1, "error: No space left on device\n"),
         ("raise OSError('no words')", 1, "error: no words\n"),
-        (
-            "bytearray(1 << 62)",
-            1,
-            "error: out of memory; use a smaller batch or fewer processes, or close other programs\n",
-        ),
+        ("bytearray(1 << 62)", 1, f"error: {OUT_OF_MEMORY}\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
         ("raise UserError('a\\n\\x1b[2Jb\\udcffé')", 1, "error: a\\n\\x1b[2Jb\\udcffé\n"),
         ("print('步态 \\udcff')", 0, ""),

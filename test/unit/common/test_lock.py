@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from scripts import ROOT
@@ -47,12 +49,8 @@ def other(tmp_path):
 def lock_support(request, monkeypatch):
     """Locks of the operating system, and a file system without locks."""
     if request.param == "none":
-
-        def refuse(descriptor, operation):
-            raise OSError(errno.EOPNOTSUPP, "no locks here")
-
+        refuse = Mock(side_effect=OSError(errno.EOPNOTSUPP, "no locks here"))
         monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
-    return request.param
 
 
 def test_second_job_gets_the_owner_and_its_age(other, tmp_path, lock_support):
@@ -114,21 +112,18 @@ def test_only_one_of_many_threads_owns_the_lock(tmp_path, monkeypatch):
                 time.sleep(0.0005)
                 (tmp_path / "number").write_text(str(number + 1))
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        for job in [pool.submit(add) for _ in range(4)]:
+            job.result()
     assert (tmp_path / "number").read_text() == "80"
 
 
 def test_unwritable_path_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="out: cannot be written"), locked(tmp_path / "file" / "lock", "out"):
-        pass
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # created by another user
-    with pytest.raises(UserError, match="out: cannot be written"), locked(tmp_path / "link", "out"):
-        pass
+    for path in (tmp_path / "file" / "lock", tmp_path / "link"):
+        with pytest.raises(UserError, match="out: cannot be written"), locked(path, "out"):
+            pass
     assert not (tmp_path / "elsewhere").exists()
 
 

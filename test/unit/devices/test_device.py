@@ -2,12 +2,11 @@
 
 import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from scripts import ROOT, run_quietly
 
 from model.common.errors import UsageError
 from model.devices.device import (
@@ -26,7 +25,6 @@ from model.devices.device import (
 from model.devices.opening import processes_possible, resolve_device, set_visible_devices
 from model.network import GaitSet
 
-ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 
 
@@ -34,11 +32,8 @@ def test_cpu_is_always_available():
     assert resolve_device("cpu") == CPU
     assert "threads" in describe(CPU)
     assert free_memory(CPU) is None
-    assert (
-        processes_possible("cpu") == len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count()
-    )
+    has_affinity = hasattr(os, "sched_getaffinity")
+    assert processes_possible("cpu") == (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count())
     synchronize(CPU)
 
 
@@ -70,8 +65,7 @@ def test_torch_npu_that_cannot_be_loaded_is_one_error_line(tmp_path):
     """Simulate missing CANN libraries in a subprocess, because the module remains imported."""
     (tmp_path / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file\\nmore')")
     code = "from model.devices.opening import resolve_device\nresolve_device('npu')"
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    done = run_quietly([sys.executable, "-c", code], None, {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
     last = done.stderr.strip().splitlines()[-1]
     assert "UsageError" in last and "libhccl.so" in last and "set_env.sh" in last
 

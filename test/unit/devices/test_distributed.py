@@ -107,12 +107,10 @@ def test_two_processes_average_the_gradients_of_their_losses(aligned_tree, three
 
 
 @pytest.mark.slow
-def test_evaluation_in_two_processes_counts_each_sequence_once(aligned_tree, tmp_path):
-    torch.manual_seed(1)
-    torch.save(GaitSet().state_dict(), tmp_path / "encoder.ptm")
+def test_evaluation_in_two_processes_counts_each_sequence_once(aligned_tree, three_iterations, tmp_path):
     options = [
         "--device", "cpu", "--dataset", "Synthetic", "--data_path", aligned_tree, "--partition", "all",
-        "--work_path", tmp_path, "--checkpoint", tmp_path / "encoder.ptm",
+        "--work_path", tmp_path, "--checkpoint", files_of(three_iterations).part(3, "encoder"),
     ]  # fmt: skip
     figures = []
     for processes in (1, 2):
@@ -159,15 +157,20 @@ def test_gather_flags_and_means_of_three_processes(tmp_path):
     for result in results:
         assert result["restarts"] == 2
         assert result["up"] and result["mean"].item() == 1
-        assert result["matrix"].tolist() == [
-            [0, 4, 8],
-            [2, 6, 10],
-        ]  # the mean of 1, 2 and 3 times the gradient of rank 0
+        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # the mean of 1, 2 and 3 times that of rank 0
         assert result["unused"] is None and result["number"].item() == 3
         # Triton is used only if it works on every rank, so that all ranks exchange gradients in the same way.
         assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}
     for result in results[1:]:
         assert result["rows"] is None and result["few"] is None
+
+
+@pytest.fixture
+def group_of_one(tmp_path):
+    """A process group with only this process."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    distributed.finish()
 
 
 def test_single_process_functions_return_their_input():
@@ -183,15 +186,11 @@ def test_single_process_functions_return_their_input():
     assert distributed.wrap(parameter, cpu) is parameter and not distributed.is_wrapped(parameter)
 
 
-def test_gather_rows_asserts_that_each_row_comes_from_one_process(tmp_path):
+def test_gather_rows_asserts_that_each_row_comes_from_one_process(group_of_one):
     """A single process must provide all three rows."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    try:
-        with pytest.raises(AssertionError, match="exactly one process"):
-            distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
-        assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
-    finally:
-        distributed.finish()
+    with pytest.raises(AssertionError, match="exactly one process"):
+        distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
+    assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
 
 
 @pytest.mark.slow
@@ -245,13 +244,9 @@ def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
     assert done.returncode == 1 and "error: the reason" in done.stderr, done.stderr
 
 
-def test_wrap_prints_no_warning(tmp_path, recwarn):
+def test_wrap_prints_no_warning(group_of_one, recwarn):
     """Each process would print the warnings of PyTorch."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    try:
-        assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))
-    finally:
-        distributed.finish()
+    assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))
     assert not [warning for warning in recwarn if "buffers" in str(warning.message)]
 
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,13 +19,19 @@ def clear_cache():
     load_extension.cache_clear()
 
 
-def install(folder: Path, name: str, version: str, content: str, more: str = "") -> None:
-    """Write the files that pip installs for a package with one module."""
-    (folder / f"{name}.py").write_text(content)
-    metadata = folder / f"{name}-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
-    (metadata / "entry_points.txt").write_text(f"[torch.backends]\n{name} = {name}:_autoload\n")
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that writes the files that pip installs for a package with one module."""
+
+    def install(name: str, version: str, content: str) -> None:
+        metadata = tmp_path / f"{name}-{version}.dist-info"
+        metadata.mkdir()
+        (tmp_path / f"{name}.py").write_text(content)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(f"[torch.backends]\n{name} = {name}:_autoload\n")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    return install
 
 
 RELEASE = torch.__version__.partition("+")[0]
@@ -61,53 +66,44 @@ BROKEN = {  # error of the import -> message
         ("2.1.0.post8", "SystemExit", f"torch_npu 2.1.0.post8 is built for torch 2.1.0, but torch {RELEASE}"),
     ],
 )
-def test_unusable_torch_npu_is_one_error_line(tmp_path, monkeypatch, capsys, version, raised, message):
-    install(tmp_path, "torch_npu", version, f"raise {raised}")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_unusable_torch_npu_is_one_error_line(install, monkeypatch, capsys, version, raised, message):
+    install("torch_npu", version, f"raise {raised}")
     monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
     with pytest.raises(SystemExit) as ended:
         run_command(lambda: load_script("train").main(["--device", "npu"]))
     sys.modules.pop("torch_npu", None)
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and len(lines) == 1
-    assert (
-        lines[0].startswith("error: --device npu: ")
-        and message in lines[0]
-        and lines[0].endswith("or use --device cpu")
-    )
+    assert lines[0].startswith("error: --device npu: ") and lines[0].endswith("or use --device cpu")
+    assert message in lines[0]
 
 
-def test_missing_library_of_an_existing_cann_is_named(tmp_path, monkeypatch):
-    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libge_runner.so: cannot open shared object file')")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_missing_library_of_an_existing_cann_is_named(install, monkeypatch):
+    install("torch_npu", FITTING, "raise ImportError('libge_runner.so: cannot open shared object file')")
     monkeypatch.setenv("ASCEND_HOME_PATH", "/opt/cann")
     assert "libge_runner.so of CANN is not found, although ASCEND_HOME_PATH is /opt/cann" in load_extension("torch_npu")
 
 
-def test_near_version_that_loads_gives_a_warning(tmp_path, monkeypatch, caplog):
+def test_near_version_that_loads_gives_a_warning(install, caplog):
     near = f"{'.'.join(RELEASE.split('.')[:2])}.99"
-    install(tmp_path, "torch_npu_of_a_test", near, "")
-    monkeypatch.syspath_prepend(tmp_path)
+    install("torch_npu_of_a_test", near, "")
     assert load_extension("torch_npu_of_a_test") is None
     assert f"torch_npu_of_a_test {near} is built for torch {near}" in caplog.text
 
 
-def test_auto_warns_why_it_skips_the_npu(tmp_path):
-    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
-    code = (
-        "import logging; from model.devices.opening import resolve_device; "
-        "logging.basicConfig(); print(resolve_device())"
-    )
+def test_auto_warns_why_it_skips_the_npu(install, tmp_path):
+    install("torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
+    code = "import logging; from model.devices.opening import resolve_device as f; logging.basicConfig(); print(f())"
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     done = run_quietly([sys.executable, "-c", code], None, environment)
     assert done.stdout in ("cpu\n", "cuda:0\n")
     assert "--device auto skips npu: libhccl.so of CANN is not found" in done.stderr
 
 
-def test_extension_that_breaks_import_torch_does_not_break_the_commands(tmp_path, monkeypatch):
+def test_extension_that_breaks_import_torch_does_not_break_the_commands(install, tmp_path, monkeypatch):
     """torch imports installed extensions automatically, so that without CANN even `import torch` fails."""
     monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # the commands set it, also in this process
-    install(tmp_path, "torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
+    install("torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
     environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
     assert run_quietly([sys.executable, "-c", "import torch"], None, environment).returncode == 1
     for device, message in (("npu", "libhccl.so of CANN is not found"), ("tpu", "unknown device")):
@@ -123,11 +119,10 @@ def test_missing_module_is_reported_with_the_release_to_install():
     )
 
 
-def test_extension_is_imported_once(tmp_path, monkeypatch):
+def test_extension_is_imported_once(install, tmp_path):
     """A second import in the same process fails differently, so the first result is cached."""
     tried = tmp_path / "tried"
-    install(tmp_path, "torch_npu_of_two", FITTING, f"open({str(tried)!r}, 'a').write('x'); raise OSError('no chip')")
-    monkeypatch.syspath_prepend(tmp_path)
+    install("torch_npu_of_two", FITTING, f"open({str(tried)!r}, 'a').write('x'); raise OSError('no chip')")
     assert load_extension("torch_npu_of_two") == load_extension("torch_npu_of_two")
     assert tried.read_text() == "x"
 

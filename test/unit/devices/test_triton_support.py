@@ -48,9 +48,8 @@ def test_trial_kernel_decides(monkeypatch, caplog, capability, value, problem, e
     monkeypatch.setattr(triton_support, "run_trial_kernel", run_trial_kernel)
     assert works(torch.device("cuda")) is expected
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == (
-        [f"Triton does not work here ({problem}): torch's own kernels are used instead"] if problem else []
-    )
+    warning = f"Triton does not work here ({problem}): torch's own kernels are used instead"
+    assert messages == ([warning] if problem else [])
 
 
 @pytest.mark.parametrize(
