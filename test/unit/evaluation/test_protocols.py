@@ -12,16 +12,10 @@ from model.evaluation.protocols import PROTOCOLS, plan_of, protocol_of
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [
-        ("CASIA-B", "CASIA-B"),
-        ("casia-b", "CASIA-B"),
-        ("CASIA_B", "CASIA-B"),
-        ("OUMVLP", "OUMVLP"),
-        ("OU-MVLP", "OUMVLP"),
-        ("OU_MVLP", "OUMVLP"),
-        ("casiaa", "CASIA-A"),
-        ("synthetic", "Synthetic"),
+        ("CASIA-B", "CASIA-B"), ("casia-b", "CASIA-B"), ("CASIA_B", "CASIA-B"), ("OUMVLP", "OUMVLP"),
+        ("OU-MVLP", "OUMVLP"), ("OU_MVLP", "OUMVLP"), ("casiaa", "CASIA-A"), ("synthetic", "Synthetic"),
     ],
-)
+)  # fmt: skip
 def test_spellings_of_a_dataset(spelling, name):
     assert protocol_of(spelling).name == name
 

@@ -175,11 +175,9 @@ def test_a_browser_shows_the_page_without_complaints_and_network(whole, tab, tmp
     assert tab.value("[...document.images].length") == 0
     wide = "[...document.querySelectorAll('svg')].every(s => s.getBoundingClientRect().width > 250)"
     assert tab.value(wide), "a figure is too narrow"
-    smallest = (
-        "Math.min(...[...document.querySelectorAll('svg text')].filter(t => t.textContent.trim())"
-        ".map(t => t.getBoundingClientRect().height))"
-    )
-    assert tab.value(smallest) >= 9, "the text of a figure is too small"
+    heights = "[...document.querySelectorAll('svg text')].filter(t => t.textContent.trim()).map(HEIGHT)"
+    heights = heights.replace("HEIGHT", "t => t.getBoundingClientRect().height")
+    assert min(tab.value(heights)) >= 9, "the text of a figure is too small"
     tab.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:
         assert image.size[0] == width and image.size[1] > 3000

@@ -20,9 +20,8 @@ def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, se
     top, left = torch.zeros(len(boxes), dtype=torch.int64), torch.zeros(len(boxes), dtype=torch.int64)
     for i, (rows, columns, y, x) in enumerate(boxes):
         coarse = torch.rand(-(-rows // 4), -(-columns // 4), generator=generator) < 0.8
-        masks[i, 3 : 3 + rows, 5 : 5 + columns] = coarse.repeat_interleave(4, 0).repeat_interleave(4, 1)[
-            :rows, :columns
-        ]
+        fine = coarse.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        masks[i, 3 : 3 + rows, 5 : 5 + columns] = fine[:rows, :columns]
         top[i], left[i] = y, x
     return Crops(masks, top, left, torch.zeros(len(boxes), 4, dtype=torch.int64)).within_frame(masks)
 
@@ -50,9 +49,8 @@ def test_alignment_equals_pretreatment(boxes):
 
 
 def test_a_frame_does_not_depend_on_the_others():
-    boxes = [(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)]
-    together, _ = align_crops(crops_of(boxes, 200, 100))
-    crops = crops_of(boxes, 200, 100)
+    crops = crops_of([(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)], 200, 100)
+    together, _ = align_crops(crops)
     for i in range(3):
         one = Crops(*(x[i : i + 1] for x in (crops.masks, crops.top, crops.left, crops.box)))
         difference = align_crops(one)[0][0].int() - together[i].int()

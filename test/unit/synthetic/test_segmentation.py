@@ -172,8 +172,7 @@ def test_a_strong_patch_removes_its_rows_and_no_others(monkeypatch):
 
 def test_noise_persists_over_frames():
     q, s = 60, 64
-    clean, box = walkers(1, s)
-    clean, box = clean.expand(q, -1, -1, -1), box.expand(q, -1, -1)
+    clean, box = walkers(q, s)
     changed = (degrade(clean, box, *_ordered(torch.arange(q), 1.0)) ^ clean)[..., MARGIN : MARGIN + 60, :].float()
     changed = changed.flatten(2).sum(-1)
     changed = changed - changed.mean(1, keepdim=True)
@@ -187,8 +186,7 @@ def test_noise_persists_over_frames():
 def test_views_of_a_take_lose_the_same_rows(monkeypatch):
     use_only(monkeypatch, "band", count=1, chance=9.0, share=(0.99, 0.99), level=(1.2, 1.2), tall=(0.05, 0.05))
     subjects = torch.arange(50)
-    clean, box = walkers(1, 12)
-    clean, box = clean.expand(50, -1, -1, -1), box.expand(50, -1, -1)
+    clean, box = walkers(50, 12)
 
     def height(view: int, take: int) -> torch.Tensor:
         lost = clean & ~degrade(clean, box, *_ordered(subjects, 1.0, view=view, take=take))
@@ -200,8 +198,7 @@ def test_views_of_a_take_lose_the_same_rows(monkeypatch):
 
 
 def test_noise_grows_with_strength():
-    clean, box = walkers(1, 20)
-    clean, box = clean.expand(60, -1, -1, -1), box.expand(60, -1, -1)
+    clean, box = walkers(60, 20)
     changed = [(degrade(clean, box, *_ordered(torch.arange(60), x)) ^ clean).float().mean() for x in (0.25, 1.0, 3.0)]
     assert 0 < 1.5 * changed[0] < changed[1] < changed[2] / 1.3
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from raw_trees import contents, images
 
 from model.common.errors import UsageError, run_command
 from model.data.raw.silhouette import align, cut_sides
@@ -28,24 +31,11 @@ CPU = torch.device("cpu")
 SMALL = DatasetSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Use one thread, as the worker processes do. It is also faster for small operations on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def small_tree(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small") / "tree"
     write_tree(root, SMALL, workers=1, quiet=True)
     return root
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.png")}
 
 
 def command(monkeypatch, *arguments: str) -> int:
@@ -62,9 +52,9 @@ def command(monkeypatch, *arguments: str) -> int:
 def test_a_part_of_the_tree_is_the_same_as_in_the_whole(small_tree, tmp_path):
     part = replace(SMALL, subjects=1, first_subject=2, views=("090",), takes=("cl-02",))
     write_tree(tmp_path / "part", part, workers=1, quiet=True)
-    alone = contents(tmp_path / "part")
-    assert len(alone) == 4
-    assert alone.items() <= contents(small_tree).items()
+    alone = images(tmp_path / "part")
+    assert json.loads(alone.pop("synthetic.json"))["complete"] is True and len(alone) == 4
+    assert alone.items() <= images(small_tree).items()
 
 
 @pytest.mark.slow
@@ -75,25 +65,21 @@ def test_two_processes_write_the_same_bytes_as_one(small_tree, tmp_path, monkeyp
     assert error == ""
     assert output.count("\n") == 1
     assert output.startswith("2 subjects, 8 sequences, 32 frames in ")
-    assert contents(small_tree) == contents(tmp_path / "two")
+    assert images(small_tree) == images(tmp_path / "two")
 
 
 def test_the_tree_has_the_layout_of_casia_b(tmp_path):
     root = tmp_path / "new" / "tree"
     done = write_tree(root, replace(SMALL, first_subject=9), quiet=True)
     sequences = scan_tree(root)
-    assert {sequence.subject for sequence in sequences} == {"009", "010"}
-    assert {sequence.seq_type for sequence in sequences} == set(SMALL.takes)
-    assert {sequence.view for sequence in sequences} == set(SMALL.views)
-    assert (done["sequences"], done["frames"]) == (len(sequences), 32) == (8, 32)
+    names = product(("009", "010"), ("cl-02", "nm-01"), SMALL.views)
+    assert [s.name for s in sequences] == ["/".join(name) for name in names]
+    assert (done["sequences"], done["frames"]) == (8, 32)
     for sequence in sequences:
-        assert sequence.files == tuple(
-            f"{sequence.subject}-{sequence.seq_type}-{sequence.view}-{frame:03d}.png" for frame in range(1, 5)
-        )
+        prefix = sequence.name.replace("/", "-")
+        assert sequence.files == tuple(f"{prefix}-{frame:03d}.png" for frame in range(1, 5))
         image = cv2.imread(str(sequence.path / sequence.files[0]), cv2.IMREAD_UNCHANGED)
-        assert image.shape == (240, 320)
-        assert image.dtype == np.uint8
-        assert set(np.unique(image)) == {0, 255}
+        assert image.shape == (240, 320) and image.dtype == np.uint8 and set(np.unique(image)) == {0, 255}
     assert [path.name for path in root.iterdir() if not path.is_dir()] == ["synthetic.json"]
     assert not list(root.rglob(".*"))
     assert json.loads((root / "synthetic.json").read_text())["complete"] is True
@@ -108,12 +94,12 @@ def test_the_files_hold_the_rendered_sequence(small_tree):
 
 def test_a_second_run_restores_missing_frames(tmp_path):
     write_tree(tmp_path, SMALL, quiet=True)
-    before = contents(tmp_path)
+    before = images(tmp_path)
     damaged = tmp_path / "002" / "nm-01" / "090"
     (damaged / "002-nm-01-090-001.png").write_bytes(b"")
     (damaged / "002-nm-01-090-777.png").write_bytes(b"")
     write_tree(tmp_path, SMALL, quiet=True)
-    assert contents(tmp_path) == before
+    assert images(tmp_path) == before
 
 
 def test_names_of_many_subjects_sort_like_numbers():
@@ -130,13 +116,9 @@ def test_names_of_many_subjects_sort_like_numbers():
 def test_the_store_equals_the_pretreated_tree(small_tree, tmp_path, monkeypatch, most):
     monkeypatch.setattr(store_writer, "RENDER_CHUNK_ON_CPU", most)
     done = write_store(tmp_path / "store", SMALL, CPU, quiet=True)
-    store = open_store(tmp_path / "store")
-    sequences = scan_tree(small_tree)
+    store, sequences = open_store(tmp_path / "store"), scan_tree(small_tree)
     assert done["sequences"] == len(sequences) and done["frames"] == len(store.frames)
-    index = store.index
-    assert list(zip(index.subject, index.seq_type, index.view, strict=True)) == [
-        (s.subject, s.seq_type, s.view) for s in sequences
-    ]
+    assert [store.index.name(position) for position in range(len(store.index))] == [s.name for s in sequences]
     for position, sequence in enumerate(sequences):
         raw = [cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files]
         expected = cut_sides(np.stack([sil for sil in map(align, raw) if sil is not None])).astype(int)
@@ -155,10 +137,7 @@ def test_an_existing_store_is_not_overwritten(tmp_path, monkeypatch, capsys):
 
 
 def test_a_failed_store_leaves_no_files(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(store_writer, "write_index", fail)
+    monkeypatch.setattr(store_writer, "write_index", Mock(side_effect=OSError("disk full")))
     with pytest.raises(Exception, match="disk full"):
         write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
     assert not list(tmp_path.iterdir())
@@ -199,22 +178,13 @@ def test_the_animation_shows_every_frame(tmp_path):
 @pytest.mark.parametrize(
     "arguments, named",
     [
-        ("--subjects 0", "--subjects"),
-        ("--frames -3", "--frames"),
-        ("--worker_num 0", "--worker_num"),
-        ("--first_subject 0", "--first_subject"),
-        ("--seed -1", "--seed"),
-        ("--noise -0.5", "--noise"),
-        ("--noise nan", "--noise"),
-        ("--cameras -1", "--cameras"),
-        ("--gaits x", "--gaits"),
-        ("--views 000,017", "'017'"),
-        ("--takes nm-07", "'nm-07'"),
-        ("--takes ,", "--takes"),
-        ("--subject 3", "--subject"),
-        ("--store s --device none", "--device"),
+        ("--subjects 0", "--subjects"), ("--frames -3", "--frames"), ("--worker_num 0", "--worker_num"),
+        ("--first_subject 0", "--first_subject"), ("--seed -1", "--seed"), ("--noise -0.5", "--noise"),
+        ("--noise nan", "--noise"), ("--cameras -1", "--cameras"), ("--gaits x", "--gaits"),
+        ("--views 000,017", "'017'"), ("--takes nm-07", "'nm-07'"), ("--takes ,", "--takes"),
+        ("--subject 3", "--subject"), ("--store s --device none", "--device"),
     ],
-)
+)  # fmt: skip
 def test_bad_arguments_end_with_status_2_and_one_line(tmp_path, monkeypatch, capsys, arguments, named):
     monkeypatch.chdir(tmp_path)
     where = [] if "--store" in arguments else ["--output_path", str(tmp_path / "new")]
@@ -231,20 +201,16 @@ def test_a_command_without_output_is_rejected(monkeypatch, capsys):
 
 
 def test_folders_with_other_content_are_rejected_and_unchanged(tmp_path, monkeypatch, capsys):
-    occupied = tmp_path / "occupied"
-    occupied.mkdir()
-    (occupied / "thesis.txt").write_text("mine")
-    file = tmp_path / "file"
-    file.write_text("mine")
-    other = tmp_path / "other"
-    write_tree(other, replace(SMALL, subjects=1, seed=1), quiet=True)
-    before = contents(other)
-    for path in (occupied, file, other):
-        assert command(monkeypatch, "--output_path", str(path), "--subjects", "1", "--worker_num", "1") == 2
-        assert str(path) in capsys.readouterr().err
-    assert [path.name for path in occupied.iterdir()] == ["thesis.txt"]
-    assert file.read_text() == "mine"
-    assert contents(other) == before
+    (tmp_path / "occupied").mkdir()
+    (tmp_path / "occupied" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    write_tree(tmp_path / "other", replace(SMALL, subjects=1, seed=1), quiet=True)
+    before = contents(tmp_path)
+    for name in ("occupied", "file", "other"):
+        path = str(tmp_path / name)
+        assert command(monkeypatch, "--output_path", path, "--subjects", "1", "--worker_num", "1") == 2
+        assert path in capsys.readouterr().err
+    assert contents(tmp_path) == before
 
 
 def test_settings_out_of_range_are_rejected():
