@@ -20,9 +20,7 @@ from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
 from model.data.dataset import Data
-from model.data.index import SequenceIndex
 from model.data.partition import (
-    Partition,
     check_partition_file,
     make_partition,
     partition_path,
@@ -44,7 +42,6 @@ def open_dataset(
     partition: str | None = None,
     *,
     cache: bool = False,
-    workers: int | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Data:
@@ -55,30 +52,24 @@ def open_dataset(
     Args:
         partition: file of the partition, or `all`; None for the one of the configuration.
         cache: read all frames into memory.
-        workers: processes that build the store.
         skip_bad: leave unreadable images out of the store instead of raising UserError.
     """
     if not config.data.dataset_path:
         raise UserError("no data: give --data_path, or dataset_path in the config")
 
-    def prepare() -> tuple[Path, Partition]:
+    def ready() -> Path:
         check_partition_file(partition)  # before the store is built, which can take minutes
-        path = ready_store(
-            config.data.dataset_path, config.work_path / "store", workers=workers, skip_bad=skip_bad, quiet=quiet,
-            pickle=config.data.pickle,
-        )  # fmt: skip
-        return path, _partition_of(config, partition, open_store(path).index)
+        folder = config.work_path / "store"
+        return ready_store(config.data.dataset_path, folder, skip_bad=skip_bad, quiet=quiet, pickle=config.data.pickle)
 
-    path, chosen = distributed.run_on_rank0(prepare)
-    return Data(open_store(path, cache), chosen)
+    store = open_store(distributed.run_on_rank0(ready), cache)
+    subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)
+    default = partition_path(config.work_path, *split)
 
+    def resolved() -> Partition:
+        return resolve_partition(partition, default, subjects, lambda: make_partition(subjects, *split))
 
-def _partition_of(config: Config, given: str | None, index: SequenceIndex) -> Partition:
-    d = config.data
-    default = partition_path(config.work_path, d.dataset, d.pid_num, d.pid_shuffle)
-    return resolve_partition(
-        given, default, index.subjects, lambda: make_partition(index.subjects, d.dataset, d.pid_num, d.pid_shuffle)
-    )
+    return Data(store, distributed.run_on_rank0(resolved))
 
 
 class Embedder(NamedTuple):

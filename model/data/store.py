@@ -131,37 +131,33 @@ def ready_store(
     path = path.resolve()
     store = store_path(path, store_root, pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
-        reason = _reason_to_build(path, store)
-        if reason is None:
-            _report_unreadable(path, read_source(store)["faults"], skip_bad)
-        else:
-            if is_store(store):
-                log.info("%s: %s, building it again", store, reason)
+        source = current_source(path, store)
+        if source is None:
             build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet, pickle=pickle)
+        else:
+            _report_unreadable(path, source["faults"], skip_bad)
     return store
 
 
-def _reason_to_build(tree: Path, store: Path) -> str | None:
-    """Return why the store must be built, or None if it is up to date."""
+def current_source(tree: Path, store: Path) -> dict[str, Any] | None:
+    """Return the source of a store that is up to date. None if it must be built, with a log line if it exists."""
     if not is_store(store):
-        return "missing"
+        return None
     try:
         open_store(store)
+        source, reason = read_source(store), f"{tree} has changed"
+        if source is not None and source["stamp"] == source_stamp(tree, source["ends"]):
+            return source
     except UserError as error:
-        return str(error)
-    return f"{tree} has changed" if is_stale(tree, store) else None
+        reason = str(error)
+    log.info("%s: %s, building it again", store, reason)
+    return None
 
 
 def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
     """Return the path of the store of a tree: the name of the tree with a digest of its path and of `pickle`."""
     source = f"{tree}\0{pickle}" if pickle else str(tree)  # a NUL is not part of any path
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
-
-
-def is_stale(tree: Path, store: Path) -> bool:
-    """Return whether the tree has changed since the store was built."""
-    source = read_source(store)
-    return source is None or source["stamp"] != source_stamp(tree, source["ends"])
 
 
 def build_store(

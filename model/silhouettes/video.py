@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError
-from model.data.raw.folders import IMAGE_SUFFIXES, frames_of
+from model.data.raw.folders import IMAGE_SUFFIXES, Folder
 
 # FFmpeg writes messages on damaged files to stderr; the errors below replace them. OpenCV reads the variable once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -42,7 +42,7 @@ class Video:
     def open(cls, path: Path) -> Video:
         """Open a video. Raises UserError if OpenCV cannot read its first frame."""
         if path.is_dir():
-            names = frames_of(path)
+            names = Folder(path).frames
             if not names or not names[0].lower().endswith(IMAGE_SUFFIXES):
                 raise UserError(f"{path}: the folder contains no pictures ({', '.join(IMAGE_SUFFIXES)}); give --video "
                                 "a video file or a folder of frames")  # fmt: skip
@@ -66,7 +66,7 @@ class Video:
         """Yield every `step`-th frame, uint8 [height, width, 3] in OpenCV's order of colours (blue first)."""
         import cv2
 
-        decoded = _pictures(self.path, frames_of(self.path)[::step]) if self.path.is_dir() else self._decoded(step)
+        decoded = _pictures(self.path, Folder(self.path).frames[::step]) if self.path.is_dir() else self._decoded(step)
         for frame in decoded:
             if frame.shape[:2] == self.size:
                 yield frame

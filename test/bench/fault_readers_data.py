@@ -209,7 +209,7 @@ def stores(folder: Path) -> Read:
     from walkers import write_aligned_tree
 
     from model.common.json_files import read_json, write_json
-    from model.data.store import is_stale, open_data, open_store
+    from model.data.store import current_source, open_data, open_store
 
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
     store = open_data(tree, folder / "stores", quiet=True)
@@ -226,7 +226,7 @@ def stores(folder: Path) -> Read:
             write_json(store.path / name, mutate.json_of(contents[name], draw), sealed=True)
         else:
             (store.path / name).write_bytes(mutate.bytes_of(whole[name], list(whole.values()), draw))
-        is_stale(tree, store.path)
+        current_source(tree, store.path)
         found = open_store(store.path)
         assert sealed or [found.index.name(i) for i in range(len(found.index))] == labels
         assert len(found.sequence(len(found.index) - 1)) == found.index.frames[-1]

@@ -13,11 +13,27 @@ PICKLE_SUFFIX = ".pkl"
 VIDEO_RECORDS = ".silhouettes"  # folder in a tree that `python -m model.silhouettes` has written
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in `folder` in natural order, without hidden ones."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry)]
-    return [folder / _printable(name, folder) for name in sorted(names, key=natural_key)]
+class Folder:
+    """A folder of a tree, listed once."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with os.scandir(path) as entries:
+            self._entries = [entry for entry in entries if not entry.name.startswith(".")]
+
+    @property
+    def subfolders(self) -> list[Path]:
+        """The folders in this folder, in natural order."""
+        names = [entry.name for entry in self._entries if is_folder(entry)]
+        return [self.path / _printable(name, self.path) for name in sorted(names, key=natural_key)]
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The names of the images in natural order. Without images, those of the pickles."""
+        names = [entry.name for entry in self._entries]
+        images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+        frames = images or [name for name in names if name.endswith(PICKLE_SUFFIX)]
+        return tuple(_printable(name, self.path) for name in sorted(frames, key=natural_key))
 
 
 def is_folder(entry: os.DirEntry) -> bool:
@@ -36,12 +52,3 @@ def _printable(name: str, folder: Path) -> str:
             f"{folder}: contains the name {shown!r}, which has control characters or is not UTF-8; rename it"
         )
     return name
-
-
-def frames_of(folder: Path) -> tuple[str, ...]:
-    """Return the names of the images in natural order. Without images, return those of the pickles."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    frames = images or [name for name in names if name.endswith(PICKLE_SUFFIX)]
-    return tuple(_printable(name, folder) for name in sorted(frames, key=natural_key))

@@ -9,7 +9,7 @@ from pathlib import Path
 from model.common.errors import UsageError, UserError, os_error_line
 from model.common.messages import progress_bar
 from model.common.natural_order import natural_key
-from model.data.raw.folders import PICKLE_SUFFIX, frames_of, subfolders
+from model.data.raw.folders import PICKLE_SUFFIX, Folder
 from model.data.raw.layouts import DEFAULT, LAYOUTS
 from model.data.raw.tree_errors import (
     reject_deep_frames,
@@ -71,13 +71,14 @@ def scan_tree(root: Path | str, quiet: bool = True, layout: str = DEFAULT) -> li
 def _scan(root: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
     depth = LAYOUTS[layout].levels
     sequences = []
-    reject_shallow_frames(root, root, layout)
-    for first in progress_bar(subfolders(root), unit="subjects", what="listing", quiet=quiet):
-        folders = [first]
+    top = Folder(root)
+    reject_shallow_frames(top, root, layout)
+    for first in progress_bar(top.subfolders, unit="subjects", what="listing", quiet=quiet):
+        folders = [Folder(first)]
         for _ in range(depth - 1):
             for folder in folders:
                 reject_shallow_frames(folder, root, layout)
-            folders = [inner for folder in folders for inner in subfolders(folder)]
+            folders = [Folder(inner) for folder in folders for inner in folder.subfolders]
         sequences += [sequence for folder in folders if (sequence := _sequence(folder, layout))]
     if not any(sequence.files for sequence in sequences):
         reject_tree_without_frames(root, layout)
@@ -94,13 +95,13 @@ def _scan(root: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
     return sequences
 
 
-def _sequence(folder: Path, layout: str) -> SequenceFolder | None:
+def _sequence(folder: Folder, layout: str) -> SequenceFolder | None:
     """Return the sequence in a folder, or None for a folder without frames whose name does not fit the layout."""
-    names, files = folder.parts[-LAYOUTS[layout].levels :], frames_of(folder)
+    names, files = folder.path.parts[-LAYOUTS[layout].levels :], folder.frames
     labels_of = LAYOUTS[layout].labels_of
     labels = labels_of(*names) if labels_of else names
     if labels:
-        return SequenceFolder(*labels, folder, files)
+        return SequenceFolder(*labels, folder.path, files)
     if files:
-        raise UserError(f"{folder}: does not fit --layout {layout}; expected {LAYOUTS[layout].path}")
+        raise UserError(f"{folder.path}: does not fit --layout {layout}; expected {LAYOUTS[layout].path}")
     return None

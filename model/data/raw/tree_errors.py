@@ -11,22 +11,22 @@ from pathlib import Path
 
 from model.common.errors import UserError
 from model.common.natural_order import natural_key
-from model.data.raw.folders import PICKLE_SUFFIX, frames_of, subfolders
+from model.data.raw.folders import PICKLE_SUFFIX, Folder
 from model.data.raw.layouts import LAYOUTS, recognized
 
 MAX_SEARCHED_FOLDERS = 20_000  # the given folder can be / or a home folder
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def reject_shallow_frames(folder: Path, root: Path, layout: str) -> None:
+def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
     """Raise UserError if there are frames in `folder`, which is above the level of sequences."""
-    frames = frames_of(folder)
+    frames = folder.frames
     if not frames:
         return
-    levels, names = LAYOUTS[layout].levels, folder.relative_to(root).parts
+    levels, names = LAYOUTS[layout].levels, folder.path.relative_to(root).parts
     missing = levels - len(names)
     above = _ancestor(root, missing)
-    if subfolders(folder):
+    if folder.subfolders:
         problem = " next to folders: move them to the folder of a sequence or delete them"
     elif not names:
         problem = f" itself: if it is the folder of a sequence, give {above}"
@@ -36,7 +36,7 @@ def reject_shallow_frames(folder: Path, root: Path, layout: str) -> None:
         problem = (
             f", so the tree lacks {missing} of {levels} levels of folders; if {root} is a part of a tree, give {above}"
         )
-    raise UserError(f"{folder}: contains frames (such as {frames[0]}){problem}; expected {LAYOUTS[layout].path}")
+    raise UserError(f"{folder.path}: contains frames (such as {frames[0]}){problem}; expected {LAYOUTS[layout].path}")
 
 
 def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool) -> str:
@@ -61,8 +61,8 @@ def _ancestor(folder: Path, levels: int) -> Path:
 
 def reject_deep_frames(sequence: Path, layout: str) -> None:
     """Raise UserError if there are frames in a folder of an empty sequence, in a tree with other sequences."""
-    for folder in subfolders(sequence):
-        frames = frames_of(folder)
+    for folder in Folder(sequence).subfolders:
+        frames = Folder(folder).frames
         if frames:
             raise UserError(
                 f"{folder}: contains frames (such as {frames[0]}) one level too deep, unlike other sequences of this "
@@ -101,7 +101,8 @@ def _first_files(root: Path) -> tuple[Path | None, Path | None]:
             continue
         seen.add(real)
         try:
-            frames, inner = frames_of(folder), subfolders(folder)
+            listed = Folder(folder)
+            frames, inner = listed.frames, listed.subfolders
             files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
         except OSError:  # a folder that cannot be listed does not hide the images of other folders
             continue

@@ -15,7 +15,7 @@ from model.common.errors import UsageError, UserError
 from model.common.json_files import read_json, write_json
 from model.data import store as store_module
 from model.data.source import source_stamp
-from model.data.store import is_stale, is_store, open_data, open_store, store_path
+from model.data.store import current_source, is_store, open_data, open_store, store_path
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_tree_is_packed_again(tree, tmp_path, change):
     before = open_data(tree, tmp_path / "stores")
-    assert not is_stale(tree, before.path)
+    assert current_source(tree, before.path)
     change(tree)
-    assert is_stale(tree, before.path)
+    assert current_source(tree, before.path) is None
     after = open_data(tree, tmp_path / "stores")
     total = sum(len(list(folder.iterdir())) for folder in tree.glob("*/*/*"))
     assert after.index.frames.sum() == total
-    assert not is_stale(tree, after.path)
+    assert current_source(tree, after.path)
 
 
 def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
