@@ -21,6 +21,7 @@ from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
 from model.data.dataset import Data
 from model.data.partition import (
+    Partition,
     check_partition_file,
     make_partition,
     partition_path,

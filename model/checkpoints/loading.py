@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoints.metadata import checksum, read_metadata
-from model.checkpoints.names import encoders_in, metadata_path
+from model.checkpoints.metadata import checksum, metadata_of_encoder
+from model.checkpoints.names import encoders_in
 from model.checkpoints.state_dicts import Sizes, differences, find_state, sizes_of
 from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line
@@ -108,7 +108,8 @@ def read_encoder(path: Path) -> Encoder:
             belong to another encoder.
     """
     content = load_tensors(path)
-    metadata = _matching_metadata(path)
+    sha256 = checksum(path)
+    metadata = metadata_of_encoder(path, sha256)
     try:
         state = find_state(content)
     except ValueError as error:
@@ -122,7 +123,7 @@ def read_encoder(path: Path) -> Encoder:
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
         raise UserError(f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]})")
-    return Encoder(path, checksum(path), state, metadata)
+    return Encoder(path, sha256, state, metadata)
 
 
 def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
@@ -131,20 +132,6 @@ def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
     encoder.require_sizes(Sizes(network.hidden_dim, network.channels))
     network.load_state_dict(encoder.weights)
     return encoder.metadata
-
-
-def _matching_metadata(encoder: Path) -> dict[str, Any]:
-    """Return the metadata next to an encoder. Raise UserError if its checksum is not the one that they state."""
-    path = metadata_path(encoder)
-    metadata = read_metadata(path) if path else None
-    if metadata is None:
-        return {}
-    if metadata["files"].get("encoder") != checksum(encoder):
-        raise UserError(
-            f"{encoder}: checksum does not match {path.name}: the file is damaged or from another run (rename it to "
-            "load it anyway)"
-        )
-    return metadata
 
 
 def _is_dense(value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model.checkpoints.names import metadata_path
 from model.common.errors import UserError
 from model.common.json_files import write_json
 from model.common.schema import read_checked
@@ -27,6 +28,18 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     except UserError as error:
         log.warning("%s", error)
         return None
+
+
+def metadata_of_encoder(encoder: Path, sha256: str | None) -> dict[str, Any]:
+    """Return the metadata next to an encoder, empty without any. Raise UserError if they state another checksum."""
+    path = metadata_path(encoder)
+    metadata = (read_metadata(path) if path else None) or {}
+    if metadata and metadata["files"].get("encoder") != sha256:
+        raise UserError(
+            f"{encoder}: checksum does not match {path.name}: the file is damaged or from another run (rename it to "
+            "load it anyway)"
+        )
+    return metadata
 
 
 def update_metadata(path: Path, changes: Mapping[str, Any]) -> None:
