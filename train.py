@@ -93,6 +93,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--performance", action="store_true", help="only measure throughput; write no checkpoint")
     group.add_argument("--zoo_log", action="store_true", help="end the log with the lines of the Ascend model zoo's "
                        "training scripts, such as ActualFPS (default: off)")  # fmt: skip
+    group.add_argument("--zoo_path", type=Path, metavar="DIR", help="with --zoo_log, also write the zoo's "
+                       "<CaseName>.log to this folder (default: none)")  # fmt: skip
     group = parser.add_argument_group("profiling")
     group.add_argument(
         "--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND",
@@ -207,7 +209,7 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
     if profiling is not None:
         profiling.report()
     if options.zoo_log:
-        trainer.log_for_the_zoo()
+        trainer.log_for_the_zoo(options.zoo_path)
     return status
 
 

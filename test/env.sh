@@ -95,7 +95,7 @@ parse() {
 
 # Options of the Python commands that take paths. Files to read must exist; others are written, or are stems of file names.
 READ_PATHS=" --config --data_path --partition --train_log --throughput --compare "
-OTHER_PATHS=" --work_path --checkpoint --input_path --output_path --bin_path --result_path --calibration_bins --json --report "
+OTHER_PATHS=" --work_path --checkpoint --input_path --output_path --bin_path --result_path --calibration_bins --json --report --zoo_path "
 
 # Make the paths among the arguments after -- absolute.
 passed_paths() {

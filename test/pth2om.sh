@@ -5,6 +5,7 @@
 #   bash test/pth2om.sh --soc_version=Ascend310P3 --cann_path=/usr/local/Ascend/ascend-toolkit
 #   bash test/pth2om.sh --onnx-only                      without atc
 #   bash test/pth2om.sh --aoe                            tunes the operators first, on a machine with the NPU (hours)
+#   bash test/pth2om.sh --aoe=both                       tunes the subgraphs, then the operators
 #
 # An om runs only on the SoC for which it was built, with the CANN version that built it or a newer one. This script was never
 # run with a real atc; see README.md.
@@ -18,12 +19,18 @@ option output_path "$ROOT" "folder of the models"
 option batch_sizes 1,16 "batch sizes, one model each"
 option frame_num 100 "frames per sequence of the model"
 option soc_version "" "SoC for the om (empty: from npu-smi info, else Ascend310)"
-option atc_options "" "additional options of atc, such as --op_select_implmode=high_precision"
+option atc_options "" "additional options of atc, such as --op_select_implmode=high_precision (paths start at the caller's folder)"
 option precision "" "precision of the om: fp16, fp32 or mixed (empty: atc's default, fp16)"
-option aoe False "tune the operators with CANN's aoe before atc runs"
+option aoe "" "tune with CANN's aoe before atc runs: 1 (subgraphs), 2 (operators, also --aoe alone) or both (empty: not)"
 option cann_path "" "folder of CANN (empty: the one in the environment, else the usual folders)"
 option onnx_only False "stop after the ONNX files"
-parse "$@"
+parse "${@/%--aoe/--aoe=2}"
+case "${aoe,,}" in
+  true) aoe=2 ;;
+  false) aoe="" ;;
+  "" | 1 | 2 | both) aoe="${aoe,,}" ;;
+  *) die "--aoe=$aoe: must be 1 (subgraphs), 2 (operators) or both" 2 ;;
+esac
 output_path="$(absolute "$output_path")"
 check_batch_sizes "$batch_sizes"
 stems=()
@@ -31,12 +38,12 @@ for batch in ${batch_sizes//,/ }; do
   stem="$output_path/gaitset_submit"; [[ "$batch" == 1 ]] || stem="${stem}_bs$batch"
   stems+=("$stem")
 done
+atc=(--atc_options="$atc_options" --relative_to="$CALLED_FROM" --precision="$precision" ${aoe:+"--aoe=$aoe"})
 if [[ "$onnx_only" != True ]]; then
   # Report all problems with atc before the models are exported.
   is_dry || use_cann "$cann_path"
   is_dry && soc_version="${soc_version:-<by npu-smi info>}" && python -m model.export.atc --check "${stems[@]/%/.onnx}"
-  is_dry || soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" --atc_options="$atc_options" \
-    --precision="$precision" "${stems[@]/%/.onnx}")"
+  is_dry || soc_version="$(python -m model.export.atc --check --soc_version="$soc_version" "${atc[@]}" "${stems[@]/%/.onnx}")"
 fi
 is_dry || mkdir -p "$OUTPUT" "$output_path"
 
@@ -50,8 +57,7 @@ for batch in ${batch_sizes//,/ }; do
   made+=("$OUTPUT/onnx_bs$batch.json")
   [[ "$onnx_only" != True ]] || continue
   say "batch $batch: $stem.om"
-  tuning=(); [[ "$aoe" != True ]] || tuning=(--aoe)
-  python -m model.export.atc --soc_version="$soc_version" --atc_options="$atc_options" --precision="$precision" "${tuning[@]}" \
+  python -m model.export.atc --soc_version="$soc_version" "${atc[@]}" \
     --log_file "$OUTPUT/atc_bs$batch.log" --json "$OUTPUT/om_bs$batch.json" "$stem.onnx"
   made+=("$OUTPUT/om_bs$batch.json")
 done

@@ -23,7 +23,7 @@ declare_training_options() {
   option profiling "" "record some iterations with the profiler: CANN, GE or True, which are equivalent (empty: from the config)"
   option start_step -1 "first recorded iteration of this run (-1: 11)"
   option stop_step -1 "last recorded iteration (-1: four after the first)"
-  option zoo_log False "end the log with the lines of the Ascend model zoo's scripts, such as ActualFPS"
+  option zoo_log False "end the log with the lines of the Ascend model zoo's scripts, such as ActualFPS, and write them to a file"
 }
 
 # Print the number of processes to start: the number of visible devices, or of CPU cores, but at most PROCESSES.
@@ -65,7 +65,9 @@ prepare_training() {
   done
   [[ -z "$workers" ]] || TRAIN+=(--num_workers "$workers")
   [[ "$rt2" == False ]] || TRAIN+=(--rt2)
-  [[ "$zoo_log" == False ]] || TRAIN+=(--zoo_log)
+  # The zoo's scripts write to test/output/<ASCEND_DEVICE_ID>/, and those for several devices use 0.
+  local zoo_device="${device_id%%,*}"
+  [[ "$zoo_log" == False ]] || TRAIN+=(--zoo_log --zoo_path "$OUTPUT/${ASCEND_DEVICE_ID:-${zoo_device:-0}}")
   [[ -z "$profiling" ]] || TRAIN+=("--profiling=$profiling" --start_step "$start_step" --stop_step "$stop_step")
   USED="$(processes_to_start)"
   TRAIN+=(--device_num "$USED")  # a number in the config would start others

@@ -32,7 +32,7 @@ from model.training.progress import NOT_FINITE, Progress
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
-from model.training.zoo_log import zoo_lines
+from model.training.zoo_log import write_zoo_log, zoo_lines
 
 log = logging.getLogger(__name__)
 
@@ -203,10 +203,16 @@ class Trainer:
             self._print_summary(summary, stopped_by)
         return 128 + stopped_by if stopped_by else 0
 
-    def log_for_the_zoo(self) -> None:
-        """Log the last lines of the model zoo's training scripts. Call this after `report`."""
-        for line in zoo_lines(self.summary, self.config.model, self.progress.last_point, writing=self.writing):
+    def log_for_the_zoo(self, folder: Path | None = None) -> None:
+        """Log the last lines of the model zoo's training scripts, and write them to a file in `folder`.
+
+        Call this after `report`.
+        """
+        lines = zoo_lines(self.summary, self.config.model, self.progress.last_point, writing=self.writing)
+        for line in lines:
             log.log(RESULT, line)
+        if lines and folder is not None and self.world.is_main:
+            write_zoo_log(folder, lines)
 
     def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
         log.log(

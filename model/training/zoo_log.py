@@ -1,12 +1,14 @@
-"""Last lines of a training log in the format of the Ascend model zoo, for programs that collect such logs."""
+"""Last lines of a training log and the file CaseName.log of the Ascend model zoo, for programs that collect them."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from model.common.files import atomic_file
 from model.config import ModelConfig
 
 ZOO_FRAMES = 30  # frames per sequence of the recipe; the zoo scales its images/sec to it
@@ -40,3 +42,10 @@ def zoo_lines(summary: Mapping[str, Any], settings: ModelConfig, point: Mapping[
         f"ActualLoss = {'' if loss is None else f'{loss:.6e}'}",
         f"E2ETrainingTime = {summary['seconds']:.0f}",
     ]
+
+
+def write_zoo_log(folder: Path, lines: Sequence[str]) -> None:
+    """Write the lines from `Network` on to `folder`, to a file with their CaseName, as the zoo's scripts do."""
+    facts = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    with atomic_file(folder / f"{facts['CaseName']}.log") as part:
+        part.write_text("".join(f"{name} = {value}\n" for name, value in facts.items()), encoding="utf-8")

@@ -373,7 +373,7 @@ def test_command_line_has_priority_over_the_profiling_of_the_config(aligned_tree
 
 def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, capsys):
     """Read the log like the collectors of the zoo: the last line of each name, and the text after its separator."""
-    options = ("--iters", 3, "--log_iter", 2, "--json", tmp_path / "s.json", "--zoo_log")
+    options = ("--iters", 3, "--log_iter", 2, "--json", tmp_path / "s.json", "--zoo_log", "--zoo_path", tmp_path / "0")
     assert train(aligned_tree, tmp_path, *options) == 0
     *_, block = capsys.readouterr().out.partition("------------------ Final result ------------------\n")
     found = dict(re.fullmatch(r"([\w /]+?) ?[:=] ?(.*)", line).groups() for line in block.splitlines())
@@ -385,6 +385,7 @@ def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, ca
     [point] = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
     assert float(found["ActualLoss"]) == pytest.approx(point["full_loss_metric"], rel=1e-6)
     assert list(found)[-1] == "E2ETrainingTime"
+    assert (tmp_path / "0" / "GaitSet_bs4_1p_acc.log").read_text() == "".join(block.splitlines(keepends=True)[1:])
 
     assert train(aligned_tree, tmp_path, "--restore_iter", -1, *options[:2], "--zoo_log") == 0
     assert "ActualFPS" not in capsys.readouterr().out, "a run without iterations has no speed"

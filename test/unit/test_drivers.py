@@ -139,6 +139,7 @@ def test_options_of_the_npu_port_reach_train_py(driver, tmp_path):
     assert (parsed.amp, parsed.loss_scale, parsed.num_workers, parsed.zoo_log) == ("apex", "32", 5, True)
     assert (parsed.batch_size_p, parsed.batch_size_m) == (4, 2)
     assert parsed.device_num == (1 if "1p" in driver else 2)
+    assert parsed.zoo_path == Path(os.environ["GAITSET_OUTPUT"]) / "1"  # the first device
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,9 @@ def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
     write_cann(tmp_path / "Ascend" / "ascend-toolkit")
     write_command(tmp_path / "bin", "npu-smi")
     machine = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NPU_SMI_CHIPS": "310P3,310P3"}
-    options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--atc_options=--log=debug", "--precision=fp32"]
-    options += ["--aoe"]
+    options = [*encoder, "--output_path=oms", "--batch_sizes=1,3", "--precision=fp32", "--aoe"]
+    options += ["--atc_options=--log=debug --keep_dtype=nodes.cfg"]
+    (tmp_path / "nodes.cfg").write_text("conv1")  # a path that starts at the folder of the caller
     done = run_driver("pth2om.sh", *options, cwd=tmp_path, **machine)
     assert done.returncode == 0, done.stderr
     assert "CANN: sourcing" in done.stderr and "SoC version Ascend310P3: from npu-smi info" in done.stderr
@@ -183,8 +185,9 @@ def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
         assert om["om"] == str(tmp_path / "oms" / f"{name}.om") and om["batch_size"] == batch
         assert om["input"] == summary[f"onnx_bs{batch}"]["input"] == {"image_seq": [batch, 2, 64, 44]}
         assert "--log=debug" in Path(om["log"]).read_text()
-        assert om["options"] == ["--log=debug", "--precision_mode_v2=cube_fp16in_fp32out"]
-        assert om["aoe"]["milliseconds_before"] == 1.65 and Path(om["aoe"]["report"]).is_file()
+        keep = f"--keep_dtype={tmp_path / 'nodes.cfg'}"
+        assert om["options"] == ["--log=debug", keep, "--precision_mode_v2=cube_fp16in_fp32out"]
+        assert om["aoe"][0]["milliseconds_before"] == 1.65 and Path(om["aoe"][0]["report"]).is_file()
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
     python -m model.export.atc gaitset_submit.onnx gaitset_submit_bs16.onnx
     python -m model.export.atc --soc_version=Ascend310P3 --atc_options="--op_select_implmode=high_precision" m.onnx
     python -m model.export.atc --precision=fp32 m.onnx     float32, with the option that this version of atc has
-    python -m model.export.atc --aoe m.onnx                tunes the operators first, on a machine with the NPU (hours)
+    python -m model.export.atc m.onnx --aoe                tunes the operators first, on a machine with the NPU (hours)
+    python -m model.export.atc m.onnx --aoe=both           tunes the subgraphs (--aoe=1), then the operators (--aoe=2)
     python -m model.export.atc --input_shape=image_seq:16,100,64,44 other.onnx    a file with a symbolic batch size
     python -m model.export.atc --check m.onnx           checks all that does not need m.onnx; prints the SoC version
 
@@ -25,7 +26,7 @@ from model.export.atc.arguments import check_options, check_path, find_atc, pars
 from model.export.atc.convert import convert
 from model.export.atc.precision import check_precision, precision_option, precision_option_of_aoe
 from model.export.atc.soc_version import choose_soc_version
-from model.export.atc.tuning import tune
+from model.export.atc.tuning import CHOICES, JOBS, tune
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         raise UsageError(
             f"--json and --log_file: are for a single model, found {len(options.models)}; omit them or give one model"
         )
-    more = check_options(options.atc_options)
+    more = check_options(options.atc_options, options.relative_to)
     check_precision(options.precision, more)
     atc = find_atc()
     soc_version, why = choose_soc_version(options.soc_version)
@@ -54,11 +55,12 @@ def main() -> None:
         return
     more += precision_option(atc, options.precision)
     for model, om in zip(options.models, oms, strict=True):
-        lint, tuned = not options.no_lint, None
+        lint, tuned = not options.no_lint, []
         if options.aoe:
-            print(f"aoe tunes the operators of {model.name}; this can take hours", flush=True)
-            aoe_log = options.log_file and options.log_file.with_suffix(".aoe.log")
-            tuned = tune(model, om, precision_option_of_aoe(options.precision), aoe_log, shape, lint)
+            jobs, aoe_log = CHOICES[options.aoe], options.log_file and options.log_file.with_suffix(".aoe.log")
+            named = " and ".join(JOBS[job] for job in jobs)
+            print(f"aoe tunes the {named} of {model.name}; this can take hours", flush=True)
+            tuned = tune(model, om, jobs, precision_option_of_aoe(options.precision), aoe_log, shape, lint)
             lint = False  # done before the tuning
         print(f"atc compiles {model.name} for {soc_version}; this can take minutes", flush=True)
         facts = convert(model, om, soc_version, more, options.log_file, shape, lint)
@@ -66,15 +68,15 @@ def main() -> None:
         if options.json:
             write_json(options.json, facts)
         print(f"wrote {om}: {facts['bytes']:,} bytes in {facts['seconds']:.0f} s; atc's output is in {facts['log']}")
-        if tuned:
-            print(_tuning_report(tuned))
+        for job in tuned:
+            print(_tuning_report(job))
 
 
 def _tuning_report(tuned: dict[str, Any]) -> str:
     before, after = tuned["milliseconds_before"], tuned["milliseconds_after"]
     change = f"from {before:.3f} to {after:.3f} ms per batch, " if before and after else ""
-    report = tuned["report"] or "none, because no operator was tuned"
-    return f"aoe: {change}in {tuned['seconds']:.0f} s; report: {report}"
+    report = tuned["report"] or "none, because nothing was improved"
+    return f"aoe, {tuned['tuned']}: {change}in {tuned['seconds']:.0f} s; report: {report}"
 
 
 def _parser() -> CommandParser:
@@ -87,8 +89,12 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command line (none)"
     )
+    parser.add_argument(
+        "--relative_to", type=Path, metavar="DIR", help="start of relative paths in --atc_options (the current folder)"
+    )
     parser.add_argument("--precision", default="", metavar="NAME", help="fp16, fp32 or mixed (atc's default, fp16)")
-    parser.add_argument("--aoe", action="store_const", const=True, help="tune the operators with aoe before atc runs")
+    parser.add_argument("--aoe", nargs="?", const="2", choices=CHOICES, metavar="JOB", help="tune with aoe before atc "
+                        "runs: 1 (subgraphs), 2 (operators, also --aoe alone) or both (none)")  # fmt: skip
     parser.add_argument(
         "--input_shape", default="", metavar="TEXT", help="sizes of an input with a symbolic batch size, such as "
         "image_seq:16,100,64,44 (those of the model)",

@@ -25,24 +25,37 @@ _REFUSED = (
     ("external_weight", "would store the weights outside the om"),
     ("auto_tune_mode", "was removed from atc; CANN's aoe tunes models"),
 )
+# Options of atc whose value is a file to read, or another path.
+_FILES = ("cluster_config", "compression_optimize_conf", "customize_dtypes", "fusion_switch_file", "keep_dtype",
+          "modify_mixlist", "op_debug_config", "op_name_map", "op_precision_mode")  # fmt: skip
+_PATHS = (*_FILES, "check_report", "debug_dir", "mdl_bank_path", "op_bank_path", "op_compiler_cache_dir")
 
 
-def check_options(text: str) -> list[str]:
+def check_options(text: str, folder: Path | None = None) -> list[str]:
     """Split `text`, written as on a command line, into further options of atc of the form --name=value.
 
+    Args:
+        folder: where relative paths in the options start (default: the current folder). atc runs elsewhere.
+
     Raises:
-        UsageError: an option is malformed, or would prevent a single om of static shapes.
+        UsageError: an option is malformed, names a file that does not exist, or would prevent a single om of static
+            shapes.
     """
     try:
         options = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--atc_options={text}: {error}") from None
     names = []
-    for option in options:
+    for i, option in enumerate(options):
         match = re.fullmatch(r"--(\w+)=(.+)", option, re.DOTALL)
         if not match:
             raise UsageError(f"--atc_options={text}: {option} does not have the form --name=value")
         names.append(match[1])
+        if match[1] in _PATHS:
+            path = (folder or Path.cwd()) / match[2]
+            options[i] = f"--{match[1]}={path}"
+            if match[1] in _FILES and not path.is_file():
+                raise UsageError(f"--atc_options={text}: {path}: no such file; correct --{match[1]}")
     for name in names:
         reason = next((reason for refused, reason in _REFUSED if name in refused.split()), "")
         if names.count(name) > 1:

@@ -1,8 +1,9 @@
-"""Tune the operators of a model with CANN's `aoe` before atc compiles it, which then uses the tuned versions.
+"""Tune a model with CANN's `aoe` before atc compiles it, which then uses the tuned subgraphs and operators.
 
-Command, report and success line follow CANN's AOE guide (pages on offline inference) and the model zoo, which tunes
-operators (job type 2). aoe measures on the NPU of this machine and can take hours. It stores the tuned versions in the
-folder $TUNE_BANK_PATH, else below ~/Ascend, where atc looks for them.
+Command, job types, report and success line follow CANN's AOE guide (pages on offline inference) and the model zoo. The
+guide recommends to tune subgraphs (job type 1, not on A2 and A3) before operators (job type 2). The zoo mostly tunes
+operators only. aoe measures on the NPU of this machine and can take hours. It stores its results in the folder
+$TUNE_BANK_PATH, else below ~/Ascend, where atc looks for them.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ from model.export.atc.convert import environment_for, input_of, run_logged
 logger = logging.getLogger(__name__)
 
 SUCCESS = "Aoe process finished"
-OPERATORS = "2"  # job type: tune single operators; 1 tunes the division into subgraphs
+JOBS = {"1": "subgraphs", "2": "operators"}  # job types of aoe
+CHOICES = {"1": "1", "2": "2", "both": "12"}  # values of --aoe and the job types that they run
+_REPORTS = {"1": ".aoe_subgraphs.json", "2": ".aoe.json"}
 _BEFORE, _AFTER = "model_baseline_performance(ms)", "model_result_performance(ms)"
 
 
 def tune(
     model: Path,
     om: Path,
+    jobs: Sequence[str],
     options: Sequence[str] = (),
     log_file: Path | None = None,
     input_shape: Sequence[int] | None = None,
     lint: bool = True,
-) -> dict[str, Any] | None:
-    """Run aoe on `model` and keep its report as `<om>.aoe.json`.
+) -> list[dict[str, Any]]:
+    """Run the jobs of aoe on `model` and keep their reports next to `om` as .aoe_subgraphs.json and .aoe.json.
 
-    Without aoe, or if it fails, a warning says so: the model can be converted without tuning.
+    Without aoe, or if a job fails, a warning says so: the model can be converted without tuning.
 
     Args:
         options: further options of aoe, --name=value each.
@@ -46,53 +50,63 @@ def tune(
         lint: check that the model suits ATC.
 
     Returns:
-        The report's path, milliseconds per batch before and after if the report has them, and the duration; None if
-        nothing was tuned.
+        For each job that succeeded: what it tuned, the report's path, milliseconds per batch before and after if the
+        report has them, and the duration.
     """
     model, om = check_path(model), check_path(om)
-    report = om.with_suffix(".aoe.json")
-    report.unlink(missing_ok=True)  # of an earlier run
+    for suffix in _REPORTS.values():
+        om.with_suffix(suffix).unlink(missing_ok=True)  # of an earlier run
     name, shape = input_of(model, input_shape, lint)
     aoe = shutil.which("aoe")
     if aoe is None:
         logger.warning(
             "aoe is not on the PATH: %s is converted without tuning; aoe is part of CANN's toolkit", model.name
         )
-        return None
-    log_file, start = (log_file or om.with_suffix(".aoe.log")).resolve(), time.perf_counter()
+        return []
+    environment = environment_for(aoe)
+    environment.pop("ASCEND_WORK_PATH", None)  # otherwise the report is written there
+    log_file, tuned = (log_file or om.with_suffix(".aoe.log")).resolve(), []
     with os_errors_as_user_errors(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("w", encoding="utf-8", errors="replace")
-    with log, tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-        command = command_for_aoe(aoe, model, Path(scratch) / om.stem, name, shape, options)
-        output, status = run_logged(command, Path(scratch), environment_for(aoe), log)
-        if status != 0 or SUCCESS not in output:
-            problem = f"failed with status {status}" if status else f"did not print `{SUCCESS}`"
-            logger.warning("aoe %s: %s is converted without tuning; its output is in %s", problem, model.name, log_file)
-            return None
-        reports = sorted(Path(scratch).glob("aoe_result_*.json"))
-        if reports:
-            with os_errors_as_user_errors(report):
-                shutil.copyfile(reports[-1], report)
-    before, after = figures_of_report(report) if reports else (None, None)
-    return {
-        "report": str(report) if reports else None,
-        "milliseconds_before": before,
-        "milliseconds_after": after,
-        "log": str(log_file),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
+    with log:
+        for job in jobs:
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
+                command = command_for_aoe(aoe, model, Path(scratch) / om.stem, name, shape, options, job)
+                output, status = run_logged(command, Path(scratch), environment, log)
+                if status != 0 or SUCCESS not in output:
+                    problem = f"failed with status {status}" if status else f"did not print `{SUCCESS}`"
+                    logger.warning("aoe %s: %s is converted without tuned %s; its output is in %s", problem, model.name,
+                                   JOBS[job], log_file)  # fmt: skip
+                    continue
+                report = _keep_report(Path(scratch), om.with_suffix(_REPORTS[job]))
+            before, after = figures_of_report(report) if report else (None, None)
+            tuned.append({
+                "tuned": JOBS[job], "report": report and str(report), "milliseconds_before": before,
+                "milliseconds_after": after, "log": str(log_file), "seconds": round(time.perf_counter() - start, 3),
+            })  # fmt: skip
+    return tuned
 
 
 def command_for_aoe(
-    aoe: str, model: Path, stem: Path, name: str, shape: Sequence[int], options: Sequence[str]
+    aoe: str, model: Path, stem: Path, name: str, shape: Sequence[int], options: Sequence[str], job: str
 ) -> list[str]:
     """Return the published command. aoe reads the SoC from the machine's NPU and appends .om to `stem`."""
     sizes = ",".join(map(str, shape))
     return [
-        *(aoe, "--framework=5", f"--model={model}", f"--job_type={OPERATORS}", f"--output={stem}"),
+        *(aoe, "--framework=5", f"--model={model}", f"--job_type={job}", f"--output={stem}"),
         *(f"--input_shape={name}:{sizes}", "--log=error", *options),
     ]
+
+
+def _keep_report(folder: Path, target: Path) -> Path | None:
+    reports = sorted(folder.glob("aoe_result_*.json"))
+    if not reports:
+        return None
+    with os_errors_as_user_errors(target):
+        shutil.copyfile(reports[-1], target)
+    return target
 
 
 def figures_of_report(report: Path) -> tuple[float | None, float | None]:

@@ -301,6 +301,7 @@ def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_dec
         ("--external_weight=1", "outside the om"),
         ("--log=info --log=debug", "--log occurs twice"),
         ("--precision_mode=force_fp32 --precision_mode_v2=origin", "exclude each other"),
+        ("--keep_dtype=gone.cfg", "/gone.cfg: no such file; correct --keep_dtype"),
     ],
 )
 def test_check_options_rejects(text, words):
@@ -316,9 +317,14 @@ def test_recommended_precision_modes_keep_float32_on_the_ai_core(file):
     assert recommended and set(recommended) <= {"force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16"}
 
 
-def test_options_are_passed_to_atc_unchanged(cann, model):
+def test_options_are_passed_to_atc_with_absolute_paths(cann, model, tmp_path, monkeypatch):
+    """atc runs in a temporary folder, so a relative path would not be found there."""
     options = check_options("--precision_mode=must_keep_origin_dtype --debug_dir='/a b/$(id)'")
     assert options == ["--precision_mode=must_keep_origin_dtype", "--debug_dir=/a b/$(id)"]
+    (tmp_path / "off.cfg").write_text("{}")
+    (tmp_path / "bank").mkdir()
+    options += check_options("--fusion_switch_file=off.cfg --op_bank_path=bank", tmp_path)
+    assert options[-2:] == [f"--fusion_switch_file={tmp_path}/off.cfg", f"--op_bank_path={tmp_path}/bank"]
     facts = converted(model, options=options)
     assert shlex.join(options) in Path(facts["log"]).read_text()
     with pytest.raises(UserError, match=r"E10001.*precision_mode.*correct --atc_options"):

@@ -1,6 +1,7 @@
 """Precision by name for each version of atc, and tuning with aoe before the conversion."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def model(tmp_path, monkeypatch):
 def convert(model, monkeypatch, *arguments):
     """Run the command and return the facts that it writes."""
     facts = model.with_name("facts.json")
-    arguments = ["--soc_version=Ascend310P3", "--json", facts, *arguments, model]
+    arguments = ["--soc_version=Ascend310P3", "--json", facts, model, *arguments]
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
     command.main()
     return json.loads(facts.read_text())
@@ -80,8 +81,9 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
     original = atc.read_text().partition("\n")[2]
     bank = "$HOME/Ascend/latest/data/aoe/custom/op/Ascend310P3/conv2d.json"
     write_script(atc, f'[[ "$1" == --help || -f "{bank}" ]] || exit 3\n{original}')
+    monkeypatch.setenv("ASCEND_WORK_PATH", str(tmp_path))
     facts = convert(model, monkeypatch, "--aoe", "--precision=mixed")
-    tuned = facts["aoe"]
+    [tuned] = facts["aoe"]
     assert (tuned["milliseconds_before"], tuned["milliseconds_after"]) == (1.65, 1.175)
     assert tuned["report"] == str(model.with_suffix(".aoe.json"))
     log = Path(tuned["log"]).read_text()
@@ -90,7 +92,7 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
     assert "--input_shape=image_seq:2,4,8,6" in command_line
     assert command_line.endswith("--precision_mode=allow_mix_precision"), "aoe does not know the new option"
     assert facts["options"] == ["--precision_mode_v2=mixed_float16"] and "Aoe process finished" in log
-    assert "aoe: from 1.650 to 1.175 ms per batch" in capsys.readouterr().out
+    assert "aoe, operators: from 1.650 to 1.175 ms per batch" in capsys.readouterr().out
     assert sorted(path.name for path in model.parent.iterdir()) == [
         "facts.json", "gaitset_submit.aoe.json", "gaitset_submit.aoe.log", "gaitset_submit.atc.log",
         "gaitset_submit.om", "gaitset_submit.onnx",
@@ -103,9 +105,12 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
         (None, "aoe is not on the PATH: gaitset_submit.onnx is converted without tuning"),
         (
             "echo '[Aoe]Aoe process failed.'; exit 1",
-            "aoe failed with status 1: gaitset_submit.onnx is",
+            "aoe failed with status 1: gaitset_submit.onnx is converted without tuned operators",
         ),
-        ("exit 0", "aoe did not print `Aoe process finished`: gaitset_submit.onnx is converted without tuning"),
+        (
+            "exit 0",
+            "aoe did not print `Aoe process finished`: gaitset_submit.onnx is converted without tuned operators",
+        ),
         ("kill -9 $$", "aoe failed with status -9"),
     ],
 )
@@ -115,15 +120,37 @@ def test_without_a_working_aoe_the_model_is_converted_untuned(model, monkeypatch
     if script:
         write_script(aoe, script)
     model.with_suffix(".aoe.json").write_text("of an earlier run")
-    assert convert(model, monkeypatch, "--aoe")["aoe"] is None
+    assert convert(model, monkeypatch, "--aoe")["aoe"] == []
     assert message in capsys.readouterr().out
     assert model.with_suffix(".om").is_file() and not model.with_suffix(".aoe.json").exists()
 
 
-def test_aoe_that_tunes_no_operator(model, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("job", "fails", "tuned"),
+    [("1", "", ["subgraphs"]), ("2", "", ["operators"]), ("both", "", ["subgraphs", "operators"]),
+     ("both", "1", ["operators"]), ("both", "2", ["subgraphs"])],
+)  # fmt: skip
+def test_job_types_of_aoe(model, monkeypatch, capsys, tmp_path, job, fails, tuned):
+    """Subgraphs come first, as the guide recommends, and if one job fails, the other one still runs."""
+    monkeypatch.setenv("AOE_STANDIN_FAIL", fails)
+    done = convert(model, monkeypatch, f"--aoe={job}")["aoe"]
+    types = re.findall(r"--job_type=(\d)", model.with_suffix(".aoe.log").read_text())
+    assert types == (["1", "2"] if job == "both" else [job])
+    assert [facts["tuned"] for facts in done] == tuned
+    suffixes = {"subgraphs": ".aoe_subgraphs.json", "operators": ".aoe.json"}
+    assert [Path(facts["report"]) for facts in done] == [model.with_suffix(suffixes[name]) for name in tuned]
+    assert len(list(model.parent.glob("*.aoe*.json"))) == len(tuned)
+    bank = tmp_path / "home/Ascend/latest/data/aoe/custom"
+    assert [(bank / kind).is_dir() for kind in ("graph", "op")] == [name in tuned for name in suffixes]
+    printed = capsys.readouterr().out
+    assert all(f"aoe, {name}: from 1.650" in printed for name in tuned)
+    assert ("converted without tuned" in printed) == bool(fails)
+
+
+def test_aoe_that_tunes_nothing(model, monkeypatch, capsys):
     monkeypatch.setenv("AOE_STANDIN_NO_REPORT", "1")
-    assert convert(model, monkeypatch, "--aoe")["aoe"]["report"] is None
-    assert "report: none, because no operator was tuned" in capsys.readouterr().out
+    assert convert(model, monkeypatch, "--aoe")["aoe"][0]["report"] is None
+    assert "report: none, because nothing was improved" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "[", "{}", "[1, null]", '{"model_baseline_performance(ms)": "1"}'])
