@@ -64,15 +64,14 @@ def main() -> int:
 
     from model.common.json_files import write_json
     from model.data.raw.pretreatment import pretreat
-    from model.data.raw.pretreatment_report import default_log_file
+    from model.data.raw.pretreatment_report import LogFile, default_log_file
 
     log_file = options.log_file or default_log_file(options.output_path)
     summary = pretreat(
         options.input_path,
         options.output_path,
         options.worker_num,
-        log_file=log_file,
-        log_all=options.log,
+        log=LogFile(log_file, options.log),
         invert=options.invert,
         skip_bad=options.skip_bad,
         quiet=options.quiet,

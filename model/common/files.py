@@ -170,9 +170,9 @@ def _remove(path: Path, leftover: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _remove_folder(folder: Path, patience: float = 2.0) -> None:
+def _remove_folder(folder: Path) -> None:
     """Delete a folder. Retry for a short time, because an orphan may still add files."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + 2
     while True:
         try:
             return shutil.rmtree(folder)

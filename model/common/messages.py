@@ -45,8 +45,7 @@ def set_up_logging(quiet: bool, main_process: bool = True) -> None:
 
 
 def progress_bar(
-    items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0,
-    keep: bool = False,
+    items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0
 ) -> tqdm[T]:  # fmt: skip
     """Return a progress bar on standard error. It is shown on a terminal only.
 
@@ -54,9 +53,8 @@ def progress_bar(
         items: iterable to wrap.
         total: number of items if they have no length, or the sum of all `update` calls.
         first: number of items that are already done.
-        keep: keep the bar on the screen at the end.
     """
     return tqdm(
-        items, total=total, unit=f" {unit}", desc=what, disable=True if quiet else None, initial=first, leave=keep,
+        items, total=total, unit=f" {unit}", desc=what, disable=True if quiet else None, initial=first, leave=False,
         dynamic_ncols=True,
     )  # fmt: skip

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.common.natural_order import natural_key
-
-if TYPE_CHECKING:
-    import xarray
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,3 @@ class SequenceIndex:
 
     def of_subjects(self, subjects: Iterable[str]) -> SequenceIndex:
         return self.take(np.isin(self.subject, list(subjects)))
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Return a dataset with dimension `sequence`, coordinates subject, seq_type, view, variables offset, frames."""
-        import xarray  # optional package
-
-        return xarray.Dataset(
-            {"offset": ("sequence", self.offset), "frames": ("sequence", self.frames)},
-            coords={
-                "subject": ("sequence", self.subject),
-                "seq_type": ("sequence", self.seq_type),
-                "view": ("sequence", self.view),
-            },
-        )

@@ -31,7 +31,6 @@ from model.data.store_index import INDEX, read_index, read_source, write_index, 
 
 FRAMES = "frames.u8"
 FRAME_BYTES = FRAME_HEIGHT * FRAME_WIDTH
-FRAME_CHUNK = 1 << 14  # frames per read
 MIN_FILES_FOR_POOL = 20_000  # with fewer files, starting worker processes takes longer than reading
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def is_store(path: Path) -> bool:
     return (path / INDEX).is_file() and (path / FRAMES).is_file()
 
 
-def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> SilhouetteStore:
+def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     """Open a store. With `cache`, read all frames into memory. Raises UserError if the store is invalid."""
     path = Path(path)
     index = read_index(path)
@@ -70,22 +69,11 @@ def open_store(path: Path | str, cache: bool = False, quiet: bool = True) -> Sil
         )
     shape = (rows, FRAME_HEIGHT, FRAME_WIDTH)
     if cache:
-        frames = _read_all_frames(path / FRAMES, shape, quiet)
+        frames = np.fromfile(path / FRAMES, np.uint8).reshape(shape)
     else:  # copy on write, because torch warns about read-only arrays
         mapped = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
         frames = np.asarray(mapped)  # the same memory; slicing a memmap takes several microseconds
     return SilhouetteStore(path, index, frames)
-
-
-def _read_all_frames(path: Path, shape: tuple[int, ...], quiet: bool) -> np.ndarray:
-    frames = np.empty(shape, np.uint8)
-    bar = progress_bar(total=shape[0], unit="frames", what="reading", quiet=quiet)
-    with path.open("rb") as file, bar:
-        for start in range(0, shape[0], FRAME_CHUNK):
-            part = frames[start : start + FRAME_CHUNK]
-            file.readinto(part)
-            bar.update(len(part))
-    return frames
 
 
 def open_data(

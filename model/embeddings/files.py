@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +23,6 @@ from model.data.index import SequenceIndex
 from model.network.pooling import strip_labels
 
 ROW_CHUNK = 64  # rows per chunk of the file: 4 MB of embeddings
-
-
-class Writer(Protocol):
-    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        """Write embeddings, float32 [b, 62, d], for consecutive positions in the index."""
 
 
 def check_format(path: Path) -> None:

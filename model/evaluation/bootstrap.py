@@ -12,8 +12,7 @@ the weights, which needs more memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,9 +43,6 @@ class Difference:
     high: float
     p: float
     more_than_chance: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def intervals(hits: SubjectHits, kind: str, seed: int = 0) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Comparison:
             "b": str(self.second.path),
             "subjects": len(self.first.hits.subjects),
             "verdict": self.verdict,
-            "rows": {kind: [row.to_json() for row in rows] for kind, rows in self.rows.items()},
+            "rows": {kind: list(map(asdict, rows)) for kind, rows in self.rows.items()},
             "method": METHOD,
         }
 

@@ -22,7 +22,7 @@ from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
 from model.data.raw.aligned_sequence import SequenceJob, SequenceResult, aligned_name, pretreat_sequence
 from model.data.raw.layouts import DEFAULT, LAYOUTS
-from model.data.raw.pretreatment_report import PretreatmentSummary, Reporter, nothing_kept, open_log
+from model.data.raw.pretreatment_report import LogFile, PretreatmentSummary, Reporter, nothing_kept
 from model.data.raw.silhouette import BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
 
@@ -36,8 +36,7 @@ def pretreat(
     output_path: Path | str,
     workers: int | None = None,
     *,
-    log_file: Path | str | None = None,
-    log_all: bool = False,
+    log: LogFile | None = None,
     invert: bool = False,
     skip_bad: bool = False,
     quiet: bool = False,
@@ -49,9 +48,7 @@ def pretreat(
 
     Args:
         workers: number of processes (None: one per core). The output does not depend on it.
-        log_file: file to append to, in the original's format `# JOB <sequence> : --WARNING-- ...`. It lists sequences
-            without or with few frames, dropped frames and, as FAIL, unreadable images.
-        log_all: also log the work on each sequence.
+        log: file that lists sequences without or with few frames, dropped frames and, as FAIL, unreadable images.
         invert: the silhouettes are black on white.
         skip_bad: do not set `failed` in the summary because of unreadable images, and leave out sequences that do not
             contain white silhouettes on black. If nothing is kept, `failed` is set in any case.
@@ -74,12 +71,12 @@ def pretreat(
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))
     start = time.perf_counter()
     with ExitStack() as stack:
-        report = Reporter(summary, stack.enter_context(open_log(log_file)), log_all, quiet)
+        report = Reporter(summary, stack.enter_context(log or LogFile()), quiet)
         stack.callback(report.bar.close)
         with _output_errors(target):
             target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
-        report.log(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
+        report.log.write(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
         with _output_errors(target):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
@@ -91,7 +88,7 @@ def pretreat(
         summary.seconds = time.perf_counter() - start
         summary.frames_per_second = summary.frames_worked_on / summary.seconds
         summary.failed = summary.kept == 0 or (summary.unreadable > 0 and not skip_bad)
-        report.log(0, "FINISH", str(summary))
+        report.log.write(0, "FINISH", str(summary))
     return summary
 
 

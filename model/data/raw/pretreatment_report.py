@@ -6,8 +6,7 @@ import errno
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,41 +58,38 @@ _UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno
 
 
 class LogFile:
-    """The log file, opened for appending.
+    """A log file in the original's format, opened for appending. Without a path, nothing is written.
 
-    Raises UsageError if the path is not usable and UserError if writing fails, for example on a full disk.
+    Entering it raises UsageError if the path is not usable, and writing raises UserError, for example on a full disk.
+
+    Args:
+        log_all: also write the lines START and FINISH, as in the original.
     """
 
-    def __init__(self, path: Path | str):
-        self.path = path
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self.stream = Path(path).open("a", encoding="utf-8")  # noqa: SIM115, closed below
-        except OSError as error:
-            error_type = UsageError if error.errno in _UNUSABLE_PATH else UserError
-            raise error_type(f"{path}: cannot be opened as log file ({error.strerror})") from error
-
-    def write(self, line: str) -> None:
-        self._attempt(lambda: self.stream.write(line))
-
-    def flush(self) -> None:
-        self._attempt(self.stream.flush)
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except OSError as error:
-            raise UserError(f"{self.path}: the log file cannot be written ({error.strerror})") from error
+    def __init__(self, path: Path | str | None = None, log_all: bool = False):
+        self.path, self.log_all, self.stream = path, log_all, None
 
     def __enter__(self) -> LogFile:
+        if self.path is not None:
+            try:
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                self.stream = Path(self.path).open("a", encoding="utf-8", buffering=1)
+            except OSError as error:
+                error_type = UsageError if error.errno in _UNUSABLE_PATH else UserError
+                raise error_type(f"{self.path}: cannot be opened as log file ({error.strerror})") from error
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is None:
-            self._attempt(self.stream.close)
-        else:
-            with suppress(OSError):  # the first error is reported already
+    def __exit__(self, *error: object) -> None:
+        if self.stream:
+            with suppress(OSError):  # each line has been flushed, or its error was raised
                 self.stream.close()
+
+    def write(self, number: int, comment: str, message: str) -> None:
+        if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
+            try:
+                self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
+            except OSError as error:
+                raise UserError(f"{self.path}: the log file cannot be written ({error.strerror})") from error
 
 
 def default_log_file(output_path: Path | str) -> str:
@@ -103,15 +99,11 @@ def default_log_file(output_path: Path | str) -> str:
     return f"./{name}" if writable else str(Path(output_path, name))
 
 
-def open_log(path: Path | str | None) -> LogFile | nullcontext[None]:
-    return nullcontext() if path is None else LogFile(path)
-
-
 class Reporter:
     """Add results to the summary, the log file and the progress bar, and print problems to stderr."""
 
-    def __init__(self, summary: PretreatmentSummary, stream: LogFile | None, log_all: bool, quiet: bool):
-        self.summary, self.stream, self.log_all = summary, stream, log_all
+    def __init__(self, summary: PretreatmentSummary, log: LogFile, quiet: bool):
+        self.summary, self.log = summary, log
         self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment", quiet=quiet)
 
     def add(self, results: list[SequenceResult]) -> None:
@@ -121,22 +113,15 @@ class Reporter:
                 self.problem(result.number, "FAIL", message)
             for frame, reason in result.dropped.items():
                 message = f"{result.name}/{frame}: dropped, {reason}: {DROP_REASONS[reason]}"
-                self.log(result.number, "WARNING", message)
+                self.log.write(result.number, "WARNING", message)
             if result.rejected:
                 self.problem(result.number, "FAIL", f"{result.rejected} (the sequence is left out)")
             elif result.kept < MIN_FRAMES:
                 self.problem(result.number, "WARNING", _few_frames(result))
             if result.changed:
                 done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
-                self.log(result.number, "FINISH", done)
+                self.log.write(result.number, "FINISH", done)
             self.bar.update(result.frames)
-        if self.stream:
-            self.stream.flush()
-
-    def log(self, number: int, comment: str, message: str) -> None:
-        """Write a line in the original's format. As in the original, START and FINISH need `log_all`."""
-        if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
-            self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
 
     def _count(self, result: SequenceResult) -> None:
         summary = self.summary
@@ -155,7 +140,7 @@ class Reporter:
 
     def problem(self, number: int, comment: str, message: str) -> None:
         """Log a problem, add it to the summary and print it to stderr unless there are too many."""
-        self.log(number, comment, message)
+        self.log.write(number, comment, message)
         self.summary.problems.append(message)
         if len(self.summary.problems) <= MAX_WARNINGS:
             self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
@@ -164,7 +149,7 @@ class Reporter:
 
     def conclude(self, message: str) -> None:
         """Log the reason why the whole run failed and print it to stderr, however many problems were printed."""
-        self.log(0, "FAIL", message)
+        self.log.write(0, "FAIL", message)
         self.summary.problems.append(message)
         self.bar.write(f"error: {one_line(message)}", file=sys.stderr)
 

@@ -37,15 +37,6 @@ def test_store_holds_the_tree(tree, tmp_path, cache):
     assert isinstance(store.frames.base, np.memmap) is not cache
 
 
-def test_index_has_labels_in_xarray(tree, tmp_path):
-    dataset = open_data(tree, tmp_path / "stores").index.to_xarray()
-    oblique = dataset.where((dataset.subject == "002") & (dataset.view == "090"), drop=True)
-    assert sorted(oblique.seq_type.values) == ["bg-01", "nm-01"]
-    assert oblique.frames.values.sum() == sum(
-        len(list((tree / "002" / t / "090").iterdir())) for t in ("nm-01", "bg-01")
-    )
-
-
 def test_second_opening_builds_nothing(tree, tmp_path, monkeypatch):
     first = open_data(tree, tmp_path / "stores")
     monkeypatch.setattr(store_module, "build_store", lambda *a, **k: pytest.fail("built again"))

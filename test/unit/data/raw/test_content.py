@@ -13,6 +13,7 @@ from scripts import load_script
 
 from model.common.errors import UserError
 from model.data.raw.aligned_sequence import RECORD_FOLDER
+from model.data.raw.pretreatment_report import LogFile
 from model.data.raw.silhouette import align, read_image
 
 RECORD = f"{SEQUENCE}/{RECORD_FOLDER}/record.json"
@@ -160,7 +161,7 @@ def test_skip_bad_leaves_wrong_sequences_out(tmp_path, capsys):
     tree_of(raw, lambda mask: picture(int(mask.sum())), sequences=1).joinpath("001/nm-01").rename(raw / "001" / "nm-03")
     tree_of(raw, lambda mask: 255 - mask, sequences=1)
     for _ in range(2):
-        summary = pretreat(raw, aligned, skip_bad=True, log_file=tmp_path / "log")
+        summary = pretreat(raw, aligned, skip_bad=True, log=LogFile(tmp_path / "log"))
         assert (summary.kept, summary.dropped, summary.unreadable, summary.failed) == (4, 2, 12, False)
         assert {path.split("/")[1] for path in images(aligned)} == {"nm-02"}
         errors = capsys.readouterr().err
@@ -282,7 +283,7 @@ def test_only_unreadable_images_are_a_failure(tmp_path, capsys):
 def test_reason_of_a_single_dark_frame(tmp_path):
     raw = make_tree(tmp_path / "raw", 1, frames=20)
     write(raw / SEQUENCE / "f-001.png", silhouette(0) // 255)
-    summary = pretreat(raw, tmp_path / "aligned", log_file=tmp_path / "log")
+    summary = pretreat(raw, tmp_path / "aligned", log=LogFile(tmp_path / "log"))
     assert (summary.kept, summary.drop_reasons, summary.failed) == (19, {"too dark": 1}, False)
     assert "f-001.png: dropped, too dark: no pixel has" in (tmp_path / "log").read_text()
 

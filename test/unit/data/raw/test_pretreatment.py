@@ -16,6 +16,7 @@ from scripts import run_script
 
 from model.common.errors import UsageError, UserError
 from model.common.lock import locked
+from model.data.raw.pretreatment_report import LogFile
 from model.data.raw.silhouette import align, read_image
 from model.data.raw.tree import scan_tree
 
@@ -86,7 +87,7 @@ def test_sequences_with_few_frames_cause_warnings(raw, aligned, tmp_path, capsys
         write(raw / "007" / "four-01" / "000" / f"{frame}.png", silhouette(frame))
     (raw / "007" / "none-01" / "000").mkdir(parents=True)
     for _ in range(2):  # the second run warns again
-        summary = pretreat(raw, aligned, log_file=tmp_path / "log")
+        summary = pretreat(raw, aligned, log=LogFile(tmp_path / "log"))
         errors = capsys.readouterr().err
         assert (summary.empty, summary.short, summary.dropped, summary.failed) == (2, 1, 6, False)
         assert "007/dark-01/000: none of 6" in errors and "007/four-01/000: only 4 of 4" in errors
@@ -96,10 +97,10 @@ def test_sequences_with_few_frames_cause_warnings(raw, aligned, tmp_path, capsys
 
 def test_log_file_has_the_format_of_the_original(raw, tmp_path):
     write(raw / "001/nm-01/090/dark.png", BLACK)
-    pretreat(raw, tmp_path / "a", log_file=tmp_path / "warnings.log")
+    pretreat(raw, tmp_path / "a", log=LogFile(tmp_path / "warnings.log"))
     lines = (tmp_path / "warnings.log").read_text().splitlines()
     assert lines == ["# JOB 1 : --WARNING-- 001/nm-01/090/dark.png: dropped, empty: all pixels are equal"]
-    pretreat(raw, tmp_path / "b", log_file=tmp_path / "all.log", log_all=True)
+    pretreat(raw, tmp_path / "b", log=LogFile(tmp_path / "all.log", True))
     kinds = [line.split("--")[1] for line in (tmp_path / "all.log").read_text().splitlines()]
     assert kinds == ["START", "FINISH", "WARNING", *["FINISH"] * 4]
 
@@ -208,7 +209,7 @@ def test_second_run_with_the_same_output_fails_and_names_the_first(raw, aligned,
 def test_full_disk_under_the_log_file_is_reported_in_one_line(raw, aligned, log_all):
     write(raw / SEQUENCE / "dark.png", BLACK)  # a warning for the log
     with pytest.raises(UserError, match=r"/dev/full: the log file cannot be written \(No space left on device\)"):
-        pretreat(raw, aligned, log_file="/dev/full", log_all=log_all)
+        pretreat(raw, aligned, log=LogFile("/dev/full", log_all))
     pretreat(raw, aligned)
     assert_aligned(raw, aligned)
 
