@@ -18,7 +18,7 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.natural_order import natural_key
-from model.evaluation.subject_hits import SubjectHits
+from model.evaluation.subject_hits import SubjectHits, mean_of_known, percentage
 
 RESAMPLES = 4000
 WEIGHT_CHUNK = 1 << 22  # resampling weights that are in memory together
@@ -135,10 +135,8 @@ def _permutation_test(first: SubjectHits, second: SubjectHits, kind: str, seed: 
     """Return p-values of the paired permutation test, which exchanges the two results of random subjects: [1 + c]."""
     # Contribution of each subject to the difference in rank-1. An exchange flips its sign.
     difference = getattr(second, kind) - getattr(first, kind)  # [s, c, v]
-    look_ups = first.look_ups(kind).sum(axis=0)  # [c, v]
-    known = look_ups > 0
-    shares = np.where(known, difference / np.maximum(look_ups, 1), 0).sum(axis=2) / np.maximum(known.sum(axis=1), 1)
-    shares = _with_mean(100 * np.where(known.any(axis=1), shares, np.nan))  # [s, 1 + c]
+    shares = mean_of_known(percentage(difference, first.look_ups(kind).sum(axis=0)))  # [s, c]
+    shares = _with_mean(shares)  # [s, 1 + c]
     # Count the exchanges whose difference is at least as large as the observed one.
     observed = np.abs(shares.sum(axis=0))
     rng = np.random.default_rng(seed)
@@ -160,7 +158,4 @@ def _holm(p: np.ndarray) -> np.ndarray:
 
 def _with_mean(values: np.ndarray) -> np.ndarray:
     """Prepend the mean over the conditions, [..., c] -> [..., 1 + c]. NaN of a missing condition is ignored."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=-1)
-    mean = np.where(count > 0, np.where(known, values, 0).sum(axis=-1) / np.maximum(count, 1), np.nan)
-    return np.concatenate([mean[..., None], values], axis=-1)
+    return np.concatenate([mean_of_known(values)[..., None], values], axis=-1)

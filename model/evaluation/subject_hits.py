@@ -13,6 +13,18 @@ from model.common.schema import check
 from model.evaluation.protocols import Plan
 
 
+def percentage(count: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return `count` in percent of `total`, NaN where the total is 0."""
+    return 100 * count / np.where(total > 0, total, np.nan)
+
+
+def mean_of_known(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    return np.where(known, values, 0).sum(axis=axis) / np.where(count > 0, count, np.nan)
+
+
 @dataclass(frozen=True, eq=False)
 class SubjectHits:
     """Counts with axes s subjects, c conditions and v probe views. Their sums over subjects give the table cells.
@@ -61,17 +73,16 @@ class SubjectHits:
         shape = (len(self.subjects), -1)
         hits = weights @ getattr(self, kind).reshape(shape).astype(np.float64)
         look_ups = weights @ self.look_ups(kind).reshape(shape).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            per_view = (hits / look_ups).reshape(*weights.shape[:-1], len(self.conditions), len(self.views))
-        known = ~np.isnan(per_view)
-        return (
-            100 * np.where(known, per_view, 0).sum(axis=-1) / np.where(known.any(axis=-1), known.sum(axis=-1), np.nan)
-        )
+        per_view = percentage(hits, look_ups)
+        return mean_of_known(per_view.reshape(*weights.shape[:-1], len(self.conditions), len(self.views)))
+
+    def of_each_view(self, kind: str) -> np.ndarray:
+        """Return rank-1 in percent per condition and probe view: [c, v], NaN without look-ups."""
+        return percentage(getattr(self, kind).sum(axis=0), self.look_ups(kind).sum(axis=0))
 
     def of_each_subject(self, kind: str) -> np.ndarray:
         """Return the percentage of hits among the look-ups of each subject: [s, c], NaN without look-ups."""
-        look_ups = self.look_ups(kind).sum(axis=2)
-        return 100 * getattr(self, kind).sum(axis=2) / np.where(look_ups > 0, look_ups, np.nan)
+        return percentage(getattr(self, kind).sum(axis=2), self.look_ups(kind).sum(axis=2))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: three tables per condition, with one row per subject and one column per probe view."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.evaluation.bootstrap import OVERALL, Difference
-from model.evaluation.subject_hits import SubjectHits
+from model.evaluation.subject_hits import mean_of_known
 from model.report.charts import Chart, Line, check_matplotlib, percent_limits, view_chart
 from model.report.comparison import METHOD, Comparison, answer
 from model.report.page import Page, write_page
@@ -75,7 +75,7 @@ def _interval_chart(comparison: Comparison) -> Chart:
 def _view_charts(comparison: Comparison) -> list[Chart]:
     """Return one chart of the rank-1 per probe view for each condition, with the same y axis for all."""
     hits = comparison.first.hits
-    first, second = (_rank1_per_view(run.hits, comparison.kind) for run in (comparison.first, comparison.second))
+    first, second = (run.hits.of_each_view(comparison.kind) for run in (comparison.first, comparison.second))
     charts = []
     for condition, a, b in zip(hits.conditions, first, second, strict=True):
         known = ~np.isnan(a)
@@ -87,16 +87,10 @@ def _view_charts(comparison: Comparison) -> list[Chart]:
     return charts
 
 
-def _rank1_per_view(hits: SubjectHits, kind: str) -> np.ndarray:
-    """Return the rank-1 in percent per condition and probe view, [c, v]; NaN without look-ups."""
-    look_ups = hits.look_ups(kind).sum(axis=0)
-    return 100 * getattr(hits, kind).sum(axis=0) / np.where(look_ups > 0, look_ups, np.nan)
-
-
 def _gains(comparison: Comparison) -> np.ndarray:
     """Return B - A of each subject, averaged over conditions: [s]."""
     first, second = (run.hits.of_each_subject(comparison.kind) for run in (comparison.first, comparison.second))
-    return np.nan_to_num(np.nanmean(second - first, axis=1))
+    return np.nan_to_num(mean_of_known(second - first))
 
 
 def _people_chart(comparison: Comparison) -> Chart:

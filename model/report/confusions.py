@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.evaluation.mistakes import Confusion, hardest
+from model.evaluation.subject_hits import mean_of_known
 from model.report.animation import film_strip
 from model.report.charts import Chart, Line, line_chart
 from model.report.report_inputs import ReportInputs
@@ -40,7 +41,7 @@ def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
     """Return the people with the lowest mean rank-1: rank-1 per condition, and the person they are mostly taken for."""
     hits = inputs.result.subject_hits
     of_each = hits.of_each_subject(inputs.kind)  # [s, c]
-    mean = np.nanmean(np.where(np.isnan(of_each).all(axis=1, keepdims=True), 0, of_each), axis=1)
+    mean = np.nan_to_num(mean_of_known(of_each))
     most_frequent = {confusion.subject: confusion for confusion in reversed(inputs.confusions)}
     rows = []
     for i in np.argsort(mean, kind="stable")[:MAX_SUBJECTS]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.common.natural_order import natural_key
+from model.evaluation.subject_hits import mean_of_known
 from model.report.report_inputs import ReportInputs
 
 
@@ -41,8 +42,7 @@ def _weakest_views(inputs: ReportInputs) -> dict[str, Any] | None:
     # Mean over the conditions of each pair of different views, [v, v]; NaN if no condition has the pair.
     cells = result.cells().copy()
     cells[:, np.arange(len(result.views)), np.arange(len(result.views))] = np.nan
-    known = ~np.isnan(cells)
-    of_pair = np.where(known, cells, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+    of_pair = mean_of_known(cells, axis=0)
     probe, gallery = np.unravel_index(np.nanargmin(of_pair), of_pair.shape)
     return {
         "worst": min(mean.items(), key=lambda item: item[1]),
