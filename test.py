@@ -183,7 +183,7 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     distributed.start(world, device)
     try:
         data = open_dataset(
-            config, options.partition, cache=bool(options.cache), skip_bad=options.skip_bad, quiet=options.quiet
+            config, options.partition, cache=options.cache, skip_bad=options.skip_bad, quiet=options.quiet
         )
         store, protocol = data.test, config.data.protocol
         plan_of(store.index.seq_type, store.index.view, protocol)  # raises if a part is empty before the embedding

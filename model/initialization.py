@@ -42,7 +42,7 @@ def open_dataset(
     config: Config,
     partition: str | None = None,
     *,
-    cache: bool = False,
+    cache: bool | None = None,
     skip_bad: bool = False,
     quiet: bool = False,
 ) -> Data:
@@ -52,7 +52,7 @@ def open_dataset(
 
     Args:
         partition: file of the partition, or `all`; None for the one of the configuration.
-        cache: read all frames into memory.
+        cache: True: read all frames into memory; False: never keep them on the device, see `Data`.
         skip_bad: leave unreadable images out of the store instead of raising UserError.
     """
     if not config.data.dataset_path:
@@ -63,14 +63,14 @@ def open_dataset(
         folder = config.work_path / "store"
         return ready_store(config.data.dataset_path, folder, skip_bad=skip_bad, quiet=quiet, pickle=config.data.pickle)
 
-    store = open_store(distributed.run_on_rank0(ready), cache)
+    store = open_store(distributed.run_on_rank0(ready), bool(cache))
     subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)
     default = partition_path(config.work_path, *split)
 
     def resolved() -> Partition:
         return resolve_partition(partition, default, subjects, lambda: make_partition(subjects, *split))
 
-    return Data(store, distributed.run_on_rank0(resolved))
+    return Data(store, distributed.run_on_rank0(resolved), resident=cache is not False)
 
 
 class Embedder(NamedTuple):
@@ -93,7 +93,7 @@ def open_embedder(options: Namespace, default_config: Path) -> Embedder:
     loaded = load_network(config, options.checkpoint, getattr(options, "iter", None), device)
     part = getattr(options, "part", "all")
     data = open_dataset(
-        config, "all" if part == "all" else options.partition, cache=bool(options.cache), skip_bad=options.skip_bad,
+        config, "all" if part == "all" else options.partition, cache=options.cache, skip_bad=options.skip_bad,
         quiet=options.quiet,
     )  # fmt: skip
     store = data.train if part == "train" else data.test

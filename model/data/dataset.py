@@ -11,10 +11,14 @@ from model.data.store import SilhouetteStore
 
 @dataclass(frozen=True)
 class Data:
-    """The store of all sequences, and its parts for training and testing."""
+    """The store of all sequences, and its parts for training and testing.
+
+    `resident`: training keeps the frames on the device if they fit.
+    """
 
     store: SilhouetteStore
     partition: Partition
+    resident: bool = True
 
     @property
     def train(self) -> SilhouetteStore:

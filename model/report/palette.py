@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 # Every colour has a role; figures and the style sheet use roles only. Text has a contrast of at least 4.5 to `page` and
 # `panel`, lines and markers at least 3 (WCAG 2). The series' colours follow Okabe and Ito's palette for all kinds of
 # colour vision, darkened or lightened to reach the contrast. No figure distinguishes series by colour alone.
@@ -28,9 +30,8 @@ def cell_colours(fraction: float) -> tuple[str, str]:
 
     The contrast between both is at least 4.5 (WCAG 2).
     """
-    position = min(max(fraction, 0.0), 1.0) * (len(_SCALE) - 1)
-    low = min(int(position), len(_SCALE) - 2)
-    rgb = [round(a + (b - a) * (position - low)) for a, b in zip(_SCALE[low], _SCALE[low + 1], strict=True)]
+    steps = np.linspace(0, 1, len(_SCALE))
+    rgb = [round(float(np.interp(fraction, steps, channel))) for channel in zip(*_SCALE, strict=True)]
     # The contrasts of black and of white with any colour multiply to 21, so the larger one is at least 4.58.
     black_is_clearer = (luminance(rgb) + 0.05) ** 2 >= 1.05 * 0.05
     return "#{:02x}{:02x}{:02x}".format(*rgb), "#000000" if black_is_clearer else "#ffffff"

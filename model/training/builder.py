@@ -43,13 +43,12 @@ log = logging.getLogger(__name__)
 
 def build_trainer(
     config: Config, data: Data, device: torch.device, world: World, *, initial: Encoder | None = None,
-    resident: bool = True, quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
+    quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
     """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
 
     Args:
         initial: initial weights of a new run; None for random ones. A resumed run must have started from the same.
-        resident: keep the frames on the device if they fit.
         writing: write checkpoints and the log.
         profiling: traces some of the iterations.
     """
@@ -59,7 +58,7 @@ def build_trainer(
     step = _build_step(settings, state, model, mode, device)
     train = data.train
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
-    resident = resident and fits_device(train, device)
+    resident = data.resident and fits_device(train, device)
     loader = BatchLoader(
         train, sampler, device, settings.num_workers, resident, packed=mode.fused, augmented=settings.augment
     )
