@@ -73,17 +73,15 @@ class Encoder:
     Attributes:
         sha256: checksum of the file.
         weights: finite floating point tensors under the keys of this project.
+        sizes: of the network, which the weights determine.
         metadata: how the checkpoint was made; empty if it has none.
     """
 
     path: Path
     sha256: str | None
     weights: Mapping[str, Tensor]
+    sizes: Sizes
     metadata: Mapping[str, Any]
-
-    @property
-    def sizes(self) -> Sizes:
-        return sizes_of(self.weights)
 
     def require_sizes(self, expected: Sizes) -> None:
         """Raise UserError with the keys to change in the configuration, unless the sizes are those of `expected`."""
@@ -116,14 +114,15 @@ def read_encoder(path: Path) -> Encoder:
         raise UserError(f"{path}: {error}") from None
     if not all(_is_dense(value) for value in state.values()):
         raise UserError(f"{path}: is not the state dict of a network")
-    wrong = differences(sizes_of(state), state)
+    sizes = sizes_of(state)
+    wrong = differences(sizes, state)
     if wrong:
         shown = "; ".join(wrong[:MAX_REPORTED])
         raise UserError(f"{path}: does not fit the network: {shown} ({len(wrong)} disagreements)")
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
         raise UserError(f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]})")
-    return Encoder(path, sha256, state, metadata)
+    return Encoder(path, sha256, state, sizes, metadata)
 
 
 def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.checkpoints.names import metadata_path
+from model.checkpoints.names import ENCODER_SUFFIX
 from model.common.errors import UserError
 from model.common.json_files import write_json
 from model.common.schema import read_checked
@@ -32,8 +32,10 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
 def metadata_of_encoder(encoder: Path, sha256: str | None) -> dict[str, Any]:
     """Return the metadata next to an encoder, empty without any. Raise UserError if they state another checksum."""
-    path = metadata_path(encoder)
-    metadata = (read_metadata(path) if path else None) or {}
+    if not encoder.name.endswith(ENCODER_SUFFIX):
+        return {}
+    path = encoder.with_name(f"{encoder.name.removesuffix(ENCODER_SUFFIX)}.json")
+    metadata = read_metadata(path) or {}
     if metadata and metadata["files"].get("encoder") != sha256:
         raise UserError(
             f"{encoder}: checksum does not match {path.name}: the file is damaged or from another run (rename it to "

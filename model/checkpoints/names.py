@@ -48,9 +48,3 @@ def encoders_in(folder: Path) -> list[Path]:
 def encoder_stem(encoder: Path) -> str:
     """Return the name of an encoder without `-encoder.ptm`; any other name is returned unchanged."""
     return encoder.name.removesuffix(ENCODER_SUFFIX)
-
-
-def metadata_path(encoder: Path) -> Path | None:
-    """Return where the metadata of an encoder are; None if the name does not end in `-encoder.ptm`."""
-    stem = encoder_stem(encoder)
-    return None if stem == encoder.name else encoder.with_name(f"{stem}.json")

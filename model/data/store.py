@@ -26,7 +26,8 @@ from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
 from model.data.pickle_choice import choose_pickles
 from model.data.raw.tree import SequenceFolder, scan_tree
-from model.data.source import first_and_last, read_sequence, source_stamp
+from model.data.source import read_sequence
+from model.data.source_stamp import first_and_last, source_stamp
 from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
 
 FRAMES = "frames.u8"

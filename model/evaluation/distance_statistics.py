@@ -68,7 +68,7 @@ class DistanceStatistics:
         Args:
             probes: [k] positions in the plan.
             rows: [n] rows of the gallery entries in the embeddings.
-            runs: slices of views and of their columns; see `model.evaluation.streaming`.
+            runs: slices of views and of their columns; see `gallery_pieces.py`.
             distance: [>= k, >= n], overwritten.
         """
         device = distance.device

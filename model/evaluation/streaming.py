@@ -1,17 +1,11 @@
 """Count the impostors closer than each mate for a gallery of any size, in bounded memory on the device.
 
-The gallery is processed in pieces that fit on the device, and the probes in chunks. Impostors can be counted only after
-all mates of a probe are known. Pieces are therefore cut by subject, with all views of a subject together, and probes
-are sorted by subject, so that the mates of a chunk are in one piece or in adjacent pieces. After the last of these
-pieces, the chunk is counted in this piece and in all later ones. A second round loads the earlier pieces again.
+See `gallery_pieces.py` for the order in which probes and gallery meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +15,7 @@ from model.common.messages import progress_bar
 from model.devices.device import free_memory
 from model.evaluation.distance import euclidean_distance
 from model.evaluation.distance_statistics import DistanceStatistics
+from model.evaluation.gallery_pieces import Piece, Sizes, cut_gallery, sizes_within, visits_of
 from model.evaluation.metrics import INFINITE, closer_impostors, entries_within, nearest_mates
 from model.evaluation.protocols import Plan
 
@@ -28,9 +23,6 @@ PROBE_CHUNK = 1024
 FREE_MEMORY_DIVISOR = 4  # use one quarter of the free memory of an accelerator
 CPU_BYTES = 2 << 30
 STAGING_BYTES = 16 << 20  # host buffer for copies to an accelerator
-# Matrix products have a multiple of this many gallery entries. Some libraries use another summation order for the
-# remainder, and then equal embeddings would not have equal distances.
-ROW_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,12 @@ def count_closer_impostors(
     sizes = sizes_within(limit, embeddings, len(order), len(plan.gallery_rows), settings.probe_chunk)
     padded = np.pad(order, (0, -len(order) % sizes.chunk), mode="edge")
 
-    pieces, most_mates = _cut_gallery(plan, subject_ids, sizes.rows)
+    pieces, most_mates = cut_gallery(plan, subject_ids, sizes.rows)
     distances = _Distances(embeddings, squares, plan.probe_rows[padded], sizes, device)
     subjects = torch.from_numpy(subject[padded].reshape(-1, sizes.chunk))
     counter = _Counter(subjects, len(plan.views), most_mates, int(subject_ids.max()) + 1, device)
 
-    visits = list(_visits(pieces, subjects.numpy()))
+    visits = list(visits_of(pieces, subjects.numpy()))
     total = sum(len(visit.chunks) for visit in visits)
     with progress_bar(total=total, unit="blocks", what="distances", quiet=settings.quiet) as bar:
         for visit in visits:
@@ -105,103 +97,6 @@ def default_bytes(device: torch.device) -> int:
     return CPU_BYTES if free is None else free // FREE_MEMORY_DIVISOR
 
 
-class Sizes(NamedTuple):
-    chunk: int  # probes per chunk
-    rows: int  # gallery entries per piece, a multiple of ROW_MULTIPLE
-
-
-def sizes_within(limit: int, embeddings: Tensor, probes: int, galleries: int, probe_chunk: int) -> Sizes:
-    """Return sizes of chunks and pieces that fit together in `limit` bytes. All chunks and pieces are about equal."""
-    if probe_chunk < 1:
-        raise ValueError(f"probe_chunk must be at least 1, got {probe_chunk}")
-    numbers = embeddings.shape[1]
-    # A probe is stored in its original type and as float32.
-    per_probe = (4 + embeddings.element_size()) * numbers + 16
-    chunk = _even_size(probes, max(1, min(probe_chunk, limit // 2 // per_probe)))
-    # A gallery entry needs its embedding and, per probe, its distance (4 bytes), a flag (1), and the copy of the flag
-    # in the type of the counts (4) that torch creates for the sum.
-    per_row = 4 * numbers + 16 + (4 + 1 + 4) * chunk
-    rows = (limit - chunk * per_probe) // per_row // ROW_MULTIPLE * ROW_MULTIPLE
-    rows = _even_size(galleries, max(ROW_MULTIPLE, rows))
-    return Sizes(chunk, rows + -rows % ROW_MULTIPLE)
-
-
-def _even_size(total: int, largest: int) -> int:
-    parts = -(-total // largest)
-    return -(-total // parts)
-
-
-class _Piece(NamedTuple):
-    """A part of the gallery. `rows` of the embeddings are sorted by view, then by subject."""
-
-    rows: Tensor
-    keys: Tensor  # view * subjects + subject of each row, ascending
-    runs: list[tuple[slice, slice]]  # see `_runs`
-    first_subject: int
-    last_subject: int
-
-
-def _cut_gallery(plan: Plan, subject_ids: np.ndarray, size: int) -> tuple[list[_Piece], int]:
-    """Return the gallery in pieces of at most `size` rows, and the largest number of mates of a probe in one view."""
-    subject = subject_ids[plan.gallery_rows]
-    view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
-    key = view * (int(subject_ids.max()) + 1) + subject
-    has_probe = np.isin(subject, subject_ids[plan.probe_rows])
-    most_mates = int(np.unique(key[has_probe], return_counts=True)[1].max(initial=1))
-    by_subject = np.argsort(subject, kind="stable")
-    pieces = []
-    for start in range(0, len(subject), size):
-        part = by_subject[start : start + size]
-        first, last = subject[part[0]], subject[part[-1]]
-        part = part[np.argsort(key[part], kind="stable")]
-        rows, keys = torch.from_numpy(plan.gallery_rows[part]), torch.from_numpy(key[part])
-        runs = _runs(np.bincount(view[part], minlength=len(plan.views)))
-        pieces.append(_Piece(rows, keys, runs, int(first), int(last)))
-    return pieces, most_mates
-
-
-def _runs(counts: np.ndarray) -> list[tuple[slice, slice]]:
-    """Group adjacent views that have the same number of entries, because they can be counted in one operation.
-
-    `counts` [v] is the number of entries per view. Returns the slice of views and the slice of entries per group.
-    Usually all views are one group.
-    """
-    runs = []
-    view = entry = 0
-    for count, group in groupby(counts.tolist()):
-        length = len(list(group))
-        if count:
-            runs.append((slice(view, view + length), slice(entry, entry + length * count)))
-        view, entry = view + length, entry + length * count
-    return runs
-
-
-class _Visit(NamedTuple):
-    """The chunks that are compared with a piece while it is on the device, and the purpose of each comparison."""
-
-    piece: _Piece
-    chunks: list[int]
-    finds_mates: list[bool]
-    counts: list[bool]
-
-
-def _visits(pieces: list[_Piece], subjects: np.ndarray) -> Iterator[_Visit]:
-    """Yield visits so that each chunk meets every piece, the pieces with its mates first.
-
-    `subjects` [chunks, chunk] are the subjects of the probes in ascending order.
-    """
-    # All mates of a chunk are in the pieces `first` to `last`.
-    first = np.searchsorted([piece.last_subject for piece in pieces], subjects[:, 0])
-    last = np.searchsorted([piece.first_subject for piece in pieces], subjects[:, -1], side="right") - 1
-    for second_round in (False, True):
-        for number, piece in enumerate(pieces):
-            finds = (first <= number) & (number <= last) & (not second_round)
-            counts = number < last if second_round else number >= last
-            chunks = np.flatnonzero(finds | counts)
-            if len(chunks):
-                yield _Visit(piece, chunks.tolist(), finds[chunks].tolist(), counts[chunks].tolist())
-
-
 class _Distances:
     """Distances between a chunk of probes and the piece of the gallery that is on the device.
 
@@ -227,7 +122,7 @@ class _Distances:
             pin = embeddings.device.type == "cpu" and device.type != "cpu"
             self._staging = embeddings.new_empty(staged, numbers, pin_memory=pin)
 
-    def load(self, piece: _Piece) -> None:
+    def load(self, piece: Piece) -> None:
         """Copy a piece of the gallery to the device."""
         rows = piece.rows.to(self._embeddings.device)
         self._fetch(rows, self._gallery[: len(rows)])

@@ -14,7 +14,7 @@ from walkers import write_aligned_tree
 from model.common.errors import UsageError, UserError
 from model.common.json_files import read_json, write_json
 from model.data import store as store_module
-from model.data.source import source_stamp
+from model.data.source_stamp import source_stamp
 from model.data.store import current_source, is_store, open_data, open_store, store_path
 
 

@@ -12,15 +12,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.evaluation.distance import squared_length
+from model.evaluation.gallery_pieces import ROW_MULTIPLE, sizes_within
 from model.evaluation.protocols import Plan
-from model.evaluation.streaming import (
-    CPU_BYTES,
-    ROW_MULTIPLE,
-    Streaming,
-    count_closer_impostors,
-    default_bytes,
-    sizes_within,
-)
+from model.evaluation.streaming import CPU_BYTES, Streaming, count_closer_impostors, default_bytes
 
 CPU = torch.device("cpu")
 LEAST = 0  # bytes: as few gallery entries and probes at a time as there can be

@@ -1,0 +1,120 @@
+"""Pieces of a gallery and chunks of probes that fit on a device together, and the order in which they meet.
+
+The gallery is processed in pieces that fit on the device, and the probes in chunks. Impostors can be counted only after
+all mates of a probe are known. Pieces are therefore cut by subject, with all views of a subject together, and probes
+are sorted by subject, so that the mates of a chunk are in one piece or in adjacent pieces. After the last of these
+pieces, the chunk is counted in this piece and in all later ones. A second round loads the earlier pieces again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.evaluation.protocols import Plan
+
+# Matrix products have a multiple of this many gallery entries. Some libraries use another summation order for the
+# remainder, and then equal embeddings would not have equal distances.
+ROW_MULTIPLE = 64
+
+
+class Sizes(NamedTuple):
+    chunk: int  # probes per chunk
+    rows: int  # gallery entries per piece, a multiple of ROW_MULTIPLE
+
+
+def sizes_within(limit: int, embeddings: Tensor, probes: int, galleries: int, probe_chunk: int) -> Sizes:
+    """Return sizes of chunks and pieces that fit together in `limit` bytes. All chunks and pieces are about equal."""
+    if probe_chunk < 1:
+        raise ValueError(f"probe_chunk must be at least 1, got {probe_chunk}")
+    numbers = embeddings.shape[1]
+    # A probe is stored in its original type and as float32.
+    per_probe = (4 + embeddings.element_size()) * numbers + 16
+    chunk = _even_size(probes, max(1, min(probe_chunk, limit // 2 // per_probe)))
+    # A gallery entry needs its embedding and, per probe, its distance (4 bytes), a flag (1), and the copy of the flag
+    # in the type of the counts (4) that torch creates for the sum.
+    per_row = 4 * numbers + 16 + (4 + 1 + 4) * chunk
+    rows = (limit - chunk * per_probe) // per_row // ROW_MULTIPLE * ROW_MULTIPLE
+    rows = _even_size(galleries, max(ROW_MULTIPLE, rows))
+    return Sizes(chunk, rows + -rows % ROW_MULTIPLE)
+
+
+def _even_size(total: int, largest: int) -> int:
+    parts = -(-total // largest)
+    return -(-total // parts)
+
+
+class Piece(NamedTuple):
+    """A part of the gallery. `rows` of the embeddings are sorted by view, then by subject."""
+
+    rows: Tensor
+    keys: Tensor  # view * subjects + subject of each row, ascending
+    runs: list[tuple[slice, slice]]  # see `_runs`
+    first_subject: int
+    last_subject: int
+
+
+def cut_gallery(plan: Plan, subject_ids: np.ndarray, size: int) -> tuple[list[Piece], int]:
+    """Return the gallery in pieces of at most `size` rows, and the largest number of mates of a probe in one view."""
+    subject = subject_ids[plan.gallery_rows]
+    view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
+    key = view * (int(subject_ids.max()) + 1) + subject
+    has_probe = np.isin(subject, subject_ids[plan.probe_rows])
+    most_mates = int(np.unique(key[has_probe], return_counts=True)[1].max(initial=1))
+    by_subject = np.argsort(subject, kind="stable")
+    pieces = []
+    for start in range(0, len(subject), size):
+        part = by_subject[start : start + size]
+        first, last = subject[part[0]], subject[part[-1]]
+        part = part[np.argsort(key[part], kind="stable")]
+        rows, keys = torch.from_numpy(plan.gallery_rows[part]), torch.from_numpy(key[part])
+        runs = _runs(np.bincount(view[part], minlength=len(plan.views)))
+        pieces.append(Piece(rows, keys, runs, int(first), int(last)))
+    return pieces, most_mates
+
+
+def _runs(counts: np.ndarray) -> list[tuple[slice, slice]]:
+    """Group adjacent views that have the same number of entries, because they can be counted in one operation.
+
+    `counts` [v] is the number of entries per view. Returns the slice of views and the slice of entries per group.
+    Usually all views are one group.
+    """
+    runs = []
+    view = entry = 0
+    for count, group in groupby(counts.tolist()):
+        length = len(list(group))
+        if count:
+            runs.append((slice(view, view + length), slice(entry, entry + length * count)))
+        view, entry = view + length, entry + length * count
+    return runs
+
+
+class Visit(NamedTuple):
+    """The chunks that are compared with a piece while it is on the device, and the purpose of each comparison."""
+
+    piece: Piece
+    chunks: list[int]
+    finds_mates: list[bool]
+    counts: list[bool]
+
+
+def visits_of(pieces: list[Piece], subjects: np.ndarray) -> Iterator[Visit]:
+    """Yield visits so that each chunk meets every piece, the pieces with its mates first.
+
+    `subjects` [chunks, chunk] are the subjects of the probes in ascending order.
+    """
+    # All mates of a chunk are in the pieces `first` to `last`.
+    first = np.searchsorted([piece.last_subject for piece in pieces], subjects[:, 0])
+    last = np.searchsorted([piece.first_subject for piece in pieces], subjects[:, -1], side="right") - 1
+    for second_round in (False, True):
+        for number, piece in enumerate(pieces):
+            finds = (first <= number) & (number <= last) & (not second_round)
+            counts = number < last if second_round else number >= last
+            chunks = np.flatnonzero(finds | counts)
+            if len(chunks):
+                yield Visit(piece, chunks.tolist(), finds[chunks].tolist(), counts[chunks].tolist())
