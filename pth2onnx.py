@@ -25,51 +25,31 @@ ROOT = Path(__file__).resolve().parent
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
     parser.add_argument("--input_path", type=Path, metavar="FILE", help="encoder to export (.ptm)")
-    parser.add_argument(
-        "--iters",
-        type=int,
-        default=-1,
-        metavar="N",
-        help="iteration of the checkpoint; -1: total_iter of the config, else the last (default: -1)",
-    )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=ROOT / "config_1p.py",
-        metavar="FILE",
-        help="configuration (default: config_1p.py)",
-    )
+    parser.add_argument("--iters", type=int, default=-1, metavar="N", help="iteration of the checkpoint; -1: "
+                        "total_iter of the config, else the last (default: -1)")  # fmt: skip
+    parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE",
+                        help="configuration (default: config_1p.py)")  # fmt: skip
     parser.add_argument("--work_path", metavar="DIR", help="folder of the checkpoints (default: from the config)")
-    parser.add_argument(
-        "--output_path",
-        type=Path,
-        metavar="FILE",
-        help="file to write (default: gaitset_submit.onnx, with suffix _bs<N> or _f<N>)",
-    )
+    parser.add_argument("--output_path", type=Path, metavar="FILE", help="file to write (default: gaitset_submit.onnx, "
+                        "with suffix _bs<N> or _f<N>)")  # fmt: skip
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="fixed batch size (default: 1)")
-    parser.add_argument(
-        "--frame_num", type=positive, nargs="+", default=[100], metavar="N",
-        help="fixed number of frames (default: 100); several values write several models for test.py",
-    )  # fmt: skip
+    parser.add_argument("--frame_num", type=positive, nargs="+", default=[100], metavar="N", help="fixed number of "
+                        "frames (default: 100); several values write several models for test.py")  # fmt: skip
     group = parser.add_argument_group("for ONNX Runtime on the CPU (not for ATC)")
     group.add_argument("--whole", action="store_true", help="export a float32 model for sequences of any length")
     group.add_argument("--int8", action="store_true", help="export such a model with 8-bit set layers")
     group = parser.add_argument_group("training sequences for 8-bit calibration")
-    group.add_argument(
-        "--calibration_bins", type=Path, metavar="DIR", help="also write them as input files for Ascend's AMCT"
-    )
-    group.add_argument(
-        "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
-    )
+    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="also write them as input files for "
+                       "Ascend's AMCT")  # fmt: skip
+    group.add_argument("--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from "
+                       "the config)")  # fmt: skip
     group.add_argument("--pickle", metavar="NAME", help="pickle to read if a view contains several, as in test.py "
                        "(default: from the config)")  # fmt: skip
     group.add_argument("--dataset", metavar="NAME", help="name of the dataset (default: from the config)")
-    group.add_argument(
-        "--partition", metavar="FILE", help="partition file; only training subjects are used (default: from the config)"
-    )
-    group.add_argument(
-        "--pid_num", type=positive, metavar="N", help="number of training subjects (default: from the config)"
-    )
+    group.add_argument("--partition", metavar="FILE", help="partition file; only training subjects are used (default: "
+                       "from the config)")  # fmt: skip
+    group.add_argument("--pid_num", type=positive, metavar="N", help="number of training subjects (default: from the "
+                       "config)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the export")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")
     return parser

@@ -27,9 +27,9 @@ from model.common.json_files import write_json
 def main() -> None:
     from model.runtime.chips import parse_device_ids, run_on_chips
     from model.runtime.choice import choose
-    from model.runtime.external_tool import Task
     from model.runtime.pure_inference import measure
     from model.runtime.runners import run_list
+    from model.runtime.staging import Task
 
     options = _parser().parse_args()
     device_ids = parse_device_ids(options.device_id)
@@ -104,48 +104,26 @@ def _device_line(summary: dict[str, Any]) -> str:
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.runtime", description=__doc__)
-    parser.add_argument(
-        "--runtime",
-        default="auto",
-        help="auto, onnxruntime, or for om files benchmark, ais_bench or acl. Default: auto",
-    )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        help="om or ONNX file, or the common part of both names, such as gaitset_submit",
-    )
-    parser.add_argument(
-        "--info", type=Path, help="list of input files, one `index path width height` per line; required without --loop"
-    )
-    parser.add_argument(
-        "--loop", type=positive, metavar="N", help="run N batches of zeros without input files and results"
-    )
+    parser.add_argument("--runtime", default="auto", help="auto, onnxruntime, or for om files benchmark, ais_bench or "
+                        "acl. Default: auto")  # fmt: skip
+    parser.add_argument("--model", type=Path, required=True, help="om or ONNX file, or the common part of both names, "
+                        "such as gaitset_submit")  # fmt: skip
+    parser.add_argument("--info", type=Path, help="list of input files, one `index path width height` per line; "
+                        "required without --loop")  # fmt: skip
+    parser.add_argument("--loop", type=positive, metavar="N", help="run N batches of zeros without input files and "
+                        "results")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
-    parser.add_argument(
-        "--device_id",
-        default="0",
-        metavar="ID[,ID...]",
-        help="number of the device, or of several that share the list; the first names the results. Default: 0",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=positive,
-        help="batch size of the om file, for benchmark and ais_bench. Default: 16 for x_bs16.om, otherwise 1",
-    )
+    parser.add_argument("--device_id", default="0", metavar="ID[,ID...]", help="number of the device, or of several "
+                        "that share the list; the first names the results. Default: 0")  # fmt: skip
+    parser.add_argument("--batch_size", type=positive, help="batch size of the om file, for benchmark and ais_bench. "
+                        "Default: 16 for x_bs16.om, otherwise 1")  # fmt: skip
     parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime. Default: one per core")
-    parser.add_argument(
-        "--warmup",
-        type=positive,
-        default=1,
-        help="batches before the measured ones, for acl and onnxruntime. Default: 1",
-    )
-    parser.add_argument(
-        "--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX file instead"
-    )
-    parser.add_argument(
-        "--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. Default: 220"
-    )
+    parser.add_argument("--warmup", type=positive, default=1, help="batches before the measured ones, for acl and "
+                        "onnxruntime. Default: 1")  # fmt: skip
+    parser.add_argument("--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX "
+                        "file instead")  # fmt: skip
+    parser.add_argument("--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. "
+                        "Default: 220")  # fmt: skip
     parser.add_argument("--json", type=Path, help="also write the summary to this file")
     parser.add_argument("--quiet", action="store_true", help="disable the progress bar")
     return parser

@@ -19,18 +19,9 @@ from model.common.errors import UserError
 from model.common.files import is_file
 from model.common.json_files import write_json
 from model.common.schema import read_checked
-from model.runtime.external_tool import (
-    Task,
-    ToolError,
-    accepted_path,
-    collect,
-    figures_of,
-    run_tool,
-    staged,
-    staged_om,
-    summary_of,
-)
+from model.runtime.external_tool import ToolError, figures_of, run_tool, summary_of
 from model.runtime.performance_files import performance_path
+from model.runtime.staging import Task, accepted_path, collect, staged, staged_om
 
 VARIABLE = "AIS_BENCH_PYTHON"
 _SUFFIX = "_0"  # ais_bench numbers outputs from 0

@@ -14,8 +14,9 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.common.json_files import write_json
-from model.runtime.external_tool import Task, collect, figures_of, run_tool, staged, staged_om, summary_of
+from model.runtime.external_tool import figures_of, run_tool, summary_of
 from model.runtime.performance_files import performance_path
+from model.runtime.staging import Task, collect, staged, staged_om
 
 VARIABLE = "BENCHMARK_TOOL"
 _SUFFIXES = ("_1", "_0")  # it numbers outputs from 1; some documents use _0

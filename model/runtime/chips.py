@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UsageError, UserError
-from model.common.files import atomic_folder
 from model.common.json_files import write_json
-from model.common.lock import locked
 from model.export.input_files import check_replaceable
 from model.runtime.ais_bench_tool import run_on_devices
 from model.runtime.bin_list import check_bins
 from model.runtime.choice import Choice
-from model.runtime.external_tool import Task
 from model.runtime.performance_files import performance_path
 from model.runtime.pure_inference import measure
-from model.runtime.result_record import read_record, record_path, remove_record, write_record
+from model.runtime.result_record import read_record, record_path, remove_record, replaced_results
 from model.runtime.runners import run_list
+from model.runtime.staging import Task
 
 logger = logging.getLogger(__name__)
 
@@ -147,22 +145,15 @@ def _run_all(job: partial, tasks: list[Task], choice: Choice) -> list[dict[str, 
 
 def _merge(result_folder: Path, shares: list[Path]) -> None:
     """Move the results of all shares to `result_folder`, which is replaced as a whole, and join their records."""
-    bins, results = {}, {}
-    for share in shares:
-        record = read_record(share)
-        if record is None:
-            raise UserError(f"{record_path(share)}: missing; run the list again")
-        bins |= record.bins
-        results |= record.results
-    with (
-        locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
-        atomic_folder(result_folder) as part,
-    ):
+    with replaced_results(result_folder) as (part, bins, results):
         for share in shares:
+            record = read_record(share)
+            if record is None:
+                raise UserError(f"{record_path(share)}: missing; run the list again")
+            bins |= record.bins
+            results |= record.results
             for file in share.iterdir():
                 shutil.move(file, part / file.name)
-        remove_record(result_folder)
-    write_record(result_folder, bins, results)
 
 
 def _summary(task: Task, devices: list[dict[str, Any]], seconds: float) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from model.evaluation.protocols import protocol_of
 from model.export.manifest import read_manifest
 from model.runtime.bin_list import check_bins
 from model.runtime.choice import Choice
-from model.runtime.external_tool import Task
 from model.runtime.runners import run_list
+from model.runtime.staging import Task
 
 _SUFFIXES = ("_1", "_0")
 

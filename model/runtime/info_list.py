@@ -12,19 +12,18 @@ import numpy as np
 from tqdm import tqdm
 
 from model.common.errors import UserError
-from model.common.files import atomic_folder
 from model.common.geometry import FLOAT32
 from model.common.json_files import write_json
-from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
 from model.export.input_files import check_replaceable, fixed_length
 from model.export.manifest import InfoEntry, digest_of, fill_last_batch
 from model.runtime.bin_list import check_bins, check_digest, known_digests
-from model.runtime.performance_files import latency_figures, write_performance
+from model.runtime.figures import latency_figures
+from model.runtime.performance_files import write_performance
 from model.runtime.result_files import OUR_SUFFIX
-from model.runtime.result_record import remove_record, write_record
+from model.runtime.result_record import replaced_results
 
 _PREFETCH = 2  # batches that are read in advance; the same number may wait for writing
 
@@ -122,13 +121,10 @@ def run_info_list(
     batches = [entries[i : i + runtime.batch_size] for i in range(0, len(entries), runtime.batch_size)]
     start = time.perf_counter()
     with (
-        locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
-        atomic_folder(result_folder) as part,
+        replaced_results(result_folder) as (part, *digests),
         progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
     ):
-        digests = _run_batches(runtime, batches, part, clock, bar, known)
-        remove_record(result_folder)
-    write_record(result_folder, *digests)
+        _run_batches(runtime, batches, part, clock, bar, known, *digests)
     performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
     text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
     summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
@@ -150,18 +146,15 @@ class _Clock:
 
 
 def _run_batches(
-    runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
+    runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str],
+    read_digests: dict[str, str], written_digests: dict[str, str],
+) -> None:  # fmt: skip
     """Read, run and write batches concurrently with a bounded number of batches in memory.
 
     Args:
         known: expected digests of the input files by stem.
-
-    Returns:
-        The digests of the input files and of the results, by stem.
+        read_digests, written_digests: receive the digests of the input files and of the results, by stem.
     """
-    read_digests: dict[str, str] = {}
-    written_digests: dict[str, str] = {}
 
     def read(batch: list[InfoEntry]) -> np.ndarray:
         with clock("data read"):
@@ -195,21 +188,19 @@ def _run_batches(
         results = (infer(batch, image_seq) for batch, image_seq in zip(batches, image_seqs, strict=True))
         for batch, _ in zip(batches, prefetch(write, results, 1, _PREFETCH), strict=True):
             bar.update(len(batch))
-    return read_digests, written_digests
 
 
 def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> dict[str, Any]:
     seconds = {stage: float(np.sum(values)) for stage, values in clock.seconds.items()}
     batches = len(clock.seconds["infer"])
-    stages: dict[str, dict[str, float]] = {"e2e": {"throughput": count / wall, "latency_ms": wall * 1000}}
-    for stage, total in seconds.items():
-        stages[stage] = {"throughput": count / total, "module_latency_ms": total / count * 1000}
     device_ms = np.array(clock.seconds["infer"]) * 1000
     if runtime.device_ms is not None:
         device_ms = np.array(runtime.device_ms[-batches:])  # without the warmup
     device = batches * runtime.batch_size * 1000 / float(device_ms.sum())  # including fillers, which the model runs too
-    module = stages["infer"].pop("module_latency_ms")
-    stages["infer"] |= {"interface_throughput": device, "module_latency_ms": module}
+    stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
+    for stage, total in seconds.items():
+        extra = {"Interface throughputRate": device} if stage == "infer" else {}
+        stages[stage] = {"throughputRate": count / total, **extra, "moduleLatency": total / count * 1000}
     return {
         "stages": stages,
         "batch_size": runtime.batch_size,

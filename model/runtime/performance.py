@@ -167,9 +167,8 @@ def _parser() -> CommandParser:
     parser.add_argument("--accuracy", nargs="+", type=Path, metavar="FILE", help="files of test.py --json to compare")
     parser.add_argument("--batch_size", type=positive, metavar="N", help="batch size of files that do not contain it")
     parser.add_argument("--chip", metavar="NAME", help="chip name, such as Ascend310")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the rows and the published results to this file"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the published results to "
+                        "this file")  # fmt: skip
     return parser
 
 

@@ -8,74 +8,27 @@ PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
 from __future__ import annotations
 
 import re
-import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.common.schema import check, parse_checked
+from model.runtime.ais_bench_figures import PRINTED, SUMMARY, figures_of_printed_lines, figures_of_summary
+from model.runtime.figures import NUMBER, Figures, lines_of, positive_figure
 
-# Names in the file -> our names. Latencies are in milliseconds, of the run for e2e and of one sample for modules.
-_FIELDS = {
-    "throughputRate": "throughput",
-    "Interface throughputRate": "interface_throughput",
-    "latency": "latency_ms",
-    "moduleLatency": "module_latency_ms",
-}
-_STAGES = {"inference": "infer", "postprocess": "post"}
-_PURE = {"ave_throughputRate": "throughput", "ave_latency": "latency_ms"}
-_NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)(?![0-9.])"
+_STAGES = {"inference": "infer", "postprocess": "post"}  # names in the second documented format
 # Bounded repetitions: otherwise the time is quadratic in the length of a line.
-_PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{_NUMBER}")
+_PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{NUMBER}")
 _MAX_JSON_BYTES = 1 << 26  # ais_bench lists the time of each batch
 _MAX_TEXT_BYTES = 1 << 24  # a log may contain every step of a progress bar
-_MAX_LINE_LENGTH = 10_000
 _BENCHMARK = (
     "expected lines of benchmark such as `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
     "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
 )
-_AIS_BENCH = "expected summary.json of ais_bench with NPU_compute_time (min, max, mean, …) and throughput"
-_PRINTED = (
-    "expected lines of ais_bench such as `NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, …` and "
-    "`throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85`"
-)
-
-Performance = dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Performance of one run. Values that the tool does not report are None.
-
-    Attributes:
-        end_to_end: throughput in sequences/s including reading and writing.
-        device: throughput in sequences/s of the model alone on one chip.
-        latency_ms: latency per batch on the device, with some of the keys mean, p50, p90 and p99.
-        chip: name such as Ascend310P3, if known.
-        problem: why the figures are missing.
-        chips: number of chips whose throughput is added up in `device`.
-    """
-
-    runtime: str
-    batch_size: int | None
-    end_to_end: float | None
-    device: float | None
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    source: str = ""
-    chip: str | None = None
-    problem: str | None = None
-    chips: int = 1
-
-
-def latency_figures(milliseconds: Sequence[float]) -> dict[str, float]:
-    values = np.asarray(milliseconds, float)
-    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
-    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
+_OURS = {"runtime": str, "latency_ms": dict | None, **dict.fromkeys(("chip", "problem"), str | None)}
 
 
 def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Path:
@@ -88,14 +41,13 @@ def write_performance(
     """Write figures in the format of benchmark, and return the path.
 
     Args:
-        performance: values by stage (e2e, data read, preprocess, infer, post) and name: throughput and
-            interface_throughput in sequences/s, latency_ms of the whole run, module_latency_ms of one sequence.
+        performance: values by stage (e2e, data read, preprocess, infer, post) and by the tool's names: throughputRate
+            and `Interface throughputRate` in sequences/s, latency of the whole run and moduleLatency of one sequence
+            in ms.
     """
-    file_names = {ours: name for name, ours in _FIELDS.items()}
     lines = []
     for stage, figures in performance.items():
-        pairs = (f"{file_names[name]}: {value:.6g}" for name, value in figures.items())
-        lines.append(f"[{stage}] {', '.join(pairs)}\n")
+        lines.append(f"[{stage}] {', '.join(f'{name}: {value:.6g}' for name, value in figures.items())}\n")
     path = performance_path(folder, batch_size, device_id)
     with atomic_file(path) as part:
         part.write_bytes("".join(lines).encode())
@@ -116,19 +68,21 @@ def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
 
 def read_all_figures(path: Path | str, batch_size: int | None = None) -> list[Figures]:
     """Like `read_figures`, but return the figures of each device before their sum."""
-    path = Path(path)
+    path, expected = Path(path), _BENCHMARK
     text = _text(path)
-    if text.lstrip().startswith("{"):
-        read, expected = _of_json, _AIS_BENCH
-    elif "NPU_compute_time" in text:
-        read, expected = _of_printed_lines, _PRINTED
-    else:
-        read, expected = _of_benchmark, _BENCHMARK
     try:
-        figures = read(path, text, batch_size)
+        if text.lstrip().startswith("{"):
+            expected = SUMMARY
+            content = parse_checked(text, {})
+            if "device_throughput" in content and "runtime" in content:
+                return _of_our_summary(path, content)
+            return [figures_of_summary(path, content)]
+        if "NPU_compute_time" in text:
+            expected = PRINTED
+            return figures_of_printed_lines(path, text)
+        return [_of_benchmark(path, text, batch_size)]
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error}; {expected}") from error
-    return figures if isinstance(figures, list) else [figures]
 
 
 def _text(path: Path) -> str:
@@ -142,136 +96,49 @@ def _text(path: Path) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _parse_performance(text: str) -> Performance:
-    performance: Performance = {}
-    for line in _lines(text):
-        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]{0,40})\])?\s*(.*)", line, re.DOTALL).groups()
-        for name, value in _PAIR.findall(rest):
-            if name in _PURE:
-                performance.setdefault("pure", {})[_PURE[name]] = float(value)
-            elif name in _FIELDS and stage:
-                performance.setdefault(_STAGES.get(stage, stage), {})[_FIELDS[name]] = float(value)
-    return performance
-
-
-def _lines(text: str) -> list[str]:
-    """Return the lines except very long ones, which would make the searches slow."""
-    return [line for line in text.splitlines() if len(line) <= _MAX_LINE_LENGTH]
-
-
 def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
-    performance = _parse_performance(text)
+    found: dict[str | None, dict[str, float]] = {}
+    for line in lines_of(text):
+        stage, rest = re.fullmatch(r"\s*(?:\[([^\]]{0,40})\])?\s*(.*)", line, re.DOTALL).groups()
+        pairs = {name: float(value) for name, value in _PAIR.findall(rest)}
+        found.setdefault(_STAGES.get(stage, stage), {}).update(pairs)
     named = re.search(r"batchsize_(\d+)|_bs(\d+)", path.name)
-    if named:
-        batch_size = int(named[1] or named[2])
-    if "pure" in performance:
-        device = _positive(performance["pure"], "throughput", "ave_throughputRate")
-        return Figures("benchmark, no data", batch_size, None, device, _mean_of_batch(batch_size, device), str(path))
-    end_to_end = _positive(performance.get("e2e", {}), "throughput", "[e2e] throughputRate")
-    infer = performance.get("infer", {})
-    rate = "interface_throughput" if infer.get("interface_throughput") else "throughput"
-    device = _positive(infer, rate, "[infer] throughputRate")
-    return Figures("benchmark", batch_size, end_to_end, device, _mean_of_batch(batch_size, device), str(path))
+    batch_size = int(named[1] or named[2]) if named else batch_size
+    pure = next((values for values in found.values() if "ave_throughputRate" in values), None)
+    if pure:
+        runtime, end_to_end = "benchmark, no data", None
+        device = positive_figure(pure, "ave_throughputRate", "ave_throughputRate")
+    else:
+        runtime, infer = "benchmark", found.get("infer", {})
+        end_to_end = positive_figure(found.get("e2e", {}), "throughputRate", "[e2e] throughputRate")
+        rate = "Interface throughputRate" if infer.get("Interface throughputRate") else "throughputRate"
+        device = positive_figure(infer, rate, "[infer] throughputRate")
+    # The latencies of benchmark include waiting.
+    latency = {"mean": batch_size * 1000 / device} if batch_size else {}
+    return Figures(runtime, batch_size, end_to_end, device, latency, str(path))
 
 
-def _mean_of_batch(batch_size: int | None, throughput: float) -> dict[str, float]:
-    """Compute the mean latency of a batch from the interface throughput: the latencies of benchmark include waiting."""
-    return {"mean": batch_size * 1000 / throughput} if batch_size else {}
-
-
-def _of_json(path: Path, text: str, batch_size: int | None) -> Figures | list[Figures]:
-    content = parse_checked(text, {})
-    if "device_throughput" in content and "runtime" in content:
-        total = _of_summary(path, check(content, _SUMMARY))
-        return _of_devices(path, content, total) if content.get("devices") else total
-    times = check(content, {"NPU_compute_time": dict, "npu_compute_time_list": list | None})["NPU_compute_time"]
-    latency = _ais_bench_latency(times)
-    listed = content.get("npu_compute_time_list") or []
-    if listed and not isinstance(listed[0], list):  # with several threads it contains pairs of start and end
-        latency = latency_figures([_positive({"": value}, "", "npu_compute_time_list") for value in listed])
-    throughput = _positive(content, "throughput", "throughput")
-    return Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path))
-
-
-_SUMMARY = {"runtime": str, "latency_ms": dict | None, **dict.fromkeys(("chip", "problem"), str | None)}
-
-
-def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
-    """Read the summary of python -m model.runtime, which has None for values that the tool did not report."""
-    rates = {
-        name: None if content.get(name) is None else _positive(content, name, name)
-        for name in ("e2e_throughput", "device_throughput")
-    }
-    latency = content.get("latency_ms") or {}
-    batch_size = content.get("batch_size")
-    if batch_size is not None:
-        check(batch_size, range(1, 1 << 31), "batch_size")
-    named = {name: _positive(latency, name, "latency_ms") for name in latency}
-    texts = {name: content.get(name) for name in ("chip", "problem")}
-    return Figures(content["runtime"], batch_size, *rates.values(), named, str(path), **texts)
-
-
-def _of_devices(path: Path, content: Mapping[str, Any], total: Figures) -> list[Figures]:
-    """Read the summary of a run on several chips: a row per chip and their sum."""
+def _of_our_summary(path: Path, content: Mapping[str, Any]) -> list[Figures]:
+    """Read the summary of python -m model.runtime; of a run on several chips, a row per chip and their sum."""
+    total = _of_run(path, check(content, _OURS))
+    if not content.get("devices"):
+        return [total]
     rows = [
-        replace(_of_summary(path, device), runtime=f"{device['runtime']}, device {device['device_id']}")
-        for device in check(content["devices"], [_SUMMARY | {"device_id": int}], "devices")
+        replace(_of_run(path, device), runtime=f"{device['runtime']}, device {device['device_id']}")
+        for device in check(content["devices"], [_OURS | {"device_id": int}], "devices")
     ]
     return [*rows, replace(total, runtime=f"{total.runtime}, {len(rows)} devices", chips=len(rows))]
 
 
-def _of_printed_lines(path: Path, text: str, batch_size: int | None) -> list[Figures]:
-    """Read the summary blocks that ais_bench prints, one per device. The lines of several blocks may be mixed."""
-    lines = _lines(text)
-    blocks = [_printed_times(line) for line in lines if "NPU_compute_time (ms)" in line]
-    rates = [rate for rate in (re.search(rf"[tT]hroughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
-    if not blocks or not rates:
-        raise ValueError(f"no line with {'throughput' if blocks else 'NPU_compute_time'}")
-    figures = []
-    for rate in rates:
-        if not blocks:
-            raise ValueError("more lines with throughput than with NPU_compute_time")
-        mean = re.search(rf"mean\({_NUMBER}\)$", rate[1])  # newer versions repeat the mean
-        times = next((block for block in blocks if mean and block.get("mean") == float(mean[1])), blocks[0])
-        blocks.remove(times)
-        latency, throughput = _ais_bench_latency(times), _positive({"": float(rate[2])}, "", "throughput")
-        figures.append(Figures("ais_bench", _ais_bench_batch(throughput, times), None, throughput, latency, str(path)))
-    return figures if len(figures) == 1 else _with_sum(figures, text)
-
-
-def _printed_times(line: str) -> dict[str, float]:
-    """Return the times in `min = 0.6, max = 0.7, ...`, or in the table row of the newest version, by their names."""
-    named = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line)
-    cells = zip(("min", "max", "mean", "median", "P99"), re.findall(rf"│\s{{0,9}}{_NUMBER}", line), strict=False)
-    return {name: float(value) for name, value in named or cells}
-
-
-def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
-    """Name the device of each row as the last lines of ais_bench do, sort the rows, and append their sum."""
-    devices = {
-        float(throughput): int(device)
-        for device, throughput in re.findall(rf"\bdevice_([0-9]{{1,4}}) throughput:{_NUMBER}", text)
-    }
-    numbered = sorted((devices.get(row.device, i), i) for i, row in enumerate(figures))
-    rows = [replace(figures[i], runtime=f"ais_bench, device {device}") for device, i in numbered]
-    batch_size = rows[0].batch_size if len({row.batch_size for row in rows}) == 1 else None
-    total = sum(row.device for row in rows)
-    name = f"ais_bench, {len(rows)} devices"
-    return [*rows, Figures(name, batch_size, None, total, source=rows[0].source, chips=len(rows))]
-
-
-def _ais_bench_latency(times: Mapping[str, Any]) -> dict[str, float]:
-    names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99", "P99": "p99"}
-    named = {ours: _positive(times, name, name) for name, ours in names.items() if name in times}
-    return {"mean": _positive(times, "mean", "mean of NPU_compute_time"), **named}
-
-
-def _ais_bench_batch(throughput: float, times: Mapping[str, Any]) -> int:
-    return round(throughput * times["mean"] / 1000)  # ais_bench defines throughput as 1000 * batch / mean
-
-
-def _positive(figures: Mapping[str, Any], key: str, name: str) -> float:
-    value = figures.get(key)
-    if type(value) not in (int, float) or not 0 < value < 1e150:
-        raise ValueError(f"{name} is {'missing' if value is None else reprlib.repr(value)}")
-    return float(value)
+def _of_run(path: Path, content: Mapping[str, Any]) -> Figures:
+    """Read the summary of one run, which has None for values that the tool did not report."""
+    rates = [
+        None if content.get(name) is None else positive_figure(content, name, name)
+        for name in ("e2e_throughput", "device_throughput")
+    ]
+    batch_size, latency = content.get("batch_size"), content.get("latency_ms") or {}
+    if batch_size is not None:
+        check(batch_size, range(1, 1 << 31), "batch_size")
+    named = {name: positive_figure(latency, name, "latency_ms") for name in latency}
+    texts = {name: content.get(name) for name in ("chip", "problem")}
+    return Figures(content["runtime"], batch_size, *rates, named, str(path), **texts)

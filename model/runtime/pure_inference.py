@@ -11,9 +11,9 @@ from model.common.json_files import write_json
 from model.runtime.ais_bench_tool import measure_ais_bench
 from model.runtime.benchmark_tool import measure_benchmark
 from model.runtime.choice import Choice
-from model.runtime.external_tool import Task
-from model.runtime.performance_files import latency_figures
+from model.runtime.figures import latency_figures
 from model.runtime.runners import check_batch_size, open_runtime
+from model.runtime.staging import Task
 
 _TOOLS = {"benchmark": measure_benchmark, "ais_bench": measure_ais_bench}
 

@@ -6,11 +6,14 @@ results of input files that were created again since.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.common.files import atomic_folder
 from model.common.json_files import write_json
+from model.common.lock import locked
 from model.common.schema import read_checked
 
 FORMAT = "gaitset-results-1"
@@ -33,6 +36,23 @@ def record_path(result_folder: Path) -> Path:
 def remove_record(result_folder: Path) -> None:
     """Remove the record. Must be called before the results are replaced, so that it never describes other results."""
     record_path(result_folder).unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_results(result_folder: Path) -> Iterator[tuple[Path, dict[str, str], dict[str, str]]]:
+    """Yield a temporary folder for results, and dicts for the digests of the input files and results by input stem.
+
+    At the end of the block, the folder replaces `result_folder` as a whole, and the digests become its record.
+    """
+    bins: dict[str, str] = {}
+    results: dict[str, str] = {}
+    with (
+        locked(result_folder.with_name(f".{result_folder.name}.lock"), result_folder),
+        atomic_folder(result_folder) as part,
+    ):
+        yield part, bins, results
+        remove_record(result_folder)
+    write_record(result_folder, bins, results)
 
 
 def write_record(result_folder: Path, bins: Mapping[str, str], results: Mapping[str, str]) -> None:

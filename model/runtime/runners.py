@@ -16,10 +16,10 @@ from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ais_bench_tool import run_ais_bench
 from model.runtime.benchmark_tool import run_benchmark
 from model.runtime.choice import Choice
-from model.runtime.external_tool import Task
 from model.runtime.info_list import Runtime, embed_fixed, run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_files import EMBEDDING_SHAPE, read_results
+from model.runtime.staging import Task
 from model.runtime.variable_length_runtime import VariableLengthRuntime, embed_variable_length, is_variable_length
 
 logger = logging.getLogger(__name__)

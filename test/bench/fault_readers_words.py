@@ -65,8 +65,8 @@ def summaries(folder: Path) -> Read:
         path = folder / "s_summary.json"
         content = mutate.json_of(draw.choice((SUMMARY, OURS)), draw)
         path.write_text(mutate.json_text(content, draw), errors="surrogatepass")
-        for result in _results(path, folder, ["0000"]).values():
-            assert result.parent == folder
+        for result in _results(folder / "s", ["0000"]).values():
+            assert result.parent == folder / "s"
         _table(path)
 
     return read

@@ -10,10 +10,10 @@ from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
 from model.runtime.chips import parse_device_ids, run_on_chips
 from model.runtime.choice import choose
-from model.runtime.external_tool import Task
 from model.runtime.performance import table
 from model.runtime.performance_files import read_all_figures
 from model.runtime.result_files import read_results
+from model.runtime.staging import Task
 
 
 @pytest.fixture

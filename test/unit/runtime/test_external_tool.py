@@ -6,7 +6,8 @@ from ascend import STANDINS, bare_machine, executable, names_in
 
 from model.common.errors import UserError
 from model.export.manifest import InfoEntry, read_info, write_info
-from model.runtime.external_tool import Task, _link_or_copy, batch_of_name, chip_name, collect, reason_of, staged
+from model.runtime.external_tool import chip_name, reason_of
+from model.runtime.staging import Task, _link_or_copy, batch_of_name, collect, staged
 
 
 @pytest.mark.parametrize(

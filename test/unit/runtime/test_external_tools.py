@@ -26,9 +26,9 @@ from model.common.errors import UserError
 from model.export.manifest import read_info, write_info
 from model.runtime.ais_bench_tool import _results, find_ais_bench, run_ais_bench
 from model.runtime.benchmark_tool import benchmark_command, find_benchmark, run_benchmark, tool_name
-from model.runtime.external_tool import Task
 from model.runtime.performance_files import read_figures
 from model.runtime.result_files import read_results
+from model.runtime.staging import Task
 
 
 class Tool(NamedTuple):

@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 
 from model.common.errors import UserError
-from model.runtime.performance_files import (
-    Figures,
-    latency_figures,
-    performance_path,
-    read_all_figures,
-    read_figures,
-    write_performance,
-)
+from model.runtime.figures import Figures, latency_figures
+from model.runtime.performance_files import performance_path, read_all_figures, read_figures, write_performance
 
 PERFORMANCE = {
-    "e2e": {"throughput": 336.39, "latency_ms": 148637.0},
-    "data read": {"throughput": 357.787, "module_latency_ms": 2.79496},
-    "preprocess": {"throughput": 357.147, "module_latency_ms": 2.79997},
-    "infer": {"throughput": 338.442, "interface_throughput": 787.709, "module_latency_ms": 2.21785},
-    "post": {"throughput": 338.44, "module_latency_ms": 2.95473},
+    "e2e": {"throughputRate": 336.39, "latency": 148637.0},
+    "data read": {"throughputRate": 357.787, "moduleLatency": 2.79496},
+    "preprocess": {"throughputRate": 357.147, "moduleLatency": 2.79997},
+    "infer": {"throughputRate": 338.442, "Interface throughputRate": 787.709, "moduleLatency": 2.21785},
+    "post": {"throughputRate": 338.44, "moduleLatency": 2.95473},
 }
 TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
 [data read] throughputRate: 357.787, moduleLatency: 2.79496

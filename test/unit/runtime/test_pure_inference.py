@@ -9,9 +9,9 @@ from ascend import machine_with_all_tools, names_in, place_msit
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
 from model.runtime.choice import choose
-from model.runtime.external_tool import Task
 from model.runtime.performance_files import read_figures
 from model.runtime.pure_inference import measure
+from model.runtime.staging import Task
 
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 

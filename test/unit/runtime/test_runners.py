@@ -9,9 +9,9 @@ from ascend import FRAMES, assert_embeddings, machine_with_all_tools, names_in
 from model.common.errors import UserError
 from model.runtime import __main__ as command
 from model.runtime.choice import choose
-from model.runtime.external_tool import Task
 from model.runtime.result_files import read_results
 from model.runtime.runners import embed, run_list
+from model.runtime.staging import Task
 
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 
