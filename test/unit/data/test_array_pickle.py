@@ -20,21 +20,22 @@ from model.network import GaitSet
 PROGRAMS = payloads.programs()
 
 POTENT = """
-import os, pickle, sys, time
+import contextlib, os, pickle, sys, time
 sys.path[:0] = [sys.argv[1] + "/test/unit/support"]
 import payloads
+
+def written():
+    return any(name.startswith(payloads.MARKER) for name in os.listdir())
+
 for name, program in payloads.programs().items():
-    try:
+    with contextlib.suppress(BaseException):
         pickle.loads(program)
-    except BaseException as error:
-        pass
-    print(name, end=": ")
     until = time.monotonic() + 10  # a started process that is not awaited needs some time
-    while not any(n.startswith(payloads.MARKER) for n in os.listdir()) and time.monotonic() < until:
+    while not written() and time.monotonic() < until:
         time.sleep(0.01)
-    print("written" if any(n.startswith(payloads.MARKER) for n in os.listdir()) else "harmless")
-    for n in os.listdir():
-        os.remove(n)
+    print(name, end=": written\\n" if written() else ": harmless\\n")
+    for file in os.listdir():
+        os.remove(file)
 """
 
 

@@ -1,5 +1,8 @@
 """Batches on the device: contents and order with any number of prefetching threads."""
 
+import threading
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -81,18 +84,12 @@ def test_a_frame_of_two_sequences_is_kept_in_both():
 
 def test_an_error_while_prefetching_reaches_the_loop(store, monkeypatch):
     loader = loader_of(store, workers=2)
-
-    def broken(iteration):
-        raise OSError("disk gone")
-
-    monkeypatch.setattr(loader, "gather", broken)
+    monkeypatch.setattr(loader, "gather", Mock(side_effect=OSError("disk gone")))
     with pytest.raises(OSError, match="disk gone"):
         list(loader.batches(0, 9))
 
 
 def test_no_thread_remains_after_leaving_the_loop_early(store):
-    import threading
-
     before = threading.active_count()
     for _ in loader_of(store, workers=3).batches(0, 1000):
         break

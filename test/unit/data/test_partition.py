@@ -34,7 +34,7 @@ def test_subjects_are_split_in_natural_order(tmp_path, subjects, train, test):
         index = SequenceIndex.from_lengths(given, ["nm-01"] * 4, ["000"] * 4, [1] * 4)
         assert tuple(index.subjects) == train + test
         assert make_partition(index.subjects, "Synthetic", 2) == Partition(train, test)
-        assert resolve_partition("all", tmp_path / "p.json", given, pytest.fail).test == train + test
+        assert resolve_partition("all", tmp_path / "p.json", given, pytest.fail) == Partition((), train + test)
 
 
 def test_other_datasets_keep_subject_005():
@@ -102,10 +102,6 @@ def test_invalid_partition_files_are_rejected(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(UserError, match=r"p\.json"):
         read_partition(tmp_path / "p.json")
-
-
-def test_all_uses_all_subjects_for_testing(tmp_path):
-    assert resolve_partition("all", tmp_path / "p.json", ["b", "a"], pytest.fail) == Partition((), ("a", "b"))
 
 
 def test_the_default_file_is_created_once_and_kept(tmp_path):

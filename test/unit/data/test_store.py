@@ -5,6 +5,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -23,6 +24,14 @@ def tree(tmp_path):
     return write_aligned_tree(tmp_path / "tree", subjects=2, seq_types=("nm-01", "bg-01"), frames=3)
 
 
+@pytest.fixture
+def store(tree, tmp_path):
+    return open_data(tree, tmp_path / "stores")
+
+
+FRAME = "001/nm-01/000/001-nm-01-000-001.png"
+
+
 def frames_by_hand(folder):
     return np.stack([cv2.imread(str(path), 0)[:, 10:54] for path in sorted(folder.iterdir())])
 
@@ -32,22 +41,18 @@ def test_store_holds_the_tree(tree, tmp_path, cache):
     store = open_data(tree, tmp_path / "stores", cache=cache)
     assert len(store.index) == 2 * 2 * 2
     for position in range(len(store.index)):
-        expected = frames_by_hand(tree / store.index.name(position))
-        assert np.array_equal(store.sequence(position), expected)
+        assert np.array_equal(store.sequence(position), frames_by_hand(tree / store.index.name(position)))
     assert isinstance(store.frames.base, np.memmap) is not cache
 
 
-def test_second_opening_builds_nothing(tree, tmp_path, monkeypatch):
-    first = open_data(tree, tmp_path / "stores")
+def test_second_opening_builds_nothing(tree, store, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "build_store", lambda *a, **k: pytest.fail("built again"))
-    second = open_data(tree, tmp_path / "stores")
-    assert np.array_equal(first.frames, second.frames)
+    assert np.array_equal(store.frames, open_data(tree, tmp_path / "stores").frames)
 
 
-def test_a_store_is_accepted_as_data(tree, tmp_path):
-    path = open_data(tree, tmp_path / "stores").path
+def test_a_store_is_accepted_as_data(tree, store, tmp_path):
     shutil.rmtree(tree)
-    assert len(open_data(path, tmp_path / "unused").index) == 8
+    assert len(open_data(store.path, tmp_path / "unused").index) == 8
 
 
 def rewrite_in_place(tree):
@@ -56,8 +61,8 @@ def rewrite_in_place(tree):
 
 
 CHANGES = {
-    "frame added": lambda t: shutil.copy(t / "001/nm-01/000/001-nm-01-000-001.png", t / "001/nm-01/000/zz.png"),
-    "frame removed": lambda t: (t / "001/nm-01/000/001-nm-01-000-002.png").unlink(),
+    "frame added": lambda t: shutil.copy(t / FRAME, t / "001/nm-01/000/zz.png"),
+    "frame removed": lambda t: (t / FRAME).unlink(),
     "frames overwritten in place": rewrite_in_place,
     "sequence added": lambda t: shutil.copytree(t / "001/nm-01/000", t / "001/nm-01/180"),
     "sequence removed": lambda t: shutil.rmtree(t / "002/bg-01/090"),
@@ -66,51 +71,51 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_tree_is_packed_again(tree, tmp_path, change):
-    before = open_data(tree, tmp_path / "stores")
-    assert current_source(tree, before.path)
+def test_a_changed_tree_is_packed_again(tree, store, tmp_path, change):
+    assert current_source(tree, store.path)
     change(tree)
-    assert current_source(tree, before.path) is None
+    assert current_source(tree, store.path) is None
     after = open_data(tree, tmp_path / "stores")
-    total = sum(len(list(folder.iterdir())) for folder in tree.glob("*/*/*"))
-    assert after.index.frames.sum() == total
+    assert after.index.frames.sum() == len(list(tree.glob("*/*/*/*")))
     assert current_source(tree, after.path)
 
 
 def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
-    alone = open_data(tree, tmp_path / "one", workers=1)
     monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
-    many = open_data(tree, tmp_path / "two", workers=2)
+    alone, many = (open_data(tree, tmp_path / str(workers), workers=workers) for workers in (1, 2))
     assert np.array_equal(alone.frames, many.frames)
     assert alone.index.subject.tolist() == many.index.subject.tolist()
 
 
-def test_a_failed_build_keeps_the_old_store(tree, tmp_path):
-    before = open_data(tree, tmp_path / "stores")
-    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
+def test_a_failed_build_keeps_the_old_store(tree, store, tmp_path):
+    (tree / FRAME).write_bytes(b"")
     with pytest.raises(UserError, match=r"001-nm-01-000-001\.png"):
         open_data(tree, tmp_path / "stores")
-    assert is_store(before.path)
-    assert [p.name for p in (tmp_path / "stores").iterdir()] == [before.path.name]
+    assert is_store(store.path)
+    assert [p.name for p in (tmp_path / "stores").iterdir()] == [store.path.name]
 
 
-def test_bad_images_are_skipped_with_skip_bad(tree, tmp_path, caplog):
-    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"no image")
-    store = open_data(tree, tmp_path / "stores", skip_bad=True)
-    position = [store.index.name(i) for i in range(len(store.index))].index("001/nm-01/000")
-    assert store.index.frames[position] == len(list((tree / "001/nm-01/000").iterdir())) - 1
-    assert "001-nm-01-000-001.png" in caplog.text
+def test_skipped_files_are_reported_at_each_opening(tree, tmp_path, caplog):
+    """A store built with skip_bad must not count as complete later."""
+    (tree / FRAME).write_bytes(b"no image")
+    for _ in range(2):
+        caplog.clear()
+        store = open_data(tree, tmp_path / "stores", skip_bad=True)
+        assert "001-nm-01-000-001.png" in caplog.text
+        position = [store.index.name(i) for i in range(len(store.index))].index("001/nm-01/000")
+        assert store.index.frames[position] == len(list((tree / "001/nm-01/000").iterdir())) - 1
+        with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
+            open_data(tree, tmp_path / "stores")
 
 
 def test_empty_sequences_are_skipped_with_a_warning(tree, tmp_path, caplog):
     (tree / "001" / "nm-02" / "000").mkdir(parents=True)
-    store = open_data(tree, tmp_path / "stores")
-    assert len(store.index) == 8
+    assert len(open_data(tree, tmp_path / "stores").index) == 8
     assert "001/nm-02/000" in caplog.text
 
 
 def test_raw_frames_are_rejected_with_advice(tree, tmp_path):
-    cv2.imwrite(str(tree / "001/nm-01/000/001-nm-01-000-001.png"), np.zeros((240, 320), np.uint8))
+    cv2.imwrite(str(tree / FRAME), np.zeros((240, 320), np.uint8))
     with pytest.raises(UserError, match=r"240×320.*pretreatment\.py"):
         open_data(tree, tmp_path / "stores")
 
@@ -120,32 +125,36 @@ def test_missing_path_is_rejected(tmp_path):
         open_data(tmp_path / "nowhere", tmp_path / "stores")
 
 
-def test_truncated_store_is_rejected(tree, tmp_path):
-    path = open_data(tree, tmp_path / "stores").path
+def cut_frames(path):
     with (path / "frames.u8").open("r+b") as file:
         file.truncate(1000)
+
+
+def test_truncated_store_is_rejected(store):
+    cut_frames(store.path)
     with pytest.raises(UserError, match=r"1000 bytes.*delete"):
-        open_store(path)
+        open_store(store.path)
 
 
-def test_store_of_another_version_is_rejected(tree, tmp_path):
-    path = open_data(tree, tmp_path / "stores").path
-    write_json(path / "index.json", read_json(path / "index.json") | {"format": "gaitset-store-0"}, sealed=True)
+def test_store_of_another_version_is_rejected(store):
+    index = store.path / "index.json"
+    write_json(index, read_json(index) | {"format": "gaitset-store-0"}, sealed=True)
     with pytest.raises(UserError, match="not a store of this version"):
-        open_store(path)
-    write_json(path / "index.json", {"format": "gaitset-store-1"})
+        open_store(store.path)
+    write_json(index, {"format": "gaitset-store-1"})
     with pytest.raises(UserError, match=r"an older version; .*delete"):
-        open_store(path)
+        open_store(store.path)
 
 
-def test_every_damaged_byte_of_an_index_is_detected(tree, tmp_path):
+def test_every_damaged_byte_of_an_index_is_detected(store):
     """Without the checksum, the label `001` could become `003` without an error."""
-    path = open_data(tree, tmp_path / "stores").path
-    content = (path / "index.json").read_bytes()
+    content = (store.path / "index.json").read_bytes()
     for position in range(len(content)):
-        (path / "index.json").write_bytes(content[:position] + bytes([content[position] ^ 2]) + content[position + 1 :])
+        damaged = bytearray(content)
+        damaged[position] ^= 2
+        (store.path / "index.json").write_bytes(damaged)
         with pytest.raises(UserError, match=r"index\.json"):
-            open_store(path)
+            open_store(store.path)
 
 
 @pytest.mark.parametrize(
@@ -157,31 +166,28 @@ def test_every_damaged_byte_of_an_index_is_detected(tree, tmp_path):
     ],
     ids=repr,
 )  # fmt: skip
-def test_an_inconsistent_index_is_reported_in_one_line(tree, tmp_path, change):
-    path = open_data(tree, tmp_path / "stores").path
-    write_json(path / "index.json", read_json(path / "index.json", sealed=True) | change, sealed=True)
+def test_an_inconsistent_index_is_reported_in_one_line(store, change):
+    index = store.path / "index.json"
+    write_json(index, read_json(index, sealed=True) | change, sealed=True)
     with pytest.raises(UserError, match=r"index\.json: damaged|frames\.u8: \d+ bytes, -?\d+ expected"):
-        open_store(path)
+        open_store(store.path)
 
 
-def damage_frames(store):
-    with (store / "frames.u8").open("r+b") as file:
-        file.truncate(1000)
+def with_source(ends):
+    """Return a function that replaces the list of the source's files."""
+    source = {"stamp": "", "ends": ends, "faults": []}
+    return lambda path: write_json(path / "source.json", source, sealed=True)
 
 
 DAMAGES = {
-    "frames truncated": damage_frames,
-    "frames missing": lambda s: (s / "frames.u8").unlink(),
-    "index truncated": lambda s: (s / "index.json").write_text("{"),
-    "index missing": lambda s: (s / "index.json").unlink(),
-    "source truncated": lambda s: (s / "source.json").write_text("{"),
-    "source missing": lambda s: (s / "source.json").unlink(),
-    "source with impossible file names": lambda s: write_json(
-        s / "source.json", {"stamp": "", "ends": {"001/nm-01/000": ["a\0", "../b"]}, "faults": []}, sealed=True
-    ),
-    "source of other types": lambda s: write_json(
-        s / "source.json", {"stamp": "", "ends": {"a": [1]}, "faults": []}, sealed=True
-    ),
+    "frames truncated": cut_frames,
+    "frames missing": lambda path: (path / "frames.u8").unlink(),
+    "index truncated": lambda path: (path / "index.json").write_text("{"),
+    "index missing": lambda path: (path / "index.json").unlink(),
+    "source truncated": lambda path: (path / "source.json").write_text("{"),
+    "source missing": lambda path: (path / "source.json").unlink(),
+    "source with impossible file names": with_source({"001/nm-01/000": ["a\0", "../b"]}),
+    "source of other types": with_source({"a": [1]}),
 }
 
 
@@ -197,23 +203,18 @@ def test_a_damaged_store_of_a_tree_is_built_again(tree, tmp_path, damage):
 def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch, caplog):
     """Two jobs started at the same time share the store: only one of them builds it."""
     monkeypatch.setattr("model.common.lock._RETRY_SECONDS", 0.01)
-    store = store_path(tree.resolve(), tmp_path / "stores")
-    builds = []
-    build_store = store_module.build_store
-
-    def build_slowly(*arguments, **keywords):
-        builds.append(arguments)
-        build_store(*arguments, **keywords)
-        time.sleep(0.2)
-
-    monkeypatch.setattr(store_module, "build_store", build_slowly)
+    store, build_store = store_path(tree.resolve(), tmp_path / "stores"), store_module.build_store
+    slowly = Mock(side_effect=lambda *a, **k: (build_store(*a, **k), time.sleep(0.2)))
+    monkeypatch.setattr(store_module, "build_store", slowly)
     with ThreadPoolExecutor(2) as pool:
         found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
-    assert len(builds) == 1 and {one.path for one in found} == {store}
+    assert slowly.call_count == 1 and {one.path for one in found} == {store}
     assert f"waiting for {store}, which another job is writing, process" in caplog.text
 
 
-CONTENTS = {  # of aligned frames: what the store holds, or why it is not built
+GREY = "100% of the pixels are neither black nor white"
+BORDER = "most of the picture, and its border, is white"
+CONTENTS = {  # of aligned frames: what the store holds, or None, and the note or the reason why it is not built
     "aligned": (lambda frames: frames, lambda frames: frames, ""),
     "0 and 1": (
         lambda frames: frames // 128,
@@ -221,40 +222,35 @@ CONTENTS = {  # of aligned frames: what the store holds, or why it is not built
         "sequences: masks of two other values",
     ),
     "0 and 100": (lambda frames: frames // 128 * 100, lambda frames: frames // 128 * 255, "were scaled to 0 and 255"),
-    "inverted": (lambda frames: 255 - frames, None, "most of the picture, and its border, is white: .*--invert"),
-    "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, "most of the picture, and its border, is white"),
+    "inverted": (lambda frames: 255 - frames, None, f"{BORDER}: .*--invert"),
+    "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, BORDER),
     "white": (lambda frames: frames | 255, None, "the whole picture is white"),
-    "grey": (
-        lambda frames: frames // 2 + 60 + np.uint8([0, 1] * 32),
-        None,
-        "100% of the pixels are neither black nor white: .* python -m model.silhouettes",
-    ),
+    "grey": (lambda frames: frames // 2 + 60 + np.uint8([0, 1] * 32), None, f"{GREY}: .* python -m model.silhouettes"),
 }
 
 
 @pytest.mark.parametrize("kind", ["images", "alpha", "pickles"])
 @pytest.mark.parametrize("content", CONTENTS)
-def test_content_of_aligned_frames(tree, tmp_path, caplog, content, kind):
+def test_content_of_aligned_frames(tree, store, tmp_path, caplog, content, kind):
     change, stored, message = CONTENTS[content]
     caplog.set_level("INFO")
-    before = open_data(tree, tmp_path / "before")
     for folder in sorted(tree.glob("*/*/*")):
-        frames = np.stack([cv2.imread(str(path), 0) for path in sorted(folder.iterdir())])
-        for path, frame in zip(sorted(folder.iterdir()), change(frames), strict=True):
+        paths = sorted(folder.iterdir())
+        frames = change(np.stack([cv2.imread(str(path), 0) for path in paths]))
+        for path, frame in zip(paths, frames, strict=True):
             path.unlink()
             if kind != "pickles":
-                cv2.imwrite(
-                    str(path), frame if kind == "images" else cv2.merge([np.full_like(frame, 255)] * 3 + [frame])
-                )
+                white = np.full_like(frame, 255)
+                cv2.imwrite(str(path), frame if kind == "images" else cv2.merge([white, white, white, frame]))
         if kind == "pickles":
-            (folder / f"{folder.name}.pkl").write_bytes(pickle.dumps(change(frames)))
+            (folder / f"{folder.name}.pkl").write_bytes(pickle.dumps(frames))
     if stored is None:
         with pytest.raises(UserError, match=rf"001/bg-01/000: {message}"):
-            open_data(tree, tmp_path / "stores")
-        assert not list((tmp_path / "stores").iterdir())
+            open_data(tree, tmp_path / "others")
+        assert not list((tmp_path / "others").iterdir())
         return
     caplog.clear()
-    np.testing.assert_array_equal(open_data(tree, tmp_path / "stores").frames, stored(before.frames))
+    np.testing.assert_array_equal(open_data(tree, tmp_path / "others").frames, stored(store.frames))
     notes = [record.getMessage() for record in caplog.records if "sequences: " in record.getMessage()]
     assert len(notes) == bool(message) + (kind == "alpha") and all("8 sequences" in note for note in notes)
     assert not message or message in notes[-1]
@@ -278,17 +274,6 @@ def test_trees_with_equal_names_have_different_stores(tmp_path):
     assert store_path(tmp_path / "a" / "CASIA-B", "s") != store_path(tmp_path / "b" / "CASIA-B", "s")
 
 
-def test_skipped_files_are_reported_again(tree, tmp_path, caplog):
-    """A store built with skip_bad must not count as complete later."""
-    (tree / "001/nm-01/000/001-nm-01-000-001.png").write_bytes(b"")
-    open_data(tree, tmp_path / "stores", skip_bad=True)
-    with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
-        open_data(tree, tmp_path / "stores")
-    caplog.clear()
-    open_data(tree, tmp_path / "stores", skip_bad=True)
-    assert "001-nm-01-000-001.png" in caplog.text
-
-
 def test_tree_without_readable_frames_is_rejected(tree, tmp_path):
     for path in tree.glob("*/*/*/*"):
         path.write_bytes(b"")
@@ -298,10 +283,7 @@ def test_tree_without_readable_frames_is_rejected(tree, tmp_path):
 
 
 def test_a_killed_worker_ends_the_job(tree, tmp_path, monkeypatch):
-    def broken(self, *arguments, **keywords):
-        raise BrokenProcessPool
-
     monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", broken)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", Mock(side_effect=BrokenProcessPool))
     with pytest.raises(UserError, match="was killed"):
         open_data(tree, tmp_path / "stores", workers=2)
