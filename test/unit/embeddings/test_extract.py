@@ -34,9 +34,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(network, store):
     with torch.no_grad():
-        return torch.cat(
-            [network(torch.from_numpy(store.sequence(i))[None].float() / 255) for i in range(len(LENGTHS))]
-        )
+        return torch.cat([network(torch.from_numpy(store.sequence(i))[None].float() / 255) for i in range(5)])
 
 
 @pytest.mark.parametrize("frame_chunk", [1, 2, 4, 7, 20, 1000])
@@ -126,37 +124,33 @@ def test_more_batches_than_are_prefetched_are_in_order(network, store, expected,
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
-def test_each_process_takes_every_nth_sequence(network, store, expected, monkeypatch):
+@pytest.fixture
+def gathered(monkeypatch):
+    """The rows and the total number of rows that each process gives to `gather_rows`."""
     shares = []
     monkeypatch.setattr(
         "model.devices.distributed.gather_rows", lambda rows, total, device: shares.append((rows, total))
     )
+    return shares
+
+
+def test_each_process_takes_every_nth_sequence(network, store, expected, gathered):
     for rank in range(3):
         extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
-    for rank, (rows, total) in enumerate(shares):
+    for rank, (rows, total) in enumerate(gathered):
         assert total == 5 and rows.shape == expected[rank::3].shape
         assert (rows - expected[rank::3]).abs().max() < 3e-5 * expected.abs().max()
 
 
-def test_a_process_without_sequences_takes_part_in_gathering(network, store):
+def test_a_process_without_sequences_takes_part_in_gathering(network, store, gathered):
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
-    shapes = []
-
-    def note(rows, total, device):
-        shapes.append((tuple(rows.shape), total))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.devices.distributed.gather_rows", note)
-        extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
-    assert shapes == [((0, 62, 256), 1)]
+    extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
+    assert [(tuple(rows.shape), total) for rows, total in gathered] == [((0, 62, 256), 1)]
 
 
-def test_embeddings_are_float32_with_autocast(network, store, expected):
-    network.amp_dtype = torch.bfloat16
-    try:
-        ours = extract(network, store, CPU, quiet=True)
-    finally:
-        network.amp_dtype = None
+def test_embeddings_are_float32_with_autocast(network, store, expected, monkeypatch):
+    monkeypatch.setattr(network, "amp_dtype", torch.bfloat16)
+    ours = extract(network, store, CPU, quiet=True)
     assert ours.dtype == torch.float32
     assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
 

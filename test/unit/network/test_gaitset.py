@@ -1,18 +1,18 @@
 """Compare the network with values of the original, and check that packing does not change embeddings."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scripts import ROOT
 
 from model.network import GaitSet, kernels
 
 # Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32. It holds every third strip and
 # every eighth of the 256 values.
-REFERENCE = np.load(Path(__file__).resolve().parents[1] / "support" / "reference" / "network.npz")
+REFERENCE = np.load(ROOT / "test/unit/support/reference/network.npz")
 LARGEST = 3.127  # largest value of the complete reference embedding; tolerances are relative to it
 
 
@@ -46,17 +46,11 @@ def test_parameter_names_and_shapes_equal_the_published_ones():
 
 @torch.no_grad()
 def test_embedding_equals_the_original(network):
-    embedding = network(formula_silhouettes())
-    assert embedding.shape == (2, 62, 256)
-    difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["feature"]).max()
-    assert difference < 3e-5 * LARGEST
-
-
-@torch.no_grad()
-def test_packed_sequences_equal_the_original(network):
-    embedding = network(formula_silhouettes()[0], lengths=[5, 3])
-    difference = np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE["packed"]).max()
-    assert difference < 3e-5 * LARGEST
+    sils = formula_silhouettes()
+    whole, packed = network(sils), network(sils[0], lengths=[5, 3])
+    assert whole.shape == packed.shape == (2, 62, 256)
+    for name, embedding in (("feature", whole), ("packed", packed)):
+        assert np.abs(embedding[:, ::3, ::8].numpy() - REFERENCE[name]).max() < 3e-5 * LARGEST, name
 
 
 @torch.no_grad()
@@ -71,11 +65,9 @@ def test_embedding_does_not_depend_on_other_sequences(network):
 @torch.no_grad()
 def test_order_and_repetition_of_frames_do_not_matter(network):
     sils = formula_silhouettes()[:1]
-    shuffled = sils[:, torch.randperm(8)]
-    repeated = torch.cat([sils, sils[:, :5]], 1)
     expected = network(sils)
-    assert torch.allclose(network(shuffled), expected, atol=3e-5 * LARGEST)
-    assert torch.allclose(network(repeated), expected, atol=3e-5 * LARGEST)
+    for changed in (sils[:, torch.randperm(8)], torch.cat([sils, sils[:, :5]], 1)):
+        assert torch.allclose(network(changed), expected, atol=3e-5 * LARGEST)
 
 
 @pytest.mark.parametrize("lengths", [[5, 4], [8, 0], []])
@@ -93,13 +85,10 @@ def test_silhouettes_are_bytes_or_floats_up_to_one(network):
 
 
 @torch.no_grad()
-def test_amp_dtype_selects_half_precision(network):
+def test_amp_dtype_selects_half_precision(network, monkeypatch):
     exact = network(formula_silhouettes())
-    network.amp_dtype = torch.bfloat16
-    try:
-        half = network(formula_silhouettes())
-    finally:
-        network.amp_dtype = None
+    monkeypatch.setattr(network, "amp_dtype", torch.bfloat16)
+    half = network(formula_silhouettes())
     assert half.dtype == torch.bfloat16 and exact.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < 0.05 * LARGEST
 
@@ -156,20 +145,14 @@ def test_kernels_are_used_for_bytes_only(fused_network):
 def test_gradients_equal_those_of_activating_before_pooling():
     """Max pooling and LeakyReLU have another order than in the original. Values and gradients must be equal."""
     torch.manual_seed(3)
-    x = torch.randn(3, 1, 8, 6, requires_grad=True)
+    x32 = torch.randn(3, 1, 8, 6).expand(3, 32, 8, 6)
     layer = GaitSet().set_layer2
-    x32 = x.expand(3, 32, 8, 6)
-    ours = layer(x32)
     weight = layer.forward_block.conv.weight
+    ours = layer(x32)
     theirs = F.max_pool2d(F.leaky_relu(F.conv2d(x32, weight, padding=1), 0.01), 2)
     assert torch.equal(ours, theirs)
-    for output in (ours, theirs):
-        weight.grad = None
-        output.square().sum().backward(retain_graph=True)
-        gradient = weight.grad.clone()
-        if output is ours:
-            expected = gradient
-    assert torch.allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(output.square().sum(), weight)[0] for output in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_initialization_is_xavier_uniform():

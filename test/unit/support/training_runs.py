@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import torch
 from forking import python_command
@@ -29,6 +30,11 @@ def train(tree, work, *more) -> int:
 
 def files_of(work) -> CheckpointFiles:
     return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_256_0.2_4_full_2")
+
+
+def log_points(work) -> list[dict]:
+    """Return the lines of train.jsonl: log points and scores."""
+    return [json.loads(line) for line in next(work.glob("log/*/train.jsonl")).open()]
 
 
 def weights(work, iteration=TOTAL) -> dict[str, torch.Tensor]:

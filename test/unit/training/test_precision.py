@@ -3,6 +3,7 @@
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -77,9 +78,8 @@ def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
     assert network.weight.grad.eq(scale).all()
     before = network.weight.detach().clone()
     precision.step(optimizer)
-    assert torch.allclose(
-        before - network.weight, torch.full_like(before, 0.1)
-    )  # the learning rate, independent of the scale
+    # The step is the learning rate, independent of the scale.
+    assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))
 
 
 def test_static_scale_does_not_change_and_steps_with_infinite_gradients_are_skipped():
@@ -103,22 +103,11 @@ def test_dynamic_scale_decreases_and_its_state_is_restored():
     assert other.scaler.get_scale() == 32768
 
 
-class FakeAmp(ModuleType):
-    """Record the calls to Ascend's apex."""
-
-    def __init__(self):
-        super().__init__("apex.amp")
-        self.calls = []
-
-    def initialize(self, network, optimizer, opt_level, loss_scale):
-        self.calls.append(("initialize", opt_level, loss_scale))
-        return network, optimizer
-
-
 @pytest.fixture
-def fake_apex(monkeypatch):
-    apex, amp = ModuleType("apex"), FakeAmp()
-    apex.amp, apex.__spec__, amp.__spec__ = amp, ModuleSpec("apex", None), ModuleSpec("apex.amp", None)
+def fake_apex(monkeypatch) -> Mock:
+    """Replace apex.amp of Ascend, and record its calls."""
+    apex, amp = ModuleType("apex"), Mock(__spec__=ModuleSpec("apex.amp", None))
+    apex.amp, apex.__spec__ = amp, ModuleSpec("apex", None)
     monkeypatch.setitem(sys.modules, "apex", apex)
     monkeypatch.setitem(sys.modules, "apex.amp", amp)
     return amp
@@ -129,14 +118,12 @@ def test_apex_is_refused_on_the_cpu(fake_apex):
     network, optimizer, _ = small_problem()
     with pytest.raises(UsageError, match="apex computes on an NPU or GPU and this is the cpu"):
         make_precision(ComputeMode("apex"), network, optimizer, CPU, "32")
-    assert fake_apex.calls == []
+    fake_apex.initialize.assert_not_called()
 
 
-def test_apex_for_another_device_is_reported(fake_apex, monkeypatch):
-    def refuse(*arguments, **keywords):
-        raise RuntimeError("Found param weight with type torch.npu.FloatTensor, expected torch.cuda.FloatTensor.\nWhen")
-
-    monkeypatch.setattr(fake_apex, "initialize", refuse)
+def test_apex_for_another_device_is_reported(fake_apex):
+    reason = "Found param weight with type torch.npu.FloatTensor, expected torch.cuda.FloatTensor.\nWhen"
+    fake_apex.initialize.side_effect = RuntimeError(reason)
     network = nn.Linear(4, 2, device="meta")
     with pytest.raises(UsageError, match=r"this apex does not take a network on meta \(Found .*FloatTensor\.\); use"):
         make_precision(ComputeMode("apex"), network, torch.optim.SGD(network.parameters()), torch.device("meta"), "32")
@@ -149,70 +136,49 @@ def test_missing_apex_is_reported(monkeypatch):
 
 
 SITES = "Summary: Pyramid toolkit to add Velruse, Flash Messages, CSRF, ReCaptcha and Sessions\n"
-FOUND = {  # metadata of an installation, source of its modules -> message
-    "NVIDIA's without amp": (
-        "Version: 0.1\n",
-        "",
-        {"normalization": ""},
-        "installed apex 0.1 is NVIDIA's of after May",
-    ),
-    "a folder of NVIDIA's": (
-        None,
-        "",
-        {"normalization": ""},
-        "the installed apex is NVIDIA's of after May 2025 without",
-    ),
-    "the index's": (
-        f"Version: 0.9.10.dev0\n{SITES}",
-        "",
-        {"lib": ""},
-        "installed apex 0.9.10.dev0 is the package index's",
-    ),
+FOUND = {  # version or metadata of an installation, source of the package, source of its modules -> message
+    "NVIDIA's without amp": ("0.1", "", {"normalization": ""}, "installed apex 0.1 is NVIDIA's of after May"),
+    "a folder of NVIDIA's": (None, "", {"normalization": ""}, "the installed apex is NVIDIA's of after May 2025"),
+    "the index's": (f"0.9.10.dev0\n{SITES}", "", {"lib": ""}, "installed apex 0.9.10.dev0 is the package index's"),
     "the index's without pyramid": (
-        None,
-        "from pyramid.response import Response",
-        {},
-        "installed apex is the package index's, a toolkit for",
+        None, "from pyramid.response import Response", {}, "installed apex is the package index's, a toolkit for",
     ),
     "some other": (None, "", {"sessions": ""}, "the installed apex is one without amp"),
     "an amp of another kind": (None, "", {"amp": ""}, "the installed apex has no amp.initialize"),
     "the right one for an older torch": (
-        "Version: 0.1+ascend\n",
-        "",
-        {"amp": "from torch._six import string_classes"},
+        "0.1+ascend", "", {"amp": "from torch._six import string_classes"},
         r"installed apex 0.1\+ascend is made for an older torch than \d\S+ \(No module named 'torch._six'\)",
     ),
     "one that lacks a function of torch": (
-        "Version: 0.1\n",
-        "",
-        {"amp": "from torch.nn.utils import no_such_function"},
+        "0.1", "", {"amp": "from torch.nn.utils import no_such_function"},
         "installed apex 0.1 is made for an older torch than .*no_such_function",
     ),
     "the right one, broken": (
-        "Version: 0.1\n",
-        "",
-        {"amp": "import amp_C"},
-        r"apex.amp of the installed apex 0.1 cannot be loaded .*'amp_C'",
+        "0.1", "", {"amp": "import amp_C"}, r"apex.amp of the installed apex 0.1 cannot be loaded .*'amp_C'",
     ),
-}
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("facts", "text", "parts", "told"), FOUND.values(), ids=FOUND)
-def test_other_packages_with_the_name_apex_are_identified(monkeypatch, tmp_path, facts, text, parts, told):
+def apex_modules() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "apex"]
+
+
+@pytest.mark.parametrize(("version", "text", "parts", "message"), FOUND.values(), ids=FOUND)
+def test_other_packages_with_the_name_apex_are_identified(monkeypatch, tmp_path, version, text, parts, message):
     for name, content in {"": text, **parts}.items():
         (tmp_path / "apex" / name).mkdir(parents=True)
         (tmp_path / "apex" / name / "__init__.py").write_text(content)
-    if facts is not None:
+    if version is not None:
         (tmp_path / "apex-0.dist-info").mkdir()
-        (tmp_path / "apex-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: apex\n{facts}")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
+        metadata = f"Metadata-Version: 2.1\nName: apex\nVersion: {version}\n"
+        (tmp_path / "apex-0.dist-info" / "METADATA").write_text(metadata)
+    for name in apex_modules():
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match=rf"^--amp apex: (the )?{told}.*--amp torch") as caught:
+    with pytest.raises(UsageError, match=rf"^--amp apex: (the )?{message}.*--amp torch") as caught:
         import_apex_amp()
     assert "\n" not in str(caught.value)
-    assert ("build apex" in str(caught.value)) != ("older torch" in str(caught.value)), (
-        "it would be built for that torch"
-    )
-    for name in [name for name in sys.modules if name.partition(".")[0] == "apex"]:
+    # An apex for an older torch would be built for that torch again.
+    assert ("build apex" in str(caught.value)) != ("older torch" in str(caught.value))
+    for name in apex_modules():
         del sys.modules[name]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import ROOT
-from training_runs import FP16, TOTAL, arguments, files_of, overflow_at, same, train, weights
+from training_runs import FP16, TOTAL, arguments, files_of, log_points, overflow_at, same, train, weights
 
 from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.common.json_files import read_json
+from model.network import GaitSet
 from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
 from model.training.trainer import Trainer
 
@@ -48,10 +50,11 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, unbro
     assert files_of(tmp_path).last_complete() == 5
     assert train(aligned_tree, tmp_path, "--restore_iter", -1) == 0
     assert same(weights(tmp_path), weights(unbroken))
-    lines = [[json.loads(line) for line in next(w.glob("log/*/train.jsonl")).open()] for w in (tmp_path, unbroken)]
+    lines = [log_points(work) for work in (tmp_path, unbroken)]
     for point in (point for points in lines for point in points):
         del point["iterations_per_second"]
     assert lines[0] == lines[1]  # the means between two log points are continued, too
+    assert [point["skipped"] for point in lines[1]] == [0, 0, 0, 0], "no step is skipped in float32"
 
 
 def test_resuming_with_prefetching_equals_resuming_without(aligned_tree, unbroken, tmp_path):
@@ -79,15 +82,10 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, tmp_pa
     assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
 
 
-def test_another_seed_gives_other_weights(aligned_tree, unbroken, tmp_path):
-    train(aligned_tree, tmp_path, "--seed", 1)
+def test_another_seed_gives_other_weights_and_keep_keeps_more_checkpoints(aligned_tree, unbroken, tmp_path):
+    train(aligned_tree, tmp_path, "--seed", 1, "--keep", 1)
     assert not same(weights(tmp_path), weights(unbroken))
-
-
-def test_last_checkpoint_is_kept_and_others_as_configured(aligned_tree, unbroken, tmp_path):
-    assert files_of(unbroken).iterations() == [TOTAL]
-    train(aligned_tree, tmp_path, "--keep", 1)
-    assert files_of(tmp_path).iterations() == [6, TOTAL]
+    assert files_of(unbroken).iterations() == [TOTAL] and files_of(tmp_path).iterations() == [6, TOTAL]
 
 
 def test_best_checkpoint_is_kept_and_evaluation_does_not_change_the_weights(
@@ -122,8 +120,7 @@ def test_resume_runs_the_missed_evaluation(aligned_tree, tmp_path, monkeypatch, 
         records = [read_json(files_of(w).metadata(iteration), sealed=True) for w in (tmp_path / "undisturbed", work)]
         assert [r["best"] for r in records] == [[90.0, 4]] * 2
         assert [r["evaluated"] for r in records] == [iteration] * 2
-    lines = next(work.glob("log/*/train.jsonl")).read_text().splitlines()
-    assert [p["rank1"] for p in map(json.loads, lines) if "rank1" in p] == [40, 90, 50, 60]
+    assert [point["rank1"] for point in log_points(work) if "rank1" in point] == [40, 90, 50, 60]
 
 
 def test_start_from_the_beginning_keeps_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
@@ -145,15 +142,8 @@ def test_training_resumes_from_the_two_published_files(aligned_tree, unbroken, t
 def test_log_lines_have_the_published_form(aligned_tree, tmp_path, capsys):
     train(aligned_tree, tmp_path, "--iters", 2)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("iter 2:"))
-    for name in (
-        "hard_loss_metric=",
-        "full_loss_metric=",
-        "full_loss_num=",
-        "mean_dist=",
-        "lr=0.000100",
-        "hard or full=full",
-    ):
-        assert name in line
+    losses = ("hard_loss_metric=", "full_loss_metric=", "full_loss_num=", "mean_dist=")
+    assert all(name in line for name in (*losses, "lr=0.000100", "hard or full=full"))
     assert list(tmp_path.glob("log/*/events.out.tfevents*"))
 
 
@@ -173,32 +163,21 @@ def test_message_on_collapse_says_what_to_do():
 
 
 def test_training_warns_of_a_collapse(aligned_tree, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "model.network.gaitset.GaitSet.embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256)
-    )
+    monkeypatch.setattr(GaitSet, "embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256))
     train(aligned_tree, tmp_path, "--iters", 2)
     assert COLLAPSE_ADVICE in capsys.readouterr().out
 
 
-def test_non_finite_loss_ends_the_training(aligned_tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "model.network.gaitset.GaitSet.embed",
-        lambda self, *pooled: self.fc_bin[0].sum() * torch.full((4, 62, 256), torch.nan),
-    )
-    told = "^iteration 2: the loss, a weight or Adam's state is not a finite number; nothing was saved before it: start"
-    with pytest.raises(UserError, match=told):
-        train(aligned_tree, tmp_path)
-
-
 def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
     overflow_at(monkeypatch, (3, 5, 6))
-    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1)
-    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--json", tmp_path / "r.json")
+    points = log_points(tmp_path)
     assert [point["skipped"] for point in points] == [0, 1, 2, 0]
     told = [line for line in capsys.readouterr().out.splitlines() if "steps skipped" in line]
     assert [line.partition(":")[0] for line in told] == ["iter 4", "iter 6"]
     optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
     assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
+    assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
 
 
 def test_training_ends_if_all_steps_are_skipped(aligned_tree, tmp_path, monkeypatch):
@@ -207,7 +186,7 @@ def test_training_ends_if_all_steps_are_skipped(aligned_tree, tmp_path, monkeypa
     overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
     with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .*--amp off$"):
         train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)
-    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    points = log_points(tmp_path)
     assert [point["skipped"] for point in points] == [2, 1, 2, 2]
 
 
@@ -216,13 +195,8 @@ def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path,
     overflow_at(monkeypatch, (1,))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
-    points = [json.loads(line) for line in next(tmp_path.glob("log/*/train.jsonl")).open()]
+    points = log_points(tmp_path)
     assert [point["skipped"] for point in points] == [1, 0, 0]
-
-
-def test_no_step_is_skipped_in_float32(aligned_tree, unbroken):
-    points = [json.loads(line) for line in next(unbroken.glob("log/*/train.jsonl")).open()]
-    assert [point["skipped"] for point in points] == [0, 0, 0, 0]
 
 
 def test_one_command_starts_resumes_and_ends_the_training(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
@@ -267,12 +241,11 @@ def test_last_checkpoint_is_the_newest_and_not_the_highest_iteration(aligned_tre
     assert same(weights(tmp_path, 4), weights(tmp_path / "b", 4))
 
 
-def test_finished_training_is_reported(aligned_tree, tmp_path, capsys):
-    train(aligned_tree, tmp_path, "--iters", 2)
-    capsys.readouterr()
-    assert train(aligned_tree, tmp_path, "--iters", 2, "--restore_iter", -1) == 0
+def test_finished_training_is_reported(aligned_tree, unbroken, tmp_path, capsys):
+    shutil.copytree(unbroken, tmp_path / "work")
+    assert train(aligned_tree, tmp_path / "work", "--restore_iter", -1) == 0
     printed = capsys.readouterr().out
-    assert "nothing to do: iteration 2" in printed and "wrote" not in printed
+    assert f"nothing to do: iteration {TOTAL}" in printed and "wrote" not in printed
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
@@ -309,14 +282,10 @@ def test_kill_during_the_deletion_of_a_checkpoint_leaves_no_part_of_it(
 
 def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
     train(aligned_tree, tmp_path, "--iters", 4, "--save_iter", 2, "--keep", 9, "--log_iter", 1)
-    train(aligned_tree, tmp_path, "--iters", 3, "--log_iter", 1, "--restore_iter", 2)
-    folder = next((tmp_path / "log").iterdir())
-    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
-    assert logged == [1, 2, 3]
-    train(aligned_tree, tmp_path, "--iters", 2, "--log_iter", 1)
-    logged = [json.loads(line)["iteration"] for line in (folder / "train.jsonl").open()]
-    assert logged == [1, 2]
-    assert len(list(folder.glob("train-*.jsonl"))) == 1  # from the previous run
+    for iterations, options in ((3, ("--restore_iter", 2)), (2, ())):
+        train(aligned_tree, tmp_path, "--iters", iterations, "--log_iter", 1, *options)
+        assert [point["iteration"] for point in log_points(tmp_path)] == list(range(1, iterations + 1))
+    assert len(list(tmp_path.glob("log/*/train-*.jsonl"))) == 1  # from the previous run
 
 
 def test_data_that_cannot_be_evaluated_are_reported_before_training(aligned_tree, tmp_path):
