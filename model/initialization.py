@@ -27,7 +27,7 @@ from model.data.partition import (
     partition_path,
     resolve_partition,
 )
-from model.data.store import SilhouetteStore, open_store, ready_store
+from model.data.store import Packing, SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding
 from model.devices.opening import open_device
@@ -60,8 +60,8 @@ def open_dataset(
 
     def ready() -> Path:
         check_partition_file(partition)  # before the store is built, which can take minutes
-        folder = config.work_path / "store"
-        return ready_store(config.data.dataset_path, folder, skip_bad=skip_bad, quiet=quiet, pickle=config.data.pickle)
+        packing = Packing(config.data.pickle, skip_bad, quiet)
+        return ready_store(config.data.dataset_path, config.work_path / "store", packing)
 
     store = open_store(distributed.run_on_rank0(ready), bool(cache))
     subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)

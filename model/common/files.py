@@ -142,23 +142,23 @@ def remove_leftovers(folder: Path, stem: str = "", keep_running: bool = False) -
             such a process is an orphan that is about to end, or its process number was reused.
     """
     for name, process, leftover in _leftovers(folder, ".*"):
-        if name.startswith(stem) and not (keep_running and _is_alive(process)):
+        if name.startswith(stem) and not (keep_running and is_alive(process)):
             _remove(folder / name, leftover)
 
 
 def _remove_leftovers_of(path: Path) -> None:
     """Delete temporary files for `path` of dead processes and of an earlier process with the number of this one."""
     for name, process, leftover in _leftovers(path.parent, f".{glob.escape(path.name)}.*"):
-        if name == path.name and not _is_alive(process):
+        if name == path.name and not is_alive(process):
             _remove(path, leftover)
 
 
-def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, str, Path]]:
+def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, int, Path]]:
     """Yield the target name, process number and path of each temporary file."""
     for leftover in folder.glob(pattern):
         match = re.fullmatch(rf"\.(.+)\.([0-9]+)({re.escape(PART)}|{re.escape(OLD)})", leftover.name, re.DOTALL)
         if match:
-            yield match[1], match[2], leftover
+            yield match[1], int(match[2]), leftover
 
 
 def _remove(path: Path, leftover: Path) -> None:
@@ -184,17 +184,15 @@ def _remove_folder(folder: Path) -> None:
             time.sleep(0.02)
 
 
-def _is_alive(process: str) -> bool:
-    if int(process) == os.getpid():
+def is_alive(process: int) -> bool:
+    """Return whether another process is running: True if the system cannot tell, False for this process."""
+    if process == os.getpid():
         return False
-    if os.name != "posix":
-        return True  # other systems have no call without side effects for this
     try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
+        if os.name == "posix":  # other systems have no call without side effects for this
+            os.kill(process, 0)
+    except (ProcessLookupError, PermissionError, OverflowError) as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

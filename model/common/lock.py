@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model.common.errors import UserError
+from model.common.files import is_alive
 from model.common.schema import parse_checked
 
 try:
@@ -96,13 +97,7 @@ def _is_free(descriptor: int, lock: Path) -> bool:
     owner = _read(lock)
     if not owner:
         return True
-    if owner["host"] != socket.gethostname() or os.name != "posix":
-        return False
-    with suppress(ProcessLookupError):
-        with suppress(PermissionError):
-            os.kill(owner["pid"], 0)
-        return owner["pid"] == os.getpid()
-    return True
+    return owner["host"] == socket.gethostname() and not is_alive(owner["pid"])
 
 
 def _write_owner(descriptor: int, output: Path | str) -> None:

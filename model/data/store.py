@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,54 +76,54 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     return SilhouetteStore(path, index, frames)
 
 
-def open_data(
-    path: Path | str,
-    store_root: Path | str,
-    *,
-    cache: bool = False,
-    **options: Any,
-) -> SilhouetteStore:
-    """Open a store, an aligned tree of images or a tree of OpenGait pickles. `options` are those of `ready_store`."""
-    return open_store(ready_store(path, store_root, **options), cache)
+class Packing(NamedTuple):
+    """How to build a store.
+
+    Attributes:
+        pickle: the pickle to read if there are several per view, see `choose_pickles`.
+        skip_bad: leave unreadable images out instead of raising UserError.
+        workers: number of processes; None: one per core.
+    """
+
+    pickle: str = ""
+    skip_bad: bool = False
+    quiet: bool = False
+    workers: int | None = None
 
 
-def ready_store(
-    path: Path | str,
-    store_root: Path | str,
-    *,
-    workers: int | None = None,
-    skip_bad: bool = False,
-    quiet: bool = False,
-    pickle: str = "",
-) -> Path:
+def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **packing: Any) -> SilhouetteStore:
+    """Open a store, an aligned tree of images or a tree of OpenGait pickles."""
+    return open_store(ready_store(path, store_root, Packing(**packing)), cache)
+
+
+def ready_store(path: Path | str, store_root: Path | str, packing: Packing) -> Path:
     """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
 
     The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
     changed according to `source_stamp`, which does not detect an overwritten frame in the middle of a sequence. If
     another process builds it, this one waits.
 
-    Args:
-        pickle: the pickle to read if there are several per view, see `choose_pickles`.
-
     Raises:
-        UsageError: if `path` does not exist, or if `pickle` is given for data without pickles.
+        UsageError: if `path` does not exist, or if `packing.pickle` is given for data without pickles.
         UserError: for raw frames, unreadable images (unless `skip_bad`), or a wrong folder layout.
     """
     path = Path(path)
     if is_store(path):
-        if pickle:
-            raise UsageError(f"--pickle {pickle}: {path} is a store, which contains no pickles; omit the option")
+        if packing.pickle:
+            raise UsageError(
+                f"--pickle {packing.pickle}: {path} is a store, which contains no pickles; omit the option"
+            )
         return path
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; use an aligned tree (--data_path) or a store")
     path = path.resolve()
-    store = store_path(path, store_root, pickle)
+    store = store_path(path, store_root, packing.pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         source = current_source(path, store)
         if source is None:
-            build_store(path, store, workers=workers, skip_bad=skip_bad, quiet=quiet, pickle=pickle)
+            build_store(path, store, packing)
         else:
-            _report_unreadable(path, source["faults"], skip_bad)
+            _report_unreadable(path, source["faults"], packing.skip_bad)
     return store
 
 
@@ -149,25 +148,17 @@ def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
-def build_store(
-    tree: Path,
-    store: Path,
-    *,
-    workers: int | None = None,
-    skip_bad: bool = False,
-    quiet: bool = False,
-    pickle: str = "",
-) -> None:
+def build_store(tree: Path, store: Path, packing: Packing) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
-    sequences = choose_pickles(scan_tree(tree, quiet), pickle)
+    sequences = choose_pickles(scan_tree(tree, packing.quiet), packing.pickle)
     # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
-        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, workers, quiet)
-        _report_unreadable(tree, unreadable, skip_bad)
+        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, packing)
+        _report_unreadable(tree, unreadable, packing.skip_bad)
         for note, count in notes.items():
             log.info("%s: %d sequences: %s", tree, count, note)
         kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
@@ -182,7 +173,7 @@ def build_store(
 
 
 def _pack_frames(
-    sequences: list[SequenceFolder], path: Path, workers: int | None, quiet: bool
+    sequences: list[SequenceFolder], path: Path, packing: Packing
 ) -> tuple[list[int], list[str], Counter[str]]:
     """Write the frames of all sequences to `path`.
 
@@ -193,26 +184,21 @@ def _pack_frames(
     lengths: list[int] = []
     unreadable: list[str] = []
     notes: Counter[str] = Counter()
-    bar = progress_bar(total=sum(len(s.files) for s in sequences), unit="files", what="packing", quiet=quiet)
+    files = sum(len(sequence.files) for sequence in sequences)
+    workers = (packing.workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
+    if workers > 1:
+        contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
+    else:
+        contents = map(read_sequence, sequences)
+    bar = progress_bar(total=files, unit="files", what="packing", quiet=packing.quiet)
     with path.open("wb") as file, bar:
-        for sequence, (frames, messages, changes) in zip(sequences, _read_all(sequences, workers), strict=True):
+        for sequence, (frames, messages, changes) in zip(sequences, contents, strict=True):
             unreadable += messages
             notes.update(changes)
             lengths.append(len(frames))
             file.write(np.ascontiguousarray(frames))
             bar.update(len(sequence.files))
     return lengths, unreadable, notes
-
-
-def _read_all(
-    sequences: list[SequenceFolder], workers: int | None
-) -> Iterator[tuple[np.ndarray, list[str], list[str]]]:
-    """Yield the result of `read_sequence` for each sequence, computed by worker processes if that is faster."""
-    workers = workers or core_count()
-    if workers == 1 or sum(len(s.files) for s in sequences) < MIN_FILES_FOR_POOL:
-        yield from map(read_sequence, sequences)
-    else:
-        yield from map_in_processes(read_sequence, sequences, workers, chunk_size=8)
 
 
 def _report_unreadable(tree: Path, messages: list[str], skip_bad: bool) -> None:
