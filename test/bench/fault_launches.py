@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ def launches(workspace: Workspace, count: int, seed: int) -> dict:
     folder = workspace.trial.parent / "launches"
     tree = workspace.complete / "aligned"
     shutil.rmtree(folder, ignore_errors=True)
-    uninterrupted = launch(tree, folder / "uninterrupted")
+    uninterrupted = launch(tree, folder / "uninterrupted", python=sys.executable)
     wait_for(files_of(folder / "uninterrupted").last_complete, uninterrupted)
     addresses = listening([uninterrupted.pid, *children(uninterrupted.pid)])
     failures = [] if addresses == {"0100007F"} else [f"listening on {addresses}"]
@@ -58,7 +59,7 @@ def launches(workspace: Workspace, count: int, seed: int) -> dict:
 
 
 def _stop(name: str, tree: Path, work: Path, uninterrupted: Path, after: float) -> str | None:
-    job = launch(tree, work, "--restore_iter", "auto")
+    job = launch(tree, work, "--restore_iter", "auto", python=sys.executable)
     wait_for(lambda: len(workers_of(job)) == 2, job)
     workers = list(workers_of(job).values())
     time.sleep(after)
@@ -71,7 +72,7 @@ def _stop(name: str, tree: Path, work: Path, uninterrupted: Path, after: float) 
     if "Traceback" in errors and name in ("Ctrl-C", "launcher terminated"):
         return f"traceback: {errors[-600:]}"
     if files_of(work).last_complete() != TOTAL:
-        again = launch(tree, work, "--restore_iter", "auto")
+        again = launch(tree, work, "--restore_iter", "auto", python=sys.executable)
         out, errors = again.communicate(timeout=300)
         if again.returncode:
             return f"the same command ended with {again.returncode}: {out[-200:]} {errors[-600:]}"

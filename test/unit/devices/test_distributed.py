@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_network
 import torch
 import torch.multiprocessing as mp
 import workers
@@ -94,7 +95,7 @@ def test_two_processes_average_the_gradients_of_their_losses(aligned_tree, three
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
     # Use the same memory layout, because Adam amplifies rounding where a gradient is almost 0.
-    network = to_device(GaitSet(), torch.device("cpu"))
+    network = to_device(GaitSet(**small_network.conf["model"]), torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for iteration in range(3):
         losses = [triplet_losses(network(batch_of(store, rank, iteration)), 2, 2, 0.2).full.mean() for rank in (0, 1)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from forking import python_command
 from launching import wait_for
 from scripts import ROOT
 from training_runs import arguments, files_of, same, torchrun, weights
@@ -54,7 +54,7 @@ def node(name: str, tree, work, *more) -> Iterator[subprocess.Popen]:
     first = next(iter(NODES.values()))
     is_host = NODES[name] == first  # torchrun would compare the address with that of the host name
     launch = [
-        "ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
+        "ip", "netns", "exec", name, python_command(), "-m", "torch.distributed.run", "--nnodes", "2",
         "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"{first}:29400", "--rdzv_id", "test",
         "--rdzv_conf", f"is_host={is_host}", "--local_addr", NODES[name], "--max_restarts", "3",
     ]  # fmt: skip

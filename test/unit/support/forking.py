@@ -2,8 +2,9 @@
 
 `python_command()` returns an executable that replaces `python`. It is a client, which passes its arguments,
 environment, current folder and standard streams to the server. The server forks a job for it, in which `sys.executable`
-is the client too, so that drivers and torchrun also start their processes in this way. The server computes nothing
-before a fork, so that torch has no threads that the fork would lose. Commands that begin with an option other than -m
+is the client too, so that drivers and torchrun also start their processes in this way. The job runs in the network
+namespace of the client and takes the parent of the client for its own. The process id of the job is the name of the
+client's process. The server computes nothing before a fork, so that torch has no threads that the fork would lose. Commands that begin with an option other than -m
 and -u, and all commands on systems other than Linux, run in a new interpreter.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import importlib
 import json
@@ -66,11 +68,13 @@ def _client() -> int:
         os.execv(sys.executable, [sys.executable, *words])
     server = socket.socket(socket.AF_UNIX)
     server.connect(address)
-    request = json.dumps([words, dict(os.environ), str(Path.cwd())]).encode()
-    socket.send_fds(server, [f"{len(request):10}".encode()], [0, 1, 2])
+    request = json.dumps([words, dict(os.environ), str(Path.cwd()), os.getppid()]).encode()
+    network = os.open("/proc/self/ns/net", os.O_RDONLY)
+    socket.send_fds(server, [f"{len(request):10}".encode()], [0, 1, 2, network])
     server.sendall(request)
     answers = server.makefile()
     job = int(answers.readline())
+    Path("/proc/self/comm").write_text(str(job))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: os.kill(job, number))
     status = int(answers.readline())
@@ -103,11 +107,11 @@ def _serve(address: str, client: str) -> None:
 
 
 def _run(connection: socket.socket, client: str) -> None:
-    size, streams, *_ = socket.recv_fds(connection, 10, 3)
-    words, environment, folder = json.loads(connection.makefile("rb").read(int(size)))
+    size, (*streams, network), *_ = socket.recv_fds(connection, 10, 4)
+    words, environment, folder, parent = json.loads(connection.makefile("rb").read(int(size)))
     job = os.fork()
     if job:
-        for stream in (*streams, 0, 1):
+        for stream in (*streams, network, 0, 1):
             os.close(stream)
         connection.sendall(b"%d\n" % job)
         if connection in select.select([connection, os.pidfd_open(job)], [], [])[0]:  # the client was killed
@@ -120,6 +124,11 @@ def _run(connection: socket.socket, client: str) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if not os.path.sameopenfile(network, os.open("/proc/self/ns/net", os.O_RDONLY)):
+        assert ctypes.CDLL(None).setns(network, 0) == 0
+    os.close(network)
+    own, parent_of_this_process = os.getpid(), os.getppid
+    os.getppid = lambda: parent if os.getpid() == own else parent_of_this_process()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

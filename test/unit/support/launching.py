@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from forking import python_command
 from scripts import ROOT
 from training_runs import arguments
 
 LISTENING = "0A"
-TOTAL = 30
+TOTAL = 60
 
 
-def launch(tree, work, *more, restarts=3):
-    """Start a training in two processes and return the launcher."""
+def launch(tree, work, *more, restarts=3, python=None):
+    """Start a training in two processes, which are forks unless `python` names an interpreter. Return the launcher."""
     options = arguments(tree, work, "--iters", TOTAL, "--save_iter", 5, "--quiet", *more)
-    command = [sys.executable, "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
+    command = [python or python_command(), "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
     return subprocess.Popen(
         [*command, str(ROOT / "train.py"), *options], cwd=ROOT, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
+def job_of(process: int) -> int:
+    """Return the process that does the work of a client of the fork server, or `process` itself."""
+    name = Path(f"/proc/{process}/comm").read_text().strip()
+    return int(name) if name.isdigit() else process
+
+
 def children(process: int) -> list[int]:
     """Return the ids of the child processes."""
+    process = job_of(process)
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
@@ -55,7 +62,7 @@ def wait_for(condition, launcher, seconds=120):
 def listening(processes) -> set[str]:
     """Return the hexadecimal addresses on which the processes listen."""
     inodes = set()
-    for process in processes:
+    for process in map(job_of, processes):
         for link in Path(f"/proc/{process}/fd").iterdir():
             try:
                 target = str(link.readlink())

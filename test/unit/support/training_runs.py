@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import small_network
 import torch
 from forking import python_command
 from scripts import ROOT, load_script, run_quietly
@@ -18,7 +19,8 @@ TOTAL = 8
 
 def arguments(tree, work, *more) -> list[str]:
     settings = {
-        "--device": "cpu", "--dataset": "Synthetic", "--data_path": tree, "--pid_num": 3, "--work_path": work,
+        "--config": small_network.__file__, "--device": "cpu", "--dataset": "Synthetic", "--data_path": tree,
+        "--pid_num": 3, "--work_path": work,
         "--batch_size_p": 2, "--batch_size_m": 2, "--frame_num": 2, "--iters": TOTAL, "--save_iter": 3, "--log_iter": 2,
     }  # fmt: skip
     return [str(part) for pair in settings.items() for part in pair] + [str(part) for part in more]
@@ -29,7 +31,7 @@ def train(tree, work, *more) -> int:
 
 
 def files_of(work) -> CheckpointFiles:
-    return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_256_0.2_4_full_2")
+    return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_8_0.2_4_full_2")
 
 
 def log_points(work) -> list[dict]:

@@ -163,7 +163,7 @@ def test_message_on_collapse_says_what_to_do():
 
 
 def test_training_warns_of_a_collapse(aligned_tree, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(GaitSet, "embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 256))
+    monkeypatch.setattr(GaitSet, "embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 8))
     train(aligned_tree, tmp_path, "--iters", 2)
     assert COLLAPSE_ADVICE in capsys.readouterr().out
 
