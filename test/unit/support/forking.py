@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import multiprocessing.process
@@ -28,7 +29,10 @@ import traceback
 from pathlib import Path
 
 SOCKET = "GAITSET_FORK_SERVER"
-LIBRARIES = ("torch", "cv2", "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold")
+LIBRARIES = (
+    "torch", "torch._dynamo", "torch.distributed.run", "torch.nn.parallel.distributed", "torch.utils.tensorboard", "cv2",
+    "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold",
+)  # fmt: skip
 
 
 @functools.cache
@@ -85,42 +89,52 @@ def _client() -> int:
 
 
 def _serve(address: str, client: str) -> None:
-    """Fork a process for each client, which forks the job and waits for it. Never return in a job."""
+    """Fork a process for the job of each client, and report its end. Never return in a job."""
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):  # a command that needs a missing package reports it
             importlib.import_module(name)
+    gc.freeze()  # collections in a job need not visit the objects of these libraries
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes
+    jobs: dict[int, tuple[int, socket.socket]] = {}  # by the file descriptor of the process: its id and the client
     print("ready", flush=True)
     while True:
-        ready = select.select([server, sys.stdin], [], [])[0]
+        clients = [connection for _, connection in jobs.values()]
+        ready = select.select([server, sys.stdin, *jobs, *clients], [], [])[0]
         if sys.stdin in ready:
             return
-        connection = server.accept()[0]
-        if not os.fork():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            server.close()
-            _run(connection, client)
-        connection.close()
+        for process, (job, connection) in list(jobs.items()):
+            if process in ready:
+                del jobs[process]
+                os.close(process)
+                with contextlib.suppress(BrokenPipeError):
+                    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]))
+                connection.close()
+            elif connection in ready:  # the client was killed
+                os.kill(job, signal.SIGKILL)
+        if server in ready:
+            connection = server.accept()[0]
+            size, streams, *_ = socket.recv_fds(connection, 10, 4)
+            request = connection.makefile("rb").read(int(size or 0))
+            job = os.fork() if size and len(request) == int(size) else None  # None: the client was killed
+            if job == 0:
+                for inherited in (server, connection, *clients):
+                    inherited.close()
+                for process in jobs:
+                    os.close(process)
+                _run(json.loads(request), streams, client)
+            for stream in streams:
+                os.close(stream)
+            if job:
+                jobs[os.pidfd_open(job)] = job, connection
+                connection.sendall(b"%d\n" % job)
 
 
-def _run(connection: socket.socket, client: str) -> None:
-    size, (*streams, network), *_ = socket.recv_fds(connection, 10, 4)
-    words, environment, folder, parent = json.loads(connection.makefile("rb").read(int(size)))
-    job = os.fork()
-    if job:
-        for stream in (*streams, network, 0, 1):
-            os.close(stream)
-        connection.sendall(b"%d\n" % job)
-        if connection in select.select([connection, os.pidfd_open(job)], [], [])[0]:  # the client was killed
-            os.kill(job, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
-        with contextlib.suppress(BrokenPipeError):
-            connection.sendall(b"%d\n" % status)
-        os._exit(0)
-    connection.close()
+def _run(request: list, streams: list[int], client: str) -> None:
+    """Run a job in this process, which ends with it."""
+    words, environment, folder, parent = request
+    *streams, network = streams
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
