@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import ROOT
 from training_runs import files_of, train
 
-from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import read_encoder
 from model.common.errors import UserError
 from model.common.json_files import read_json
@@ -124,18 +124,18 @@ def test_a_run_from_random_weights_does_not_resume_with_an_encoder(aligned_tree,
         run(config_of(aligned_tree, tmp_path, **settings, restore_iter=1), encoders[0])
 
 
-def test_the_command_trains_from_the_encoder_of_its_option(aligned_tree, tmp_path):
+def test_the_command_trains_from_the_encoder_of_its_option(aligned_tree, tmp_path, encoders):
     """At a learning rate close to 0, the weights stay those of the encoder."""
-    assert train(aligned_tree, tmp_path, "--checkpoint", bundled_encoder(), "--lr", 1e-9, "--iters", 1) == 0
-    files, expected = files_of(tmp_path), read_encoder(bundled_encoder())
+    [expected, _], files = encoders, files_of(tmp_path)
+    assert train(aligned_tree, tmp_path, "--checkpoint", expected.path, "--lr", 1e-9, "--iters", 1) == 0
     for key, value in read_encoder(files.part(1, "encoder")).weights.items():
         torch.testing.assert_close(value, expected.weights[key], rtol=0, atol=1e-8)
     recorded = read_json(files.metadata(1), sealed=True)["initial_encoder"]
-    assert recorded == {"file": str(bundled_encoder()), "sha256": expected.sha256}
+    assert recorded == {"file": str(expected.path), "sha256": expected.sha256}
 
 
 def test_train_checks_the_encoder_before_it_packs_the_data(tmp_path, encoders):
     with pytest.raises(UserError, match=r"hidden_dim of the config must be 8, not 256; channels of the config must be"):
-        train(tmp_path / "no data", tmp_path, "--checkpoint", encoders[0].path)
+        train(tmp_path / "no data", tmp_path, "--config", ROOT / "config_1p.py", "--checkpoint", encoders[0].path)
     with pytest.raises(UserError, match=r"none\.ptm: no such checkpoint"):
         train(tmp_path / "no data", tmp_path, "--checkpoint", tmp_path / "none.ptm")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -12,9 +11,7 @@ import numpy as np
 import pytest
 import small_network
 import torch
-import torch.multiprocessing as mp
-import workers
-from scripts import ROOT, load_script, one_line_error, run_module
+from scripts import ROOT, load_script, one_line_error, run_module, run_script
 from training_runs import arguments, files_of, same, torchrun, weights
 
 from model.data.sampler import PKSampler
@@ -82,7 +79,7 @@ def test_threads_of_the_process_group_end_before_the_interpreter(script, aligned
     options = arguments(aligned_tree, three_iterations, "--iters", 1, "--performance")
     if script == "test":
         [weights] = three_iterations.rglob("*-00003-encoder.ptm")
-        options = [*arguments(aligned_tree, tmp_path)[:10], "--checkpoint", weights]
+        options = [*arguments(aligned_tree, tmp_path)[:12], "--checkpoint", weights]
     done = torchrun(2, tmp_path / "threads.py", ROOT / "test/unit/support", script, *options, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("threads")]
@@ -150,7 +147,8 @@ def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
 
 @pytest.mark.slow
 def test_gather_flags_and_means_of_three_processes(tmp_path):
-    mp.spawn(workers.gather_worker, (str(tmp_path),), nprocs=3)
+    done = run_script("test/unit/support/workers.py", "gather_worker", 3, tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     assert results[0]["rows"].flatten().tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
     assert results[0]["by host"].flatten().tolist() == list(range(10))
@@ -202,8 +200,8 @@ def test_pre_process_rejects_several_processes(aligned_tree, tmp_path):
 
 @pytest.mark.slow
 def test_exception_on_rank_0_ends_the_other_ranks(tmp_path):
-    with pytest.raises(mp.ProcessRaisedException, match=r"disk gone|rank 0 failed"):
-        mp.spawn(workers.failing_worker, (str(tmp_path),), nprocs=2)
+    done = run_script("test/unit/support/workers.py", "failing_worker", 2, tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 1 and re.search("disk gone|rank 0 failed", done.stderr)
     assert (tmp_path / "reported").exists()
 
 
@@ -239,9 +237,9 @@ run_command(main)
 
 @pytest.mark.parametrize("where", ["rank 0", "training"])
 def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
+    (tmp_path / "stopped.py").write_text(STOPPED_BY_TORCHRUN)
     variables = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", STOPPED_BY_TORCHRUN, str(tmp_path / "meet"), where]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=False)
+    done = run_script(tmp_path / "stopped.py", tmp_path / "meet", where, **variables)
     assert done.returncode == 1 and "error: the reason" in done.stderr, done.stderr
 
 

@@ -4,8 +4,9 @@
 environment, current folder and standard streams to the server. The server forks a job for it, in which `sys.executable`
 is the client too, so that drivers and torchrun also start their processes in this way. The job runs in the network
 namespace of the client and takes the parent of the client for its own. The process id of the job is the name of the
-client's process. The server computes nothing before a fork, so that torch has no threads that the fork would lose. Commands that begin with an option other than -m
-and -u, and all commands on systems other than Linux, run in a new interpreter.
+client's process. The server computes nothing before a fork, so that torch has no threads that the fork would lose.
+Commands that begin with an option other than -m and -u, and all commands on systems other than Linux, run in a new
+interpreter.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from pathlib import Path
 
 SOCKET = "GAITSET_FORK_SERVER"
 LIBRARIES = (
-    "torch", "torch._dynamo", "torch.distributed.run", "torch.nn.parallel.distributed", "torch.utils.tensorboard", "cv2",
-    "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold",
+    "torch", "torch._dynamo", "torch.distributed.run", "torch.nn.parallel.distributed", "torch.utils.tensorboard",
+    "cv2", "onnx", "scipy.stats", "jinja2", "matplotlib.figure", "sklearn.manifold",
 )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""Functions that the worker processes of tests import."""
+"""Functions that run in several processes: `python workers.py FUNCTION PROCESSES FOLDER`."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import torch
+import torch.multiprocessing as mp
 
 from model.common.errors import UserError
 from model.devices import distributed, triton_support
@@ -59,3 +61,7 @@ def failing_worker(rank: int, folder: str) -> None:
                 if Path(folder, "reported").exists():
                     break
                 time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    mp.start_processes(globals()[sys.argv[1]], (sys.argv[3],), nprocs=int(sys.argv[2]), start_method="fork")
