@@ -63,13 +63,7 @@ def failures(model: onnx.ModelProto) -> list[str]:
     if len(inputs) != 1:
         problems.append(f"{_names(inputs, 'input')}, but must have exactly one; export the network alone")
     for value in inputs:
-        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-            problems.append(f"input {value.name} is {dtype}, but must be FLOAT; export the network in float32")
-        shape = shape_of(value)
-        if not shape or not _is_static(shape):
-            remedy = f"export without dynamic_axes, or give --input_shape={value.name}:N,100,64,44 to atc"
-            problems.append(f"input {value.name} has shape {shape}, but it must be static; {remedy}")
+        problems += _type_and_shape(onnx, value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
     problems += _weights(onnx, model)
     if model.functions:
         problems.append(f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}")
@@ -92,14 +86,7 @@ def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
         if [value.name for value in values] != [expected]:
             problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
     for value in model.graph.output:
-        shape = shape_of(value)
-        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-            problems.append(f"output {value.name} is {dtype}, but must be FLOAT; export the network in float32")
-        if not symbolic and (not shape or not _is_static(shape)):
-            problems.append(
-                f"output {value.name} has shape {shape}, but it must be static; export without dynamic_axes"
-            )
+        problems += _type_and_shape(onnx, value, "output", may_be_symbolic=symbolic)
     return problems + list(_graph(onnx, model, symbolic))
 
 
@@ -107,6 +94,16 @@ def inputs_of(model: onnx.ModelProto) -> list:
     """Return the inputs of the graph without those that are names of weights."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
+
+
+def _type_and_shape(onnx, value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
+    """Inputs and outputs must be float32 of static shape."""
+    dtype, shape = value.type.tensor_type.elem_type, shape_of(value)
+    if dtype != onnx.TensorProto.FLOAT:
+        found = onnx.TensorProto.DataType.Name(dtype)
+        yield f"{kind} {value.name} is {found}, but must be FLOAT; export the network in float32"
+    if not may_be_symbolic and (not shape or not _is_static(shape)):
+        yield f"{kind} {value.name} has shape {shape}, but it must be static; export without dynamic_axes{remedy}"
 
 
 def _names(values, kind: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ T = TypeVar("T")
 FORMAT = "gaitset-bins-2"
 FILLER_PREFIX = "filler_"  # prefix of a sample that only completes the last batch; its result is ignored
 INFO_SIZE = 64  # width and height in the list: the tool ignores them for raw files, but scripts expect these values
+_LINE = re.compile(r"([0-9]{1,9}) (.*\S)\s+([0-9]{1,9})\s+([0-9]{1,9})")
 _WRITE_AGAIN = "write the input files again with --pre_process"
 
 
@@ -126,15 +128,10 @@ def read_info(path: Path | str) -> list[InfoEntry]:
 
 def _parse_info_line(line: str) -> InfoEntry | None:
     """Parse a line of the list; None if it is malformed. The path is the text between the first and last two words."""
-    first, _, rest = line.strip().partition(" ")
-    words = rest.rsplit(maxsplit=2)
-    if len(words) < 3 or not all(
-        word.isascii() and word.isdecimal() and len(word) < 10 for word in (first, *words[1:])
-    ):
+    match = _LINE.fullmatch(line.strip())
+    if match is None or NOT_PRINTABLE.search(match[2]):
         return None
-    if NOT_PRINTABLE.search(words[0]):
-        return None
-    return InfoEntry(int(first), Path(words[0].strip()), int(words[1]), int(words[2]))
+    return InfoEntry(int(match[1]), Path(match[2].strip()), int(match[3]), int(match[4]))
 
 
 def read_manifest(path: Path | str) -> Manifest:

@@ -98,13 +98,9 @@ def export_onnx(
         facts = describe(part, model)
         bar.update()
     return {
-        "file": str(path),
-        "batch_size": batch_size,
-        "frame_num": frame_num,
-        **facts,
-        **comparison,
+        "file": str(path), "batch_size": batch_size, "frame_num": frame_num, **facts, **comparison,
         "seconds": round(time.perf_counter() - start, 3),
-    }
+    }  # fmt: skip
 
 
 def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -126,13 +122,10 @@ def describe(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     return {
         "input": {value.name: shape_of(value) for value in model.graph.input},
         "output": {value.name: shape_of(value) for value in model.graph.output},
-        "opset": model.opset_import[0].version,
-        "ir_version": model.ir_version,
-        "operators": dict(sorted(operators.items())),
-        "operator_count": sum(operators.values()),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+        "opset": model.opset_import[0].version, "ir_version": model.ir_version,
+        "operators": dict(sorted(operators.items())), "operator_count": sum(operators.values()),
+        "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
 
 
 class BatchRuntime(Protocol):

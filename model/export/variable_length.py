@@ -109,13 +109,9 @@ def export_int8(
         facts = _write(model, part)
     seconds = round(time.perf_counter() - start, 3)
     return {
-        "file": str(path),
-        **facts,
-        "relative_error": error,
-        "calibration_sequences": len(sequences),
-        "held_out_sequences": len(held_out),
-        "seconds": seconds,
-    }
+        "file": str(path), **facts, "relative_error": error, "calibration_sequences": len(sequences),
+        "held_out_sequences": len(held_out), "seconds": seconds,
+    }  # fmt: skip
 
 
 def _write(model: onnx.ModelProto, part: Path) -> dict[str, Any]:

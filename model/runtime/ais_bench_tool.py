@@ -91,7 +91,7 @@ def run_on_devices(task: Task, device_ids: Sequence[int]) -> list[dict[str, Any]
     beginning, parent, several = find_ais_bench(), task.result_folder.parent, len(device_ids) > 1
     devices = f"devices_{'_'.join(map(str, device_ids))}" if several else f"device_{task.device_id}"
     log = parent.absolute() / f"ais_bench_batchsize_{task.batch()}_{devices}.log"
-    with staged(task, fill=not several) as (entries, stage):
+    with staged(task, fill=not several) as stage:
         options = {"--input": stage.bins, "--outfmt": "BIN", "--batchsize": task.batch()}
         options |= {"--divide_input": True} if several else {}
         output, seconds, folder = _run(beginning, stage.om, options, log, task, device_ids)
@@ -99,13 +99,13 @@ def run_on_devices(task: Task, device_ids: Sequence[int]) -> list[dict[str, Any]
         _check_batch(task, int(reported[1]) if reported else None)
         folders = [folder / f"device{number}_{i}" for i, number in enumerate(device_ids)] if several else [folder]
         results = {stem: file for part in folders for stem, file in _results(part, stage.stems).items()}
-        collect(_tool(beginning), results, entries, stage, task.result_folder, log)
+        collect(_tool(beginning), results, stage, task.result_folder, log)
         summaries = []
         for i, (number, part) in enumerate(zip(device_ids, folders, strict=True)):
             share = f"_share{number}" if several else ""
             target = task.result_folder.with_name(f"{task.result_folder.name}{share}{_SUMMARY}.json")
             figures = figures_of("ais_bench", _summary_path(part), target, None if several else log)
-            count = len(entries) // len(device_ids) + (i < len(entries) % len(device_ids))
+            count = len(stage.stems) // len(device_ids) + (i < len(stage.stems) % len(device_ids))
             own = task._replace(device_id=number)
             summaries.append(summary_of(own, _tool(beginning), figures, seconds, count, -count % task.batch()))
     return summaries

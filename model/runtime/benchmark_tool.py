@@ -19,7 +19,7 @@ from model.runtime.performance_files import performance_path
 from model.runtime.staging import Task, collect, staged, staged_om
 
 VARIABLE = "BENCHMARK_TOOL"
-_SUFFIXES = ("_1", "_0")  # it numbers outputs from 1; some documents use _0
+_SUFFIXES = ("_0", "_1")  # it numbers outputs from 1; some documents use _0
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -51,17 +51,9 @@ def find_benchmark(om: Path) -> Path:
 def benchmark_command(tool: Path, om: Path, info: Path, batch_size: int, device_id: int) -> list[str]:
     """Build the documented command, with single dashes and key=value."""
     return [
-        str(tool),
-        "-model_type=vision",
-        f"-device_id={device_id}",
-        f"-batch_size={batch_size}",
-        f"-om_path={om}",
-        f"-input_text_path={info}",
-        "-input_width=64",
-        "-input_height=64",
-        "-output_binary=True",
-        "-useDvpp=False",
-    ]
+        str(tool), "-model_type=vision", f"-device_id={device_id}", f"-batch_size={batch_size}", f"-om_path={om}",
+        f"-input_text_path={info}", "-input_width=64", "-input_height=64", "-output_binary=True", "-useDvpp=False",
+    ]  # fmt: skip
 
 
 def run_benchmark(task: Task) -> dict[str, Any]:
@@ -72,18 +64,19 @@ def run_benchmark(task: Task) -> dict[str, Any]:
     tool = find_benchmark(task.om)
     batch_size, parent = task.batch(), task.result_folder.parent
     log = parent.absolute() / f"benchmark_batchsize_{batch_size}_device_{task.device_id}.log"
-    with staged(task) as (entries, stage):
+    with staged(task) as stage:
         # Paths relative to the working directory, because the tool splits lists, and possibly arguments, at blanks.
         om, info = stage.om.relative_to(stage.folder), stage.info.relative_to(stage.folder)
         command = benchmark_command(tool, om, info, batch_size, task.device_id)
         _, seconds = run_tool(tool.name, command, stage.folder, log, task)
         written = stage.folder / "result"
         dumped = written / f"dumpOutput_device{task.device_id}"
-        results = {stem: file for stem in stage.stems for file in _results(dumped, stem)}
-        collect(tool.name, results, entries, stage, task.result_folder, log)
+        paths = ((stem, dumped / f"{stem}{suffix}.bin") for suffix in _SUFFIXES for stem in stage.stems)
+        results = {stem: file for stem, file in paths if file.is_file()}
+        collect(tool.name, results, stage, task.result_folder, log)
         performance = performance_path(parent, batch_size, task.device_id)
         figures = figures_of("benchmark", performance_path(written, batch_size, task.device_id), performance)
-        summary = summary_of(task, tool.name, figures, seconds, len(entries), stage.fillers)
+        summary = summary_of(task, tool.name, figures, seconds, len(stage.stems), stage.fillers)
     write_json(performance.with_suffix(".json"), summary)
     return summary
 
@@ -99,7 +92,3 @@ def measure_benchmark(task: Task, loop: int) -> dict[str, Any]:
         name = f"PureInfer_perf_of_{om.stem}_in_device_{task.device_id}.txt"
         figures = figures_of("benchmark", om.parent / "result" / name, parent / name, log, task.batch())
     return summary_of(task, tool.name, figures, seconds, loop * task.batch())
-
-
-def _results(folder: Path, stem: str) -> list[Path]:
-    return [file for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}.bin").is_file()][:1]

@@ -164,14 +164,9 @@ def _summary(task: Task, devices: list[dict[str, Any]], seconds: float) -> dict[
     slowest = None if None in end_to_end else max(device["sequences"] / device["e2e_throughput"] for device in devices)
     problems = [f"device {device['device_id']}: {device['problem']}" for device in devices if device.get("problem")]
     return {
-        **devices[0],
-        "provider": f"devices {', '.join(str(device['device_id']) for device in devices)}",
-        "sequences": sequences,
-        "fillers": sum(device.get("fillers", 0) for device in devices),
-        "seconds": seconds,
+        **devices[0], "provider": f"devices {', '.join(str(device['device_id']) for device in devices)}",
+        "sequences": sequences, "fillers": sum(device.get("fillers", 0) for device in devices), "seconds": seconds,
         "e2e_throughput": None if slowest is None else sequences / slowest,
-        "device_throughput": None if None in rates else sum(rates),
-        "latency_ms": {},
-        "problem": "; ".join(problems) or None,
-        "devices": devices,
-    }
+        "device_throughput": None if None in rates else sum(rates), "latency_ms": {},
+        "problem": "; ".join(problems) or None, "devices": devices,
+    }  # fmt: skip

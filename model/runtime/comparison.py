@@ -49,13 +49,9 @@ def compare(choice: Choice, task: Task, onnx: Path, limit: int, threads: int | N
         sizes = f"{found.shape[1]} and {expected.shape[1]}"
         raise UserError(f"{choice.model} and {onnx}: their embeddings have {sizes} values; use two files of one model")
     return {
-        "model": str(choice.model),
-        "runtime": choice.runtime,
-        "onnx": str(onnx),
-        "sequences": len(stems),
-        **differences(found, expected, stems),
-        **_rank1_of_both(found, expected, stems, task.info),
-    }
+        "model": str(choice.model), "runtime": choice.runtime, "onnx": str(onnx), "sequences": len(stems),
+        **differences(found, expected, stems), **_rank1_of_both(found, expected, stems, task.info),
+    }  # fmt: skip
 
 
 def differences(found: np.ndarray, expected: np.ndarray, stems: list[str]) -> dict[str, Any]:

@@ -121,23 +121,13 @@ def summary_of(
 ) -> dict[str, Any]:
     """Return the summary of `python -m model.runtime` with the same keys as `run_info_list`."""
     return {
-        "runtime": figures.runtime,
-        "version": tool,
-        "provider": f"device {task.device_id}",
-        "chip": figures.chip or chip_name(),
-        "model": str(task.om),
-        "batch_size": task.batch(),
-        "sequences": sequences,
-        "fillers": fillers,
-        "seconds": seconds,
-        "e2e_throughput": figures.end_to_end,
-        "device_throughput": figures.device,
-        "latency_ms": figures.latency_ms,
-        "performance": figures.source,
-        "problem": figures.problem,
-        "info": None if task.info is None else str(task.info),
+        "runtime": figures.runtime, "version": tool, "provider": f"device {task.device_id}",
+        "chip": figures.chip or chip_name(), "model": str(task.om), "batch_size": task.batch(),
+        "sequences": sequences, "fillers": fillers, "seconds": seconds, "e2e_throughput": figures.end_to_end,
+        "device_throughput": figures.device, "latency_ms": figures.latency_ms, "performance": figures.source,
+        "problem": figures.problem, "info": None if task.info is None else str(task.info),
         "result": None if task.info is None else str(task.result_folder),
-    }
+    }  # fmt: skip
 
 
 def chip_name() -> str | None:

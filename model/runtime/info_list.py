@@ -202,13 +202,7 @@ def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> di
         extra = {"Interface throughputRate": device} if stage == "infer" else {}
         stages[stage] = {"throughputRate": count / total, **extra, "moduleLatency": total / count * 1000}
     return {
-        "stages": stages,
-        "batch_size": runtime.batch_size,
-        "sequences": count,
-        "batches": batches,
-        "seconds": wall,
-        "e2e_throughput": count / wall,
-        "inference_throughput": count / seconds["infer"],
-        "device_throughput": device,
-        "latency_ms": latency_figures(device_ms),
-    }
+        "stages": stages, "batch_size": runtime.batch_size, "sequences": count, "batches": batches, "seconds": wall,
+        "e2e_throughput": count / wall, "inference_throughput": count / seconds["infer"],
+        "device_throughput": device, "latency_ms": latency_figures(device_ms),
+    }  # fmt: skip

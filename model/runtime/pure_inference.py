@@ -53,13 +53,8 @@ def _measure_directly(choice: Choice, task: Task, loop: int, threads: int | None
         if runtime.device_ms is not None:
             milliseconds = runtime.device_ms[-loop:]  # without the copies
         return {
-            **runtime.facts(),
-            "batch_size": runtime.batch_size,
-            "sequences": loop * runtime.batch_size,
-            "seconds": seconds,
-            "e2e_throughput": None,
+            **runtime.facts(), "batch_size": runtime.batch_size, "sequences": loop * runtime.batch_size,
+            "seconds": seconds, "e2e_throughput": None,
             "device_throughput": loop * runtime.batch_size * 1000 / sum(milliseconds),
-            "latency_ms": latency_figures(milliseconds),
-            "info": None,
-            "result": None,
-        }
+            "latency_ms": latency_figures(milliseconds), "info": None, "result": None,
+        }  # fmt: skip

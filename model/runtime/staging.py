@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -52,12 +52,14 @@ class Staged(NamedTuple):
     """Input files of a tool in a temporary folder. All paths are inside `folder`.
 
     Attributes:
+        entries: the checked list.
         stems: stems of the copied input files in the order of the list. They are plain numbers because a tool
             may not support dots or blanks.
         digests: digests of the input files, by their original stem.
     """
 
     folder: Path
+    entries: list[InfoEntry]
     om: Path
     bins: Path
     info: Path
@@ -92,8 +94,8 @@ def staged_om(task: Task) -> Iterator[Path]:
 
 
 @contextmanager
-def staged(task: Task, fill: bool = True) -> Iterator[tuple[list[InfoEntry], Staged]]:
-    """Yield the checked list and a temporary folder with the om file and the input files.
+def staged(task: Task, fill: bool = True) -> Iterator[Staged]:
+    """Yield a temporary folder with the om file and the input files of the checked list.
 
     Args:
         fill: fill the last batch.
@@ -102,7 +104,7 @@ def staged(task: Task, fill: bool = True) -> Iterator[tuple[list[InfoEntry], Sta
     entries = check_bins(task.info, None)[slice(*(task.share or (None,)))]
     check_replaceable(task.result_folder, ".bin")
     with staged_om(task) as om:
-        yield entries, _stage(task, entries, om, fill)
+        yield _stage(task, entries, om, fill)
 
 
 def require_om(task: Task) -> Path:
@@ -115,7 +117,7 @@ def accepted_path(path: Path) -> bool:
     return _TOOL_PATH.fullmatch(str(path)) is not None
 
 
-def _stage(task: Task, entries: Sequence[InfoEntry], om: Path, fill: bool) -> Staged:
+def _stage(task: Task, entries: list[InfoEntry], om: Path, fill: bool) -> Staged:
     folder, bins = om.parent, om.parent / "bins"
     bins.mkdir(mode=0o750)
     digits = max(4, len(str(len(entries) - 1)))
@@ -130,7 +132,7 @@ def _stage(task: Task, entries: Sequence[InfoEntry], om: Path, fill: bool) -> St
     known = known_digests(task.info)
     pairs = zip(entries, files, strict=False)  # without the fillers
     digests = {entry.path.stem: check_digest(entry.path, file.read_bytes(), known) for entry, file in pairs}
-    return Staged(folder, om, bins, info, stems, added, digests)
+    return Staged(folder, entries, om, bins, info, stems, added, digests)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -146,9 +148,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
     target.chmod(0o640)
 
 
-def collect(
-    tool: str, results: Mapping[str, Path], entries: Sequence[InfoEntry], stage: Staged, result_folder: Path, log: Path
-) -> None:
+def collect(tool: str, results: Mapping[str, Path], stage: Staged, result_folder: Path, log: Path) -> None:
     """Move the results to `result_folder`, which is replaced as a whole, without those of fillers.
 
     Each result gets the original stem of its input file and keeps the output number of the tool.
@@ -163,11 +163,12 @@ def collect(
     if missing:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UserError(
-            f"{tool} succeeded but wrote no result for {len(missing)} of {len(entries)} sequences ({names}); see {log}"
+            f"{tool} succeeded but wrote no result for {len(missing)} of {len(stage.stems)} sequences ({names}); "
+            f"see {log}"
         )
     with replaced_results(result_folder) as (part, bins, digests):
         bins |= stage.digests
-        for entry, stem in zip(entries, stage.stems, strict=True):
+        for entry, stem in zip(stage.entries, stage.stems, strict=True):
             number = results[stem].stem.rpartition("_")[2]
             target = part / f"{entry.path.stem}_{number}.bin"
             shutil.move(results[stem], target)

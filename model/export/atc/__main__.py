@@ -23,7 +23,7 @@ from model.common.errors import UsageError, run_command
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.export.atc.arguments import check_options, check_path, find_atc, parse_input_shape
-from model.export.atc.convert import convert
+from model.export.atc.convert import convert, source_of
 from model.export.atc.precision import check_precision, precision_option, precision_option_of_aoe
 from model.export.atc.soc_version import choose_soc_version
 from model.export.atc.tuning import CHOICES, JOBS, tune
@@ -55,15 +55,14 @@ def main() -> None:
         return
     more += precision_option(atc, options.precision)
     for model, om in zip(options.models, oms, strict=True):
-        lint, tuned = not options.no_lint, []
+        source, tuned = source_of(model, shape, not options.no_lint), []
         if options.aoe:
             jobs, aoe_log = CHOICES[options.aoe], options.log_file and options.log_file.with_suffix(".aoe.log")
             named = " and ".join(JOBS[job] for job in jobs)
             print(f"aoe tunes the {named} of {model.name}; this can take hours", flush=True)
-            tuned = tune(model, om, jobs, precision_option_of_aoe(options.precision), aoe_log, shape, lint)
-            lint = False  # done before the tuning
+            tuned = tune(source, om, jobs, precision_option_of_aoe(options.precision), aoe_log)
         print(f"atc compiles {model.name} for {soc_version}; this can take minutes", flush=True)
-        facts = convert(model, om, soc_version, more, options.log_file, shape, lint)
+        facts = convert(source, om, soc_version, more, options.log_file)
         facts["aoe"] = tuned
         if options.json:
             write_json(options.json, facts)

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file, os_errors_as_user_errors
@@ -25,81 +25,74 @@ from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.lint import failures, inputs_of, risks
 from model.export.onnx_file import load_onnx, shape_of, with_input_shape
-from model.export.tensor_names import INPUT_NAME
 
 logger = logging.getLogger(__name__)
 
 _MAX_WARNINGS = 5  # per model
 
 
+class Source(NamedTuple):
+    """A model that suits ATC, with the name and the static shape of its input."""
+
+    path: Path
+    name: str
+    shape: list[int]
+
+
 def convert(
-    model: Path,
-    om: Path,
-    soc_version: str,
-    options: Sequence[str] = (),
-    log_file: Path | None = None,
-    input_shape: Sequence[int] | None = None,
-    lint: bool = True,
+    source: Source, om: Path, soc_version: str, options: Sequence[str] = (), log_file: Path | None = None
 ) -> dict[str, Any]:
-    """Convert `model` to `om` for `soc_version`. An existing `om` is kept if the conversion fails.
+    """Convert `source` to `om` for `soc_version`. An existing `om` is kept if the conversion fails.
 
     Args:
         options: further options of atc, --name=value each.
         log_file: receives atc's output (default: next to `om`).
-        input_shape: sizes of the input, for a model with a symbolic batch size (default: those of the model).
-        lint: check the model. Problems that only some versions of ATC reject are warnings.
 
     Returns:
         Facts about the om for the log.
 
     Raises:
-        UsageError: `input_shape` contradicts the model.
-        UserError: the model does not suit ATC, or atc failed.
+        UserError: atc failed.
     """
     start = time.perf_counter()
-    atc, model, om = find_atc(), check_path(model), check_path(om)
-    log_file = (log_file or om.with_suffix(".atc.log")).resolve()
-    name, shape = input_of(model, input_shape, lint)
-    with os_errors_as_user_errors(log_file):
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log = log_file.open("w", encoding="utf-8", errors="replace")
-    with log, atomic_file(om) as part:
+    atc, om = find_atc(), check_path(om)
+    with opened_log(log_file or om.with_suffix(".atc.log")) as log, atomic_file(om) as part:
         # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-            command = command_for(atc, model, Path(scratch) / om.stem, shape, soc_version, options, name)
+            command = command_for(atc, source, Path(scratch) / om.stem, soc_version, options)
             run_atc(command, Path(scratch), log).replace(part)
         content = part.read_bytes()
     return {
-        "om": str(om),
-        "model": str(model),
-        "soc_version": soc_version,
-        "batch_size": shape[0],
-        "input": {name: shape},
-        "atc": str(atc),
-        "options": list(options),
-        "cann": cann_version(atc),
-        "log": str(log_file),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "om": str(om), "model": str(source.path), "soc_version": soc_version, "batch_size": source.shape[0],
+        "input": {source.name: source.shape}, "atc": str(atc), "options": list(options), "cann": cann_version(atc),
+        "log": log.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
         "seconds": round(time.perf_counter() - start, 3),
-    }
+    }  # fmt: skip
 
 
-def command_for(
-    atc: Path,
-    model: Path,
-    stem: Path,
-    shape: Sequence[int],
-    soc_version: str,
-    options: Sequence[str],
-    name: str = INPUT_NAME,
-) -> list[str]:
-    """Return the published command. `stem` is the om without its suffix, which atc appends. ONNX is framework 5."""
-    sizes = ",".join(map(str, shape))
+@contextmanager
+def opened_log(path: Path) -> Iterator[TextIO]:
+    """Open a log file for writing, and create its folder."""
+    path = path.resolve()
+    with os_errors_as_user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("w", encoding="utf-8", errors="replace")
+    with log:
+        yield log
+
+
+def command_for(atc: Path, source: Source, stem: Path, soc_version: str, options: Sequence[str]) -> list[str]:
+    """Return the published command. `stem` is the om without its suffix, which atc appends."""
     log = [] if any(option.startswith("--log=") for option in options) else ["--log=error"]
+    return [*model_options(atc, source, stem), f"--soc_version={soc_version}", *log, *options]
+
+
+def model_options(tool: Path, source: Source, stem: Path) -> list[str]:
+    """Return the start of the command of atc or aoe. ONNX is framework 5."""
+    sizes = ",".join(map(str, source.shape))
     return [
-        *(str(atc), "--framework=5", f"--model={model}", f"--output={stem}"),
-        *(f"--input_shape={name}:{sizes}", f"--soc_version={soc_version}", *log, *options),
+        *(str(tool), "--framework=5", f"--model={source.path}", f"--output={stem}"),
+        f"--input_shape={source.name}:{sizes}",
     ]
 
 
@@ -192,8 +185,18 @@ def _homes(atc: Path) -> list[Path]:
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
 
 
-def input_of(path: Path, input_shape: Sequence[int] | None, lint: bool) -> tuple[str, list[int]]:
-    """Return name and static shape of the input of a model that suits ATC, after warnings about its risks."""
+def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool = True) -> Source:
+    """Check that a model suits ATC, and warn about its risks: problems that only some versions of ATC reject.
+
+    Args:
+        input_shape: sizes of the input, for a model with a symbolic batch size (default: those of the model).
+        lint: check the model. Without the check, only its input must have a static shape.
+
+    Raises:
+        UsageError: `input_shape` contradicts the model.
+        UserError: the model does not suit ATC.
+    """
+    path = check_path(path)
     model = load_onnx(path)
     inputs = inputs_of(model)
     own = shape_of(inputs[0]) if inputs else []
@@ -218,4 +221,4 @@ def input_of(path: Path, input_shape: Sequence[int] | None, lint: bool) -> tuple
         logger.warning("%s: some versions of ATC may reject it: %s", path, risk)
     if len(found) > _MAX_WARNINGS:
         logger.warning("%s: %d more warnings of this kind", path, len(found) - _MAX_WARNINGS)
-    return inputs[0].name, shape
+    return Source(path, inputs[0].name, shape)

@@ -19,7 +19,7 @@ from typing import Any
 
 from model.common.files import os_errors_as_user_errors
 from model.export.atc.arguments import check_path
-from model.export.atc.convert import environment_for, input_of, run_logged
+from model.export.atc.convert import Source, environment_for, model_options, opened_log, run_logged
 
 logger = logging.getLogger(__name__)
 
@@ -31,73 +31,48 @@ _BEFORE, _AFTER = "model_baseline_performance(ms)", "model_result_performance(ms
 
 
 def tune(
-    model: Path,
-    om: Path,
-    jobs: Sequence[str],
-    options: Sequence[str] = (),
-    log_file: Path | None = None,
-    input_shape: Sequence[int] | None = None,
-    lint: bool = True,
+    source: Source, om: Path, jobs: Sequence[str], options: Sequence[str] = (), log_file: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Run the jobs of aoe on `model` and keep their reports next to `om` as .aoe_subgraphs.json and .aoe.json.
+    """Run the jobs of aoe on `source` and keep their reports next to `om` as .aoe_subgraphs.json and .aoe.json.
 
     Without aoe, or if a job fails, a warning says so: the model can be converted without tuning.
 
     Args:
         options: further options of aoe, --name=value each.
         log_file: receives the output of aoe (default: next to `om`).
-        input_shape: sizes of the input, for a model with a symbolic batch size (default: those of the model).
-        lint: check that the model suits ATC.
 
     Returns:
         For each job that succeeded: what it tuned, the report's path, milliseconds per batch before and after if the
         report has them, and the duration.
     """
-    model, om = check_path(model), check_path(om)
+    om, name, tuned = check_path(om), source.path.name, []
     for suffix in _REPORTS.values():
         om.with_suffix(suffix).unlink(missing_ok=True)  # of an earlier run
-    name, shape = input_of(model, input_shape, lint)
     aoe = shutil.which("aoe")
     if aoe is None:
-        logger.warning(
-            "aoe is not on the PATH: %s is converted without tuning; aoe is part of CANN's toolkit", model.name
-        )
+        logger.warning("aoe is not on the PATH: %s is converted without tuning; aoe is part of CANN's toolkit", name)
         return []
     environment = environment_for(aoe)
     environment.pop("ASCEND_WORK_PATH", None)  # otherwise the report is written there
-    log_file, tuned = (log_file or om.with_suffix(".aoe.log")).resolve(), []
-    with os_errors_as_user_errors(log_file):
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log = log_file.open("w", encoding="utf-8", errors="replace")
-    with log:
+    with opened_log(log_file or om.with_suffix(".aoe.log")) as log:
         for job in jobs:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-                command = command_for_aoe(aoe, model, Path(scratch) / om.stem, name, shape, options, job)
-                output, status = run_logged(command, Path(scratch), environment, log)
+                # aoe reads the SoC from the machine's NPU.
+                command = [*model_options(aoe, source, Path(scratch) / om.stem), f"--job_type={job}", "--log=error"]
+                output, status = run_logged([*command, *options], Path(scratch), environment, log)
                 if status != 0 or SUCCESS not in output:
                     problem = f"failed with status {status}" if status else f"did not print `{SUCCESS}`"
-                    logger.warning("aoe %s: %s is converted without tuned %s; its output is in %s", problem, model.name,
-                                   JOBS[job], log_file)  # fmt: skip
+                    logger.warning("aoe %s: %s is converted without tuned %s; its output is in %s", problem, name,
+                                   JOBS[job], log.name)  # fmt: skip
                     continue
                 report = _keep_report(Path(scratch), om.with_suffix(_REPORTS[job]))
             before, after = figures_of_report(report) if report else (None, None)
             tuned.append({
                 "tuned": JOBS[job], "report": report and str(report), "milliseconds_before": before,
-                "milliseconds_after": after, "log": str(log_file), "seconds": round(time.perf_counter() - start, 3),
+                "milliseconds_after": after, "log": log.name, "seconds": round(time.perf_counter() - start, 3),
             })  # fmt: skip
     return tuned
-
-
-def command_for_aoe(
-    aoe: str, model: Path, stem: Path, name: str, shape: Sequence[int], options: Sequence[str], job: str
-) -> list[str]:
-    """Return the published command. aoe reads the SoC from the machine's NPU and appends .om to `stem`."""
-    sizes = ",".join(map(str, shape))
-    return [
-        *(aoe, "--framework=5", f"--model={model}", f"--job_type={job}", f"--output={stem}"),
-        *(f"--input_shape={name}:{sizes}", "--log=error", *options),
-    ]
 
 
 def _keep_report(folder: Path, target: Path) -> Path | None:

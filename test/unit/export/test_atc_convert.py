@@ -18,7 +18,7 @@ from tiny_onnx import constant, tiny_model, with_nodes
 from model.common.errors import UsageError, UserError
 from model.export.atc import convert as converting
 from model.export.atc.arguments import check_options, check_path, find_atc
-from model.export.atc.convert import command_for, convert, environment_for
+from model.export.atc.convert import Source, command_for, convert, environment_for, source_of
 
 SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
@@ -54,8 +54,8 @@ def behave(tmp_path, monkeypatch):
     return write
 
 
-def converted(model, soc_version="Ascend310", **arguments):
-    return convert(model, model.with_suffix(".om"), soc_version, **arguments)
+def converted(model, soc_version="Ascend310", input_shape=None, lint=True, **arguments):
+    return convert(source_of(model, input_shape, lint), model.with_suffix(".om"), soc_version, **arguments)
 
 
 def test_convert_writes_the_om_next_to_its_model(cann, model):
@@ -73,7 +73,8 @@ def test_convert_writes_the_om_next_to_its_model(cann, model):
 
 
 def test_command_is_the_published_one():
-    arguments = (Path("/cann/bin/atc"), Path("/m/gaitset_submit.onnx"), Path("/m/gaitset_submit"), [16, 100, 64, 44])
+    source = Source(Path("/m/gaitset_submit.onnx"), "image_seq", [16, 100, 64, 44])
+    arguments = (Path("/cann/bin/atc"), source, Path("/m/gaitset_submit"))
     assert " ".join(command_for(*arguments, "Ascend310", [])) == (
         "/cann/bin/atc --framework=5 --model=/m/gaitset_submit.onnx --output=/m/gaitset_submit "
         "--input_shape=image_seq:16,100,64,44 --soc_version=Ascend310 --log=error"

@@ -88,7 +88,7 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
     assert tuned["report"] == str(model.with_suffix(".aoe.json"))
     log = Path(tuned["log"]).read_text()
     command_line = log.splitlines()[0]
-    assert "/aoe --framework=5 --model=" in command_line and " --job_type=2 --output=" in command_line
+    assert "/aoe --framework=5 --model=" in command_line and " --job_type=2 --log=error " in command_line
     assert "--input_shape=image_seq:2,4,8,6" in command_line
     assert command_line.endswith("--precision_mode=allow_mix_precision"), "aoe does not know the new option"
     assert facts["options"] == ["--precision_mode_v2=mixed_float16"] and "Aoe process finished" in log

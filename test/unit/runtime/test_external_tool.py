@@ -27,13 +27,13 @@ def task(deployed, tmp_path, batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 16])
 def test_complete_batches_are_staged(deployed, tmp_path, batch_size):
-    with staged(task(deployed, tmp_path, batch_size)) as (entries, stage):
+    with staged(task(deployed, tmp_path, batch_size)) as stage:
         listed = read_info(stage.info)
-        assert len(listed) % batch_size == 0 and len(listed) - stage.fillers == len(entries) == 5
+        assert len(listed) % batch_size == 0 and len(listed) - stage.fillers == len(stage.entries) == 5
         assert stage.fillers < batch_size
         assert sorted(entry.path.name for entry in listed) == names_in(stage.bins)
         content = [(stage.folder / entry.path).read_bytes() for entry in listed]
-        assert content[:5] == [entry.path.read_bytes() for entry in entries]
+        assert content[:5] == [entry.path.read_bytes() for entry in stage.entries]
         assert set(content[5:]) <= {content[4]}
         assert stage.om.read_bytes() == deployed.om(4).read_bytes()
         assert stage.folder.stat().st_mode & 0o777 == 0o700
@@ -89,14 +89,14 @@ def test_results_keep_input_stems_and_output_number(deployed, tmp_path):
         file.write_bytes((deployed.folder / "bins" / "0000.bin").read_bytes())
     write_info(tmp_path / "two.info", files)
     mine = Task(deployed.om(1), tmp_path / "two.info", tmp_path / "result" / "dump")
-    with staged(mine) as (entries, stage):
+    with staged(mine) as stage:
         for i, stem in enumerate(stage.stems):
             (stage.folder / f"{stem}_0.bin").write_bytes(b"%d" % i)
         results = {stem: stage.folder / f"{stem}_0.bin" for stem in stage.stems}
-        collect("tool", results, entries, stage, mine.result_folder, tmp_path / "log")
+        collect("tool", results, stage, mine.result_folder, tmp_path / "log")
         with pytest.raises(UserError, match=r"wrote no result for 1 of 2 sequences \(0001\); see .*log"):
-            collect("tool", {"0000": results["0000"]}, entries, stage, mine.result_folder, tmp_path / "log")
-    assert isinstance(entries[0], InfoEntry)
+            collect("tool", {"0000": results["0000"]}, stage, mine.result_folder, tmp_path / "log")
+    assert isinstance(stage.entries[0], InfoEntry)
     assert {file.name: file.read_bytes() for file in mine.result_folder.iterdir()} == {
         "walk.b_0.bin": b"0",
         "walk.a_0.bin": b"1",
