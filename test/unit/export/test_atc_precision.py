@@ -1,12 +1,11 @@
 """Precision by name for each version of atc, and tuning with aoe before the conversion."""
 
-import json
 import re
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
+from ascend import run_command_line
 from cann_folder import write_cann, write_script
 from tiny_onnx import tiny_model
 
@@ -32,11 +31,8 @@ def model(tmp_path, monkeypatch):
 
 def convert(model, monkeypatch, *arguments):
     """Run the command and return the facts that it writes."""
-    facts = model.with_name("facts.json")
-    arguments = ["--soc_version=Ascend310P3", "--json", facts, model, *arguments]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
-    return json.loads(facts.read_text())
+    monkeypatch.chdir(model.parent)
+    return run_command_line(monkeypatch, command, model, "--soc_version=Ascend310P3", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +58,10 @@ def test_default_precision_adds_no_option(model, monkeypatch):
     ("arguments", "message"),
     [
         (["--precision=float32"], "--precision=float32: unknown; choose one of fp16, fp32, mixed"),
-        (
-            ["--precision=fp32", "--atc_options=--precision_mode_v2=origin"],
-            "already contains --precision_mode_v2",
-        ),
+        (["--precision=fp32", "--atc_options=--precision_mode_v2=origin"], "already contains --precision_mode_v2"),
         (["--precision=fp16", "--atc_options=--precision_mode=force_fp32"], "already contains --precision_mode=force"),
     ],
-)
+)  # fmt: skip
 def test_invalid_precisions(model, monkeypatch, arguments, message):
     with pytest.raises(UsageError, match=message):
         convert(model, monkeypatch, *arguments)
@@ -103,17 +96,13 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
     ("script", "message"),
     [
         (None, "aoe is not on the PATH: gaitset_submit.onnx is converted without tuning"),
-        (
-            "echo '[Aoe]Aoe process failed.'; exit 1",
-            "aoe failed with status 1: gaitset_submit.onnx is converted without tuned operators",
-        ),
-        (
-            "exit 0",
-            "aoe did not print `Aoe process finished`: gaitset_submit.onnx is converted without tuned operators",
-        ),
+        ("echo '[Aoe]Aoe process failed.'; exit 1",
+         "aoe failed with status 1: gaitset_submit.onnx is converted without tuned operators"),
+        ("exit 0",
+         "aoe did not print `Aoe process finished`: gaitset_submit.onnx is converted without tuned operators"),
         ("kill -9 $$", "aoe failed with status -9"),
     ],
-)
+)  # fmt: skip
 def test_without_a_working_aoe_the_model_is_converted_untuned(model, monkeypatch, capsys, tmp_path, script, message):
     aoe = tmp_path / "Ascend" / "latest" / "bin" / "aoe"
     aoe.unlink()

@@ -115,21 +115,14 @@ def test_problem_is_found(model, finding):
     ("model", "finding"),
     [
         (widened([0, 1]), "has 6 axes"),
-        (
-            with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], storage_order=1), output_shape=(2, 4, 7, 5)),
-            "MaxPool node pool has storage_order 1, but ATC accepts only 0",
-        ),
-        (
-            with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], dilations=[2, 2]), output_shape=(2, 4, 6, 4)),
-            "MaxPool node pool has dilations [2, 2]",
-        ),
-        (
-            two_activations("act"),
-            "two nodes have the name act, but ATC identifies nodes by name; "
-            "export with torch.onnx.export(dynamo=False, opset_version=11)",
-        ),
+        (with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], storage_order=1), output_shape=(2, 4, 7, 5)),
+         "MaxPool node pool has storage_order 1, but ATC accepts only 0"),
+        (with_nodes(node("MaxPool", "pool", kernel_shape=[2, 2], dilations=[2, 2]), output_shape=(2, 4, 6, 4)),
+         "MaxPool node pool has dilations [2, 2]"),
+        (two_activations("act"), "two nodes have the name act, but ATC identifies nodes by name; "
+         "export with torch.onnx.export(dynamo=False, opset_version=11)"),
     ],
-)
+)  # fmt: skip
 def test_problem_is_the_only_finding(model, finding):
     problems = lint_onnx(model)
     assert len(problems) == 1 and finding in problems[0]

@@ -1,10 +1,9 @@
 """Several chips share a list: complete results in one folder, a row per chip and their sum."""
 
 import json
-import sys
 
 import pytest
-from ascend import assert_embeddings, machine_with_all_tools, names_in, place_msit
+from ascend import assert_embeddings, names_in, place_msit, run_command_line
 
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
@@ -16,16 +15,8 @@ from model.runtime.result_files import read_results
 from model.runtime.staging import Task
 
 
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    return machine_with_all_tools(monkeypatch, tmp_path)
-
-
 def run(deployed, here, monkeypatch, *arguments):
-    arguments = ["--output", here / "r", "--json", here / "p.json", "--quiet", *arguments]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
-    return json.loads((here / "p.json").read_text())
+    return run_command_line(monkeypatch, command, "--output", here / "r", "--quiet", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +47,7 @@ def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, 
     for device in summary["devices"]:
         written = here / "r" / f"perf_vision_batchsize_{batch_size}_device_{device['device_id']}.json"
         assert json.loads(written.read_text())["result"] == device["result"] == str(results)
-    *chips, total = read_all_figures(here / "p.json")
+    *chips, total = read_all_figures(here / "facts.json")
     assert [row.device for row in chips] == rates and total.chips == 2
     assert total.device == pytest.approx(sum(rates)) and total.runtime == f"{runtime}, 2 devices"
     printed = table([*chips, total])
@@ -107,7 +98,7 @@ def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, m
 def test_pure_inference_on_several_chips(deployed, here, monkeypatch, capsys):
     summary = run(deployed, here, monkeypatch, "--runtime", "benchmark", "--model", deployed.om(4), "--loop", "3",
                   "--device_id", "0,1")  # fmt: skip
-    assert summary["sequences"] == 24 and len(read_all_figures(here / "p.json")) == 3
+    assert summary["sequences"] == 24 and len(read_all_figures(here / "facts.json")) == 3
     printed = capsys.readouterr().out
     assert "sum of 2 chips" in printed and "device 1    12 sequences, " in printed
 

@@ -73,17 +73,14 @@ def test_om_file_without_runtime_falls_back_to_onnx(here):
         ("auto", "om_only", r"no runtime for .*om_only\.om is available: .*, and there is no ONNX file of this name"),
         ("onnxruntime", "om_only.om", "ONNX Runtime cannot run om files, and there is no ONNX file of this name"),
         ("onnxruntime", "none.onnx", r"none\.onnx: no such ONNX file; create it with pth2onnx\.py"),
-        (
-            "benchmark",
-            "onnx_only.onnx",
-            r"no om file for --runtime benchmark; only .*onnx_only\.onnx exists; create one with",
-        ),
+        ("benchmark", "onnx_only.onnx",
+         r"no om file for --runtime benchmark; only .*onnx_only\.onnx exists; create one with"),
         ("acl", "none", r"none: no om file for --runtime acl; create one with test/pth2om\.sh"),
         ("benchmark", "both.om", r"benchmark\.\w+ not found"),
         ("ais_bench", "both.om", "ais_bench not found"),
         ("acl", "both.om", "pyACL cannot be imported"),
     ],
-)
+)  # fmt: skip
 def test_missing_files_and_tools_are_one_line(here, runtime, model, message):
     with pytest.raises(UserError, match=message) as error:
         choose(runtime, here / model)

@@ -1,12 +1,9 @@
 """Comparison of a deployed model with its ONNX file: equal files, changed weights, and values that are not finite."""
 
-import json
-import sys
-
 import numpy as np
 import onnx
 import pytest
-from ascend import deploy, machine_with_all_tools, make_om
+from ascend import deploy, make_om, run_command_line
 from onnx import numpy_helper
 
 from model.common.errors import UsageError, UserError
@@ -15,17 +12,9 @@ from model.runtime import __main__ as command
 from model.runtime.comparison import differences, report_comparison
 
 
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    return machine_with_all_tools(monkeypatch, tmp_path)
-
-
 def compare(deployed, monkeypatch, here, *arguments):
-    facts = here / "facts.json"
-    arguments = ["--info", deployed.info, "--output", here / "r", "--json", facts, "--quiet", *arguments]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
-    return json.loads(facts.read_text())
+    arguments = ["--info", deployed.info, "--output", here / "r", "--quiet", *arguments]
+    return run_command_line(monkeypatch, command, *arguments)
 
 
 @pytest.mark.parametrize("runtime", ["ais_bench", "benchmark"])

@@ -13,9 +13,7 @@ import pytest
 from ascend import (
     STANDINS,
     assert_embeddings,
-    bare_machine,
     executable,
-    install_ais_bench,
     make_om,
     names_in,
     place_benchmark,
@@ -40,15 +38,6 @@ class Tool(NamedTuple):
 BENCHMARK = Tool(tool_name(), run_benchmark, "_1")
 AIS_BENCH = Tool("ais_bench", run_ais_bench, "_0")
 both_tools = pytest.mark.parametrize("tool", [BENCHMARK, AIS_BENCH], ids=["benchmark", "ais_bench"])
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    """The working directory, which contains benchmark, on a machine with ais_bench."""
-    bare_machine(monkeypatch, tmp_path)
-    place_benchmark(tmp_path)
-    install_ais_bench(monkeypatch)
-    return tmp_path
 
 
 def task(deployed, here, model=4, **changes):

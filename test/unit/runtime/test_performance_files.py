@@ -137,25 +137,19 @@ def test_figures_of_printed_ais_bench_lines(tmp_path, throughput):
         ({"NPU_compute_time": {"median": 1}, "throughput": 1}, "mean of NPU_compute_time is missing"),
         ({"NPU_compute_time": {"mean": 1}, "throughput": 0}, "throughput is 0; expected summary"),
         ({"NPU_compute_time": {"mean": 1}, "throughput": None}, "throughput is missing"),
-        (
-            '{"NPU_compute_time": {"mean": ' + "[" * 900 + "]" * 900 + "}}",
-            r"mean of NPU_compute_time is \[\[.*expected",
-        ),
+        ('{"NPU_compute_time": {"mean": ' + "[" * 900 + "]" * 900 + "}}",
+         r"mean of NPU_compute_time is \[\[.*expected"),
         ('{"a": ' + "[" * 100_000, "nested too deeply; expected summary.json"),
-        (
-            {"runtime": "acl", "device_throughput": 1, "batch_size": 0},
-            "batch_size: expected int from 1 to .*, found 0;",
-        ),
-        (
-            {"runtime": "acl", "device_throughput": 1, "devices": [{"runtime": "acl"}]},
-            r"devices\[0\]\.device_id: expect",
-        ),
+        ({"runtime": "acl", "device_throughput": 1, "batch_size": 0},
+         "batch_size: expected int from 1 to .*, found 0;"),
+        ({"runtime": "acl", "device_throughput": 1, "devices": [{"runtime": "acl"}]},
+         r"devices\[0\]\.device_id: expect"),
         ({"runtime": "acl", "device_throughput": 1, "devices": {"a": 1}}, "devices: expected list, found {'a': 1};"),
         ({"runtime": ["acl"], "device_throughput": 1}, r"runtime: expected str, found \['acl'\];"),
         ("NPU_compute_time (ms): mean = 1\n", "no line with throughput; expected lines of ais_bench"),
         ("NPU_compute_time\nthroughput x: 3\n", "no line with NPU_compute_time"),
     ],
-)
+)  # fmt: skip
 def test_invalid_performance_files(tmp_path, text, message):
     with pytest.raises(UserError, match=rf"perf\.txt: .*{message}") as error:
         read_figures(write(tmp_path, "perf.txt", text))

@@ -1,10 +1,9 @@
 """Pure inference with all runtimes, on stand-ins of Ascend's tools."""
 
 import json
-import sys
 
 import pytest
-from ascend import machine_with_all_tools, names_in, place_msit
+from ascend import names_in, place_msit, run_command_line
 
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
@@ -14,11 +13,6 @@ from model.runtime.pure_inference import measure
 from model.runtime.staging import Task
 
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    return machine_with_all_tools(monkeypatch, tmp_path)
 
 
 def measured(deployed, here, runtime, model=4, loop=3, **changes):
@@ -56,10 +50,8 @@ def test_number_of_batches(deployed, here, capfd):
     assert "--input" not in summary["args"]
     om = deployed.om(1)
     measure(choose("benchmark", om), Task(om, None, here / "r" / "dump"), 7)
-    assert (
-        f"{here}/benchmark" in (command := capfd.readouterr().err)
-        and " -round=7 -om_path=gaitset_submit.om " in command
-    )
+    printed = capfd.readouterr().err
+    assert f"{here}/benchmark" in printed and " -round=7 -om_path=gaitset_submit.om " in printed
     assert "PureInfer Performance Summary" in (here / "r" / "benchmark_pure_batchsize_1_device_0.log").read_text()
 
 
@@ -90,25 +82,13 @@ def test_wrong_batch_size(deployed, here, runtime):
 
 @pytest.mark.parametrize("runtime", ["acl", "benchmark"])
 def test_command(deployed, here, monkeypatch, capsys, runtime):
-    arguments = [
-        "--runtime",
-        runtime,
-        "--model",
-        deployed.folder / "gaitset_submit_bs4",
-        "--loop",
-        "2",
-        "--output",
-        "r",
-    ]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments), "--json", "p.json", "--quiet"])
-    command.main()
+    arguments = ["--runtime", runtime, "--model", deployed.folder / "gaitset_submit_bs4", "--output", "r", "--quiet"]
+    assert run_command_line(monkeypatch, command, *arguments, "--loop", "2")["loop"] == 2
     printed = capsys.readouterr().out
     assert "sequences   8 in " in printed and "one chip only" in printed
     assert "results" not in printed and "next:" not in printed
-    assert json.loads((here / "p.json").read_text())["loop"] == 2
 
 
 def test_list_of_input_files_is_required_without_loop(here, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["x", "--model", "m"])
     with pytest.raises(UsageError, match="--info: missing; give the list of input files, or --loop N"):
-        command.main()
+        run_command_line(monkeypatch, command, "--model", "m")

@@ -1,10 +1,7 @@
 """All runtimes compute the embeddings of PyTorch, from a list of files and directly from a store."""
 
-import json
-import sys
-
 import pytest
-from ascend import FRAMES, assert_embeddings, machine_with_all_tools, names_in
+from ascend import FRAMES, assert_embeddings, names_in, run_command_line
 
 from model.common.errors import UserError
 from model.runtime import __main__ as command
@@ -14,11 +11,6 @@ from model.runtime.runners import embed, run_list
 from model.runtime.staging import Task
 
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    return machine_with_all_tools(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", ALL)
@@ -34,11 +26,8 @@ def test_store_directly(deployed, here, runtime, batch_size):
 def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime):
     model = deployed.folder / "gaitset_submit_bs4"
     arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
-    arguments += ["--batch_size", "4", "--json", "p.json", "--quiet"]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
+    summary = run_command_line(monkeypatch, command, *arguments, "--batch_size", "4", "--quiet")
     assert_embeddings(read_results(here / "r" / "dumpOutput_device1", deployed.manifest, (62, 8))[0], deployed)
-    summary = json.loads((here / "p.json").read_text())
     assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, 4, 5)
     printed = capsys.readouterr().out
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
@@ -63,11 +52,8 @@ def test_input_files_of_another_length_than_the_om(deployed, here):
 def test_warning_where_figures_are_missing(deployed, here, monkeypatch, capsys):
     monkeypatch.setenv("STANDIN_PERFORMANCE", "broken")
     arguments = ["--runtime", "benchmark", "--model", deployed.om(1), "--info", deployed.info, "--quiet"]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
+    run_command_line(monkeypatch, command, *arguments)
     printed = capsys.readouterr().out
-    assert (
-        "throughput  unknown" in printed
-        and "warning: no performance figures: result/perf_vision_batchsize_1" in printed
-    )
+    assert "throughput  unknown" in printed
+    assert "warning: no performance figures: result/perf_vision_batchsize_1" in printed
     assert len(names_in(here / "result" / "dumpOutput_device0")) == 5

@@ -4,17 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from ascend import bare_machine, install_ais_bench, place_benchmark
+from ascend import place_benchmark
 
 from model.export.manifest import read_info
 from model.runtime.benchmark_tool import benchmark_command
-
-
-@pytest.fixture
-def here(monkeypatch, tmp_path):
-    bare_machine(monkeypatch, tmp_path)
-    install_ais_bench(monkeypatch)
-    return tmp_path
 
 
 def run(command):

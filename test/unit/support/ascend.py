@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from standins.om_file import write_om
 from tiny_store import TinyStore
 
+from model.common.json_files import read_json
 from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import Manifest, manifest_path, read_manifest
 from model.export.onnx_export import export_onnx
@@ -119,6 +120,14 @@ def install_acl(monkeypatch):
     module = importlib.import_module("acl")
     monkeypatch.setitem(sys.modules, "acl", module)
     return module
+
+
+def run_command_line(monkeypatch, command, *arguments) -> dict[str, Any]:
+    """Run the main function of a command in this process, and return what it writes with --json."""
+    facts = Path("facts.json").absolute()
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments), "--json", str(facts)])
+    command.main()
+    return read_json(facts)
 
 
 def names_in(folder: Path) -> list[str]:
