@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -46,8 +47,6 @@ def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
 def test_weights_of_another_network_are_rejected(tmp_path, monkeypatch):
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     (tmp_path / "frames").mkdir()
-    import cv2
-
     cv2.imwrite(str(tmp_path / "frames/1.png"), np.zeros((48, 64, 3), np.uint8))
     monkeypatch.setattr(
         sys, "argv", ["silhouettes", "--video", str(tmp_path / "frames"), "--output", str(tmp_path / "tree"),

@@ -31,6 +31,10 @@ def run(monkeypatch, *arguments: object) -> int:
     return main()
 
 
+def segmented(video: Path, tree: Path, **settings):
+    return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter, quiet=True)
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("video") / "walk.mp4"
@@ -40,7 +44,7 @@ def video(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree(video) -> Path:
-    extract(Video.open(video), video.parent / "tree", Settings(), BackgroundSegmenter, quiet=True)
+    segmented(video, video.parent / "tree")
     return video.parent / "tree"
 
 
@@ -67,9 +71,7 @@ def test_silhouettes_of_the_synthetic_video_match_the_correct_masks(tree):
     walkers = set()
     for sils in found.values():
         assert len(sils) >= 46
-        overlap = np.array(
-            [[(sil & mask).sum() / (sil | mask).sum() for mask in scenes[n - 1]] for n, sil in sils.items()]
-        )
+        overlap = np.array([[(sil & m).sum() / (sil | m).sum() for m in scenes[n - 1]] for n, sil in sils.items()])
         walkers.add(int(overlap.mean(0).argmax()))
         assert overlap.max(1).mean() >= 0.85
         assert (overlap.argmax(1) == overlap.mean(0).argmax()).all(), "a track switches between walkers"
@@ -88,29 +90,26 @@ def test_pretreatment_reads_the_tree_and_names_the_next_step(tree, tmp_path, mon
 
 
 def test_a_complete_video_is_skipped_and_a_changed_one_is_done_again(video, tree):
-    def again(**settings):
-        return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter, quiet=True)
-
-    assert again().seconds == 0
+    assert segmented(video, tree).seconds == 0
     whole = frames_of(tree)
     next((tree / "walk-002").rglob("*.png")).unlink()
-    result = again()
+    result = segmented(video, tree)
     assert result.seconds > 0 and result.tracks == {track: len(sils) for track, sils in whole.items()}
     # A damaged record, and then one of an interrupted run, which leaves a track that the new settings do not give.
     (tree / RECORDS / "walk.json").write_text('{"complete": true, "tracks": 3')
-    assert again().seconds > 0
+    assert segmented(video, tree).seconds > 0
     (tree / RECORDS / "walk.json").write_text('{"complete": false}')
     (tree / "walk-009/walk/000").mkdir(parents=True)
-    assert again().seconds > 0
+    assert segmented(video, tree).seconds > 0
     assert frames_of(tree).keys() == whole.keys() and not (tree / "walk-009").exists()
-    assert again(min_height=400).tracks == {} and not frames_of(tree)
-    again()
+    assert segmented(video, tree, min_height=400).tracks == {} and not frames_of(tree)
+    segmented(video, tree)
 
 
 def test_folders_of_other_programs_are_kept(video, tmp_path):
     (tmp_path / "walk-001/nm-01").mkdir(parents=True)
     with pytest.raises(UserError, match="walk-001: exists, but this command has not written it"):
-        extract(Video.open(video), tmp_path, Settings(), BackgroundSegmenter, quiet=True)
+        segmented(video, tmp_path)
     assert (tmp_path / "walk-001/nm-01").is_dir()
 
 
@@ -183,22 +182,24 @@ def shaking(rng):
 def test_unsuitable_videos_are_explained(tmp_path, frames, message):
     folder = write_pictures(tmp_path / "frames", frames(np.random.default_rng(0)))
     with pytest.raises(UserError, match=message):
-        extract(Video.open(folder), tmp_path / "tree", Settings(), BackgroundSegmenter, quiet=True)
+        segmented(folder, tmp_path / "tree")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.mp4", b"not a video", "is not a video that OpenCV can read; .* ffmpeg"),
-        ("empty.avi", b"", "is not a video that OpenCV can read"),
-        ("missing.mp4", None, "no such video"),
+        ("notes.mp4", b"not a video", "notes.mp4: is not a video that OpenCV can read; .* ffmpeg"),
+        ("empty.avi", b"", "empty.avi: is not a video that OpenCV can read"),
+        ("missing.mp4", None, "missing.mp4: no such video"),
+        ("", None, "the folder contains no pictures"),
+        ("1.png", b"\x89PNG", r"1\.png: cannot be read as a picture"),
     ],
 )
-def test_files_that_are_not_videos(tmp_path, name, content, message):
+def test_files_and_folders_that_are_not_videos(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"{name}: {message}"):
-        Video.open(tmp_path / name)
+    with pytest.raises(UserError, match=message):
+        Video.open(tmp_path if name == "1.png" else tmp_path / name)
 
 
 def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video, tmp_path, caplog):
@@ -209,20 +210,12 @@ def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video
     writer.release()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
-    result = extract(Video.open(path), tmp_path / "tree", Settings(), BackgroundSegmenter, quiet=True)
+    result = segmented(path, tmp_path / "tree")
     assert 30 <= result.frames <= 40 and result.tracks
     assert f"only {result.frames} of its 48 frames can be decoded" in caplog.text
     path.write_bytes(content[: content.index(b"movi") + 4])
     with pytest.raises(UserError, match=r"walk\.avi: (no frame can be decoded|is not a video)"):
         Video.open(path)
-
-
-def test_a_folder_without_pictures_and_a_damaged_picture(tmp_path):
-    with pytest.raises(UserError, match="the folder contains no pictures"):
-        Video.open(tmp_path)
-    (tmp_path / "1.png").write_bytes(b"\x89PNG")
-    with pytest.raises(UserError, match=r"1\.png: cannot be read as a picture"):
-        Video.open(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,8 +26,6 @@ def picture(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 def detections(image: np.ndarray) -> list[Detection]:
     """The connected regions of a picture, as a segmenter finds them."""
-    import cv2
-
     count, labels = cv2.connectedComponents(image)
     return [Detection.of(0, 0, np.where(labels == n, np.uint8(255), np.uint8(0)), SIZE) for n in range(1, count)]
 
@@ -138,9 +137,7 @@ def test_assignment_is_the_best_of_all():
         return 1 - common / union + (distance if distance <= tracking.MAX_DISTANCE else 1e3)
 
     best = min(permutations(range(4)), key=lambda order: sum(cost(tracks[i], boxes[j]) for i, j in enumerate(order)))
-    assert tracking._assign(tracks, boxes) == {
-        i: j for i, j in enumerate(best) if cost(tracks[i], boxes[j]) < 1e3
-    }  # fmt: skip
+    assert tracking._assign(tracks, boxes) == {i: j for i, j in enumerate(best) if cost(tracks[i], boxes[j]) < 1e3}
 
 
 def test_small_holes_are_filled_and_large_ones_are_kept():
