@@ -1,7 +1,5 @@
 """GaitSet of OpenGait: its checkpoint gives the same embeddings here, strip by strip."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from opengait_network import TheirGaitSet

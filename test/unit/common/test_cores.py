@@ -1,7 +1,5 @@
 """Number of cores, and worker processes: Ctrl-C belongs to the parent from their start."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

@@ -1,7 +1,5 @@
 """Prefetching in threads: order, number of items in advance, exceptions, and early stops."""
 
-from __future__ import annotations
-
 import threading
 import time
 

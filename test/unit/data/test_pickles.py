@@ -1,7 +1,5 @@
 """OpenGait's pickles: one or several per view, of height 64 or 128, and pickles that are rejected."""
 
-from __future__ import annotations
-
 import pickle
 import sys
 

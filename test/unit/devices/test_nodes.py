@@ -1,7 +1,5 @@
 """A training on two machines: two network namespaces, each with its own torchrun, and one shared folder."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

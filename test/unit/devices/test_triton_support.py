@@ -1,7 +1,5 @@
 """The check whether Triton works on a device."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bootstrap intervals over subjects and paired comparisons: coverage and false positive rate."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

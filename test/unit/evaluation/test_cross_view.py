@@ -1,7 +1,5 @@
 """Cross-view tables against figures of the original code and against a loop-based implementation."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Euclidean distances against float64 differences."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Histograms and nearest entries against loops over all pairs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Rank-k and average precision by counting, compared with sorting one probe at a time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The protocol table, dataset names, and the split into gallery and probes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

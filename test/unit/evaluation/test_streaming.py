@@ -1,7 +1,5 @@
 """Streamed impostor counts against brute force in numpy, and the memory that they need."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

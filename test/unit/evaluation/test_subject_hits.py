@@ -1,7 +1,5 @@
 """Hits per subject: their sums equal the tables, JSON restores them, and loops give the same counts."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ROC, equal error rate and true accept rates against loops over all thresholds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

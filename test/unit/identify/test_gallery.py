@@ -1,7 +1,5 @@
 """The gallery file: enrolling, replacing and removing people, and files that are not galleries."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow.parquet
 import pytest

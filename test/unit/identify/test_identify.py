@@ -1,7 +1,5 @@
 """`python -m model.identify`: every action of the command, its page and its errors."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """Fused distances, thresholds and probabilities against plain computations."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from enrolled_people import gallery_of

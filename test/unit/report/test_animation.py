@@ -1,7 +1,5 @@
 """Animated silhouettes."""
 
-from __future__ import annotations
-
 import base64
 import io
 

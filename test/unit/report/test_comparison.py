@@ -1,7 +1,5 @@
 """Comparison of two results: printed text, JSON and page."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

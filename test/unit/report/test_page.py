@@ -1,7 +1,5 @@
 """Page with figures: its content against plain counts, its size, and its appearance in a real browser."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from dataclasses import replace

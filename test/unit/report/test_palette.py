@@ -1,7 +1,5 @@
 """Contrast of the colours of the page and its heat maps."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from model.report.palette import DARK, LIGHT, SERIES, cell_colours, luminance

@@ -1,7 +1,5 @@
 """Pictures of the README from the output of a tiny quickstart."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 

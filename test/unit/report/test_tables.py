@@ -1,7 +1,5 @@
 """Printed text, files and page without figures of a result."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import json

@@ -1,7 +1,5 @@
 """Reading and thinning of training logs."""
 
-from __future__ import annotations
-
 import pytest
 from small_results import write_training_log
 

@@ -1,7 +1,5 @@
 """Silhouettes of videos: correct masks, resuming, the preview, and errors."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Tracking: each sequence shows one complete person alone."""
 
-from __future__ import annotations
-
 from itertools import permutations
 
 import cv2

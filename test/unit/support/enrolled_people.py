@@ -1,7 +1,5 @@
 """Random entries of a gallery."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from model.identify.gallery import Encoder, Entry, enrol, read_gallery

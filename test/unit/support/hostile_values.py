@@ -1,7 +1,5 @@
 """Run shell drivers with values that a shell could execute. A script records the commands that they start."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

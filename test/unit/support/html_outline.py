@@ -1,7 +1,5 @@
 """Parser that checks the nesting of an HTML page and collects its tags, attributes and text."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 

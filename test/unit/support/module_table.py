@@ -3,8 +3,6 @@
 python test/unit/support/module_table.py     rewrite the tables in both READMEs of `model/`
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

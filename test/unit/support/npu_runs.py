@@ -1,7 +1,5 @@
 """Short trainings on the stand-in of an NPU."""
 
-from __future__ import annotations
-
 import training_runs
 
 from model.checkpoints.loading import load_tensors

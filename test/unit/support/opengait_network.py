@@ -1,7 +1,5 @@
 """The network with the module structure and names of OpenGait."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -3,8 +3,6 @@
 python test/unit/support/options_page.py     rewrite the tables
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import re

@@ -3,8 +3,6 @@
 Some are written opcode by opcode, because Python's pickler does not use all opcodes that import, call or build.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import struct

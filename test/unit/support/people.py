@@ -1,7 +1,5 @@
 """Synthetic embeddings with labels for tests of the evaluation and the report, with correct and wrong matches."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Trees of raw, drawn silhouettes, and a check of their aligned frames."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

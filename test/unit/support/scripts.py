@@ -1,7 +1,5 @@
 """Run entry scripts, modules and shell drivers from tests."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """A process that cannot write large files, as on a full disk."""
 
-from __future__ import annotations
-
 import resource
 from contextlib import contextmanager
 

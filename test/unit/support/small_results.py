@@ -1,7 +1,5 @@
 """Small cross-view results, and embeddings for them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small checkpoint files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

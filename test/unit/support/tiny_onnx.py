@@ -1,7 +1,5 @@
 """Small ONNX models for the tests of the lint and of ATC."""
 
-from __future__ import annotations
-
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 

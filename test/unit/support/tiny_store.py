@@ -1,7 +1,5 @@
 """A store of a few short sequences in memory."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from model.data.index import SequenceIndex

@@ -1,7 +1,5 @@
 """Drawn parameters of synthetic walkers."""
 
-from __future__ import annotations
-
 from dataclasses import is_dataclass
 
 import torch

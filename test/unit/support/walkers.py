@@ -1,7 +1,5 @@
 """Tiny synthetic aligned data: each subject is a rectangle with its own size."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

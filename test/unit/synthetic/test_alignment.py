@@ -1,7 +1,5 @@
 """Tests of the alignment of many frames at once: it equals pretreatment, frame by frame."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tests of bodies and clothes: agreement with the published values, and independence of the batch."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of gaits: agreement with the published values, and differences between takes and between people."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

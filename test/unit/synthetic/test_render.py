@@ -1,7 +1,5 @@
 """Tests of the renderer: hulls of ellipsoids, crops, and independence of the batch."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

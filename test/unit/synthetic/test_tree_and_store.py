@@ -1,7 +1,5 @@
 """Tests of the tree, the store, the previews and the command of the synthetic walkers."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Tests of rendered walkers: reproducibility, gait, and clothes of each condition."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import product

@@ -1,7 +1,5 @@
 """Silhouettes as people have them: masks of 0 and 1, alpha channels, JPEG, inverted silhouettes, pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pretreatment of whole trees: outputs, layouts, errors and the command."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

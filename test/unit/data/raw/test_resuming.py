@@ -1,7 +1,5 @@
 """Runs of the pretreatment that continue an earlier one, which was complete, changed, damaged or stopped."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Reading, alignment and cropping of single silhouettes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Listing of trees of silhouettes."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from unittest.mock import Mock
