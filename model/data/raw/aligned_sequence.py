@@ -97,14 +97,11 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
     # Compare each frame with its entry in the record.
     stamps = {name: [s.st_size, s.st_mtime_ns] for name, s in (_listing(job.source) or {}).items()}
     record = Record() if present is None else _read_record(job.target)
-    entries, todo = {}, []
-    for frame in job.frames:
-        entry, aligned = record.frames.get(frame), (present or {}).get(aligned_name(frame))
-        if entry and entry[:2] == stamps.get(frame) and entry[2] == (aligned.st_size if aligned else None):
-            entries[frame] = entry
-        else:
-            todo.append(frame)
-    removed = record.frames.keys() - set(job.frames)
+    sizes = {name: status.st_size for name, status in (present or {}).items()}
+    known = {frame: record.frames[frame] for frame in job.frames if frame in record.frames}
+    entries = {f: e for f, e in known.items() if e[:2] == stamps.get(f) and e[2] == sizes.get(aligned_name(f))}
+    todo = [frame for frame in job.frames if frame not in entries]
+    removed = record.frames.keys() - known.keys()
     # Decide how to read the frames. A record of an earlier version has no reading: grey values were left unchanged.
     result.reading, samples = record.reading or Reading(), {}
     if todo or removed or record.reading is None or record.reading.invert != job.invert:
@@ -129,7 +126,15 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
         with _writer(job.target, present) as write:
             for frame in removed:
                 write(aligned_name(frame), None)
-            entries |= _align_frames(job, todo, samples, stamps, write, result, stopped)
+            for frame in todo:
+                if stopped():
+                    raise KeyboardInterrupt
+                result.worked_on += 1
+                data = _aligned_file(job, frame, samples, result)
+                # Size and time were taken before the frame was read, so the next run sees a change in between.
+                if data is not None or frame in result.dropped:
+                    entries[frame] = [*stamps[frame], data and len(data)]
+                write(aligned_name(frame), data)
             dropped |= result.dropped
             record = Record(entries, None if result.rejected else result.reading, dropped)
             write(RECORD, json.dumps({"version": RECORD_VERSION, **record._asdict()}).encode())
@@ -137,40 +142,20 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
     return result
 
 
-def _align_frames(
-    job: SequenceJob,
-    todo: list[str],
-    samples: dict[str, Pixels],
-    stamps: dict,
-    write: Write,
-    result: SequenceResult,
-    stopped: Callable[[], bool],
-) -> dict:
-    """Read, align and write the frames `todo` and return their entries for the record.
-
-    `samples` holds frames that are decoded already. `stamps` holds size and time per frame, taken before the frames are
-    read. So the next run processes a frame again if it changes in between.
-    """
-    entries = {}
-    for frame in todo:
-        if stopped():
-            raise KeyboardInterrupt
-        result.worked_on += 1
-        data = None
-        try:
-            pixels = samples.get(frame) or read_pixels(f"{job.source}/{frame}")
-        except BadImage as error:
-            result.unreadable.append(str(error))
-        else:
-            sil = result.reading.silhouette(pixels)
-            aligned = align(sil)
-            if aligned is None:
-                result.dropped[frame] = drop_reason(sil, result.reading.channel(pixels))
-            else:
-                data = encode_png(aligned)
-            entries[frame] = [*stamps[frame], None if data is None else len(data)]
-        write(aligned_name(frame), data)
-    return entries
+def _aligned_file(job: SequenceJob, frame: str, samples: dict[str, Pixels], result: SequenceResult) -> bytes | None:
+    """Return the content of the aligned file of a frame; None if the frame is unreadable or dropped, with the reason
+    in `result`. `samples` holds frames that are decoded already."""
+    try:
+        pixels = samples.get(frame) or read_pixels(f"{job.source}/{frame}")
+    except BadImage as error:
+        result.unreadable.append(str(error))
+        return None
+    sil = result.reading.silhouette(pixels)
+    aligned = align(sil)
+    if aligned is None:
+        result.dropped[frame] = drop_reason(sil, result.reading.channel(pixels))
+        return None
+    return encode_png(aligned)
 
 
 # Files
