@@ -1,10 +1,8 @@
 """The stand-in for atc prints what the real atc prints and refuses what it refuses."""
 
-import subprocess
-
 import onnx
 import pytest
-from cann_folder import write_command
+from cann_folder import STANDINS, run_standin
 from onnx import TensorProto, helper
 from tiny_onnx import constant, tiny_model, with_nodes
 
@@ -13,14 +11,14 @@ FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for mor
 
 
 @pytest.fixture
-def atc(tmp_path):
-    command = write_command(tmp_path / "bin", "atc")
+def atc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
     def run(graph=None, **flags):
         onnx.save(graph or tiny_model(), tmp_path / "m.onnx")
         defaults = {"framework": 5, "model": tmp_path / "m.onnx", "output": tmp_path / "m", "soc_version": "Ascend310"}
         arguments = [f"--{name}={value}" for name, value in {**defaults, **flags}.items() if value is not None]
-        return subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run_standin(STANDINS / "atc", *arguments)
 
     return run
 

@@ -1,17 +1,15 @@
 """The stand-ins of benchmark and ais_bench reject what the real tools reject or do not document."""
 
-import subprocess
-import sys
-
 import pytest
 from ascend import place_benchmark
+from cann_folder import STANDINS, run_standin
 
 from model.export.manifest import read_info
 from model.runtime.benchmark_tool import benchmark_command
 
 
 def run(command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    return run_standin(STANDINS / "benchmark.x86_64", *list(command)[1:])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +47,7 @@ def test_benchmark_rejects_undocumented_lists(deployed, here):
 
 
 def ais_bench(*arguments):
-    return run([sys.executable, "-m", "ais_bench", *arguments])
+    return run_standin(STANDINS / "python" / "ais_bench" / "__main__.py", *arguments)
 
 
 def test_ais_bench_rejects_arguments_and_paths(deployed, here):
