@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -53,7 +54,7 @@ class Manifest:
     entries: list[dict[str, Any]]
     settings: dict[str, Any]
 
-    @property
+    @cached_property  # read for every file, so collecting them each time would take a quadratic time
     def digests(self) -> dict[str, str]:
         """Checksum of each input file, by the file's name without suffix."""
         return {Path(entry["file"]).stem: entry["digest"] for entry in self.entries}

@@ -46,16 +46,22 @@ def embedding_map(inputs: ReportInputs) -> dict[str, Any] | None:
 
 def project(points: np.ndarray) -> tuple[np.ndarray, str]:
     """Project `points` [n, d] onto a plane; return [n, 2] and the method, "t-SNE" or "PCA" for few points."""
-    centred = points - points.mean(axis=0)
-    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
-    components = left * lengths
+    centred = np.float64(points - points.mean(axis=0))
+    # The rows are much longer than their number, so the products of all pairs are faster than a singular value
+    # decomposition (0.1 instead of 2.8 s for 600 embeddings).
+    squares, directions = np.linalg.eigh(centred @ centred.T)  # in increasing order
+    components = (directions * np.sqrt(squares.clip(min=0)))[:, ::-1]
     if len(points) < MIN_TSNE_POINTS:
         return components[:, :2], "PCA"
     from sklearn.manifold import TSNE  # takes seconds to import
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    return tsne.fit_transform(components[:, :COMPONENTS]), "t-SNE"
+    # In thousands of short steps, threads mostly wait for each other: on two busy cores they take 20 CPU seconds, one
+    # thread 3.
+    with threadpool_limits(1):
+        return tsne.fit_transform(components[:, :COMPONENTS]), "t-SNE"
 
 
 def _most_confused_subjects(inputs: ReportInputs) -> list[str]:

@@ -45,6 +45,11 @@ def test_order_of_the_manifest(tmp_path, manifest):
     assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values[[2, 0, 1]]).all()
 
 
+def test_names_of_input_files_are_read_once(manifest):
+    """Each result looks them up three times: reading all names each time took 19 s for 1,760 sequences."""
+    assert manifest.digests == {"0000": "0", "0001": "1", "0002": "2"} and manifest.digests is manifest.digests
+
+
 def test_default_shape_is_that_of_the_network(tmp_path, manifest):
     values = write_results(tmp_path / "r", shape=(62, 256))
     assert (read_results(tmp_path / "r", manifest)[0] == values).all()
