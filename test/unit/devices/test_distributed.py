@@ -12,6 +12,7 @@ import pytest
 import small_network
 import torch
 from scripts import ROOT, load_script, one_line_error, run_module, run_script
+from threads import torch_threads
 from training_runs import arguments, files_of, same, torchrun, weights
 
 from model.data.sampler import PKSampler
@@ -32,10 +33,8 @@ def batch_of(store: SilhouetteStore, rank: int, iteration: int) -> torch.Tensor:
 @pytest.fixture
 def one_thread():
     """Use one thread, as torchrun does. More threads change the order of sums, and Adam amplifies the rounding."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 SETTINGS = ("--lr", 1e-4, "--log_iter", 6)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from threads import torch_threads
 
 from model.data.index import SequenceIndex
 from model.data.store import SilhouetteStore
@@ -50,15 +51,11 @@ def test_embeddings_are_in_the_order_of_the_index_for_any_batch_size(network, st
 
 
 def with_threads(threads: int, network, store) -> torch.Tensor:
-    """Embed with a number of threads, check that it stays the same, also for new threads, and restore the old one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    """Embed with a number of threads, and check that it stays the same, also for new threads."""
+    with torch_threads(threads):
         embeddings = extract(network, store, CPU, quiet=True)
         with ThreadPoolExecutor(1) as pool:
             assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == threads
-    finally:
-        torch.set_num_threads(before)
     return embeddings
 
 

@@ -1,5 +1,5 @@
 import pytest
-import torch
+from threads import torch_threads
 from walker_parameters import PEOPLE, people
 
 from model.synthetic.body import draw_body
@@ -9,10 +9,8 @@ from model.synthetic.gait import draw_gait
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Use one thread, as the worker processes do. It is also faster for small operations on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

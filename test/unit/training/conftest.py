@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from npu_runs import arguments
 from scripts import load_script
 from standins.npu_machine import NpuProcess
+from threads import torch_threads
 
 from model.devices.device import DEVICE_KINDS
 
@@ -32,11 +32,9 @@ def on_npu(machine, aligned_tree):
 def on_cpu(aligned_tree, monkeypatch):
     """Train on the CPU with one thread and the memory layout of the NPU, which affect the last bit."""
     monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], channels_last=False))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
 
     def run(work, *more) -> None:
         assert load_script("train").main(arguments(aligned_tree, work, *more)) == 0
 
-    yield run
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield run

@@ -81,10 +81,10 @@ def test_gradients_are_averaged_once(monkeypatch, wrapped):
 
 
 class Recorder:
-    """Fake device module: records the calls during a capture and runs them at each replay."""
+    """Fake device module, and a step whose calls are recorded during a capture and run at each replay."""
 
     def __init__(self, step):
-        self.step, self.into, self.graphs, self.aside, self.run = step, None, [], False, 0
+        self.step, self.into, self.graphs, self.on_capture_stream, self.run = step, None, [], False, 0
         recorder = self
 
         class Graph:
@@ -96,29 +96,48 @@ class Recorder:
 
             def replay(self):
                 self.replays += 1
-                for arguments in self.calls:
-                    recorder.execute(*arguments)
+                for call in self.calls:
+                    recorder.execute(*call)
 
             def pool(self):
                 return f"memory of recording {recorder.graphs.index(self)}"
 
         self.TestGraph = Graph
 
-    def __call__(self, *arguments) -> None:
-        """Replaces the step."""
-        if self.into is not None:
-            self.into.calls.append(arguments)
-            return
-        assert self.aside, "tensors saved by autograd must belong to the capture stream"
-        self.execute(*arguments)
+    # The step
 
-    def execute(self, *arguments) -> None:
-        self.run += 1
-        self.step(*arguments)
+    def __call__(self, *arguments) -> None:
+        self.record("__call__", *arguments)
+
+    def gradients(self, *arguments) -> None:
+        self.record("gradients", *arguments)
+
+    def update(self) -> None:
+        self.record("update")
+
+    def record(self, *call) -> None:
+        if self.into is not None:
+            self.into.calls.append(call)
+            return
+        assert self.on_capture_stream, "tensors saved by autograd must belong to the capture stream"
+        self.execute(*call)
+
+    def execute(self, part, *arguments) -> None:
+        self.run += part != "update"
+        getattr(self.step, part)(*arguments)
+
+    def __getattr__(self, name):
+        return getattr(self.step, name)
 
     @property
-    def settings(self) -> ModelConfig:
-        return self.step.settings
+    def flat_gradients(self) -> torch.Tensor | None:
+        return self.step.flat_gradients
+
+    @flat_gradients.setter
+    def flat_gradients(self, value: torch.Tensor) -> None:
+        self.step.flat_gradients = value
+
+    # The device module
 
     def Stream(self, device):  # noqa: N802  the device's own name
         return Stream("recordings")
@@ -129,9 +148,9 @@ class Recorder:
     @contextmanager
     def stream(self, stream):
         assert stream.name == "recordings"
-        self.aside = True
+        self.on_capture_stream = True
         yield
-        self.aside = False
+        self.on_capture_stream = False
 
     @contextmanager
     def graph(self, graph, pool, stream, capture_error_mode):
@@ -159,21 +178,21 @@ def recorder(monkeypatch):
 
 def train(recorder, sizes) -> tuple[CudaGraphStep, list[str]]:
     """Run a batch of each size and return for each whether it ran directly, was captured, or was replayed."""
-    recorded, told = CudaGraphStep(recorder, CPU), []
+    step, kinds = CudaGraphStep(recorder, CPU), []
     for number, frames in enumerate(sizes):
         graphs, replays = len(recorder.graphs), sum(graph.replays for graph in recorder.graphs)
         batch = batch_of(frames, number)
-        recorded(*batch)
+        step(*batch)
         batch.sils.zero_()  # the loader may reuse the memory of the batch
         batch.ends.zero_()
         assert recorder.run == number + 1
         replayed = sum(graph.replays for graph in recorder.graphs) - replays
-        told.append("recorded" if len(recorder.graphs) > graphs else "replayed" if replayed else "as it is")
-        assert replayed == (told[-1] != "as it is")
-    return recorded, told
+        kinds.append("captured" if len(recorder.graphs) > graphs else "replayed" if replayed else "eager")
+        assert replayed == (kinds[-1] != "eager")
+    return step, kinds
 
 
-def weights_without_recording(sizes) -> torch.Tensor:
+def weights_without_graphs(sizes) -> torch.Tensor:
     step = new_step()
     for number, frames in enumerate(sizes):
         step(*batch_of(frames, number))
@@ -183,75 +202,42 @@ def weights_without_recording(sizes) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ([7] * 6, ["as it is"] * 3 + ["recorded", "replayed", "replayed"]),
+        ([7] * 6, ["eager"] * 3 + ["captured", "replayed", "replayed"]),
         # The first three batches of any size run directly, then each size once before its capture.
-        ([7, 9, 7, 11, 9, 7, 11, 11, 9], ["as it is"] * 4 + ["recorded"] * 3 + ["replayed"] * 2),
-        ([5, 6, 7, 8, 9], ["as it is"] * 5),
+        ([7, 9, 7, 11, 9, 7, 11, 11, 9], ["eager"] * 4 + ["captured"] * 3 + ["replayed"] * 2),
+        ([5, 6, 7, 8, 9], ["eager"] * 5),
     ],
     ids=["one size", "three sizes", "each once"],
 )
 def test_batch_size_is_captured_at_its_second_use_and_no_iteration_is_lost(recorder, sizes, expected):
-    _, told = train(recorder, sizes)
-    assert told == expected
-    assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
+    _, kinds = train(recorder, sizes)
+    assert kinds == expected
+    assert torch.equal(recorder.step.model.matrix, weights_without_graphs(sizes))
     assert all(len(graph.calls) == 1 for graph in recorder.graphs)
 
 
 def test_further_sizes_run_without_a_graph(recorder, monkeypatch):
     monkeypatch.setattr(cuda_graph_step, "MAX_GRAPHS", 2)
     sizes = [5, 6, 7, 5, 6, 7, 7, 5, 7]
-    _, told = train(recorder, sizes)
-    assert told == ["as it is"] * 3 + ["recorded", "recorded", "as it is", "as it is", "replayed", "as it is"]
-    assert torch.equal(recorder.step.model.matrix, weights_without_recording(sizes))
+    _, kinds = train(recorder, sizes)
+    assert kinds == ["eager"] * 3 + ["captured", "captured", "eager", "eager", "replayed", "eager"]
+    assert torch.equal(recorder.step.model.matrix, weights_without_graphs(sizes))
 
 
 def test_graphs_read_the_same_input_and_share_their_memory(recorder):
     recorded, _ = train(recorder, [5, 6, 7, 5, 6, 7, 24, 24])
     assert len(recorder.graphs) == 4
     for graph, frames in zip(recorder.graphs, (5, 6, 7, 24), strict=True):
-        ((sils, ends),) = graph.calls
+        ((_, sils, ends),) = graph.calls
         assert sils.data_ptr() == recorded.sils.data_ptr() and len(sils) == frames
         assert ends.data_ptr() == recorded.ends.data_ptr() and len(ends) == 5
     assert recorded.sils.shape == (24, 64, 44)  # four sequences of six frames is the most that comes
     assert [graph.memory for graph in recorder.graphs] == [None] + ["memory of recording 0"] * 3
 
 
-class RecorderOfParts(Recorder):
-    """For several processes, which exchange data only between graphs."""
-
-    @property
-    def model(self) -> nn.Module:
-        return self.step.model
-
-    @property
-    def flat_gradients(self) -> torch.Tensor | None:
-        return self.step.flat_gradients
-
-    @flat_gradients.setter
-    def flat_gradients(self, value: torch.Tensor) -> None:
-        self.step.flat_gradients = value
-
-    def gradients(self, *arguments) -> None:
-        self("gradients", *arguments)
-
-    def update(self) -> None:
-        self("update")
-
-    def exchange(self) -> None:
-        self.step.exchange()
-
-    def execute(self, part, *arguments) -> None:
-        if isinstance(part, str):
-            self.run += part == "gradients"
-            getattr(self.step, part)(*arguments)
-        else:
-            super().execute(part, *arguments)
-
-
 @pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])
 def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, sizes):
     """Processes have different numbers of frames, so they would not capture and replay at the same time."""
-    recorder.__class__ = RecorderOfParts
     exchanged = []
 
     def average(gradients):
@@ -261,7 +247,7 @@ def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, siz
 
     monkeypatch.setattr(distributed, "average_gradients", lambda parameters: next(parameters).grad.div_(2))
     monkeypatch.setattr(distributed, "average_in_place", average)
-    expected = weights_without_recording(sizes)
+    expected = weights_without_graphs(sizes)
     monkeypatch.setattr(distributed, "active", lambda: True)
     recorded = CudaGraphStep(recorder, CPU)
     for number, frames in enumerate(sizes):
