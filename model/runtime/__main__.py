@@ -22,6 +22,7 @@ from typing import Any
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
 from model.common.json_files import write_json
+from model.common.messages import set_up_logging
 
 
 def main() -> None:
@@ -32,6 +33,7 @@ def main() -> None:
     from model.runtime.staging import Task
 
     options = _parser().parse_args()
+    set_up_logging(quiet=True)
     device_ids = parse_device_ids(options.device_id)
     if options.info is None and options.loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
@@ -78,7 +80,8 @@ def report(summary: dict[str, Any]) -> str:
         if value is not None
     ]
     latency = [f"{value:.2f} {name}" for name, value in summary["latency_ms"].items()]
-    fillers = f" (and {summary['fillers']} fillers in the last batch)" if summary.get("fillers") else ""
+    last = "last batch of each chip" if summary.get("devices") else "last batch"
+    fillers = f" (and {summary['fillers']} fillers in the {last})" if summary.get("fillers") else ""
     lines = [
         f"runtime     {summary['version']}, {summary['provider']}{chip}{threads}",
         f"model       {summary['model']}, batch size {summary['batch_size']}",
