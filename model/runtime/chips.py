@@ -70,7 +70,7 @@ def run_on_chips(
             devices = _run_shares(choice, task, tasks, warmup)
         else:
             devices = _run_all(partial(measure, choice, loop=loop, warmup=warmup), tasks, choice)
-    summary = _summary(task, devices, time.perf_counter() - start)
+    summary = _summary(devices, time.perf_counter() - start)
     write_json(task.result_folder.with_name(f"{task.result_folder.name}_devices.json"), summary)
     return summary
 
@@ -156,7 +156,7 @@ def _merge(result_folder: Path, shares: list[Path]) -> None:
                 shutil.move(file, part / file.name)
 
 
-def _summary(task: Task, devices: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _summary(devices: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     """Join the summaries of the chips. The end-to-end throughput counts the time until the slowest chip ends."""
     rates = [device["device_throughput"] for device in devices]
     sequences = sum(device["sequences"] for device in devices)

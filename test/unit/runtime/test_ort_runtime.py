@@ -7,16 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-import torch
+from ascend import run_command_line
 from onnx import TensorProto, helper
-from tiny_store import TinyStore
 
 from model.common.errors import UserError
 from model.common.onnx_runtime import import_onnxruntime
-from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import read_info, write_info
-from model.export.onnx_export import export_onnx
-from model.network import GaitSet
 from model.runtime import __main__ as command
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
@@ -24,26 +20,17 @@ from model.runtime.performance_files import read_figures
 from model.runtime.result_files import read_results
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory):
+@pytest.fixture
+def deployed(deployed):
     """Folder with models of batch 1 and 4 and five sequences of at most four frames; their embeddings by PyTorch."""
-    folder = tmp_path_factory.mktemp("deployed")
-    torch.manual_seed(0)
-    network = GaitSet(hidden_dim=8)
-    store = TinyStore([3, 4, 1, 2, 4])
-    for batch_size in (1, 4):
-        export_onnx(network, folder / f"bs{batch_size}.onnx", batch_size, frame_num=4, runtime=OrtRuntime)
-    write_input_files(store, None, folder / "bins", folder / "bins.info", FixedLength(4), quiet=True)
-    with torch.inference_mode():
-        alone = [network(torch.from_numpy(s[None] / np.float32(255))).numpy() for s in store.sequences]
-    return folder, np.concatenate(alone)
+    return deployed.folder, deployed.embeddings
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_list_equals_torch(deployed, tmp_path, batch_size):
     """Five sequences in batches of four: the last batch has three fillers, which leave no result."""
     folder, expected = deployed
-    runtime = OrtRuntime(folder / f"bs{batch_size}.onnx", threads=1)
+    runtime = OrtRuntime(folder / f"gaitset_submit{'_bs4' if batch_size == 4 else ''}.onnx", threads=1)
     result = tmp_path / "result" / "dumpOutput_device2"
     summary = run_info_list(runtime, folder / "bins.info", result, device_id=2, quiet=True)
     assert sorted(p.name for p in result.iterdir()) == [f"{i:04d}_1.bin" for i in range(5)]
@@ -55,7 +42,7 @@ def test_list_equals_torch(deployed, tmp_path, batch_size):
 
 def test_performance_files_agree_with_the_summary(deployed, tmp_path):
     folder, _ = deployed
-    runtime = OrtRuntime(folder / "bs4.onnx", threads=1)
+    runtime = OrtRuntime(folder / "gaitset_submit_bs4.onnx", threads=1)
     summary = run_info_list(runtime, folder / "bins.info", tmp_path / "result" / "dump", quiet=True)
     text = tmp_path / "result" / "perf_vision_batchsize_4_device_0.txt"
     stages = [line.partition("]")[0] for line in text.read_text().splitlines()]
@@ -75,7 +62,7 @@ def test_older_results_are_removed(deployed, tmp_path):
     result = tmp_path / "dump"
     result.mkdir()
     (result / "0099_1.bin").write_bytes(b"of another run")
-    run_info_list(OrtRuntime(folder / "bs1.onnx"), folder / "bins.info", result, quiet=True)
+    run_info_list(OrtRuntime(folder / "gaitset_submit.onnx"), folder / "bins.info", result, quiet=True)
     assert len(list(result.iterdir())) == 5 and not (result / "0099_1.bin").exists()
 
 
@@ -83,14 +70,14 @@ def test_folder_with_other_files_is_not_replaced(deployed, tmp_path):
     folder, _ = deployed
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"notes\.txt"):
-        run_info_list(OrtRuntime(folder / "bs1.onnx"), folder / "bins.info", tmp_path, quiet=True)
+        run_info_list(OrtRuntime(folder / "gaitset_submit.onnx"), folder / "bins.info", tmp_path, quiet=True)
 
 
 def test_paths_relative_to_the_working_directory_or_the_list(deployed, tmp_path, monkeypatch):
     folder, _ = deployed
     relative = [entry.path.relative_to(folder) for entry in read_info(folder / "bins.info")]
     write_info(folder / "relative.info", relative)
-    runtime = OrtRuntime(folder / "bs1.onnx")
+    runtime = OrtRuntime(folder / "gaitset_submit.onnx")
     for here in (folder, tmp_path):
         monkeypatch.chdir(here)
         assert run_info_list(runtime, folder / "relative.info", tmp_path / "dump", quiet=True)["sequences"] == 5
@@ -100,7 +87,7 @@ def run_expecting(error, deployed, tmp_path, files):
     folder, _ = deployed
     write_info(tmp_path / "bad.info", files)
     with pytest.raises(UserError, match=error):
-        run_info_list(OrtRuntime(folder / "bs1.onnx"), tmp_path / "bad.info", tmp_path / "dump", quiet=True)
+        run_info_list(OrtRuntime(folder / "gaitset_submit.onnx"), tmp_path / "bad.info", tmp_path / "dump", quiet=True)
     assert not (tmp_path / "dump").exists()
 
 
@@ -139,7 +126,7 @@ def test_input_file_that_changes_during_the_run(deployed, tmp_path, gone):
     for file in files:
         file.write_bytes((folder / "bins" / "0000.bin").read_bytes())
     write_info(tmp_path / "shrinks.info", files)
-    runtime = OrtRuntime(folder / "bs1.onnx")
+    runtime = OrtRuntime(folder / "gaitset_submit.onnx")
     run = runtime.run
 
     def shrinking(image_seq):
@@ -153,7 +140,7 @@ def test_input_file_that_changes_during_the_run(deployed, tmp_path, gone):
 
 
 def test_input_of_wrong_shape(deployed):
-    runtime = OrtRuntime(deployed[0] / "bs4.onnx")
+    runtime = OrtRuntime(deployed[0] / "gaitset_submit_bs4.onnx")
     assert (runtime.batch_size, runtime.frame_num, runtime.output_shape) == (4, 4, (4, 62, 8))
     with pytest.raises(ValueError, match=r"expected input of shape \(4, 4, 64, 44\) .*got \(1, 4, 64, 44\)"):
         runtime.run(np.zeros((1, 4, 64, 44), np.float32))
@@ -170,16 +157,11 @@ def test_files_that_are_not_models(tmp_path):
 
 def test_dynamic_model(tmp_path):
     node = helper.make_node("ReduceMax", ["image_seq"], ["feature"], axes=[1], keepdims=0)
-    graph = helper.make_graph(
-        [node],
-        "dynamic",
-        [helper.make_tensor_value_info("image_seq", TensorProto.FLOAT, ["batch", 4, 64, 44])],
-        [helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["batch", 64, 44])],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6),
-        tmp_path / "dynamic.onnx",
-    )
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+            for name, shape in (("image_seq", (4, 64, 44)), ("feature", (64, 44)))]  # fmt: skip
+    graph = helper.make_graph([node], "dynamic", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(model, tmp_path / "dynamic.onnx")
     with pytest.raises(UserError, match="4 static dimensions"):
         OrtRuntime(tmp_path / "dynamic.onnx")
 
@@ -197,7 +179,7 @@ def test_model_without_input(tmp_path):
 
 def test_missing_provider(deployed, monkeypatch):
     with pytest.raises(UserError, match="does not have CANNExecutionProvider, only"):
-        OrtRuntime(deployed[0] / "bs1.onnx", providers=["CANNExecutionProvider"])
+        OrtRuntime(deployed[0] / "gaitset_submit.onnx", providers=["CANNExecutionProvider"])
     # A build with the provider but without its driver lists the provider and falls back silently.
     onnxruntime = import_onnxruntime()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CANNExecutionProvider"])
@@ -208,24 +190,15 @@ def test_missing_provider(deployed, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falling_back)
     with pytest.raises(UserError, match="ONNX Runtime uses CPUExecutionProvider instead of CANNExecutionProvider"):
-        OrtRuntime(deployed[0] / "bs1.onnx", providers=[("CANNExecutionProvider", {"device_id": 0})])
+        OrtRuntime(deployed[0] / "gaitset_submit.onnx", providers=[("CANNExecutionProvider", {"device_id": 0})])
 
 
 def test_command(deployed, tmp_path, monkeypatch, capsys):
     folder, _ = deployed
-    arguments = [
-        "--model",
-        folder / "bs4.onnx",
-        "--info",
-        folder / "bins.info",
-        "--output",
-        tmp_path / "result",
-    ]
-    arguments += ["--device_id", "1", "--json", tmp_path / "perf.json", "--quiet", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    command.main()
+    arguments = ["--model", folder / "gaitset_submit_bs4.onnx", "--info", folder / "bins.info", "--device_id", "1"]
+    monkeypatch.chdir(tmp_path)
+    summary = run_command_line(monkeypatch, command, *arguments, "--quiet", "--threads", "1")
     assert len(list((tmp_path / "result" / "dumpOutput_device1").iterdir())) == 5
-    summary = json.loads((tmp_path / "perf.json").read_text())
     assert f"{summary['e2e_throughput']:.2f} sequences/s end to end" in capsys.readouterr().out
     assert (tmp_path / "result" / "perf_vision_batchsize_4_device_1.txt").is_file()
 
@@ -279,7 +252,7 @@ def test_models_do_not_read_other_files(tmp_path, place, location):
 
 
 def test_error_of_a_run_is_one_line(deployed, monkeypatch):
-    runtime = OrtRuntime(deployed[0] / "bs1.onnx")
+    runtime = OrtRuntime(deployed[0] / "gaitset_submit.onnx")
     image_seq = np.zeros(runtime.input_shape, np.float32)
 
     def refuse(*_):
@@ -290,5 +263,5 @@ def test_error_of_a_run_is_one_line(deployed, monkeypatch):
         (lambda *_: [image_seq], r"declares \(1, 62, 8\)"),
     ):
         monkeypatch.setattr(runtime, "session", SimpleNamespace(run=run))
-        with pytest.raises(UserError, match=rf"bs1\.onnx: .*{message}"):
+        with pytest.raises(UserError, match=rf"gaitset_submit\.onnx: .*{message}"):
             runtime.run(image_seq)
