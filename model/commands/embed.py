@@ -25,8 +25,8 @@ from pathlib import Path
 from model.common.command_line import (
     CommandParser,
     add_common_options,
+    add_encoder_options,
     add_precision_options,
-    positive,
 )
 from model.common.errors import run_command
 from model.common.messages import set_up_logging
@@ -40,17 +40,12 @@ def options_parser() -> CommandParser:
     add_precision_options(parser, ("off", "torch"))
     group = parser.add_argument_group("embeddings")
     group.add_argument("--output", type=Path, required=True, metavar="FILE", help="output file, .nc or .parquet")
-    group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
-    )
+    add_encoder_options(group)
     group.add_argument(
         "--iter", type=int, metavar="N", help="iteration of the config's checkpoint (default: the newest)"
     )
     group.add_argument(
         "--part", choices=("all", "train", "test"), default="all", help="subjects to embed (default: all)"
-    )
-    group.add_argument(
-        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
     )
     return parser
 

@@ -7,6 +7,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from model import __version__
 from model.common.errors import UsageError
@@ -87,6 +88,26 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
     return number
+
+
+def rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, such as 0.01, not {text!r}")
+    return number
+
+
+def add_encoder_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of commands that embed sequences."""
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
+    )
+    group.add_argument(
+        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
+    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

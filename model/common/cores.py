@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from model.common.errors import UserError
+
+_stop = None  # in a worker process: the event that is set when the work is interrupted
 
 
 def core_count() -> int:
@@ -21,16 +24,31 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
-def leave_interrupts_to_parent() -> None:
-    """Ignore SIGINT in a worker process. Ctrl-C also reaches the parent, which ends its workers."""
+def stopped() -> bool:
+    """Return whether the parent of this worker process has asked it to stop. Long calls should then end early."""
+    return _stop is not None and _stop.is_set()
+
+
+def start_worker(stop=None, initializer: Callable[[], object] | None = None) -> None:
+    """Leave Ctrl-C to the parent of a worker process, which sets the event `stop`, and end if the parent is killed."""
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
     """Block SIGINT while workers start, so that Ctrl-C prints no worker tracebacks. It is delivered at the end.
 
-    Workers inherit the blocked signal until they call `leave_interrupts_to_parent`.
+    Workers inherit the blocked signal until they call `start_worker`.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -44,20 +62,24 @@ def block_interrupts() -> Iterator[None]:
 
 def map_in_processes(
     function: Callable, items: Sequence, workers: int, *, ordered: bool = True, chunk_size: int = 1,
-    initializer: Callable[..., object] = leave_interrupts_to_parent, initargs: tuple = (),
-    before_shutdown: Callable[[], object] = lambda: None,
+    initializer: Callable[[], object] | None = None,
 ) -> Iterator[Any]:  # fmt: skip
-    """Yield `function(item)` for each item, computed by new worker processes.
+    """Yield `function(item)` for each item, computed by new worker processes. A single worker is this process.
 
     Args:
         ordered: yield the results in the order of the items, otherwise as they are completed.
         chunk_size: items per message to a worker, if `ordered`.
-        initializer: called with `initargs` at the start of each worker. It must call `leave_interrupts_to_parent`.
-        before_shutdown: called before the workers are awaited, for example to let them stop early after Ctrl-C.
+        initializer: called at the start of each worker process.
 
-    When the consumer stops early, pending calls are cancelled. Raises UserError if a worker is killed.
+    When the consumer stops early, pending calls are cancelled, and `stopped` is True in the workers. Raises UserError
+    if a worker is killed.
     """
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs) as pool:
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, start_worker, (stop, initializer)) as pool:
         try:
             with block_interrupts():
                 if ordered:
@@ -71,5 +93,5 @@ def map_in_processes(
                 "fewer workers if it happens again"
             ) from None
         finally:
-            before_shutdown()
+            stop.set()
             pool.shutdown(cancel_futures=True)

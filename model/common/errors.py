@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +28,12 @@ class UsageError(UserError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM was received. It ends a command like Ctrl-C, so that temporary files are removed."""
+
+
+def some_names(names: Iterable[str], most: int = 6) -> str:
+    """Return different names in alphabetical order for a message, at most `most` of them."""
+    names = sorted(set(names))
+    return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "none"
 
 
 # Environment variable with the path of a file for the exit status after a UserError. The launcher of several processes

@@ -186,10 +186,7 @@ def _pack_frames(
     notes: Counter[str] = Counter()
     files = sum(len(sequence.files) for sequence in sequences)
     workers = (packing.workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
-    if workers > 1:
-        contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
-    else:
-        contents = map(read_sequence, sequences)
+    contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
     bar = progress_bar(total=files, unit="files", what="packing", quiet=packing.quiet)
     with path.open("wb") as file, bar:
         for sequence, (frames, messages, changes) in zip(sequences, contents, strict=True):

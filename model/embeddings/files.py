@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,26 @@ def parquet_writer(path: Path, schema: Any, labels: Sequence[str]) -> Any:
 
     # Compression and dictionaries hardly reduce the size of embeddings.
     return pyarrow.parquet.ParquetWriter(path, schema, compression="none", use_dictionary=list(labels))
+
+
+def embedding_blocks(file: Any, rows: int) -> Iterator[np.ndarray]:
+    """Yield the embeddings of an open Parquet file in blocks of `rows`, float32 [b, 62 * d]."""
+    for batch in file.iter_batches(rows, columns=["embedding"]):
+        yield batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+
+
+def parquet_rows(file: Any, rows: Sequence[int], columns: list[str]) -> Any:
+    """Return columns of some rows of an open Parquet file. Only the row groups that contain them are read."""
+    import pyarrow
+
+    wanted, parts, start = np.unique(rows), [], 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        inside = wanted[(wanted >= start) & (wanted < stop)]
+        if len(inside):
+            parts.append(file.read_row_group(group, columns).take(inside - start))
+        start = stop
+    return pyarrow.concat_tables(parts).take(np.searchsorted(wanted, rows))
 
 
 class _NetCDF(AbstractContextManager):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, some_names
 from model.common.files import is_plain_name
 
 
@@ -196,7 +196,7 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
         if not count:
             raise UserError(
                 f"no {part} sequence for protocol {protocol.name}: it needs seq_type {', '.join(wanted)}, but the "
-                f"{len(take)} sequences have seq_type {_first_names(take)}; check the data and --dataset, or name the "
+                f"{len(take)} sequences have seq_type {some_names(take)}; check the data and --dataset, or name the "
                 "takes with --gallery and --probe"
             )
     notes = [
@@ -206,9 +206,7 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
     ]
     unused = take[~np.isin(take, [name for takes in takes_of.values() for name in takes])]
     if len(unused):
-        notes.append(
-            f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {_first_names(unused)}"
-        )
+        notes.append(f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {some_names(unused)}")
 
     conditions = tuple(c for c, rows in rows_of.items() if len(rows))
     probe_rows = np.concatenate([rows_of[c] for c in conditions])
@@ -235,8 +233,3 @@ def _normalized(name: str) -> str:
 def _natural(view: str) -> tuple[bool, int, str]:
     """Sort key: numbers by value, then other names, for example 000, 018, 90, 180, front."""
     return not view.isdecimal(), int(view) if view.isdecimal() else 0, view
-
-
-def _first_names(values: np.ndarray, limit: int = 6) -> str:
-    names = np.unique(values).tolist()
-    return (", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")) or "none"

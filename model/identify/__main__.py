@@ -20,15 +20,14 @@ threshold is optimistic.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from model.common.command_line import CommandParser, add_common_options, positive
+from model.common.command_line import CommandParser, add_common_options, add_encoder_options, positive, rate
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names that follow the action
+NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names of each action
 
 
 def options_parser() -> CommandParser:
@@ -41,49 +40,34 @@ def options_parser() -> CommandParser:
     group = parser.add_argument_group("identification")
     group.add_argument("--gallery", dest="gallery_file", type=Path, required=True, metavar="FILE",
                        help="Parquet file of the people")  # fmt: skip
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the "
-                       "config)")  # fmt: skip
+    add_encoder_options(group)
     group.add_argument("--names", type=Path, metavar="FILE", help="enroll: CSV file with the columns track and name; "
                        "other tracks are not enrolled (default: the tracks are the names)")  # fmt: skip
-    group.add_argument("--far", type=_rate, default=0.01, metavar="RATE", help="share of unknown people that get a "
+    group.add_argument("--far", type=rate, default=0.01, metavar="RATE", help="share of unknown people that get a "
                        "name, and of different people that verify accepts (default: 0.01)")  # fmt: skip
     group.add_argument("--best", type=positive, default=3, metavar="N", help="nearest sequences of a person whose "
                        "distances are averaged; 1 is the rank-1 of test.py (default: 3)")  # fmt: skip
-    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as "
-                       "many as fit)")  # fmt: skip
     group.add_argument("--report", type=Path, metavar="FILE", help="who: write an HTML page with moving silhouettes")
     group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     return parser
 
 
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, such as 0.01, not {text!r}")
-    return rate
-
-
 def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
-    wanted = NAMES[options.action]
+    action, wanted = options.action, NAMES[options.action]
     if len(options.people) != wanted:
-        raise UsageError(
-            f"{options.action}: {len(options.people)} names given, {wanted} expected; see "
-            "python -m model.identify --help"
-        )
-    for name, action in (("names", "enroll"), ("report", "who")):
-        if getattr(options, name) and options.action != action:
-            raise UsageError(f"--{name} has no effect with {options.action}; use it with {action}")
-    if options.action in ("enroll", "who") and not options.data_path:
-        raise UsageError(f"{options.action}: no silhouettes; give an aligned tree with --data_path")
+        raise UsageError(f"{action}: {len(options.people)} names given, {wanted} expected; see "
+                         "python -m model.identify --help")  # fmt: skip
+    for name, of_action in (("names", "enroll"), ("report", "who")):
+        if getattr(options, name) and action != of_action:
+            raise UsageError(f"--{name} has no effect with {action}; use it with {of_action}")
+    if action in ("enroll", "who") and not options.data_path:
+        raise UsageError(f"{action}: no silhouettes; give an aligned tree with --data_path")
     set_up_logging(options.quiet)
     from model.common.json_files import write_json
     from model.identify.actions import ACTIONS
 
-    result = ACTIONS[options.action](options, ROOT / "config_1p.py")
+    result = ACTIONS[action](options, ROOT / "config_1p.py")
     if options.json:
         write_json(options.json, result)
 

@@ -8,69 +8,62 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import from_numpy
 
 from model.checkpoints.metadata import checksum
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, some_names
 from model.common.natural_order import natural_key
 from model.data.store import SilhouetteStore
 from model.evaluation.distance import euclidean_distance
-from model.identify.gallery import Encoder, Entry, Gallery, check_encoder, enrol, read_gallery, remove, some_names
+from model.identify.gallery import Encoder, Entry, Gallery, check_encoder, enrol, read_gallery, remove
 from model.identify.matching import Calibration, calibrate, fuse, person_distances
-from model.identify.report import write_report
-from model.initialization import open_embedder
+from model.initialization import Embedder, open_embedder
 from model.report.animation import film_strip
+from model.report.identification import MATCHES, MAX_CARDS, write_identification
 
 log = logging.getLogger(__name__)
 
 SHOWN = 5  # nearest people per sequence
 
 
-class Probes(NamedTuple):
-    """Sequences of a tree with the encoder. `batches` yields positions [b] and embeddings [b, values]."""
-
-    store: SilhouetteStore
-    encoder: Encoder
-    batches: Iterator[tuple[np.ndarray, np.ndarray]]
-
-    def embeddings(self) -> np.ndarray:
-        return np.concatenate([values for _, values in self.batches])
-
-
-def open_probes(options: Namespace, default_config: Path, gallery: Gallery | None = None) -> Probes:
+def _open(options: Namespace, default_config: Path, gallery: Gallery | None = None) -> tuple[Embedder, Encoder]:
     """Open the tree and the encoder of the options. Raises UserError if `gallery` belongs to another encoder."""
     opened = open_embedder(options, default_config)
     checkpoint = opened.loaded.checkpoint
     encoder = Encoder(checkpoint.name, checksum(checkpoint) or "", opened.loaded.network.hidden_dim)
     if gallery is not None:
         check_encoder(gallery, encoder)
-    return Probes(opened.store, encoder, ((i, values.reshape(len(i), -1)) for i, values in opened.batches))
+    return opened, encoder
+
+
+def _embed(options: Namespace, default_config: Path, gallery: Gallery) -> tuple[SilhouetteStore, np.ndarray]:
+    """Return the sequences of the tree and their embeddings [n, values]."""
+    opened, _ = _open(options, default_config, gallery)
+    return opened.store, np.concatenate([values.reshape(len(values), -1) for _, values in opened.batches])
 
 
 def enroll_action(options: Namespace, default_config: Path) -> dict[str, Any]:
-    store, encoder, batches = open_probes(options, default_config)
-    index = store.index
+    opened, encoder = _open(options, default_config)
+    index = opened.store.index
     names = read_names(options.names, index.subjects) if options.names else {name: name for name in index.subjects}
 
     def entries() -> Iterator[Entry]:
-        for positions, embeddings in batches:
+        for positions, embeddings in opened.batches:
             for position, embedding in zip(positions.tolist(), embeddings, strict=True):
                 track, take = str(index.subject[position]), str(index.seq_type[position])
                 if track in names:
                     # Two tracks of one person can have the same take and view.
                     take = take if names[track] == track else f"{track}.{take}"
                     labels = names[track], take, str(index.view[position]), int(index.frames[position])
-                    yield Entry(*labels, embedding, *film_strip(store.sequence(position)))
+                    yield Entry(*labels, embedding, *film_strip(opened.store.sequence(position)))
 
     count = enrol(options.gallery_file, encoder, entries())
     gallery = read_gallery(options.gallery_file)
-    print(
-        f"enrolled {count:,} sequences of {len(set(names.values())):,} people in {options.gallery_file}, which now has "
-        f"{len(gallery):,} sequences of {len(gallery.people):,} people"
-    )
+    print(f"enrolled {count:,} sequences of {len(set(names.values())):,} people in {options.gallery_file}, which now "
+          f"has {len(gallery):,} sequences of {len(gallery.people):,} people")  # fmt: skip
     return {"enrolled": count, "gallery": _summary(gallery)}
 
 
@@ -101,22 +94,25 @@ def read_names(path: Path, tracks: Sequence[str]) -> dict[str, str]:
 
 def who_action(options: Namespace, default_config: Path) -> dict[str, Any]:
     gallery, calibration = _calibrated(options)
-    probes = open_probes(options, default_config, gallery)
-    index = probes.store.index
+    store, embeddings = _embed(options, default_config, gallery)
     results, rows = [], []
-    for position, found in enumerate(person_distances(probes.embeddings(), gallery, options.best)):
+    for position, found in enumerate(person_distances(embeddings, gallery, options.best)):
         order = np.argsort(found.distance, kind="stable")[:SHOWN]
         nearest = [
             {"person": person, "distance": distance, "probability": calibration.probability(distance)}
             for person, distance in zip(gallery.people[order].tolist(), found.distance[order].tolist(), strict=True)
         ]
-        rows.append(found.row[order].tolist())
+        rows.append(found.row[order[:MATCHES]].tolist())
         known = None if calibration.threshold is None else nearest[0]["distance"] < calibration.threshold
-        frames = int(index.frames[position])
-        results.append({"sequence": index.name(position), "frames": frames, "known": known, "nearest": nearest})
+        name, frames = store.index.name(position), int(store.index.frames[position])
+        results.append({"sequence": name, "frames": frames, "known": known, "nearest": nearest})
         _print_result(**results[-1])
     if options.report:
-        write_report(options.report, gallery, calibration, results, rows, probes.store)
+        rows = rows[:MAX_CARDS]
+        shown = gallery.film_strips(sorted({row for near in rows for row in near}))
+        matches = [[shown[row] for row in near] for near in rows]
+        probes = [(store.index.name(i), *film_strip(store.sequence(i))) for i in range(len(rows))]
+        write_identification(options.report, results, probes, matches, calibration, len(gallery))
         print(f"report: {options.report}")
     return {"gallery": _summary(gallery), "far": options.far, "best": options.best, "threshold": calibration.threshold,
             "sequences": results}  # fmt: skip
@@ -138,14 +134,20 @@ def _percent(probability: float | None) -> str:
 
 def verify_action(options: Namespace, default_config: Path) -> dict[str, Any]:
     gallery, calibration = _calibrated(options)
-    probes = open_probes(options, default_config, gallery) if options.data_path else None
-    embeddings = probes.embeddings() if probes else None
+    sequences, found = [], []
+    if options.data_path:
+        store, embeddings = _embed(options, default_config, gallery)
+        sequences = [store.index.name(position) for position in range(len(embeddings))]
     # A track can have the name of a person: the first name prefers the tree, the second the gallery.
-    first, second = (
-        from_numpy(_find(name, gallery, probes, embeddings, prefer_tree))
-        for name, prefer_tree in zip(options.people, (True, False), strict=True)
-    )
-    pairs = euclidean_distance(first, second).numpy().ravel()
+    for name, prefer_tree in zip(options.people, (True, False), strict=True):
+        in_tree = [i for i, sequence in enumerate(sequences) if f"{sequence}/".startswith(f"{name}/")]
+        enrolled = np.flatnonzero(gallery.labels["person"] == name)
+        if not in_tree and not len(enrolled):
+            raise UsageError(f"verify: {name} is neither a person of {gallery.path} nor a track of --data_path; "
+                             f"enrolled: {some_names(gallery.people)}; tracks: {some_names(sequences)}")  # fmt: skip
+        use_tree = in_tree and (prefer_tree or not len(enrolled))
+        found.append(from_numpy(embeddings[in_tree] if use_tree else gallery.embeddings_of(enrolled)))
+    pairs = euclidean_distance(*found).numpy().ravel()
     distance = float(fuse(pairs, np.zeros(len(pairs), int), 1, options.best).distance[0])
     threshold, probability = calibration.pair_threshold, calibration.probability(distance)
     same = None if threshold is None else distance < threshold
@@ -154,24 +156,6 @@ def verify_action(options: Namespace, default_config: Path) -> dict[str, Any]:
     print(f"{' and '.join(options.people)}: {decision} (distance {distance:.2f}{limit}){_percent(probability)}")
     return {"names": options.people, "same": same, "distance": distance, "threshold": threshold,
             "probability": probability, "far": options.far, "best": options.best}  # fmt: skip
-
-
-def _find(
-    name: str, gallery: Gallery, probes: Probes | None, embeddings: np.ndarray | None, prefer_tree: bool
-) -> np.ndarray:
-    """Return the embeddings of a person of the gallery, or of a track or sequence of the tree."""
-    sequences = [probes.store.index.name(i) for i in range(len(embeddings))] if probes else []
-    in_tree = np.flatnonzero([f"{sequence}/".startswith(f"{name}/") for sequence in sequences])
-    enrolled = np.flatnonzero(gallery.labels["person"] == name)
-    if len(in_tree) and (prefer_tree or not len(enrolled)):
-        return embeddings[in_tree]
-    if len(enrolled):
-        return gallery.embeddings_of(enrolled)
-    tracks = f"; tracks of the tree: {some_names(probes.store.index.subjects)}" if probes else ""
-    raise UsageError(
-        f"verify: {name} is neither a person of {gallery.path} nor a track of --data_path; enrolled: "
-        f"{some_names(gallery.people)}{tracks}"
-    )
 
 
 def list_action(options: Namespace, _: Path) -> dict[str, Any]:

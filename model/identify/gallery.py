@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 
-from model.common.errors import UserError, first_line
+from model.common.errors import UserError, first_line, some_names
 from model.common.files import atomic_file
 from model.common.lock import locked
-from model.embeddings.files import check_finite, parquet_schema, parquet_writer
+from model.embeddings.files import check_finite, embedding_blocks, parquet_rows, parquet_schema, parquet_writer
 
 FACTS = b"gaitset_gallery"  # key of the metadata in the file
 ROW_BLOCK = 256  # rows that are read or written together: 16 MB of embeddings
@@ -64,36 +64,23 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.person_ids)
 
-    def name(self, row: int) -> str:
-        return "/".join(self.labels[column][row] for column in COLUMNS)
-
     def embeddings(self) -> Iterator[np.ndarray]:
         """Yield the embeddings in blocks, float32 [b, values], in the order of the file."""
         with _opened(self.path) as file:
-            for batch in file.iter_batches(ROW_BLOCK, columns=["embedding"]):
-                yield batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+            yield from embedding_blocks(file, ROW_BLOCK)
 
     def embeddings_of(self, rows: Sequence[int]) -> np.ndarray:
         """Return the embeddings of some rows, [r, values]."""
-        values = self._rows(rows, ["embedding"]).column(0).combine_chunks().flatten().to_numpy()
-        return values.reshape(len(rows), -1).copy()  # the buffers of pyarrow cannot be written to
-
-    def animations(self, rows: Sequence[int]) -> dict[int, tuple[int, str]]:
-        """Return the number of frames and the film strip of some rows."""
-        columns = [column.to_pylist() for column in self._rows(rows, ["frames_shown", "animation"])]
-        return dict(zip(rows, zip(*columns, strict=True), strict=True))
-
-    def _rows(self, rows: Sequence[int], columns: list[str]) -> pyarrow.Table:
-        """Return columns of some rows. Only the row groups that contain them are read."""
-        wanted, parts, start = np.unique(rows), [], 0
         with _opened(self.path) as file:
-            for group in range(file.num_row_groups):
-                stop = start + file.metadata.row_group(group).num_rows
-                inside = wanted[(wanted >= start) & (wanted < stop)]
-                if len(inside):
-                    parts.append(file.read_row_group(group, columns).take(inside - start))
-                start = stop
-        return pyarrow.concat_tables(parts).take(np.searchsorted(wanted, rows))
+            column = parquet_rows(file, rows, ["embedding"]).column(0).combine_chunks()
+        return column.flatten().to_numpy().reshape(len(rows), -1).copy()  # buffers of pyarrow cannot be written to
+
+    def film_strips(self, rows: Sequence[int]) -> dict[int, tuple[str, int, str]]:
+        """Return the name person/take/view, the number of frames and the film strip of some rows."""
+        with _opened(self.path) as file:
+            table = parquet_rows(file, rows, [*COLUMNS, "frames_shown", "animation"]).to_pylist()
+        strips = [("/".join(r[c] for c in COLUMNS), r["frames_shown"], r["animation"]) for r in table]
+        return dict(zip(rows, strips, strict=True))
 
 
 def read_gallery(path: Path) -> Gallery:
@@ -110,10 +97,9 @@ def check_encoder(gallery: Gallery, encoder: Encoder) -> None:
     """Raise UserError if the gallery belongs to another encoder."""
     if gallery.encoder.sha256 != encoder.sha256:
         raise UserError(
-            f"{gallery.path}: enrolled with the encoder {gallery.encoder.name} "
-            f"(SHA-256 {gallery.encoder.sha256[:12]}), but this command uses {encoder.name} "
-            f"({encoder.sha256[:12]}), and their embeddings cannot be compared; give the same encoder with "
-            "--checkpoint, or enrol everybody again in another gallery"
+            f"{gallery.path}: enrolled with encoder {gallery.encoder.name} (SHA-256 {gallery.encoder.sha256[:12]}), "
+            f"but this command uses {encoder.name} ({encoder.sha256[:12]}); embeddings of different encoders cannot be "
+            "compared; give the same encoder with --checkpoint, or enrol everybody again in another gallery"
         )
 
 
@@ -125,7 +111,7 @@ def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
     Raises:
         UserError: another encoder, another job that writes the gallery, or embeddings that are not finite.
     """
-    with locked(_lock(path), path):
+    with _locked(path):
         existing = read_gallery(path) if path.exists() else None
         if existing is not None:
             check_encoder(existing, encoder)
@@ -145,7 +131,7 @@ def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
 
 def remove(path: Path, person: str) -> int:
     """Remove all sequences of a person atomically. Return their number. Raises UserError for an unknown name."""
-    with locked(_lock(path), path):
+    with _locked(path):
         gallery = read_gallery(path)
         gone = gallery.labels["person"] == person
         if not gone.any():
@@ -153,11 +139,6 @@ def remove(path: Path, person: str) -> int:
         with _rewritten(path, gallery.encoder) as writer:
             _copy(path, writer, ~gone)
     return int(gone.sum())
-
-
-def some_names(people: Sequence[str], most: int = 10) -> str:
-    """Return names for a message, at most `most`."""
-    return ", ".join(people[:most]) + (f" and {len(people) - most} more" if len(people) > most else "")
 
 
 def _copy(path: Path, writer: parquet.ParquetWriter, keep: Sequence[bool]) -> None:
@@ -202,6 +183,5 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
         raise UserError(f"{path}: cannot be read as a gallery ({first_line(error)}); enrol everybody again") from error
 
 
-def _lock(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.lock")
+def _locked(path: Path):
+    return locked(path.with_name(f".{path.name}.lock"), path)

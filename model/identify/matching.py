@@ -7,26 +7,21 @@ the distances to other people are impostor distances. They give the thresholds a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 
+from model.evaluation.calibration import MIN_PAIRS, MIN_PEOPLE, logistic_fit, threshold_at
 from model.evaluation.distance import euclidean_distance, squared_length
 from model.evaluation.streaming import CPU_BYTES
 from model.identify.gallery import Gallery
 
 BEST = 3  # nearest sequences of a person whose distances are averaged
 MAX_CALIBRATION_PROBES = 500
-MAX_PAIRS = 200_000  # genuine or impostor pairs of the logistic fit and of the threshold of pairs
-MIN_PAIRS = 10  # genuine pairs that the logistic fit needs at least
-MIN_PEOPLE = 3  # of a threshold: two people have only one distance between them
-# Standard deviation of the logarithm of impostor distances, and the number of degrees of freedom that it counts for.
-# The bundled encoder has 0.10 to 0.12 for 100 synthetic walkers and 0.12 to 0.18 for the ten people of CASIA-A.
-USUAL_SPREAD, USUAL_FREEDOM = 0.15, 4
+MAX_PAIRS = 200_000  # impostor distances that are kept
 
 
 class Distances(NamedTuple):
@@ -86,7 +81,8 @@ class Calibration:
             if there are too few people.
         pair_threshold: the distance below which two people are the same, about `far` of different pairs. None as above.
         extrapolated: the threshold follows from the distribution of few distances, because they cannot be counted.
-        slope, offset: logistic fit of the probability; None with too few pairs.
+        probability: function of a distance: the probability that both sides are one person, if a priori this is as
+            likely as not. It returns None for too few distances.
     """
 
     genuine: np.ndarray
@@ -96,14 +92,7 @@ class Calibration:
     threshold: float | None
     pair_threshold: float | None
     extrapolated: bool
-    slope: float | None
-    offset: float | None
-
-    def probability(self, distance: float) -> float | None:
-        """Return the probability that both sides are one person if a priori this is as likely as not."""
-        if self.slope is None or not np.isfinite(distance):
-            return None
-        return float(1 / (1 + np.exp(-np.clip(self.slope * distance + self.offset, -500, 500))))
+    probability: Callable[[float], float | None]
 
     def notes(self) -> list[str]:
         """Return messages about decisions that the gallery is too small for."""
@@ -119,7 +108,7 @@ class Calibration:
                 f"{int(np.ceil(1 / self.far))} enrolled people, and it is extrapolated from the distances between "
                 f"{self.people}"
             )
-        if self.slope is None:
+        if min(len(self.genuine), len(self.impostor)) < MIN_PAIRS:
             found.append(
                 f"no probabilities: the gallery gives {len(self.genuine)} comparisons of a person's sequence with the "
                 f"person's other sequences and {len(self.impostor)} with other people, and at least {MIN_PAIRS} of "
@@ -147,46 +136,6 @@ def calibrate(gallery: Gallery, far: float, best: int = BEST, memory: int = CPU_
     lower = 1 - (1 - far) ** ((people - 1) / people)
     threshold, extrapolated = threshold_at(np.array(nearest), own, lower)
     pair_threshold, _ = threshold_at(impostor, np.repeat(own, counts), far)
-    fit = _logistic_fit(genuine, impostor)
-    return Calibration(genuine, impostor, people, far, threshold, pair_threshold, extrapolated, *fit)
-
-
-def threshold_at(impostor: np.ndarray, own: np.ndarray, far: float) -> tuple[float | None, bool]:
-    """Return a threshold below which a further impostor distance is with the probability `far`.
-
-    Distances of the same person resemble each other, so a quantile of the distances needs about 1 / `far` people. For
-    fewer people, the logarithms of the distances are assumed to be normal, and the threshold is the quantile of
-    Student's distribution for a further value. The effective number of distances is between the number of people and
-    the number of distances; it follows from the variance of the means per person. The variance of the distances is
-    combined with the usual one, because that of a few distances is very uncertain.
-
-    Args:
-        impostor: distances [n].
-        own: number of the person [n] whose sequence was compared.
-
-    Returns:
-        The threshold, None for fewer than MIN_PEOPLE people, and whether it is extrapolated.
-    """
-    people, place, counts = np.unique(own, return_inverse=True, return_counts=True)
-    if len(people) < MIN_PEOPLE:
-        return None, False
-    if (len(people) + 1) * far >= 1:
-        return float(np.sort(impostor)[int((len(impostor) + 1) * far + 1e-9) - 1]), False
-    logs = np.log(np.maximum(impostor, 1e-3 * impostor.mean()))  # equal sequences have the distance 0
-    means = np.bincount(place, logs) / counts
-    effective = np.clip(len(people) * logs.var() / max(means.var(), 1e-12), len(people), len(logs))
-    freedom = effective - 1 + USUAL_FREEDOM
-    variance = (USUAL_FREEDOM * USUAL_SPREAD**2 + (effective - 1) * logs.var(ddof=1)) / freedom * (1 + 1 / effective)
-    return float(np.exp(logs.mean() + stdtrit(freedom, far) * np.sqrt(variance))), True
-
-
-def _logistic_fit(genuine: np.ndarray, impostor: np.ndarray) -> tuple[float | None, float | None]:
-    if min(len(genuine), len(impostor)) < MIN_PAIRS:
-        return None, None
-    from sklearn.linear_model import LogisticRegression  # slow to import
-
-    values = np.concatenate([genuine, impostor]).astype(np.float64)[:, None]
-    scale = values.std() or 1.0
-    same = np.repeat([1, 0], [len(genuine), len(impostor)])
-    fit = LogisticRegression(class_weight="balanced").fit(values / scale, same)
-    return float(fit.coef_[0, 0] / scale), float(fit.intercept_[0])
+    return Calibration(
+        genuine, impostor, people, far, threshold, pair_threshold, extrapolated, logistic_fit(genuine, impostor)
+    )

@@ -18,59 +18,47 @@ examples:
   # a moving camera: torchvision's Mask R-CNN, with weights that you downloaded
   python -m model.silhouettes --video walk.mp4 --output work/walk --segmenter maskrcnn \\
       --weights maskrcnn_resnet50_fpn_coco.pth
-
-exit status: 0 done, 1 the job failed, 2 bad arguments
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
+from model.common.cores import core_count
 from model.common.errors import UsageError, UserError, run_command
 from model.common.files import is_plain_name
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 
+log = logging.getLogger(__name__)
+
+MIN_DECODED = 0.9  # of the number of frames that the file states, which is an estimate in some formats
+
 
 def build_parser() -> CommandParser:
-    description, examples = __doc__.split("examples:\n")
-    parser = CommandParser(
-        prog="python -m model.silhouettes", description=description, epilog=f"examples:\n{examples.rstrip()}"
-    )
+    parser = CommandParser(prog="python -m model.silhouettes", description=__doc__)
     paths = parser.add_argument_group("paths")
-    paths.add_argument(
-        "--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos or folders of frames"
-    )
+    paths.add_argument("--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos, folders of frames")
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
-    paths.add_argument(
-        "--preview", type=Path, metavar="FILE",
-        help="write the video with boxes and numbers as .mp4 or .gif; with several videos, their names are added to "
-        "that of the file (default: no preview)",
-    )  # fmt: skip
+    paths.add_argument("--preview", type=Path, metavar="FILE", help="write the video with boxes and numbers as .mp4 or "
+                       ".gif; the names of several videos are added to that of the file (default: none)")  # fmt: skip
     paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     content = parser.add_argument_group("sequences")
     content.add_argument("--view", default="000", metavar="NAME", help="name of the view (default: %(default)s)")
-    content.add_argument(
-        "--min_frames", type=positive, default=25, metavar="N", help="frames per sequence, at least (default: 25)"
-    )
-    content.add_argument(
-        "--min_height", type=positive, default=48, metavar="N",
-        help="height of a silhouette in pixels, at least; frames are scaled down to 1024 pixels (default: 48)",
-    )  # fmt: skip
+    content.add_argument("--min_frames", type=positive, default=25, metavar="N", help="frames per sequence, at least "
+                         "(default: 25)")  # fmt: skip
+    content.add_argument("--min_height", type=positive, default=48, metavar="N", help="height of a silhouette in "
+                         "pixels, at least; frames are scaled down to 1024 pixels (default: 48)")  # fmt: skip
     how = parser.add_argument_group("how")
-    how.add_argument(
-        "--segmenter", choices=("background", "maskrcnn"), default="background",
-        help="background: fixed camera; maskrcnn: any camera, but much slower (default: background)",
-    )  # fmt: skip
-    how.add_argument(
-        "--weights", type=Path, metavar="FILE", help="weights of torchvision's maskrcnn_resnet50_fpn for --segmenter "
-        "maskrcnn (default: none; they are never downloaded)",
-    )  # fmt: skip
-    how.add_argument(
-        "--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu (default: auto)"
-    )
+    how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background: fixed "
+                     "camera; maskrcnn: any camera, but much slower (default: background)")  # fmt: skip
+    how.add_argument("--weights", type=Path, metavar="FILE", help="weights of torchvision's maskrcnn_resnet50_fpn for "
+                     "--segmenter maskrcnn (default: none; they are never downloaded)")  # fmt: skip
+    how.add_argument("--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu "
+                     "(default: auto)")  # fmt: skip
     how.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
@@ -90,55 +78,53 @@ def main() -> int:
     _check(options)
     set_up_logging(options.quiet)
     # Imported here, because argument errors should answer at once.
-    from model.silhouettes.extraction import Settings, extract
-    from model.silhouettes.video import Video
+    from model.data.raw.video import Video
+    from model.silhouettes.extraction import Settings, extract_all
 
-    videos = [Video.open(path) for path in options.video]
-    names = [video.name for video in videos]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise UsageError(f"--video: two videos have the name {twice}, which becomes a folder; rename one of them")
-    make_segmenter, identity = _segmenter(options)
+    videos = {video.name: video for video in map(Video.open, options.video)}
+    if len(videos) < len(options.video):
+        names = ", ".join(path.name for path in options.video)
+        raise UsageError(f"--video: two of {names} have the same name, which becomes a folder; rename one of them")
+    make_segmenter, identity, workers = _segmenter(options)
     settings = Settings(options.view, options.min_frames, options.min_height, identity)
-    results = []
-    for video in videos:
-        result = extract(video, options.output, settings, make_segmenter, options.quiet)
-        results.append(result)
+    preview, several = options.preview, len(videos) > 1
+    previews = {n: preview.with_stem(f"{preview.stem}-{n}") if several else preview for n in videos} if preview else {}
+    results = extract_all(list(videos.values()), workers, options.quiet, tree=options.output, settings=settings,
+                          make_segmenter=make_segmenter, previews=previews)  # fmt: skip
+    tracks = {}
+    for video, result in zip(videos.values(), results, strict=True):
+        tracks[video.name] = {"frames": result.frames, "tracks": result.tracks}
+        if result.frames < MIN_DECODED * video.frame_count:
+            log.warning("%s: only %d of its %d frames can be decoded; the file may be damaged", video.path,
+                        result.frames, video.frame_count)  # fmt: skip
         speed = f"{result.frames / result.seconds:.0f} frames/s" if result.seconds else "already complete"
         print(f"{video.path}: {result.frames} frames, {len(result.tracks)} sequences, {speed}")
-        if options.preview:
-            from model.silhouettes.preview import write_preview
-
-            path = (
-                options.preview.with_stem(f"{options.preview.stem}-{video.name}")
-                if len(videos) > 1
-                else options.preview
-            )
-            write_preview(path, video, {t: options.output / t / video.name / options.view for t in result.tracks})
-            print(f"preview in {path}")
+        if previews:
+            print(f"preview in {previews[video.name]}")
     if options.json:
-        write_json(options.json, {r.video: {"frames": r.frames, "tracks": r.tracks} for r in results})
-    if not any(result.tracks for result in results):
-        raise UserError(
-            f"{options.output}: no sequence: nobody is alone, complete and at least {options.min_height} pixels high "
-            f"for {options.min_frames} frames; film from closer, or lower --min_height or --min_frames"
-        )
+        write_json(options.json, tracks)
+    if not any(video["tracks"] for video in tracks.values()):
+        raise UserError(f"{options.output}: no sequence: nobody is alone, complete and at least {options.min_height} "
+                        f"pixels high for {options.min_frames} frames; film from closer, or lower --min_height or "
+                        "--min_frames")  # fmt: skip
     print(f"next: python pretreatment.py --input_path {options.output} --output_path ...")
     return 0
 
 
 def _segmenter(options: argparse.Namespace):
-    """Return the function that makes the segmenter of a video, and the name and weights of the segmenter."""
+    """Return the function that makes the segmenter of a video, the name of the segmenter, and the largest number of
+    processes. The name includes the checksum of the weights.
+    """
     if options.segmenter == "background":
         from model.silhouettes.background import BackgroundSegmenter
 
-        return BackgroundSegmenter, options.segmenter
+        return BackgroundSegmenter, options.segmenter, core_count()
     from model.checkpoints.metadata import checksum
     from model.devices.opening import resolve_device
     from model.silhouettes.mask_rcnn import MaskRCNNSegmenter
 
     segmenter = MaskRCNNSegmenter(options.weights, resolve_device(options.device))
-    return lambda video: segmenter, f"{options.segmenter} {checksum(options.weights)}"
+    return lambda video: segmenter, f"{options.segmenter} {checksum(options.weights)}", 1
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from model.common.errors import UserError
+from model.data.raw.video import Video
 from model.silhouettes.detection import Detection
-from model.silhouettes.video import Video
 
 TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known from the first frame
 UNKNOWN_COUNT_STEP = 5  # every fifth frame of a video that does not state their number
@@ -42,7 +42,7 @@ class BackgroundSegmenter:
         self._train(video)
 
     def _train(self, video: Video) -> None:
-        shares, shifts, previous = [], [], None
+        shares, shifts, before = [], [], None
         small_size = (SHIFT_WIDTH, max(1, round(SHIFT_WIDTH * video.size[0] / video.size[1])))
         window = cv2.createHanningWindow(small_size, cv2.CV_32F)
         step = max(1, video.frame_count // TRAINING_FRAMES) if video.frame_count else UNKNOWN_COUNT_STEP
@@ -51,13 +51,10 @@ class BackgroundSegmenter:
             mask = self.model.apply(self._steady(frame), learningRate=1 / min(number, HISTORY))
             shares.append(cv2.countNonZero(mask) / mask.size)
             small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), small_size, interpolation=cv2.INTER_AREA)
-            small = small.astype(np.float32)
-            if previous is not None:
-                shifts.append(np.hypot(*cv2.phaseCorrelate(previous, small, window)[0]) / SHIFT_WIDTH)
-            previous = small
-        # The first frames differ from an empty model.
-        share = float(np.median(shares[len(shares) // 5 :]))
-        shift = float(np.median(shifts)) if shifts else 0.0
+            before, small = small.astype(np.float32), before
+            shifts.append(0 if small is None else np.hypot(*cv2.phaseCorrelate(small, before, window)[0]) / SHIFT_WIDTH)
+        # The first frames differ from an empty model, and the first one has no shift.
+        share, shift = float(np.median(shares[len(shares) // 5 :])), float(np.median(shifts[1:] or [0]))
         if share > MOVING_SHARE or (share > SHIFTED_SHARE and shift > SHIFT):
             raise UserError(
                 f"{video.path}: the camera seems to move, or the video has cuts ({share:.0%} of the pixels differ from "
@@ -68,8 +65,7 @@ class BackgroundSegmenter:
     def _steady(self, frame: np.ndarray) -> np.ndarray:
         """Return the frame with the brightness of the first frame. Lamps and automatic exposure flicker."""
         grid = frame[::GRID, ::GRID].astype(np.float32) + 1
-        if self.reference is None:
-            self.reference = grid
+        self.reference = grid if self.reference is None else self.reference
         gain = float(np.clip(np.median(self.reference / grid), *GAIN_RANGE))
         return frame if abs(gain - 1) < 0.003 else cv2.convertScaleAbs(frame, alpha=gain)
 
@@ -78,18 +74,11 @@ class BackgroundSegmenter:
         mask = cv2.threshold(mask, SHADOW, FOREGROUND, cv2.THRESH_BINARY)[1]
         mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, self.speck), cv2.MORPH_CLOSE, self.gap)
         # Parts of a person that are close above each other get the same label.
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, self.reach), ltype=cv2.CV_16U)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, self.reach), ltype=cv2.CV_16U)
         found = []
-        for number in range(1, count):
-            x, y, width, height, area = stats[number]
-            if area < MIN_AREA:
-                continue
+        for number, (x, y, width, height, _) in enumerate(stats[1:], 1):
             part = np.s_[y : y + height, x : x + width]
             region = np.where(labels[part] == number, mask[part], np.uint8(0))
             if cv2.countNonZero(region) >= MIN_AREA:
-                found.append(Detection.of(x, y, region, video_size(frame)))
+                found.append(Detection.of(x, y, region, frame.shape[:2]))
         return found
-
-
-def video_size(frame: np.ndarray) -> tuple[int, int]:
-    return frame.shape[0], frame.shape[1]

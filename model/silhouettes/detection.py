@@ -7,8 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from model.data.raw.silhouette import fill_small_holes
+
 BORDER = 2  # pixels: a person closer to the edge of the picture can be cut off
-MAX_HOLE = 0.03  # of the area of a person: smaller holes are filled, larger ones are between legs or arms
 
 
 class Detection(NamedTuple):
@@ -45,12 +46,3 @@ class Detection(NamedTuple):
         height, width = self.mask.shape
         picture[self.y : self.y + height, self.x : self.x + width] = self.mask
         return picture
-
-
-def fill_small_holes(mask: np.ndarray) -> np.ndarray:
-    """Return a copy of a mask in which black regions that are enclosed and small are white. uint8 [h, w]"""
-    outside = cv2.copyMakeBorder(255 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * mask.size
-    small[[0, labels[0, 0]]] = False
-    return np.where(small[labels[1:-1, 1:-1]], np.uint8(255), mask) if small.any() and count > 2 else mask.copy()

@@ -6,16 +6,18 @@ video and the settings; the next run skips a video whose description is unchange
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
+from model.common.cores import map_in_processes, stopped
 from model.common.errors import UserError
 from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors
 from model.common.json_files import write_json
@@ -23,22 +25,19 @@ from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.common.schema import parse_checked
+from model.data.raw.folders import VIDEO_RECORDS
 from model.data.raw.silhouette import encode_png
+from model.data.raw.video import Video
 from model.silhouettes.detection import Detection
+from model.silhouettes.preview import write_preview
 from model.silhouettes.tracking import Track, Tracker
-from model.silhouettes.video import Video
 
-log = logging.getLogger(__name__)
-
-RECORDS = ".silhouettes"  # folder in the tree; readers of trees ignore hidden names
-MIN_DECODED = 0.9  # of the number of frames that the file states, which is an estimate in some formats
-VERSION = 1  # raise it whenever the same video gives other silhouettes
+VERSION = 2  # raise it whenever the same video gives other silhouettes
 COMPLETE = {"complete": True, "description": {}, "frames": int, "tracks": {str: int}}  # schema of a record
 Segmenter = Callable[[np.ndarray], list[Detection]]
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """view: name of the folder of the view. min_frames: per sequence. min_height: of a silhouette, in pixels.
     segmenter: name, and checksum of its weights.
     """
@@ -49,92 +48,94 @@ class Settings:
     segmenter: str = "background"
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """Number of frames per sequence by the name of the track. `seconds` is 0 for a video that was already complete."""
 
-    video: str
     tracks: dict[str, int]
     frames: int
     seconds: float
 
 
+def extract_all(videos: Sequence[Video], workers: int, quiet: bool, **options) -> Iterator[Result]:
+    """Yield the result of `extract` for each video. Several workers process one video each, with the same result."""
+    work = partial(extract, quiet=quiet or workers > 1, **options)
+    # The processes share the cores.
+    return map_in_processes(work, videos, min(workers, len(videos)), initializer=partial(cv2.setNumThreads, 1))
+
+
 def extract(
-    video: Video, tree: Path, settings: Settings, make_segmenter: Callable[[Video], Segmenter], quiet: bool = False
-) -> Result:
-    """Write the sequences of one video, unless they are complete.
+    video: Video, tree: Path, settings: Settings, make_segmenter: Callable[[Video], Segmenter], quiet: bool = False,
+    previews: dict[str, Path] | None = None,
+) -> Result:  # fmt: skip
+    """Write the sequences of one video, unless they are complete, and the preview of its name in `previews`.
 
     Raises:
         UserError: if nobody moves, the camera moves, or the tree cannot be written.
     """
     if not is_plain_name(video.name):
         raise UserError(f"{video.path}: the name of the video becomes the name of a folder; rename it")
-    record = tree / RECORDS / f"{video.name}.json"
+    folder = partial(_folder, tree, video.name, settings.view)
+    record = tree / VIDEO_RECORDS / f"{video.name}.json"
     with locked(record.with_suffix(".lock"), tree):
-        source = {"version": VERSION, "source": _stamp(video.path), "settings": asdict(settings)}
-        known = _read_record(record)
-        if known and known["description"] == source:
-            folders = {name: _folder(tree, name, video, settings) for name in known["tracks"]}
-            if all(len(list(f.glob("*.png"))) == known["tracks"][name] for name, f in folders.items()):
-                return Result(video.name, known["tracks"], known["frames"], 0.0)
-        start = time.perf_counter()
-        with os_errors_as_user_errors(tree):
-            _remove_earlier(tree, video, record.exists())
-            write_json(record, {"complete": False})  # its tracks belong to this command, also if the run is killed
-        segmenter = make_segmenter(video)
-        result = _follow(video, tree, settings, segmenter, start, quiet)
-        write_json(
-            record,
-            {"complete": True, "description": source, "frames": result.frames, "tracks": result.tracks},
-        )
+        files = sorted(video.path.iterdir()) if video.path.is_dir() else [video.path]
+        stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        source = {"version": VERSION, "source": stamps, "settings": settings._asdict()}
+        start, result = time.perf_counter(), _read_complete(record, source, folder)
+        if result is None:
+            with os_errors_as_user_errors(tree):
+                _remove_earlier(tree, video, record.exists())
+                write_json(record, {"complete": False})  # its tracks belong to this command, also if the run is killed
+            tracks, frames = _follow(video, folder, settings, make_segmenter(video), quiet)
+            result = Result(tracks, frames, time.perf_counter() - start)
+            write_json(record, {"complete": True, "description": source, "frames": frames, "tracks": tracks})
+    if previews:
+        write_preview(previews[video.name], video, [folder(track) for track in result.tracks])
     return result
 
 
-def _follow(video: Video, tree: Path, settings: Settings, segmenter: Segmenter, start: float, quiet: bool) -> Result:
+def _folder(tree: Path, video: str, view: str, track: str) -> Path:
+    return tree / track / video / view
+
+
+def _follow(
+    video: Video, folder: Callable[[str], Path], settings: Settings, segmenter: Segmenter, quiet: bool
+) -> tuple[dict[str, int], int]:
+    """Write the tracks of a video. Return their numbers of frames, and the number of frames of the video."""
     tracks: dict[str, int] = {}
-    detected = 0
 
     def write(track: Track) -> None:
         name = f"{video.name}-{len(tracks) + 1:03d}"
-        with atomic_folder(_folder(tree, name, video, settings)) as part:
+        with atomic_folder(folder(name)) as part:
             for number, image in track.images.items():
                 (part / f"{name}-{number:06d}.png").write_bytes(image)
         tracks[name] = len(track.images)
 
     tracker = Tracker(lambda d: encode_png(d.in_picture(video.size)), write, settings.min_frames, settings.min_height)
-    number = 0
+    number = detected = 0
     with progress_bar(total=video.frame_count or None, unit="frames", what=video.name, quiet=quiet) as bar:
         # One thread decodes while this one tracks. The segmenter has a state, so frames stay in order.
         for number, frame in enumerate(prefetch(lambda frame: frame, video.frames(), 1, 4), 1):
+            if stopped():
+                raise KeyboardInterrupt
             detections = segmenter(frame)
             detected += len(detections)
             tracker.update(number, detections)
             bar.update()
     tracker.close()
-    if number < MIN_DECODED * video.frame_count:
-        log.warning("%s: only %d of its %d frames can be decoded; the file may be damaged", video.path, number,
-                    video.frame_count)  # fmt: skip
     if not detected:
         raise UserError(f"{video.path}: nothing moves in its {number} frames; film walking people with a fixed camera")
-    return Result(video.name, tracks, number, time.perf_counter() - start)
+    return tracks, number
 
 
-def _read_record(path: Path) -> dict | None:
-    """Return the record of a complete video. None if there is none, or it is damaged or of an interrupted run."""
+def _read_complete(record: Path, source: dict, folder: Callable[[str], Path]) -> Result | None:
+    """Return the result of an earlier run. None if it is missing, damaged, interrupted, or of another source."""
     try:
-        return parse_checked(path.read_bytes(), COMPLETE)
+        known = parse_checked(record.read_bytes(), COMPLETE)
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _folder(tree: Path, track: str, video: Video, settings: Settings) -> Path:
-    return tree / track / video.name / settings.view
-
-
-def _stamp(path: Path) -> list:
-    """Return size and modification time of a file, or of the files in a folder."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    files = {track: len(list(folder(track).glob("*.png"))) for track in known["tracks"]}
+    complete = known["description"] == source and known["tracks"] == files
+    return Result(files, known["frames"], 0.0) if complete else None
 
 
 def _remove_earlier(tree: Path, video: Video, known: bool) -> None:

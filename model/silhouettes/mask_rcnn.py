@@ -10,7 +10,7 @@ import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from model.checkpoints.loading import load_tensors
-from model.common.errors import UserError
+from model.common.errors import UserError, first_line
 from model.silhouettes.background import MIN_AREA
 from model.silhouettes.detection import Detection
 
@@ -34,10 +34,8 @@ class MaskRCNNSegmenter:
         try:
             self.network.load_state_dict(load_tensors(weights))
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{weights}: does not fit torchvision's maskrcnn_resnet50_fpn of {CLASSES} classes "
-                f"({str(error).splitlines()[0]}); give its state dict"
-            ) from None
+            raise UserError(f"{weights}: does not fit torchvision's maskrcnn_resnet50_fpn of {CLASSES} classes "
+                            f"({first_line(error)}); give its state dict") from None  # fmt: skip
         self.network.eval().to(device)
         self.device = device
 

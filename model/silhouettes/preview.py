@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from model.common.files import atomic_file
+from model.common.gif import write_gif
 from model.common.mp4 import write_mp4
-from model.silhouettes.video import Video
+from model.data.raw.video import Video
 
 COLOURS = ((60, 180, 75), (48, 130, 245), (216, 99, 67), (180, 30, 145), (25, 225, 255), (240, 240, 70))  # blue first
 GIF_WIDTH, GIF_FPS = 480, 10  # GIF files of a full video would be very large
 
 
-def write_preview(path: Path, video: Video, sequences: dict[str, Path]) -> None:
+def write_preview(path: Path, video: Video, folders: Sequence[Path]) -> None:
     """Write an MP4 or GIF file. Raises UserError if OpenCV cannot encode it.
 
     Args:
-        sequences: folder of the silhouettes by the name of the track.
+        folders: folder of the silhouettes of each track.
     """
     gif = path.suffix.lower() == ".gif"
     step = max(1, round(video.fps / GIF_FPS)) if gif else 1
-    silhouettes: dict[int, list[tuple[int, Path]]] = {}
-    for track, folder in enumerate(sequences.values(), 1):
+    files: dict[int, list[tuple[int, Path]]] = defaultdict(list)
+    for track, folder in enumerate(folders, 1):
         for file in sorted(folder.glob("*.png")):
-            silhouettes.setdefault(int(file.stem.rpartition("-")[2]), []).append((track, file))
+            files[int(file.stem.rpartition("-")[2]) - 1].append((track, file))
     drawn = (
-        draw(frame, [(track, cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)) for track, file in silhouettes.get(n, [])])
-        for n, frame in zip(range(1, 1 << 62, step), video.frames(step), strict=False)
+        draw(frame, [(track, cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)) for track, file in files[step * place]])
+        for place, frame in enumerate(video.frames(step))
     )
     if gif:
-        _write_gif(path, drawn, 1000 * step / video.fps)
+        write_gif(path, map(_small_picture, drawn), 1000 * step / video.fps)
     else:
         write_mp4(path, drawn, video.fps)
 
@@ -51,17 +53,7 @@ def draw(frame: np.ndarray, people: list[tuple[int, np.ndarray]]) -> np.ndarray:
     return frame
 
 
-def _write_gif(path: Path, drawn: Iterable[np.ndarray], milliseconds: float) -> None:
-    from PIL import Image
-
-    images = []
-    for frame in drawn:
-        scale = min(1.0, GIF_WIDTH / frame.shape[1])
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        images.append(
-            Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)).quantize(
-                64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-            )
-        )
-    with atomic_file(path) as part:
-        images[0].save(part, "GIF", save_all=True, append_images=images[1:], duration=round(milliseconds), loop=0)
+def _small_picture(frame: np.ndarray) -> Image.Image:
+    scale = min(1.0, GIF_WIDTH / frame.shape[1])
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return Image.fromarray(small[..., ::-1]).quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -30,20 +30,21 @@ class Track:
     """One person, or several people that cannot be separated (`crowd`).
 
     Attributes:
-        box: the last box [4]; velocity: pixels per frame [2].
+        box, area: of the last detection, [4] and pixels; velocity: pixels per frame [2].
         missed: frames since the last detection; unusable: frames since the last usable silhouette.
-        images: encoded silhouette by frame number; centres and shapes (height, width) belong to them.
+        images: encoded silhouette by frame number; boxes [4] belong to them.
+        recent: height and area of the last detections.
     """
 
     box: np.ndarray
+    area: int
     crowd: bool = False
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
     missed: int = 0
     unusable: int = 0
     images: dict[int, bytes] = field(default_factory=dict)
-    centres: list[np.ndarray] = field(default_factory=list)
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-    recent: deque = field(default_factory=lambda: deque(maxlen=MEMORY))  # (height, area)
+    boxes: list[np.ndarray] = field(default_factory=list)
+    recent: deque = field(default_factory=lambda: deque(maxlen=MEMORY))
 
     def predicted(self) -> np.ndarray:
         return self.box + np.tile(self.velocity, 2) * (self.missed + 1)
@@ -51,25 +52,25 @@ class Track:
     def move(self, detection: Detection) -> None:
         step = (_centre(detection.box) - _centre(self.box)) / (self.missed + 1)
         self.velocity = 0.7 * self.velocity + 0.3 * step
-        self.box, self.missed = detection.box, 0
+        self.box, self.area, self.missed = detection.box, detection.area, 0
 
     def usual_area(self) -> float:
-        return float(np.median([area for _, area in self.recent])) if self.recent else np.inf
+        return float(np.median(np.array(self.recent)[:, 1])) if self.recent else self.area
 
     def has_shrunk(self) -> bool:
         """Return whether the area of a crowd has dropped because people left it. Perspective changes it slowly."""
-        areas = [area for _, area in self.recent]
-        third = MEMORY // 3
+        areas, third = np.array(self.recent)[:, 1], MEMORY // 3
         return len(areas) == MEMORY and np.median(areas[-third:]) < AREA_RANGE[0] * np.median(areas[:third])
 
     def is_person(self, min_frames: int) -> bool:
         """Return whether the track has enough frames, walks, and has the proportions of one person."""
         if len(self.images) < min_frames:
             return False
-        heights, widths = np.array(self.shapes).T
-        aspect = np.median(widths / heights)
-        walk = np.ptp(np.array(self.centres), axis=0).max()
-        return MIN_MEDIAN_ASPECT <= aspect <= MAX_MEDIAN_ASPECT and walk >= MIN_WALK * np.median(heights)
+        boxes = np.array(self.boxes)
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+        walk = np.ptp(_centre(boxes), axis=0).max()
+        straight = MIN_MEDIAN_ASPECT <= np.median(widths / heights) <= MAX_MEDIAN_ASPECT
+        return bool(straight and walk >= MIN_WALK * np.median(heights))
 
 
 class Tracker:
@@ -103,68 +104,59 @@ class Tracker:
         self.tracks = [t for t in self.tracks if t.missed <= MAX_GAP]
         for index, detection in enumerate(detections):
             if index not in matches.values():
-                self.tracks.append(Track(detection.box))
+                self.tracks.append(Track(detection.box, detection.area))
                 self._add_silhouette(self.tracks[-1], number, detection)
 
     def close(self) -> None:
         """End all tracks after the last frame."""
-        for track in self.tracks:
-            self._cut(track)
-        self.tracks = []
+        while self.tracks:
+            self._cut(self.tracks.pop(0))
 
     def _cut(self, track: Track, crowd: bool | None = None) -> Track:
         """End a track, and return a new one at the same place."""
         if track.is_person(self.min_frames):
             self.finished(track)
-        crowd = track.crowd if crowd is None else crowd
-        return Track(track.box, crowd, track.velocity, track.missed)
+        return Track(track.box, track.area, track.crowd if crowd is None else crowd, track.velocity, track.missed)
 
     def _cut_merged_and_parted(self, matches: dict[int, int], overlap: np.ndarray, detections: list[Detection]) -> None:
-        matched = set(matches.values())
         areas = _areas(np.array([t.box for t in self.tracks]).reshape(-1, 4))
-        for index, track in enumerate(self.tracks):
-            if index not in matches:
-                continue
-            area = track.usual_area()
+        large = [track.usual_area() for track in self.tracks]
+        for index, match in matches.items():
             # Merged: the same detection covers another track, which has no detection.
             others = [
-                other for other, covered in enumerate(overlap[:, matches[index]] / np.maximum(areas, 1))
+                other for other, covered in enumerate(overlap[:, match] / np.maximum(areas, 1))
                 if other not in matches and covered > COVERED and self.tracks[other].missed == 0
-                and self.tracks[other].usual_area() >= PART_AREA * area
+                and large[other] >= PART_AREA * large[index]
             ]  # fmt: skip
             for other in others:
                 self.tracks[other] = self._cut(self.tracks[other])
                 self.tracks[other].missed = MAX_GAP + 1
             # Parted: another detection comes out of the box of this track.
-            parts = [
-                d for i, d in enumerate(detections)
-                if i not in matched and d.area >= PART_AREA * area
-                and overlap[index, i] > COVERED * d.mask.size
-            ]  # fmt: skip
-            if others or parts:
-                self.tracks[index] = self._cut(track, crowd=bool(others))
+            parted = any(
+                i not in matches.values() and d.area >= PART_AREA * large[index]
+                and overlap[index, i] > COVERED * d.mask.size for i, d in enumerate(detections)
+            )  # fmt: skip
+            if others or parted:
+                self.tracks[index] = self._cut(self.tracks[index], crowd=bool(others))
 
     def _add_silhouette(self, track: Track, number: int, detection: Detection) -> None:
         """Keep the silhouette if it shows one complete person."""
         height, width = detection.mask.shape
         track.recent.append((height, detection.area))
         if track.crowd and track.has_shrunk():
-            track.crowd = False
-            track.recent.clear()
-            track.recent.append((height, detection.area))
-        usable = not (track.crowd or detection.at_border) and height >= self.min_height and width <= MAX_ASPECT * height
+            track.crowd, track.recent = False, deque([(height, detection.area)], MEMORY)
         usual_height, usual_area = np.median(np.array(track.recent), axis=0)
-        if not (
-            usable
+        if (
+            not (track.crowd or detection.at_border)
+            and self.min_height <= height and width <= MAX_ASPECT * height
             and HEIGHT_RANGE[0] <= height / usual_height <= HEIGHT_RANGE[1]
             and AREA_RANGE[0] <= detection.area / usual_area <= AREA_RANGE[1]
-        ):
+        ):  # fmt: skip
+            track.unusable = 0
+            track.images[number] = self.encode(detection)
+            track.boxes.append(detection.box)
+        else:
             track.unusable += 1
-            return
-        track.unusable = 0
-        track.images[number] = self.encode(detection)
-        track.centres.append(_centre(detection.box))
-        track.shapes.append((height, width))
 
 
 def _centre(box: np.ndarray) -> np.ndarray:

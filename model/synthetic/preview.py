@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.common.files import atomic_file
+from model.common.gif import write_gif
 from model.data.raw.silhouette import write_png
 from model.synthetic.camera import FPS, IMAGE_HEIGHT, IMAGE_WIDTH
 from model.synthetic.walkers import Takes, WalkerSettings, pose_figures, render_views
@@ -65,11 +64,7 @@ def write_animation(path: Path | str, pictures: Tensor) -> None:
     """Write a GIF that repeats forever, in real time."""
     from PIL import Image  # only previews need it
 
-    images = [Image.fromarray(picture) for picture in pictures.numpy()]
-    buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // FPS, loop=0)
-    with atomic_file(path) as part:
-        part.write_bytes(buffer.getvalue())
+    write_gif(path, map(Image.fromarray, pictures.numpy()), 1000 / FPS)
 
 
 def _cell(sil: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from model.common.cores import leave_interrupts_to_parent, map_in_processes
+from model.common.cores import map_in_processes
 from model.common.errors import UsageError
 from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers
 from model.common.json_files import write_json
@@ -83,7 +83,6 @@ def _write_takes(tasks: list[tuple], workers: int) -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    leave_interrupts_to_parent()
     torch.set_num_threads(1)  # the processes share the cores
 
 

@@ -17,7 +17,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from model.common.cores import core_count, leave_interrupts_to_parent  # noqa: E402
+from model.common.cores import core_count, start_worker  # noqa: E402
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH  # noqa: E402
 from model.data.store import FRAMES  # noqa: E402
 from model.data.store_index import write_index  # noqa: E402
@@ -52,7 +52,7 @@ def make_store(
     folder.mkdir(parents=True)
     shape = (int(lengths.sum()), FRAME_HEIGHT, FRAME_WIDTH)
     np.memmap(folder / FRAMES, np.uint8, "w+", shape=shape).flush()
-    with ProcessPoolExecutor(core_count(), get_context("spawn"), leave_interrupts_to_parent) as pool:
+    with ProcessPoolExecutor(core_count(), get_context("spawn"), start_worker) as pool:
         walks = np.stack(list(pool.map(_render, range(walkers))))  # [walkers, views, CYCLE, 64, 44]
         np.save(folder / "walks.npy", walks)
         bounds = np.linspace(0, len(labels), 8 * core_count() + 1).astype(int)

@@ -28,12 +28,12 @@ from model.checkpoints.names import encoders_in
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
 from model.data.raw.silhouette import align, cut_sides, read_image
+from model.data.raw.video import Video
 from model.network import GaitSet
 from model.report.palette import LIGHT
 from model.silhouettes.background import BackgroundSegmenter
 from model.silhouettes.extraction import Settings, extract
 from model.silhouettes.preview import draw
-from model.silhouettes.video import Video
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.video import write_video
 

@@ -7,15 +7,12 @@ this module, so it does not import torch.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from model.common.cores import core_count, leave_interrupts_to_parent, map_in_processes
+from model.common.cores import core_count, map_in_processes, stopped
 from model.common.errors import UsageError, UserError
 from model.common.files import remove_leftovers
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
@@ -28,7 +25,6 @@ from model.data.raw.tree import SequenceFolder, scan_tree
 
 LOCK = ".pretreatment.lock"
 TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
-_stop = None  # in a worker process: the event that is set when the run is interrupted
 
 
 def pretreat(
@@ -81,7 +77,9 @@ def pretreat(
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
         workers = workers or core_count()
-        for results in stack.enter_context(closing(_results(_tasks(jobs, workers), workers))):
+        tasks = _tasks(jobs, workers)
+        results_of = map_in_processes(_pretreat_task, tasks, min(workers, len(tasks)), ordered=False)
+        for results in stack.enter_context(closing(results_of)):
             report.add(results)
         if not summary.kept:
             report.conclude(f"{source}: no frame is usable: {nothing_kept(summary)}")
@@ -165,40 +163,13 @@ def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
     return tasks
 
 
-def _results(tasks: list[list[SequenceJob]], workers: int) -> Iterator[list[SequenceResult]]:
-    """Yield the results of the tasks as they are completed. A single worker runs in this process."""
-    workers = min(workers, len(tasks))
-    if workers == 1:
-        yield from map(_pretreat_task, tasks)
-        return
-    stop = multiprocessing.get_context("spawn").Event()
-    # After an error or Ctrl-C, `stop` lets the workers end at the next frame and remove their temporary files.
-    yield from map_in_processes(
-        _pretreat_task, tasks, workers, ordered=False, initializer=_start_worker, initargs=(stop,),
-        before_shutdown=stop.set,
-    )  # fmt: skip
-
-
-def _start_worker(stop) -> None:
-    """Leave Ctrl-C to the parent, which sets `stop`, and end if the parent is killed."""
-    global _stop
-    _stop = stop
-    leave_interrupts_to_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 def _pretreat_task(jobs: list[SequenceJob]) -> list[SequenceResult]:
     import cv2  # slow to import, and wrong arguments should be reported at once
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # the processes use all cores, so threads in each of them would be slower
     try:
-        stopped = _stop.is_set if _stop else lambda: False
+        # After an error or Ctrl-C, the workers end at the next frame and remove their temporary files.
         return [pretreat_sequence(job, stopped) for job in jobs]
     except OSError as error:
         where = error.filename or jobs[0].target

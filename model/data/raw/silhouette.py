@@ -1,4 +1,4 @@
-"""Read, align, write and crop a single silhouette.
+"""Read, align, fill, write and crop a single silhouette.
 
 Worker processes import this module, so it does not import torch.
 """
@@ -18,6 +18,7 @@ from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.raw.image_header import JPEG_START, image_error
 
 MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
+MAX_HOLE = 0.03  # of the area of a box: smaller holes are filled, larger ones are between legs or arms
 MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 
 MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
@@ -198,3 +199,14 @@ def cut_sides(frames: np.ndarray) -> np.ndarray:
         )
     left = (frames.shape[-1] - FRAME_WIDTH) // 2
     return frames[..., left : left + FRAME_WIDTH]
+
+
+def fill_small_holes(mask: np.ndarray) -> np.ndarray:
+    """Return a copy of a mask in which black regions that are enclosed and small are white. uint8 [h, w]"""
+    import cv2
+
+    outside = cv2.copyMakeBorder(255 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * mask.size
+    small[[0, labels[0, 0]]] = False
+    return np.where(small[labels[1:-1, 1:-1]], np.uint8(255), mask) if small.any() and count > 2 else mask.copy()

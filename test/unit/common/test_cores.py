@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from workers import wait_until_stopped
 
-from model.common.cores import block_interrupts, core_count, map_in_processes
+from model.common.cores import block_interrupts, core_count, map_in_processes, stopped
 from model.common.errors import UserError
 
 BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
@@ -43,12 +45,19 @@ def test_map_in_processes_returns_all_results(ordered):
 
 
 def test_killed_worker_is_a_user_error():
-    ended = []
     with pytest.raises(UserError, match="a worker process was killed"):
-        list(map_in_processes(os._exit, [9], 1, before_shutdown=lambda: ended.append(True)))
-    assert ended == [True]
+        list(map_in_processes(os._exit, [9, 9], 2))
 
 
-def test_exception_of_a_worker_is_raised():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_exception_of_a_worker_is_raised(workers):
     with pytest.raises(ValueError, match="math domain"):
-        list(map_in_processes(math.sqrt, [-1.0], 1))
+        list(map_in_processes(math.sqrt, [-1.0, 4.0], workers))
+
+
+def test_workers_are_told_when_the_consumer_stops_early():
+    start = time.monotonic()
+    results = map_in_processes(wait_until_stopped, [0.0, 60.0], 2)
+    assert next(results) is False and not stopped()
+    results.close()
+    assert time.monotonic() - start < 30

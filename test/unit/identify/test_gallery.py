@@ -10,15 +10,20 @@ from model.common.lock import locked
 from model.identify.gallery import enrol, read_gallery, remove
 
 
+def names_of(gallery) -> list[str]:
+    return ["/".join(labels) for labels in zip(*gallery.labels.values(), strict=True)]
+
+
 def test_enrolled_entries_are_read_back(tmp_path):
     path, given = tmp_path / "new" / "g.parquet", entries({"ben": 4, "安娜": 3, "carla": 1})
     assert enrol(path, ENCODER, given[:5]) == 5 and enrol(path, ENCODER, given[5:]) == 3
     gallery = read_gallery(path)
-    rows = {gallery.name(i): i for i in range(len(gallery))}
+    rows = {name: i for i, name in enumerate(names_of(gallery))}
     assert gallery.encoder == ENCODER and gallery.people.tolist() == ["ben", "carla", "安娜"] and len(rows) == 8
     order = np.array([rows[f"{e.person}/{e.take}/{e.view}"] for e in given])
     np.testing.assert_array_equal(gallery.embeddings_of(order), np.stack([e.embedding for e in given]))
-    assert gallery.animations(order[[1, 6]].tolist()) == {order[i]: (1, given[i].animation) for i in (1, 6)}
+    strips = {order[i]: ("/".join(given[i][:3]), 1, given[i].animation) for i in (1, 6)}
+    assert gallery.film_strips(order[[1, 6]].tolist()) == strips
 
 
 def test_a_second_enrolment_replaces_equal_labels_and_remove_forgets_a_person(tmp_path):
@@ -28,7 +33,7 @@ def test_a_second_enrolment_replaces_equal_labels_and_remove_forgets_a_person(tm
     enrol(path, ENCODER, changed)
     gallery = read_gallery(path)
     assert len(gallery) == 9
-    row = int(np.flatnonzero([gallery.name(i) == "ben/nm-01/090" for i in range(9)])[0])
+    row = names_of(gallery).index("ben/nm-01/090")
     np.testing.assert_array_equal(gallery.embeddings_of(np.array([row]))[0], changed[1].embedding)
     assert remove(path, "ben") == 4
     assert set(read_gallery(path).labels["person"]) == {"anna"} and b"ben" not in path.read_bytes()
@@ -42,7 +47,7 @@ def test_refused_writes_keep_the_gallery(tmp_path):
     path, given = tmp_path / "g.parquet", entries({"ben": 2})
     enrol(path, ENCODER, given)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"enrolled with the encoder e\.ptm .* give the same encoder with --checkpoint"):
+    with pytest.raises(UserError, match=r"enrolled with encoder e\.ptm .* give the same encoder with --checkpoint"):
         enrol(path, ENCODER._replace(sha256="cd" * 32), given)
     with pytest.raises(UserError, match="the embedding of ben/nm-00/090 contains values that are not finite"):
         enrol(path, ENCODER, [given[0]._replace(embedding=np.full(62, np.nan))])

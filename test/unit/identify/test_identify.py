@@ -124,7 +124,7 @@ def test_another_encoder_is_refused(trees):
     enrolled(trees)
     other = ["--checkpoint", str(folder / "other.ptm"), "--data_path", str(folder / "probe")]
     for action in ("who", "enroll"):
-        with pytest.raises(UserError, match=r"enrolled with the encoder e\.ptm .* uses other\.ptm"):
+        with pytest.raises(UserError, match=r"enrolled with encoder e\.ptm .* uses other\.ptm"):
             command.main([action, *options, *other])
 
 

@@ -1,9 +1,11 @@
 """Silhouettes of videos: correct masks, resuming, the preview, and errors."""
 
+import json
 import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,13 +14,14 @@ import pytest
 from scripts import load_script
 
 from model.common.errors import UserError
+from model.data.raw.folders import VIDEO_RECORDS
 from model.data.raw.pretreatment import pretreat
 from model.data.raw.pretreatment_report import LogFile
+from model.data.raw.video import Video
 from model.silhouettes.__main__ import main
 from model.silhouettes.background import BackgroundSegmenter
-from model.silhouettes.extraction import RECORDS, Settings, extract
+from model.silhouettes.extraction import Settings, extract
 from model.silhouettes.preview import draw
-from model.silhouettes.video import Video
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.video import film, write_video
 
@@ -96,9 +99,9 @@ def test_a_complete_video_is_skipped_and_a_changed_one_is_done_again(video, tree
     result = segmented(video, tree)
     assert result.seconds > 0 and result.tracks == {track: len(sils) for track, sils in whole.items()}
     # A damaged record, and then one of an interrupted run, which leaves a track that the new settings do not give.
-    (tree / RECORDS / "walk.json").write_text('{"complete": true, "tracks": 3')
+    (tree / VIDEO_RECORDS / "walk.json").write_text('{"complete": true, "tracks": 3')
     assert segmented(video, tree).seconds > 0
-    (tree / RECORDS / "walk.json").write_text('{"complete": false}')
+    (tree / VIDEO_RECORDS / "walk.json").write_text('{"complete": false}')
     (tree / "walk-009/walk/000").mkdir(parents=True)
     assert segmented(video, tree).seconds > 0
     assert frames_of(tree).keys() == whole.keys() and not (tree / "walk-009").exists()
@@ -123,6 +126,31 @@ def test_a_folder_of_frames_gives_the_same_people_and_several_videos_go_into_one
     assert all((tmp_path / f"tree/walk-00{n}/walk/090").is_dir() for n in (1, 2, 3))
     assert {p.name for p in tmp_path.glob("*.gif")} == {"preview-walk.gif", "preview-frames.gif"}
     assert len(re.findall(r"48 frames, 3 sequences, \d+ frames/s", capsys.readouterr().out)) == 2
+
+
+def test_videos_at_once_give_the_same_files_as_one_after_the_other(video, tmp_path, monkeypatch, capsys):
+    videos = [video, *(video.with_stem(name) for name in ("second", "third"))]
+    write_video(videos[1], replace(WALKERS, seed=3))
+    write_video(videos[2], replace(WALKERS, seed=4, frames=40))
+    found = {}
+    for cores in (1, 2):
+        monkeypatch.setattr("model.silhouettes.__main__.core_count", lambda: cores)  # noqa: B023, called at once
+        tree = tmp_path / str(cores)
+        options = ["--output", tree, "--preview", tmp_path / f"{cores}.gif", "--quiet"]
+        assert run(monkeypatch, "--video", *videos, *options) == 0
+        lines = re.sub(r"\d+ frames/s|/[12](?=[-. ])", "", capsys.readouterr().out).splitlines()
+        files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in tree.rglob("*.png")}
+        previews = [(tmp_path / f"{cores}-{path.stem}.gif").read_bytes() for path in videos]
+        found[cores] = lines, files, previews
+    assert found[1] == found[2] and len(found[1][1]) > 300
+    assert [line.split(":")[0] for line in found[2][0][::2]][:3] == [str(path) for path in videos]
+
+
+def test_an_error_in_one_of_several_videos_is_reported(video, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.silhouettes.__main__.core_count", lambda: 2)
+    still = write_pictures(tmp_path / "still", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    with pytest.raises(UserError, match="nothing moves in its 3 frames"):
+        run(monkeypatch, "--video", still, video, "--output", tmp_path / "tree", "--quiet")
 
 
 def test_preview_shows_every_frame_with_boxes(video, tree, tmp_path, monkeypatch):
@@ -187,8 +215,8 @@ def test_unsuitable_videos_are_explained(tmp_path, frames, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.mp4", b"not a video", "notes.mp4: is not a video that OpenCV can read; .* ffmpeg"),
-        ("empty.avi", b"", "empty.avi: is not a video that OpenCV can read"),
+        ("notes.mp4", b"not a video", "notes.mp4: no frame can be decoded: it is not a video, .* ffmpeg"),
+        ("empty.avi", b"", "empty.avi: no frame can be decoded"),
         ("missing.mp4", None, "missing.mp4: no such video"),
         ("", None, "the folder contains no pictures"),
         ("1.png", b"\x89PNG", r"1\.png: cannot be read as a picture"),
@@ -201,7 +229,7 @@ def test_files_and_folders_that_are_not_videos(tmp_path, name, content, message)
         Video.open(tmp_path if name == "1.png" else tmp_path / name)
 
 
-def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video, tmp_path, caplog):
+def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video, tmp_path, monkeypatch, capsys):
     path = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (640, 480))
     for frame in Video.open(video).frames():
@@ -209,11 +237,12 @@ def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video
     writer.release()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
-    result = segmented(path, tmp_path / "tree")
-    assert 30 <= result.frames <= 40 and result.tracks
-    assert f"only {result.frames} of its 48 frames can be decoded" in caplog.text
+    assert run(monkeypatch, "--video", path, "--output", tmp_path / "tree", "--json", tmp_path / "s.json") == 0
+    result = json.loads((tmp_path / "s.json").read_text())["walk"]
+    assert 30 <= result["frames"] <= 40 and result["tracks"]
+    assert f"only {result['frames']} of its 48 frames can be decoded" in capsys.readouterr().out
     path.write_bytes(content[: content.index(b"movi") + 4])
-    with pytest.raises(UserError, match=r"walk\.avi: (no frame can be decoded|is not a video)"):
+    with pytest.raises(UserError, match=r"walk\.avi: no frame can be decoded"):
         Video.open(path)
 
 
@@ -233,7 +262,7 @@ def test_options_that_cannot_work(video, tmp_path, monkeypatch, arguments, messa
 
 
 def test_two_videos_of_one_name(video, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="two videos have the name walk"):
+    with pytest.raises(UserError, match=r"two of walk\.mp4, walk\.mp4 have the same name"):
         run(monkeypatch, "--video", video, video, "--output", tmp_path / "tree")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 
+from model.common.cores import stopped
 from model.common.errors import UserError
 from model.devices import distributed, triton_support
 from model.network.compute_mode import use_triton_kernels
@@ -61,6 +62,14 @@ def failing_worker(rank: int, folder: str) -> None:
                 if Path(folder, "reported").exists():
                     break
                 time.sleep(0.05)
+
+
+def wait_until_stopped(seconds: float) -> bool:
+    """Return whether the parent asked this worker to stop within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not stopped() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return stopped()
 
 
 if __name__ == "__main__":
