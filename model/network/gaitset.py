@@ -31,8 +31,8 @@ class GaitSet(nn.Module):
 
     Attributes:
         amp_dtype: half precision to compute in, by autocast; None computes in the precision of the weights.
-        fused: use the Triton kernels of `model.network.kernels` for the set layers of uint8 silhouettes. They need
-            `amp_dtype`, a device that supports them, and channels that they support.
+        fused: use the Triton kernels of `model.network.kernels` for uint8 silhouettes. They need `amp_dtype`, a device
+            that supports them, and channels that they support.
         channels: of the maps of set layers 1 and 2, 3 and 4, 5 and 6.
     """
 
@@ -129,6 +129,10 @@ class GaitSet(nn.Module):
 
         The maps are those after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
         """
+        if self.fused:
+            from model.network import fused_layers  # imports Triton
+
+            return fused_layers.embed(self, pooled2, pooled4, pooled6)
         # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))
         pooled_global = self.gl_layer4(self.gl_layer3(pooled_global + pooled4)) + pooled6

@@ -59,7 +59,7 @@ def triplet_losses(
 
     Args:
         embeddings: [n, p, d] with n = P·K. The losses are computed in float32 for every dtype.
-        reference: do not use the Triton kernel, even if the device supports it.
+        reference: do not use the Triton kernels, even if the device supports it.
 
     Raises:
         ValueError: if n is not P·K or P is less than 2.
@@ -69,18 +69,21 @@ def triplet_losses(
         raise ValueError(f"{n} rows do not form a P×K batch of {subjects}×{sequences} with at least two subjects")
     # Half precision would round the distances between nearly equal embeddings to 0.
     with torch.autocast(embeddings.device.type, enabled=False):
-        dist = pairwise_distance(embeddings.float().transpose(0, 1).contiguous())
+        x = embeddings.float().transpose(0, 1).contiguous()
+        if not reference and triton_support.works(x.device):
+            return TripletLosses(*kernels.triplet_losses(x, sequences, margin))
+        dist = pairwise_distance(x)
         # Axes (p, subject and row of the anchor, subject and row of the other): equal subjects make a positive pair.
         by_subject = dist.view(p, subjects, sequences, subjects, sequences)
         positive = torch.diagonal(by_subject, dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(p, n, sequences)
         same = torch.eye(subjects, dtype=torch.bool, device=dist.device)
         same = same.repeat_interleave(sequences, 0).repeat_interleave(sequences, 1)
-        full, full_num = _batch_all(dist, positive, same, margin, reference)
+        full, full_num = _batch_all(dist, positive, same, margin)
         hard = _batch_hard(dist, positive, same, margin)
         return TripletLosses(full, hard, full_num, dist.detach().mean((1, 2)))
 
 
-def _batch_all(dist: Tensor, positive: Tensor, same: Tensor, margin: float, reference: bool) -> tuple[Tensor, Tensor]:
+def _batch_all(dist: Tensor, positive: Tensor, same: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """Return the batch-all loss and the number of active triplets, [p] each.
 
     Once the active triplets are known, the loss is linear in the distances: each distance has the number of its active
@@ -91,32 +94,18 @@ def _batch_all(dist: Tensor, positive: Tensor, same: Tensor, margin: float, refe
         dist: distances [p, n, n].
         positive: distances to the positives [p, n, K].
         same: mask [n, n], True if two rows are of the same subject.
-        reference: see `triplet_losses`.
     """
     with torch.no_grad():
-        if reference or not triton_support.works(dist.device):
-            excess, as_positive, as_negative = active_triplets(dist, positive, same, margin)
-        else:
-            excess, as_positive, as_negative = kernels.active_triplets(dist, positive.shape[2], margin)
+        excess = margin + positive.unsqueeze(3) - dist.unsqueeze(2)
+        excess = excess.masked_fill_(same.unsqueeze(1), 0).relu_()
+        active = excess > 0
+        as_positive, as_negative = active.sum(3).float(), active.sum(2).float()
         number = as_positive.sum((1, 2))
         divisor = number.clamp(min=1)
-        value = excess.sum(1) / divisor
+        value = excess.sum((1, 2, 3)) / divisor
     # This term adds the gradient; its value is subtracted in the last line.
     linear = ((as_positive * positive).sum((1, 2)) - (as_negative * dist).sum((1, 2))) / divisor
     return value + (linear - linear.detach()), number
-
-
-def active_triplets(dist: Tensor, positive: Tensor, same: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum and count the active triplets. This is the reference of the Triton kernel in `triplet_counts.py`.
-
-    Returns:
-        The sum of relu(margin + d_ap - d_an) over the triplets of each anchor [p, n], and the number of active triplets
-        that contain each distance, as positive [p, n, K] and as negative [p, n, n].
-    """
-    excess = margin + positive.unsqueeze(3) - dist.unsqueeze(2)
-    excess = excess.masked_fill_(same.unsqueeze(1), 0).relu_()
-    active = excess > 0
-    return excess.sum((2, 3)), active.sum(3).float(), active.sum(2).float()
 
 
 def _batch_hard(dist: Tensor, positive: Tensor, same: Tensor, margin: float) -> Tensor:

@@ -30,7 +30,7 @@ class LossMeter:
 
     def add(self, losses: TripletLosses) -> None:
         values = (losses.hard, losses.full, losses.full_num, losses.mean_dist)
-        self.sums += torch.stack([value.detach().mean() for value in values])
+        self.sums += torch.stack([value.detach() for value in values]).mean(1)
 
     def means(self) -> Tensor:
         return self.sums / max(self.iterations, 1)

@@ -26,20 +26,20 @@ def supports(channels: Sequence[int]) -> bool:
     return first == 32 and second % 32 == 0 and second & (second - 1) == 0 and third % 32 == 0
 
 
-def active_triplets(dist: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """See `triplet_counts.active_triplets`."""
-    from model.network.kernels.triplet_counts import active_triplets
+def triplet_losses(embeddings: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `triplet_loss.Losses`."""
+    from model.network.kernels.triplet_loss import Losses
 
-    return active_triplets(dist, sequences, margin)
+    return Losses.apply(embeddings, sequences, margin)
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """See `set_layers.pooled_maps`. Raises UserError for more than MAX_FRAMES frames."""
+    """See `fused_layers.pooled_maps`. Raises UserError for more than MAX_FRAMES frames."""
     if len(frames) > MAX_FRAMES:
         raise UserError(
             f"a batch of {len(frames)} frames is too large for the Triton kernels: they process at most {MAX_FRAMES} "
             "frames; use a smaller batch or --kernels plain"
         )
-    from model.network.kernels.set_layers import pooled_maps
+    from model.network.fused_layers import pooled_maps
 
     return pooled_maps(network, frames, ends, dtype)

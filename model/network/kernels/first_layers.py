@@ -15,6 +15,9 @@ which need 4×4 outputs of layer 1, which need 8×8 pixels.
 
 The backward kernel computes layer 1 again instead of loading it.
 
+Black pixels around the person are half of a silhouette. Without biases, a block that sees only zeros is 0 and adds
+nothing to any gradient, so the kernels process a list of the other blocks.
+
 Constants in the kernels: a pooled map has 32 × 22 = 704 blocks, a padded frame 70 × 50 = 3500 pixels, a matrix of
 layer 2 has 64 × 64 = 4096 elements.
 """
@@ -38,6 +41,40 @@ POOLED_HEIGHT, POOLED_WIDTH = FRAME_HEIGHT // 2, FRAME_WIDTH // 2
 CHANNELS = 32
 # Blocks that a program processes together, and programs per multiprocessor: as many as fit into its registers.
 BLOCK, FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 64, 3, 1
+
+
+@triton.jit
+def _pad_kernel(frames, out, elements, BLOCK: tl.constexpr):
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row, column = (index // 50) % 70 - 3, index % 50 - 3
+    inside = (row >= 0) & (row < 64) & (column >= 0) & (column < 44) & (index < elements)
+    pixel = tl.load(frames + (index // 3500) * 2816 + row * 44 + column, inside, 0)
+    tl.store(out + index, (pixel.to(tl.float32) / 255).to(out.dtype.element_ty), index < elements)
+
+
+@triton.jit
+def _count_kernel(pairs, seen, counts):
+    """Write which blocks of a frame see a pixel that is not 0, and their number. A pair is an integer of two pixels."""
+    frame = tl.program_id(0)
+    block = tl.arange(0, 1024)
+    exists = block < 704
+    pairs += frame * 1750 + (block // 22) * 50 + block % 22
+    sees = tl.zeros((1024,), tl.int32)
+    for row in range(8):
+        for column in tl.static_range(4):
+            sees |= (tl.load(pairs + row * 25 + column, exists, 0) != 0).to(tl.int32)
+    tl.store(seen + frame * 704 + block, sees.to(tl.int8), exists)
+    tl.store(counts + frame, tl.sum(sees, 0))
+
+
+@triton.jit
+def _list_kernel(seen, ends, active):
+    """Write the numbers of these blocks of a frame to the list of all frames."""
+    frame = tl.program_id(0)
+    block = tl.arange(0, 1024)
+    sees = tl.load(seen + frame * 704 + block, block < 704, 0).to(tl.int32)
+    place = tl.load(ends + frame) - tl.sum(sees, 0) + tl.cumsum(sees, 0) - 1
+    tl.store(active + place, frame * 704 + block, sees > 0)
 
 
 @triton.jit
@@ -85,7 +122,7 @@ def _leaky(z):
 
 
 @triton.jit
-def _forward_kernel(x, w1, w2, out, codes, blocks, BLOCK: tl.constexpr, CODES: tl.constexpr):
+def _forward_kernel(x, w1, w2, out, codes, active, count, BLOCK: tl.constexpr, CODES: tl.constexpr):
     """Write the pooled, activated maps of layer 2 and, with CODES, the codes of the maxima."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
@@ -95,9 +132,10 @@ def _forward_kernel(x, w1, w2, out, codes, blocks, BLOCK: tl.constexpr, CODES: t
         tl.load(w2 + square), tl.load(w2 + 4096 + square), tl.load(w2 + 2 * 4096 + square),
         tl.load(w2 + 3 * 4096 + square), tl.load(w2 + 4 * 4096 + square), tl.load(w2 + 5 * 4096 + square),
     )  # fmt: skip
-    for tile in range(tl.program_id(0), tl.cdiv(blocks, BLOCK), tl.num_programs(0)):
-        m = tile * BLOCK + tl.arange(0, BLOCK)
-        m = tl.minimum(m, blocks - 1)  # rows past the end repeat the last block
+    count = tl.load(count)
+    for tile in range(tl.program_id(0), tl.cdiv(count, BLOCK), tl.num_programs(0)):
+        place = tile * BLOCK + tl.arange(0, BLOCK)
+        m = tl.load(active + tl.minimum(place, count - 1))  # rows past the end repeat the last block
         pixels = _window_pixels(x, m)
         # Sums of layer 2 for the upper and lower row of outputs: column = channel · 2 + x.
         upper = tl.zeros((BLOCK, 64), tl.float32)
@@ -132,7 +170,7 @@ def _gradient_of_outputs(d, code, upper_left: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit
-def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, blocks, BLOCK: tl.constexpr):
+def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, active, count, BLOCK: tl.constexpr):
     """Sum the weight gradients of both layers over this program's blocks. Axis 1 of the grid is the pair of columns."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
@@ -146,10 +184,11 @@ def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, blocks, BLOCK: tl.const
     sum20 = tl.zeros((64, 64), tl.float32)
     sum21 = tl.zeros((64, 64), tl.float32)
     sum22 = tl.zeros((64, 64), tl.float32)
-    for tile in range(tl.program_id(0), tl.cdiv(blocks, BLOCK), tl.num_programs(0)):
-        m = tile * BLOCK + tl.arange(0, BLOCK)
-        valid = m < blocks
-        m = tl.minimum(m, blocks - 1)
+    count = tl.load(count)
+    for tile in range(tl.program_id(0), tl.cdiv(count, BLOCK), tl.num_programs(0)):
+        place = tile * BLOCK + tl.arange(0, BLOCK)
+        valid = place < count
+        m = tl.load(active + tl.minimum(place, count - 1))
         pixels = _window_pixels(x, m)
         # The gradient of the pooled maps back through LeakyReLU and max pooling.
         source = m[:, None] * 32 + k32[None, :]
@@ -237,7 +276,25 @@ def _matrix(weight: Tensor, held: Tensor, dtype: torch.dtype) -> Tensor:
 
 def pad_frames(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """Scale to [0, 1] and pad with zeros. uint8 [f, 64, 44] -> [f, 70, 50] of `dtype`."""
-    return F.pad(frames.to(dtype).div_(255), (BORDER,) * 4)
+    out = torch.empty(len(frames), PADDED_HEIGHT, PADDED_WIDTH, dtype=dtype, device=frames.device)
+    _pad_kernel[(triton.cdiv(out.numel(), 1024),)](frames.contiguous(), out, out.numel(), 1024)
+    return out
+
+
+def active_blocks(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the blocks of padded frames that see a pixel that is not 0, and their number on the device.
+
+    Returns:
+        The numbers of these blocks in ascending order, int32 [f · 704] with undefined values after them, and their
+        number, int32 [1].
+    """
+    seen = torch.empty(len(frames), POOLED_HEIGHT * POOLED_WIDTH, dtype=torch.int8, device=frames.device)
+    counts = torch.empty(len(frames), dtype=torch.int32, device=frames.device)
+    pairs = frames.view(torch.int32 if frames.element_size() == 2 else torch.int64)
+    _count_kernel[(len(frames),)](pairs, seen, counts)
+    ends, active = counts.cumsum(0, dtype=torch.int32), torch.empty_like(seen, dtype=torch.int32).flatten()
+    _list_kernel[(len(frames),)](seen, ends, active)
+    return active, ends[-1:]
 
 
 class FirstLayers(torch.autograd.Function):
@@ -249,30 +306,31 @@ class FirstLayers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, frames: Tensor, weight1: Tensor, weight2: Tensor) -> Tensor:
-        blocks = len(frames) * POOLED_HEIGHT * POOLED_WIDTH
+        total = len(frames) * POOLED_HEIGHT * POOLED_WIDTH
+        active, count = active_blocks(frames)
         held1, twice1, held2, twice2 = _matrix_layout(frames.device)
         matrix1, matrix2 = _matrix(weight1, held1, frames.dtype), _matrix(weight2, held2, frames.dtype)
         keep = weight1.requires_grad or weight2.requires_grad
-        out = frames.new_empty(blocks, CHANNELS)
-        codes = torch.empty(blocks if keep else 0, CHANNELS, dtype=torch.uint8, device=frames.device)
-        programs = min(FORWARD_PROGRAMS * _processors(frames.device), triton.cdiv(blocks, BLOCK))
+        out = frames.new_zeros(total, CHANNELS)
+        codes = torch.empty(total if keep else 0, CHANNELS, dtype=torch.uint8, device=frames.device)
+        programs = min(FORWARD_PROGRAMS * _processors(frames.device), triton.cdiv(total, BLOCK))
         _forward_kernel[(programs,)](
-            frames, matrix1, matrix2, out, codes, blocks, BLOCK, keep, num_warps=4, num_stages=1
+            frames, matrix1, matrix2, out, codes, active, count, BLOCK, keep, num_warps=4, num_stages=1
         )  # fmt: skip
-        ctx.save_for_backward(frames, matrix1, matrix2, codes, twice1, twice2)
+        ctx.save_for_backward(frames, matrix1, matrix2, codes, active, count, twice1, twice2)
         ctx.shapes = weight1.shape, weight2.shape
         return _as_maps(out, len(frames))
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        frames, matrix1, matrix2, codes, twice1, twice2 = ctx.saved_tensors
-        blocks = len(codes)
-        programs = min(BACKWARD_PROGRAMS * _processors(frames.device), triton.cdiv(blocks, BLOCK))
+        frames, matrix1, matrix2, codes, active, count, twice1, twice2 = ctx.saved_tensors
+        programs = min(BACKWARD_PROGRAMS * _processors(frames.device), triton.cdiv(len(codes), BLOCK))
         sums1 = frames.new_empty(programs, 2 * 64 * 32, dtype=torch.float32)
         sums2 = frames.new_empty(programs, 2, 3, 64 * 64, dtype=torch.float32)
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         _backward_kernel[(programs, 2)](
-            frames, matrix1, matrix2, gradient, codes, sums1, sums2, blocks, BLOCK, num_warps=4, num_stages=1
+            frames, matrix1, matrix2, gradient, codes, sums1, sums2, active, count, BLOCK, num_warps=4,
+            num_stages=1,
         )  # fmt: skip
         # Sum over the programs. The kernel returns layer 1's matrix [32, 64] transposed, once per pair of columns.
         matrix1 = sums1.view(-1, 64, 32).sum(0).t().reshape(-1)

@@ -1,6 +1,7 @@
-"""Triton kernels for max pooling with LeakyReLU and for set pooling.
+"""Triton kernels for LeakyReLU, for max pooling with LeakyReLU and for set pooling.
 
-For the gradient they save the position of each maximum: one byte per element in max pooling, one int32 in set pooling.
+For the gradient they save one bit per element in LeakyReLU, and the position of each maximum: one byte per element in
+max pooling, one int32 in set pooling.
 LeakyReLU is increasing, so it is applied to the maxima only. Maps are stored channels last and have any float dtype.
 
 The code of a 2×2 maximum is its index 0 to 3 (upper left, upper right, lower left, lower right), plus 4 if it is
@@ -14,9 +15,51 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+BYTE_CHUNK = 512  # bytes of bits, for 8 elements each, per program of LeakyReLU
 BLOCK_CHUNK = 16  # blocks of 2×2 elements, with all their channels, per program of max pooling
 FRAME_CHUNK = 8  # frames that a program of set pooling loads together
 FEATURE_CHUNK = 512  # elements of a map per program of set pooling
+
+
+@triton.jit
+def _activate_kernel(maps, out, bits, bytes, BLOCK: tl.constexpr):
+    byte, k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, 8)[None, :]
+    valid = byte < bytes
+    at = byte.to(tl.int64)[:, None] * 8 + k
+    z = tl.load(maps + at, valid[:, None], 0.0)
+    tl.store(out + at, tl.maximum(z, (z * 0.01).to(z.dtype)), valid[:, None])
+    tl.store(bits + byte, tl.sum(tl.where(z > 0, 1 << k, 0), 1).to(tl.uint8), valid)
+
+
+@triton.jit
+def _activate_backward_kernel(gradient, bits, out, bytes, BLOCK: tl.constexpr):
+    byte, k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, 8)[None, :]
+    valid = byte < bytes
+    at = byte.to(tl.int64)[:, None] * 8 + k
+    d = tl.load(gradient + at, valid[:, None], 0.0)
+    positive = (tl.load(bits + byte, valid, 0).to(tl.int32)[:, None] >> k) & 1
+    tl.store(out + at, tl.where(positive != 0, d, (d * 0.01).to(d.dtype)), valid[:, None])
+
+
+class Activation(torch.autograd.Function):
+    """LeakyReLU of maps with a multiple of 8 elements, channels last."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor) -> Tensor:
+        rows = maps.permute(0, 2, 3, 1).contiguous()
+        out = torch.empty_like(rows)
+        bits = torch.empty(rows.numel() // 8, dtype=torch.uint8, device=rows.device)
+        _activate_kernel[(triton.cdiv(len(bits), BYTE_CHUNK),)](rows, out, bits, len(bits), BYTE_CHUNK)
+        ctx.save_for_backward(bits)
+        return out.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (bits,) = ctx.saved_tensors
+        rows = gradient.permute(0, 2, 3, 1).contiguous()
+        out = torch.empty_like(rows)
+        _activate_backward_kernel[(triton.cdiv(len(bits), BYTE_CHUNK),)](rows, bits, out, len(bits), BYTE_CHUNK)
+        return out.permute(0, 3, 1, 2)
 
 
 @triton.jit

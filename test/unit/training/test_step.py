@@ -293,7 +293,7 @@ def test_one_tensor_holds_all_gradients_for_the_exchange_between_graphs():
 def test_plain_kernels_also_compute_the_loss_with_torch(monkeypatch, plain):
     kernel = Mock(side_effect=NotImplementedError)
     monkeypatch.setattr(triton_support, "works", lambda device: True)
-    monkeypatch.setattr(fused, "active_triplets", kernel)
+    monkeypatch.setattr(fused, "triplet_losses", kernel)
     step = replace(new_step(), reference_loss=plain)
     with nullcontext() if plain else pytest.raises(NotImplementedError):
         step(*batch_of(7, 0))

@@ -1,0 +1,57 @@
+"""GaitSet in half precision with fused kernels, for training and for computing embeddings."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.network.basic_blocks import NEGATIVE_SLOPE
+from model.network.folded_convolution import Convolution
+from model.network.kernels.first_layers import FirstLayers, pad_frames
+from model.network.kernels.maxima import Activation, PooledActivation, SetMaximum
+from model.network.kernels.pyramid import Pyramid
+
+
+def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the set-pooled maps after layers 2, 4 and 6: [n, 32, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
+
+    Args:
+        network: the GaitSet whose weights are used.
+        frames: uint8 [f, 64, 44].
+        ends: int32 [n + 1], the boundaries of the sequences; see `GaitSet.forward`.
+        dtype: the half precision to compute in.
+    """
+    layers = [getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)]
+    with torch.autocast(frames.device.type, enabled=False):
+        first = [layer.conv.weight for layer in layers[:2]]
+        if not torch.is_grad_enabled():  # FirstLayers cannot detect this and would save the tensors for a backward pass
+            first = [weight.detach() for weight in first]
+        # Layers 1 and 2 with their max pooling, then set pooling.
+        maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(pad_frames(frames, dtype), *first), ends)
+        # Layers 3 and 4. Only layer 4 has max pooling.
+        maps3 = _activated(Convolution.apply(maps2, layers[2].conv.weight))
+        maps4, pooled4 = SetMaximum.apply(PooledActivation.apply(Convolution.apply(maps3, layers[3].conv.weight)), ends)
+        # Layers 5 and 6. LeakyReLU is increasing, so layer 6 needs it only after set pooling.
+        maps5 = _activated(_conv(maps4, layers[4]))
+        _, pooled6 = SetMaximum.apply(_conv(maps5, layers[5]), ends)
+        return pooled2, pooled4, F.leaky_relu(pooled6, NEGATIVE_SLOPE)
+
+
+def embed(network, pooled2: Tensor, pooled4: Tensor, pooled6: Tensor) -> Tensor:
+    """Compute `GaitSet.embed` in the dtype of the maps: [n, c, h, w] each -> [n, 62, d]."""
+    with torch.autocast(pooled2.device.type, enabled=False):
+        maps = _activated(_conv(pooled2, network.gl_layer1))
+        maps = PooledActivation.apply(_conv(maps, network.gl_layer2)) + pooled4
+        maps = _activated(_conv(maps, network.gl_layer3))
+        strips = Pyramid.apply(pooled6, _activated(_conv(maps, network.gl_layer4)))
+        return strips.matmul(network.fc_bin[0].to(strips.dtype)).permute(1, 0, 2)
+
+
+def _conv(maps: Tensor, layer) -> Tensor:
+    weight = layer.conv.weight.to(maps.dtype, memory_format=torch.channels_last)
+    return F.conv2d(maps, weight, padding=1)
+
+
+def _activated(maps: Tensor) -> Tensor:
+    return Activation.apply(maps) if maps.requires_grad else F.leaky_relu(maps, NEGATIVE_SLOPE, inplace=True)

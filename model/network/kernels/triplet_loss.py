@@ -1,0 +1,130 @@
+"""Triton kernels for both triplet losses that store two numbers per pair of embeddings and none per triplet."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _distances(products, squares, other):
+    """Return the distances to the embeddings `other`. As in `triplet.pairwise_distance`, NaN stays NaN."""
+    squared = squares + other - 2 * products
+    return tl.sqrt_rn(tl.where(squared < 0, 0.0, squared))
+
+
+@triton.jit
+def _losses_kernel(products, squares, dist, factors, hardest, sums, margin, strips, K: tl.constexpr, N: tl.constexpr,
+                   PADDED_K: tl.constexpr, PADDED_N: tl.constexpr):  # fmt: skip
+    """Process one anchor of one strip: all its negatives against its K positives."""
+    anchor, strip = tl.program_id(0), tl.program_id(1)
+    row = (strip.to(tl.int64) * N + anchor) * N
+    first = (anchor // K) * K  # the first row of the anchor's subject
+    column, k = tl.arange(0, PADDED_N), tl.arange(0, PADDED_K)
+    exists = column < N
+    # All columns except those past the end and those of the anchor's subject.
+    negative = exists & ((column < first) | (column >= first + K))
+    squares += strip * N
+    square = tl.load(squares + anchor)
+    d = _distances(tl.load(products + row + column, exists, 0.0), square, tl.load(squares + column, exists, 0.0))
+    own = first + k
+    positive = _distances(tl.load(products + row + own, k < K, 0.0), square, tl.load(squares + own, k < K, 0.0))
+    tl.store(dist + row + column, d, exists)
+    # margin + d_ap - d_an of all pairs of a positive and a negative: [PADDED_K, PADDED_N].
+    over = margin + positive[:, None] - d[None, :]
+    # Comparisons with NaN are false. A NaN must count as active, or the loss would hide it.
+    active = ((over > 0) | (over != over)) & negative[None, :] & (k < K)[:, None]
+    count = active.to(tl.float32)
+    # The factor of each distance in the sum of the active triplets: how many of them contain it.
+    as_positive = tl.sum(count, 1)
+    tl.store(factors + row + column, -tl.sum(count, 0), negative)
+    tl.store(factors + row + own, as_positive, k < K)
+    # Batch-hard. The maximum and the minimum ignore NaN, so it is taken from the sum of all distances.
+    farthest = tl.max(tl.where(k < K, positive, float("-inf")), 0)
+    nearest = tl.min(tl.where(negative, d, float("inf")), 0)
+    total = tl.sum(tl.where(exists, d, 0.0), 0)
+    hard = tl.maximum(margin + farthest - nearest, 0.0)
+    hard = tl.where(total == total, hard, total)
+    # Columns of both, or -1 if the anchor has no loss.
+    of_hard = hardest + (strip * N + anchor) * 2
+    far = tl.min(tl.where((k < K) & (positive == farthest), own, N), 0)
+    near = tl.min(tl.where(negative & (d == nearest), column, N), 0)
+    tl.store(of_hard, tl.where(hard > 0, far, -1))
+    tl.store(of_hard + 1, tl.where(hard > 0, near, -1))
+    # Per anchor: the sum of the active triplets, their number, batch-hard and the sum of the distances.
+    to = sums + strip * N + anchor
+    tl.store(to, tl.sum(tl.sum(tl.where(active, over, 0.0), 1), 0))
+    tl.store(to + strips * N, tl.sum(as_positive, 0))
+    tl.store(to + 2 * strips * N, hard)
+    tl.store(to + 3 * strips * N, total)
+
+
+@triton.jit
+def _of_distances(factors, far, near, dist, of_full, of_hard, row, column):
+    """Return the gradient of the distances, divided by them, or 0 for a distance of 0."""
+    found = factors * of_full + of_hard * ((column == far).to(tl.float32) - (column == near).to(tl.float32))
+    none = (dist == 0) | (row == column)
+    return tl.where(none, 0.0, found / tl.where(none, 1.0, dist))
+
+
+@triton.jit
+def _losses_backward_kernel(dist, factors, hardest, of_full, of_hard, out, N: tl.constexpr, PADDED_N: tl.constexpr):
+    """Write one row of the matrix whose product with the embeddings is their gradient."""
+    i, strip = tl.program_id(0), tl.program_id(1)
+    j = tl.arange(0, PADDED_N)
+    exists = j < N
+    start = strip.to(tl.int64) * N * N
+    of_full, of_hard = tl.load(of_full + strip), tl.load(of_hard + strip)
+    hardest += strip * N * 2
+    # The pair (i, j) with i as the anchor, then with j.
+    at, mirrored = start + i * N + j, start + j * N + i
+    found = _of_distances(
+        tl.load(factors + at, exists, 0.0), tl.load(hardest + i * 2), tl.load(hardest + i * 2 + 1),
+        tl.load(dist + at, exists, 0.0), of_full, of_hard, i, j,
+    )  # fmt: skip
+    found += _of_distances(
+        tl.load(factors + mirrored, exists, 0.0), tl.load(hardest + j * 2, exists, -1),
+        tl.load(hardest + j * 2 + 1, exists, -1), tl.load(dist + mirrored, exists, 0.0), of_full, of_hard, j, i,
+    )  # fmt: skip
+    # The gradient of |x_i - x_j| is (x_i - x_j) / |x_i - x_j| for x_i.
+    tl.store(out + at, tl.where(j == i, tl.sum(found, 0), -found), exists)
+
+
+class Losses(torch.autograd.Function):
+    """Batch-all and batch-hard loss, number of active triplets and mean distance per strip, float32 [p] each.
+
+    See `model.network.triplet.triplet_losses`, whose implementation in torch is the reference.
+
+    embeddings: float32 [p, n, d] per strip. The K = `sequences` rows of a subject are next to each other.
+    """
+
+    @staticmethod
+    def forward(ctx, embeddings: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        strips, n, _ = embeddings.shape
+        products, squares = embeddings.bmm(embeddings.transpose(1, 2)), embeddings.square().sum(2)
+        dist, factors = torch.empty_like(products), torch.empty_like(products)
+        hardest = torch.empty(strips, n, 2, dtype=torch.int32, device=products.device)
+        sums = products.new_empty(4, strips, n)
+        padded = triton.next_power_of_2(sequences), triton.next_power_of_2(n)
+        warps = min(max(padded[0] * padded[1] // 2048, 1), 16)
+        _losses_kernel[(n, strips)](
+            products, squares, dist, factors, hardest, sums, margin, strips, sequences, n, *padded, num_warps=warps
+        )
+        full, number, hard, total = sums.sum(2)
+        divisor = number.clamp(min=1)
+        ctx.save_for_backward(embeddings, dist, factors, hardest, divisor)
+        mean = total / (n * n)
+        ctx.mark_non_differentiable(number, mean)
+        return full / divisor, hard / n, number, mean
+
+    @staticmethod
+    def backward(ctx, of_full: Tensor, of_hard: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
+        embeddings, dist, factors, hardest, divisor = ctx.saved_tensors
+        strips, n, _ = embeddings.shape
+        matrix = torch.empty_like(dist)
+        _losses_backward_kernel[(n, strips)](
+            dist, factors, hardest, of_full / divisor, of_hard / n, matrix, n, triton.next_power_of_2(n), num_warps=1
+        )
+        return matrix.bmm(embeddings), None, None
