@@ -79,6 +79,8 @@ def test_missing_atc_names_the_alternatives(tmp_path):
         ("--batch_sizes=0", "must be numbers such as 1,16"),
         ("--batch_sizes=4,1,4", "4 is given twice"),
         ("--cann_path={}/nowhere", "not a CANN folder"),
+        ("--aoe=3", "must be 1 (subgraphs), 2 (operators) or both"),
+        ("--atc_options=--keep_dtype=gone.cfg", "gone.cfg: no such file; correct --keep_dtype"),
     ],
 )
 def test_invalid_values_for_atc_are_rejected_before_the_export(tmp_path, option, message):
