@@ -95,7 +95,7 @@ def test_views_and_the_state_of_adam_load(tmp_path, save):
 @pytest.mark.parametrize(
     "changes", [{"size": (5,)}, {"offset": 1}, {"offset": -1}, {"stride": (-1,)}, {"stride": (1 << 60,)}]
 )
-def test_tensors_larger_than_their_storage_are_refused(tmp_path, save, changes):
+def test_tensors_larger_than_their_storage_are_rejected(tmp_path, save, changes):
     """torch would enlarge the storage and return uninitialized memory as weights."""
     path = save({"a": SavedByNpu(torch.ones(4), **changes)}, tmp_path / "x.ptm")
     with pytest.raises(UserError, match="exceeds its storage of 4 values"):

@@ -14,11 +14,10 @@ def drawn(count: int, iteration: int = 0) -> torch.Tensor:
 @pytest.fixture
 def no_changes(monkeypatch):
     """Disable all changes; a test enables its own."""
-    augmentation._block.cache_clear()
     for name in ("FLIP", "ROTATION", "STRETCH", "SHIFT", "ERASE"):
         monkeypatch.setattr(augmentation, name, 0.0)
-    yield monkeypatch
-    augmentation._block.cache_clear()
+    monkeypatch.setattr(augmentation, "_block", augmentation._block.__wrapped__)
+    return monkeypatch
 
 
 def figure(frames: int) -> torch.Tensor:

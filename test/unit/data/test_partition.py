@@ -92,9 +92,9 @@ def test_npy_with_invalid_text_is_rejected(tmp_path, order, code):
 )  # fmt: skip
 def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
-    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool") as told:
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool") as caught:
         read_partition(tmp_path / "p.npy")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])

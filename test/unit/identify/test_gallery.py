@@ -43,7 +43,7 @@ def test_a_second_enrolment_replaces_equal_labels_and_remove_forgets_a_person(tm
     assert [p.name for p in tmp_path.iterdir()] == ["g.parquet"]
 
 
-def test_refused_writes_keep_the_gallery(tmp_path):
+def test_rejected_writes_keep_the_gallery(tmp_path):
     path, given = tmp_path / "g.parquet", entries({"ben": 2})
     enrol(path, ENCODER, given)
     before = path.read_bytes()

@@ -119,7 +119,7 @@ def test_wrong_arguments_are_rejected(trees, arguments, message):
         command.main([*arguments, *trees[1]])
 
 
-def test_another_encoder_is_refused(trees):
+def test_another_encoder_is_rejected(trees):
     folder, options = trees
     enrolled(trees)
     other = ["--checkpoint", str(folder / "other.ptm"), "--data_path", str(folder / "probe")]

@@ -72,9 +72,9 @@ def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before
     found = at + at % 2
     with monkeypatch.context() as patch:
         small_network(patch, at, place, BAD[name])
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as caught:
             train(aligned_tree, tmp_path, *run)
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"iteration {found}: {REASON}; the state of iteration {found - 2} is saved: --restore_iter -1 with a lower "
         "learning rate or --amp off"
     )

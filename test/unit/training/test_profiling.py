@@ -71,6 +71,6 @@ def test_run_that_ends_before_the_range_is_reported(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(5, 3), (0, 3), (-2, 3), (1, 0), (12, -2)])
-def test_empty_range_is_refused(tmp_path, start, stop):
+def test_empty_range_is_rejected(tmp_path, start, stop):
     with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: the range is empty"):
         Profiling(tmp_path, CPU, start=start, stop=stop)

@@ -123,17 +123,11 @@ def test_resume_runs_the_missed_evaluation(aligned_tree, tmp_path, monkeypatch, 
     assert [point["rank1"] for point in log_points(work) if "rank1" in point] == [40, 90, 50, 60]
 
 
-def test_start_from_the_beginning_keeps_checkpoints_of_another_run(aligned_tree, unbroken, tmp_path):
-    train(aligned_tree, tmp_path, "--iters", 4)
-    train(aligned_tree, tmp_path, "--seed", 1, "--iters", 5)
-    assert files_of(tmp_path).iterations() == [4, 5]
-
-
 def test_training_resumes_from_the_two_published_files(aligned_tree, unbroken, tmp_path, capsys):
     train(aligned_tree, tmp_path, "--iters", 4)
     files = files_of(tmp_path)
-    files.part(4, "state").unlink()
-    files.metadata(4).unlink()
+    for path in (files.part(4, "state"), files.metadata(4)):
+        path.unlink()
     assert train(aligned_tree, tmp_path, "--restore_iter", 4) == 0
     assert "only the two published files" in capsys.readouterr().out
     assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
@@ -173,8 +167,8 @@ def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--json", tmp_path / "r.json")
     points = log_points(tmp_path)
     assert [point["skipped"] for point in points] == [0, 1, 2, 0]
-    told = [line for line in capsys.readouterr().out.splitlines() if "steps skipped" in line]
-    assert [line.partition(":")[0] for line in told] == ["iter 4", "iter 6"]
+    skipped = [line for line in capsys.readouterr().out.splitlines() if "steps skipped" in line]
+    assert [line.partition(":")[0] for line in skipped] == ["iter 4", "iter 6"]
     optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
     assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
     assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
@@ -210,7 +204,7 @@ def test_one_command_starts_resumes_and_ends_the_training(aligned_tree, unbroken
     assert same(weights(tmp_path), weights(unbroken))
 
 
-def test_resume_without_a_checkpoint_is_refused(aligned_tree, tmp_path):
+def test_resume_without_a_checkpoint_is_rejected(aligned_tree, tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         train(aligned_tree, tmp_path, "--restore_iter", -1)
 
@@ -231,10 +225,10 @@ def test_resume_from_an_earlier_iteration_keeps_later_checkpoints(aligned_tree, 
 
 
 def test_last_checkpoint_is_the_newest_and_not_the_highest_iteration(aligned_tree, tmp_path):
-    """The second run of the same experiment is shorter than the first. Its last checkpoint is the last one."""
+    """The second run of the same experiment is shorter than the first and keeps its checkpoints."""
     train(aligned_tree, tmp_path, "--iters", 6)
     train(aligned_tree, tmp_path, "--iters", 2, "--seed", 5)
-    assert files_of(tmp_path).last_complete() == 2
+    assert files_of(tmp_path).iterations() == [2, 6] and files_of(tmp_path).last_complete() == 2
     train(aligned_tree, tmp_path, "--iters", 4, "--seed", 5, "--restore_iter", -1)
     assert files_of(tmp_path).last_complete() == 4
     train(aligned_tree, tmp_path / "b", "--iters", 4, "--seed", 5)

@@ -144,13 +144,15 @@ def test_trees_of_another_layout_are_rejected(tmp_path, layout, files, message):
 
 
 def test_scan_rejects_missing_folders_and_trees_without_images(tmp_path):
-    with pytest.raises(UsageError, match="no such folder"):
-        scan_tree(tmp_path / "missing")
-    with pytest.raises(UsageError, match="is a file"):
-        scan_tree(touch(tmp_path / "file"))
     (tmp_path / "001" / "nm-01").mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"no images; the first file is {tmp_path}/file; expected"):
-        scan_tree(tmp_path)
+    file = touch(tmp_path / "file")
+    for path, kind, message in (
+        (tmp_path / "missing", UsageError, "no such folder"),
+        (file, UsageError, "is a file"),
+        (tmp_path, UserError, f"no images; the first file is {file}; expected"),
+    ):
+        with pytest.raises(kind, match=message):
+            scan_tree(path)
 
 
 def test_natural_key_orders_numbers_by_value_and_mixes_with_words():
