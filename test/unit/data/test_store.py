@@ -4,7 +4,6 @@ import pickle
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from unittest.mock import Mock
 
 import cv2
@@ -280,10 +279,3 @@ def test_tree_without_readable_frames_is_rejected(tree, tmp_path):
     with pytest.raises(UserError, match="no readable frame"):
         open_data(tree, tmp_path / "stores", skip_bad=True)
     assert not list((tmp_path / "stores").iterdir())
-
-
-def test_a_killed_worker_ends_the_job(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.map", Mock(side_effect=BrokenProcessPool))
-    with pytest.raises(UserError, match="was killed"):
-        open_data(tree, tmp_path / "stores", workers=2)

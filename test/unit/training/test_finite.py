@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from training_runs import FP16, arguments, files_of, overflow_at, same, torchrun, train, weights
+from training_runs import FP16, arguments, files_of, log_points, overflow_at, same, torchrun, train, weights
 
 from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
@@ -125,10 +125,13 @@ def test_performance_run_writes_no_checkpoint_after_an_error(aligned_tree, tmp_p
 
 
 def test_only_skipped_steps_end_the_training_and_its_state_is_saved(aligned_tree, tmp_path, monkeypatch):
+    """Four failures in a row are an error. Two failures, a successful step and more failures restart the count."""
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
-    overflow_at(monkeypatch, range(4, 100))
-    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .* iteration 6 is saved"):
+    overflow_at(monkeypatch, (1, 2, *range(4, 100)))
+    reason = r"^iteration 8: the last 4 steps were all skipped .* iteration 6 is saved.*--amp off$"
+    with pytest.raises(UserError, match=reason):
         train(aligned_tree, tmp_path, *FP16, "--iters", 100, "--save_iter", 100, "--log_iter", 2)
+    assert [point["skipped"] for point in log_points(tmp_path)] == [2, 1, 2, 2]
     assert all_finite(weights(tmp_path, 6))
 
 

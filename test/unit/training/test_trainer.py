@@ -174,16 +174,6 @@ def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
 
 
-def test_training_ends_if_all_steps_are_skipped(aligned_tree, tmp_path, monkeypatch):
-    """Four failures in a row are an error. Two failures, a successful step and more failures restart the count."""
-    monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
-    overflow_at(monkeypatch, (1, 2, 4, 5, 6, 7, 8, 9, 10))
-    with pytest.raises(UserError, match=r"^iteration 8: the last 4 steps were all skipped .*--amp off$"):
-        train(aligned_tree, tmp_path, *FP16, "--iters", 12, "--save_iter", 3)
-    points = log_points(tmp_path)
-    assert [point["skipped"] for point in points] == [2, 1, 2, 2]
-
-
 def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path, monkeypatch):
     """The optimizer resumes with its own step count, which is less than the number of iterations."""
     overflow_at(monkeypatch, (1,))
