@@ -65,6 +65,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences per subject in a batch")
     group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
     group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
+    group.add_argument("--schedule", choices=("constant", "cosine"), help="keep the learning rate, or lower it to 0 "
+                       "along half a cosine")  # fmt: skip
+    group.add_argument("--cross_entropy", type=float, metavar="X", help="add X times the cross entropy of a classifier "
+                       "of the training subjects, which is not part of the encoder, to the loss")  # fmt: skip
+    group.add_argument("--sampler", choices=("random", "views"), help="draw any sequences of each subject, or "
+                       "sequences of the same few views for all subjects of a batch")  # fmt: skip
     group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard triplet loss")
     group.add_argument(
         "--augment", action="store_true", default=None,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 from model.common.errors import UsageError
 from model.common.files import is_plain_name
-from model.common.rules import POSITIVE, Rule, between, is_line, one_of, short, text
+from model.common.rules import AT_LEAST_0, POSITIVE, Rule, between, is_line, one_of, short, text
 from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
@@ -99,6 +99,8 @@ class ModelConfig:
     hidden_dim: Size = 256  # numbers per strip of an embedding
     channels: Annotated[tuple[int, int, int], CHANNELS] = (32, 64, 128)  # of set layers 1 and 2, 3 and 4, 5 and 6
     lr: float = 1e-4  # learning rate of Adam
+    schedule: Annotated[str, one_of("constant", "cosine")] = "constant"  # of the learning rate; cosine: down to 0
+    cross_entropy: Annotated[float, AT_LEAST_0] = 0.0  # weight of a classifier's loss in addition to the triplet loss
     hard_or_full_trip: TripletLoss = "full"  # batch-all (full) or batch-hard (hard) triplet loss
     batch_size: Annotated[tuple[int, int], BATCH_SIZE] = (8, 16)  # P subjects and K sequences per subject, per process
     restore_iter: RestoreIter = 0  # 0: new run; N: resume from iteration N; -1: from the newest checkpoint; -2: auto
@@ -106,6 +108,7 @@ class ModelConfig:
     margin: float = 0.2  # margin of the triplet loss
     num_workers: Threads = 3  # threads that prefetch batches
     frame_num: Size = 30  # frames that are drawn per sequence
+    sampler: Annotated[str, one_of("random", "views")] = "random"  # views: the same few views of all subjects
     augment: bool = False  # flip, rotate, stretch and erase sequences; not in the published recipe
     model_name: FileName = "GaitSet"  # part of checkpoint names
     save_iter: int = 1000  # iterations between checkpoints

@@ -45,6 +45,7 @@ def between(low: int, high: int = MAX_INT) -> Rule:
     return Rule(int, (lambda value: low <= value <= high, f"from {low} to {high:,}"))
 
 
+AT_LEAST_0 = Rule(float, (lambda value: 0 <= value < math.inf, "a number of at least 0"))
 POSITIVE = Rule(float, (lambda value: 0 < value < math.inf, "a number above 0"))
 
 

@@ -20,7 +20,7 @@ PACK_TO = 64  # the number of frames of a packed batch is a multiple of this, so
 
 
 class Batch(NamedTuple):
-    """Silhouettes of P·K sequences on the device, uint8.
+    """Silhouettes of P·K sequences on the device, uint8, and the numbers of their subjects, int64 [P·K].
 
     - Not packed: sils [P·K, frame_num, 64, 44], ends None.
     - Packed, without repeated frames: sils [f, 64, 44], ends int32 [P·K + 1]. Sequence i has the frames ends[i] to
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
 
     sils: Tensor
     ends: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class Gathered(NamedTuple):
@@ -39,6 +40,7 @@ class Gathered(NamedTuple):
 
     chosen: Tensor
     ends: Tensor | None
+    labels: Tensor
     changes: Tensor | None
 
 
@@ -75,7 +77,7 @@ class BatchLoader:
 
     def gather(self, iteration: int) -> Gathered:
         """Prepare the batch of an iteration on the host: the silhouettes, or their rows if the frames are resident."""
-        rows = self.sampler.plan(iteration).rows
+        sequences, rows = self.sampler.plan(iteration)
         ends = None
         if self.packed:
             rows, ends = pack(rows)
@@ -85,22 +87,22 @@ class BatchLoader:
             chosen = flat.view(*rows.shape, *flat.shape[1:])
         changes = None
         if self.augmented:
-            sequences = self.sampler.subjects * self.sampler.sequences
-            changes = draw_changes(self.sampler.seed, self.sampler.rank, iteration, sequences)
-        gathered = Gathered(chosen, None if ends is None else torch.from_numpy(ends), changes)
+            changes = draw_changes(self.sampler.seed, self.sampler.rank, iteration, len(sequences))
+        labels = torch.from_numpy(self.sampler.labels[sequences])
+        gathered = Gathered(chosen, None if ends is None else torch.from_numpy(ends), labels, changes)
         if self.device.type == "cpu":
             return gathered
         return Gathered(*(None if part is None else part.pin_memory() for part in gathered))
 
     def deliver(self, gathered: Gathered) -> Batch:
         """Transfer a batch to the device and augment it. Does not synchronize with the device."""
-        sils, ends, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
+        sils, ends, labels, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
         if self.resident:
             flat = self.frames.index_select(0, sils.flatten())
             sils = flat.view(*sils.shape, *flat.shape[1:])
         if changes is not None:
             sils = augment(sils.flatten(0, -3), _sequence_of_frames(sils, ends), changes).view(sils.shape)
-        return Batch(sils, ends)
+        return Batch(sils, ends, labels)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of the iterations `start` to `stop` - 1 in order."""

@@ -29,6 +29,11 @@ class PKSampler:
     The batch of an iteration depends only on (seed, rank, iteration). Prefetching, stopping and resuming do not change
     it, and no state is saved. All sequences can be drawn; in the original, `> 0` instead of `>= 0` excludes the first.
 
+    With `by_view`, a batch has only K / 2 views, the same for all subjects, so that negatives more often have the view
+    of the anchor. A subject that lacks a view gives any of its sequences instead.
+
+    `labels` [sequences] are the numbers of the subjects.
+
     Raises:
         UserError: if there are fewer than P subjects.
     """
@@ -41,6 +46,7 @@ class PKSampler:
         frame_num: int,
         seed: int = 0,
         rank: int = 0,
+        by_view: bool = False,
     ):
         names, codes = np.unique(index.subject, return_inverse=True)
         if len(names) < subjects:
@@ -50,15 +56,27 @@ class PKSampler:
             )
         self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
         self.subjects, self.sequences = subjects, sequences
-        self.by_subject = np.argsort(codes, kind="stable")  # positions, grouped by subject
+        self.labels, self.by_view = codes, by_view
+        views = np.unique(index.view, return_inverse=True)[1]
+        self.by_subject = np.lexsort((views * by_view, codes))  # positions, grouped by subject and perhaps view
         self.count = np.bincount(codes)
         self.first = np.cumsum(self.count) - self.count
+        # The same for each view of a subject.
+        self.view_count = np.zeros((len(names), views.max() + 1), np.int64)
+        np.add.at(self.view_count, (codes, views), 1)
+        self.view_first = self.view_count.cumsum().reshape(self.view_count.shape) - self.view_count
 
     def plan(self, iteration: int) -> BatchPlan:
         """Return the batch of an iteration."""
         rng = np.random.default_rng((self.seed, self.rank, iteration))
         subjects = rng.choice(len(self.count), self.subjects, replace=False)[:, None]
-        nth = rng.integers(self.count[subjects], size=(self.subjects, self.sequences))
-        sequences = self.by_subject[self.first[subjects] + nth].reshape(-1)
+        count, first = self.count[subjects], self.first[subjects]
+        if self.by_view:
+            views = rng.permutation(self.view_count.shape[1])[: max(1, self.sequences // 2)]
+            cells = subjects, np.resize(views, self.sequences)
+            found = self.view_count[cells]
+            count, first = np.where(found, found, count), np.where(found, self.view_first[cells], first)
+        nth = rng.integers(count, size=(self.subjects, self.sequences))
+        sequences = self.by_subject[first + nth].reshape(-1)
         frames = rng.integers(self.index.frames[sequences][:, None], size=(len(sequences), self.frame_num))
         return BatchPlan(sequences, self.index.offset[sequences][:, None] + frames)

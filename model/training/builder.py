@@ -14,6 +14,7 @@ from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import Encoder
 from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UsageError, UserError
+from model.common.geometry import STRIPS
 from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
 from model.data.dataset import Data
@@ -27,6 +28,7 @@ from model.evaluation.protocols import plan_of
 from model.evaluation.result import CrossViewResult
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
+from model.training.classifier import Classifier
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.log_book import LogBook, LossMeter
 from model.training.optimizer import make_adam
@@ -54,10 +56,14 @@ def build_trainer(
     """
     settings = config.model
     mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, settings.channels)
-    state, model = _build_state(settings, mode, device)
-    step = _build_step(settings, state, model, mode, device)
+    if settings.cross_entropy and (world.size > 1 or mode.amp == "apex"):
+        raise UsageError("--cross_entropy: only one process, without --amp apex, can train the classifier")
     train = data.train
-    sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank)
+    state, model = _build_state(settings, mode, device, len(train.index.subjects))
+    step = _build_step(settings, state, model, mode, device)
+    sampler = PKSampler(
+        train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank, settings.sampler == "views"
+    )
     resident = data.resident and fits_device(train, device)
     loader = BatchLoader(
         train, sampler, device, settings.num_workers, resident, packed=mode.fused, augmented=settings.augment
@@ -94,15 +100,22 @@ def build_trainer(
     )  # fmt: skip
 
 
-def _build_state(settings: ModelConfig, mode: ComputeMode, device: torch.device) -> tuple[TrainingState, nn.Module]:
+def _build_state(
+    settings: ModelConfig, mode: ComputeMode, device: torch.device, subjects: int
+) -> tuple[TrainingState, nn.Module]:
     """Return the initial state, and the network that runs forward (apex may replace it)."""
     torch.manual_seed(settings.seed)  # the same initial weights in every process
     network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels), device)
     # apex needs an optimizer without support for it; the NPU port, too, gave it torch's Adam.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
-    optimizer = make_adam(network.parameters(), settings.lr, device, reference_adam)
+    trained, classifier = nn.ModuleList([network]), None
+    if settings.cross_entropy:
+        classifier = to_device(Classifier(STRIPS, settings.hidden_dim, subjects), device)
+        trained.append(classifier)
+    fixed = settings.schedule == "constant"
+    optimizer = make_adam(trained.parameters(), settings.lr, device, reference_adam, fixed)
     precision, model, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
-    return TrainingState(network, optimizer, precision, LossMeter(device)), model
+    return TrainingState(network, optimizer, precision, LossMeter(device), classifier=classifier), model
 
 
 def _build_step(
@@ -114,7 +127,8 @@ def _build_step(
     if not as_graph:
         model = distributed.wrap(model, device)
     step = TrainingStep(
-        model, state.optimizer, state.precision, state.meter, settings, reference_loss=not mode.triton
+        model, state.optimizer, state.precision, state.meter, settings, reference_loss=not mode.triton,
+        classifier=state.classifier,
     )  # fmt: skip
     return CudaGraphStep(step, device) if as_graph else step
 

@@ -44,31 +44,34 @@ class CudaGraphStep:
         sequences = math.prod(step.settings.batch_size)
         self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)
         self.ends = torch.empty(sequences + 1, dtype=torch.int32, device=device)
+        self.labels = torch.empty(sequences, dtype=torch.int64, device=device)
 
-    def __call__(self, sils: Tensor, ends: Tensor) -> None:
+    def __call__(self, sils: Tensor, ends: Tensor, labels: Tensor | None = None) -> None:
         frames = len(sils)
         if frames not in self.graphs:
             eager = self.seen.total() < FIRST_EAGER or not self.seen[frames] or len(self.graphs) >= MAX_GRAPHS
             self.seen[frames] += 1
             if eager:
-                self._run_on_capture_stream(sils, ends)
+                self._run_on_capture_stream(sils, ends, labels)
                 return
             part = self.step.gradients if self.exchanges else self.step
-            self.graphs[frames] = self._capture(partial(part, self.sils[:frames], self.ends))
+            self.graphs[frames] = self._capture(partial(part, self.sils[:frames], self.ends, self.labels))
             if self.exchanges and self.update is None:
                 self.update = self._capture(self.step.update)
         self.sils[:frames].copy_(sils)
         self.ends.copy_(ends)
+        if labels is not None:
+            self.labels.copy_(labels)
         self.graphs[frames].replay()
         if self.exchanges:
             self.step.exchange()
             self.update.replay()
 
-    def _run_on_capture_stream(self, sils: Tensor, ends: Tensor) -> None:
+    def _run_on_capture_stream(self, *batch: Tensor | None) -> None:
         """Run eagerly on the stream of the captures: tensors that autograd keeps between iterations are bound to it."""
         self.stream.wait_stream(self.module.current_stream(self.device))
         with self.module.stream(self.stream):
-            self.step(sils, ends)
+            self.step(*batch)
         self.module.current_stream(self.device).wait_stream(self.stream)
 
     def _capture(self, work: Callable[[], None]):

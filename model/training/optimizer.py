@@ -26,9 +26,11 @@ class Adam(torch.optim.Adam):
 
 
 def make_adam(
-    parameters: Iterable[nn.Parameter], lr: float, device: torch.device, reference: bool = False
+    parameters: Iterable[nn.Parameter], lr: float, device: torch.device, reference: bool = False, fixed: bool = True
 ) -> Optimizer:
     """Return Adam. Unless `reference`, use the implementation of the device if it has one.
+
+    A CUDA graph keeps a learning rate that is a number. If it is not `fixed`, it becomes a tensor on such devices.
 
     The state of either can be loaded into the other. The device's implementation holds references to the first
     gradients that it sees, so these may be zeroed but not dropped: call `zero_grad()` without arguments, which does
@@ -36,7 +38,9 @@ def make_adam(
     """
     device_adam = None if reference else class_of(kind_of(device).adam)
     if device_adam is None:
-        return Adam(parameters, lr=lr, **adam_options(device))
+        options = adam_options(device)
+        rate = lr if fixed or not options else torch.tensor(lr, device=device)
+        return Adam(parameters, lr=rate, **options)
     optimizer = device_adam(parameters, lr=lr)
     optimizer.register_load_state_dict_post_hook(_steps_as_numbers)
     return optimizer
@@ -50,6 +54,15 @@ def _steps_as_numbers(optimizer: Optimizer) -> None:
     """
     for state in optimizer.state.values():
         state["step"] = int(state["step"])
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Set the learning rate. A tensor keeps its memory, from which CUDA graphs read it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def steps_taken(optimizer: Optimizer) -> int:

@@ -74,7 +74,7 @@ class Progress:
         distributed.average_in_place(means)
         point = dict(zip(FIELDS, means.tolist(), strict=True))
         point |= {
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
             "hard_or_full": self.settings.hard_or_full_trip,
             "iterations_per_second": (iteration - before) / seconds,
             "skipped": self._count_skipped(iteration - before),

@@ -52,9 +52,10 @@ def resume(
     files = checkpoints.files
     load_encoder(state.network, files.part(iteration, "encoder"))
     state.precision.sync_master_weights()
+    lr = state.optimizer.param_groups[0]["lr"]
     load_optimizer(state.optimizer, files.part(iteration, "optimizer"))
     for group in state.optimizer.param_groups:  # the learning rate comes from the configuration, as in the original
-        group["lr"] = settings.lr
+        group["lr"] = lr
     state.iteration = state.saved_at = state.evaluated = iteration
     metadata = files.complete_metadata(iteration)
     if metadata is None:

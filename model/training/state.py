@@ -24,6 +24,7 @@ class TrainingState:
         iteration: number of completed iterations.
         saved_at: iteration of the newest checkpoint on disk.
         evaluated: iteration of the last evaluation.
+        classifier: of the training subjects, if there is one. It is saved with the state, not with the network.
     """
 
     network: nn.Module
@@ -33,6 +34,7 @@ class TrainingState:
     iteration: int = 0
     saved_at: int | None = None
     evaluated: int = 0
+    classifier: nn.Module | None = None
 
     def is_finite(self) -> bool:
         """Return whether the weights, the optimizer state and the losses of this process are finite."""
@@ -49,6 +51,8 @@ class TrainingState:
             "precision": self.precision.state_dict(),
             "meter": {"sums": sums, "iterations": self.meter.iterations},
         }
+        if self.classifier is not None:
+            state["classifier"] = self.classifier.state_dict()
         return {
             # Other programs read the weights: store them in the dtype and layout that they expect.
             "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
@@ -64,6 +68,8 @@ class TrainingState:
             same_precision: whether the checkpoint was written with the same `--amp`.
         """
         torch.set_rng_state(state["random"])
+        if self.classifier is not None:
+            self.classifier.load_state_dict(state["classifier"])
         if same_precision:
             self.precision.load_state_dict(state["precision"])
         sums = state["meter"]["sums"].reshape(-1, len(FIELDS))

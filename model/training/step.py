@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from model.config import ModelConfig
 from model.devices import distributed
 from model.network.triplet import triplet_losses
+from model.training.classifier import Classifier
 from model.training.log_book import LossMeter
 from model.training.precision import Precision
 
@@ -24,6 +25,7 @@ class TrainingStep:
         reference_loss: compute the loss with torch's own kernels.
         flat_gradients: one tensor that holds all gradients (`distributed.flatten_gradients`), so that each iteration
             writes them to the same memory.
+        classifier: adds its cross entropy, with the weight `cross_entropy` of the settings.
     """
 
     model: nn.Module
@@ -33,22 +35,25 @@ class TrainingStep:
     settings: ModelConfig
     reference_loss: bool = False
     flat_gradients: Tensor | None = None
+    classifier: Classifier | None = None
 
-    def __call__(self, sils: Tensor, ends: Tensor | None) -> None:
-        self.gradients(sils, ends)
+    def __call__(self, sils: Tensor, ends: Tensor | None, labels: Tensor | None = None) -> None:
+        self.gradients(sils, ends, labels)
         self.exchange()
         self.update()
 
-    def gradients(self, sils: Tensor, ends: Tensor | None) -> None:
+    def gradients(self, sils: Tensor, ends: Tensor | None, labels: Tensor | None = None) -> None:
         """Compute the gradients of a batch and add its losses to the meter."""
         embeddings = self.model(sils, ends=ends)
         losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, self.reference_loss)
-        loss = losses.full if self.settings.hard_or_full_trip == "full" else losses.hard
+        loss = (losses.full if self.settings.hard_or_full_trip == "full" else losses.hard).mean()
+        if self.classifier is not None:
+            loss = loss + self.settings.cross_entropy * self.classifier(embeddings, labels)
         if self.flat_gradients is not None:
             self.flat_gradients.zero_()
         else:
             self.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
-        self.precision.backward(loss.mean(), self.optimizer)
+        self.precision.backward(loss, self.optimizer)
         self.meter.add(losses)
 
     def exchange(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from model.devices.device import describe
 from model.devices.world import World, launched_by_torchrun, survive_to_report
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.finite import LastGood, NonFiniteError, map_tensors
+from model.training.optimizer import set_learning_rate
 from model.training.profiling import Profiling
 from model.training.progress import NOT_FINITE, Progress
 from model.training.state import TrainingState
@@ -108,6 +110,10 @@ class Trainer:
         return 0
 
     def _step(self, batch: Batch) -> None:
+        settings = self.config.model
+        if settings.schedule == "cosine":
+            part = self.state.iteration / settings.total_iter
+            set_learning_rate(self.state.optimizer, settings.lr * (1 + math.cos(math.pi * part)) / 2)
         self.step(*batch)
         self.state.meter.iterations += 1
         self.state.iteration += 1

@@ -31,7 +31,7 @@ def loader_of(store, workers=0, resident=False, packed=False, augmented=False):
 
 def test_a_batch_contains_the_planned_rows(store):
     loader = loader_of(store)
-    sils, ends = loader.deliver(loader.gather(7))
+    sils, ends, _ = loader.deliver(loader.gather(7))
     assert sils.shape == (6, 4, 64, 44) and sils.dtype == torch.uint8 and ends is None
     assert np.array_equal(sils.numpy(), store.frames[loader.sampler.plan(7).rows])
 
@@ -43,8 +43,9 @@ def test_batches_are_in_order_from_any_iteration(store, workers, resident, packe
     batches = list(loader_of(store, workers, resident, packed).batches(5, 17))
     assert len(batches) == 12
     sampler = PKSampler(store.index, 3, 2, 4)
-    for iteration, (sils, ends) in enumerate(batches, 5):
-        rows = sampler.plan(iteration).rows
+    for iteration, (sils, ends, labels) in enumerate(batches, 5):
+        sequences, rows = sampler.plan(iteration)
+        assert labels.tolist() == store.index.subject[sequences].astype(int).tolist()
         if packed:
             rows, expected = pack(rows)
             assert ends.dtype == torch.int32 and ends.tolist() == expected.tolist()
@@ -109,7 +110,7 @@ def test_augmented_batches_depend_on_the_iteration_only(store, packed):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     untouched = [batch.sils for batch in plain.batches(2, 5)]
     assert not any(torch.equal(a, b) for a, b in zip(first, untouched, strict=True))
-    _, ends = plain.deliver(plain.gather(2))
+    ends = plain.deliver(plain.gather(2)).ends
     number = torch.arange(6)
     counts = torch.full((6,), 4) if ends is None else ends.diff()
     known = int(counts.sum())

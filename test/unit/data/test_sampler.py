@@ -49,6 +49,24 @@ def test_all_sequences_and_frames_are_drawn_with_the_expected_frequency():
         assert abs(drawn[position] - expected) < 6 * np.sqrt(expected)
 
 
+def test_by_view_gives_all_subjects_the_same_half_of_k_views():
+    views = [f"{angle:03d}" for angle in (0, 54, 90, 180)]
+    labels = [(name, take, view) for name in "abcd" for view in views for take in ("nm-01", "nm-02")]
+    labels = [one for one in labels if one[::2] != ("d", "054")]  # d lacks a view
+    subject, take, view = zip(*np.random.default_rng(0).permutation(labels), strict=True)
+    index = SequenceIndex.from_lengths(subject, take, view, [3] * len(subject))
+    sampler, pairs = PKSampler(index, 3, 4, 2, by_view=True), Counter()
+    for iteration in range(400):
+        sequences = sampler.plan(iteration).sequences.reshape(3, 4)
+        chosen = index.view[sequences]
+        full = index.subject[sequences[:, 0]] != "d"
+        assert (index.subject[sequences] == index.subject[sequences[:, :1]]).all()
+        assert (chosen[full] == chosen[full][0]).all() and len(set(chosen[full][0])) == 2
+        assert len(set(sampler.labels[sequences[:, 0]])) == 3
+        pairs.update([tuple(sorted(set(chosen[full][0])))])
+    assert len(pairs) == 6 and min(pairs.values()) > 35  # of 400 / 6 = 67
+
+
 def test_a_batch_depends_on_seed_rank_and_iteration_only():
     index = ragged_index()
     sampler = PKSampler(index, 3, 2, 4, seed=1, rank=0)

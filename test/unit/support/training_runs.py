@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 
 import small_network
 import torch
@@ -13,6 +14,7 @@ from scripts import ROOT, load_script, run_quietly
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import load_tensors
 from model.network import GaitSet
+from model.training.trainer import Trainer
 
 TOTAL = 8
 
@@ -64,6 +66,18 @@ def overflow_at(monkeypatch, iterations) -> None:
         return embeddings
 
     monkeypatch.setattr(GaitSet, "forward", forward)
+
+
+def stop_at(monkeypatch, iteration, number) -> None:
+    """Send a signal to this process after an iteration."""
+    step = Trainer._step
+
+    def step_and_stop(self, batch):
+        step(self, batch)
+        if self.state.iteration == iteration:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trainer, "_step", step_and_stop)
 
 
 def torchrun(processes: int, script: str, *options, python: str | None = None, **environment):

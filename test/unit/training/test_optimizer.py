@@ -11,7 +11,8 @@ from scripts import ROOT, run_quietly
 from torch import nn
 
 from model.devices.device import DEVICE_KINDS
-from model.training.optimizer import Adam, make_adam, steps_taken
+from model.training import optimizer as optimizer_module
+from model.training.optimizer import Adam, make_adam, set_learning_rate, steps_taken
 
 CPU = torch.device("cpu")
 
@@ -70,6 +71,16 @@ def steps(optimizer, number):
 def test_device_without_its_own_adam_uses_torchs():
     optimizer = make_adam(weights(), 0.01, CPU)
     assert type(optimizer) is Adam and optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_learning_rate_that_graphs_read_is_a_tensor_that_keeps_its_memory(monkeypatch):
+    monkeypatch.setattr(optimizer_module, "adam_options", lambda device: {"capturable": True})
+    for fixed, kind in ((True, float), (False, torch.Tensor)):
+        optimizer = make_adam(weights(), 0.01, CPU, fixed=fixed)
+        rate = optimizer.param_groups[0]["lr"]
+        set_learning_rate(optimizer, 0.5)
+        assert isinstance(rate, kind) and float(optimizer.param_groups[0]["lr"]) == 0.5
+        assert (rate is optimizer.param_groups[0]["lr"]) is not fixed
 
 
 def test_device_uses_its_own_adam_unless_kernels_are_plain(device_with_its_own):

@@ -16,6 +16,7 @@ from model.devices.device import DEVICE_KINDS
 from model.network import kernels as fused
 from model.network import triplet_losses
 from model.training import cuda_graph_step
+from model.training.classifier import Classifier
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.log_book import LossMeter
 from model.training.precision import FullPrecision
@@ -47,7 +48,7 @@ def batch_of(frames: int, seed: int) -> Batch:
     """Return `frames` frames. The last frame belongs to none of the four sequences."""
     generator = torch.Generator().manual_seed(seed)
     sils = torch.randint(256, (frames, 64, 44), dtype=torch.uint8, generator=generator)
-    return Batch(sils, torch.tensor([0, 1, 2, 3, frames - 1], dtype=torch.int32))
+    return Batch(sils, torch.tensor([0, 1, 2, 3, frames - 1], dtype=torch.int32), torch.tensor([0, 0, 1, 1]) + seed % 3)
 
 
 @pytest.mark.parametrize("kind", ["full", "hard"])
@@ -57,7 +58,7 @@ def test_step_computes_loss_gradients_adam_and_meter(kind):
     for seed in range(3):
         batch = batch_of(7, seed)
         step(*batch)
-        losses = triplet_losses(network(*batch), 2, 2, 0.2)
+        losses = triplet_losses(network(*batch[:2]), 2, 2, 0.2)
         optimizer.zero_grad()
         getattr(losses, kind).mean().backward()
         optimizer.step()
@@ -185,6 +186,7 @@ def train(recorder, sizes) -> tuple[CudaGraphStep, list[str]]:
         step(*batch)
         batch.sils.zero_()  # the loader may reuse the memory of the batch
         batch.ends.zero_()
+        batch.labels.zero_()
         assert recorder.run == number + 1
         replayed = sum(graph.replays for graph in recorder.graphs) - replays
         kinds.append("captured" if len(recorder.graphs) > graphs else "replayed" if replayed else "eager")
@@ -228,11 +230,36 @@ def test_graphs_read_the_same_input_and_share_their_memory(recorder):
     recorded, _ = train(recorder, [5, 6, 7, 5, 6, 7, 24, 24])
     assert len(recorder.graphs) == 4
     for graph, frames in zip(recorder.graphs, (5, 6, 7, 24), strict=True):
-        ((_, sils, ends),) = graph.calls
+        ((_, sils, ends, _),) = graph.calls
         assert sils.data_ptr() == recorded.sils.data_ptr() and len(sils) == frames
         assert ends.data_ptr() == recorded.ends.data_ptr() and len(ends) == 5
     assert recorded.sils.shape == (24, 64, 44)  # four sequences of six frames is the most that comes
     assert [graph.memory for graph in recorder.graphs] == [None] + ["memory of recording 0"] * 3
+
+
+def with_classifier(weight: float) -> TrainingStep:
+    torch.manual_seed(0)
+    return replace(new_step(cross_entropy=weight), classifier=Classifier(3, 5, 4))
+
+
+def test_step_adds_the_weighted_cross_entropy_to_the_gradients():
+    gradients = {}
+    for weight in (0.0, 0.25, 0.5):
+        step = with_classifier(weight)
+        step(*batch_of(7, 0))
+        gradients[weight] = step.model.matrix.grad
+    added = [gradients[weight] - gradients[0.0] for weight in (0.25, 0.5)]
+    assert added[0].abs().max() > 1e-4
+    torch.testing.assert_close(2 * added[0], added[1])
+
+
+def test_graphs_read_the_labels_of_each_batch(recorder):
+    direct, recorder.step = with_classifier(0.5), with_classifier(0.5)
+    train(recorder, [7] * 6)
+    for number in range(6):
+        direct(*batch_of(7, number))
+    assert torch.equal(recorder.step.model.matrix, direct.model.matrix)
+    assert torch.equal(recorder.step.classifier.norm.running_mean, direct.classifier.norm.running_mean)
 
 
 @pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])

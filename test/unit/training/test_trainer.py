@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,14 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import ROOT
-from training_runs import FP16, TOTAL, arguments, files_of, log_points, overflow_at, same, train, weights
+from training_runs import FP16, TOTAL, arguments, files_of, log_points, overflow_at, same, stop_at, train, weights
 
 from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.common.json_files import read_json
 from model.network import GaitSet
 from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
-from model.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +27,6 @@ def unbroken(aligned_tree, tmp_path_factory):
     work = tmp_path_factory.mktemp("unbroken")
     assert train(aligned_tree, work) == 0
     return work
-
-
-def stop_at(monkeypatch, iteration, number):
-    step = Trainer._step
-
-    def step_and_stop(self, batch):
-        step(self, batch)
-        if self.state.iteration == iteration:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(Trainer, "_step", step_and_stop)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
