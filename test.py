@@ -128,9 +128,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.pre_process:
         pre_process(options, config, bins)
         return
-    from model.report.publish import Output
+    from model.report.publish import Output, ReportOptions
 
-    report = report_options(options.report, options.throughput, options.train_log)
+    report = None
+    if options.report is not None:
+        page = None if options.report == DEFAULT_REPORT else options.report
+        report = ReportOptions(page, options.throughput, options.train_log)
     output = Output(config.work_path / "results", options.name, options.json, report, options.quiet)
     if options.post_process:
         post_process(bins, options.result_path, config.data, protocol, config.model.hidden_dim, output)
@@ -149,17 +152,6 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--name {options.name}: must be a file name without / that does not start with a dot")
     if options.runtime != "torch" and options.checkpoint is None:
         raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
-
-
-def report_options(page: Path | None, throughput, train_log: Path | None):
-    """Return the options of the report after checking its inputs; None without a report."""
-    from model.report.publish import ReportOptions
-
-    if page is None:
-        return None
-    options = ReportOptions(None if page == DEFAULT_REPORT else page, throughput, train_log)
-    options.check()
-    return options
 
 
 def test(options: argparse.Namespace, config, world, output) -> None:

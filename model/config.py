@@ -1,7 +1,5 @@
 """Configurations: dicts in Python files, with defaults for missing keys and checks of every value."""
 
-from __future__ import annotations
-
 import copy
 import difflib
 import math

@@ -1,7 +1,5 @@
 """The encoder that is part of the project, trained only on synthetic walkers, for users without a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -9,8 +9,6 @@ A checkpoint is complete if its metadata exist and the checksums match. If a run
 previous checkpoint stays the last complete one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import platform

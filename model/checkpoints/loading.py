@@ -1,7 +1,5 @@
 """Load checkpoint files safely: check them, unpickle only tensors and plain values, and report what does not fit."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Metadata of a checkpoint: a JSON file with the checksums of its files and the configuration of the training."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Mapping

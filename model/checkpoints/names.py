@@ -3,8 +3,6 @@
 A part is <experiment>-<iteration>-<part>.ptm, the metadata are <experiment>-<iteration>.json.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

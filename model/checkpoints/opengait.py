@@ -5,8 +5,6 @@ the global branch. Its fully connected matrices start with those of the set bran
 global branch follow.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

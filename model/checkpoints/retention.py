@@ -1,7 +1,5 @@
 """Decide which checkpoints of a training run to keep: the last, the best, and as many others as configured."""
 
-from __future__ import annotations
-
 import logging
 import uuid
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Programs store a state dict alone or under a key, and wrappers of the network add prefixes to its keys.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Unpickle tensors and plain values, also those that torch_npu pickled, and name everything else in plain words."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from pathlib import Path

@@ -18,8 +18,6 @@ The file is written batch by batch, so it can be larger than the memory, and it 
   columns=["subject", "view", "embedding"])
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from model.common.command_line import (

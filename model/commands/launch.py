@@ -8,8 +8,6 @@ on all addresses of the machine. For several machines, use torchrun. A restarted
 checkpoint.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

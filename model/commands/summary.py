@@ -4,8 +4,6 @@ python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.js
 file is stored under its name, in STEM.txt as `name.key=value`.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

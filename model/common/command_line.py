@@ -1,7 +1,5 @@
 """Argument parser and options that all commands share."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import os

@@ -1,7 +1,5 @@
 """CPU cores, and worker processes that leave Ctrl-C to their parent."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

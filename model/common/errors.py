@@ -1,7 +1,5 @@
 """Errors that a user can cause, and the exit status and message with which every command reports them."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

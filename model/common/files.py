@@ -1,7 +1,5 @@
 """Atomic files and folders."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import glob

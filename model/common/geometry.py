@@ -1,7 +1,5 @@
 """Sizes of frames and embeddings, label columns and number types that several parts of the program share."""
 
-from __future__ import annotations
-
 import numpy as np
 
 FRAME_HEIGHT, FRAME_WIDTH = 64, 44  # of a frame that the network reads

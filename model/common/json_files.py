@@ -1,7 +1,5 @@
 """JSON files, with a checksum if a changed value could go unnoticed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

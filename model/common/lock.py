@@ -1,7 +1,5 @@
 """Lock files that allow one job at a time on an output and name their owner."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -1,7 +1,5 @@
 """Write frames as an MP4 file, atomically."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Natural order of names: numbers inside names are compared by value."""
 
-from __future__ import annotations
-
 import re
 
 

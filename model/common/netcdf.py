@@ -1,7 +1,5 @@
 """Import of netCDF4 without file locks, and the reasons of failures that the HDF5 library hides."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Import of ONNX Runtime without telemetry. All other modules import it with this function."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

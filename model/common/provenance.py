@@ -1,7 +1,5 @@
 """Provenance of a result: the information that is needed to reproduce it."""
 
-from __future__ import annotations
-
 import datetime
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """Rules: the type of a value and the requirements that it must meet."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -11,8 +11,6 @@ A schema has the form of its document:
     Rule(...)                         see `rules.py`
 """
 
-from __future__ import annotations
-
 import json
 import reprlib
 from pathlib import Path

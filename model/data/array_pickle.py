@@ -8,8 +8,6 @@ This module executes only the few opcodes that an array consists of. They build 
 are not called either, because with a false data type NumPy reads and writes memory outside the array.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickletools

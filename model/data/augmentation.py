@@ -7,8 +7,6 @@ transforms the pixels.
 Axes: n sequences, f frames of all sequences.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -1,7 +1,5 @@
 """Load the planned batches of silhouettes onto the device, a few iterations ahead."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The data of a run: a store and the partition of its subjects."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from model.common.errors import UserError

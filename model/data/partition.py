@@ -1,7 +1,5 @@
 """Partition of the subjects into a training and a test set."""
 
-from __future__ import annotations
-
 import io
 import logging
 import random

@@ -4,8 +4,6 @@ Such a tree has several pickles per view, for example 000-aligned-sils.pkl, 000-
 000-sils.pkl, or 06-000-Camera-Sils_aligned.pkl among 17 others.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence

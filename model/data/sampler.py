@@ -1,7 +1,5 @@
 """P×K batches: P subjects, K sequences per subject, and a fixed number of frames per sequence."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

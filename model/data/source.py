@@ -3,8 +3,6 @@
 This module does not import torch because worker processes import it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A stamp of an aligned tree, which shows that the tree has changed since a store was built from it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

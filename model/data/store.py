@@ -5,8 +5,6 @@ encoded columns of SequenceIndex) and `source.json` (the source tree and a stamp
 from an aligned tree and then opened in milliseconds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections import Counter

@@ -3,8 +3,6 @@
 Both contain a checksum because a changed label would lead to a wrong accuracy table without an error.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of device types with their backends, precision and memory, and functions that use it."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os

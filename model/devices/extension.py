@@ -5,8 +5,6 @@ The module is imported only if its device is requested, because it needs librari
 torch_npu 2.11 to 2.13 and of the system's loader. Other messages are passed on unchanged.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import logging

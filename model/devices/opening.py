@@ -1,7 +1,5 @@
 """Select the device of a command and open it."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping

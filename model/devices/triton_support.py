@@ -1,7 +1,5 @@
 """Check whether Triton kernels work on a device."""
 
-from __future__ import annotations
-
 import atexit
 import importlib.util
 import logging

@@ -1,7 +1,5 @@
 """Rank and world size of this process, and the launcher that started it, from the environment."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,7 +1,5 @@
 """Compute embeddings of complete sequences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 

@@ -4,8 +4,6 @@ NAME.nc        NetCDF-4 with the dimensions sequence, bin and embedding; xarray 
 NAME.parquet   Parquet with one row per sequence and the embedding as a list of bins x d numbers
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence

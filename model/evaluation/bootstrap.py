@@ -9,8 +9,6 @@ scipy.stats has no expanded percentile interval and no Holm correction, and its 
 the weights, which needs more memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

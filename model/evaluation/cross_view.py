@@ -4,8 +4,6 @@ This is the protocol of Yu et al. (ICPR 2006), as printed by GaitSet. Each probe
 at a time, so one table cell belongs to one condition, probe view and gallery view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Euclidean distances between flattened embeddings."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ Histogram counts give the distance histograms and the ROC curve. The nearest mat
 look-up (one probe in the gallery of one view) show which subjects are confused.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -6,8 +6,6 @@ are sorted by subject, so that the mates of a chunk are in one piece or in adjac
 pieces, the chunk is counted in this piece and in all later ones. A second round loads the earlier pieces again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple

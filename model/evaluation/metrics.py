@@ -7,8 +7,6 @@ of the mate. To compute it, all entries within this distance are counted, and th
 count needs no subject labels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Mistakes and confusions: look-ups whose nearest gallery entry belongs to a wrong subject."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

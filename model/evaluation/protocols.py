@@ -1,7 +1,5 @@
 """The table of evaluation protocols, protocols of users, and the split of sequences into gallery and probes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The result of a cross-view evaluation: tables, means, and conversion to JSON and xarray."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 See `gallery_pieces.py` for the order in which probes and gallery meet.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

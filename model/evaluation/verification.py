@@ -5,8 +5,6 @@ of accepted genuine pairs. The thresholds are the edges of the histogram bins, s
 width.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sections on accuracy: confidence intervals, published results, views, heat maps and ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

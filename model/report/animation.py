@@ -1,7 +1,5 @@
 """Animated silhouettes: a PNG with frames side by side, which the style sheet moves without any script."""
 
-from __future__ import annotations
-
 import base64
 import io
 

@@ -1,7 +1,5 @@
 """Charts drawn with matplotlib: inline SVG that follows the page's colour theme, and PNG files."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

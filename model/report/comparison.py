@@ -1,7 +1,5 @@
 """Comparison of two results, and whether their difference is statistically significant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

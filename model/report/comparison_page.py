@@ -1,7 +1,5 @@
 """HTML page that compares two results."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

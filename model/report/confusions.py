@@ -1,7 +1,5 @@
 """Sections on mistakes: which people are confused, in which views, and the silhouettes of the hardest mistakes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Section on the embeddings: a two-dimensional map of a few hundred of them, made by t-SNE."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

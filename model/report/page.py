@@ -1,7 +1,5 @@
 """HTML page of an evaluation: self-contained, without scripts or network access, for both themes and any width."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Colours of the page and its figures for both themes, and their luminance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

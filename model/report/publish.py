@@ -1,7 +1,5 @@
 """Last step of a test: evaluate the embeddings, print and write the tables, and write the report if wanted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,18 +25,19 @@ from model.runtime.performance_files import read_figures
 class ReportOptions:
     """Options of the report with figures.
 
+    Raises UserError if a package or a file is missing, so that the test fails before its long work.
+
     Attributes:
-        page: path of the page (default: next to the tables).
+        page: path of the page; None: next to the tables.
         throughput: files with measurements of the deployed model.
         train_log: a train.jsonl file (default: the log of the run that wrote the checkpoint, if it exists).
     """
 
-    page: Path | None = None
-    throughput: Sequence[Path] = ()
-    train_log: Path | None = None
+    page: Path | None
+    throughput: Sequence[Path]
+    train_log: Path | None
 
-    def check(self) -> None:
-        """Raise UserError if a package or a file is missing, so that the test fails before its long work."""
+    def __post_init__(self) -> None:
         check_matplotlib()
         for path in self.throughput:
             read_figures(path)

@@ -1,7 +1,5 @@
 """Rendering of the Jinja2 templates in `templates/`, and the formatting of the values they show."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from numbers import Integral

@@ -1,7 +1,5 @@
 """Inputs of a report: the result, and the optional data that add sections to the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Summary of a result in a few sentences: accuracy, weakest views and most frequent confusions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tables of a result: the printed text, and the JSON, CSV, NetCDF and HTML files."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging

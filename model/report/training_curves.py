@@ -1,7 +1,5 @@
 """Section on training: curves of losses, active triplets and rank-1 from a train.jsonl file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

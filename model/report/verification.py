@@ -1,7 +1,5 @@
 """Section on verification: ROC curves, equal error rates and histograms of distances."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

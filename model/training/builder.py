@@ -1,7 +1,5 @@
 """Build the trainer of a run from a configuration: state, step, batches, checkpoints, log and evaluation."""
 
-from __future__ import annotations
-
 import logging
 import math
 import statistics

@@ -18,8 +18,6 @@ tree, for these reasons:
   folders. It moves with the sequence when subjects are copied or trees are merged.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The folders and frames in a folder of a tree of silhouettes. Hidden names are ignored."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -5,8 +5,6 @@ also ignore damage: OpenCV before 5.0 decodes the available part of a truncated 
 without an error.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Layouts of trees of silhouettes: the folders above the frames, and the labels that their names give."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ input stay in the output. A lock prevents two runs from writing one output at th
 this module, so it does not import torch.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager

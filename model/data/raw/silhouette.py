@@ -3,8 +3,6 @@
 Worker processes import this module, so it does not import torch.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

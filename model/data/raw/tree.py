@@ -1,7 +1,5 @@
 """The sequences in a tree of raw silhouettes, aligned silhouettes or OpenGait's pickles, see `layouts.py`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
