@@ -24,8 +24,8 @@ from model.checkpoints.names import CheckpointName  # noqa: E402
 
 ITERATIONS = 12
 MODEL = {
-    "hidden_dim": 8, "batch_size": (2, 2), "frame_num": 2, "total_iter": ITERATIONS, "save_iter": 3, "log_iter": 2,
-    "eval_iter": 6, "num_workers": 1,
+    "hidden_dim": 8, "channels": (4, 6, 10), "batch_size": (2, 2), "frame_num": 2, "total_iter": ITERATIONS,
+    "save_iter": 3, "log_iter": 2, "eval_iter": 6, "num_workers": 1,
 }  # fmt: skip
 DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
 RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"

@@ -52,7 +52,9 @@ def make_store(
     folder.mkdir(parents=True)
     shape = (int(lengths.sum()), FRAME_HEIGHT, FRAME_WIDTH)
     np.memmap(folder / FRAMES, np.uint8, "w+", shape=shape).flush()
-    with ProcessPoolExecutor(core_count(), get_context("spawn"), start_worker) as pool:
+    # Benchmarks make the data first, when torch has neither threads nor a device that a fork would break.
+    context = get_context("fork" if sys.platform.startswith("linux") else "spawn")
+    with ProcessPoolExecutor(core_count(), context, start_worker) as pool:
         walks = np.stack(list(pool.map(_render, range(walkers))))  # [walkers, views, CYCLE, 64, 44]
         np.save(folder / "walks.npy", walks)
         bounds = np.linspace(0, len(labels), 8 * core_count() + 1).astype(int)

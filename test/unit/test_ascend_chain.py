@@ -48,7 +48,10 @@ REFUSED = {"-batch_size=16": "size mismatch: -batch_size=16, but the model's is 
 PATHS = {"INPUT_PATH": "/home/CASIA-B", "OUTPUT_PATH": "/root/CASIA-B-Pre/"}
 CONFIG = """conf = {
     'data': {'dataset_path': '/root/CASIA-B-Pre/', 'pid_num': 3},
-    'model': {'batch_size': (2, 2), 'frame_num': 3, 'total_iter': 2, 'num_workers': 0},
+    'model': {
+        'batch_size': (2, 2), 'frame_num': 3, 'total_iter': 2, 'num_workers': 0, 'hidden_dim': 32,
+        'channels': (8, 16, 32),
+    },
 }
 """
 

@@ -16,7 +16,7 @@ SMALL = {
     ),
     "train_step.py": ("--p 2 --k 2 --frames 2 --iters 1 --rounds 1", ("plain_s", "ours_s", "ratio")),
     "scaling.py": (
-        "--device cpu --processes 1 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --exchanges 2 "
+        "--device cpu --processes 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --exchanges 2 "
         "--subjects 3 --frames 3",
         ("runs",),
     ),
