@@ -122,13 +122,7 @@ def test_error_names_the_file_that_caused_it(tmp_path, atomic):
 
 
 def test_json_text_keeps_values_and_writes_rows_of_numbers_in_one_line():
-    value = {
-        "rows": [[1, -2.5e-7, None], [3, 4, 5]],
-        "text": "[\n 1,\n 2\n]",
-        "names": ["a", "b"],
-        "none": [],
-        "one": [7],
-    }
+    value = {"rows": [[1, -2.5e-7, None], [3, 4, 5]], "text": "[\n 1,\n 2\n]", "names": ["a"], "none": [], "one": [7]}
     text = json_text(value)
     assert json.loads(text) == value
     assert "[1, -2.5e-07, null]" in text and "[7]" in text and '"names": [\n' in text

@@ -20,9 +20,8 @@ CPU = torch.device("cpu")
 def store(tmp_path):
     frames = np.random.default_rng(0).integers(256, size=(60, 64, 44), dtype=np.uint8)
     subjects = [f"{i // 2}" for i in range(12)]
-    return SilhouetteStore(
-        tmp_path, SequenceIndex.from_lengths(subjects, ["nm-01"] * 12, ["000"] * 12, [5] * 12), frames
-    )
+    index = SequenceIndex.from_lengths(subjects, ["nm-01"] * 12, ["000"] * 12, [5] * 12)
+    return SilhouetteStore(tmp_path, index, frames)
 
 
 def loader_of(store, workers=0, resident=False, packed=False, augmented=False):

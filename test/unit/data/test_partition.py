@@ -124,9 +124,8 @@ def test_only_files_that_the_program_created_may_be_deleted(tmp_path, place, adv
     standard, given = tmp_path / "work/partition/p.json", tmp_path / place
     standard.parent.mkdir(parents=True)
     write_partition(given, Partition(("a",), ("zoe",)))
-    with pytest.raises(
-        UserError, match=rf"1 subjects are not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
-    ) as error:
+    message = rf"1 subjects are not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
+    with pytest.raises(UserError, match=message) as error:
         resolve_partition(str(given), standard, ["a", "b"], pytest.fail)
     assert ("delete" in str(error.value)) == advice.startswith("delete")
 

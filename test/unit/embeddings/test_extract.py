@@ -125,9 +125,8 @@ def test_more_batches_than_are_prefetched_are_in_order(network, store, expected,
 def gathered(monkeypatch):
     """The rows and the total number of rows that each process gives to `gather_rows`."""
     shares = []
-    monkeypatch.setattr(
-        "model.devices.distributed.gather_rows", lambda rows, total, device: shares.append((rows, total))
-    )
+    gather = "model.devices.distributed.gather_rows"
+    monkeypatch.setattr(gather, lambda rows, total, device: shares.append((rows, total)))
     return shares
 
 

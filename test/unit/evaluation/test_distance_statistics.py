@@ -24,9 +24,8 @@ def by_loops(index: SequenceIndex, embeddings: torch.Tensor, statistics: Distanc
             distance = float(np.linalg.norm(x[p] - x[g]))
             genuine = index.subject[p] == index.subject[g]
             identical = index.view[p] == index.view[g]
-            counts[plan.probe_condition[m], int(identical), int(genuine), int(distance / statistics.bin_width)] += (
-                m % every == 0
-            )
+            distance_bin = int(distance / statistics.bin_width)
+            counts[plan.probe_condition[m], int(identical), int(genuine), distance_bin] += m % every == 0
             key = (m, views.index(index.view[g]), "mate" if genuine else "wrong")
             nearest[key] = min(nearest.get(key, (np.inf, -1)), (distance, int(g)))
     return {"counts": counts, "nearest": nearest}
@@ -58,9 +57,8 @@ def test_large_test_counts_every_nth_probe(monkeypatch):
     index, embeddings = ragged()
     whole, part = DistanceStatistics(bins=50), DistanceStatistics(bins=50)
     evaluate_index(embeddings, index, "CASIA-B", statistics=whole)
-    monkeypatch.setattr(
-        distance_statistics, "MAX_PAIRS", len(whole.plan.probe_rows) * len(whole.plan.gallery_rows) // 3
-    )
+    pairs = len(whole.plan.probe_rows) * len(whole.plan.gallery_rows)
+    monkeypatch.setattr(distance_statistics, "MAX_PAIRS", pairs // 3)
     evaluate_index(embeddings, index, "CASIA-B", statistics=part)
     assert whole.every == 1 and part.every in (3, 4)
     counted = by_loops(index, embeddings, part, part.every)["counts"]

@@ -91,9 +91,8 @@ def test_users_name_their_own_takes(gallery, probe, takes, probes):
 def test_own_takes_of_a_known_dataset_have_no_published_figures():
     assert protocol_of("casia-b", ["nm-01"]).probes == protocol_of("CASIA-B").probes
     assert not protocol_of("CASIA-B", ["nm-01"]).published
-    assert protocol_of(
-        "CASIA-B", ["nm-01,nm-02,nm-03,nm-04"], ["NM=nm-05,nm-06", "bg-01,bg-02", "cl-01", "cl-02"]
-    ).published
+    probes = ["NM=nm-05,nm-06", "bg-01,bg-02", "cl-01", "cl-02"]
+    assert protocol_of("CASIA-B", ["nm-01,nm-02,nm-03,nm-04"], probes).published
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,8 @@ def test_rank_5_and_map_are_printed_including_and_excluding_identical_views():
 
 def test_published_figures_are_printed_next_to_ours_if_the_protocol_has_any():
     text = result_text(result_of())
-    ours, original, om = (
-        next(line for line in text.splitlines() if line.startswith(label)) for label in ("ours", "original", "om on")
-    )
+    lines = text.splitlines()
+    ours, original, om = (next(x for x in lines if x.startswith(label)) for label in ("ours", "original", "om on"))
     assert f"{result_of().including()['NM']:.3f}" in ours
     assert original.split("|")[1].split() == ["95.405", "88.284", "72.041"]
     assert original.split("|")[2].split() == ["94.964", "87.239", "70.355"]

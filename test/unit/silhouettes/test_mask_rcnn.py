@@ -41,18 +41,7 @@ def test_the_record_of_a_video_names_the_weights(tmp_path, monkeypatch):
     """A video that was segmented with other weights does not count as complete."""
     monkeypatch.setattr(mask_rcnn, "MaskRCNNSegmenter", Mock())
     weights, names = tmp_path / "weights.pth", []
-    arguments = [
-        "--video",
-        "x",
-        "--output",
-        "x",
-        "--segmenter",
-        "maskrcnn",
-        "--device",
-        "cpu",
-        "--weights",
-        str(weights),
-    ]
+    arguments = ["--video=x", "--output=x", "--segmenter=maskrcnn", "--device=cpu", f"--weights={weights}"]
     for content in (b"one", b"two"):
         weights.write_bytes(content)
         names.append(_segmenter(build_parser().parse_args(arguments))[1])

@@ -115,9 +115,7 @@ def test_folders_of_other_programs_are_kept(video, tmp_path):
     assert (tmp_path / "walk-001/nm-01").is_dir()
 
 
-def test_a_folder_of_frames_gives_the_same_people_and_several_videos_go_into_one_tree(
-    video, tmp_path, monkeypatch, capsys
-):
+def test_video_and_folder_of_its_frames_give_the_same_people_in_one_tree(video, tmp_path, monkeypatch, capsys):
     folder = write_pictures(tmp_path / "frames", Video.open(video).frames())
     assert run(monkeypatch, "--video", video, folder, "--output", tmp_path / "tree", "--view", "090", "--quiet",
                "--preview", tmp_path / "preview.gif") == 0  # fmt: skip

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from people import made_embeddings, made_index
-from tiny_store import TinyStore
 
 from model.data.index import SequenceIndex
 from model.evaluation.cross_view import evaluate_index
@@ -14,10 +13,8 @@ from model.evaluation.cross_view import evaluate_index
 
 def a_result():
     """Return a result of four subjects with one probe each and a single view."""
-    store = TinyStore([1] * 8)
-    index = type(store.index).from_lengths(
-        [f"{i // 2}" for i in range(8)], ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8
-    )
+    subjects = [f"{i // 2}" for i in range(8)]
+    index = SequenceIndex.from_lengths(subjects, ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8)
     return evaluate_index(torch.from_numpy(np.eye(8, dtype=np.float32)), index, "CASIA-B")
 
 

@@ -18,13 +18,9 @@ def tiny_model(
     source, target = names
     if nodes is None:
         nodes = [helper.make_node("ReduceMax", [source], [target], "pool", axes=[1], keepdims=0)]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(source, dtype, [batch, 4, 8, 6])],
-        [helper.make_tensor_value_info(target, dtype, output_shape)],
-        list(initializers),
-    )
+    image_seq = helper.make_tensor_value_info(source, dtype, [batch, 4, 8, 6])
+    feature = helper.make_tensor_value_info(target, dtype, output_shape)
+    graph = helper.make_graph(nodes, "tiny", [image_seq], [feature], list(initializers))
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets]
     return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
 

@@ -82,12 +82,6 @@ def stop_at(monkeypatch, iteration, number) -> None:
 
 def torchrun(processes: int, script: str, *options, python: str | None = None, **environment):
     """Run a script in several processes, which are forks unless `python` names an interpreter."""
-    launch = [
-        python or python_command(),
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        str(processes),
-    ]
-    return run_quietly([*launch, str(ROOT / script), *map(str, options)], None, {"OMP_NUM_THREADS": "1", **environment})
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [python or python_command(), *torchrun, str(ROOT / script), *map(str, options)]
+    return run_quietly(command, None, {"OMP_NUM_THREADS": "1", **environment})

@@ -22,12 +22,7 @@ def rectangle_walker(subject: int, take: int, view: int, frames: int) -> np.ndar
 
 
 def write_aligned_tree(
-    root: Path,
-    subjects: int = 4,
-    seq_types: tuple[str, ...] = SEQ_TYPES,
-    views: tuple[str, ...] = ("000", "090"),
-    frames: int = 6,
-    margin: int = 0,
+    root: Path, subjects: int = 4, seq_types=SEQ_TYPES, views=("000", "090"), frames: int = 6, margin: int = 0
 ) -> Path:
     """Write a tree of aligned frames, as pretreatment does, or of raw frames if there is a margin around the figure.
 

@@ -158,9 +158,8 @@ def test_a_patch_is_as_frequent_as_its_chance(monkeypatch):
 
 
 def test_a_strong_patch_removes_its_rows_and_no_others(monkeypatch):
-    use_only(
-        monkeypatch, "band", count=1, chance=9.0, share=(1, 1), level=(1.2, 1.2), row=(0.3, 0.3), tall=(0.08, 0.08)
-    )
+    fixed = {"share": (1, 1), "level": (1.2, 1.2), "row": (0.3, 0.3), "tall": (0.08, 0.08)}
+    use_only(monkeypatch, "band", count=1, chance=9.0, **fixed)
     clean, box = walkers(1, 5)
     degraded = degrade(clean, box, *_ordered(torch.tensor([5]), 1.0))
     row_of = MARGIN + TALL * 0.3

@@ -167,9 +167,7 @@ def test_prefetching_threads_use_the_device_of_their_process(machine, on_npu, sm
         ),
     ],
 )
-def test_invalid_options_are_one_line_if_torch_npu_works(
-    machine, aligned_tree, tmp_path, environment, message, device, options
-):
+def test_invalid_options_of_npus_are_one_line(machine, aligned_tree, tmp_path, environment, message, device, options):
     done = machine.run("train", *arguments(aligned_tree, tmp_path, "--device", device, *options), **environment)
     assert message in one_line_error(done, 2)
 

@@ -75,9 +75,7 @@ def test_another_seed_gives_other_weights_and_keep_keeps_more_checkpoints(aligne
     assert files_of(unbroken).iterations() == [TOTAL] and files_of(tmp_path).iterations() == [6, TOTAL]
 
 
-def test_best_checkpoint_is_kept_and_evaluation_does_not_change_the_weights(
-    aligned_tree, unbroken, tmp_path, monkeypatch
-):
+def test_best_checkpoint_is_kept_and_evaluation_changes_no_weights(aligned_tree, unbroken, tmp_path, monkeypatch):
     scores = iter([40.0, 90.0, 50.0, 60.0])
     monkeypatch.setattr("model.training.builder.selection_score", lambda result: next(scores))
     train(aligned_tree, tmp_path, "--eval_iter", 2)
@@ -226,7 +224,7 @@ def test_number_of_kept_checkpoints_is_configured(aligned_tree, tmp_path, keep, 
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 3])
-def test_kill_during_the_deletion_of_a_checkpoint_leaves_no_part_of_it(
+def test_kill_during_a_deletion_leaves_no_part_of_the_checkpoint(
     aligned_tree, unbroken, tmp_path, deleted, monkeypatch
 ):
     """The run is killed while it deletes the previous checkpoint. Nothing is written after that."""
