@@ -6,11 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.common.errors import UserError
 from model.network.basic_blocks import NEGATIVE_SLOPE
 from model.network.folded_convolution import Convolution
 from model.network.kernels.first_layers import FirstLayers, pad_frames
 from model.network.kernels.maxima import Activation, PooledActivation, SetMaximum
 from model.network.kernels.pyramid import Pyramid
+
+MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # the kernels of the first layers number the pooled elements in 32 bits
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,7 +24,15 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
         frames: uint8 [f, 64, 44].
         ends: int32 [n + 1], the boundaries of the sequences; see `GaitSet.forward`.
         dtype: the half precision to compute in.
+
+    Raises:
+        UserError: for more than MAX_FRAMES frames.
     """
+    if len(frames) > MAX_FRAMES:
+        raise UserError(
+            f"a batch of {len(frames)} frames is too large for the Triton kernels: they process at most {MAX_FRAMES} "
+            "frames; use a smaller batch or --kernels plain"
+        )
     layers = [getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)]
     with torch.autocast(frames.device.type, enabled=False):
         first = [layer.conv.weight for layer in layers[:2]]

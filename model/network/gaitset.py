@@ -96,7 +96,7 @@ class GaitSet(nn.Module):
         """Return the set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each. See `forward` for the arguments."""
         if self.fused and sils.dtype == torch.uint8:
             ends = _ends(sils, lengths) if ends is None else ends
-            return kernels.pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
+            return _fused_layers().pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
         if lengths is None:
             sequences = len(sils)
             sils = sils.flatten(0, 1)
@@ -130,9 +130,7 @@ class GaitSet(nn.Module):
         The maps are those after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
         """
         if self.fused:
-            from model.network import fused_layers  # imports Triton
-
-            return fused_layers.embed(self, pooled2, pooled4, pooled6)
+            return _fused_layers().embed(self, pooled2, pooled4, pooled6)
         # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))
         pooled_global = self.gl_layer4(self.gl_layer3(pooled_global + pooled4)) + pooled6
@@ -143,6 +141,13 @@ class GaitSet(nn.Module):
         # One matrix [c, d] per strip, as a batched product over p.
         features = torch.cat(strips, 2).permute(2, 0, 1)  # p n c
         return features.matmul(self.fc_bin[0]).permute(1, 0, 2)  # n p d
+
+
+def _fused_layers():
+    """Import the module with the fused kernels, which needs Triton."""
+    from model.network import fused_layers
+
+    return fused_layers
 
 
 def _ends(sils: Tensor, lengths: Sequence[int] | None) -> Tensor:

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
-
-from model.common.errors import UserError
-
-MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # the kernels of the first layers number the pooled elements in 32 bits
 
 
 def supports(channels: Sequence[int]) -> bool:
@@ -31,15 +26,3 @@ def triplet_losses(embeddings: Tensor, sequences: int, margin: float) -> tuple[T
     from model.network.kernels.triplet_loss import Losses
 
     return Losses.apply(embeddings, sequences, margin)
-
-
-def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """See `fused_layers.pooled_maps`. Raises UserError for more than MAX_FRAMES frames."""
-    if len(frames) > MAX_FRAMES:
-        raise UserError(
-            f"a batch of {len(frames)} frames is too large for the Triton kernels: they process at most {MAX_FRAMES} "
-            "frames; use a smaller batch or --kernels plain"
-        )
-    from model.network.fused_layers import pooled_maps
-
-    return pooled_maps(network, frames, ends, dtype)

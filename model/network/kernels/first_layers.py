@@ -319,7 +319,7 @@ class FirstLayers(torch.autograd.Function):
         )  # fmt: skip
         ctx.save_for_backward(frames, matrix1, matrix2, codes, active, count, twice1, twice2)
         ctx.shapes = weight1.shape, weight2.shape
-        return _as_maps(out, len(frames))
+        return out.view(len(frames), POOLED_HEIGHT, POOLED_WIDTH, CHANNELS).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -337,8 +337,3 @@ class FirstLayers(torch.autograd.Function):
         matrix2 = sums2.sum(0).transpose(0, 1).reshape(-1)
         # The gradient of a weight is the sum over the two elements that hold it.
         return None, matrix1[twice1].sum(1).view(ctx.shapes[0]), matrix2[twice2].sum(1).view(ctx.shapes[1])
-
-
-def _as_maps(rows: Tensor, frames: int) -> Tensor:
-    """View rows as maps without a copy. [f·32·22, c] -> [f, c, 32, 22], channels last."""
-    return rows.view(frames, POOLED_HEIGHT, POOLED_WIDTH, -1).permute(0, 3, 1, 2)

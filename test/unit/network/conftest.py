@@ -59,6 +59,8 @@ def kernels(request):
         finally:
             for name in filter(is_bound, list(sys.modules)):
                 del sys.modules[name]
+            # `from model.network import fused_layers` finds the attribute before the module.
+            vars(sys.modules["model.network"]).pop("fused_layers", None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from scripts import ROOT, run_quietly
 
 from model.common.errors import UserError
 from model.network import GaitSet
-from model.network import kernels as kernels_package
+from model.network.kernels import supports
 
 
 class RecordingKernel:
@@ -100,13 +100,12 @@ def test_kernels_compile_for_the_smallest_shared_memory(half):
     assert len(shared) == 15 and max(map(int, shared.values())) <= 99 << 10
 
 
-def test_kernels_reject_more_frames_than_32_bits_can_count():
+def test_kernels_reject_more_frames_than_32_bits_can_count(exact_kernels):
     """A pooled map has 32·22·32 elements per frame."""
     frames = torch.empty(2**31 // (32 * 22 * 32) + 1, 64, 44, dtype=torch.uint8, device="meta")
+    ends = torch.tensor([0, len(frames)], dtype=torch.int32)
     with pytest.raises(UserError, match="95326 frames is too large"):
-        kernels_package.pooled_maps(
-            GaitSet(4), frames, torch.tensor([0, len(frames)], dtype=torch.int32), torch.float16
-        )
+        exact_kernels.fused_layers.pooled_maps(GaitSet(4), frames, ends, torch.float16)
 
 
 def test_embeddings_and_gradients_equal_the_reference_network(exact_kernels):
@@ -130,7 +129,7 @@ def test_embeddings_and_gradients_equal_the_reference_network(exact_kernels):
 
 @torch.no_grad()
 def test_kernels_support_further_channels(exact_kernels):
-    assert kernels_package.supports((32, 32, 96))
+    assert supports((32, 32, 96))
     torch.manual_seed(0)
     network, sils = GaitSet(4, channels=(32, 32, 96)), silhouettes(2)
     ours = exact_kernels.fused_layers.pooled_maps(network, sils, torch.tensor([0, 2], dtype=torch.int32), torch.float32)

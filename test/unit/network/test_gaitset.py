@@ -1,6 +1,7 @@
 """Compare the network with values of the original, and check that packing does not change embeddings."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from scripts import ROOT
 
-from model.network import GaitSet, kernels
+from model.network import GaitSet
 
 # Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32. It holds every third strip and
 # every eighth of the 256 values.
@@ -103,7 +104,13 @@ def fused_network(monkeypatch):
         maps = network.frame_maps(frames)
         return tuple(torch.stack([stage[a:b].amax(0) for a, b in pairwise(ends)]) for stage in maps)
 
-    monkeypatch.setattr(kernels, "pooled_maps", pooled_maps)
+    def embed(network, *pooled):
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "fused", False)
+            return network.embed(*pooled)
+
+    fused_layers = SimpleNamespace(pooled_maps=pooled_maps, embed=embed)
+    monkeypatch.setattr("model.network.gaitset._fused_layers", lambda: fused_layers)
     network.amp_dtype, network.fused = torch.bfloat16, True
     return network, received
 
