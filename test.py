@@ -28,7 +28,6 @@ confuses.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from model.common.command_line import (
@@ -120,23 +119,24 @@ def main(arguments: list[str] | None = None) -> None:
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
     check_precision_options(options, config.model.amp)
-    protocol = config.data.protocol  # raises for an unknown data set now rather than after the embedding
+    config.data.protocol  # noqa: B018, raises for an unknown data set now rather than after the embedding
     if options.check:
         check_partition_file(options.partition)
         return
     bins = options.bin_path or Path(f"{config.data.dataset}-bin")
+    from model.commands.deployed import post_process, pre_process
+    from model.report.publish import Output, ReportOptions
+
     if options.pre_process:
         pre_process(options, config, bins)
         return
-    from model.report.publish import Output, ReportOptions
-
     report = None
     if options.report is not None:
         page = None if options.report == DEFAULT_REPORT else options.report
         report = ReportOptions(page, options.throughput, options.train_log)
     output = Output(config.work_path / "results", options.name, options.json, report, options.quiet)
     if options.post_process:
-        post_process(bins, options.result_path, config.data, protocol, config.model.hidden_dim, output)
+        post_process(bins, options.result_path, config, output)
     else:
         test(options, config, world, output)
 
@@ -210,43 +210,6 @@ def choose_deployed(runtime: str, model: Path | None):
 def training_details(metadata: dict) -> dict:
     """Return how a checkpoint was trained, according to its metadata: the config may be that of another training."""
     return {"recipe": metadata["model"], "trained_on": metadata.get("data")} if "model" in metadata else {}
-
-
-def pre_process(options: argparse.Namespace, config, folder: Path) -> None:
-    """Write the test sequences as input files of fixed length, with a list and a manifest."""
-    from model.export.input_files import FixedLength, write_input_files
-    from model.initialization import open_dataset
-
-    data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
-    info = folder.with_name(folder.name + ".info")
-    length = FixedLength(options.bin_frames, options.padding, options.truncate)
-    partition = {"TEST_SET": list(data.partition.test)}
-    manifest = write_input_files(
-        data.test, None, folder, info, length, dataset=config.data.dataset, partition=partition, quiet=options.quiet
-    )
-    if options.json is not None:
-        write_json(options.json, {"bins": len(manifest.entries), "list": str(info), **manifest.settings})
-    print(f"wrote {len(manifest.entries)} bins to {folder}, the list {info} and the manifest {manifest.path}")
-    print("next: run the model over the list (python -m model.runtime), then test.py --post_process")
-
-
-def post_process(bins: Path, results: Path, data, protocol, hidden_dim: int, output) -> None:
-    """Evaluate the result files of a deployed model. The manifest in `bins` says which sequence each belongs to."""
-    from model.export.manifest import manifest_path, read_manifest
-    from model.report.publish import publish
-    from model.report.report_inputs import EmbeddedSequences
-    from model.runtime.result_files import read_results
-
-    manifest = read_manifest(manifest_path(bins))
-    dataset = manifest.settings["dataset"]
-    if dataset and dataset != data.dataset:
-        raise UsageError(
-            f"{manifest.path}: bins of {dataset}, but the dataset is {data.dataset}: pass --dataset {dataset}"
-        )
-    embeddings, index = read_results(results, manifest, (62, hidden_dim), output.quiet)
-    embedded = EmbeddedSequences(index, embeddings, manifest.sequence)
-    details = {"padding": manifest.settings["padding"], "data": vars(data)}
-    publish(embedded, protocol, results, details, replace(output, name=output.name or f"{data.dataset}-deployed"))
 
 
 def compare(first: Path, second: Path, json: Path | None, report: Path | None, quiet: bool) -> None:
