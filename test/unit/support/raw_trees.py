@@ -24,9 +24,14 @@ def silhouette(seed: int) -> np.ndarray:
     return image
 
 
+def encoded(suffix: str, image: np.ndarray, *flags: int) -> bytes:
+    """Return the content of an image file, with flags of OpenCV."""
+    return cv2.imencode(suffix, image, list(flags))[1].tobytes()
+
+
 def write(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, image)[1])
+    path.write_bytes(encoded(path.suffix, image))
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from raw_trees import BLACK, SEQUENCE, contents, images, make_tree, pretreat, silhouette, write
+from raw_trees import BLACK, SEQUENCE, contents, encoded, images, make_tree, pretreat, silhouette, write
 from scripts import load_script
 
 from model.common.errors import UserError
@@ -86,7 +86,7 @@ def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
 
 
 def lossy(path: Path, quality: int) -> bytes:
-    return cv2.imencode(".jpg", read_image(path), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return encoded(".jpg", read_image(path), cv2.IMWRITE_JPEG_QUALITY, quality)
 
 
 def thresholded(path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from raw_trees import encoded
 
 from model.data.raw import silhouette
 from model.data.raw.image_header import MAX_PIXELS, image_error
@@ -16,10 +17,6 @@ from model.data.raw.silhouette import BadImage, decode_pixels, read_image
 
 def picture(seed=0, size=(24, 16)):
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
-
-
-def encoded(suffix, image=None, *flags):
-    return cv2.imencode(suffix, picture() if image is None else image, list(flags))[1].tobytes()
 
 
 def png_chunk(kind, content):
@@ -32,17 +29,12 @@ def png_of(width, height, bits=8, colour=0, rows=b"", palette=b""):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def jpeg_of_size(width, height):
-    data = bytearray(encoded(".jpg"))
-    position = data.index(b"\xff\xc0")
-    data[position + 5 : position + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
+def patched(data: bytes, position: int, content: bytes) -> bytes:
+    return data[:position] + content + data[position + len(content) :]
 
 
-def bmp_of_size(width, height):
-    data = bytearray(encoded(".bmp"))
-    data[18:26] = struct.pack("<ii", width, height)
-    return bytes(data)
+PNG, JPEG, BMP = (encoded(suffix, picture()) for suffix in (".png", ".jpg", ".bmp"))
+JPEG_SIZE = JPEG.index(b"\xff\xc0")  # the segment with the size
 
 
 BOMBS = {
@@ -50,9 +42,9 @@ BOMBS = {
     "png of one bit": png_of(20_000, 20_000, bits=1),
     "png of 16 bit and alpha": png_of(20_000, 20_000, bits=16, colour=6),
     "png, one row": png_of(2**31 - 1, 1),
-    "jpeg": jpeg_of_size(20_000, 20_000),
-    "bmp": bmp_of_size(20_000, 20_000),
-    "bmp from the top": bmp_of_size(20_000, -20_000),
+    "jpeg": patched(JPEG, JPEG_SIZE + 5, struct.pack(">HH", 20_000, 20_000)),
+    "bmp": patched(BMP, 18, struct.pack("<ii", 20_000, 20_000)),
+    "bmp from the top": patched(BMP, 18, struct.pack("<ii", 20_000, -20_000)),
     "nothing": png_of(0, 5),
 }
 
@@ -90,31 +82,27 @@ def test_decode_reads_every_kind_of_png():
 
 def test_no_damage_to_a_png_changes_a_pixel(capfd):
     """Flip each bit of each byte: it is reported or has no effect, and the decoder prints nothing."""
-    data, image = encoded(".png"), picture()
-    for position in range(len(data)):
+    for position, byte in enumerate(PNG):
         for bit in range(8):
-            damaged = bytearray(data)
-            damaged[position] ^= 1 << bit
             try:
-                np.testing.assert_array_equal(decode_pixels(bytes(damaged), "a.png").grey, image)
+                found = decode_pixels(patched(PNG, position, bytes([byte ^ 1 << bit])), "a.png").grey
+                np.testing.assert_array_equal(found, picture())
             except BadImage as error:
                 assert str(error).startswith("a.png: ")
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
-def test_every_truncation_is_reported(suffix):
-    data = encoded(suffix)
+@pytest.mark.parametrize("data", [PNG, JPEG, BMP], ids=["png", "jpeg", "bmp"])
+def test_every_truncation_is_reported(data):
     assert image_error(data) is None
     for length in range(len(data)):
         assert image_error(data[:length]), length
 
 
 def test_truncation_of_a_bmp_without_length_in_its_header_is_reported():
-    data = bytearray(encoded(".bmp", picture(size=(30, 30, 3))))
-    data[2:6] = bytes(4)
-    assert decode_pixels(bytes(data), "a").grey.shape == (30, 30)
-    assert image_error(bytes(data[:-1])) == "truncated image"
+    data = patched(encoded(".bmp", picture(size=(30, 30, 3))), 2, bytes(4))
+    assert decode_pixels(data, "a").grey.shape == (30, 30)
+    assert image_error(data[:-1]) == "truncated image"
 
 
 @pytest.mark.parametrize("suffix", [".tiff", ".webp", ".ppm", ".jp2", ".hdr", ".pfm", ".sr"])
@@ -130,13 +118,11 @@ def test_decode_rejects_other_formats(suffix):
 
 
 def test_jpeg_without_a_size_is_reported():
-    data = encoded(".jpg")
-    position = data.index(b"\xff\xc0")
-    length = int.from_bytes(data[position + 2 : position + 4], "big")
+    length = int.from_bytes(JPEG[JPEG_SIZE + 2 : JPEG_SIZE + 4], "big")
     with pytest.raises(BadImage, match="no size before the pixels"):
-        decode_pixels(data[:position] + data[position + 2 + length :], "a.jpg")
+        decode_pixels(JPEG[:JPEG_SIZE] + JPEG[JPEG_SIZE + 2 + length :], "a.jpg")
     with pytest.raises(BadImage, match="a marker is missing"):
-        decode_pixels(data[:2] + b"\0\0" + data[2:], "a.jpg")
+        decode_pixels(JPEG[:2] + b"\0\0" + JPEG[2:], "a.jpg")
 
 
 def test_read_rejects_pipes_and_devices(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from raw_trees import encoded
 
 from model.common.errors import UserError
 from model.data.raw.silhouette import BadImage, align, cut_sides, read_image, write_png
@@ -37,10 +38,6 @@ def slow_align(image: np.ndarray) -> np.ndarray | None:
         resized = [[0] * 32 + row + [0] * 32 for row in resized]
         columns = range(centre, centre + 64)
     return np.array([[row[column] for column in columns] for row in resized], np.uint8)
-
-
-def encoded(suffix: str, image: np.ndarray) -> bytes:
-    return cv2.imencode(suffix, image)[1].tobytes()
 
 
 def person(height: int, width: int, x: int, half: int = 20, top: int = 20, rows: int = 150) -> np.ndarray:
