@@ -159,7 +159,9 @@ def test_post_process_without_results(aligned_tree, tmp_path, encoder):
 def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree, tmp_path, capsys):
     assert train(aligned_tree, tmp_path, "--iters", 2) == 0
     recipe = tmp_path / "recipe.py"
-    recipe.write_text("conf = {'data': {'pid_num': 3}, 'model': {'batch_size': (2, 2), 'frame_num': 2}}")
+    recipe.write_text(
+        "conf = {'data': {'pid_num': 3}, 'model': {'hidden_dim': 8, 'batch_size': (2, 2), 'frame_num': 2}}"
+    )
     run_test(aligned_tree, tmp_path, "--config", recipe, "--json", tmp_path / "r.json")
     printed = capsys.readouterr().out
     assert "===Rank-1 (Include identical-view cases)===" in printed
