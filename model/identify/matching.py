@@ -104,9 +104,8 @@ class Calibration:
             )
         elif self.extrapolated:
             found.append(
-                f"the threshold is an estimate: a false accept rate of {self.far:g} can be counted with about "
-                f"{int(np.ceil(1 / self.far))} enrolled people, and it is extrapolated from the distances between "
-                f"{self.people}"
+                f"the threshold is an estimate from the distances between {self.people} people; about "
+                f"{int(np.ceil(1 / self.far))} enrolled people are needed to count a false accept rate of {self.far:g}"
             )
         if min(len(self.genuine), len(self.impostor)) < MIN_PAIRS:
             found.append(

@@ -88,7 +88,8 @@ def distance_histogram(
     def draw(axes, colours: Mapping[str, str]) -> None:
         hatched = {"hatch": "///", "linestyle": "--"}
         axes.stairs(impostor, edges, edgecolor=colours[SERIES[1]], linewidth=1.6, label="different people", **hatched)
-        axes.stairs(genuine, edges, edgecolor=colours[SERIES[0]], linewidth=1.6, label="same person")
+        if genuine.any():
+            axes.stairs(genuine, edges, edgecolor=colours[SERIES[0]], linewidth=1.6, label="same person")
         if threshold is not None:
             axes.axvline(threshold, color=colours["soft"], linestyle="--", linewidth=1.4, label="threshold")
         if len(probes):
@@ -98,10 +99,10 @@ def distance_histogram(
         axes.set(xlabel="distance", ylabel="share of pairs (%)")
         axes.legend()
 
-    same, other = (_mean_distance(edges, share) for share in (genuine, impostor))
-    description = f"{condition}: mean distance {same:.2f} for the same person, {other:.2f} for different people"
+    centres = (edges[1:] + edges[:-1]) / 2
+    means = [
+        f"{np.average(centres, weights=share):.2f} for {who}"
+        for who, share in (("the same person", genuine), ("different people", impostor)) if share.any()
+    ]  # fmt: skip
+    description = f"{condition}: mean distance {', '.join(means)}"
     return Chart(f"distances-{condition}", f"Distances, {condition}", description, draw)
-
-
-def _mean_distance(edges: Sequence[float], share: np.ndarray) -> float:
-    return float(np.average((edges[1:] + edges[:-1]) / 2, weights=share)) if share.sum() else 0.0

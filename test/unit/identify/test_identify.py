@@ -53,6 +53,20 @@ def test_people_are_named_and_the_page_shows_them(trees, tmp_path, capsys):
     html = page.read_text()
     assert "<script" not in html and "http" not in html.replace("http://www.w3.org", "")
     assert html.count('class="mistake"') == 6 and html.count("data:image/png;base64") == 18 and "<svg" in html
+    assert html.count("<th>same person</th>") == 6 and "mean distance" in html and "for the same person" in html
+
+
+def test_one_sequence_per_person_gives_names_without_probabilities(trees, tmp_path, capsys):
+    folder, options = trees
+    options = [*options[:-1], str(tmp_path / "people.parquet"), "--data_path", str(folder / "probe")]
+    command.main(["enroll", *options])
+    page = tmp_path / "who.html"
+    command.main(["who", *options, "--report", str(page)])
+    printed, html = capsys.readouterr().out, page.read_text()
+    assert "warning: the threshold is an estimate from the distances between 6 people" in printed
+    assert "warning: no probabilities: the gallery gives 0 comparisons" in printed and "same person" not in printed
+    assert printed.count(" frames): ") == 6 and " frames): 00" in printed and "not decided" not in printed
+    assert "<th>same person</th>" not in html and "for the same person" not in html and "for different people" in html
 
 
 def test_names_of_tracks_select_who_is_enrolled(trees, tmp_path, capsys):

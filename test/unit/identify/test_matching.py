@@ -57,8 +57,11 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
     [
         ({"a": 4}, ["too few people for a threshold: 1 enrolled, at least 3", "no probabilities"]),
         ({"a": 3, "b": 2}, ["too few people for a threshold: 2 enrolled", "5 comparisons of a person"]),
-        ({name: 1 for name in "abc"}, ["with about 100 enrolled people", f"at least {MIN_PAIRS} of each are needed"]),
-        ({name: 5 for name in "abcd"}, ["extrapolated from the distances between 4"]),
+        (
+            {name: 1 for name in "abc"},
+            ["about 100 enrolled people are needed", f"at least {MIN_PAIRS} of each are needed"],
+        ),
+        ({name: 5 for name in "abcd"}, ["an estimate from the distances between 4 people"]),
     ],
 )
 def test_small_galleries_say_what_they_cannot_decide(tmp_path, people, messages):
