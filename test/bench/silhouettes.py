@@ -2,11 +2,13 @@
 
     python test/bench/silhouettes.py CASIA-A synthetic
     python test/bench/silhouettes.py CASIA-A synthetic --views 000,045,090 090,054,000
+    python test/bench/silhouettes.py CASIA-A synthetic --views 090 000 --pixels 1.1 1
 
 The body consists of the largest component and all components with at least a twentieth of its pixels. Each statistic is
 one number per sequence. The table contains its mean, standard deviation and quantiles over the sequences of each tree,
 and the Kolmogorov-Smirnov distance of each further tree to the first: 0 for equal distributions, 1 for distributions
-that do not overlap. `pooled` is the mean of these distances. Frames without a figure are ignored.
+that do not overlap. `pooled` is the mean of these distances. Frames without a figure are ignored. For each tenth of the
+height, from the head to the feet, the table contains the median of the width, in heights, and the distance.
 """
 
 from __future__ import annotations
@@ -91,6 +93,9 @@ def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
     smooth = np.pad(whole, 8).astype(np.float32)
     smooth = cv2.GaussianBlur(smooth, (0, 0), SMOOTH * tall) > 0.5
     first, last = (round(share * tall) for share in TORSO)
+    rows = body.any(1)
+    extents = (body.shape[1] - body.argmax(1) - body[:, ::-1].argmax(1)) * rows / tall  # of each row
+    tenths = np.arange(DECILES) * tall // DECILES
     torso = body[first:last]
     between = np.maximum.accumulate(torso, 1) & np.maximum.accumulate(torso[:, ::-1], 1)[:, ::-1]
     middle = int(np.median(body.nonzero()[1]))
@@ -112,12 +117,16 @@ def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
         "aspect": body.shape[1] / tall,
         "widths": cv2.resize(torso.sum(1, dtype=np.float32)[:, None] / tall, (1, 32))[:, 0],
         "torso": cv2.resize(square.astype(np.uint8), (32, 32), interpolation=cv2.INTER_AREA),
-        "missing": np.add.reduceat(~body.any(1), np.arange(DECILES) * tall // DECILES) / tall * DECILES,
+        "missing": np.add.reduceat(~rows, tenths) / tall * DECILES,
+        "extents": np.add.reduceat(extents, tenths) / tall * DECILES,
     }
 
 
 def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None:
-    """Return `STATISTICS` of one sequence and `missing` [DECILES], fractions of empty rows, or None."""
+    """Return `STATISTICS` of one sequence, `missing` and `extents` [DECILES], or None.
+
+    missing: fractions of empty rows. extents: widths in heights, from the first to the last white pixel.
+    """
     seen = [one for one in map(frame_statistics, frames) if one is not None]
     if len(seen) < 10:
         return None
@@ -142,15 +151,24 @@ def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None
         "gaps_lag1": lagged(1),
         "gaps_lag5": lagged(5),
         "missing": of["missing"].mean(0),
+        "extents": of["extents"].mean(0),
     }
 
 
-def tree_statistics(root: Path, views: list[str] | None) -> list[dict[str, float]]:
+def square_pixels(image: np.ndarray, pixels: float) -> np.ndarray:
+    """Return the image as if its pixels, which are `pixels` times as high as wide, were square."""
+    return image if pixels == 1 else cv2.resize(image, None, fx=1 / pixels, fy=1, interpolation=cv2.INTER_NEAREST)
+
+
+def tree_statistics(root: Path, views: list[str] | None, pixels: float = 1.0) -> list[dict[str, float]]:
     sequences = [s for s in scan_tree(root) if s.files and (views is None or s.view in views)]
     if not sequences:
         sys.exit(f"{root}: no sequence of the views {', '.join(views or [])}; give other --views")
     read = (
-        sequence_statistics(cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files)
+        sequence_statistics(
+            square_pixels(cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE), pixels)
+            for name in sequence.files
+        )
         for sequence in sequences
     )
     return [one for one in read if one is not None]
@@ -171,16 +189,20 @@ def summary(values: np.ndarray) -> dict[str, float | list[float]]:
 def compare(trees: dict[str, list[dict[str, float]]]) -> dict:
     """Return summaries by tree and statistic, and distances of the further trees to the first."""
     result: dict = {"trees": {}, "distance": {}}
-    names = list(trees)
+    names, extents = list(trees), {}
     for tree, sequences in trees.items():
         of = {name: np.array([one[name] for one in sequences]) for name in STATISTICS}
         profile = np.mean([one["missing"] for one in sequences], 0)
+        extents[tree] = np.array([one["extents"] for one in sequences]).T
         result["trees"][tree] = {"sequences": len(sequences)} | {name: summary(of[name]) for name in STATISTICS}
         result["trees"][tree]["missing_by_decile"] = [round(100 * float(x), 2) for x in profile]
+        result["trees"][tree]["width_by_decile"] = [round(float(np.median(x)), 3) for x in extents[tree]]
         if tree != names[0]:
             first = {name: np.array([one[name] for one in trees[names[0]]]) for name in STATISTICS}
             far = {name: round(distance(first[name], of[name]), 3) for name in STATISTICS}
-            result["distance"][tree] = far | {"pooled": round(float(np.mean(list(far.values()))), 3)}
+            wide = [round(distance(*pair), 3) for pair in zip(extents[names[0]], extents[tree], strict=True)]
+            pooled = round(float(np.mean(list(far.values()))), 3)
+            result["distance"][tree] = far | {"pooled": pooled, "width_by_decile": wide}
     return result
 
 
@@ -192,6 +214,9 @@ def print_table(result: dict) -> None:
             quantiles = " ".join(f"{x:8.3f}" for x in one["quantiles"])
             far = f"  distance {result['distance'][tree][name]:.3f}" if tree in result["distance"] else ""
             print(f"  {tree:20s} mean {one['mean']:8.3f}  sd {one['sd']:8.3f}  10 25 50 75 90 %: {quantiles}{far}")
+    print("width_by_decile: median width / height of the body in each tenth of the height")
+    for name, of in (*result["trees"].items(), *((f"distance {k}", v) for k, v in result["distance"].items())):
+        print(f"  {name:20s} " + " ".join(f"{x:.3f}" for x in of["width_by_decile"]))
 
 
 def main() -> None:
@@ -200,13 +225,16 @@ def main() -> None:
         "trees", type=Path, nargs="+", help="raw trees of images; the others are compared with the first"
     )
     parser.add_argument("--views", nargs="+", help="comma-separated views, once per tree or once for all trees")
+    parser.add_argument("--pixels", type=float, nargs="+", help="height / width of pixels, once per tree (default: 1)")
     options = parser.parse_args()
     views = [one.split(",") for one in options.views or []] or [None]
     if len(views) not in (1, len(options.trees)):
         parser.error(f"--views: {len(views)} lists of views for {len(options.trees)} trees")
     views *= len(options.trees) // len(views)
-    names = [str(root) for root in options.trees]
-    trees = {name: tree_statistics(root, of) for name, root, of in zip(names, options.trees, views, strict=True)}
+    pixels = options.pixels or [1.0] * len(options.trees)
+    if len(pixels) != len(options.trees):
+        parser.error(f"--pixels: {len(pixels)} numbers for {len(options.trees)} trees")
+    trees = {str(root): tree_statistics(root, *how) for root, *how in zip(options.trees, views, pixels, strict=True)}
     result = compare(trees)
     print_table(result)
     print(json.dumps({"benchmark": "silhouettes"} | result))

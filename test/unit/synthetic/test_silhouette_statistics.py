@@ -58,7 +58,17 @@ def test_an_empty_frame_is_ignored():
     assert bench.sequence_statistics([0 * frames[0], *frames])["area_ratio"] == whole["area_ratio"]
     assert bench.sequence_statistics(frames[:3]) is None
     assert whole["area_change"] == pytest.approx(np.median(np.diff(np.log(np.arange(90, 102)))))
-    assert whole["wrong"] == 0 and set(whole) == {*bench.STATISTICS, "missing"}
+    assert whole["wrong"] == 0 and set(whole) == {*bench.STATISTICS, "missing", "extents"}
+
+
+def test_widths_are_those_of_each_tenth_of_the_height_in_square_pixels():
+    image = block(width=40)
+    image[110:120, 140:170] = 0  # the second tenth is 10 pixels wide
+    image[150:160, 150:170] = 0  # a gap does not count
+    expected = [0.4, 0.1] + [0.4] * 8
+    assert bench.frame_statistics(image)["extents"] == pytest.approx(expected)
+    widened = image.repeat(2, axis=1)
+    assert bench.frame_statistics(bench.square_pixels(widened, 2.0))["extents"] == pytest.approx(expected)
 
 
 def test_one_wrong_frame_is_found():
