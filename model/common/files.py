@@ -183,7 +183,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether another process is running: True if the system cannot tell, False for this process."""
+    """Return whether another process is running. Without a system call for it: True. For this process: False."""
     if process == os.getpid():
         return False
     try:
