@@ -32,6 +32,8 @@ if ((processes > 1)) && ! command "$PYTHON" -c 'import xdist' 2> /dev/null; then
   say "pytest-xdist is not installed for $PYTHON: running one test at a time"
   processes=1
 fi
+# Without compiled modules, each of hundreds of commands would compile the program, and each process the tests.
+unset PYTHONDONTWRITEBYTECODE
 if ((processes > 1)); then
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # several processes with several threads each would slow each other down
   # Neighboring tests stay in one process, because they share fixtures. A process without tests takes some of another.

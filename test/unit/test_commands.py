@@ -9,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import small_network
 import torch
 from scripts import ROOT, load_script, one_line_error, run_script
 from training_runs import arguments, files_of, train
@@ -24,7 +25,7 @@ from model.runtime.ort_runtime import OrtRuntime
 def encoder(tmp_path_factory):
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("encoder") / "some-encoder.ptm"
-    torch.save(GaitSet().state_dict(), path)
+    torch.save(GaitSet(channels=(8, 16, 32)).state_dict(), path)
     return path
 
 
@@ -159,9 +160,8 @@ def test_post_process_without_results(aligned_tree, tmp_path, encoder):
 def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree, tmp_path, capsys):
     assert train(aligned_tree, tmp_path, "--iters", 2) == 0
     recipe = tmp_path / "recipe.py"
-    recipe.write_text(
-        "conf = {'data': {'pid_num': 3}, 'model': {'hidden_dim': 8, 'batch_size': (2, 2), 'frame_num': 2}}"
-    )
+    model = {**small_network.conf["model"], "batch_size": (2, 2), "frame_num": 2}
+    recipe.write_text(f"conf = {{'data': {{'pid_num': 3}}, 'model': {model}}}")
     run_test(aligned_tree, tmp_path, "--config", recipe, "--json", tmp_path / "r.json")
     printed = capsys.readouterr().out
     assert "===Rank-1 (Include identical-view cases)===" in printed

@@ -19,7 +19,7 @@ def user(tmp_path_factory, aligned_tree):
     """A folder with encoder, oms and ONNX files of two frames for batch 1 and 16, bins, and tools on the PATH."""
     folder = tmp_path_factory.mktemp("user")
     torch.manual_seed(0)
-    network = GaitSet()
+    network = GaitSet(channels=(8, 16, 32))
     torch.save(network.state_dict(), folder / "e-encoder.ptm")
     for name, batch_size in (("gaitset_submit", 1), ("gaitset_submit_bs16", 16)):
         export_onnx(network, folder / f"{name}.onnx", batch_size, frame_num=2, runtime=OrtRuntime)
@@ -121,7 +121,7 @@ def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, mo
     All sequences have eight frames, so PyTorch and the om file use the same frames.
     """
     encoder, om = user / "e-encoder.ptm", tmp_path / "m_bs4.om"
-    network = GaitSet()
+    network = GaitSet(channels=(8, 16, 32))
     network.load_state_dict(torch.load(encoder))
     export_onnx(network, tmp_path / "m.onnx", 4, frame_num=8, runtime=OrtRuntime)
     make_om(tmp_path / "m.onnx", om, 4, frames=8)

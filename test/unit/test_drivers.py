@@ -222,6 +222,7 @@ def test_published_commands_give_an_accuracy_table(tmp_path: Path):
     """
     write_aligned_tree(tmp_path / "raw", margin=20)
     places = ["--work_path=work"]
+    (tmp_path / "small.py").write_text("conf = {'model': {'channels': (8, 16, 32)}}")
     done = run_driver(
         "predeal.sh", "--dataset=Synthetic", "--input_path=raw", "--pid_num=2", "--output_path=pre", "--bin_path=bins",
         *places, "--", "--bin_frames", "8", cwd=tmp_path,
@@ -230,7 +231,7 @@ def test_published_commands_give_an_accuracy_table(tmp_path: Path):
     assert summary_of("predeal")["bins"]["bins"] == 2 * 20
 
     recipe = ["--pid_num", "2", "--batch_size_p", "2", "--batch_size_m", "2", "--frame_num", "2", "--save_iter", "2"]
-    data = ["--dataset=Synthetic", "--data_path=pre", "--device=cpu", *places]
+    data = ["--config=small.py", "--dataset=Synthetic", "--data_path=pre", "--device=cpu", *places]
     done = run_driver("train_full_1p.sh", *data, "--iters=2", "--", *recipe, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     checkpoint = summary_of("train_full_1p")["training"]["checkpoint"]
