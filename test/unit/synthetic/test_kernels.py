@@ -17,7 +17,7 @@ figure = pose_figures(settings, takes)
 pictures = {}
 for use_triton in (False, True):
     triton_support.works = lambda device: use_triton
-    clean = render_views(WalkerSettings(frames=1, noise=0.0, cameras=1.0), takes, figure, ["090"])
+    clean = render_views(WalkerSettings(frames=1, noise=0.0, cameras=1.0), takes, figure, ["000", "090"])
     degraded = render_views(settings, takes, figure, ["000", "090"])
     pictures[use_triton] = clean.masks, clean.box, clean.top, clean.left, degraded.masks, degraded.box
 assert pictures[True][0].any() and not torch.equal(pictures[True][0].sum(), pictures[True][4].sum())
