@@ -116,7 +116,9 @@ class ModelConfig:
     amp: Annotated[str, one_of("off", "torch", "apex")] = "off"  # mixed precision: off, torch or apex
     amp_dtype: Annotated[str, one_of("", "fp16", "bf16")] = ""  # fp16 or bf16; empty: the default of the device
     loss_scale: LossScale = "dynamic"  # dynamic, or a number
-    kernels: Kernels = "auto"  # auto: Triton kernels if supported; plain: torch's kernels only
+    kernels: Kernels = (
+        "auto"  # auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels only
+    )
     seed: Count = 0  # random seed of the initial weights and batches
 
 

@@ -197,7 +197,8 @@ def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...])
     group.add_argument(
         "--kernels",
         choices=("auto", "plain"),
-        help="auto: Triton kernels if supported; plain: torch's kernels only (default: auto)",
+        help="auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels only "
+        "(default: auto)",
     )
     group.add_argument(
         "--rt2", action="store_true", help="NPU: disable the compilation of single operators (default: off)"

@@ -1,7 +1,6 @@
 """Compute embeddings of complete sequences."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
 from model.devices import distributed
+from model.devices.all_cores import map_on_all_cores
 from model.devices.device import copy_to, fits, select
 from model.devices.world import World
 from model.network.gaitset import GaitSet
@@ -19,9 +19,6 @@ from model.network.gaitset import GaitSet
 # device, many frames keep it busy. This limits the memory for sequences of any length.
 FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 16, 8192
 READERS = 4  # threads that prefetch sequences from the store
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @torch.inference_mode()
@@ -137,25 +134,10 @@ def stream(
     network.eval()
     bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
     with bar:
-        for batch, embeddings in _map_on_all_cores(embed, _prefetch_batches(store, batches, device), device):
+        for batch, embeddings in map_on_all_cores(embed, _prefetch_batches(store, batches, device), device):
             yield batch, embeddings
             bar.update(len(batch))
     network.train(was_training)
-
-
-def _map_on_all_cores(function: Callable[[T], R], items: Iterable[T], device: torch.device) -> Iterator[R]:
-    """Yield `function(item)` in order. On the CPU, one item per thread is faster than all threads on one item.
-
-    Threads that share an item wait for each other after every operation, and exchange their parts of the maps.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield from map(function, items)
-        return
-    try:
-        yield from prefetch(function, items, threads, threads, torch.set_num_threads, (1,))
-    finally:
-        torch.set_num_threads(threads)  # the call in the other threads also changed MKL's number for this thread
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.common.geometry import SET_CHANNELS, STRIPS
-from model.network import kernels
+from model.network import cpu_training, kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import horizontal_pyramid_pooling, set_pooling
 
@@ -77,8 +77,8 @@ class GaitSet(nn.Module):
             sils: silhouettes, uint8 or float in [0, 1]. Either [n, s, 64, 44], or packed: the frames of all sequences
                 one after another [f, 64, 44].
             lengths: number of frames of each packed sequence.
-            ends: replaces `lengths` if `fused`: int32 [n + 1] on the device of `sils`. Sequence i has the frames
-                ends[i] to ends[i + 1] - 1. Frames after the last end belong to no sequence.
+            ends: replaces `lengths` for training if `fused`, or on the CPU: int32 [n + 1] on the device of `sils`.
+                Sequence i has the frames ends[i] to ends[i + 1] - 1. Frames after the last end belong to no sequence.
 
         Raises:
             ValueError: if a length is 0 or the lengths do not sum to f.
@@ -97,16 +97,14 @@ class GaitSet(nn.Module):
         if self.fused and sils.dtype == torch.uint8:
             ends = _ends(sils, lengths) if ends is None else ends
             return _fused_layers().pooled_maps(self, sils.flatten(0, -3), ends, self.amp_dtype)
-        if lengths is None:
-            sequences = len(sils)
-            sils = sils.flatten(0, 1)
-        else:
-            sequences = len(lengths)
-            if sum(lengths) != len(sils) or min(lengths, default=0) < 1:
-                raise ValueError(
-                    f"lengths sum to {sum(lengths)}, but there are {len(sils)} frames; each length must be at least 1"
-                )
-        return tuple(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils))
+        if ends is not None:
+            return cpu_training.pooled_maps(self, sils[: ends[-1]], ends.diff().tolist())
+        if lengths is not None and (sum(lengths) != len(sils) or min(lengths, default=0) < 1):
+            raise ValueError(
+                f"lengths sum to {sum(lengths)}, but there are {len(sils)} frames; each length must be at least 1"
+            )
+        sequences = len(sils) if lengths is None else len(lengths)
+        return tuple(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils.flatten(0, -3)))
 
     def frame_maps(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the maps of each frame after set layers 2, 4 and 6, the inputs of set pooling.

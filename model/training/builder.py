@@ -63,9 +63,8 @@ def build_trainer(
         train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank, settings.sampler == "views"
     )
     resident = data.resident and fits_device(train, device)
-    loader = BatchLoader(
-        train, sampler, device, settings.num_workers, resident, packed=mode.fused, augmented=settings.augment
-    )
+    packed = mode.fused or (device.type == "cpu" and settings.kernels != "plain")
+    loader = BatchLoader(train, sampler, device, settings.num_workers, resident, packed, settings.augment)
     evaluate = _build_evaluation(config, data, state.network, device, world, quiet) if settings.eval_iter else None
 
     checkpoints = RunCheckpoints(CheckpointFiles(config.checkpoint_folder, config.experiment), settings.keep)

@@ -10,25 +10,19 @@ and the time in seconds.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import parser_of, report
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from model.data.store import open_data  # noqa: E402
-from model.evaluation.cross_view import evaluate_index  # noqa: E402
+from model.data.store import open_data
+from model.evaluation.cross_view import evaluate_index
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--data_path", required=True, metavar="DIR", help="aligned tree or store")
     parser.add_argument(
         "--dataset", default="Synthetic", metavar="NAME", help="selects the protocol (default: Synthetic)"
@@ -41,20 +35,15 @@ def main() -> None:
     result = evaluate_index(torch.from_numpy(images / 255), store.index, options.dataset)
     matrix = result.accuracy[..., 0]  # [condition, probe view, gallery view]
     same = np.eye(matrix.shape[1], dtype=bool)
-    print(
-        json.dumps(
-            {
-                "what": "rank-1 of nearest gait energy images, percent",
-                "subjects": len(store.index.subjects),
-                "sequences": len(store.index),
-                "same_view": dict(
-                    zip(result.conditions, np.nanmean(matrix[:, same], 1).round(2).tolist(), strict=True)
-                ),
-                "across": dict(zip(result.conditions, np.nanmean(matrix[:, ~same], 1).round(2).tolist(), strict=True)),
-                "seconds": round(time.perf_counter() - start, 2),
-            }
-        )
+    same_view, across = (
+        dict(zip(result.conditions, np.nanmean(matrix[:, views], 1).round(2).tolist(), strict=True))
+        for views in (same, ~same)
     )
+    report(
+        "rank-1 of nearest gait energy images, percent",
+        subjects=len(store.index.subjects), sequences=len(store.index), same_view=same_view, across=across,
+        seconds=round(time.perf_counter() - start, 2),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,21 +21,17 @@ should give the same rank-1. The last line has `seconds`, `tflops` (one product 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import median_seconds, report
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
@@ -95,17 +91,6 @@ def differing_cells(accuracy: np.ndarray, plain: np.ndarray) -> int:
     return differing
 
 
-def seconds(works: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Return the median seconds of each function. They run in turn, so that other load affects all of them."""
-    measured: list[list[float]] = [[] for _ in works]
-    for _ in range(repeats):
-        for work, times in zip(works, measured, strict=True):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in measured]
-
-
 def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     protocol = protocol_of("CASIA-B")
     data = random_embeddings(options.subjects, options.dim or 62 * 256, protocol)
@@ -128,7 +113,7 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
         synchronize(device)
 
     works = [lambda: ours(on_device), lambda: plain_accuracy(*data, protocol), product, lambda: ours(embeddings)]
-    own, baseline, product_only, from_host = seconds(works, options.repeats)
+    own, baseline, product_only, from_host = median_seconds(works, options.repeats)
     return {
         "embeddings": list(embeddings.shape),
         "seconds": round(own, 4),
@@ -190,7 +175,7 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
     result = evaluate(*data, protocol, ranks=RANKS, settings=settings)
     elapsed = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
-    report = {
+    figures = {
         "gallery": options.gallery,
         "probes": options.probes,
         "dim": dim,
@@ -207,8 +192,8 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
         "map": result.mean_average_precision(rounded=False),
     }
     if pairs <= MAX_COMPARED_PAIRS:
-        report["differing_cells"] = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
-    return report
+        figures["differing_cells"] = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
+    return figures
 
 
 def main() -> None:
@@ -229,10 +214,9 @@ def main() -> None:
     options.device_bytes = options.device_mib and options.device_mib << 20
 
     device = open_device(options.device)
-    report = {"benchmark": "evaluate", "device": describe(device), "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        report |= large_case(options, device, folder) if options.gallery else small_case(options, device)
-    print(json.dumps(report))
+        figures = large_case(options, device, folder) if options.gallery else small_case(options, device)
+    report("evaluate", device=describe(device), threads=torch.get_num_threads(), **figures)
 
 
 if __name__ == "__main__":

@@ -15,27 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from measuring import parser_of, report, run_python
 
-from model.checkpoints.names import encoders_in  # noqa: E402
+from model.checkpoints.names import encoders_in
 
 PRECISIONS = {"float32": ["--amp", "off"], "mixed": ["--amp", "torch"]}
 
 
-def call(*arguments) -> None:
-    subprocess.run([sys.executable, *map(str, arguments)], check=True, stdout=sys.stderr, cwd=ROOT)
-
-
 def make_data(folder: Path, options: argparse.Namespace) -> Path:
     views = ["--views", options.views] if options.views else []
-    call(
+    run_python(
         "-m", "model.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
         options.frames, "--device", options.device, "--quiet", *views,
     )  # fmt: skip
@@ -49,13 +42,13 @@ def rank1(precision: str, seed: int, data: Path, folder: Path, options: argparse
         "--work_path", work, "--quiet", *PRECISIONS[precision],
     ]  # fmt: skip
     start = time.perf_counter()
-    call(
+    run_python(
         "train.py", *common, "--seed", seed, "--iters", options.iters, "--batch_size_p", options.p, "--batch_size_m",
         options.k, "--frame_num", options.frame_num, "--save_iter", options.iters, "--log_iter", 1000,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     checkpoint = encoders_in(work / "checkpoint" / "GaitSet")[-1]
-    call("test.py", *common, "--checkpoint", checkpoint, "--json", figures)
+    run_python("test.py", *common, "--checkpoint", checkpoint, "--json", figures)
     excluding = {
         condition: figure["excluding"]
         for condition, figure in json.loads(figures.read_text(encoding="utf-8"))["rank1"].items()
@@ -64,18 +57,12 @@ def rank1(precision: str, seed: int, data: Path, folder: Path, options: argparse
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first_seed", type=int, default=0)
-    parser.add_argument("--iters", type=int, default=5000)
-    parser.add_argument("--p", type=int, default=8)
-    parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--frame_num", type=int, default=10)
+    parser = parser_of(
+        __doc__, device="auto", seeds=3, first_seed=0, iters=5000, p=8, k=8, frame_num=10, views="000,054,090,126"
+    )
     parser.add_argument("--subjects", type=int, default=60, help="number of walkers")
     parser.add_argument("--train", type=int, default=30, help="number of training walkers")
     parser.add_argument("--frames", type=int, default=40, help="frames per sequence")
-    parser.add_argument("--views", default="000,054,090,126")
     parser.add_argument("--only", choices=PRECISIONS, action="append", help="run only this precision")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
@@ -87,19 +74,12 @@ def main() -> None:
         }
     means = {precision: [run["mean"] for run in of_precision] for precision, of_precision in runs.items()}
     spread = {name: statistics.stdev(values) if len(values) > 1 else None for name, values in means.items()}
-    print(
-        json.dumps(
-            {
-                "what": "rank-1 after the same training in float32 and in mixed precision",
-                "iterations": options.iters,
-                "batch": [options.p, options.k, options.frame_num],
-                "unseen_walkers": options.subjects - options.train,
-                "runs": runs,
-                "spread": spread,
-                "mean": {name: round(statistics.mean(values), 3) for name, values in means.items()},
-            }
-        )
-    )
+    report(
+        "rank-1 after the same training in float32 and in mixed precision",
+        iterations=options.iters, batch=[options.p, options.k, options.frame_num],
+        unseen_walkers=options.subjects - options.train, runs=runs, spread=spread,
+        mean={name: round(statistics.mean(values), 3) for name, values in means.items()},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,18 +12,14 @@ filters, so the pixels are compared. Without --input_path, a tree is generated.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from measuring import parser_of, report
 
 from model.data.raw.pretreatment import pretreat
 
@@ -114,7 +110,7 @@ def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: a generated tree)")
     parser.add_argument(
         "--worker_num", type=int, nargs="+", default=[1, 2], help="worker counts to measure (default: 1 2)"
@@ -124,16 +120,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="repeats, of which the best counts (default: 3)")
     parser.add_argument("--scratch", type=Path, help="working folder (default: the system's temporary folder)")
     options = parser.parse_args()
-    result = {"benchmark": "pretreat", "input": str(options.input_path or "generated"), "workers": {}}
+    by_workers = {}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         source = options.input_path or Path(scratch, "raw")
         if options.input_path is None:
             make_tree(source, options.sequences, options.frames)
         for workers in options.worker_num:
-            result["workers"][workers] = figures = measure(source, Path(scratch), workers, options.repeats)
+            by_workers[workers] = figures = measure(source, Path(scratch), workers, options.repeats)
             print(f"{workers} workers: {figures}", flush=True)
-        result["frames"] = compare(Path(scratch, f"ours-{workers}-0"), Path(scratch, f"plain-{workers}-0"))
-    print(json.dumps(result))
+        frames = compare(Path(scratch, f"ours-{workers}-0"), Path(scratch, f"plain-{workers}-0"))
+    report("pretreat", input=str(options.input_path or "generated"), workers=by_workers, frames=frames)
 
 
 if __name__ == "__main__":

@@ -15,41 +15,35 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+import torch
+from made_store import make_store
+from measuring import median_seconds, parser_of, report, run_python
 
-import torch  # noqa: E402
-from made_store import make_store  # noqa: E402
-
-from model.checkpoints.loading import load_tensors  # noqa: E402
-from model.checkpoints.names import encoders_in  # noqa: E402
-from model.config import Config, DataConfig, ModelConfig  # noqa: E402
-from model.devices import distributed  # noqa: E402
-from model.devices.device import synchronize  # noqa: E402
-from model.devices.opening import open_device  # noqa: E402
-from model.devices.world import World, world_from_environment  # noqa: E402
-from model.initialization import open_dataset  # noqa: E402
-from model.network import GaitSet  # noqa: E402
-from model.training.builder import build_trainer  # noqa: E402
+from model.checkpoints.loading import load_tensors
+from model.checkpoints.names import encoders_in
+from model.config import Config, DataConfig, ModelConfig
+from model.devices import distributed
+from model.devices.device import synchronize
+from model.devices.opening import open_device
+from model.devices.world import World, world_from_environment
+from model.initialization import open_dataset
+from model.network import GaitSet
+from model.training.builder import build_trainer
 
 
 def torchrun(processes: int, *arguments) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    shown = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(processes)))}
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, **shown}
-    subprocess.run([*launch, *map(str, arguments)], check=True, env=environment, stdout=sys.stderr)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    shown = ",".join(map(str, range(processes)))
+    run_python(*launch, *arguments, OMP_NUM_THREADS=threads, CUDA_VISIBLE_DEVICES=shown)
 
 
 def train(processes: int, options: argparse.Namespace, folder: Path, *more) -> None:
     torchrun(
-        processes, ROOT / "train.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
+        processes, "train.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
         "CASIA-B", "--pid_num", options.subjects, "--batch_size_p", options.p, "--batch_size_m", options.k,
         "--frame_num", options.frame_num, "--amp", options.amp, "--lr", options.lr, "--quiet", *more,
     )  # fmt: skip
@@ -71,15 +65,15 @@ def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
     parameters = list(GaitSet().to(device).parameters())
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    seconds = []
-    for _ in range(exchanges):
-        synchronize(device)
-        start = time.perf_counter()
+
+    def exchange() -> None:
         distributed.average_gradients(parameters)
         synchronize(device)
-        seconds.append(time.perf_counter() - start)
+
+    synchronize(device)
+    (seconds,) = median_seconds([exchange], exchanges)
     if world.is_main:
-        result.write_text(json.dumps(1000 * statistics.median(seconds)), encoding="utf-8")
+        result.write_text(json.dumps(1000 * seconds), encoding="utf-8")
     distributed.finish()
 
 
@@ -129,18 +123,11 @@ def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
+    parser = parser_of(__doc__, device="auto", p=8, k=16, frame_num=30, lr=1e-4, iters=1000, subjects=30)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--amp", choices=("off", "torch"), default="off")
-    parser.add_argument("--p", type=int, default=8)
-    parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--frame_num", type=int, default=30)
-    parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--iters", type=int, default=1000)
     parser.add_argument("--agree", type=int, default=40, help="iterations after which weights are compared")
     parser.add_argument("--exchanges", type=int, default=50, help="number of measured all-reduces")
-    parser.add_argument("--subjects", type=int, default=30)
     parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
     parser.add_argument("--exchange_worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -160,10 +147,8 @@ def main() -> None:
     for processes, run in runs.items():
         run["efficiency"] = run["sequences_per_second"] / processes / alone
         run["exchange_share"] = run.get("exchange_ms", 0.0) * run["iterations_per_second"] / 1000
-    print(json.dumps({
-        "what": "training by several processes", "batch_per_process": [options.p, options.k, options.frame_num],
-        "amp": options.amp, "runs": runs,
-    }))  # fmt: skip
+    batch = [options.p, options.k, options.frame_num]
+    report("training by several processes", batch_per_process=batch, amp=options.amp, runs=runs)
 
 
 if __name__ == "__main__":

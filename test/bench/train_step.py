@@ -17,28 +17,24 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import median_seconds, parser_of, report
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from model.config import ModelConfig  # noqa: E402
-from model.data.batches import pack  # noqa: E402
-from model.devices.device import adam_options, supports_graphs, synchronize, to_device  # noqa: E402
-from model.devices.opening import resolve_device  # noqa: E402
-from model.network import GaitSet  # noqa: E402
-from model.network.compute_mode import make_compute_mode  # noqa: E402
-from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep  # noqa: E402
-from model.training.log_book import LossMeter  # noqa: E402
-from model.training.precision import make_precision  # noqa: E402
-from model.training.step import TrainingStep  # noqa: E402
+from model.config import ModelConfig
+from model.data.batches import pack
+from model.devices.device import adam_options, supports_graphs, synchronize, to_device
+from model.devices.opening import resolve_device
+from model.network import GaitSet
+from model.network.compute_mode import make_compute_mode
+from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep
+from model.training.log_book import LossMeter
+from model.training.precision import make_precision
+from model.training.step import TrainingStep
 
 LENGTH = 80  # frames per sequence, about as in CASIA-B
 
@@ -136,7 +132,7 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     step = TrainingStep(network, optimizer, precision, meter, settings, reference_loss=not mode.triton)
     frames, rows = drawn_frames(options)
     ends = None
-    if mode.fused:
+    if mode.fused or (device.type == "cpu" and settings.kernels == "auto"):
         rows, ends = pack(rows)
         ends = torch.from_numpy(ends).to(device)
     sils = torch.from_numpy(frames[rows]).to(device)
@@ -155,27 +151,20 @@ def measure(version: str, options: argparse.Namespace) -> dict:
     else:
         device = resolve_device(options.device)
         iteration, uses = our_iteration(options, device)
-    times = []
-    warm_up = FIRST_EAGER + 2  # the CUDA graph is captured after the first iterations
-    for _ in range(warm_up + options.iters):
-        synchronize(device)
-        start = time.perf_counter()
+
+    def finished() -> None:
         iteration()
         synchronize(device)
-        times.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(times[warm_up:]), "uses": uses}
+
+    for _ in range(FIRST_EAGER + 2):  # the CUDA graph is captured after the first iterations
+        finished()
+    return {"seconds": median_seconds([finished], options.iters)[0], "uses": uses}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    parser = parser_of(__doc__, device="cpu", p=4, k=4, frames=10, iters=10, rounds=5)
     parser.add_argument("--amp", default="off", choices=("off", "torch"))
     parser.add_argument("--kernels", default="auto", choices=("auto", "plain"))
-    parser.add_argument("--p", type=int, default=4)
-    parser.add_argument("--k", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=10)
-    parser.add_argument("--iters", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--version", choices=("plain", "ours"), help="run only this version, in this process")
     options = parser.parse_args()
     if options.version:
@@ -191,20 +180,12 @@ def main() -> None:
             seconds.append(figures["seconds"])
             uses |= figures["uses"]
     ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
-    print(
-        json.dumps(
-            {
-                "what": "seconds of a training iteration",
-                "shape": [options.p, options.k, options.frames],
-                "device": options.device,
-                "amp": options.amp,
-                **uses,
-                **{f"{version}_s": round(statistics.median(seconds), 4) for version, seconds in times.items()},
-                "ratios": [round(ratio, 2) for ratio in ratios],
-                "ratio": round(statistics.median(ratios), 2),
-            }
-        )
-    )
+    medians = {f"{version}_s": round(statistics.median(seconds), 4) for version, seconds in times.items()}
+    report(
+        "seconds of a training iteration",
+        shape=[options.p, options.k, options.frames], device=options.device, amp=options.amp, **uses, **medians,
+        ratios=[round(ratio, 2) for ratio in ratios], ratio=round(statistics.median(ratios), 2),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

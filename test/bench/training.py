@@ -14,16 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
-
-from made_store import make_store  # noqa: E402
+from made_store import make_store
+from measuring import parser_of, report, run_python
 
 SETTINGS = {
     "float32": ["--amp", "off"],
@@ -38,28 +33,21 @@ ITERATION_DIVISORS = {"float32": 10, "tf32": 4, "autocast": 4}  # slow settings 
 def measure(setting: str, options: argparse.Namespace, store: Path, work: Path) -> dict:
     iters = max(1, options.iters // ITERATION_DIVISORS.get(setting, 1))
     result = work / f"{setting}.json"
-    command = [
-        sys.executable, ROOT / "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B",
+    run_python(
+        "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B",
         "--pid_num", options.subjects, "--work_path", work / setting, "--batch_size_p", options.p, "--batch_size_m",
         options.k, "--frame_num", options.frame_num, "--iters", iters, "--log_iter", options.log_iter, "--save_iter",
         options.save_iter, "--json", result, "--quiet", *SETTINGS[setting],
-    ]  # fmt: skip
-    environment = os.environ | ({"ALLOW_TF32": "1"} if setting == "tf32" else {})
-    subprocess.run(list(map(str, command)), check=True, env=environment, stdout=sys.stderr)
+        **({"ALLOW_TF32": "1"} if setting == "tf32" else {}),
+    )  # fmt: skip
     summary = json.loads(result.read_text(encoding="utf-8"))
     return {key: summary[key] for key in ("iterations", "seconds", "iterations_per_second", "device")}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--p", type=int, default=8)
-    parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--frame_num", type=int, default=30)
-    parser.add_argument("--iters", type=int, default=2000)
-    parser.add_argument("--log_iter", type=int, default=100)
-    parser.add_argument("--save_iter", type=int, default=1000)
-    parser.add_argument("--subjects", type=int, default=30)
+    parser = parser_of(
+        __doc__, device="auto", p=8, k=16, frame_num=30, iters=2000, log_iter=100, save_iter=1000, subjects=30
+    )
     parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
     parser.add_argument("--sequences", type=int, help="number of sequences (default: all takes and views)")
     parser.add_argument("--only", choices=SETTINGS, action="append", help="run only this setting (can be repeated)")
@@ -73,17 +61,8 @@ def main() -> None:
     device = next(iter(results.values())).pop("device")
     for other in results.values():
         other.pop("device", None)
-    print(
-        json.dumps(
-            {
-                "what": "iterations per second of train.py",
-                "batch": [options.p, options.k, options.frame_num],
-                "data": {"sequences": sequences, "frames": frames},
-                "device": device,
-                **results,
-            }
-        )
-    )
+    batch, data = [options.p, options.k, options.frame_num], {"sequences": sequences, "frames": frames}
+    report("iterations per second of train.py", batch=batch, data=data, device=device, **results)
 
 
 if __name__ == "__main__":

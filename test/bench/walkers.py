@@ -9,34 +9,28 @@ The times include writing, but not the start of the process. The last line is JS
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from measuring import parser_of, report
 
-from model.common.cores import core_count  # noqa: E402
-from model.devices.device import describe  # noqa: E402
-from model.devices.opening import open_device  # noqa: E402
-from model.synthetic.camera import VIEWS  # noqa: E402
-from model.synthetic.settings import SEQ_TYPES, DatasetSettings  # noqa: E402
-from model.synthetic.store_writer import write_store  # noqa: E402
-from model.synthetic.tree_writer import write_tree  # noqa: E402
+from model.common.cores import core_count
+from model.devices.device import describe
+from model.devices.opening import open_device
+from model.synthetic.camera import VIEWS
+from model.synthetic.settings import SEQ_TYPES, DatasetSettings
+from model.synthetic.store_writer import write_store
+from model.synthetic.tree_writer import write_tree
+
+SHOWN = ("frames", "seconds", "frames_per_second")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, subjects=4, frames=80, takes=",".join(SEQ_TYPES), views=",".join(VIEWS))
     parser.add_argument("--device", default="cpu", help="device that makes the store (default: cpu)")
-    parser.add_argument("--subjects", type=int, default=4)
     parser.add_argument("--tree_subjects", type=int, help="subjects of the tree (default: --subjects; 0 for no tree)")
-    parser.add_argument("--frames", type=int, default=80)
-    parser.add_argument("--takes", default=",".join(SEQ_TYPES))
-    parser.add_argument("--views", default=",".join(VIEWS))
     parser.add_argument(
         "--rounds", type=int, default=2, help="runs that make the store; the first one loads libraries (default: 2)"
     )
@@ -46,19 +40,17 @@ def main() -> None:
     parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}
     settings = DatasetSettings(subjects=options.subjects, frames=options.frames, **parts)
     in_tree = options.subjects if options.tree_subjects is None else options.tree_subjects
-    report = {"what": "making walkers", "cores": core_count(), "store_device": describe(device)}
+    figures: dict = {}
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-", dir=options.folder) as temporary:
         folder = Path(temporary)
         if in_tree:
             done = write_tree(folder / "tree", replace(settings, subjects=in_tree), core_count(), quiet=True)
-            report["tree"] = {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
+            figures["tree"] = {key: done[key] for key in SHOWN}
         for _ in range(options.rounds):
             shutil.rmtree(folder / "store", ignore_errors=True)
             done = write_store(folder / "store", settings, device, quiet=True)
-            report.setdefault("store", []).append(
-                {key: done[key] for key in ("frames", "seconds", "frames_per_second")}
-            )
-    print(json.dumps(report))
+            figures.setdefault("store", []).append({key: done[key] for key in SHOWN})
+    report("making walkers", cores=core_count(), store_device=describe(device), **figures)
 
 
 if __name__ == "__main__":

@@ -11,30 +11,23 @@ median of --rounds. The time of the command is measured from start to exit. The 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from made_store import make_store
+from measuring import median_seconds, parser_of, report, run_python
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from made_store import make_store  # noqa: E402
-
-from model.config import Config, ModelConfig  # noqa: E402
-from model.data.index import SequenceIndex  # noqa: E402
-from model.data.store import SilhouetteStore, open_store  # noqa: E402
-from model.devices.device import describe, synchronize  # noqa: E402
-from model.devices.opening import open_device  # noqa: E402
-from model.embeddings.extract import extract  # noqa: E402
-from model.initialization import load_network  # noqa: E402
-from model.network import GaitSet  # noqa: E402
+from model.config import Config, ModelConfig
+from model.data.index import SequenceIndex
+from model.data.store import SilhouetteStore, open_store
+from model.devices.device import describe, synchronize
+from model.devices.opening import open_device
+from model.embeddings.extract import extract
+from model.initialization import load_network
+from model.network import GaitSet
 
 
 def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.Namespace) -> dict:
@@ -45,14 +38,14 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
     count = int(np.searchsorted(np.cumsum(store.index.frames), options.embed_frames)) + 1
     index: SequenceIndex = store.index.take(np.arange(min(count, len(store.index))))
     part = SilhouetteStore(store.path, index, store.frames)
-    frames, seconds = int(index.frames.sum()), []
-    for _ in range(options.rounds + 1):
-        synchronize(device)
-        start = time.perf_counter()
+    frames = int(index.frames.sum())
+
+    def embed() -> None:
         extract(network, part, device, quiet=True)
         synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds[1:])
+
+    embed()  # libraries choose their kernels
+    (median,) = median_seconds([embed], options.rounds)
     return {
         "device": describe(device),
         "frames": frames,
@@ -62,16 +55,11 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
+    parser = parser_of(__doc__, device="auto", subjects=5154, sequences=133_780, frames=70, rounds=3)
     parser.add_argument("--amp", default="torch", choices=("off", "torch"))
     parser.add_argument("--kernels", default="auto", choices=("auto", "plain"))
     parser.add_argument("--dataset", default="OUMVLP", choices=("OUMVLP", "CASIA-B"))
-    parser.add_argument("--subjects", type=int, default=5154)
-    parser.add_argument("--sequences", type=int, default=133_780)
-    parser.add_argument("--frames", type=int, default=70)
     parser.add_argument("--embed_frames", type=int, default=2_000_000, help="frames for the time of embedding alone")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="folder of the store, which is kept (default: a temporary folder)")
     parser.add_argument("--checkpoint", type=Path, help="encoder (default: random weights)")
     options = parser.parse_args()
@@ -88,29 +76,19 @@ def main() -> None:
             torch.save(GaitSet().state_dict(), checkpoint)
         store = open_store(folder / "store")
         embedding = embedding_rate(store, checkpoint, options)
-        command = [
-            sys.executable, ROOT / "test.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
+        start = time.perf_counter()
+        run_python(
+            "test.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
             options.dataset, "--partition", "all", "--checkpoint", checkpoint, "--amp", options.amp, "--kernels",
             options.kernels, "--work_path", folder / "work", "--quiet",
-        ]  # fmt: skip
-        start = time.perf_counter()
-        subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr)
+        )  # fmt: skip
         elapsed = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "what": "a whole cross-view test, and embedding alone",
-                "dataset": options.dataset,
-                "sequences": len(store.index),
-                "frames": int(store.index.frames.sum()),
-                "amp": options.amp,
-                "kernels": options.kernels,
-                "seconds_to_make_the_data": round(seconds_for_data, 1),
-                "seconds_of_the_command": round(elapsed, 1),
-                "embedding": embedding,
-            }
-        )
-    )
+    report(
+        "a whole cross-view test, and embedding alone",
+        dataset=options.dataset, sequences=len(store.index), frames=int(store.index.frames.sum()), amp=options.amp,
+        kernels=options.kernels, seconds_to_make_the_data=round(seconds_for_data, 1),
+        seconds_of_the_command=round(elapsed, 1), embedding=embedding,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

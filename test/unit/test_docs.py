@@ -273,9 +273,10 @@ def test_every_option_that_a_page_names_exists():
     parsers = [*map(cached_parser, PARSERS), torchrun_parser()]
     known = {name for parser in parsers for action in parser._actions for name in action.option_strings}
     known |= {f"--{name}" for driver in DRIVERS for name in (*options_of(driver), "dry_run")}
-    known |= {
-        name for file in (ROOT / "test/bench").glob("*.py") for name in re.findall(r'"(--\w+)"', file.read_text())
-    }
+    benchmarks = [file.read_text() for file in (ROOT / "test/bench").glob("*.py")]
+    known |= {name for text in benchmarks for name in re.findall(r'"(--\w+)"', text)}
+    defaults = [call for text in benchmarks for call in re.findall(r"parser_of\(([^)]*)", text)]
+    known |= {f"--{name}" for call in defaults for name in re.findall(r"(\w+)=", call)}
     known |= set().union(*OTHER_OPTIONS.values())
     wrong = {}
     for page in PAGES:

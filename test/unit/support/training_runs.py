@@ -57,8 +57,8 @@ def overflow_at(monkeypatch, iterations) -> None:
     than brightness: convolutions of fp16 are slow on a CPU."""
     calls = itertools.count(1)
 
-    def forward(self, sils, ends=None):
-        brightness = sils.float().mean((1, 2, 3)).div(255)[:, None, None]
+    def forward(self, sils, ends):
+        brightness = torch.stack([sils[a:b].float().mean() for a, b in itertools.pairwise(ends)])[:, None, None] / 255
         weight = torch.stack([parameter.mean() + 1 for parameter in self.parameters()])
         embeddings = brightness * weight.expand(62, -1)
         if next(calls) in iterations:

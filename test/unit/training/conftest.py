@@ -30,11 +30,11 @@ def on_npu(machine, aligned_tree):
 
 @pytest.fixture
 def on_cpu(aligned_tree, monkeypatch):
-    """Train on the CPU with one thread and the memory layout of the NPU, which affect the last bit."""
+    """Train on the CPU with one thread, plain kernels and the memory layout of the NPU, which affect the last bit."""
     monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], channels_last=False))
 
     def run(work, *more) -> None:
-        assert load_script("train").main(arguments(aligned_tree, work, *more)) == 0
+        assert load_script("train").main(arguments(aligned_tree, work, "--kernels", "plain", *more)) == 0
 
     with torch_threads(1):
         yield run

@@ -20,9 +20,9 @@ def small_network(monkeypatch, at=0, place="embedding", value=torch.nan):
     """Replace the network by a fast one, in which a number at `place` is `value` in iteration `at` (from 1)."""
     calls = itertools.count(1)
 
-    def forward(self, sils, ends=None):
+    def forward(self, sils, ends):
         now = next(calls) == at
-        pixels = sils.float().flatten(1).mean(1).div(255)[:, None, None]
+        pixels = torch.stack([sils[a:b].float().mean() for a, b in itertools.pairwise(ends)])[:, None, None] / 255
         weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
         embeddings = 0.1 * pixels * weight.expand(62, -1)  # close enough to each other for a loss above 0
         if now and place == "embedding":

@@ -181,9 +181,9 @@ def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, 
     """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
     launch = [python_command(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     figures = []
-    for device in ("npu", "cpu"):
+    for device, kernels in (("npu", "auto"), ("cpu", "plain")):
         work = tmp_path / device
-        training = arguments(aligned_tree, work, "--device", device, "--iters", HALF)
+        training = arguments(aligned_tree, work, "--device", device, "--kernels", kernels, "--iters", HALF)
         testing = options_of_test(small_tree, work, files_of(work).part(HALF, "encoder"), device)
         jobs = [job("train", *training), job("test", *testing)]
         command = [*launch, str(STANDINS / "npu_machine.py"), json.dumps(jobs)]

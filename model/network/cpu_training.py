@@ -1,0 +1,70 @@
+"""The set layers and set pooling for training on the CPU, a few frames at a time and one thread per group of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from model.devices.all_cores import map_on_all_cores
+from model.network.pooling import set_pooling
+
+FRAME_CHUNK = 20  # frames that pass the layers together, unless a single sequence has more
+
+
+def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each.
+
+    Args:
+        network: the GaitSet whose weights are used.
+        frames: uint8 [f, 64, 44] on the CPU, sequence after sequence.
+        lengths: number of frames of each sequence.
+    """
+    layers = [module for name, module in network.named_children() if name.startswith("set_layer")]
+    return _ChunkedSetLayers.apply(network, frames, lengths, *(layer.forward_block.conv.weight for layer in layers))
+
+
+class _ChunkedSetLayers(torch.autograd.Function):
+    """Forward and backward pass per chunk of sequences, so that its maps stay in the cache of the core.
+
+    The gradients of the chunks are added in their order. So the result does not depend on the number of threads.
+    """
+
+    @staticmethod
+    def forward(ctx, network, frames: Tensor, lengths: Sequence[int], *weights: Tensor) -> tuple[Tensor, ...]:
+        def pooled(chunk: tuple[Tensor, list[int]]) -> list[Tensor]:
+            part, part_lengths = chunk
+            with torch.enable_grad(), network.autocast():
+                return [set_pooling(maps, part_lengths, len(part_lengths)) for maps in network.frame_maps(part)]
+
+        ctx.chunks = list(map_on_all_cores(pooled, _chunks(frames, lengths), frames.device))
+        ctx.weights = weights
+        return tuple(torch.cat([maps.detach() for maps in stage]) for stage in zip(*ctx.chunks, strict=True))
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple:
+        chunks, ctx.chunks = ctx.chunks, None
+        parts = zip(*(gradient.split([len(chunk[0]) for chunk in chunks]) for gradient in gradients), strict=True)
+
+        def of_weights(chunk: tuple[list[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(chunk[0], ctx.weights, chunk[1])
+
+        total = None
+        for part in map_on_all_cores(of_weights, zip(chunks, parts, strict=True), gradients[0].device):
+            if total is None:
+                total = part
+            else:
+                torch._foreach_add_(total, part)
+        return None, None, None, *total
+
+
+def _chunks(frames: Tensor, lengths: Sequence[int]) -> Iterator[tuple[Tensor, list[int]]]:
+    """Split the frames into groups of complete sequences of about FRAME_CHUNK frames, with their lengths."""
+    start, group = 0, []
+    for length in lengths:
+        if group and sum(group) + length > FRAME_CHUNK:
+            yield frames[start : start + sum(group)], group
+            start, group = start + sum(group), []
+        group.append(length)
+    yield frames[start : start + sum(group)], group
