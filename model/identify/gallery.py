@@ -177,7 +177,8 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
     if not path.is_file():
         raise UserError(f"{path}: no such gallery; create it with `python -m model.identify enroll --gallery {path}`")
     try:
-        with parquet.ParquetFile(path) as file:
+        # With pre-buffering, all blocks that were read stay in memory until the file is closed.
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as a gallery ({first_line(error)}); enrol everybody again") from error

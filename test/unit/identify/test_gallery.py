@@ -63,6 +63,15 @@ def test_rejected_writes_keep_the_gallery(tmp_path):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["g.parquet"]
 
 
+def test_blocks_do_not_stay_in_memory(tmp_path):
+    rng, encoder = np.random.default_rng(0), ENCODER._replace(dim=256)
+    rows = [entry._replace(embedding=rng.normal(size=62 * 256).astype(np.float32)) for entry in entries({"ben": 60})]
+    enrol(tmp_path / "g.parquet", encoder, rows)
+    gallery, before = read_gallery(tmp_path / "g.parquet"), pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() - before for _ in gallery.embeddings()]
+    assert len(held) == 20 and max(held) < 6 * rows[0].embedding.nbytes * 3
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 and more", None])
 def test_other_files_are_not_galleries(tmp_path, content):
     path = tmp_path / "g.parquet"
