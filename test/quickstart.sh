@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the whole chain on synthetic walkers, from the installation to a rank-1 table and a report, on any machine.
-# On two CPU cores it takes 6 to 10 minutes (Intel Xeon, AVX-512) or 14 minutes (AMD EPYC, AVX2).
+# On two cores of an Intel Xeon with AVX-512 it takes 6 to 10 minutes with the installation.
 #
 #   bash test/quickstart.sh
 #
