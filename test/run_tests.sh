@@ -2,7 +2,7 @@
 # Install the requirements and run all tests.
 #
 #   bash test/run_tests.sh
-#   bash test/run_tests.sh --fast            without slow tests
+#   bash test/run_tests.sh --fast            without slow tests and those that start commands
 #   bash test/run_tests.sh -- -k triplet     with options of pytest
 #
 # The tests run in one process more than there are cores, because some tests wait, each with one thread. They do not write to
@@ -14,7 +14,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 option fast False "skip the slow tests"
 option setup_only False "only install the requirements"
-option processes auto "number of test processes (auto: one more than cores, at most eight)"
+option processes auto "number of test processes (auto: one more than cores, with --fast one per core; at most eight)"
 parse "$@"
 [[ "$processes" == auto || "$processes" =~ ^[1-9][0-9]*$ ]] || die "--processes must be auto or a number, not $processes" 2
 # Tests of the caller's current folder, such as unit/test_docs.py::test_x.
@@ -24,9 +24,10 @@ for i in "${!PASSED_ON[@]}"; do
 done
 install requirements.txt test/requirements.txt
 [[ "$setup_only" != True ]] || exit 0
-selection=(); [[ "$fast" == True ]] && selection=(-m "not slow")
+selection=(); waiting=1
+[[ "$fast" != True ]] || { selection=(-m "not slow"); waiting=0; } # fast tests wait for nothing
 if [[ "$processes" == auto ]]; then
-  processes="$(command "$PYTHON" -c 'from model.common.cores import core_count; print(min(core_count() + 1, 8))')"
+  processes="$(command "$PYTHON" -c "from model.common.cores import core_count; print(min(core_count() + $waiting, 8))")"
 fi
 if ((processes > 1)) && ! command "$PYTHON" -c 'import xdist' 2> /dev/null; then
   say "pytest-xdist is not installed for $PYTHON: running one test at a time"

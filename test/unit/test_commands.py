@@ -47,6 +47,7 @@ def run_test(tree, work, *more):
     return load_script("test").main(options_of_test(tree, work, *more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["pretreatment.py", "train.py", "test.py", "pth2onnx.py"])
 def test_help_succeeds_and_names_the_command(script):
     done = run_script(script, "--help")
@@ -55,6 +56,7 @@ def test_help_succeeds_and_names_the_command(script):
     assert "None" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "message"),
     [
@@ -94,6 +96,7 @@ def test_precision_options_without_effect_are_refused(script, options, message):
         load_script(script).main(list(map(str, options)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -108,6 +111,7 @@ def test_missing_devices_and_packages_are_one_line(aligned_tree, tmp_path, optio
     assert message in one_line_error(done, 2)
 
 
+@pytest.mark.slow
 def test_failed_job_ends_with_status_1(tmp_path):
     (tmp_path / "001" / "nm-01" / "000").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "001" / "nm-01" / "000" / "1.png"), np.zeros((240, 320), np.uint8))
@@ -195,6 +199,7 @@ def test_published_figures_are_printed_next_to_ours_for_casia_b(aligned_tree, tm
         assert figure in printed
 
 
+@pytest.mark.slow
 def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, encoder):
     """Evaluate the same weights with whole sequences in torch, with bins, and with ONNX Runtime directly."""
     model, bins = tmp_path / "m.onnx", ["--bin_path", tmp_path / "bins", "--bin_frames", 8]
@@ -228,12 +233,14 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
     assert tables[0] == tables[1] == tables[2]
 
 
+@pytest.mark.slow
 def test_invalid_environment_is_one_line(tmp_path):
     assert "WORLD_SIZE='x' is not a number" in one_line_error(
         run_script("train.py", WORLD_SIZE="x", RANK="0", LOCAL_RANK="0"), 1
     )
 
 
+@pytest.mark.slow
 def test_unwritable_work_path_is_one_line(aligned_tree, tmp_path):
     (tmp_path / "file").touch()
     done = run_script("train.py", *arguments(aligned_tree, tmp_path / "file"))
@@ -260,6 +267,7 @@ def own_takes(tmp_path_factory):
 RECIPE = ["--batch_size_p", "2", "--batch_size_m", "2", "--frame_num", "2", "--iters", "1"]
 
 
+@pytest.mark.slow
 def test_own_takes_are_evaluated_by_training_test_and_the_deployed_model(own_takes, tmp_path, capsys):
     script, named = load_script("test"), ["--gallery", "walk1", "--probe", "walk2", "ALL=walk[3-9]"]
     work, bins = ["--work_path", str(tmp_path)], ["--bin_path", str(tmp_path / "bins"), "--bin_frames", "4"]
@@ -362,6 +370,7 @@ def test_device_num_of_the_config_starts_processes(aligned_tree, tmp_path, monke
     assert (calls, status) == (([expected], 7) if expected else ([], 0))
 
 
+@pytest.mark.slow
 def test_command_line_has_priority_over_the_profiling_of_the_config(aligned_tree, tmp_path, capsys):
     config = config_with(tmp_path, "{'profiling': 'CANN', 'start_step': 2, 'stop_step': 2}")
     options = ("--config", config, "--iters", 3, "--performance")

@@ -13,6 +13,8 @@ from model.export.onnx_export import export_onnx
 from model.network import GaitSet
 from model.runtime.ort_runtime import OrtRuntime
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory, aligned_tree):
@@ -42,7 +44,6 @@ def evaluate(folder, runtime, *more, **environment):
     return run_driver("eval_acc_perf.sh", *options, f"--runtime={runtime}", *more, cwd=folder, **machine)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "taken", "suffix", "devices"),
     [("auto", "benchmark", "_1", "1"), ("ais_bench", "ais_bench", "_0", "1,0"), ("acl", "acl", "_1", "1")],
@@ -66,7 +67,6 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix, devices):
     assert f"0079{suffix}.bin" in names_in(user / "result" / "dumpOutput_device1")
 
 
-@pytest.mark.slow
 def test_om_without_a_runtime_falls_back_to_onnx(user):
     done = evaluate(user, "auto", "--batch_sizes=16", "--loop=2")
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,6 @@ def test_errors_of_the_evaluation_are_one_line(tmp_path, options, status, messag
     assert message in one_line_error(evaluate(tmp_path, *options), status)
 
 
-@pytest.mark.slow
 def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, monkeypatch, capsys):
     """Direct runs; benchmark and ais_bench use temporary files.
 

@@ -253,6 +253,7 @@ def test_every_python_command_of_the_pages_parses_as_it_stands(capsys):
     assert errors_of(ours, capsys) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ALL_DRIVERS)
 def test_every_driver_command_of_the_pages_starts_commands_that_parse(command, capsys):
     done = run(command, ROOT)

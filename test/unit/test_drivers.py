@@ -17,6 +17,8 @@ from walkers import write_aligned_tree
 
 from model.network import GaitSet
 
+pytestmark = pytest.mark.slow
+
 
 def test_all_published_drivers_exist():
     assert set(DRIVERS) >= {
@@ -164,7 +166,6 @@ def encoder(tmp_path_factory):
     return [f"--checkpoint={path}", f"--config={path.parent / 'small.py'}", "--frame_num=2"]
 
 
-@pytest.mark.slow
 def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
     """Find CANN in the home folder, without PATH or --cann_path, and the SoC version with npu-smi."""
     write_cann(tmp_path / "Ascend" / "ascend-toolkit")
@@ -192,7 +193,6 @@ def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
         assert om["aoe"][0]["milliseconds_before"] == 1.65 and Path(om["aoe"][0]["report"]).is_file()
 
 
-@pytest.mark.slow
 def test_stale_om_of_an_earlier_run_is_not_accepted(tmp_path, encoder):
     write_script(tmp_path / "bin" / "atc", "echo 'ATC run success, welcome to the next use.'")
     (tmp_path / "gaitset_submit.om").write_bytes(b"of an earlier run")
@@ -202,7 +202,6 @@ def test_stale_om_of_an_earlier_run_is_not_accepted(tmp_path, encoder):
     assert (tmp_path / "gaitset_submit.om").read_bytes() == b"of an earlier run"
 
 
-@pytest.mark.slow
 def test_predeal_without_data_makes_walkers(tmp_path):
     done = run_driver(
         "predeal.sh", "--synthetic_subjects=3", "--synthetic_frames=2", "--pid_num=2", "--output_path=pre",
@@ -213,7 +212,6 @@ def test_predeal_without_data_makes_walkers(tmp_path):
     assert summary_of("predeal")["bins"]["bins"] == 110
 
 
-@pytest.mark.slow
 def test_published_commands_give_an_accuracy_table(tmp_path: Path):
     """Run predeal, train, export and evaluate on a small dataset, from another folder with relative paths.
 

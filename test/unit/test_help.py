@@ -43,6 +43,7 @@ def test_every_option_has_help_and_every_example_parses(command):
         parser.parse_args([a.replace("...", "x") for a in arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "wrong", "near"),
     [

@@ -17,6 +17,8 @@ from ascend import executable
 from hostile_values import DRIVERS, VALUES
 from scripts import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def values(count):
     """Return the first `count` values, or all if GAITSET_ALL_VALUES is set."""

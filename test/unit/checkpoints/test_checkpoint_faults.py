@@ -16,6 +16,8 @@ from model.common.errors import UserError
 from model.common.json_files import read_json, write_json
 from model.network import GaitSet
 
+pytestmark = pytest.mark.slow
+
 KEY = "gl_layer1.conv.weight"
 
 

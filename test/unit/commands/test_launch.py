@@ -36,6 +36,7 @@ def test_killed_process_restarts_all_from_the_last_checkpoint(aligned_tree, tmp_
     assert same(weights(tmp_path / "killed", TOTAL), weights(tmp_path / "whole", TOTAL))
 
 
+@pytest.mark.slow
 def test_invalid_arguments_are_one_line():
     assert "must be a whole number above 0" in one_line_error(run_module("model.launch", "--processes", 0, "x"), 2)
     assert "required: script" in one_line_error(run_module("model.launch", "--processes", 1), 2)

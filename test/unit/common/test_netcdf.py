@@ -10,6 +10,8 @@ from small_disk import no_file_larger_than
 
 from model.common.netcdf import netcdf_errors
 
+pytestmark = pytest.mark.slow
+
 # Write a file of test.py and a file of model.embed, on a file system whose flock fails with ENOLCK. Print the errors.
 PROGRAM = """
 import sys

@@ -234,6 +234,7 @@ run_command(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["rank 0", "training"])
 def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
     (tmp_path / "stopped.py").write_text(STOPPED_BY_TORCHRUN)

@@ -10,6 +10,8 @@ from model.common.errors import run_command
 from model.devices.extension import is_installed, load_extension
 from model.devices.opening import resolve_device
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def clear_cache():

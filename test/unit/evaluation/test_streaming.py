@@ -220,6 +220,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the test limits and reads memory as on Linux")
 def test_memory_mapped_file_is_never_completely_in_memory(tmp_path):
     # 66 MB on disk, 32 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.

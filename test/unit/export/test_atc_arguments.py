@@ -10,6 +10,8 @@ from scripts import ROOT, one_line_error, run_module
 from model.common.errors import UsageError, UserError
 from model.export.atc.arguments import check_options, check_path, find_atc
 
+pytestmark = pytest.mark.slow
+
 
 def test_find_atc_explains_the_installation(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -19,6 +19,8 @@ from model.export.atc import convert as converting
 from model.export.atc.arguments import check_options
 from model.export.atc.convert import Source, command_for, convert, environment_for, source_of
 
+pytestmark = pytest.mark.slow
+
 SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
 

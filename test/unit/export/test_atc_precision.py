@@ -14,6 +14,8 @@ from model.export.atc import __main__ as command
 from model.export.atc.precision import PRECISIONS
 from model.export.atc.tuning import figures_of_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ from cann_folder import STANDINS, run_standin
 from onnx import TensorProto, helper
 from tiny_onnx import constant, tiny_model, with_nodes
 
+pytestmark = pytest.mark.slow
+
 START = "ATC start working now, please wait for a moment."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
 

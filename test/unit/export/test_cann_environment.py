@@ -172,6 +172,7 @@ def test_torch_extensions_are_not_loaded_by_default(run, monkeypatch):
     assert run('echo "$TORCH_DEVICE_BACKEND_AUTOLOAD"').stdout == "1\n"
 
 
+@pytest.mark.slow
 def test_drivers_have_the_option_cann_path():
     for driver in ("train_full_1p.sh", "train_eval_8p.sh", "pth2om.sh"):
         assert run_driver(driver, "--help").stdout.count("--cann_path") >= 1

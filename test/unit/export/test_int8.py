@@ -21,6 +21,8 @@ from model.export.variable_length_onnx import weights_of
 from model.network import GaitSet
 from model.runtime.variable_length_runtime import VariableLengthRuntime
 
+pytestmark = pytest.mark.slow
+
 unchecked = partial(VariableLengthRuntime, check=False)
 
 

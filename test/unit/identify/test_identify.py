@@ -142,6 +142,7 @@ def test_another_encoder_is_rejected(trees):
             command.main([action, *options, *other])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs bash")
 def test_driver_chains_video_and_names():
     videos = ("--gallery_video=/v/a.mp4", "--probe_video=/v/b c.mp4")

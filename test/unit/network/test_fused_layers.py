@@ -108,6 +108,7 @@ def test_kernels_reject_more_frames_than_32_bits_can_count(exact_kernels):
         exact_kernels.fused_layers.pooled_maps(GaitSet(4), frames, ends, torch.float16)
 
 
+@pytest.mark.slow
 def test_embeddings_and_gradients_equal_the_reference_network(exact_kernels):
     """If two elements are nearly equal, rounding decides which is the maximum. One such pair among tens of thousands
     changes the gradients of the layers below by a few thousandths, so one of two initializations must agree."""

@@ -64,6 +64,7 @@ def test_results_of_other_probes_are_rejected(runs, tmp_path):
         read_run(tmp_path / "none.json")
 
 
+@pytest.mark.slow
 def test_the_command_writes_text_json_and_a_page_for_browsers(runs, tmp_path, capsys):
     page = tmp_path / "c.html"
     pair = ["--compare", str(runs / "a.json"), str(runs / "c.json")]

@@ -22,6 +22,8 @@ from model.report.page import report_page, write_page, write_report
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
 from model.runtime.performance_files import Figures
 
+pytestmark = pytest.mark.slow
+
 MAX_BYTES = 3_000_000
 ACCURACY_SECTIONS = ["published", "views", "cells", "ranks"]
 SECTIONS = [*ACCURACY_SECTIONS, "verification", "who", "mistakes", "map", "training", "throughput", "made"]

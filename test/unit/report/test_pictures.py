@@ -12,6 +12,8 @@ from walkers import write_aligned_tree
 from model.common.errors import UserError
 from model.network import GaitSet
 
+pytestmark = pytest.mark.slow
+
 spec = importlib.util.spec_from_file_location("bench_pictures", ROOT / "test/bench/pictures.py")
 pictures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pictures)

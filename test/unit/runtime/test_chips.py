@@ -14,6 +14,8 @@ from model.runtime.performance_files import read_all_figures
 from model.runtime.result_files import read_results
 from model.runtime.staging import Task
 
+pytestmark = pytest.mark.slow
+
 
 def run(deployed, here, monkeypatch, *arguments):
     return run_command_line(monkeypatch, command, "--output", here / "r", "--quiet", *arguments)

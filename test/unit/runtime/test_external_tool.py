@@ -9,6 +9,8 @@ from model.export.manifest import InfoEntry, read_info, write_info
 from model.runtime.external_tool import chip_name, reason_of
 from model.runtime.staging import Task, _link_or_copy, batch_of_name, collect, staged
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "batch_size"),

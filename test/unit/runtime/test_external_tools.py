@@ -24,6 +24,8 @@ from model.runtime.performance_files import read_figures
 from model.runtime.result_files import read_results
 from model.runtime.staging import Task
 
+pytestmark = pytest.mark.slow
+
 
 class Tool(NamedTuple):
     name: str

@@ -12,6 +12,8 @@ from model.runtime.performance_files import read_figures
 from model.runtime.pure_inference import measure
 from model.runtime.staging import Task
 
+pytestmark = pytest.mark.slow
+
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 
 

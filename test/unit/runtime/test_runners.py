@@ -10,6 +10,8 @@ from model.runtime.result_files import read_results
 from model.runtime.runners import embed, run_list
 from model.runtime.staging import Task
 
+pytestmark = pytest.mark.slow
+
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 
 

@@ -7,6 +7,8 @@ from cann_folder import STANDINS, run_standin
 from model.export.manifest import read_info
 from model.runtime.benchmark_tool import benchmark_command
 
+pytestmark = pytest.mark.slow
+
 
 def run(command):
     return run_standin(STANDINS / "benchmark.x86_64", *list(command)[1:])

@@ -13,6 +13,8 @@ from model.common.errors import UserError
 from model.silhouettes import mask_rcnn
 from model.silhouettes.__main__ import _segmenter, build_parser, main
 
+pytestmark = pytest.mark.slow
+
 
 def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
     torch.manual_seed(0)

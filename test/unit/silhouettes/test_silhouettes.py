@@ -25,6 +25,8 @@ from model.silhouettes.preview import draw
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.video import film, write_video
 
+pytestmark = pytest.mark.slow
+
 WALKERS = DatasetSettings(subjects=3, takes=("nm-01",))
 
 
@@ -270,7 +272,6 @@ def test_large_frames_are_scaled_down(tmp_path):
     assert [frame.shape for frame in Video.open(folder).frames()] == [(576, 1024, 3)] * 2
 
 
-@pytest.mark.slow
 def test_pedestrians_of_a_real_video(tmp_path, monkeypatch):
     given = Path(os.environ.get("GAITSET_REAL_DATA", ""))
     found = [folder / "vtest.avi" for folder in (given, given.parent) if (folder / "vtest.avi").is_file()]

@@ -14,6 +14,8 @@ from standins.npu_machine import STANDINS, npu_environment
 from training_runs import files_of, log_points, same
 from walkers import write_aligned_tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def unbroken(on_npu, tmp_path_factory):
@@ -176,7 +178,6 @@ def job(script: str, *options) -> dict:
     return {"script": script, "arguments": list(map(str, options))}
 
 
-@pytest.mark.slow
 def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, small_tree, tmp_path):
     """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
     launch = [python_command(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -199,7 +200,6 @@ def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, 
     assert ours == theirs
 
 
-@pytest.mark.slow
 def test_the_driver_of_one_npu_measures_and_profiles(npu_library, aligned_tree, tmp_path):
     """test_ascend_chain.py runs the configuration with eight devices."""
     recipe = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1)

@@ -9,6 +9,8 @@ from training_runs import files_of, log_points, same
 
 from model.network import GaitSet
 
+pytestmark = pytest.mark.slow
+
 
 def test_mixed_precision_of_torch_resumes_exactly(on_npu, tmp_path):
     """Train the real network with few small batches."""

@@ -135,6 +135,7 @@ def train(kind, steps=6):
 """
 
 
+@pytest.mark.slow
 def test_adam_does_not_import_the_compiler_and_equals_torchs_adam():
     """A new process trains with our Adam, because other tests import the compiler."""
     ours = """

@@ -151,6 +151,7 @@ def run(*arguments: object, cwd: Path):
     return run_script("pretreatment.py", *arguments, cwd=cwd, python=sys.executable)
 
 
+@pytest.mark.slow
 def test_command_succeeds_and_writes_its_summary(raw, tmp_path):
     done = run("--input_path", raw, "--output_path", "aligned", "--json", "s.json", "--log", "True", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -160,6 +161,7 @@ def test_command_succeeds_and_writes_its_summary(raw, tmp_path):
     assert "--FINISH--" in (tmp_path / "pretreatment.log").read_text()
 
 
+@pytest.mark.slow
 def test_command_exit_status_with_unreadable_images(raw, tmp_path):
     bad = raw / SEQUENCE / "f-002.png"
     bad.write_bytes(b"")
@@ -171,6 +173,7 @@ def test_command_exit_status_with_unreadable_images(raw, tmp_path):
     assert "--FAIL--" in (tmp_path / "pretreatment.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, status, word",
     [

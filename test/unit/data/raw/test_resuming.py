@@ -78,6 +78,7 @@ def long_tree(tmp_path_factory):
     return raw, contents(folder / "clean")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_next_run_finishes_a_stopped_run(long_tree, tmp_path, aligned, number):
