@@ -1,5 +1,8 @@
-"""Full disks: a one-line error, and existing files are kept. In place of a full disk a limit on the
-size of files, which the system enforces at every write; faults.py, among the benchmarks, fills real ones."""
+"""Full disks: a one-line error, and existing files are kept.
+
+A limit on the size of files replaces the full disk, and the system enforces it at every write. The benchmark faults.py
+fills real disks.
+"""
 
 import pytest
 import torch
