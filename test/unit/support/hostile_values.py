@@ -23,7 +23,7 @@ PARSED_OPTIONS = {
     for name in re.findall(r"^ *option (\w+) False", path.read_text(), re.MULTILINE)
 } | {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "cann_path": "", "device": "cpu", "loop": "2",
-    "runtime": "onnxruntime", "bin_path": "bins", "config": "", "device_id": "0", "partition": "all",
+    "runtime": "onnxruntime", "bin_path": "bins", "config": "", "device_id": "0", "partition": "all", "aoe": "both",
 }  # fmt: skip
 RECORDER = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"
