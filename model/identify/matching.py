@@ -79,7 +79,8 @@ class Calibration:
         far: false accept rate of the thresholds.
         threshold: the distance below which a probe gets a name. About the share `far` of unknown people gets one. None
             if there are too few people.
-        pair_threshold: the distance below which two people are the same, about `far` of different pairs. None as above.
+        pair_threshold: the distance below which two people are the same, about `far` of different pairs. None if
+            there are too few people.
         extrapolated: the threshold follows from the distribution of few distances, because they cannot be counted.
         probability: function of a distance: the probability that both sides are one person, if a priori this is as
             likely as not. It returns None for too few distances.

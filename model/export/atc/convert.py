@@ -189,7 +189,7 @@ def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool =
     """Check that a model suits ATC, and warn about its risks: problems that only some versions of ATC reject.
 
     Args:
-        input_shape: sizes of the input, for a model with a symbolic batch size (default: those of the model).
+        input_shape: sizes of the input, for a model with a symbolic batch size (default: the sizes in the file).
         lint: check the model. Without the check, only its input must have a static shape.
 
     Raises:

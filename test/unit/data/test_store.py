@@ -213,7 +213,7 @@ def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch,
 
 GREY = "100% of the pixels are neither black nor white"
 BORDER = "most of the picture, and its border, is white"
-CONTENTS = {  # of aligned frames: what the store holds, or None, and the note or the reason why it is not built
+CONTENTS = {  # change of the aligned frames, expected frames in the store (None: not built), note or reason
     "aligned": (lambda frames: frames, lambda frames: frames, ""),
     "0 and 1": (
         lambda frames: frames // 128,

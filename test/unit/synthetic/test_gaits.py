@@ -78,7 +78,7 @@ def test_cadence_grows_with_the_published_power_of_speed(crowd):
 
 
 def test_the_standing_foot_does_not_slide(crowd):
-    """From foot flat to heel rise the ball of the foot moves by less than 15 % of what the body moves."""
+    """From foot flat to heel rise, the ball of the foot moves less than 15 % as far as the body."""
     slid = []
     for number in range(20):
         one = Draws(crowd[0].keys[number : number + 1])
