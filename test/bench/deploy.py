@@ -16,8 +16,6 @@ runs one sequence at a time, with the lengths of sequences of ten real people (C
 average). Static models pad or truncate them to --frame_num. The last line is JSON.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import statistics

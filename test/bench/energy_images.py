@@ -8,8 +8,6 @@ same behaviour. All subjects are tested. The last line is JSON: rank-1 for the s
 and the time in seconds.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 

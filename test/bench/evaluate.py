@@ -18,8 +18,6 @@ should give the same rank-1. The last line has `seconds`, `tflops` (one product 
 `peak_rss_gib` (including pages of the mapped file, which the system can reclaim) and `peak_device_gib`.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import tempfile

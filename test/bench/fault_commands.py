@@ -4,8 +4,6 @@ A command runs in a fork of this process, which has already imported all librari
 otherwise behaves like the command of a user.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import signal

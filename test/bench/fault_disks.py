@@ -6,8 +6,6 @@ affects the writes of libraries, and single calls that fail with ENOSPC, EIO and
 audit hooks for calls that create, open, rename or delete files, and a wrapper of `os.write`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import random

@@ -3,8 +3,6 @@
 Each input must be read or rejected with an error message, within ten seconds and 2 GiB of memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import faulthandler
 import io

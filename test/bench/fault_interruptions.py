@@ -5,8 +5,6 @@ uninterrupted run, byte for byte. A second instance must be refused with the own
 not be affected.
 """
 
-from __future__ import annotations
-
 import random
 import signal
 import time

@@ -5,8 +5,6 @@ newest checkpoint, automatically or with the same command, and reach the weights
 listen on the loopback address only.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Random changes of bytes, JSON values and lines, as caused by damage, other programs or an attacker."""
 
-from __future__ import annotations
-
 import copy
 import json
 import random

@@ -1,7 +1,5 @@
 """All readers of the chain, and their shares of the fuzz inputs."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Fuzz targets for images, trees, pickles, partitions and stores."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

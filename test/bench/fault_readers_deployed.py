@@ -1,7 +1,5 @@
 """Fuzz targets for lists, manifests, results and ONNX files."""
 
-from __future__ import annotations
-
 import math
 import os
 import random

@@ -1,7 +1,5 @@
 """Fuzz targets for configurations, checkpoints and their metadata, logs and locks."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

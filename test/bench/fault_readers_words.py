@@ -1,7 +1,5 @@
 """Fuzz targets for performance files, accuracy files, logs, and the output of npu-smi and atc."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

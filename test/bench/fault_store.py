@@ -1,7 +1,5 @@
 """Open a data set, which creates its store and partition. The fault experiments run this as a command."""
 
-from __future__ import annotations
-
 from model.common.errors import run_command
 from model.config import load_config
 from model.initialization import open_dataset

@@ -1,7 +1,5 @@
 """Watch the network connections and the files that commands open: with strace, and with Python's audit hooks."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A folder with tiny data in which the commands run, and the checks of the files that they leave."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

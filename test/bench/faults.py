@@ -10,8 +10,6 @@ permission to mount. The last line is JSON. The exit status is 1 if any case fai
 are tested in test/unit/data/test_array_pickle.py and test/unit/test_injection.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import json

@@ -4,8 +4,6 @@ Each subject is one of the walkers with stretched rows and columns, so subjects 
 written as fast as a copy.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from concurrent.futures import ProcessPoolExecutor

@@ -1,7 +1,5 @@
 """Functions that the benchmarks share. Importing this module makes the packages of the repository importable."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

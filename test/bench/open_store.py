@@ -9,8 +9,6 @@ check whether the tree has changed; and opening it and reading all frames into m
 medians and ratios.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -7,8 +7,6 @@ Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png
 (preview and silhouettes of a video) and, if Chromium is on the PATH, report.png and mistakes.png (parts of the report).
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import subprocess

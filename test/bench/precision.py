@@ -10,8 +10,6 @@ test.py in its own precision. The last line is JSON: rank-1 of each run (mean ov
 views), and mean and standard deviation over the seeds.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -10,8 +10,6 @@ because ext4 creates files ten times slower for a minute after others were delet
 filters, so the pixels are compared. Without --input_path, a tree is generated.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import tempfile
 import time

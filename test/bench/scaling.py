@@ -10,8 +10,6 @@ with those of one process that computes the batches of all processes in turn and
 the same result. The last line is JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -11,8 +11,6 @@ that do not overlap. `pooled` is the mean of these distances. Frames without a f
 height, from the head to the feet, the table contains the median of the width, in heights, and the distance.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

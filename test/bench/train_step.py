@@ -10,8 +10,6 @@ versions in separate processes, because memory that one version has allocated wo
 JSON: medians over the rounds and the ratio of each round.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -10,8 +10,6 @@ Sequences have 80 frames on average, as in CASIA-B. The settings are float32 (wi
 device). The last line is JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

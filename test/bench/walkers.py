@@ -7,8 +7,6 @@
 The times include writing, but not the start of the process. The last line is JSON.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from dataclasses import replace

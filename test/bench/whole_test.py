@@ -8,8 +8,6 @@ Sequences have different lengths. The time of embedding includes reading the fra
 median of --rounds. The time of the command is measured from start to exit. The last line is JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -5,8 +5,6 @@ entry scripts whose configuration is tiny and whose data are a few walkers. Shel
 commands that they print parse; their real runs are in test_drivers.py. NOT_RUN gives the reason for each exception.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """Help texts: every option is described, every example parses, and misspelled options get a suggestion."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import shlex

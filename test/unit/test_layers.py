@@ -1,7 +1,5 @@
 """The layers of `model/`: a folder imports only folders below it, in functions as well as at the top of a module."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`python -m model.embed`: other programs read exactly the embeddings and labels that it computes."""
 
-from __future__ import annotations
-
 import json
 import pickle
 

@@ -1,7 +1,5 @@
 """A small model for all runtimes, and functions that install the stand-ins of Ascend's tools."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Control of a headless Chromium through its debugging pipe, without a driver program or a package."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -25,6 +23,36 @@ def find_browser() -> str | None:
     """Return the browser in the variable CHROMIUM, else the first usual name on the PATH, else None."""
     given = os.environ.get("CHROMIUM")
     return given or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Pipe:
+    """Exchange JSON messages with the browser; a zero byte ends each message."""
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._write, self._read = to_browser, from_browser
+        self._number, self._rest = 0, b""
+
+    def call(self, method: str, session: str = "", note=None, **parameters: Any) -> dict:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        os.write(self._write, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, (method, answer)
+                return answer["result"]
+            if note is not None and answer.get("sessionId") == session and "method" in answer:
+                note(answer["method"], answer["params"])
+
+    def _next(self) -> dict:
+        while b"\0" not in self._rest:
+            ready, _, _ = select([self._read], [], [], TIMEOUT)
+            assert ready, "the browser has not answered in time"
+            more = os.read(self._read, 1 << 20)
+            assert more, "the browser has ended"
+            self._rest += more
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
 
 
 @dataclass
@@ -75,36 +103,6 @@ class Page:
             self.complaints.append(event["entry"]["text"])
         elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
             self.complaints.append(json.dumps(event["args"]))
-
-
-class Pipe:
-    """Exchange JSON messages with the browser; a zero byte ends each message."""
-
-    def __init__(self, to_browser: int, from_browser: int) -> None:
-        self._write, self._read = to_browser, from_browser
-        self._number, self._rest = 0, b""
-
-    def call(self, method: str, session: str = "", note=None, **parameters: Any) -> dict:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        os.write(self._write, json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, (method, answer)
-                return answer["result"]
-            if note is not None and answer.get("sessionId") == session and "method" in answer:
-                note(answer["method"], answer["params"])
-
-    def _next(self) -> dict:
-        while b"\0" not in self._rest:
-            ready, _, _ = select([self._read], [], [], TIMEOUT)
-            assert ready, "the browser has not answered in time"
-            more = os.read(self._read, 1 << 20)
-            assert more, "the browser has ended"
-            self._rest += more
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """A CANN folder like that of its installer, with the stand-ins: set_env.sh, and atc in the folder that it expects."""
 
-from __future__ import annotations
-
 import platform
 import runpy
 import shlex

@@ -1,7 +1,5 @@
 """The deployment chain on a few sequences: bins, results, accuracy."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -9,8 +9,6 @@ Commands that begin with an option other than -m and -u, and all commands on sys
 interpreter.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """Start a training in two processes, and find its workers and their sockets."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time

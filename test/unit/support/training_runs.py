@@ -1,7 +1,5 @@
 """Short training runs, and comparisons of their checkpoints."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
