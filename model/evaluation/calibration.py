@@ -1,7 +1,5 @@
 """Thresholds and probabilities from genuine distances (of one person) and impostor distances (of different people)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Hits at rank 1 per subject, the basis of intervals over subjects and of comparisons of two results."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +39,7 @@ class SubjectHits:
     excluding: np.ndarray  # [s, c, v] int64: hits in galleries of other views
 
     @classmethod
-    def count(cls, hits: np.ndarray, probe_subjects: np.ndarray, plan: Plan) -> SubjectHits:
+    def count(cls, hits: np.ndarray, probe_subjects: np.ndarray, plan: Plan) -> "SubjectHits":
         """Count hits per subject.
 
         Args:
@@ -97,7 +95,7 @@ class SubjectHits:
         }
 
     @classmethod
-    def from_json(cls, result: Mapping[str, Any]) -> SubjectHits:
+    def from_json(cls, result: Mapping[str, Any]) -> "SubjectHits":
         """Read the hits from the JSON of a result.
 
         Raises ValueError if values are missing or impossible, for example more hits than look-ups.

@@ -18,8 +18,6 @@ Enrol and identify only people who agreed to it. A gallery from one recording is
 threshold is optimistic.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from model.common.command_line import CommandParser, add_common_options, add_encoder_options, positive, rate

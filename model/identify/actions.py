@@ -1,7 +1,5 @@
 """The actions of `python -m model.identify`. Each prints its result and returns it as JSON values."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from argparse import Namespace

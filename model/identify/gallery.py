@@ -4,8 +4,6 @@ The file holds the checksum of its encoder, because embeddings of two encoders c
 rewritten in blocks, so that its size is not limited by the memory.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

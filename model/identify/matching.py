@@ -5,8 +5,6 @@ the person's sequences. Each enrolled sequence is compared with all others. The 
 the distances to other people are impostor distances. They give the thresholds and the probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

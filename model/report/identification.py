@@ -1,7 +1,5 @@
 """HTML page of an identification: each probe moves next to its best matches, above the distances of the gallery."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -20,8 +20,6 @@ examples:
       --weights maskrcnn_resnet50_fpn_coco.pth
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """People in front of a fixed camera: a background model without shadows, and the regions that differ from it."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """A detection: the mask of one connected region in a frame."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2
@@ -27,7 +25,7 @@ class Detection(NamedTuple):
     at_border: bool
 
     @classmethod
-    def of(cls, x: int, y: int, mask: np.ndarray, size: tuple[int, int]) -> Detection:
+    def of(cls, x: int, y: int, mask: np.ndarray, size: tuple[int, int]) -> "Detection":
         """Return the detection of a mask at column `x` and row `y` of a picture of `size` (height, width)."""
         left, top, width, height = cv2.boundingRect(mask)
         mask, x, y = fill_small_holes(mask[top : top + height, left : left + width]), x + left, y + top

@@ -4,8 +4,6 @@ The folder of each sequence is written atomically. `TREE/.silhouettes/<video>.js
 video and the settings; the next run skips a video whose description is unchanged.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import time

@@ -1,7 +1,5 @@
 """People in the frames of any camera, found by torchvision's Mask R-CNN with the user's weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

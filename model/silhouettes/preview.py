@@ -1,7 +1,5 @@
 """Preview: the video with a box, a number and a tinted silhouette for each sequence of the tree."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Detections are assigned to the predicted boxes of the tracks. A track ends if th
 one, or stays unusable for several frames: at the border, too small, or with another height or area than before.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field

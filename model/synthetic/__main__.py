@@ -42,8 +42,6 @@ examples:
 exit status: 0 done, 1 the job failed, 2 bad arguments
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import fields
 from pathlib import Path

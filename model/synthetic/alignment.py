@@ -6,8 +6,6 @@ pixel differs by 1 only if another order of summation moves a sum across the mid
 f frames, h and w of the crops, j columns of the resized crops.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

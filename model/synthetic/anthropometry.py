@@ -17,8 +17,6 @@ Sources:
   these and those of ANSUR II, and our spread is that of a mixed population.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 b bodies, l trunk levels.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 b takes, c cameras, s frames, k ellipsoids.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ tables are our own judgement, estimated from street photographs and from how muc
 bodies. Lengths in metres.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple

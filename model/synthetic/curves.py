@@ -4,8 +4,6 @@ b takes, s frames. A curve is a Fourier series (cos, sin), each [b, HARMONICS + 
 t (in strides, heel contact at 0) the angle is the sum over k of cos_k cos(2 pi k t) - sin_k sin(2 pi k t).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 b takes, s frames, k ellipsoids, p parts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +27,7 @@ class Figure:
     parts: Tensor
     present: Tensor
 
-    def __getitem__(self, takes: slice) -> Figure:
+    def __getitem__(self, takes: slice) -> "Figure":
         """Return the figures of some of the takes."""
         return Figure(self.centres[takes], self.axes[takes], self.parts, self.present[takes])
 

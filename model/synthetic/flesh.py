@@ -1,7 +1,5 @@
 """Ellipsoids and hulls of the dressed body, placed on the joints of a skeleton."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

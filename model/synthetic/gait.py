@@ -3,8 +3,6 @@
 b takes. Means, spreads and their sources: see `gait_spreads`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

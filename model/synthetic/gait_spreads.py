@@ -13,8 +13,6 @@
 - Posture of trunk and head, and hands in pockets: our own judgement.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ pixels instead of about thirty. Import this module only if `model.devices.triton
 f frames, p parts, e edges per side, h x w pixels of a crop, i x j cells of the noise grid.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

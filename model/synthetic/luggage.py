@@ -1,7 +1,5 @@
 """Parts of bags on the shoulder, in the hand and on the back; `Figure.present` selects the bag of each take."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

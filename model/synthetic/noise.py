@@ -8,8 +8,6 @@ statistics of `test/bench/silhouettes.py` match those of ten people of CASIA-A.
 q sequences, s frames, f rectangles, i x j cells of the grid.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Preview pictures: a contact sheet of subjects, conditions and views, and an animation of the same people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

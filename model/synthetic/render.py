@@ -8,8 +8,6 @@ the outlines, not on the area.
 f frames of all takes and cameras, k ellipsoids, p parts, d directions, n polygons or spans (rows of polygons).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -53,7 +51,7 @@ class Crops:
             image[i, rows, columns] = filled[i, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         return image
 
-    def within_frame(self, masks: Tensor) -> Crops:
+    def within_frame(self, masks: Tensor) -> "Crops":
         """Return crops with other `masks`; pixels outside the frame are removed."""
         rows = torch.arange(masks.shape[1], device=masks.device) + self.top[:, None]
         columns = torch.arange(masks.shape[2], device=masks.device) + self.left[:, None]

@@ -1,7 +1,5 @@
 """Random draws whose spread between people can be scaled: at a variety of 0, everybody is the average person."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from model.common.counter_random import Draws

@@ -8,8 +8,6 @@ outlines without details smaller than three pixels.
 q sequences, s frames, h x w pixels of a crop.
 """
 
-from __future__ import annotations
-
 import functools
 
 import torch

@@ -1,7 +1,5 @@
 """The settings that determine every frame of a set of synthetic walkers."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 b takes, s frames, l trunk levels. Axes: x forward along the walking line, y to the walker's left, z up; in metres.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The frames are equal to those that pretreatment makes of the raw tree.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Write a raw tree of synthetic walkers, ROOT/<subject>/<seq_type>/<view>/*.png, with several processes."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The correct mask of each walker is known, so the video tests the segmentation of videos.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -7,8 +7,6 @@ of the data is the same when it is made alone.
 b takes, c views, s frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +36,7 @@ class Takes:
     take: Tensor
 
     @staticmethod
-    def of(subjects: Sequence[int], seq_types: Sequence[str], device: torch.device | str = "cpu") -> Takes:
+    def of(subjects: Sequence[int], seq_types: Sequence[str], device: torch.device | str = "cpu") -> "Takes":
         """Return every subject in every take, sorted by subject.
 
         Raises:
@@ -61,7 +59,7 @@ class Takes:
         numbers = [i for i, seq_type in enumerate(SEQ_TYPES) if seq_type.startswith(condition)]
         return torch.isin(self.take, torch.tensor(numbers, device=self.take.device))
 
-    def __getitem__(self, part: slice) -> Takes:
+    def __getitem__(self, part: slice) -> "Takes":
         return Takes(self.subject[part], self.take[part])
 
     def __len__(self) -> int:
