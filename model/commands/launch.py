@@ -25,6 +25,10 @@ from model.config import Config
 MAX_RESTARTS = 3
 
 
+class _UserErrorOfWorker(Exception):  # noqa: N818, the error itself was reported by the worker
+    """A worker ended with a user error, which would occur again after a restart."""
+
+
 def main() -> int:
     options = _parser().parse_args()
     return launch(options.processes, options.max_restarts, [options.script, *options.arguments])
@@ -36,10 +40,21 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
     Workers that crash or are killed are restarted together, at most `max_restarts` times. After a user error, they are
     not restarted. With `port`, torchrun's own server listens on this port of the loopback address.
     """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher import api
     from torch.distributed.run import main as torchrun
 
+    class Agent(LocalElasticAgent):
+        """torchrun's agent, which ends instead of restarting the workers after a user error."""
+
+        def _restart_workers(self, worker_group) -> None:
+            if give_up.exists():
+                raise _UserErrorOfWorker
+            super()._restart_workers(worker_group)
+
+    api.LocalElasticAgent = Agent
     logging.disable()  # torchrun would repeat the error of a worker
     with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # only this user can enter it
         give_up = Path(folder, "give_up")
@@ -55,6 +70,9 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
             options |= {"rdzv_backend": "static", "rdzv_endpoint": f"127.0.0.1:{port}", "rdzv_conf": ""}
         try:
             torchrun([f"--{name}={value}" for name, value in options.items()] + list(command))
+        except _UserErrorOfWorker:
+            print("not restarted: the user error above would occur again", file=sys.stderr)
+            return int(give_up.read_text())
         except ChildFailedError as error:
             return int(give_up.read_text()) if give_up.exists() else _status_of(error, max_restarts)
         except SignalException as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model import __version__
-from model.common.errors import UsageError
+from model.common.errors import UsageError, give_up
 
 # Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
 # if CANN's environment is not set, even if no NPU is needed. `model.devices.extension` imports it when it is needed.
@@ -56,6 +56,7 @@ class CommandParser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str):
+        give_up(2)
         print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 

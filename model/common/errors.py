@@ -39,6 +39,12 @@ def some_names(names: Iterable[str], most: int = 6) -> str:
 GIVE_UP = "GAITSET_GIVE_UP"
 
 
+def give_up(status: int) -> None:
+    """Record a user error for the launcher of several processes, if there is one."""
+    if os.environ.get(GIVE_UP):
+        Path(os.environ[GIVE_UP]).write_text(str(status))
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run `main` and exit.
 
@@ -46,9 +52,9 @@ def run_command(main: Callable[[], int | None]) -> None:
     after SIGTERM, and 141 if the output is a closed pipe. Errors of the operating system (full disk, permission denied,
     out of memory) are reported in one line, with status 1. All other exceptions are bugs and keep their traceback.
     """
-    give_up = os.environ.get(GIVE_UP)
-    if give_up and Path(give_up).exists():
-        sys.exit(int(Path(give_up).read_text()))  # this is a restart after the error was reported
+    recorded = os.environ.get(GIVE_UP)
+    if recorded and Path(recorded).exists():
+        sys.exit(int(Path(recorded).read_text()))  # another process of the job has reported a user error
     try:
         # With several processes, a process can wait in a library that does not return to Python. The default handler
         # ends it nevertheless.
@@ -60,8 +66,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:
-        if give_up:
-            Path(give_up).write_text(str(error.exit_status))
+        give_up(error.exit_status)
         status = error.exit_status
         if not error.already_reported:
             _print_error(f"error: {error}")

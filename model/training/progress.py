@@ -70,9 +70,7 @@ class Progress:
         synchronize(self.device)
         since, before = self._since
         seconds = time.perf_counter() - since
-        means = self.meter.means().float()
-        distributed.average_in_place(means)
-        point = dict(zip(FIELDS, means.tolist(), strict=True))
+        point = self.mean_losses()
         point |= {
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "hard_or_full": self.settings.hard_or_full_trip,
@@ -88,6 +86,12 @@ class Progress:
         if self._skipped_in_a_row >= ALL_SKIPPED:
             raise NonFiniteError(OVERFLOW.format(iteration, self._skipped_in_a_row))
         self._since = time.perf_counter(), iteration
+
+    def mean_losses(self) -> dict[str, float]:
+        """Return the mean losses since the last log point. Collective call."""
+        means = self.meter.means().float()
+        distributed.average_in_place(means)
+        return dict(zip(FIELDS, means.tolist(), strict=True))
 
     def _count_skipped(self, iterations: int) -> int:
         """Return how many of the last `iterations` changed no weight."""

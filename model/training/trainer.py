@@ -212,9 +212,10 @@ class Trainer:
     def log_for_the_zoo(self, folder: Path | None = None) -> None:
         """Log the last lines of the model zoo's training scripts, and write them to a file in `folder`.
 
-        Call this after `report`.
+        Call this after `report`. Collective call.
         """
-        lines = zoo_lines(self.summary, self.config.model, self.progress.last_point, writing=self.writing)
+        losses = self.progress.last_point or self.progress.mean_losses()
+        lines = zoo_lines(self.summary, self.config.model, losses, writing=self.writing)
         for line in lines:
             log.log(RESULT, line)
         if lines and folder is not None and self.world.is_main:

@@ -401,6 +401,9 @@ def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, ca
     assert train(aligned_tree, tmp_path, "--restore_iter", -1, *options[:2], "--zoo_log") == 0
     assert "ActualFPS" not in capsys.readouterr().out, "a run without iterations has no speed"
 
+    assert train(aligned_tree, tmp_path / "short", "--iters", 2, "--zoo_log") == 0
+    assert f"ActualLoss = {found['ActualLoss']}\n" in capsys.readouterr().out, "the run ended before a log point"
+
 
 def test_command_lines_of_the_npu_port_are_accepted(tmp_path):
     """The training scripts of the model zoo start its train_main.py with these options."""

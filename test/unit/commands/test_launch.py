@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from launching import TOTAL, children, launch, listening, wait_for, workers_of
-from scripts import load_script, one_line_error, run_module
+from scripts import ROOT, load_script, one_line_error, run_module
 from training_runs import files_of, same, weights
 
 from model.common.errors import UsageError, UserError
@@ -144,6 +144,36 @@ def test_launcher_ignores_the_variables_of_a_pod(tmp_path):
     kubeflow = {"PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_NPROC_PER_NODE": "auto", "PET_STANDALONE": "1"}
     done = run_module("model.launch", "--processes", 2, script, **pod, **kubeflow)
     assert sorted(done.stdout.splitlines()) == ["0 2 127.0.0.1", "1 2 127.0.0.1"], done.stderr
+
+
+WORKER = """
+import os, sys
+from pathlib import Path
+from model.common.command_line import CommandParser
+from model.common.errors import UserError, run_command
+def work():
+    Path({folder!r}, f"{{os.getpid()}}.started").touch()
+    {work}
+run_command(work)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "status", "message", "starts"),
+    [
+        ("raise UserError('a: wrong')", 1, "error: a: wrong", 1),
+        ("CommandParser(prog='a').parse_args(['--b'])", 2, "a: error: unknown argument --b (see a --help)", 1),
+        ("sys.exit(3)", 3, "error: process 0 ended with status 3, after 1 restarts", 2),
+    ],
+)
+def test_user_error_is_not_restarted_and_the_launcher_says_so(tmp_path, work, status, message, starts):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(folder=str(tmp_path), work=work))
+    done = run_module("model.launch", "--processes", 1, "--max_restarts", 1, script, PYTHONPATH=str(ROOT))
+    assert one_line_error(done, status) == message
+    assert ("not restarted: the user error above would occur again" in done.stderr) is (starts == 1)
+    assert len(list(tmp_path.glob("*.started"))) == starts
 
 
 def test_single_process_has_no_launch(monkeypatch):
