@@ -4,7 +4,7 @@ b bodies, l trunk levels.
 """
 
 import math
-from dataclasses import dataclass
+from collections import namedtuple
 
 import torch
 from torch import Tensor
@@ -22,21 +22,20 @@ SHOULDER_DROP = 0.028  # distance of the joint below the acromion, in statures; 
 _SHIFT_MAN = (-0.004, -0.011, -0.002, 0.005, 0.004, 0.002, -0.005, -0.010, -0.008)
 _SHIFT_WOMAN = (-0.004, -0.014, -0.003, 0.004, 0.003, 0.001, -0.006, -0.010, -0.008)
 _BELLY = (0.0, 0.1, 0.6, 0.7, 0.5, 0.2, 0.0, 0.0, 0.0)  # fraction of the additional depth that is in front
+_FIELDS = """female age stature mass lengths radii trunk_width trunk_depth trunk_shift shoulder_half hip_half neck head
+    breasts hair"""
 
 
-@dataclass(frozen=True)
-class Hair:
-    """Sizes of the hair in metres [b]; 0 if the hair style lacks that part."""
+class Hair(namedtuple("Hair", "thickness tail tail_width bun bob")):
+    """Sizes of the hair in metres [b]; 0 if the hair style lacks that part.
 
-    thickness: Tensor
-    tail: Tensor  # length of the hair behind the neck
-    tail_width: Tensor
-    bun: Tensor  # radius of a bun at the back of the head
-    bob: Tensor  # length of the hair around the jaw, from the centre of the head downward
+    tail, tail_width    length and width of the hair behind the neck
+    bun                 radius of a bun at the back of the head
+    bob                 length of the hair around the jaw, from the centre of the head downward
+    """
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(namedtuple("Body", _FIELDS)):
     """Body measures: float32 [b] unless stated. All lengths in metres, `mass` in kilograms, `age` in years.
 
     female              bool [b]
@@ -50,26 +49,6 @@ class Body:
     head                half axes [b, 3]: forward, left, up
     breasts             distance that they project from the chest, 0 for men
     """
-
-    female: Tensor
-    age: Tensor
-    stature: Tensor
-    mass: Tensor
-    lengths: dict[str, Tensor]
-    radii: dict[str, Tensor]
-    trunk_width: Tensor
-    trunk_depth: Tensor
-    trunk_shift: Tensor
-    shoulder_half: Tensor
-    hip_half: Tensor
-    neck: Tensor
-    head: Tensor
-    breasts: Tensor
-    hair: Hair
-
-    @property
-    def leg(self) -> Tensor:
-        return self.lengths["thigh"] + self.lengths["shank"] + self.lengths["ankle_height"]
 
     @property
     def bmi(self) -> Tensor:
@@ -165,29 +144,19 @@ def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor
     chest = measures["chest_breadth"] / 2 + 0.008
     chest_deep = measures["chest_depth"] / 2 * torch.where(female, 1.08, 1.13)
     shoulder, neck = measures["biacromial"] / 2, measures["neck_girth"] / (2 * math.pi)
-    # From the crotch to the neck: measured levels, and mixtures of neighbours between them.
-    width = [
-        0.66 * hips,
-        hips,
-        0.49 * (hips + navel),
-        waist,
-        0.55 * waist + 0.45 * chest,
-        chest,
-        0.84 * shoulder,
-        0.49 * shoulder,
-        neck + 0.003,
-    ]
-    depth = [
-        0.79 * hips_deep,
-        hips_deep,
-        0.5 * (hips_deep + navel_deep),
-        waist_deep,
-        0.5 * (waist_deep + chest_deep),
-        chest_deep,
-        0.92 * chest_deep,
-        0.64 * chest_deep,
-        neck + 0.001,
-    ]
+    # Width and depth from the crotch to the neck: measured levels, and mixtures of neighbours between them.
+    levels = (
+        (0.66 * hips, 0.79 * hips_deep),
+        (hips, hips_deep),
+        (0.49 * (hips + navel), 0.5 * (hips_deep + navel_deep)),
+        (waist, waist_deep),
+        (0.55 * waist + 0.45 * chest, 0.5 * (waist_deep + chest_deep)),
+        (chest, chest_deep),
+        (0.84 * shoulder, 0.92 * chest_deep),
+        (0.49 * shoulder, 0.64 * chest_deep),
+        (neck + 0.003, neck + 0.001),
+    )
+    width, depth = zip(*levels, strict=True)
     return torch.stack(width, -1), torch.stack(depth, -1)
 
 

@@ -1,4 +1,4 @@
-"""Clothing and bags: everyday clothes, the bags of condition BG and the coats of condition CL.
+"""Clothes of subjects and takes: everyday clothes, and the coats of condition CL.
 
 b takes. No survey of clothes gives the values that a silhouette needs. All thicknesses, lengths and frequencies in the
 tables are our own judgement, estimated from street photographs and from how much wider real silhouettes are than naked
@@ -6,36 +6,20 @@ bodies. Lengths in metres.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import torch
 from torch import Tensor
 
 from model.common.counter_random import Draws
 from model.synthetic.body import Body
-from model.synthetic.gait import Gait
+from model.synthetic.gait import Gait, change_where
 
-BAG_TYPES = ("shoulder", "hand", "backpack")
-NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2  # indices into BAG_TYPES
-
-
-@dataclass(frozen=True)
-class Bag:
-    """`bag_type` int64 [b] is an index into BAG_TYPES or NO_BAG; `left` bool [b] is the side of shoulder and hand bags.
-
-    `size` [b, 3] is length, height and half thickness; `drop` [b] is the distance from the shoulder, hand or neck down
-    to the top of the bag.
-    """
-
-    bag_type: Tensor
-    left: Tensor
-    size: Tensor
-    drop: Tensor
+_FIELDS = """trunk shoulder drape sleeve sleeve_length thigh knee cuff sole heel shoe hem flare skirt coat collar hood
+    hat brim"""
 
 
-@dataclass(frozen=True)
-class Outfit:
+class Outfit(namedtuple("Outfit", _FIELDS)):
     """Thickness of clothes over the skin in metres, by body part: float32 [b] unless stated.
 
     trunk, sleeve      of the upper garment; `sleeve_length` is 1 to the elbow, 2 to the wrist
@@ -50,47 +34,16 @@ class Outfit:
     hat, brim          height of a cap above the hair, and forward length of its brim; 0 for none
     """
 
-    trunk: Tensor
-    shoulder: Tensor
-    drape: Tensor
-    sleeve: Tensor
-    sleeve_length: Tensor
-    thigh: Tensor
-    knee: Tensor
-    cuff: Tensor
-    sole: Tensor
-    heel: Tensor
-    shoe: Tensor
-    hem: Tensor
-    flare: Tensor
-    skirt: Tensor
-    coat: Tensor
-    collar: Tensor
-    hood: Tensor
-    hat: Tensor
-    brim: Tensor
-    bag: Bag
 
-
-class UpperGarment(NamedTuple):
-    """Range of one measure for jackets and for shirts or jumpers.
-
-    `own` is the weight of the measure's own random number; the rest of the weight is on the outfit's bulk, which all
-    measures share, so that thick trunks come with thick sleeves.
-    """
-
-    jacket: tuple[float, float]
-    shirt: tuple[float, float]
-    own: float = 0.4
-
-
+# Columns: range of the measure for jackets; range for shirts and jumpers; weight of the measure's own random number.
+# The other weight is that of the outfit's bulk, which all measures share: thick trunks come with thick sleeves.
 UPPER_GARMENTS = {
-    "trunk": UpperGarment((0.014, 0.040), (0.004, 0.018)),
-    "shoulder": UpperGarment((0.003, 0.016), (0.0, 0.006)),
-    "drape": UpperGarment((0.4, 1.0), (0.1, 0.9), own=1.0),
-    "sleeve": UpperGarment((0.010, 0.028), (0.003, 0.014)),
-    "hem": UpperGarment((0.02, 0.36), (0.10, 0.34), own=1.0),
-    "flare": UpperGarment((0.0, 0.045), (0.0, 0.018), own=1.0),
+    "trunk": ((0.014, 0.040), (0.004, 0.018), 0.4),
+    "shoulder": ((0.003, 0.016), (0.0, 0.006), 0.4),
+    "drape": ((0.4, 1.0), (0.1, 0.9), 1.0),
+    "sleeve": ((0.010, 0.028), (0.003, 0.014), 0.4),
+    "hem": ((0.02, 0.36), (0.10, 0.34), 1.0),
+    "flare": ((0.0, 0.045), (0.0, 0.018), 1.0),
 }
 FREQUENCIES = {  # of an outfit; skirts only for women, short sleeves only without a jacket, a brim only with a cap
     "jacket": 0.5, "skirt": 0.16, "untucked": 0.65, "short sleeves": 0.3, "cap": 0.05, "hood": 0.2, "brim": 0.7,
@@ -129,14 +82,6 @@ COATS = {
     "collar": (0.3, 1.0),
     "hood size": (0.045, 0.080),
 }
-# Ranges for BAG_TYPES; `swing` is the remaining fraction of the arm swing.
-BAGS = {
-    "length": ((0.20, 0.34), (0.20, 0.36), (0.24, 0.32)),
-    "height": ((0.16, 0.28), (0.18, 0.36), (0.32, 0.46)),
-    "half thickness": ((0.030, 0.060), (0.025, 0.055), (0.045, 0.085)),
-    "drop": ((0.34, 0.54), (0.04, 0.14), (0.02, 0.05)),
-    "swing": ((0.45, 0.9), (0.25, 0.6), (0.75, 1.0)),
-}
 
 
 def draw_outfit(draws: Draws, body: Body) -> Outfit:
@@ -153,9 +98,9 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
 
     # Upper garment: every measure is between the ends of its range.
     bulk, upper = draws.uniform("outfit bulk"), {}
-    for name, garment in UPPER_GARMENTS.items():
-        share = (1 - garment.own) * bulk + garment.own * draws.uniform(f"outfit {name}")
-        low, high = (torch.where(jacket, *ends) for ends in zip(garment.jacket, garment.shirt, strict=True))
+    for name, (of_jacket, of_shirt, own) in UPPER_GARMENTS.items():
+        share = (1 - own) * bulk + own * draws.uniform(f"outfit {name}")
+        low, high = (torch.where(jacket, *ends) for ends in zip(of_jacket, of_shirt, strict=True))
         upper[name] = low + share * (high - low)
     upper["hem"] = size("skirt hem", skirt, torch.where(jacket | has("untucked"), upper["hem"], -1.0))
     upper["flare"] = size("skirt flare", skirt, upper["flare"])
@@ -169,7 +114,6 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
         "knee": ease / (2 * math.pi),
         "cuff": (hem_girth / (2 * math.pi) - body.radii["ankle"]).clamp(0.004, 0.065),
     }
-    zero = torch.zeros_like(ease)
     return Outfit(
         **upper,
         **{name: torch.where(skirt, BARE_LEG, thickness) for name, thickness in trousers.items()},
@@ -183,12 +127,6 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
         hood=size("hood size", has("hood")),
         hat=size("hat", cap),
         brim=size("brim size", cap & has("brim")),
-        bag=Bag(
-            bag_type=torch.full_like(draws.keys, NO_BAG),
-            left=torch.zeros_like(skirt),
-            size=zero[:, None].expand(-1, 3),
-            drop=zero,
-        ),
     )
 
 
@@ -200,7 +138,7 @@ def vary_outfit(draws: Draws, outfit: Outfit) -> Outfit:
     }
     changed["drape"] = changed["drape"].clamp(max=1.0)
     hem = (outfit.hem + draws.normal("outfit hem", 0.0, 0.02)).clamp(min=0.02)
-    return replace(outfit, **changed, hem=torch.where(outfit.hem < 0, outfit.hem, hem))
+    return outfit._replace(**changed, hem=torch.where(outfit.hem < 0, outfit.hem, hem))
 
 
 def add_coats(draws: Draws, outfit: Outfit, where: Tensor) -> Outfit:
@@ -217,8 +155,9 @@ def add_coats(draws: Draws, outfit: Outfit, where: Tensor) -> Outfit:
     hem = torch.where(draws.chance("coat short", SHORT_COATS), size("short hem"), size("long hem"))
     hem = torch.where(outfit.skirt, torch.maximum(hem, outfit.hem), hem)
     # Clothes under a coat are thin.
-    coat = replace(
+    return change_where(
         outfit,
+        where,
         trunk=outfit.trunk.clamp(max=0.022) + thick,
         shoulder=outfit.shoulder.clamp(max=0.010) + thick * size("shoulder"),
         drape=size("drape"),
@@ -230,57 +169,10 @@ def add_coats(draws: Draws, outfit: Outfit, where: Tensor) -> Outfit:
         collar=thick * size("collar") + 0.006,
         hood=torch.where(draws.chance("coat hood", HOODED_COATS), size("hood size"), 0.0),
     )
-    return select(where, coat, outfit)
-
-
-def add_bags(draws: Draws, outfit: Outfit, gait: Gait, where: Tensor) -> tuple[Outfit, Gait]:
-    """Add bags in the takes `where` (bool [b]), and adapt the gait to them; `draws` are those of the takes.
-
-    Two takes of a subject may have different bags.
-    """
-    bag_type, left = draws.choice("bag kind", len(BAG_TYPES)), draws.chance("bag left", 0.5)
-    shoulder, hand, back = (bag_type == one for one in (SHOULDER_BAG, HAND_BAG, BACKPACK))
-
-    def size(name: str) -> Tensor:
-        low, high = (gait.cadence.new_tensor(ends)[bag_type] for ends in zip(*BAGS[name], strict=True))
-        return draws.uniform(f"bag {name}", low, high)
-
-    bag = Bag(
-        bag_type, left, torch.stack([size(name) for name in ("length", "height", "half thickness")], -1), size("drop")
-    )
-    # The arm that holds the bag swings less. The weight of a hand bag straightens the elbow.
-    busy = torch.stack([back | left, back | ~left], -1)
-    outward = torch.where(shoulder, 4.0, torch.where(hand, -1.0, 1.0))[:, None]
-    straighten = torch.where(hand, 0.4, 1.0)[:, None]
-    busy_arm = {
-        "arm_swing": gait.arm_swing * size("swing")[:, None],
-        "arm_abduction": gait.arm_abduction + outward,
-        "elbow": gait.elbow * straighten,
-        "elbow_swing": gait.elbow_swing * straighten,
-    }
-    # A backpack bends the trunk forward, other bags pull the opposite shoulder up.
-    changed = replace(
-        gait,
-        **{name: torch.where(busy, value, getattr(gait, name)) for name, value in busy_arm.items()},
-        lean=gait.lean + torch.where(back, 2.5, 0.0),
-        thorax_roll=gait.thorax_roll + torch.where(back, 0.0, torch.where(left, 1.5, -1.5)),
-    )
-    return replace(outfit, bag=select(where, bag, outfit.bag)), select(where, changed, gait)
 
 
 def spread_arms(gait: Gait, outfit: Outfit) -> Gait:
     """Move the elbows outward by the thickness of the clothes between arm and trunk. The forearms still hang down."""
     between = 0.6 * outfit.trunk + 0.5 * outfit.sleeve
     outward = (between / 0.55 * (180 / math.pi))[:, None]  # 0.55 m: length of an arm
-    return replace(gait, arm_abduction=gait.arm_abduction + outward, forearm_in=gait.forearm_in + 0.7 * outward)
-
-
-def select(where: Tensor, yes: Any, no: Any) -> Any:
-    """`torch.where` for tensors, dictionaries, tuples and dataclasses of tensors; `where` is bool [b]."""
-    if isinstance(yes, Tensor):
-        return torch.where(where.view(-1, *[1] * (yes.dim() - 1)), yes, no)
-    if isinstance(yes, dict):
-        return {name: select(where, value, no[name]) for name, value in yes.items()}
-    if isinstance(yes, tuple):
-        return tuple(select(where, *pair) for pair in zip(yes, no, strict=True))
-    return replace(yes, **{name: select(where, value, getattr(no, name)) for name, value in vars(yes).items()})
+    return gait._replace(arm_abduction=gait.arm_abduction + outward, forearm_in=gait.forearm_in + 0.7 * outward)

@@ -6,13 +6,13 @@ from torch import Tensor
 from model.synthetic.body import TRUNK_LEVELS, Body
 from model.synthetic.clothing import Outfit
 from model.synthetic.figure import Figure, FigureBuilder
-from model.synthetic.luggage import add_bag_parts
+from model.synthetic.luggage import Bag, add_bag_parts
 from model.synthetic.skeleton import SIDES, Skeleton, offset
 
 _HIPS, _CHEST, _SHOULDERS = 1, 5, 7  # trunk levels
 
 
-def build_figure(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
+def build_figure(body: Body, outfit: Outfit, bag: Bag, skeleton: Skeleton) -> Figure:
     """Return the figures of dressed people with their bags, in every frame."""
     builder = FigureBuilder()
     _trunk(builder, body, outfit, skeleton)
@@ -21,7 +21,7 @@ def build_figure(body: Body, outfit: Outfit, skeleton: Skeleton) -> Figure:
         _arm(builder, body, outfit, skeleton, side)
         _leg(builder, body, outfit, skeleton, side)
     _skirt(builder, body, outfit, skeleton)
-    add_bag_parts(builder, body, outfit.bag, skeleton)
+    add_bag_parts(builder, body, bag, skeleton)
     return builder.figure()
 
 
@@ -107,8 +107,8 @@ def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton
 
 
 def _arm(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton, side: str) -> None:
-    shoulder, elbow, wrist = (skeleton.joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     """Add an arm, its sleeve and the slope of the shoulder."""
+    shoulder, elbow, wrist = (skeleton.joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     radii, sleeve = body.radii, outfit.sleeve
     below = torch.where(outfit.sleeve_length > 1, sleeve, 0.0)  # a short sleeve ends above the elbow
     builder.ball(f"{side}_shoulder", shoulder, radii["shoulder"] + sleeve + outfit.shoulder)

@@ -4,30 +4,24 @@ b takes. Means, spreads and their sources: see `gait_spreads`.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections import namedtuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.common.counter_random import Draws
+from model.synthetic import gait_spreads as spreads
 from model.synthetic.body import Body
-from model.synthetic.curves import ADULT_SPREAD, Curve, angle, normative_curves, rescale, vary_curves
-from model.synthetic.gait_spreads import (
-    BACKWARD_ARM,
-    CADENCE_POWER,
-    FORWARD_ARM,
-    MEN_CADENCE,
-    MEN_SPEED,
-    PERSON_SPREADS,
-    TAKE_SPREADS,
-    WOMEN_CADENCE,
-    WOMEN_SPEED,
-)
+from model.synthetic.curves import ADULT_SPREAD, angle, normative_curves, rescale, vary_curves
 from model.synthetic.scaled_draws import ScaledDraws
 
+_FIELDS = """cadence phase curves asymmetry step_width foot_progression knee_out pelvis_yaw pelvis_roll pelvis_tilt sway
+    thorax_yaw thorax_lag lean kyphosis thorax_roll nod head_turn head_forward arm_swing arm_mean arm_lag arm_abduction
+    elbow elbow_swing forearm_in hand_in_pocket heading offset start"""
 
-@dataclass(frozen=True)
-class Gait:
+
+class Gait(namedtuple("Gait", _FIELDS)):
     """Gait parameters: float32 [b], or [b, 2] for (left, right). Angles in degrees, lengths in metres.
 
     cadence             steps per minute; `phase` is the phase of the left leg at time 0, in strides
@@ -47,37 +41,6 @@ class Gait:
     start               distance ahead of the middle of the line at half of the frames
     """
 
-    cadence: Tensor
-    phase: Tensor
-    curves: dict[str, Curve]
-    asymmetry: Tensor
-    step_width: Tensor
-    foot_progression: Tensor
-    knee_out: Tensor
-    pelvis_yaw: Tensor
-    pelvis_roll: Tensor
-    pelvis_tilt: Tensor
-    sway: Tensor
-    thorax_yaw: Tensor
-    thorax_lag: Tensor
-    lean: Tensor
-    kyphosis: Tensor
-    thorax_roll: Tensor
-    nod: Tensor
-    head_turn: Tensor
-    head_forward: Tensor
-    arm_swing: Tensor
-    arm_mean: Tensor
-    arm_lag: Tensor
-    arm_abduction: Tensor
-    elbow: Tensor
-    elbow_swing: Tensor
-    forearm_in: Tensor
-    hand_in_pocket: Tensor
-    heading: Tensor
-    offset: Tensor
-    start: Tensor
-
 
 def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
     """Draw one gait per body; `variety` scales all differences between people of the same build.
@@ -89,7 +52,7 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
     zero = torch.zeros_like(body.stature)
 
     def draw(name: str, *shifts_of_mean: Tensor) -> Tensor:
-        row = PERSON_SPREADS[name]
+        row = spreads.SPREADS[name]
         mean = sum(shifts_of_mean, torch.where(body.female, row.women, row.men))
         value = scaled.normal(row.draw, mean, row.sd)
         if row.side_draw:
@@ -99,8 +62,8 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
     # Weight, age and briskness (log of the speed relative to the mean) influence many parameters.
     heavy, old = body.bmi / 22.0 - 1.0, (body.age - 50).clamp(min=0)
     brisk = scaled.normal("speed", 0.0, 0.10) - 0.004 * old
-    speed = torch.where(body.female, WOMEN_SPEED, MEN_SPEED) * brisk.exp()
-    cadence = torch.where(body.female, WOMEN_CADENCE, MEN_CADENCE) * (CADENCE_POWER * speed.log()).exp()
+    speed = torch.where(body.female, *spreads.SPEED) * brisk.exp()
+    cadence = torch.where(body.female, *spreads.CADENCE) * (spreads.CADENCE_POWER * speed.log()).exp()
 
     # Joint curves: individual shapes, then scale and mean angle. Brisk walkers bend the knee more.
     curves = vary_curves(scaled, normative_curves(speed), ADULT_SPREAD, 0.16)
@@ -110,14 +73,15 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
     curves["ankle"] = rescale(curves["ankle"], ankle_scale, ankle_shift)
 
     # Arms: the forward and backward peak vary independently, and the swing differs between left and right.
-    forward, backward = scaled.normal("arm ahead", *FORWARD_ARM), scaled.normal("arm behind", *BACKWARD_ARM)
+    forward = scaled.normal("arm ahead", *spreads.FORWARD_ARM)
+    backward = scaled.normal("arm behind", *spreads.BACKWARD_ARM)
     arm_swing = ((forward + backward) / 2 + 25.0 * brisk)[:, None]
     one_sided = scaled.normal("left arm", 0.08, 0.16).clamp(-0.6, 0.6)
     one_sided = torch.stack([one_sided, -one_sided], -1)
 
     # Parameters with a mean that depends on weight, speed or another parameter (slopes: our own judgement). Heavy
     # trunks push the arms outward; people who swing the arm far forward bend the elbow less.
-    usual_width = torch.where(body.female, *(PERSON_SPREADS["step_width"][i] for i in (2, 1))) + 0.06 * heavy
+    usual_width = torch.where(body.female, *(spreads.SPREADS["step_width"][i] for i in (2, 1))) + 0.06 * heavy
     step_width = draw("step_width", 0.06 * heavy)
     values = {
         "step_width": step_width,
@@ -129,12 +93,12 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
         "arm_abduction": draw("arm_abduction", 9.0 * heavy.clamp(min=0)),
         "arm_swing": (arm_swing * (1 + one_sided)).clamp(min=1.5),
         "arm_mean": ((forward - backward) / 2)[:, None] + scaled.normal("each arm", 0.0, 1.5, (2,)),
-        "elbow_swing": draw("elbow_swing", -0.6 * (forward - FORWARD_ARM[0]))[:, None] * (1 + 0.5 * one_sided),
+        "elbow_swing": draw("elbow_swing", -0.6 * (forward - spreads.FORWARD_ARM[0]))[:, None] * (1 + 0.5 * one_sided),
         "cadence": (cadence * scaled.normal("cadence", 0.0, 0.045).exp()).clamp(85, 140),
         "curves": curves,
         "hand_in_pocket": torch.zeros(len(zero), 2, dtype=torch.bool, device=zero.device),
     }
-    values |= {name: draw(name) for name in PERSON_SPREADS if name not in values}
+    values |= {name: draw(name) for name in spreads.SPREADS if name not in values}
     gait = Gait(**values, phase=zero, heading=zero, offset=zero, start=zero)
     return _match_speed(gait, body, speed * body.stature)
 
@@ -145,7 +109,7 @@ def _match_speed(gait: Gait, body: Body, speed: Tensor) -> Gait:
     thigh = gait.curves["thigh"]
 
     def scaled_gait(scale: Tensor) -> Gait:
-        return replace(gait, curves=gait.curves | {"thigh": rescale(thigh, scale, torch.zeros_like(scale))})
+        return gait._replace(curves=gait.curves | {"thigh": rescale(thigh, scale, torch.zeros_like(scale))})
 
     low, high = torch.full_like(speed, 0.9), torch.full_like(speed, 1.1)
     for _ in range(3):
@@ -155,14 +119,12 @@ def _match_speed(gait: Gait, body: Body, speed: Tensor) -> Gait:
     return scaled_gait(high)
 
 
-def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
+def vary_gait(draws: Draws, gait: Gait) -> Gait:
     """Return the gaits in one take each: start, speed, posture and walking line deviate a little.
 
-    Args:
-        draws: of the takes.
-        strength: scale of the deviations.
+    `draws` are those of the takes.
     """
-    scaled = ScaledDraws(draws, "gait", strength)
+    scaled = ScaledDraws(draws, "gait")
     brisk = scaled.normal("speed", 0.0, 0.045)
 
     # Joint curves: brisk walkers swing wider.
@@ -172,20 +134,22 @@ def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
 
     # Parameters of the table.
     changed = {}
-    for name, (sd, minimum) in TAKE_SPREADS.items():
-        value = getattr(gait, name)
-        changed[name] = (value + scaled.normal(name, 0.0, sd, value.shape[1:])).clamp(min=minimum)
+    for name, row in spreads.SPREADS.items():
+        if row.take_sd:
+            value = getattr(gait, name)
+            deviation = scaled.normal(name, 0.0, row.take_sd, value.shape[1:])
+            changed[name] = (value + deviation).clamp(min=row.take_minimum)
 
     # Some people look aside during a take; arms swing more in a brisk walk.
     looks_aside = scaled.chance("looks aside", 0.12)
     arms = scaled.normal("arms", 1.0, 0.08)[:, None] * scaled.normal("arm swing", 1.0, 0.08, (2,))
-    gait = replace(
-        gait,
+    gait = gait._replace(
         **changed,
-        cadence=gait.cadence * (CADENCE_POWER * brisk).exp(),
-        phase=draws.uniform("gait phase"),
+        cadence=gait.cadence * (spreads.CADENCE_POWER * brisk).exp(),
+        phase=scaled.uniform("phase"),
         curves=curves,
         head_turn=gait.head_turn + scaled.normal("head turn", 0.0, torch.where(looks_aside, 22.0, 4.0)),
+        arm_mean=gait.arm_mean + scaled.normal("arm_mean", 0.0, 1.2, (2,)),
         arm_swing=(gait.arm_swing * arms * (1.5 * brisk).exp()[:, None]).clamp(min=1.0),
         heading=scaled.normal("heading", 0.0, 1.5),
         offset=scaled.normal("offset", 0.0, 0.07),
@@ -197,16 +161,22 @@ def vary_gait(draws: Draws, gait: Gait, strength: float = 1.0) -> Gait:
 
 def _put_in_pocket(gait: Gait, where: Tensor) -> Gait:
     """Put the hands `where` (bool [b, 2]) into pockets: upper arm backward and outward, elbow bent, little swing."""
-    posed = {
-        "arm_swing": gait.arm_swing * 0.25,
-        "arm_mean": gait.arm_mean - 8.0,
-        "arm_abduction": gait.arm_abduction + 8.0,
-        "elbow": gait.elbow * 0.3 + 40.0,
-        "elbow_swing": torch.zeros_like(gait.elbow_swing),
-        "forearm_in": gait.forearm_in * 0.3 + 10.0,
-    }
-    posed = {name: torch.where(where, value, getattr(gait, name)) for name, value in posed.items()}
-    return replace(gait, **posed, hand_in_pocket=gait.hand_in_pocket | where)
+    return change_where(
+        gait,
+        where,
+        arm_swing=gait.arm_swing * 0.25,
+        arm_mean=gait.arm_mean - 8.0,
+        arm_abduction=gait.arm_abduction + 8.0,
+        elbow=gait.elbow * 0.3 + 40.0,
+        elbow_swing=torch.zeros_like(gait.elbow_swing),
+        forearm_in=gait.forearm_in * 0.3 + 10.0,
+        hand_in_pocket=where,
+    )
+
+
+def change_where(old: Any, where: Tensor, **changes: Tensor) -> Any:
+    """Return the named tuple `old` with `changes` of its tensors in the takes or sides `where`, bool [b] or [b, 2]."""
+    return old._replace(**{name: torch.where(where, value, getattr(old, name)) for name, value in changes.items()})
 
 
 def walking_speed(body: Body, gait: Gait) -> Tensor:

@@ -1,12 +1,69 @@
-"""Parts of bags on the shoulder, in the hand and on the back; `Figure.present` selects the bag of each take."""
+"""Bags of condition BG on the shoulder, in the hand or on the back: sizes, effect on the gait, and parts of the figure.
+
+b takes. As in `clothing`, sizes are our own judgement. Lengths in metres.
+"""
+
+from collections import namedtuple
 
 import torch
 from torch import Tensor
 
+from model.common.counter_random import Draws
 from model.synthetic.body import TRUNK_LEVELS, Body
-from model.synthetic.clothing import BACKPACK, HAND_BAG, SHOULDER_BAG, Bag
 from model.synthetic.figure import FigureBuilder
+from model.synthetic.gait import Gait, change_where
 from model.synthetic.skeleton import Skeleton, offset
+
+BAG_TYPES = ("shoulder", "hand", "backpack")
+NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2  # indices into BAG_TYPES
+# Ranges for BAG_TYPES; `swing` is the remaining fraction of the arm swing.
+BAGS = {
+    "length": ((0.20, 0.34), (0.20, 0.36), (0.24, 0.32)),
+    "height": ((0.16, 0.28), (0.18, 0.36), (0.32, 0.46)),
+    "half thickness": ((0.030, 0.060), (0.025, 0.055), (0.045, 0.085)),
+    "drop": ((0.34, 0.54), (0.04, 0.14), (0.02, 0.05)),
+    "swing": ((0.45, 0.9), (0.25, 0.6), (0.75, 1.0)),
+}
+
+
+class Bag(namedtuple("Bag", "bag_type left size drop")):
+    """`bag_type` int64 [b] is an index into BAG_TYPES or NO_BAG; `left` bool [b] is the side of shoulder and hand bags.
+
+    `size` [b, 3] is length, height and half thickness; `drop` [b] is the distance from the shoulder, hand or neck down
+    to the top of the bag.
+    """
+
+
+def draw_bags(draws: Draws, gait: Gait, where: Tensor) -> tuple[Bag, Gait]:
+    """Draw bags for the takes `where` (bool [b]), and adapt the gait to them; `draws` are those of the takes.
+
+    Two takes of a subject may have different bags.
+    """
+    bag_type, left = draws.choice("bag kind", len(BAG_TYPES)), draws.chance("bag left", 0.5)
+    shoulder, hand, back = (bag_type == one for one in (SHOULDER_BAG, HAND_BAG, BACKPACK))
+
+    def size(name: str) -> Tensor:
+        low, high = (gait.cadence.new_tensor(ends)[bag_type] for ends in zip(*BAGS[name], strict=True))
+        return draws.uniform(f"bag {name}", low, high)
+
+    sizes = torch.stack([size(name) for name in ("length", "height", "half thickness")], -1)
+    bag = Bag(torch.where(where, bag_type, NO_BAG), left, sizes, size("drop"))
+    # The arm that holds the bag swings less. The weight of a hand bag straightens the elbow.
+    busy = torch.stack([back | left, back | ~left], -1)
+    outward = torch.where(shoulder, 4.0, torch.where(hand, -1.0, 1.0))[:, None]
+    straighten = torch.where(hand, 0.4, 1.0)[:, None]
+    gait = change_where(
+        gait,
+        busy & where[:, None],
+        arm_swing=gait.arm_swing * size("swing")[:, None],
+        arm_abduction=gait.arm_abduction + outward,
+        elbow=gait.elbow * straighten,
+        elbow_swing=gait.elbow_swing * straighten,
+    )
+    # A backpack bends the trunk forward, other bags pull the opposite shoulder up.
+    lean = gait.lean + torch.where(back, 2.5, 0.0)
+    thorax_roll = gait.thorax_roll + torch.where(back, 0.0, torch.where(left, 1.5, -1.5))
+    return bag, change_where(gait, where, lean=lean, thorax_roll=thorax_roll)
 
 
 def add_bag_parts(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton) -> None:

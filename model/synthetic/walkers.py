@@ -16,10 +16,11 @@ from torch import Tensor
 from model.common.counter_random import Draws
 from model.synthetic.body import draw_body
 from model.synthetic.camera import PATH, VIEWS, cameras_of, frame_times
-from model.synthetic.clothing import add_bags, add_coats, draw_outfit, spread_arms, vary_outfit
+from model.synthetic.clothing import add_coats, draw_outfit, spread_arms, vary_outfit
 from model.synthetic.figure import Figure
 from model.synthetic.flesh import build_figure
 from model.synthetic.gait import draw_gait, vary_gait
+from model.synthetic.luggage import draw_bags
 from model.synthetic.render import Crops, silhouettes
 from model.synthetic.segmentation import MARGIN, degrade
 from model.synthetic.settings import SEQ_TYPES, WalkerSettings
@@ -73,9 +74,9 @@ def pose_figures(settings: WalkerSettings, takes: Takes) -> Figure:
     gait = vary_gait(take, draw_gait(subject, body, settings.gaits))
     outfit = vary_outfit(take, draw_outfit(subject, body))
     outfit = add_coats(take, outfit, takes.in_condition("cl"))
-    outfit, gait = add_bags(take, outfit, spread_arms(gait, outfit), takes.in_condition("bg"))
+    bag, gait = draw_bags(take, spread_arms(gait, outfit), takes.in_condition("bg"))
     times = frame_times(settings.frames, takes.subject.device)
-    return build_figure(body, outfit, pose(body, gait, times, PATH))
+    return build_figure(body, outfit, bag, pose(body, gait, times, PATH))
 
 
 def render_views(settings: WalkerSettings, takes: Takes, figure: Figure, views: Sequence[str]) -> Crops:

@@ -1,7 +1,5 @@
 """Drawn parameters of synthetic walkers."""
 
-from dataclasses import is_dataclass
-
 import torch
 
 from model.common.counter_random import Draws
@@ -14,10 +12,9 @@ def people(count: int, purpose: str = "subject") -> Draws:
 
 
 def tensors(of, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Return all tensors of nested dataclasses, dictionaries and pairs by name."""
+    """Return all tensors of nested named tuples, dictionaries and pairs by name."""
     if isinstance(of, torch.Tensor):
         return {prefix: of}
-    if is_dataclass(of):
-        of = vars(of)
+    of = of._asdict() if hasattr(of, "_asdict") else of
     items = of.items() if isinstance(of, dict) else enumerate(of)
     return {name: value for key, part in items for name, value in tensors(part, f"{prefix}.{key}").items()}

@@ -10,8 +10,9 @@ from walker_parameters import people, tensors
 from model.common.counter_random import Draws
 from model.synthetic.anthropometry import draw_measures
 from model.synthetic.body import TRUNK_LEVELS, draw_body
-from model.synthetic.clothing import BAG_TYPES, add_bags, add_coats, draw_outfit, spread_arms, vary_outfit
+from model.synthetic.clothing import add_coats, draw_outfit, spread_arms, vary_outfit
 from model.synthetic.gait import draw_gait, vary_gait
+from model.synthetic.luggage import BAG_TYPES, NO_BAG, draw_bags
 from model.synthetic.scaled_draws import ScaledDraws
 
 # Correlations within each sex in the data of Heinz et al. (2003), computed from the 507 people, not from our table.
@@ -70,7 +71,8 @@ def test_girths_have_the_published_means():
 
 def test_a_body_standing_straight_is_as_tall_as_its_stature(crowd):
     body = crowd[1]
-    stacked = body.leg + TRUNK_LEVELS[-1] * body.lengths["trunk"] + 1.1 * body.neck + 1.78 * body.head[:, 2]
+    leg = body.lengths["thigh"] + body.lengths["shank"] + body.lengths["ankle_height"]
+    stacked = leg + TRUNK_LEVELS[-1] * body.lengths["trunk"] + 1.1 * body.neck + 1.78 * body.head[:, 2]
     difference = stacked - body.stature
     assert (difference > -1e-5).all()  # necks have at least 1 cm, which makes a few bodies taller
     assert (difference.abs() < 1e-5).float().mean() > 0.95
@@ -111,17 +113,17 @@ def test_coats_and_bags_change_only_the_selected_takes(crowd):
     number = torch.arange(300)
     coated, bagged = number % 3 == 0, number % 3 == 1
     outfit = add_coats(take, plain, coated)
-    outfit, changed = add_bags(take, outfit, gait, bagged)
-    for before, after, touched in ((plain, outfit, coated | bagged), (gait, changed, bagged)):
+    bag, changed = draw_bags(take, gait, bagged)
+    for before, after, touched in ((plain, outfit, coated), (gait, changed, bagged)):
         for (name, old), new in zip(tensors(before).items(), tensors(after).values(), strict=True):
             assert torch.equal(old[~touched], new[~touched]), name
     assert torch.equal(outfit.coat, coated)
     assert (outfit.trunk[coated] > plain.trunk.clamp(max=0.022)[coated]).all()
     assert (outfit.hem[coated] > 0.1).all()
-    assert torch.equal(outfit.bag.bag_type >= 0, bagged)
-    assert set(outfit.bag.bag_type[bagged].tolist()) == set(range(len(BAG_TYPES)))
-    hand = bagged & (outfit.bag.bag_type == BAG_TYPES.index("hand"))
-    holding = torch.stack([outfit.bag.left, ~outfit.bag.left], 1)[hand]
+    assert torch.equal(bag.bag_type != NO_BAG, bagged)
+    assert set(bag.bag_type[bagged].tolist()) == set(range(len(BAG_TYPES)))
+    hand = bag.bag_type == BAG_TYPES.index("hand")
+    holding = torch.stack([bag.left, ~bag.left], 1)[hand]
     assert (changed.arm_swing[hand][holding] < 0.7 * gait.arm_swing[hand][holding]).all()
     assert torch.equal(changed.arm_swing[hand][~holding], gait.arm_swing[hand][~holding])
 
@@ -157,8 +159,8 @@ def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tenso
     body = draw_body(subject, variety)
     gait = vary_gait(take, draw_gait(subject, body, variety))
     outfit = add_coats(take, vary_outfit(take, draw_outfit(subject, body)), subjects % 3 == 0)
-    outfit, gait = add_bags(take, outfit, spread_arms(gait, outfit), subjects % 3 == 1)
-    return tensors({"body": body, "gait": gait, "outfit": outfit})
+    bag, gait = draw_bags(take, spread_arms(gait, outfit), subjects % 3 == 1)
+    return tensors({"body": body, "gait": gait, "outfit": outfit, "bag": bag})
 
 
 def test_a_subject_does_not_depend_on_the_batch():

@@ -111,7 +111,7 @@ def test_steps_come_at_the_cadence_of_the_gait():
 
 def test_the_lower_foot_is_on_the_ground_and_does_not_slide():
     body, gait = people(8)
-    gait = replace(gait, phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
+    gait = gait._replace(phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
     times = torch.arange(100) / 100 * 120 / 110  # one stride from heel contact
     skeleton = pose(body, gait, times, path=1e6)
     soles = [
@@ -129,7 +129,7 @@ def test_the_lower_foot_is_on_the_ground_and_does_not_slide():
 
 def test_pelvis_and_shoulders_rotate_against_each_other():
     body, gait = people(1)
-    skeleton = pose(body, replace(gait, heading=torch.zeros(1)), frame_times(60), PATH)
+    skeleton = pose(body, gait._replace(heading=torch.zeros(1)), frame_times(60), PATH)
     pelvis, thorax = (skeleton.trunk_frames[0, :, level, 1, 0] for level in (0, -1))
     assert torch.corrcoef(torch.stack([pelvis, thorax]))[0, 1] < -0.5
 
