@@ -82,7 +82,7 @@ def main() -> int:
     if not options.quiet:
         print(summary, *summary.notes(), sep="\n")
         print(f"wrote {options.output_path}; the log is {log_file}")
-        if summary.kept:
+        if not summary.failed:
             print(f"next: {_next_step(options.input_path, options.output_path)}")
     return 1 if summary.failed else 0
 

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
-    parser.add_argument("--input_path", type=Path, metavar="FILE", help="encoder to export (.ptm)")
+    parser.add_argument("--input_path", "--checkpoint", type=Path, metavar="FILE", help="encoder to export (default: "
+                        "the checkpoint of the config and --iters)")  # fmt: skip
     parser.add_argument("--iters", type=int, default=-1, metavar="N", help="iteration of the checkpoint; -1: "
                         "total_iter of the config, else the last (default: -1)")  # fmt: skip
     parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE",

@@ -116,9 +116,7 @@ class ModelConfig:
     amp: Annotated[str, one_of("off", "torch", "apex")] = "off"  # mixed precision: off, torch or apex
     amp_dtype: Annotated[str, one_of("", "fp16", "bf16")] = ""  # fp16 or bf16; empty: the default of the device
     loss_scale: LossScale = "dynamic"  # dynamic, or a number
-    kernels: Kernels = (
-        "auto"  # auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels only
-    )
+    kernels: Kernels = "auto"  # auto: Triton kernels, or chunks of frames on a CPU; plain: torch's kernels only
     seed: Count = 0  # random seed of the initial weights and batches
 
 
@@ -175,6 +173,12 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, pr
     return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
 
 
+# Options whose names differ from the keys that they override.
+_OPTIONS = {
+    "dataset_path": "--data_path", "total_iter": "--iters", "batch_size": "--batch_size_p and --batch_size_m",
+}  # fmt: skip
+
+
 def overrides_of(options: Any) -> dict[str, Any]:
     """Return the command line values that override configuration keys. Other options are ignored."""
     keys = {"work_path", *(f.name for part in (DataConfig, ModelConfig) for f in fields(part))} - {"batch_size"}
@@ -204,7 +208,10 @@ def build_config(
         sizes = _valid("batch_size", model.get("batch_size", ModelConfig.batch_size), BATCH_SIZE, where)
         given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], sizes, strict=True))
     for values, known in ((data, _DATA), (model, _MODEL)):
-        values |= {key: given.pop(key) for key in known.keys() & given.keys()}
+        own = {key: given.pop(key) for key in known.keys() & given.keys()}
+        for key, value in own.items():
+            _valid(key, value, known[key][1], "command line", _OPTIONS.get(key, f"--{key}"))
+        values |= own
     assert not given, f"overrides must be keys of the config: {given}"
     data, model = _checked(data, _DATA, where, f"{where}, data"), _checked(model, _MODEL, where, f"{where}, model")
     devices = {key: top[key] for key in DEVICE_KEYS if top[key]}
@@ -241,8 +248,12 @@ def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str
     return {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
 
 
-def _valid(key: str, value: Any, rule: Rule, where: str) -> Any:
-    """Return `value`, converted to the type of the key if it has another that means the same. Raises UsageError."""
+def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:
+    """Return `value`, converted to the type of the key if it has another that means the same. Raises UsageError.
+
+    Args:
+        name: of the value in the error. Default: the key.
+    """
     if rule.kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else math.inf
     elif key in ("resolution", "loss_scale") and isinstance(value, int | float):
@@ -255,5 +266,5 @@ def _valid(key: str, value: Any, rule: Rule, where: str) -> Any:
         value = tuple(value)
     unmet = rule.unmet(value)
     if unmet is not None:
-        raise UsageError(f"{where}: {key} must be {unmet}, not {short(value)}")
+        raise UsageError(f"{where}: {name or key} must be {unmet}, not {short(value)}")
     return value

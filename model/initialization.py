@@ -16,6 +16,7 @@ import torch
 from model.checkpoints.bundled import bundled_checkpoint
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import read_encoder
+from model.checkpoints.names import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
@@ -160,7 +161,10 @@ def _find_checkpoint(config: Config, iteration: int | None) -> Path:
         return files.part(total if total in iterations else files.last_complete() or iterations[-1], "encoder")
     bundled = bundled_checkpoint(files.folder, config.model.hidden_dim, config.model.channels)
     if bundled is None:
-        raise UserError(f"{files.folder}: no checkpoint of {files.experiment}; train first or give --checkpoint")
+        raise UserError(
+            f"{files.folder}: no checkpoint of {files.experiment}, which is the experiment of the configuration; train "
+            f"it, or give an encoder with --checkpoint. The folder holds {names_of_encoders(files.folder)}"
+        )
     log.warning(
         "%s holds no checkpoint: using %s, which is part of the project and was trained on synthetic walkers only",
         files.folder, bundled,

@@ -138,7 +138,8 @@ usage() {
   echo "Options (--name=value, or NAME=value in the environment; arguments after -- go to the Python command):"
   local name
   for name in "${OPTION_NAMES[@]}"; do
-    printf '  --%-20s %s (default: %s)\n' "$name" "${OPTION_HELP[$name]}" "${OPTION_DEFAULT[$name]:-none}"
+    # The help of an option with an empty default describes this default: "(empty: ...)".
+    printf '  --%-20s %s%s\n' "$name" "${OPTION_HELP[$name]}" "${OPTION_DEFAULT[$name]:+ (default: ${OPTION_DEFAULT[$name]})}"
   done
   echo "Environment: PYTHON is the Python interpreter ($PYTHON), GAITSET_OUTPUT the folder for summaries and logs ($OUTPUT)."
 }

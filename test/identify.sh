@@ -21,6 +21,8 @@ option work_path "$ROOT/work/identify" "folder for silhouettes, gallery and repo
 parse "$@"
 for path in gallery_video probe_video names gallery checkpoint work_path; do absolute_in "$path"; done
 gallery="${gallery:-$work_path/people.parquet}"
+for path in gallery_video probe_video names checkpoint; do [[ -z "${!path}" ]] || must_exist "--$path" "${!path}"; done
+[[ -z "$probe_video" || -n "$gallery_video" ]] || must_exist --gallery "$gallery"
 IDENTIFY=(--gallery "$gallery" --work_path "$work_path" --device "$device" ${checkpoint:+--checkpoint "$checkpoint"})
 is_dry || mkdir -p "$OUTPUT" "$work_path"
 

@@ -10,26 +10,33 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.metadata import checksum, metadata_of_encoder
-from model.checkpoints.names import encoders_in
+from model.checkpoints.names import names_of_encoders
 from model.checkpoints.state_dicts import Sizes, differences, find_state, sizes_of
 from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line
 from model.network.gaitset import GaitSet
 
 MAX_BYTES = 1 << 30  # of a file; the optimizer's has 21 MB at hidden_dim 256
+EXPORTED = (".onnx", ".om")
 MAX_REPORTED = 4  # disagreements that one message lists
 
 
 def check_exists(path: Path) -> None:
     """Raise UserError with the names of other encoders if a checkpoint is missing."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a checkpoint file; it holds {names_of_encoders(path)}")
     if not path.is_file():
-        names = [encoder.name for encoder in encoders_in(path.parent)[-3:]] if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such checkpoint; {path.parent} holds {', '.join(names) or 'none'}")
+        raise UserError(f"{path}: no such checkpoint; its folder holds {names_of_encoders(path.parent)}")
 
 
 def load_tensors(path: Path) -> Any:
     """Unpickle tensors and plain values on the CPU. Raise UserError if the file is missing, damaged or holds more."""
     check_exists(path)
+    if path.suffix in EXPORTED:
+        raise UserError(
+            f"{path}: is an exported model, not a checkpoint; run it with test.py --runtime auto, or give the "
+            "checkpoint from which it was exported"
+        )
     try:
         _check_archive(path)
         return unpickle(path)

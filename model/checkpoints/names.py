@@ -43,6 +43,11 @@ def encoders_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{ENCODER_SUFFIX}"))
 
 
+def names_of_encoders(folder: Path) -> str:
+    """Return the names of the last encoders in `folder`, for a message."""
+    return ", ".join(encoder.name for encoder in encoders_in(folder)[-3:]) or "no checkpoints"
+
+
 def encoder_stem(encoder: Path) -> str:
     """Return the name of an encoder without `-encoder.ptm`; any other name is returned unchanged."""
     return encoder.name.removesuffix(ENCODER_SUFFIX)

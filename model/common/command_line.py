@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model import __version__
@@ -34,6 +34,8 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **keywords)
         self.add_argument("--version", action="version", version=f"GaitSet {__version__}", help="print the version")
         self.register("action", "store_true", Flag)
+        for convert in (int, float):
+            self.register("type", convert, _with_plain_error(convert))
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
         if self.mixed:
@@ -77,6 +79,19 @@ class Flag(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         setattr(namespace, self.dest, values)
+
+
+def _with_plain_error(convert: type[int] | type[float]) -> Callable[[str], float]:
+    """Return the conversion of an argument to a number, with an error that says which values are possible."""
+    kind = "a whole number" if convert is int else "a number"
+
+    def converted(text: str) -> float:
+        try:
+            return convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {kind}, not {text!r}") from None
+
+    return converted
 
 
 def positive(text: str) -> int:

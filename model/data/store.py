@@ -113,7 +113,10 @@ def ready_store(path: Path | str, store_root: Path | str, packing: Packing) -> P
             )
         return path
     if not path.is_dir():
-        raise UsageError(f"{path}: no such folder; use an aligned tree (--data_path) or a store")
+        problem = "is a file, not a folder" if path.exists() else "no such folder"
+        raise UsageError(
+            f"{path}: {problem}; give a tree that pretreatment.py has aligned, or a store, with --data_path"
+        )
     path = path.resolve()
     store = store_path(path, store_root, packing.pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):

@@ -110,7 +110,8 @@ def read_info(path: Path | str) -> list[InfoEntry]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # -sig: editors may add a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the list of input files cannot be read ({error}); {_WRITE_AGAIN}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"{path}: the list of input files cannot be read ({reason}); {_WRITE_AGAIN}") from error
     entries: dict[int, InfoEntry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -63,8 +63,18 @@ def main() -> None:
         write_json(options.json, summary)
     print(report(summary))
     if options.loop is None:
-        bins = options.info.with_suffix("")
-        print(f"next: python test.py --post_process --bin_path {bins} --result_path {results}")
+        print(f"next: {_next_command(options.info, results)}")
+
+
+def _next_command(info: Path, results: Path) -> str:
+    """Return the command that evaluates the results. The manifest names the data set; a list made by hand has none."""
+    from model.export.manifest import manifest_path, read_manifest
+
+    bins = info.with_suffix("")
+    manifest = manifest_path(bins)
+    dataset = read_manifest(manifest).settings.get("dataset") if manifest.is_file() else ""
+    named = f" --dataset {dataset}" if dataset else ""
+    return f"python test.py --post_process{named} --bin_path {bins} --result_path {results}"
 
 
 def report(summary: dict[str, Any]) -> str:

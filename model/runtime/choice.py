@@ -19,6 +19,7 @@ _OM_TOOLS: dict[str, Callable[[Path], object]] = {
     "acl": lambda om: import_acl(),
 }
 RUNTIMES = ("auto", *_OM_TOOLS, "onnxruntime")
+CHECKPOINTS = (".ptm", ".pt", ".pth")
 
 
 class Choice(NamedTuple):
@@ -50,6 +51,8 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     """
     if runtime not in RUNTIMES:
         raise UsageError(f"--runtime {runtime}: unknown, choose one of {', '.join(RUNTIMES)}")
+    if model.suffix in CHECKPOINTS and model.is_file():
+        raise UserError(f"{model}: is a checkpoint, not a model; export it first: pth2onnx.py --checkpoint {model}")
     om, onnx = _om_of(model), _onnx_of(model)
     if direct and om is None and onnx is None and runtime in ("auto", "acl", "onnxruntime"):
         by_length = _choose_by_length(runtime, model)

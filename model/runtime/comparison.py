@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from model.runtime.bin_list import check_bins
 from model.runtime.choice import Choice
 from model.runtime.runners import run_list
 from model.runtime.staging import Task
+
+log = logging.getLogger(__name__)
 
 _SUFFIXES = ("_1", "_0")
 
@@ -38,6 +41,11 @@ def compare(choice: Choice, task: Task, onnx: Path, limit: int, threads: int | N
     """
     if not onnx.is_file():
         raise UserError(f"--compare {onnx}: no such file; give the ONNX file from which the model was converted")
+    if choice.model.samefile(onnx):
+        log.warning(
+            "--model and --compare are the same file, %s, so their results are equal; to compare an om, convert the "
+            "file with test/pth2om.sh", onnx,
+        )  # fmt: skip
     stems = [entry.path.stem for entry in check_bins(task.info, None)[:limit]]
     folder = task.result_folder.parent / "compare"
     tested = task._replace(result_folder=folder / "model" / task.result_folder.name, share=(0, len(stems)))

@@ -107,6 +107,20 @@ def test_files_without_a_config_are_rejected(tmp_path, text):
         load_config(tmp_path / "c.py")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lr": 0.0}, "--lr must be a number above 0, not 0.0"),
+        ({"total_iter": 10**15}, "--iters must be from 1 to"),
+        ({"dataset_path": "a\0b"}, "--data_path must be one line of text"),
+        ({"batch_size": (1, None)}, r"--batch_size_p and --batch_size_m must be .* not \(1, 16\)"),
+    ],
+)
+def test_errors_in_values_of_the_command_line_name_the_option_and_not_the_file(given, message):
+    with pytest.raises(UsageError, match=f"^command line: {message}"):
+        build_config({}, Path(), given, "config_1p.py")
+
+
 def test_command_line_overrides_only_the_given_keys():
     options = Namespace(iters=7, lr=None, batch_size_p=4, batch_size_m=None, data_path="here", device="cpu", pid_num=3)
     config = load_config(ROOT / "config_1p.py", overrides_of(options))

@@ -339,6 +339,7 @@ def test_options_page_is_current():
     """Rewrite the tables with `python test/unit/support/options_page.py`."""
     text = OPTIONS_PAGE.read_text(encoding="utf-8")
     assert with_tables(text) == text
+    assert [row for row in text.splitlines() if re.search(r"\|\s*\|$", row)] == [], "rows without a description"
 
 
 def test_the_loop_that_adds_the_folder_of_the_view(tmp_path):

@@ -33,6 +33,9 @@ def test_help_describes_driver_and_options(driver, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"bash test/{driver}" in done.stdout and "Options" in done.stdout
     assert "#!" not in done.stdout and "set -euo" not in done.stdout
+    options = [line for line in done.stdout.splitlines() if line.startswith("  --")]
+    assert options and all("(empty: " in line or " (default: " in line for line in options)
+    assert "(default: none)" not in done.stdout, "the text in (empty: ...) is the default"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

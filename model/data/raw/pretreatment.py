@@ -79,11 +79,16 @@ def pretreat(
         results_of = map_in_processes(_pretreat_task, tasks, min(workers, len(tasks)), ordered=False)
         for results in stack.enter_context(closing(results_of)):
             report.add(results)
+        summary.failed = summary.kept == 0 or (summary.unreadable > 0 and not skip_bad)
         if not summary.kept:
             report.conclude(f"{source}: no frame is usable: {nothing_kept(summary)}")
+        elif summary.failed:
+            report.conclude(
+                f"{source}: images that cannot be read: {summary.unreadable} of {summary.frames}; repair them and run "
+                "the command again, or pass --skip_bad to leave them out"
+            )
         summary.seconds = time.perf_counter() - start
         summary.frames_per_second = summary.frames_worked_on / summary.seconds
-        summary.failed = summary.kept == 0 or (summary.unreadable > 0 and not skip_bad)
         report.log.write(0, "FINISH", str(summary))
     return summary
 

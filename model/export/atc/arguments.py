@@ -100,6 +100,6 @@ def find_atc() -> Path:
     if found is None:
         raise UserError(
             "atc is not on the PATH: install CANN's toolkit and the operator package of the SoC, then source its "
-            "set_env.sh or name its folder with --cann_path; --onnx-only stops after the ONNX files"
+            "set_env.sh; test/pth2om.sh also takes CANN's folder with --cann_path, and needs no atc with --onnx-only"
         )
     return Path(found).absolute()  # absolute, because atc runs in another folder

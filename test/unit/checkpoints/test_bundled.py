@@ -38,8 +38,11 @@ def test_bundled_encoder_is_used_only_in_a_folder_without_encoders_and_for_its_s
     config = Config(work_path=tmp_path, model=ModelConfig(hidden_dim=128))
     with pytest.raises(UserError, match="no checkpoint of"):
         load_network(config, None, None, CPU)
-    (tmp_path / "some-encoder.ptm").touch()
-    assert bundled.bundled_checkpoint(tmp_path, 256) is None
+    config.checkpoint_folder.mkdir(parents=True)
+    (config.checkpoint_folder / "some-encoder.ptm").touch()
+    assert bundled.bundled_checkpoint(config.checkpoint_folder, 256) is None
+    with pytest.raises(UserError, match=r"give an encoder with --checkpoint\. The folder holds some-encoder\.ptm$"):
+        load_network(Config(work_path=tmp_path), None, None, CPU)
 
 
 def test_a_removed_bundled_encoder_is_not_found(tmp_path, monkeypatch):

@@ -71,6 +71,18 @@ def test_files_that_are_not_checkpoints_are_rejected(tmp_path, content):
 def test_error_about_a_missing_checkpoint_names_the_existing_ones(tmp_path):
     with pytest.raises(UserError, match=r"x-00010-encoder\.ptm"):
         load_tensors(saved_sets(tmp_path, 10).part(20, "encoder"))
+    with pytest.raises(UserError, match=r"is a folder, not a checkpoint file; it holds x-00010-encoder\.ptm"):
+        load_tensors(tmp_path)
+    with pytest.raises(UserError, match="no such checkpoint; its folder holds no checkpoints"):
+        load_tensors(tmp_path / "nowhere" / "e.ptm")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".om"])
+def test_an_exported_model_is_not_reported_as_a_damaged_checkpoint(tmp_path, suffix):
+    path = tmp_path / f"gaitset_submit{suffix}"
+    path.write_bytes(b"\x08\x06")
+    with pytest.raises(UserError, match=r"is an exported model, not a checkpoint; run it with test\.py --runtime auto"):
+        load_tensors(path)
 
 
 def test_optimizer_of_another_network_is_rejected(tmp_path):

@@ -120,8 +120,11 @@ def test_raw_frames_are_rejected_with_advice(tree, tmp_path):
 
 
 def test_missing_path_is_rejected(tmp_path):
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="no such folder; give a tree"):
         open_data(tmp_path / "nowhere", tmp_path / "stores")
+    (tmp_path / "walkers.png").touch()
+    with pytest.raises(UsageError, match="is a file, not a folder; give a tree"):
+        open_data(tmp_path / "walkers.png", tmp_path / "stores")
 
 
 def cut_frames(path):

@@ -140,8 +140,9 @@ def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_pa
 @pytest.mark.slow
 def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
     done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
-    assert "nowhere: no such folder; use an aligned tree" in one_line_error(done, 2)
-    assert done.stderr.count("\n") == 1
+    assert "nowhere: no such folder; give a tree that pretreatment.py has aligned" in one_line_error(done, 2)
+    others = [line for line in done.stderr.splitlines() if not line.startswith("error: ")]
+    assert others in ([], ["not restarted: the user error above would occur again"]), "the launcher may add a line"
 
 
 @pytest.mark.slow

@@ -181,12 +181,13 @@ def test_an_input_output_error_is_one_line(monkeypatch):
         ("0 a.bin 64 64\n0 b.bin 64 64\n", "line 2: index 0 occurs twice"),
         ("0\n", "line 1: expected"),
         ("\n", "empty"),
-        (None, "cannot be read"),
+        ("\xff", r"cannot be read \(it is not UTF-8 text\); write"),
+        (None, r"bad\.info: the list of input files cannot be read \(No such file or directory\); write"),
     ],
 )
 def test_read_info_rejects_a_damaged_list(folder, text, words):
     if text is not None:
-        (folder / "bad.info").write_text(text)
+        (folder / "bad.info").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=words):
         read_info(folder / "bad.info")
 

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
-from scripts import run_driver
+from scripts import one_line_error, run_driver
 from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
@@ -155,3 +156,21 @@ def test_driver_chains_video_and_names():
     assert "--data_path /w/gallery-a-pre" in done.stdout and "/w/probe-b\\ c-pre" in done.stdout
     without = run_driver("identify.sh", "--dry_run", "--work_path=/w").stdout
     assert "--video /w/walkers-1.mp4" in without and "--data_path /w/probe-walkers-2-pre" in without
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (["--gallery_video=v.mp4", "--probe_video=w.mp4"], "--probe_video .*w.mp4"),
+        (["--gallery_video=v.mp4", "--names=n.csv"], "--names .*n.csv"),
+        (["--gallery_video=v.mp4", "--checkpoint=e.ptm"], "--checkpoint .*e.ptm"),
+        (["--probe_video=v.mp4"], "--gallery .*people.parquet"),
+    ],
+)
+def test_driver_reports_missing_files_before_any_work(tmp_path, given, missing):
+    (tmp_path / "v.mp4").touch()
+    done = run_driver("identify.sh", *given, f"--work_path={tmp_path / 'work'}", cwd=tmp_path)
+    assert re.search(f"{missing}: no such file", one_line_error(done, 2))
+    assert "+ python" not in done.stderr and not (tmp_path / "work").exists()

@@ -62,6 +62,13 @@ def test_onnx_file_selects_onnx_runtime(here):
     assert choose("auto", here / "both.om").runtime == "benchmark"
 
 
+@pytest.mark.parametrize("runtime", ["auto", "onnxruntime", "acl"])
+def test_a_checkpoint_in_place_of_a_model_names_the_export(here, runtime):
+    (here / "some-encoder.ptm").touch()
+    with pytest.raises(UserError, match=r"is a checkpoint, not a model; export it first: pth2onnx\.py --checkpoint"):
+        choose(runtime, here / "some-encoder.ptm")
+
+
 def test_om_file_without_runtime_falls_back_to_onnx(here):
     assert choose("auto", here / "both.om")[:2] == ("onnxruntime", here / "both.onnx")
 

@@ -62,14 +62,15 @@ def test_rank1_without_probes_is_unknown(tmp_path, monkeypatch, here, capsys):
     assert "rank-1      unknown: " in capsys.readouterr().out
 
 
-def test_rank1_of_both(tmp_path, monkeypatch, here):
-    """The sequences belong to two subjects with gallery and probes."""
+def test_rank1_of_both(tmp_path, monkeypatch, here, capsys):
+    """The sequences belong to two subjects with gallery and probes. A file that is compared with itself is reported."""
     labels = ("0", "nm-01"), ("1", "nm-01"), ("0", "nm-05"), ("1", "nm-05"), ("1", "nm-06")
     deployed = deploy_with_labels(tmp_path / "d", *labels)
     reference = deployed.om(1).with_suffix(".onnx")
     facts = compare(
         deployed, monkeypatch, here, "--runtime", "onnxruntime", "--model", reference, "--compare", reference
     )
+    assert f"--model and --compare are the same file, {reference}" in capsys.readouterr().out
     distances = np.linalg.norm(
         deployed.embeddings.reshape(5, 1, -1)[2:] - deployed.embeddings.reshape(1, 5, -1)[:, :2], axis=2
     )

@@ -1,9 +1,14 @@
 """All runtimes compute the embeddings of PyTorch, from a list of files and directly from a store."""
 
+import shlex
+
 import pytest
 from ascend import FRAMES, assert_embeddings, names_in, run_command_line
+from options_page import parser_of
+from tiny_store import TinyStore
 
 from model.common.errors import UserError
+from model.export.input_files import FixedLength, write_input_files
 from model.runtime import __main__ as command
 from model.runtime.choice import choose
 from model.runtime.result_files import read_results
@@ -35,6 +40,20 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime):
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
     assert ("one chip only" in printed) == (runtime != "onnxruntime")
     assert "as requested" in printed.splitlines()[0]
+
+
+@pytest.mark.parametrize("dataset", ["Synthetic", None])
+def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_path, dataset):
+    info = tmp_path / "some-bin.info"
+    write_input_files(
+        TinyStore([2]), None, tmp_path / "some-bin", info, FixedLength(2), dataset=dataset or "", quiet=True
+    )
+    program, script, *words = shlex.split(command._next_command(info, tmp_path / "results"))
+    assert (program, script) == ("python", "test.py")
+    options = parser_of(script).parse_args(words)
+    assert (options.dataset, options.bin_path) == (dataset, tmp_path / "some-bin") and options.post_process
+    info.with_suffix(".json").unlink()
+    assert "--dataset" not in command._next_command(info, tmp_path / "results")
 
 
 @pytest.mark.parametrize("runtime", ["acl", "onnxruntime", "ais_bench"])

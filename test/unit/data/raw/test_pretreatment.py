@@ -168,6 +168,9 @@ def test_command_exit_status_with_unreadable_images(raw, tmp_path):
     arguments = ("--input_path", raw, "--output_path", "aligned", "--worker_num", 1)
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and str(bad) in done.stderr and "1 unreadable" in done.stdout
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {raw}: images that cannot be read: 1 of 24; repair them") and "--skip_bad" in last
+    assert "next:" not in done.stdout, "the command failed"
     done = run(*arguments, "--skip_bad", "--quiet", cwd=tmp_path)
     assert done.returncode == 0 and str(bad) in done.stderr and done.stdout == ""
     assert "--FAIL--" in (tmp_path / "pretreatment.log").read_text()
