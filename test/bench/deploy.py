@@ -16,27 +16,26 @@ runs one sequence at a time, with the lengths of sequences of ten real people (C
 average). Static models pad or truncate them to --frame_num. The last line is JSON.
 """
 
-import json
-import multiprocessing
+import itertools
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from measuring import report
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from model.common.command_line import CommandParser, positive  # noqa: E402
-from model.common.errors import run_command  # noqa: E402
-from model.export.input_files import fixed_length  # noqa: E402
+from model.common.command_line import CommandParser, positive
+from model.common.errors import run_command
+from model.export.input_files import fixed_length
 
 # 20 of the 120 sequences, evenly spaced in the order of their lengths.
 LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)
@@ -61,8 +60,9 @@ class Job(NamedTuple):
     setting: dict = {}  # noqa: RUF012, it is never modified
 
 
-def original_network(layout: str):
-    """Return the network of ModelZoo or OpenGait with its own layout of maps; see the module's docstring."""
+def export_original(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
+    """Export the network of ModelZoo or OpenGait with its own layout of maps; see the module's docstring."""
+    import torch
     import torch.nn.functional as F
     from train_step import PlainGaitSet
 
@@ -79,18 +79,11 @@ def original_network(layout: str):
                 pooled.append(x.max(2)[0])
             return self.embed(pooled)
 
-    return (OpenGait() if layout == "OpenGait" else PlainGaitSet()).eval()
-
-
-def export_original(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
-    import torch
-
+    network = (OpenGait() if layout == "OpenGait" else PlainGaitSet()).eval()
     example = torch.zeros(batch_size, frame_num, 64, 44)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            original_network(layout), (example,), str(path), dynamo=False, opset_version=11, input_names=["image_seq"]
-        )
+        torch.onnx.export(network, (example,), path, dynamo=False, opset_version=11, input_names=["image_seq"])
 
 
 def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, Path | None]:
@@ -105,7 +98,6 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     torch.manual_seed(0)
     network = GaitSet().eval()
     sils = figures(5, options.frame_num)
-    paths = {name: folder / f"{name}-{batch_size}.onnx" for name in MODELS if name in options.only}
     making: dict[str, Callable[[Path], object]] = {
         "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
         "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
@@ -115,10 +107,11 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
             network, path, sils[:4], sils[4:], partial(VariableLengthRuntime, check=False)
         ),
     }
-    for name, path in paths.items():
-        if name in making:
-            making[name](path)
-    return {name: path if name in making else None for name, path in paths.items()}
+    paths: dict[str, Path | None] = {name: None for name in MODELS if name in options.only}
+    for name in paths.keys() & making.keys():
+        paths[name] = folder / f"{name}-{batch_size}.onnx"
+        making[name](paths[name])
+    return paths
 
 
 def figures(count: int, frame_num: int) -> list[np.ndarray]:
@@ -129,7 +122,7 @@ def figures(count: int, frame_num: int) -> list[np.ndarray]:
 
 
 def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
-    """Open the model and return a function uint8 [n, s, 64, 44] -> embeddings."""
+    """Open the model. Returns a function uint8 [n, s, 64, 44] -> embeddings."""
     if job.path is None:
         import torch
 
@@ -149,12 +142,10 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = job.threads
+    kinds = {"graph_optimization_level": ort.GraphOptimizationLevel, "execution_mode": ort.ExecutionMode}
     for key, value in job.setting.items():
         if "." not in key:
-            kind = {"graph_optimization_level": ort.GraphOptimizationLevel, "execution_mode": ort.ExecutionMode}.get(
-                key
-            )
-            setattr(options, key, value if kind is None else kind(value))
+            setattr(options, key, kinds.get(key, bool)(value))
         elif job.threads > 1:  # both options concern additional threads
             options.add_session_config_entry(key, value)
     session = ort.InferenceSession(str(job.path), options, providers=["CPUExecutionProvider"])
@@ -169,54 +160,39 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     return static
 
 
-def serve(job: Job, pipe) -> None:
-    """Run in a worker process: receive lists of batches, run them, and send the seconds of each batch."""
+def open_model(job: Job) -> None:
+    """Open the model of a worker process."""
+    global run
     run = runner(job)
-    while (batches := pipe.recv()) is not None:
-        run(batches[0])  # warm up: other processes ran since the last turn, so caches are cold
-        seconds = []
-        for batch in batches:
-            start = time.perf_counter()
-            run(batch)
-            seconds.append(time.perf_counter() - start)
-        pipe.send(seconds)
 
 
-class Worker:
-    """A process that holds one opened model."""
-
-    def __init__(self, job: Job):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(job, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def run(self, batches: list[np.ndarray]) -> list[float]:
-        self.pipe.send(batches)
-        return self.pipe.recv()
-
-    def close(self) -> None:
-        self.pipe.send(None)
-        self.process.join()
+def seconds_of(batches: list[np.ndarray]) -> list[float]:
+    """Run batches in a worker process. Return the seconds of each batch."""
+    run(batches[0])  # warm up: other processes ran since the last turn, so caches are cold
+    ends = [time.perf_counter()]
+    for batch in batches:
+        run(batch)
+        ends.append(time.perf_counter())
+    return np.diff(ends).tolist()
 
 
 def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
     """Return for each model the sequences per second of the median round, and percentiles of the time per batch."""
-    workers = {job.name: Worker(job) for job in jobs}
-    seconds: dict[str, list[list[float]]] = {name: [] for name in workers}
-    try:
-        for _ in range(rounds):
-            for name, worker in workers.items():
-                seconds[name].append(worker.run(batches))
-    finally:
-        for worker in workers.values():
-            worker.close()
+    with ExitStack() as stack:
+        workers = {
+            job.name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), open_model, (job,)))
+            for job in jobs
+        }
+        turns = [
+            {name: worker.submit(seconds_of, batches).result() for name, worker in workers.items()}
+            for _ in range(rounds)
+        ]
     sequences = sum(len(batch) for batch in batches)
     result = {}
-    for name, found in seconds.items():
+    for name in workers:
+        found = [seconds[name] for seconds in turns]
         p50, p99 = np.percentile(np.concatenate(found), (50, 99)) * 1000
-        rate = sequences / statistics.median(sum(each) for each in found)
+        rate = sequences / statistics.median(map(sum, found))
         result[name] = {"sequences_per_second": round(rate, 2), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
     return result
 
@@ -229,43 +205,33 @@ def jobs_of(paths: dict[str, Path | None], threads: int, options: Namespace) -> 
     return jobs
 
 
-def show(what: str, threads: int, found: dict[str, dict[str, float]]) -> None:
-    first = next(iter(found.values()))["sequences_per_second"]
-    for name, its in found.items():
-        rate, p50, p99 = its.values()
-        print(f"| {threads} | {what} | {name} | {rate:.2f} | {rate / first:.2f} | {p50:.1f} | {p99:.1f} |", flush=True)
-
-
 def main() -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2], help="threads per session (1 2)")
     parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 16])
     parser.add_argument("--frame_num", type=positive, default=100)
-    parser.add_argument(
-        "--lengths", type=positive, nargs="*", default=LENGTHS, help="frames (of ten real people); none: skip the row"
-    )
+    parser.add_argument("--lengths", type=positive, nargs="*", default=LENGTHS, help="frames (none: skip the row)")
     parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--calls", type=positive, default=6, help="batches of size 1 per round (6)")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="NAME")
     parser.add_argument("--settings", action="store_true", help="also measure sessions with one option changed")
     options = parser.parse_args()
-    report: dict[str, dict] = {}
-    print("| threads | batch | model | sequences/s | ratio | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|")
+    inputs = {f"batch {size}": [np.stack(figures(size, options.frame_num))] for size in options.batch_sizes}
+    if "batch 1" in inputs:
+        inputs["batch 1"] *= options.calls
+    if options.lengths:
+        inputs["lengths"] = [figures(1, length)[0][None] for length in options.lengths]
+    runs: dict[str, dict] = {}
+    print("| threads | input | model | sequences/s | ratio | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         paths = {size: export_all(Path(folder), size, options) for size in {1, *options.batch_sizes}}
-        for threads in options.threads:
-            for size in options.batch_sizes:
-                batch = np.stack(figures(size, options.frame_num))
-                batches = [batch] * (options.calls if size == 1 else 1)
-                found = measure(jobs_of(paths[size], threads, options), batches, options.rounds)
-                show(str(size), threads, found)
-                report[f"threads {threads}, batch {size}"] = found
-            if options.lengths:
-                batches = [figures(1, length)[0][None] for length in options.lengths]
-                found = measure(jobs_of(paths[1], threads, options), batches, options.rounds)
-                show("lengths", threads, found)
-                report[f"threads {threads}, lengths"] = found
-    print(json.dumps({"frame_num": options.frame_num, "lengths": list(options.lengths), "runs": report}))
+        for threads, (name, batches) in itertools.product(options.threads, inputs.items()):
+            found = measure(jobs_of(paths[len(batches[0])], threads, options), batches, options.rounds)
+            runs[f"threads {threads}, {name}"] = found
+            first = next(iter(found.values()))["sequences_per_second"]
+            for model, (rate, p50, p99) in ((model, its.values()) for model, its in found.items()):
+                print(f"| {threads} | {name} | {model} | {rate:.2f} | {rate / first:.2f} | {p50:.1f} | {p99:.1f} |")
+    report("deployed models", frame_num=options.frame_num, lengths=list(options.lengths), runs=runs)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import measuring  # noqa: F401  makes the packages of the repository importable
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from model.common.cores import core_count, start_worker  # noqa: E402
-from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH  # noqa: E402
-from model.data.store import FRAMES  # noqa: E402
-from model.data.store_index import write_index  # noqa: E402
+from model.common.cores import core_count, start_worker
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
+from model.data.store import FRAMES
+from model.data.store_index import write_index
 
 CYCLE = 80  # frames of a rendered walk, which is repeated
 TAKES = {
@@ -32,8 +30,8 @@ VIEWS = {
 
 
 def make_store(
-    folder: Path, dataset: str, subjects: int, frames: int, walkers: int = 16, most_sequences: int | None = None
-) -> tuple[int, int]:
+    folder: Path, dataset: str, subjects: int, frames: int, most_sequences: int | None = None
+) -> dict[str, int]:
     """Write a store with all takes and views of `dataset`, with `frames` frames per sequence on average.
 
     Args:
@@ -53,7 +51,7 @@ def make_store(
     # Benchmarks make the data first, when torch has neither threads nor a device that a fork would break.
     context = get_context("fork" if sys.platform.startswith("linux") else "spawn")
     with ProcessPoolExecutor(core_count(), context, start_worker) as pool:
-        walks = np.stack(list(pool.map(_render, range(walkers))))  # [walkers, views, CYCLE, 64, 44]
+        walks = np.stack(list(pool.map(_render, range(min(16, subjects)))))  # [walkers, views, CYCLE, 64, 44]
         np.save(folder / "walks.npy", walks)
         bounds = np.linspace(0, len(labels), 8 * core_count() + 1).astype(int)
         jobs = [
@@ -65,7 +63,7 @@ def make_store(
     (folder / "walks.npy").unlink()
     subject, seq_type, view = zip(*labels, strict=True)
     write_index(folder, [f"{s + 1:05d}" for s in subject], seq_type, view, lengths)
-    return len(labels), shape[0]
+    return {"sequences": len(labels), "frames": shape[0]}
 
 
 def _render(walker: int) -> np.ndarray:

@@ -28,6 +28,18 @@ def run_python(*arguments, **environment: str) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=ROOT, env=os.environ | environment)
 
 
+def train(store: Path, work: Path, options: argparse.Namespace, *more, launcher: Sequence = (), **environment) -> dict:
+    """Train on a store with train.py, with the batch and the device of `options`. Returns the summary of train.py."""
+    summary = work / "train.json"
+    work.mkdir(exist_ok=True)
+    run_python(
+        *launcher, "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B", "--pid_num",
+        options.subjects, "--work_path", work, "--batch_size_p", options.p, "--batch_size_m", options.k, "--frame_num",
+        options.frame_num, "--json", summary, "--quiet", *more, **environment,
+    )  # fmt: skip
+    return json.loads(summary.read_text(encoding="utf-8"))
+
+
 def median_seconds(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     """Return the median seconds of each function. They run in turn, so that other load affects all of them."""
     measured: list[list[float]] = [[] for _ in works]

@@ -17,40 +17,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import parser_of, report, run_python
-
-from model.checkpoints.names import encoders_in
+from measuring import parser_of, report, run_python, train
 
 PRECISIONS = {"float32": ["--amp", "off"], "mixed": ["--amp", "torch"]}
 
 
-def make_data(folder: Path, options: argparse.Namespace) -> Path:
-    views = ["--views", options.views] if options.views else []
-    run_python(
-        "-m", "model.synthetic", "--store", folder / "store", "--subjects", options.subjects, "--frames",
-        options.frames, "--device", options.device, "--quiet", *views,
-    )  # fmt: skip
-    return folder / "store"
-
-
-def rank1(precision: str, seed: int, data: Path, folder: Path, options: argparse.Namespace) -> dict:
+def rank1(precision: str, seed: int, store: Path, folder: Path, options: argparse.Namespace) -> dict:
     work, figures = folder / f"{precision}-{seed}", folder / f"{precision}-{seed}.json"
-    common = [
-        "--device", options.device, "--data_path", data, "--dataset", "Synthetic", "--pid_num", options.train,
-        "--work_path", work, "--quiet", *PRECISIONS[precision],
-    ]  # fmt: skip
+    data = ["--dataset", "Synthetic", "--pid_num", options.train, *PRECISIONS[precision]]
+    lengths = ["--iters", options.iters, "--save_iter", options.iters, "--log_iter", 1000]
     start = time.perf_counter()
-    run_python(
-        "train.py", *common, "--seed", seed, "--iters", options.iters, "--batch_size_p", options.p, "--batch_size_m",
-        options.k, "--frame_num", options.frame_num, "--save_iter", options.iters, "--log_iter", 1000,
-    )  # fmt: skip
+    encoder = train(store, work, options, *data, "--seed", seed, *lengths)["checkpoint"]
     seconds = time.perf_counter() - start
-    checkpoint = encoders_in(work / "checkpoint" / "GaitSet")[-1]
-    run_python("test.py", *common, "--checkpoint", checkpoint, "--json", figures)
-    excluding = {
-        condition: figure["excluding"]
-        for condition, figure in json.loads(figures.read_text(encoding="utf-8"))["rank1"].items()
-    }
+    run_python(
+        "test.py", "--device", options.device, "--data_path", store, *data, "--work_path", work, "--quiet",
+        "--checkpoint", encoder, "--json", figures,
+    )  # fmt: skip
+    table = json.loads(figures.read_text(encoding="utf-8"))["rank1"]
+    excluding = {condition: figure["excluding"] for condition, figure in table.items()}
     return {"mean": statistics.mean(excluding.values()), **excluding, "seconds": round(seconds, 1)}
 
 
@@ -64,10 +48,14 @@ def main() -> None:
     parser.add_argument("--only", choices=PRECISIONS, action="append", help="run only this precision")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
-        data = make_data(Path(temporary), options)
+        store = Path(temporary, "store")
+        run_python(
+            "-m", "model.synthetic", "--store", store, "--subjects", options.subjects, "--frames", options.frames,
+            "--device", options.device, "--quiet", *(["--views", options.views] if options.views else []),
+        )  # fmt: skip
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         runs = {
-            precision: [rank1(precision, seed, data, Path(temporary), options) for seed in seeds]
+            precision: [rank1(precision, seed, store, Path(temporary), options) for seed in seeds]
             for precision in options.only or PRECISIONS
         }
     means = {precision: [run["mean"] for run in of_precision] for precision, of_precision in runs.items()}

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 from made_store import make_store
-from measuring import median_seconds, parser_of, report, run_python
+from measuring import median_seconds, parser_of, report, run_python, train
 
 from model.checkpoints.loading import load_tensors
-from model.checkpoints.names import encoders_in
 from model.config import Config, DataConfig, ModelConfig
 from model.devices import distributed
 from model.devices.device import synchronize
@@ -32,27 +31,18 @@ from model.network import GaitSet
 from model.training.builder import build_trainer
 
 
-def torchrun(processes: int, *arguments) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    shown = ",".join(map(str, range(processes)))
-    run_python(*launch, *arguments, OMP_NUM_THREADS=threads, CUDA_VISIBLE_DEVICES=shown)
+def launch_in(processes: int) -> dict:
+    """Return the launcher and the environment of several processes, as arguments of `run_python` and `train`."""
+    return {
+        "launcher": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes],
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(processes))),
+    }
 
 
-def train(processes: int, options: argparse.Namespace, folder: Path, *more) -> None:
-    torchrun(
-        processes, "train.py", "--device", options.device, "--data_path", folder / "store", "--dataset",
-        "CASIA-B", "--pid_num", options.subjects, "--batch_size_p", options.p, "--batch_size_m", options.k,
-        "--frame_num", options.frame_num, "--amp", options.amp, "--lr", options.lr, "--quiet", *more,
-    )  # fmt: skip
-
-
-def throughput(processes: int, options: argparse.Namespace, folder: Path) -> dict:
-    result = folder / f"{processes}.json"
-    train(processes, options, folder, "--work_path", folder / "speed", "--iters", options.iters, "--performance",
-          "--json", result)  # fmt: skip
-    summary = json.loads(result.read_text(encoding="utf-8"))
-    return {key: summary[key] for key in ("device", "iterations_per_second", "sequences_per_second")}
+def trained(processes: int, options: argparse.Namespace, folder: Path, *more) -> dict:
+    precision = ["--amp", options.amp, "--lr", options.lr]
+    return train(folder / "store", folder / f"train-{processes}", options, *precision, *more, **launch_in(processes))
 
 
 def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
@@ -76,9 +66,9 @@ def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
 
 
 def exchange_ms(processes: int, options: argparse.Namespace, folder: Path) -> float:
-    result = folder / f"exchange-{processes}.json"
-    more = ("--device", options.device, "--exchanges", options.exchanges, "--exchange_worker", result)
-    torchrun(processes, __file__, *more)
+    result, launch = folder / f"exchange-{processes}.json", launch_in(processes)
+    more = ["--device", options.device, "--exchanges", options.exchanges, "--exchange_worker", result]
+    run_python(*launch.pop("launcher"), __file__, *more, **launch)
     return json.loads(result.read_text(encoding="utf-8"))
 
 
@@ -112,9 +102,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
 
 def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> dict:
     """Return the largest and the median difference of the weights, in units of the learning rate."""
-    work = folder / f"agree-{processes}"
-    train(processes, options, folder, "--work_path", work, "--iters", options.agree)
-    theirs = load_tensors(encoders_in(work / "checkpoint" / "GaitSet")[-1])
+    theirs = load_tensors(Path(trained(processes, options, folder, "--iters", options.agree)["checkpoint"]))
     ours = weights_of_one_process(processes, options, folder)
     differences = torch.cat([(theirs[name] - ours[name]).abs().flatten() for name in ours]) / options.lr
     return {"largest": differences.max().item(), "median": differences.median().item(), "unit": "learning rates"}
@@ -134,10 +122,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as temporary:
         folder = Path(temporary)
-        make_store(folder / "store", "CASIA-B", options.subjects, options.frames, min(16, options.subjects))
+        make_store(folder / "store", "CASIA-B", options.subjects, options.frames)
         runs = {}
         for processes in options.processes:
-            runs[processes] = throughput(processes, options, folder)
+            summary = trained(processes, options, folder, "--iters", options.iters, "--performance")
+            shown = ("device", "iterations_per_second", "sequences_per_second")
+            runs[processes] = {key: summary[key] for key in shown}
             if processes > 1:
                 runs[processes]["exchange_ms"] = exchange_ms(processes, options, folder)
                 runs[processes]["disagreement"] = disagreement(processes, options, folder)

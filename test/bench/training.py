@@ -11,12 +11,11 @@ device). The last line is JSON.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from made_store import make_store
-from measuring import parser_of, report, run_python
+from measuring import parser_of, report, train
 
 SETTINGS = {
     "float32": ["--amp", "off"],
@@ -28,17 +27,11 @@ SETTINGS = {
 ITERATION_DIVISORS = {"float32": 10, "tf32": 4, "autocast": 4}  # slow settings run fewer iterations
 
 
-def measure(setting: str, options: argparse.Namespace, store: Path, work: Path) -> dict:
+def measure(setting: str, options: argparse.Namespace, folder: Path) -> dict:
     iters = max(1, options.iters // ITERATION_DIVISORS.get(setting, 1))
-    result = work / f"{setting}.json"
-    run_python(
-        "train.py", "--device", options.device, "--data_path", store, "--dataset", "CASIA-B",
-        "--pid_num", options.subjects, "--work_path", work / setting, "--batch_size_p", options.p, "--batch_size_m",
-        options.k, "--frame_num", options.frame_num, "--iters", iters, "--log_iter", options.log_iter, "--save_iter",
-        options.save_iter, "--json", result, "--quiet", *SETTINGS[setting],
-        **({"ALLOW_TF32": "1"} if setting == "tf32" else {}),
-    )  # fmt: skip
-    summary = json.loads(result.read_text(encoding="utf-8"))
+    lengths = ["--iters", iters, "--log_iter", options.log_iter, "--save_iter", options.save_iter]
+    environment = {"ALLOW_TF32": "1"} if setting == "tf32" else {}
+    summary = train(folder / "store", folder / setting, options, *lengths, *SETTINGS[setting], **environment)
     return {key: summary[key] for key in ("iterations", "seconds", "iterations_per_second", "device")}
 
 
@@ -51,15 +44,10 @@ def main() -> None:
     parser.add_argument("--only", choices=SETTINGS, action="append", help="run only this setting (can be repeated)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:
-        store = Path(folder) / "store"
-        sequences, frames = make_store(
-            store, "CASIA-B", options.subjects, options.frames, min(16, options.subjects), options.sequences
-        )
-        results = {name: measure(name, options, store, Path(folder)) for name in options.only or SETTINGS}
-    device = next(iter(results.values())).pop("device")
-    for other in results.values():
-        other.pop("device", None)
-    batch, data = [options.p, options.k, options.frame_num], {"sequences": sequences, "frames": frames}
+        data = make_store(Path(folder, "store"), "CASIA-B", options.subjects, options.frames, options.sequences)
+        results = {name: measure(name, options, Path(folder)) for name in options.only or SETTINGS}
+    [device] = {result.pop("device") for result in results.values()}
+    batch = [options.p, options.k, options.frame_num]
     report("iterations per second of train.py", batch=batch, data=data, device=device, **results)
 
 

@@ -65,8 +65,7 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         start = time.perf_counter()
         if not (folder / "store").exists():
-            walkers = min(16, options.subjects)
-            make_store(folder / "store", options.dataset, options.subjects, options.frames, walkers, options.sequences)
+            make_store(folder / "store", options.dataset, options.subjects, options.frames, options.sequences)
         seconds_for_data = time.perf_counter() - start
         checkpoint = options.checkpoint or folder / "random-encoder.ptm"
         if options.checkpoint is None:
