@@ -19,10 +19,11 @@ should give the same rank-1. The last line has `seconds`, `tflops` (one product 
 """
 
 import argparse
+import itertools
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,38 @@ from model.evaluation.streaming import Streaming
 
 VIEWS = [f"{18 * v:03d}" for v in range(11)]
 RANKS = 5
-SUBJECT_CHUNK = 1024  # subjects of the large case that are generated together
+SUBJECT_CHUNK = 1024  # subjects that are generated together
 MAX_COMPARED_PAIRS = 30_000**2  # more pairs are not compared with the baseline
 Labelled = tuple[Tensor, list[str], list[str], list[str]]
 
 
-def random_embeddings(subjects: int, dim: int, protocol: Protocol) -> Labelled:
-    """Embeddings of each subject in each take and view, similar enough for a rank-1 between 0 and 100."""
-    takes = [*protocol.gallery, *(take for wanted in protocol.probes.values() for take in wanted)]
-    rows = [(f"{75 + s:03d}", take, view) for s in range(subjects) for take in takes for view in VIEWS]
-    random = torch.Generator().manual_seed(0)
-    embeddings = torch.randn(len(rows), dim, generator=random)
-    centres = torch.randn(subjects, dim, generator=random) * (1.4 / dim**0.5) ** 0.5
-    embeddings += centres.repeat_interleave(len(takes) * len(VIEWS), dim=0)
-    names, seq_types, views = (list(column) for column in zip(*rows, strict=True))
-    return embeddings, names, seq_types, views
+def random_embeddings(
+    takes: dict[str, int], views: list[str], dim: int, spread: float, device: torch.device, file: Path | None = None
+) -> Labelled:
+    """Return embeddings of the given number of sequences per take, one per subject and view, and their labels.
+
+    `spread` makes them similar enough for a rank-1 between 0 and 100. With `file`, they are memory-mapped.
+    """
+    random = torch.Generator(device).manual_seed(0)
+    shape, most, size = (sum(takes.values()), dim), max(takes.values()), SUBJECT_CHUNK * len(views)
+    embeddings = torch.empty(0 if file else shape[0], dim)
+    labels: list[tuple[str, str, str]] = []
+    with file.open("wb") if file else nullcontext() as target:
+        for first in range(0, most, size):
+            sequences = range(first, min(first + size, most))
+            centres = torch.randn(-(-len(sequences) // len(views)), dim, generator=random, device=device)
+            centres = (centres * (spread / dim**0.5) ** 0.5).repeat_interleave(len(views), dim=0)[: len(sequences)]
+            for take, total in takes.items():
+                rows = centres + torch.randn(centres.shape, generator=random, device=device)
+                numbers = sequences[: max(0, total - first)]
+                if target:
+                    rows[: len(numbers)].cpu().numpy().tofile(target)
+                else:
+                    embeddings[len(labels) : len(labels) + len(numbers)] = rows[: len(numbers)]
+                labels += [(f"{number // len(views):07d}", take, views[number % len(views)]) for number in numbers]
+    if file:
+        embeddings = torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
+    return embeddings, *map(list, zip(*labels, strict=True))
 
 
 def plain_accuracy(
@@ -70,10 +88,7 @@ def plain_accuracy(
             for j, gallery_view in enumerate(names):
                 in_gallery = np.isin(take, protocol.gallery) & (view == gallery_view)
                 in_probe = np.isin(take, wanted) & (view == probe_view)
-                gallery, probe = (
-                    embeddings[torch.from_numpy(in_gallery)],
-                    embeddings[torch.from_numpy(in_probe)],
-                )
+                gallery, probe = (embeddings[torch.from_numpy(rows)] for rows in (in_gallery, in_probe))
                 squares = probe.square().sum(1)[:, None] + gallery.square().sum(1)[None, :]
                 distance = torch.sqrt(torch.relu(squares - 2 * (probe @ gallery.T)))
                 order = distance.sort(dim=1).indices.numpy()
@@ -91,14 +106,15 @@ def differing_cells(accuracy: np.ndarray, plain: np.ndarray) -> int:
 
 def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     protocol = protocol_of("CASIA-B")
-    data = random_embeddings(options.subjects, options.dim or 62 * 256, protocol)
+    takes = [*protocol.gallery, *itertools.chain(*protocol.probes.values())]
+    counts = dict.fromkeys(takes, options.subjects * len(VIEWS))
+    data = random_embeddings(counts, VIEWS, options.dim or 62 * 256, 1.4, device)
     embeddings, *labels = data
     on_device = embeddings.to(device)
 
     def ours(given: Tensor) -> Any:
-        return evaluate(
-            given, *labels, protocol, ranks=RANKS, settings=Streaming(device, device_bytes=options.device_bytes)
-        )
+        settings = Streaming(device, device_bytes=options.device_bytes)
+        return evaluate(given, *labels, protocol, ranks=RANKS, settings=settings)
 
     start = time.perf_counter()
     result = ours(on_device)  # libraries are loaded now
@@ -125,43 +141,11 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
     }
 
 
-def subject_blocks(options: argparse.Namespace, dim: int, device: torch.device) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield blocks of subjects: take, subject and view of each row as one number, and the rows [r, dim]."""
-    random = torch.Generator(device).manual_seed(0)
-    most = max(options.gallery, options.probes)
-    for start in range(0, most, SUBJECT_CHUNK * options.views):
-        sequences = range(start, min(start + SUBJECT_CHUNK * options.views, most))
-        centres = torch.randn(SUBJECT_CHUNK, dim, generator=random, device=device) * (4 / dim**0.5) ** 0.5
-        centres = centres.repeat_interleave(options.views, dim=0)[: len(sequences)]
-        for take, total in enumerate((options.probes, options.gallery)):
-            rows = centres + torch.randn(centres.shape, generator=random, device=device)
-            wanted = max(0, min(len(sequences), total - start))
-            yield [take * most + sequence for sequence in sequences[:wanted]], rows[:wanted]
-
-
-def large_embeddings(options: argparse.Namespace, dim: int, device: torch.device, folder: str) -> Labelled:
-    """Return `--gallery` and `--probes` sequences, one per subject, view and take, with --memory_mapped in a file."""
-    total, most = options.gallery + options.probes, max(options.gallery, options.probes)
-    labels: list[int] = []
-    file = Path(folder) / "embeddings.f32"
-    embeddings = torch.empty(0 if options.memory_mapped else total, dim)
-    with file.open("wb") as target:
-        for numbers, rows in subject_blocks(options, dim, device):
-            if options.memory_mapped:
-                rows.cpu().numpy().tofile(target)
-            else:
-                embeddings[len(labels) : len(labels) + len(numbers)] = rows
-            labels += numbers
-    if options.memory_mapped:
-        embeddings = torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(total, dim)))
-    subjects = [f"{number % most // options.views:07d}" for number in labels]
-    seq_types = [f"{number // most:02d}" for number in labels]
-    return embeddings, subjects, seq_types, [f"{number % options.views:03d}" for number in labels]
-
-
 def large_case(options: argparse.Namespace, device: torch.device, folder: str) -> dict[str, Any]:
     protocol, dim, pairs = protocol_of("OUMVLP"), options.dim or 256, options.gallery * options.probes
-    data = large_embeddings(options, dim, device, folder)
+    views, file = [f"{view:03d}" for view in range(options.views)], Path(folder, "embeddings.f32")
+    takes = {"00": options.probes, "01": options.gallery}
+    data = random_embeddings(takes, views, dim, 4, device, file if options.memory_mapped else None)
     print(f"{options.probes} probes and a gallery of {options.gallery} generated", flush=True)
     module = None if device.type == "cpu" else torch.get_device_module(device)
     if module is not None:
@@ -173,13 +157,9 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
     result = evaluate(*data, protocol, ranks=RANKS, settings=settings)
     elapsed = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
-    figures = {
-        "gallery": options.gallery,
-        "probes": options.probes,
+    shown = ("gallery", "probes", "views", "memory_mapped", "device_mib")
+    figures = {name: getattr(options, name) for name in shown} | {
         "dim": dim,
-        "views": options.views,
-        "memory_mapped": options.memory_mapped,
-        "device_mib": options.device_mib,
         "seconds": round(elapsed, 3),
         "tflops": round(2 * pairs * dim / elapsed / 1e12, 3),
         "embeddings_gib": round(4 * data[0].numel() / 2**30, 3),
