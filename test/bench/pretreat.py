@@ -1,13 +1,17 @@
-"""Measure frames per second of pretreatment, compared with an implementation like the original's.
+"""Measure pretreatment, compared with an implementation like the original's, and opening the store of its output.
 
     python test/bench/pretreat.py --input_path=CASIA-A --worker_num 1 2
     python test/bench/pretreat.py --sequences=60 --frames=80
+    python test/bench/pretreat.py --sequences=2728 --frames=30 --worker_num 2 --repeats 1    a store of many sequences
 
 The baseline works like the original: a process pool over sequences, cv2.imread in color, one channel, numpy sums, a
 loop over the columns for the x-center, and cv2.imwrite to the final path. Both include the start of the processes, they
 alternate, and the best repeat counts. Each repeat writes to a new folder, and all folders are deleted at the end,
 because ext4 creates files ten times slower for a minute after others were deleted. The files can differ in their PNG
 filters, so the pixels are compared. Without --input_path, a tree is generated.
+
+The figures of the store are medians: listing the aligned tree and reading all its frames; opening the store, including
+the check whether the tree has changed; and opening it and reading all frames into memory. The last line is JSON.
 """
 
 import multiprocessing
@@ -17,9 +21,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measuring import parser_of, report
+from measuring import median_seconds, parser_of, report
 
 from model.data.raw.pretreatment import pretreat
+from model.data.raw.tree import scan_tree
+from model.data.source import read_sequence
+from model.data.store import open_data
 
 
 def plain_align(image: np.ndarray) -> np.ndarray | None:
@@ -83,14 +90,28 @@ def make_tree(root: Path, sequences: int, frames: int) -> None:
             cv2.imwrite(str(folder / f"{frame:03d}.png"), image)
 
 
-def compare(ours: Path, plain: Path) -> int:
-    """Return the number of frames, after a check that both trees have the same frames and pixels."""
+def compare(ours: Path, plain: Path) -> None:
+    """Check that both trees have the same frames and pixels."""
     names = sorted(path.relative_to(plain) for path in plain.rglob("*.png"))
     assert names == sorted(path.relative_to(ours) for path in ours.rglob("*.png")), "the two trees have different files"
     for name in names:
         same = np.array_equal(cv2.imread(str(ours / name), -1), cv2.imread(str(plain / name), -1))
         assert same, f"{name} differs from the baseline"
-    return len(names)
+
+
+def measure_store(tree: Path, scratch: Path, repeats: int) -> dict[str, float]:
+    store = open_data(tree, scratch / "stores")
+    works = [
+        lambda: [read_sequence(sequence) for sequence in scan_tree(tree)],
+        lambda: open_data(tree, scratch / "stores"),
+        lambda: open_data(tree, scratch / "stores", cache=True),
+    ]
+    read_tree, opened, cached = median_seconds(works, repeats)
+    return {
+        "sequences": len(store.index), "frames": int(store.index.frames.sum()), "read_tree_s": round(read_tree, 4),
+        "open_store_s": round(opened, 4), "open_store_into_memory_s": round(cached, 4),
+        "ratio": round(read_tree / opened, 1), "ratio_into_memory": round(read_tree / cached, 1),
+    }  # fmt: skip
 
 
 def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str, float]:
@@ -108,14 +129,9 @@ def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
+    parser = parser_of(__doc__, sequences=60, frames=80, repeats=3)
     parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: a generated tree)")
-    parser.add_argument(
-        "--worker_num", type=int, nargs="+", default=[1, 2], help="worker counts to measure (default: 1 2)"
-    )
-    parser.add_argument("--sequences", type=int, default=60, help="sequences of the generated tree (default: 60)")
-    parser.add_argument("--frames", type=int, default=80, help="frames per generated sequence (default: 80)")
-    parser.add_argument("--repeats", type=int, default=3, help="repeats, of which the best counts (default: 3)")
+    parser.add_argument("--worker_num", type=int, nargs="+", default=[1, 2], help="worker counts to measure")
     parser.add_argument("--scratch", type=Path, help="working folder (default: the system's temporary folder)")
     options = parser.parse_args()
     by_workers = {}
@@ -126,8 +142,10 @@ def main() -> None:
         for workers in options.worker_num:
             by_workers[workers] = figures = measure(source, Path(scratch), workers, options.repeats)
             print(f"{workers} workers: {figures}", flush=True)
-        frames = compare(Path(scratch, f"ours-{workers}-0"), Path(scratch, f"plain-{workers}-0"))
-    report("pretreat", input=str(options.input_path or "generated"), workers=by_workers, frames=frames)
+        aligned = Path(scratch, f"ours-{workers}-0")
+        compare(aligned, Path(scratch, f"plain-{workers}-0"))
+        store = measure_store(aligned, Path(scratch), options.repeats)
+    report("pretreat", input=str(options.input_path or "generated"), workers=by_workers, store=store)
 
 
 if __name__ == "__main__":
