@@ -4,7 +4,11 @@ import copy
 import json
 import random
 import struct
+from pathlib import Path
 from typing import Any
+
+from model.common.json_files import read_json
+from model.common.json_files import write_json as write_valid_json
 
 MAGIC = [
     *(struct.pack(order + kind, value) for order in "<>" for kind, values in (
@@ -20,6 +24,36 @@ VALUES = [
     "\u2028", "x" * 3000,
     "步态", "001\0", ".hidden", "-rf", "1e999", [], {}, [[]], [None], {"": None}, [1, 2, 3], ["001"], {"a": {"b": 1}},
 ]  # fmt: skip
+
+
+def write_bytes(path: Path, whole: bytes, draw: random.Random) -> None:
+    path.write_bytes(bytes_of(whole, [whole], draw))
+
+
+def write_json(path: Path, value: Any, draw: random.Random) -> None:
+    path.write_text(json_text(json_of(value, draw), draw), errors="surrogatepass")
+
+
+def write_lines(path: Path, text: str, draw: random.Random) -> None:
+    path.write_text(lines_of(text, draw), errors="surrogatepass")
+
+
+class SealedFile:
+    """A JSON file with a checksum, which `write` changes."""
+
+    def __init__(self, path: Path):
+        self.path, self.whole, self.content = path, path.read_bytes(), read_json(path, sealed=True)
+
+    def write(self, draw: random.Random) -> bool:
+        """Write other content with a valid checksum, so that only its structure can be checked, or other bytes.
+
+        Returns whether the checksum is valid.
+        """
+        if sealed := draw.random() < 0.5:
+            write_valid_json(self.path, json_of(self.content, draw), sealed=True)
+        else:
+            write_bytes(self.path, self.whole, draw)
+        return sealed
 
 
 def bytes_of(whole: bytes, others: list[bytes], draw: random.Random) -> bytes:

@@ -1,34 +1,48 @@
 """Fuzz targets for images, trees, pickles, partitions and stores."""
 
 import io
+import itertools
+import logging
 import os
 import pickle
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import fault_mutations as mutate
 import numpy as np
+from payloads import programs
+from raw_trees import encoded
+from walkers import write_aligned_tree
+
+from model.data.array_pickle import read_array
+from model.data.partition import read_partition
+from model.data.raw.aligned_sequence import RECORD, _read_record
+from model.data.raw.silhouette import DROP_REASONS, align, decode_pixels, read_image
+from model.data.raw.tree import scan_tree
+from model.data.source import read_pickle, to_frame_size
+from model.data.store import current_source, open_data, open_store
 
 Read = Callable[[random.Random], None]
+FRAME = np.pad(np.full((60, 40), 255, np.uint8), ((2, 2), (12, 12)))
 
 
 def images(folder: Path) -> Read:
     """A modified PNG gives the same pixels or is rejected, because it has checksums."""
-    import cv2
-
-    from model.data.raw.silhouette import align, decode_pixels
-
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
     pictures = [
         *grey, cv2.cvtColor(grey[0], cv2.COLOR_GRAY2BGR), cv2.cvtColor(grey[1], cv2.COLOR_GRAY2BGRA),
         grey[2].astype(np.uint16) * 257, np.full((1, 1), 255, np.uint8), np.full((240, 320), 255, np.uint8),
     ]  # fmt: skip
-    good = {s: [cv2.imencode(s, p)[1].tobytes() for p in pictures if s == ".png" or p.dtype == np.uint8]
-            for s in (".png", ".bmp", ".jpg")}  # fmt: skip
-    others = [cv2.imencode(s, pictures[3])[1].tobytes() for s in (".tiff", ".webp", ".ppm")]
-    everything = [*(data for kind in good.values() for data in kind), *others]
+    good = {suffix: [encoded(suffix, p) for p in pictures if suffix == ".png" or p.dtype == np.uint8]
+            for suffix in (".png", ".bmp", ".jpg")}  # fmt: skip
+    everything = [
+        *itertools.chain(*good.values()),
+        *(encoded(suffix, pictures[3]) for suffix in (".tiff", ".webp", ".ppm")),
+    ]
     pixels = {cv2.imdecode(np.frombuffer(data, np.uint8), 0).tobytes() for data in good[".png"]}
 
     def read(draw: random.Random) -> None:
@@ -45,11 +59,6 @@ def images(folder: Path) -> Read:
 
 def image_files(folder: Path) -> Read:
     """Files that are empty, have a wrong suffix, or are not regular files."""
-    import cv2
-
-    from model.data.raw.silhouette import read_image
-
-    data = cv2.imencode(".png", np.full((64, 64), 255, np.uint8))[1].tobytes()
 
     def read(draw: random.Random) -> None:
         path = folder / draw.choice(("a.png", "b.PNG", "步态 1.jpg", "c.bmp"))
@@ -62,8 +71,8 @@ def image_files(folder: Path) -> Read:
         elif kind == 2:
             with path.open("wb") as file:
                 file.truncate(draw.choice((0, 1, 1 << 20, 1 << 33)))
-        elif kind > 2:
-            path.write_bytes(mutate.bytes_of(data, [data], draw))
+        else:
+            mutate.write_bytes(path, encoded(".png", FRAME), draw)
         read_image(path)
 
     return read
@@ -71,66 +80,41 @@ def image_files(folder: Path) -> Read:
 
 def trees(folder: Path) -> Read:
     """Trees of wrong depth, with loops, hidden files or unusual names give a correct store or an error."""
-    import logging
-
-    import cv2
-
-    from model.data.raw.tree import scan_tree
-    from model.data.store import open_data
-
     logging.getLogger("model.data.store").setLevel(logging.ERROR)
-    frame, small = (cv2.imencode(".png", np.full((n, n), 255, np.uint8))[1].tobytes() for n in (64, 9))
-    bitmap = cv2.imencode(".bmp", np.zeros((64, 64), np.uint8))[1].tobytes()
+    frame = encoded(".png", FRAME)
     contents = [
-        *[frame] * 20,
-        b"",
-        b"no image",
-        frame[:60],
-        bitmap,
+        *[frame] * 20, b"", b"no image", frame[:60], encoded(".bmp", 0 * FRAME), encoded(".png", FRAME[:9, :20]),
         pickle.dumps(np.zeros((2, 64, 44), np.uint8)),
-        small,
-    ]
+    ]  # fmt: skip
     labels = ["001", "002", "nm-01", "NM-01", "000", "090", "张三 李", "²"]
     wild_labels = [*labels, ".hidden", "a\nb", os.fsdecode(b"\xff"), "Thumbs.db"]
-    files = [
-        "1.png",
-        "01.png",
-        "1.PNG",
-        "2.jpg",
-        "Thumbs.db",
-        "._1.png",
-        ".DS_Store",
-        "090.pkl",
-        "x.txt",
-        "3.bmp",
-        "²3.png",
-    ]
+    files = ["1.png", "01.png", "1.PNG", "2.jpg", "3.bmp", "²3.png", "090.pkl", "x.txt", "._1.png", ".DS_Store",
+             "Thumbs.db"]  # fmt: skip
+    root = folder / "tree"
+
+    def add(place: Path, draw: random.Random) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        for _ in range(draw.randrange(4)):
+            path, kind = place / draw.choice(files), draw.randrange(25)
+            if os.path.lexists(path):
+                continue
+            if kind == 0:
+                path.symlink_to(draw.choice((path, root, folder / "nowhere", place)))
+            elif kind == 1:
+                path.mkdir()
+            elif kind == 2:
+                os.mkfifo(path)
+            else:
+                path.write_bytes(draw.choice(contents))
 
     def read(draw: random.Random) -> None:
-        root = folder / "tree"
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         for _ in range(draw.randrange(1, 7)):
             wild = draw.random() < 0.1
-            depth = draw.randrange(5) if wild else 3
-            place = root.joinpath(*(draw.choice(wild_labels if wild else labels) for _ in range(depth)))
-            try:
-                place.mkdir(parents=True, exist_ok=True)
-                for _ in range(draw.randrange(4)):
-                    path = place / draw.choice(files)
-                    kind = draw.randrange(25)
-                    if os.path.lexists(path):
-                        continue
-                    if kind == 0:
-                        path.symlink_to(draw.choice((path, root, folder / "nowhere", place)))
-                    elif kind == 1:
-                        path.mkdir()
-                    elif kind == 2:
-                        os.mkfifo(path)
-                    else:
-                        path.write_bytes(draw.choice(contents))
-            except OSError:
-                continue  # the combination is not possible
+            names = [draw.choice(wild_labels if wild else labels) for _ in range(draw.randrange(5) if wild else 3)]
+            with suppress(OSError):  # the combination is not possible
+                add(root.joinpath(*names), draw)
         found = {s.name: s for s in scan_tree(root)}
         store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7, quiet=True)
         for i in range(len(store.index)):
@@ -140,10 +124,6 @@ def trees(folder: Path) -> Read:
 
 
 def pickles(folder: Path) -> Read:
-    from payloads import programs
-
-    from model.data.array_pickle import read_array
-
     arrays = [np.arange(64 * 44, dtype=np.uint8).reshape(1, 64, 44), np.zeros((2, 64, 64), np.uint8)[:, :, ::2],
               np.array([["1"], ["2", "3"]], dtype=object), np.asfortranarray(np.zeros((3, 4), np.uint8))]  # fmt: skip
     good = [pickle.dumps(array, protocol) for array in arrays for protocol in range(6)]
@@ -158,8 +138,6 @@ def pickles(folder: Path) -> Read:
 
 def sequences(folder: Path) -> Read:
     """OpenGait pickles in a tree."""
-    from model.data.source import read_pickle, to_frame_size
-
     sizes = ((64, 44), (64, 64), (64, 50), (128, 88), (128, 45))
     good = [pickle.dumps(np.zeros((3, *size), np.uint8), 4) for size in sizes]
 
@@ -170,9 +148,7 @@ def sequences(folder: Path) -> Read:
     return read
 
 
-def _partition(path: Path) -> None:
-    from model.data.partition import read_partition
-
+def _check_partition(path: Path) -> None:
     partition = read_partition(path)
     assert all(isinstance(name, str) for name in (*partition.train, *partition.test))
 
@@ -181,9 +157,8 @@ def partitions(folder: Path) -> Read:
     good = {"TRAIN_SET": [f"{i:03d}" for i in range(5)], "TEST_SET": ["006", "张三"], "note": 1}
 
     def read(draw: random.Random) -> None:
-        path = folder / "p.json"
-        path.write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
-        _partition(path)
+        mutate.write_json(folder / "p.json", good, draw)
+        _check_partition(folder / "p.json")
 
     return read
 
@@ -196,34 +171,22 @@ def original_partitions(folder: Path) -> Read:
         good.append(file.getvalue())
 
     def read(draw: random.Random) -> None:
-        path = folder / "p.npy"
-        path.write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
-        _partition(path)
+        (folder / "p.npy").write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
+        _check_partition(folder / "p.npy")
 
     return read
 
 
 def stores(folder: Path) -> Read:
-    from walkers import write_aligned_tree
-
-    from model.common.json_files import read_json, write_json
-    from model.data.store import current_source, open_data, open_store
-
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
     store = open_data(tree, folder / "stores", quiet=True)
     labels = [store.index.name(i) for i in range(len(store.index))]
-    names = ("index.json", "source.json")
-    whole = {name: (store.path / name).read_bytes() for name in names}
-    contents = {name: read_json(store.path / name, sealed=True) for name in names}
+    files = [mutate.SealedFile(store.path / name) for name in ("index.json", "source.json")]
 
     def read(draw: random.Random) -> None:
-        for name, content in whole.items():
-            (store.path / name).write_bytes(content)
-        name, sealed = draw.choice(names), draw.random() < 0.5
-        if sealed:
-            write_json(store.path / name, mutate.json_of(contents[name], draw), sealed=True)
-        else:
-            (store.path / name).write_bytes(mutate.bytes_of(whole[name], list(whole.values()), draw))
+        for file in files:
+            file.path.write_bytes(file.whole)
+        sealed = draw.choice(files).write(draw)
         current_source(tree, store.path)
         found = open_store(store.path)
         assert sealed or [found.index.name(i) for i in range(len(found.index))] == labels
@@ -233,19 +196,12 @@ def stores(folder: Path) -> Read:
 
 
 def pretreatment_records(folder: Path) -> Read:
-    from model.data.raw.aligned_sequence import RECORD, _read_record
-    from model.data.raw.silhouette import DROP_REASONS
-
-    good = {
-        "version": 1,
-        "frames": {f"{i}.png": [100, 1700000000000000000, 200 if i else None] for i in range(3)},
-        "reading": [[0, 255], False, True],
-        "dropped": {"0.png": "too small"},
-    }
+    frames = {f"{i}.png": [100, 1700000000000000000, 200 if i else None] for i in range(3)}
+    good = {"version": 1, "frames": frames, "reading": [[0, 255], False, True], "dropped": {"0.png": "too small"}}
     (folder / RECORD).parent.mkdir()
 
     def read(draw: random.Random) -> None:
-        (folder / RECORD).write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        mutate.write_json(folder / RECORD, good, draw)
         record = _read_record(str(folder))
         for entry in record.frames.values():
             assert len(entry) == 3 and entry[:2] != [] and (entry[2] is None or entry[2] + 0 == entry[2])

@@ -2,45 +2,49 @@
 
 import copy
 import json
+import logging
 import math
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import fault_mutations as mutate
+import payloads
+import torch
+from opengait_network import TheirGaitSet
+from tiny_checkpoints import saved_sets
+
+from model.checkpoints.loading import load_encoder, load_optimizer
+from model.common import lock
+from model.config import build_config, load_config
+from model.network import GaitSet
+from model.training.log_book import LogBook
 
 Read = Callable[[random.Random], None]
 
 
 def checkpoints(folder: Path) -> Read:
     """A checkpoint with checksums gives the same weights or an error, an old one finite weights of correct shapes."""
-    import torch
-    from payloads import checkpoints as hostile
-    from payloads import programs
-
-    from model.checkpoints.loading import load_encoder
-    from model.network import GaitSet
-
     torch.manual_seed(0)
     state = GaitSet(2).state_dict()
-    good = []
+    path, good = folder / "x-encoder.ptm", []
     for new in (True, False):
-        torch.save(state, folder / "good.ptm", _use_new_zipfile_serialization=new)
-        good.append((folder / "good.ptm").read_bytes())
-    bad = [content for program in list(programs().values())[::7] for _, content in hostile(program)]
+        torch.save(state, path, _use_new_zipfile_serialization=new)
+        good.append(path.read_bytes())
+    programs = list(payloads.programs().values())[::7]
+    bad = [content for program in programs for _, content in payloads.checkpoints(program)]
     network = GaitSet(2)
 
     def read(draw: random.Random) -> None:
-        new = draw.random() < 0.6
-        data = good[0] if new else good[1]
-        ends = draw.random() < 0.7  # the structure is at both ends of the file
-        if ends:
-            head, tail = data[:3000], data[-3000:]
-            data = mutate.bytes_of(head, good, draw) + data[3000:-3000] + mutate.bytes_of(tail, good, draw)
+        data = good[0] if draw.random() < 0.6 else good[1]
+        if draw.random() < 0.7:  # the structure is at both ends of the file
+            head, tail = (mutate.bytes_of(part, good, draw) for part in (data[:3000], data[-3000:]))
+            data = head + data[3000:-3000] + tail
         else:
             data = mutate.bytes_of(draw.choice((data, draw.choice(bad))), good, draw)
-        (folder / "x-encoder.ptm").write_bytes(data)
-        load_encoder(network, folder / "x-encoder.ptm")
+        path.write_bytes(data)
+        load_encoder(network, path)
         assert all(value.isfinite().all() for value in network.state_dict().values())
         same = all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
         assert same or not data.startswith(b"PK"), "different weights from a damaged checkpoint"
@@ -50,12 +54,6 @@ def checkpoints(folder: Path) -> Read:
 
 def opengait_checkpoints(folder: Path) -> Read:
     """Checkpoints with keys and values of other types."""
-    import torch
-    from opengait_network import TheirGaitSet
-
-    from model.checkpoints.loading import load_encoder
-    from model.network import GaitSet
-
     theirs = TheirGaitSet(2).state_dict()
     values = [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), torch.zeros(62, 128, 2, dtype=torch.int8), [], {}]
 
@@ -70,17 +68,16 @@ def opengait_checkpoints(folder: Path) -> Read:
 
 
 def optimizers(folder: Path) -> Read:
-    import torch
-
-    from model.checkpoints.loading import load_optimizer
-
     def adam() -> torch.optim.Adam:
         return torch.optim.Adam([torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,))])
 
-    one = adam()
-    for weight in one.param_groups[0]["params"]:
-        weight.grad = torch.ones_like(weight)
-    one.step()
+    def step(optimizer: torch.optim.Adam) -> None:
+        for weight in optimizer.param_groups[0]["params"]:
+            weight.grad = torch.ones_like(weight)
+        optimizer.step()
+
+    one, path = adam(), folder / "o.ptm"
+    step(one)
     values = [None, 3, "x", torch.zeros(1), torch.full((2, 3), math.nan), torch.zeros(2, 3, dtype=torch.int8), [], {}]
 
     def read(draw: random.Random) -> None:
@@ -91,38 +88,24 @@ def optimizers(folder: Path) -> Read:
                 place[draw.choice([*place, "foreign"])] = draw.choice(values)
             if not all(isinstance(state.get(key), dict | list) and state[key] for key in ("state", "param_groups")):
                 break
-        torch.save(state, folder / "o.ptm")
+        torch.save(state, path)
         if draw.random() < 0.3:
-            data = (folder / "o.ptm").read_bytes()
-            (folder / "o.ptm").write_bytes(mutate.bytes_of(data, [data], draw))
+            mutate.write_bytes(path, path.read_bytes(), draw)
         target = adam()
-        load_optimizer(target, folder / "o.ptm")
-        for weight in target.param_groups[0]["params"]:
-            weight.grad = torch.ones_like(weight)
-        target.step()
+        load_optimizer(target, path)
+        step(target)
         assert all(weight.isfinite().all() for weight in target.param_groups[0]["params"])
 
     return read
 
 
 def checkpoint_records(folder: Path) -> Read:
-    import logging
-
-    from model.checkpoints.checkpoint import CheckpointFiles
-    from model.common.json_files import read_json, write_json
-
     logging.getLogger("model.checkpoints").setLevel(logging.ERROR)
-    files = CheckpointFiles(folder, "x")
-    for iteration in (1, 2):
-        files.save(iteration, {part: {} for part in ("encoder", "optimizer", "state")}, {"run": "r", "best": None})
-    path = files.metadata(2)
-    whole, content = path.read_bytes(), read_json(path, sealed=True)
+    files = saved_sets(folder, 1, 2, run="r", best=None)
+    record = mutate.SealedFile(files.metadata(2))
 
     def read(draw: random.Random) -> None:
-        if draw.random() < 0.5:
-            write_json(path, mutate.json_of(content, draw), sealed=True)
-        else:
-            path.write_bytes(mutate.bytes_of(whole, [whole], draw))
+        record.write(draw)
         assert files.last_complete() in (1, 2)
         files.complete_metadata(2)
         files.run_of(2)
@@ -131,33 +114,24 @@ def checkpoint_records(folder: Path) -> Read:
 
 
 def training_logs(folder: Path) -> Read:
-    from model.training.log_book import LogBook
-
     good = "".join(json.dumps({"iteration": i, "hard_loss_metric": 0.1}) + "\n" for i in range(1, 6))
-
-    class Quiet(LogBook):
-        def __init__(self, path: Path):
-            self.path = path
+    book = LogBook.__new__(LogBook)  # without TensorBoard
+    book.path = folder / "train.jsonl"
 
     def read(draw: random.Random) -> None:
-        path = folder / "train.jsonl"
-        path.write_bytes(mutate.bytes_of(good.encode(), [good.encode()], draw))
-        Quiet(path)._keep_until(3, draw.random() < 0.5)
-        for line in path.read_text().splitlines():
+        mutate.write_bytes(book.path, good.encode(), draw)
+        book._keep_until(3, draw.random() < 0.5)
+        for line in book.path.read_text().splitlines():
             assert json.loads(line)["iteration"] <= 3
 
     return read
 
 
 def lock_files(folder: Path) -> Read:
-    import time
-
-    from model.common import lock
-
     good = {"host": "h", "pid": 5, "since": time.time(), "command": "train.py"}
 
     def read(draw: random.Random) -> None:
-        (folder / "lock").write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        mutate.write_json(folder / "lock", good, draw)
         assert lock._describe(lock._read(folder / "lock"))
         with lock.locked(folder / "lock", "o"):
             pass
@@ -166,8 +140,6 @@ def lock_files(folder: Path) -> Read:
 
 
 def configs(folder: Path) -> Read:
-    from model.config import build_config
-
     data = {"dataset_path": "d", "dataset": "CASIA-B", "pid_num": 73, "pid_shuffle": False, "resolution": "64"}
     settings = {
         "hidden_dim": 8, "lr": 1e-4, "margin": 0.2, "batch_size": [8, 16], "total_iter": 10, "seed": 0, "frame_num": 30,
@@ -189,12 +161,10 @@ def configs(folder: Path) -> Read:
 
 
 def config_files(folder: Path) -> Read:
-    from model.config import load_config
-
-    good = "conf = {'WORK_PATH': './w', 'data': {'pid_num': 3}, 'model': {'lr': 1e-3, 'batch_size': (8, 16)}}\n"
+    good = b"conf = {'WORK_PATH': './w', 'data': {'pid_num': 3}, 'model': {'lr': 1e-3, 'batch_size': (8, 16)}}\n"
 
     def read(draw: random.Random) -> None:
-        text = mutate.bytes_of(good.encode(), [good.encode()], draw)
+        text = mutate.bytes_of(good, [good], draw)
         if any(word in text for word in (b"(", b"import")) and not text.startswith(b"conf"):
             return  # this is a program, not a damaged dict
         (folder / "c.py").write_bytes(text)

@@ -8,10 +8,17 @@ from pathlib import Path
 from unittest import mock
 
 import fault_mutations as mutate
+from small_results import a_result
+
+from model.export.atc import soc_version
+from model.export.atc.advice import explain
+from model.report.comparison import compare_files, comparison_text
+from model.report.training_curves import read_log
+from model.runtime.ais_bench_tool import _results
+from model.runtime.performance import compare_accuracy, table
+from model.runtime.performance_files import read_figures
 
 Read = Callable[[random.Random], None]
-
-
 PERFORMANCE = """[e2e] throughputRate: 336.39, latency: 148637
 [data read] throughputRate: 339.12, moduleLatency: 2.94
 [infer] throughputRate: 338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785
@@ -34,9 +41,6 @@ OURS = {
 
 
 def _table(path: Path) -> None:
-    from model.runtime.performance import table
-    from model.runtime.performance_files import read_figures
-
     figures = read_figures(path)
     rates = [figures.end_to_end, figures.device, *figures.latency_ms.values()]
     assert all(rate is None or (isinstance(rate, float) and 0 < rate < math.inf) for rate in rates)
@@ -57,12 +61,9 @@ def performance_texts(folder: Path) -> Read:
 
 
 def summaries(folder: Path) -> Read:
-    from model.runtime.ais_bench_tool import _results
-
     def read(draw: random.Random) -> None:
         path = folder / "s_summary.json"
-        content = mutate.json_of(draw.choice((SUMMARY, OURS)), draw)
-        path.write_text(mutate.json_text(content, draw), errors="surrogatepass")
+        mutate.write_json(path, draw.choice((SUMMARY, OURS)), draw)
         for result in _results(folder / "s", ["0000"]).values():
             assert result.parent == folder / "s"
         _table(path)
@@ -71,14 +72,12 @@ def summaries(folder: Path) -> Read:
 
 
 def accuracies(folder: Path) -> Read:
-    from model.runtime.performance import compare_accuracy
-
     good = {"rank1": {c: {"including": 95.5, "excluding": 94.0} for c in ("NM", "BG")}, "views": ["000"]}
 
     def read(draw: random.Random) -> None:
         files = [folder / "a.json", folder / "b.json"]
         for file in files:
-            file.write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+            mutate.write_json(file, good, draw)
         compare_accuracy(files)
 
     return read
@@ -86,16 +85,11 @@ def accuracies(folder: Path) -> Read:
 
 def compared_results(folder: Path) -> Read:
     """Two results of test.py --json for --compare."""
-    from small_results import a_result
-
-    from model.report.comparison import compare_files, comparison_text
-
     good = json.loads(json.dumps(a_result().to_json()))
-    for result in (folder / "a.json", folder / "b.json"):
-        result.write_text(json.dumps(good))
+    (folder / "a.json").write_text(json.dumps(good))
 
     def read(draw: random.Random) -> None:
-        (folder / "b.json").write_text(mutate.json_text(mutate.json_of(good, draw), draw), errors="surrogatepass")
+        mutate.write_json(folder / "b.json", good, draw)
         assert comparison_text(compare_files(folder / "a.json", folder / "b.json"))
 
     return read
@@ -103,15 +97,13 @@ def compared_results(folder: Path) -> Read:
 
 def reported_logs(folder: Path) -> Read:
     """Training logs for the curves of the report."""
-    from model.report.training_curves import read_log
-
     point = {"hard_loss_metric": 0.1, "full_loss_metric": 0.2, "full_loss_num": 3.0, "mean_dist": 1.0, "lr": 1e-4,
              "hard_or_full": "full", "iterations_per_second": 9.0, "skipped": 0}  # fmt: skip
     lines = [json.dumps({"iteration": i, **point}) for i in range(1, 4)] + [json.dumps({"iteration": 3, "rank1": 5.0})]
 
     def read(draw: random.Random) -> None:
         changed = [json.dumps(mutate.json_of(json.loads(line), draw)) for line in lines if draw.random() < 0.9]
-        (folder / "train.jsonl").write_text(mutate.lines_of("\n".join(changed + lines), draw), errors="surrogatepass")
+        mutate.write_lines(folder / "train.jsonl", "\n".join(changed + lines), draw)
         for found in read_log(folder / "train.jsonl"):
             names = ("rank1",) if "rank1" in found else ("full_loss_metric", "hard_loss_metric", "full_loss_num", "lr")
             assert all(math.isfinite(found[name]) for name in ("iteration", *names))
@@ -121,10 +113,7 @@ def reported_logs(folder: Path) -> Read:
 
 def tools_words(folder: Path) -> Read:
     """Output of npu-smi and atc."""
-    from model.export.atc import soc_version
-    from model.export.atc.advice import explain
-
-    table = """+------+
+    chips = """+------+
 | NPU   Name      | Health | Power |
 | Chip  Device    | Bus-Id | AICore |
 +======+
@@ -137,7 +126,7 @@ def tools_words(folder: Path) -> Read:
 
     def read(draw: random.Random) -> None:
         with mock.patch.object(soc_version, "run_npu_smi", lambda arguments: mutate.lines_of(board, draw)):
-            for number, name in soc_version.parse_chips(mutate.lines_of(table, draw)):
+            for number, name in soc_version.parse_chips(mutate.lines_of(chips, draw)):
                 soc_version.soc_version_of(number, name)
         assert explain(mutate.lines_of(said, draw), draw.choice((0, 1, 255, -9)), "python3")
 
