@@ -42,25 +42,22 @@ class Command:
 
     name: str
     script: str
-    arguments: tuple[str, ...]
+    arguments: str
     outputs: tuple[str, ...]
     processes: int = 1
 
     def run(self) -> int:
         """Run the command in this process. Returns the exit status."""
-        sys.argv = [str(ROOT / self.script) if self.script.endswith(".py") else self.script, *self.arguments]
+        sys.argv = [self.script, *self.arguments.split()]
         try:
             if self.script.endswith(".py"):
+                sys.argv[0] = str(ROOT / self.script)
                 runpy.run_path(sys.argv[0], run_name="__main__")
             else:
                 runpy.run_module(self.script, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         return 0
-
-
-def command(name: str, script: str, arguments: str, *outputs: str, processes: int = 1) -> Command:
-    return Command(name, script, tuple(arguments.split()), outputs, processes)
 
 
 def results(name: str) -> list[str]:
@@ -74,25 +71,36 @@ INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result -
 REPORT = f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json"
 TEST = f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json"
 EMBED = f"{' '.join(COMMON)} --checkpoint {ENCODER} --output embedded.nc"
+_TRAINED = ("work/checkpoint", "work/log")
 COMMANDS = {
     one.name: one
     for one in (
-        command("pretreatment", "pretreatment.py", "--input_path raw --output_path out --worker_num 2 --quiet", "out"),
-        command("store", "fault_store", "", "work/store", "work/partition"),
-        command("training", "train.py", TRAIN, "work/checkpoint", "work/log"),
-        command("training, 2 processes", "train.py", TRAIN, "work/checkpoint", "work/log", processes=2),
-        command("export", "pth2onnx.py", f"{EXPORT} --quiet", "m.onnx", "onnx.json"),
-        command("bins", "test.py", BINS, "bins", "bins.info", "bins.json", "bins_done.json"),
-        command("inference", "model.runtime", INFER, "result"),
-        command("report", "test.py", REPORT, *results("report"), "table.json"),
-        command("test", "test.py", TEST, *results("tested"), "tested.json"),
-        command("embed", "model.embed", EMBED, "embedded.nc"),
+        Command(
+            "pretreatment", "pretreatment.py", "--input_path raw --output_path out --worker_num 2 --quiet", ("out",)
+        ),
+        Command("store", "fault_store", "", ("work/store", "work/partition")),
+        Command("training", "train.py", TRAIN, _TRAINED),
+        Command("training, 2 processes", "train.py", TRAIN, _TRAINED, processes=2),
+        Command("export", "pth2onnx.py", f"{EXPORT} --quiet", ("m.onnx", "onnx.json")),
+        Command("bins", "test.py", BINS, ("bins", "bins.info", "bins.json", "bins_done.json")),
+        Command("inference", "model.runtime", INFER, ("result",)),
+        Command("report", "test.py", REPORT, (*results("report"), "table.json")),
+        Command("test", "test.py", TEST, (*results("tested"), "tested.json")),
+        Command("embed", "model.embed", EMBED, ("embedded.nc",)),
     )
 }
 
 
-def opens_for_writing(mode: object, flags: object) -> bool:
-    """Return whether the arguments of an `open` audit event open a file for writing."""
+def changed_path(root: Path, events: tuple[str, ...], event: str, arguments: tuple) -> str | None:
+    """Return the path that an audit event changes, if it is one of `events` and the path is below `root`."""
+    if event not in events or (event == "open" and not _for_writing(arguments[1], arguments[2])):
+        return None
+    path = arguments[event in ("os.rename", "os.link")]
+    is_below = isinstance(path, str | bytes) and os.path.normpath(Path.cwd() / os.fsdecode(path)).startswith(f"{root}/")
+    return os.fsdecode(path) if is_below else None
+
+
+def _for_writing(mode: object, flags: object) -> bool:
     if isinstance(mode, str):
         return any(letter in mode for letter in "wax+")
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))

@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fault_commands import COMMANDS, Command, opens_for_writing, start
+from fault_commands import COMMANDS, Command, changed_path, start
 from fault_workspace import REPLACING, Workspace, contents, run_trials, traceback_in
 
 SHARES = dict.fromkeys((name for name in COMMANDS if name != "training, 2 processes"), 1)
@@ -111,7 +111,7 @@ def _fail_call(root: Path, nth: int, code: int) -> None:
     count = 0
     parent, note = os.getpid(), str(root.parent / ".calls")
 
-    def on_call(event: str, path: object) -> None:
+    def on_call(event: str, path: str) -> None:
         nonlocal count
         count += 1
         permanent = code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and event == "open"
@@ -120,18 +120,12 @@ def _fail_call(root: Path, nth: int, code: int) -> None:
                 with suppress(OSError):
                     descriptor = original_open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                     original_write(descriptor, f"{event} {path}".encode())
-            raise OSError(code, os.strerror(code), os.fsdecode(path) if isinstance(path, str | bytes) else None)
+            raise OSError(code, os.strerror(code), path)
 
     def hook(event: str, arguments: tuple) -> None:
-        if event not in EVENTS or os.getpid() != parent:
-            return
-        path = arguments[1] if event in ("os.rename", "os.link") else arguments[0]
-        if event == "open" and not opens_for_writing(arguments[1], arguments[2]):
-            return
-        if isinstance(path, str | bytes):
-            absolute = os.path.normpath(Path.cwd() / os.fsdecode(path))
-            if absolute.startswith(f"{root}/"):
-                on_call(event, path)
+        path = changed_path(root, EVENTS, event, arguments) if os.getpid() == parent else None
+        if path is not None:
+            on_call(event, path)
 
     original_open, original_write = os.open, os.write
 

@@ -24,17 +24,16 @@ MAX_BYTES = 2 << 30
 
 def fuzz(total: int, seed: int) -> dict:
     """Distribute `total` inputs over all readers, each in its own process. Returns counts per reader, and failures."""
-    cases: dict[str, dict] = {}
+    readers: dict[str, dict] = {}
     failures: list[str] = []
     for reader in READERS:
-        outcome = _in_a_process(reader, total, seed)
-        failures += [f"{reader.name}: {failure}" for failure in outcome.pop("failures")]
-        cases[reader.name] = outcome
-        print(f"{reader.name}: {outcome}")
-        print(
-            *(f"  {failure}\n" for failure in failures if failure.startswith(reader.name)), sep="", end="", flush=True
-        )
-    return {"cases": cases, "failures": failures}
+        readers[reader.name] = outcome = _in_a_process(reader, total, seed)
+        found = [f"{reader.name}: {failure}" for failure in outcome.pop("failures")]
+        print(f"{reader.name}: {outcome}", *found, sep="\n  ", flush=True)
+        failures += found
+    cases = {name: outcome.get("inputs", 0) for name, outcome in readers.items()}
+    counted = sum(outcome.get("failed", 0) for outcome in readers.values())  # only the first failures are listed
+    return {"cases": cases, "failed": max(counted, len(failures)), "failures": failures, "readers": readers}
 
 
 def _in_a_process(reader: Reader, total: int, seed: int) -> dict:

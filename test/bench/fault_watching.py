@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from fault_commands import COMMANDS, ROOT, Command, opens_for_writing, start
+from fault_commands import COMMANDS, ROOT, Command, changed_path, start
 from fault_workspace import Workspace
 
 # The system calls that reach another machine or create a file.
@@ -17,9 +18,10 @@ CALLS = "connect,bind,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
 _ADDRESS = re.compile(r'sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?"([^"]+)"')
 _PATH = re.compile(r'^(\w+)\((?:AT_FDCWD, )?"([^"]+)"(.*)\) = \d')
 _DNS = "53"
+EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link")
 
 
-def network(workspace: Workspace) -> dict:
+def network(workspace: Workspace, count: int, seed: int) -> dict:
     """Run every command as a user does, and list connections to other machines and files outside of its folders.
 
     Each command is a new process, with an empty home folder and without the variables of CI systems, which disable the
@@ -50,7 +52,7 @@ def _command_line(command: Command) -> list[str]:
     script = [str(ROOT / command.script)] if command.script.endswith(".py") else ["-m", command.script]
     if command.processes > 1:
         script = ["-m", "model.launch", "--processes", str(command.processes), *script]
-    return [sys.executable, *script, *command.arguments]
+    return [sys.executable, *script, *command.arguments.split()]
 
 
 def _bare_environment(home: str) -> dict[str, str]:
@@ -88,7 +90,7 @@ def forbidden_calls(lines: Iterable[str], folder: Path, workspace: Path, several
     return findings
 
 
-def ranks(workspace: Workspace, count: int) -> dict:
+def ranks(workspace: Workspace, count: int, seed: int) -> dict:
     """Run one training and one test with `count` processes. Only rank 0 may change files."""
     folder = workspace.reset(COMMANDS["training"])
     for output in ("work/results", "tested.json"):
@@ -99,9 +101,7 @@ def ranks(workspace: Workspace, count: int) -> dict:
     for name in ("training", "test"):
         shutil.rmtree(notes, ignore_errors=True)
         notes.mkdir()
-        command = COMMANDS[name]
-        parallel = Command(name, command.script, command.arguments, command.outputs, processes=count)
-        job = start(parallel, folder, lambda: _note_changes(workspace.trial, notes))
+        job = start(replace(COMMANDS[name], processes=count), folder, lambda: _note_changes(workspace.trial, notes))
         if set(job.wait(300)) != {0}:
             failures.append(f"{name}: {job.stderr()[-600:]}")
         changes = {note.name: set(note.read_text().splitlines()) for note in notes.iterdir()}
@@ -117,13 +117,8 @@ def _note_changes(root: Path, notes: Path) -> None:
     note = (notes / os.environ["RANK"]).open("a", buffering=1)
 
     def hook(event: str, arguments: tuple) -> None:
-        if event == "open":
-            if not opens_for_writing(arguments[1], arguments[2]):
-                return
-        elif event not in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link"):
-            return
-        path = arguments[0]
-        if isinstance(path, str | bytes) and str(Path.cwd() / os.fsdecode(path)).startswith(f"{root}/"):
-            note.write(f"{os.fsdecode(path)}\n")
+        path = changed_path(root, EVENTS, event, arguments)
+        if path is not None:
+            note.write(f"{path}\n")
 
     sys.addaudithook(hook)

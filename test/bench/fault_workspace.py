@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fault_commands import COMMANDS, RECIPE, Command, Job, start
+from raw_trees import make_tree
+from walkers import write_aligned_tree
 
 # Files that differ from run to run, and temporary files of this project.
 VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_vision|train-\d)")
@@ -82,13 +84,11 @@ def _remove(path: Path) -> None:
 
 def prepare(folder: Path) -> Workspace:
     """Create the data, and run each command once without interruption."""
-    from walkers import write_aligned_tree
-
     trial, complete = folder / "trial", folder / "complete"
     trial.mkdir(parents=True)
     (trial / "recipe.py").write_text(RECIPE)
     write_aligned_tree(trial / "aligned", subjects=4, frames=4)
-    _write_raw_tree(trial / "raw")
+    make_tree(trial / "raw", sequences=24, frames=12)
     workspace = Workspace(complete, trial, {}, {})
     for command in COMMANDS.values():
         if command.processes == 1:
@@ -107,19 +107,6 @@ def _run_uninterrupted(workspace: Workspace, command: Command) -> None:
     assert set(job.wait()) == {0}, (command.name, job.stderr())
     workspace.seconds[command.name] = time.perf_counter() - begin
     workspace.expected[command.name] = contents(workspace.trial, command)
-
-
-def _write_raw_tree(root: Path) -> None:
-    import cv2
-    import numpy as np
-
-    for number in range(24):
-        folder = root / f"{number // 4 + 1:03d}" / f"nm-0{number % 2 + 1}" / f"{number // 2 % 2 * 90:03d}"
-        folder.mkdir(parents=True)
-        for frame in range(12):
-            image = np.zeros((120, 160), np.uint8)
-            cv2.ellipse(image, (70 + frame, 60), (12 + number % 5, 50), 0, 0, 360, 255, -1)
-            (folder / f"f-{frame:03d}.png").write_bytes(cv2.imencode(".png", image)[1])
 
 
 def run_trials(

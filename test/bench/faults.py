@@ -20,41 +20,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fault_commands
+import fault_disks
+import fault_fuzz
+import fault_interruptions
+import fault_launches
+import fault_watching
 import fault_workspace
 
-COUNTS = {  # number of cases: full, and with --small
-    "network": (1, 1), "fuzz": (120_000, 300), "stops": (240, 3), "launches": (21, 0), "disks": (160, 2),
-    "failing_calls": (400, 3), "races": (80, 2), "ranks": (8, 2),
-}  # fmt: skip
-
-
-def experiments(workspace: Callable[[], fault_workspace.Workspace], seed: int) -> dict[str, Callable[[int], dict]]:
-    import fault_disks
-    import fault_fuzz
-    import fault_interruptions
-    import fault_launches
-    import fault_watching
-
-    return {
-        "network": lambda count: fault_watching.network(workspace()),
-        "fuzz": lambda count: fault_fuzz.fuzz(count, seed),
-        "stops": lambda count: fault_interruptions.stops(workspace(), count, seed),
-        "launches": lambda count: fault_launches.launches(workspace(), count, seed),
-        "disks": lambda count: fault_disks.small_disks(workspace(), count, seed),
-        "failing_calls": lambda count: fault_disks.failing_calls(workspace(), count, seed),
-        "races": lambda count: fault_interruptions.races(workspace(), count, seed),
-        "ranks": lambda count: fault_watching.ranks(workspace(), count),
-    }
-
-
-def number_of_cases(outcome: dict) -> int:
-    return sum(cases.get("inputs", 0) if isinstance(cases, dict) else cases for cases in outcome["cases"].values())
-
-
-def number_of_failures(outcome: dict) -> int:
-    """Return the number of failed cases. The fuzz experiment lists only the first failures of each reader."""
-    counted = [cases.get("failed", 0) for cases in outcome["cases"].values() if isinstance(cases, dict)]
-    return max(sum(counted), len(outcome["failures"]))
+EXPERIMENTS: dict[str, tuple[Callable[..., dict], int, int]] = {  # with the number of cases: full, and with --small
+    "network": (fault_watching.network, 1, 1),
+    "fuzz": (fault_fuzz.fuzz, 120_000, 300),
+    "stops": (fault_interruptions.stops, 240, 3),
+    "launches": (fault_launches.launches, 21, 0),
+    "disks": (fault_disks.small_disks, 160, 2),
+    "failing_calls": (fault_disks.failing_calls, 400, 3),
+    "races": (fault_interruptions.races, 80, 2),
+    "ranks": (fault_watching.ranks, 8, 2),
+}
 
 
 def main() -> int:
@@ -62,23 +44,23 @@ def main() -> int:
     start = time.perf_counter()
     fault_commands.preload()
     report: dict[str, dict] = {}
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        workspace = functools.cache(lambda: fault_workspace.prepare(Path(name, "chain")))
-        for experiment, run in experiments(workspace, options.seed).items():
-            count = options.count or COUNTS[experiment][options.small]
-            if not count or (options.only and experiment not in options.only):
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        workspace = functools.cache(lambda: fault_workspace.prepare(Path(folder, "chain")))
+        for name, (run, *counts) in EXPERIMENTS.items():
+            count = options.count or counts[options.small]
+            if not count or (options.only and name not in options.only):
                 continue
-            print(f"== {experiment}", flush=True)
+            print(f"== {name}", flush=True)
             begin = time.perf_counter()
-            report[experiment] = run(count)
-            report[experiment]["seconds"] = round(time.perf_counter() - begin, 1)
+            report[name] = run(*([] if name == "fuzz" else [workspace()]), count, options.seed)
+            report[name]["seconds"] = round(time.perf_counter() - begin, 1)
     print("experiment     cases    passed")
     failed = 0
-    for experiment, outcome in report.items():
-        cases, failures = number_of_cases(outcome), number_of_failures(outcome)
+    for name, outcome in report.items():
+        cases, failures = sum(outcome["cases"].values()), outcome.get("failed", len(outcome["failures"]))
         failed += failures
         note = f"  ({outcome['note']})" if "note" in outcome else ""
-        print(f"{experiment:<14} {cases:<8} {cases - failures}{note}")
+        print(f"{name:<14} {cases:<8} {cases - failures}{note}")
     seconds = round(time.perf_counter() - start, 1)
     print(json.dumps({"seconds": seconds, "seed": options.seed, "failed": failed, "experiments": report}))
     return 1 if failed else 0
@@ -86,7 +68,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=list(COUNTS), help="run this experiment (can be repeated)")
+    parser.add_argument("--only", action="append", choices=EXPERIMENTS, help="run this experiment (can be repeated)")
     parser.add_argument("--count", type=int, help="number of cases (default: 240 stops, 120,000 fuzz inputs, ...)")
     parser.add_argument("--small", action="store_true", help="run a few cases of each experiment")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices (default: 0)")
