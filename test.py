@@ -161,6 +161,7 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     from model.devices.device import describe
     from model.devices.opening import open_device
     from model.embeddings.extract import extract
+    from model.export.input_files import FixedLength
     from model.initialization import load_network, open_dataset
     from model.report.publish import publish
     from model.report.report_inputs import EmbeddedSequences
@@ -185,8 +186,8 @@ def test(options: argparse.Namespace, config, world, output) -> None:
             embeddings = extract(loaded.network, store, device, options.batch_size, world, options.quiet)
             model, details = loaded.checkpoint, {**details, **training_details(loaded.metadata)}
         else:
-            length = options.padding, options.truncate, options.bin_frames
-            embeddings = embed(choice, store, *length, config.work_path, options.threads, options.quiet)
+            length = FixedLength(options.bin_frames, options.padding, options.truncate)
+            embeddings = embed(choice, store, length, config.work_path, options.threads, options.quiet)
             model = choice.model
         if embeddings is not None:  # only the main process has them
             embedded = EmbeddedSequences(store.index, embeddings, store.sequence)

@@ -14,8 +14,6 @@ each runs a share of the list (ais_bench divides it if it can, otherwise each de
 folder of the first one receives all results.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -28,42 +26,39 @@ from model.common.messages import set_up_logging
 def main() -> None:
     from model.runtime.chips import parse_device_ids, run_on_chips
     from model.runtime.choice import choose
-    from model.runtime.pure_inference import measure
-    from model.runtime.runners import run_list
-    from model.runtime.staging import Task
+    from model.runtime.runners import run_and_record
+    from model.runtime.task import Task
 
     options = _parser().parse_args()
     set_up_logging(quiet=True)
-    device_ids = parse_device_ids(options.device_id)
-    if options.info is None and options.loop is None:
+    device_ids, loop = parse_device_ids(options.device_id), options.loop
+    if options.info is None and loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
-    if options.compare is not None and (options.info is None or options.loop is not None):
+    if options.compare is not None and (options.info is None or loop is not None):
         raise UsageError("--compare: needs --info and excludes --loop; it compares results of input files")
     choice = choose(options.runtime, options.model)
     print(choice.why, flush=True)
-    results = options.output / f"dumpOutput_device{device_ids[0]}"
-    task = Task(choice.model, options.info, results, device_ids[0], options.batch_size, options.quiet)
+    task = Task(
+        choice.runtime, choice.model, options.info if loop is None else None,
+        options.output / f"dumpOutput_device{device_ids[0]}", device_ids[0], options.batch_size, options.quiet,
+        threads=options.threads, warmup=options.warmup, loop=loop or 1,
+    )  # fmt: skip
     if options.compare is not None:
         from model.runtime.comparison import compare, report_comparison
 
-        facts = compare(choice, task, options.compare, options.limit, options.threads)
-        if options.json:
-            write_json(options.json, facts)
-        print(report_comparison(facts))
-        return
-    if len(device_ids) > 1 and choice.runtime == "onnxruntime":
-        print(f"note: --device_id {options.device_id} has no effect, because ONNX Runtime uses the CPU", flush=True)
-    if len(device_ids) > 1 and choice.runtime != "onnxruntime":
-        summary = run_on_chips(choice, task, device_ids, options.warmup, options.loop)
-    elif options.loop is None:
-        summary = run_list(choice, task, options.threads, options.warmup)
+        summary = compare(task, options.compare, options.limit)
+        lines = [report_comparison(summary)]
     else:
-        summary = measure(choice, task, options.loop, options.threads, options.warmup)
+        if len(device_ids) > 1 and task.runtime == "onnxruntime":
+            print(f"note: --device_id {options.device_id} has no effect, because ONNX Runtime uses the CPU", flush=True)
+        several = len(device_ids) > 1 and task.runtime != "onnxruntime"
+        summary = run_on_chips(task, device_ids) if several else run_and_record(task)
+        lines = [report(summary)]
+        if task.info:
+            lines.append(f"next: {_next_command(task.info, task.result_folder)}")
     if options.json:
         write_json(options.json, summary)
-    print(report(summary))
-    if options.loop is None:
-        print(f"next: {_next_command(options.info, results)}")
+    print("\n".join(lines))
 
 
 def _next_command(info: Path, results: Path) -> str:
@@ -79,28 +74,26 @@ def _next_command(info: Path, results: Path) -> str:
 
 def report(summary: dict[str, Any]) -> str:
     """Format the throughput and latency of a run as text."""
+    devices = summary.get("devices")
     threads = f", {summary['threads']} threads" if "threads" in summary else ""
     chip = f" {summary['chip']}" if summary.get("chip") else ""
-    device = "inference only" if summary["runtime"].startswith("onnxruntime") else "one chip only"
-    if summary.get("devices"):
-        device = f"sum of {len(summary['devices'])} chips"
+    counted = "inference only" if summary["runtime"].startswith("onnxruntime") else "one chip only"
+    counted = f"sum of {len(devices)} chips" if devices else counted
     rates = [
         f"{value:.2f} sequences/s {what}"
-        for value, what in ((summary["e2e_throughput"], "end to end"), (summary["device_throughput"], device))
+        for value, what in ((summary["e2e_throughput"], "end to end"), (summary["device_throughput"], counted))
         if value is not None
     ]
-    latency = [f"{value:.2f} {name}" for name, value in summary["latency_ms"].items()]
-    last = "last batch of each chip" if summary.get("devices") else "last batch"
+    latency = ", ".join(f"{value:.2f} {name}" for name, value in summary["latency_ms"].items())
+    last = "last batch of each chip" if devices else "last batch"
     fillers = f" (and {summary['fillers']} fillers in the {last})" if summary.get("fillers") else ""
     lines = [
         f"runtime     {summary['version']}, {summary['provider']}{chip}{threads}",
         f"model       {summary['model']}, batch size {summary['batch_size']}",
         f"sequences   {summary['sequences']}{fillers} in {summary['seconds']:.2f} s",
         f"throughput  {', '.join(rates) or 'unknown'}",
-        f"latency     {', '.join(latency) or 'unknown'} (ms per batch)",
+        *(map(_device_line, devices) if devices else [f"latency     {latency or 'unknown'} (ms per batch)"]),
     ]
-    if summary.get("devices"):
-        lines[-1:] = [_device_line(device) for device in summary["devices"]]
     if summary["result"]:
         lines.append(f"results     {summary['result']}")
     if summary.get("problem"):

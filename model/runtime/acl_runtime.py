@@ -4,18 +4,18 @@ The calls follow the documents: init, set_device, create_context, load_from_file
 buffer each; memcpy, execute, memcpy; then all resources are released in reverse order.
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from model.common.errors import UserError
 from model.common.geometry import FLOAT32, STRIPS
 from model.export.atc.advice import coded_error, uncoded_reason
+from model.runtime.static_runtime import StaticRuntime
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 _HUGE_FIRST = 0  # page policy of rt.malloc
@@ -23,6 +23,14 @@ _BYTE = 1  # NumPy's type number of int8, for ptr_to_numpy
 _FLOAT32 = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}
 _REPEATED = 100002  # acl.init was already called in this process, for example by torch_npu
+# The call that releases the resource of another call. Its arguments are the handle that the other call returned, or the
+# arguments of that call if it returned none.
+_RELEASE = {
+    "rt.set_device": "rt.reset_device", "rt.create_context": "rt.destroy_context", "mdl.load_from_file": "mdl.unload",
+    "mdl.create_desc": "mdl.destroy_desc", "mdl.create_dataset": "mdl.destroy_dataset", "rt.malloc": "rt.free",
+    "create_data_buffer": "destroy_data_buffer", "rt.malloc_host": "rt.free_host",
+}  # fmt: skip
+_WITHOUT_CODE = ("mdl.create_desc", "mdl.create_dataset", "create_data_buffer")  # return only a handle
 _ADVICE = {
     "init": "is CANN's driver installed? source its set_env.sh",
     "rt.set_device": "does the device exist, and is it free? see npu-smi info and ASCEND_RT_VISIBLE_DEVICES",
@@ -31,13 +39,8 @@ _ADVICE = {
 }
 
 
-class _Buffer(NamedTuple):
-    pointer: int  # on the device
-    size: int  # bytes
-
-
-class AclRuntime:
-    """Run an om file of static shape on one chip: float32 [n, s, h, w] to float32 [n, 62, d].
+class AclRuntime(StaticRuntime):
+    """Run an om file of static shape on one chip.
 
     An instance must be used in the thread that created it. If ACL is already initialized in this process, its
     device is used and remains open.
@@ -51,24 +54,18 @@ class AclRuntime:
 
     def __init__(self, om_path: Path | str, device_id: int = 0):
         self.path, self.device_id = Path(om_path), device_id
-        self.device_ms: list[float] = []
+        self.device_ms = []
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such om file; create it with test/pth2om.sh")
         self._acl = import_acl()
         with ExitStack() as held:
-            self._open(held)
+            self._held = held
+            self._open()
             self._held = held.pop_all()
 
-    @property
-    def batch_size(self) -> int:
-        return self.input_shape[0]
-
-    def run(self, image_seq: np.ndarray) -> np.ndarray:
-        """Run one batch: float32 of exactly `input_shape` to float32 of `output_shape`."""
-        if image_seq.shape != self.input_shape:
-            raise ValueError(f"expected input of shape {self.input_shape} for {self.path}, got {image_seq.shape}")
+    def _run(self, image_seq: np.ndarray) -> np.ndarray:
         host, keep = self._pointer_to(np.ascontiguousarray(image_seq, np.float32))
-        self._call("rt.memcpy", self._input.pointer, self._input.size, host, image_seq.size * 4, _HOST_TO_DEVICE)
+        self._call("rt.memcpy", *self._input, host, image_seq.size * 4, _HOST_TO_DEVICE)
         del keep  # the pointer is no longer used
         start = time.perf_counter()
         self._call("mdl.execute", self._model, self._inputs, self._outputs)
@@ -81,35 +78,25 @@ class AclRuntime:
     def facts(self) -> dict[str, Any]:
         name = getattr(self._acl, "get_soc_name", lambda: None)()
         return {
-            "runtime": self.name,
-            "version": "pyACL",
-            "provider": f"device {self.device_id}",
-            "chip": name if isinstance(name, str) and name else None,
-            "model": str(self.path),
-        }
-
-    def __enter__(self) -> AclRuntime:
-        return self
+            "runtime": self.name, "version": "pyACL", "provider": f"device {self.device_id}",
+            "chip": name if isinstance(name, str) and name else None, "model": str(self.path),
+        }  # fmt: skip
 
     def __exit__(self, *error) -> None:
         """Release buffers, model, context and device. Raises UserError if a call fails and no other error is active."""
         self._held.__exit__(*error)
 
-    def _open(self, held: ExitStack) -> None:
+    def _open(self) -> None:
         code = self._acl.init()
-        shared = code == _REPEATED
-        if not shared:
+        own = code != _REPEATED
+        if own:
             self._check("init", code)
-            self._release_later(held, "finalize")
-        self._call("rt.set_device", self.device_id)
-        if not shared:
-            self._release_later(held, "rt.reset_device", self.device_id)
-            context = self._call("rt.create_context", self.device_id)
-            self._release_later(held, "rt.destroy_context", context)
+            self._release_later("finalize")
+        self._call("rt.set_device", self.device_id, release=own)
+        if own:
+            self._call("rt.create_context", self.device_id)
         self._model = self._call("mdl.load_from_file", str(self.path))
-        self._release_later(held, "mdl.unload", self._model)
-        self._description = self._create("mdl.create_desc")
-        self._release_later(held, "mdl.destroy_desc", self._description)
+        self._description = self._call("mdl.create_desc")
         self._call("mdl.get_desc", self._description, self._model)
         self.input_shape = self._shape("input", 4)
         flat = self._shape("output")
@@ -117,10 +104,9 @@ class AclRuntime:
         if rest:
             raise UserError(f"{self.path}: output shape is {list(flat)}, expected [{self.batch_size}, {STRIPS}, d]")
         self.output_shape = (self.batch_size, STRIPS, per_vector)
-        self._inputs, self._input = self._data_set(held, "input", int(np.prod(self.input_shape)) * 4)
-        self._outputs, self._output = self._data_set(held, "output", int(np.prod(self.output_shape)) * 4)
-        self._host = self._call("rt.malloc_host", self._output.size)
-        self._release_later(held, "rt.free_host", self._host)
+        self._inputs, self._input = self._data_set("input", self.input_shape)
+        self._outputs, self._output = self._data_set("output", self.output_shape)
+        self._host = self._call("rt.malloc_host", self._output[1])
 
     def _shape(self, kind: str, rank: int | None = None) -> tuple[int, ...]:
         """Return the shape of the only input or output, which must be float32 and static."""
@@ -137,19 +123,19 @@ class AclRuntime:
             )
         return dims
 
-    def _data_set(self, held: ExitStack, kind: str, needed: int) -> tuple[Any, _Buffer]:
-        """Create a data set with one device buffer of the size that the om file specifies."""
-        size = self._function(f"mdl.get_{kind}_size_by_index")(self._description, 0)
+    def _data_set(self, kind: str, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
+        """Create a data set with one device buffer of the size that the om file specifies.
+
+        Returns:
+            The data set, and the pointer and size of its buffer.
+        """
+        needed, size = int(np.prod(shape)) * 4, self._function(f"mdl.get_{kind}_size_by_index")(self._description, 0)
         if size < needed:
             raise UserError(f"{self.path}: its {kind} has {size} bytes, but its shape needs {needed}; convert it again")
-        data_set = self._create("mdl.create_dataset")
-        self._release_later(held, "mdl.destroy_dataset", data_set)
+        data_set = self._call("mdl.create_dataset")
         pointer = self._call("rt.malloc", size, _HUGE_FIRST)
-        self._release_later(held, "rt.free", pointer)
-        buffer = self._create("create_data_buffer", pointer, size)
-        self._release_later(held, "destroy_data_buffer", buffer)
-        self._call("mdl.add_dataset_buffer", data_set, buffer)
-        return data_set, _Buffer(pointer, size)
+        self._call("mdl.add_dataset_buffer", data_set, self._call("create_data_buffer", pointer, size))
+        return data_set, (pointer, size)
 
     def _pointer_to(self, values: np.ndarray) -> tuple[int, Any]:
         """Return a host pointer and the object that must stay alive. Older CANN versions have only numpy_to_ptr."""
@@ -166,24 +152,24 @@ class AclRuntime:
         return util.ptr_to_numpy(pointer, (size,), _BYTE).tobytes()
 
     def _function(self, name: str):
-        function = self._acl
-        for part in name.split("."):
-            function = getattr(function, part)
-        return function
+        return attrgetter(name)(self._acl)
 
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """Call acl.NAME, check the error code, which is its last (or only) value, and return the value before it."""
+    def _call(self, name: str, *arguments: Any, release: bool = True) -> Any:
+        """Call acl.NAME, check that it succeeded, and return its value if it has one.
+
+        The error code is the last (or only) value of a call. If the call acquires a resource, `__exit__` releases it.
+        """
         result = self._function(name)(*arguments)
-        *values, code = result if isinstance(result, tuple) else (result,)
-        self._check(name, code)
+        if name in _WITHOUT_CODE:
+            values = [result]
+            if not result:
+                raise UserError(f"{self.path}: pyACL's acl.{name} returned no handle; see CANN's log in ~/ascend/log")
+        else:
+            *values, code = result if isinstance(result, tuple) else (result,)
+            self._check(name, code)
+        if release and name in _RELEASE:
+            self._release_later(_RELEASE[name], *(values or arguments))
         return values[0] if values else None
-
-    def _create(self, name: str, *arguments: Any) -> Any:
-        """Call acl.NAME, which returns a handle, or a false value if it fails."""
-        handle = self._function(name)(*arguments)
-        if not handle:
-            raise UserError(f"{self.path}: pyACL's acl.{name} returned no handle; see CANN's log in ~/ascend/log")
-        return handle
 
     def _check(self, name: str, code: int) -> None:
         if code == 0:
@@ -198,15 +184,15 @@ class AclRuntime:
             f"{self.path}: pyACL's acl.{name} failed on device {self.device_id} with code {code}{detail}; {advice}"
         )
 
-    def _release_later(self, held: ExitStack, name: str, *arguments: Any) -> None:
-        """Call acl.NAME when `held` closes. A failure there does not replace an earlier error."""
+    def _release_later(self, name: str, *arguments: Any) -> None:
+        """Call acl.NAME in `__exit__`. A failure there does not replace an earlier error."""
 
         def release(kind, error, trace) -> None:
             code = self._function(name)(*arguments)
             if error is None:
                 self._check(name, code)
 
-        held.push(release)
+        self._held.push(release)
 
 
 def import_acl():

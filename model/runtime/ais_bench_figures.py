@@ -1,7 +1,5 @@
 """Figures of ais_bench: its summary.json, and the lines that it prints if there is no such file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

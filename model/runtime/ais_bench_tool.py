@@ -4,28 +4,27 @@ The module `ais_bench` may belong to another Python because its wheels exist for
 selects the interpreter.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
 from model.common.files import is_file
-from model.common.json_files import write_json
 from model.common.schema import read_checked
-from model.runtime.external_tool import ToolError, figures_of, run_tool, summary_of
-from model.runtime.performance_files import performance_path
-from model.runtime.staging import Task, accepted_path, collect, staged, staged_om
+from model.runtime.external_tool import figures_of, run_tool, summary_of
+from model.runtime.staging import BINS, accepted_path, collect, staged
+from model.runtime.task import Task
 
 VARIABLE = "AIS_BENCH_PYTHON"
-_SUFFIX = "_0"  # ais_bench numbers outputs from 0
-_SUMMARY = "_summary"  # follows the name of the output folder in that of its JSON file
+# Option names of the newest version and of msit.
+_NEWEST = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"}
+_MSIT = _NEWEST | {"--model": "--om-model", "--batchsize": "--batch-size"}
 # Checks for the submodule `infer` because a tool for language models is also called ais_bench.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
 
@@ -49,82 +48,51 @@ def find_ais_bench() -> list[str]:
     )
 
 
-def ais_bench_command(beginning: list[str], options: dict[str, Any], dashes: bool = False) -> list[str]:
-    """Build the documented command.
-
-    Args:
-        options: values by the documented names of the options. The value of a switch is True.
-        dashes: use the option names and switches of the newest version. msit has other names.
-    """
-    renamed = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"} if dashes else {}
-    if beginning[-1] == "benchmark":
-        renamed = {"--model": "--om-model", "--output_dirname": "--output-dirname", "--batchsize": "--batch-size",
-                   "--divide_input": "--divide-input"}  # fmt: skip
-    words = list(beginning)
-    for option, value in options.items():
-        words.append(renamed.get(option, option))
-        if value is not True or not dashes:  # older versions need `1` after a switch
-            words.append("1" if value is True else str(value))
-    return words
-
-
 def run_ais_bench(task: Task) -> dict[str, Any]:
-    """Run the list, write results, `<results>_summary.json` and a log, and return the summary.
-
-    The tool does not report end-to-end throughput, so it is None. `seconds` is the duration of the whole command
-    including the loading of the om file.
-
-    Raises:
-        UserError: if the om file has a different batch size than the task.
-    """
+    """Run the list or pure inference, as `run_on_devices` does, and return the summary."""
     [summary] = run_on_devices(task, [task.device_id])
-    write_json(performance_path(task.result_folder.parent, task.batch(), task.device_id).with_suffix(".json"), summary)
     return summary
 
 
 def run_on_devices(task: Task, device_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Run the list with one command, which divides it between the devices, and return a summary per device.
+    """Run the list with one command, which divides it between the devices, or pure inference.
 
-    The tool gives each device an equal number of files in the order of the list, one more to the first ones if they
-    do not divide evenly, and fills the last batch of each device. Raises UserError as `run_ais_bench` does.
-    """
-    beginning, parent, several = find_ais_bench(), task.result_folder.parent, len(device_ids) > 1
-    devices = f"devices_{'_'.join(map(str, device_ids))}" if several else f"device_{task.device_id}"
-    log = parent.absolute() / f"ais_bench_batchsize_{task.batch()}_{devices}.log"
-    with staged(task, fill=not several) as stage:
-        options = {"--input": stage.bins, "--outfmt": "BIN", "--batchsize": task.batch()}
-        options |= {"--divide_input": True} if several else {}
-        output, seconds, folder = _run(beginning, stage.om, options, log, task, device_ids)
-        reported = re.search(r"filesperbatch:(\d+)", output)
-        _check_batch(task, int(reported[1]) if reported else None)
-        folders = [folder / f"device{number}_{i}" for i, number in enumerate(device_ids)] if several else [folder]
-        results = {stem: file for part in folders for stem, file in _results(part, stage.stems).items()}
-        collect(_tool(beginning), results, stage, task.result_folder, log)
-        summaries = []
-        for i, (number, part) in enumerate(zip(device_ids, folders, strict=True)):
-            share = f"_share{number}" if several else ""
-            target = task.result_folder.with_name(f"{task.result_folder.name}{share}{_SUMMARY}.json")
-            figures = figures_of("ais_bench", _summary_path(part), target, None if several else log)
-            count = len(stage.stems) // len(device_ids) + (i < len(stage.stems) % len(device_ids))
-            own = task._replace(device_id=number)
-            summaries.append(summary_of(own, _tool(beginning), figures, seconds, count, -count % task.batch()))
-    return summaries
+    Results, the tool's own `<results>_summary.json` and a log are written. The tool gives each device an equal number
+    of files in the order of the list, one more to the first ones if they do not divide evenly, and fills the last
+    batch of each device. It does not report end-to-end throughput, so it is None.
 
-
-def measure_ais_bench(task: Task, loop: int) -> dict[str, Any]:
-    """Run `loop` batches of zeros, write the tool's summary and a log next to the results, and return the summary.
+    Returns:
+        A summary per device, where `seconds` is the duration of the whole command including the loading of the om.
 
     Raises:
         UserError: if the om file has a different batch size than the task.
     """
-    beginning, parent = find_ais_bench(), task.result_folder.parent
-    stem = f"ais_bench_pure_batchsize_{task.batch()}_device_{task.device_id}"
-    log = parent.absolute() / f"{stem}.log"
-    with staged_om(task) as om:  # without --batchsize, the tool reads it from the om file
-        _, seconds, folder = _run(beginning, om, {"--loop": loop}, log, task, [task.device_id])
-        figures = figures_of("ais_bench", _summary_path(folder), parent / f"{stem}{_SUMMARY}.json", log)
-        _check_batch(task, figures.batch_size)
-    return summary_of(task, _tool(beginning), figures, seconds, loop * task.batch())
+    beginning, several, size = find_ais_bench(), len(device_ids) > 1, task.batch()
+    devices = f"devices_{'_'.join(map(str, device_ids))}" if several else f"device_{task.device_id}"
+    log = task.next_to_results(f"ais_bench_{'' if task.info else 'pure_'}batchsize_{size}_{devices}.log").absolute()
+    with staged(task, fill=not several) as stage:
+        options: dict[str, Any] = {"--loop": task.loop}  # without --batchsize, the tool reads it from the om file
+        if task.info:
+            options = {"--input": stage.folder / BINS, "--outfmt": "BIN", "--batchsize": size}
+            options |= {"--divide_input": True} if several else {}
+        output, seconds, folder = _run(beginning, stage.om, options, log, task, device_ids)
+        folders = [folder / f"device{number}_{i}" for i, number in enumerate(device_ids)] if several else [folder]
+        if task.info:
+            reported = re.search(r"filesperbatch:(\d+)", output)
+            _check_batch(task, int(reported[1]) if reported else None)
+            results = {stem: file for part in folders for stem, file in _results(part, stage.sources).items()}
+            collect(_tool(beginning), results, stage, task.result_folder, log)
+        summaries = []
+        for i, (number, part) in enumerate(zip(device_ids, folders, strict=True)):
+            name = f"{task.result_folder.name}{f'_share{number}' if several else ''}" if task.info else log.stem
+            target = task.next_to_results(f"{name}_summary.json")
+            figures = figures_of(task, _summary_path(part), target, None if several else log)
+            if not task.info:
+                _check_batch(task, figures.batch_size)
+            count = (len(stage.sources) + len(device_ids) - 1 - i) // len(device_ids) or task.loop * size
+            own = task._replace(device_id=number)
+            summaries.append(summary_of(own, _tool(beginning), figures, seconds, count, -count % size))
+    return summaries
 
 
 def _tool(beginning: list[str]) -> str:
@@ -132,7 +100,7 @@ def _tool(beginning: list[str]) -> str:
 
 
 def _summary_path(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}{_SUMMARY}.json")
+    return folder.with_name(f"{folder.name}_summary.json")
 
 
 def _run(
@@ -146,20 +114,35 @@ def _run(
     # Newer versions reject an output folder name that exists in their working directory with usual permissions.
     name = f"{om.parent.name}_results"
     devices = ",".join(map(str, device_ids))
-    common = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": devices}
+    options = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": devices} | options
     folder = Path.cwd()
     if not accepted_path(folder):  # newer versions check the path that --output_dirname has in the working directory
         beginning = [str(folder / part) if "/" in part else part for part in beginning]
         folder = om.parent
-    command = ais_bench_command(beginning, common | options)
+    tool, command = _tool(beginning), _command(beginning, options)
     try:
-        output, seconds = run_tool(_tool(beginning), command, folder, log, task)
-    except ToolError as error:
-        if "No such option" not in error.output:
+        output, seconds = run_tool(tool, command, folder, log, task)
+    except UserError:
+        if not log.is_file() or b"No such option" not in log.read_bytes():
             raise
-        command = ais_bench_command(beginning, common | options, dashes=True)
-        output, seconds = run_tool(_tool(beginning), command, folder, log, task)
+        output, seconds = run_tool(tool, _command(beginning, options, newest=True), folder, log, task)
     return output, seconds, om.parent / name
+
+
+def _command(beginning: list[str], options: dict[str, Any], newest: bool = False) -> list[str]:
+    """Build the documented command.
+
+    Args:
+        options: values by the documented names of the options. The value of a switch is True.
+        newest: use the option names and switches of the newest version.
+    """
+    renamed = _MSIT if beginning[-1] == "benchmark" else _NEWEST if newest else {}
+    words = list(beginning)
+    for option, value in options.items():
+        words.append(renamed.get(option, option))
+        if value is not True or not newest:  # older versions need `1` after a switch
+            words.append("1" if value is True else str(value))
+    return words
 
 
 def _pythons() -> Iterator[str]:
@@ -187,28 +170,18 @@ def _check_batch(task: Task, found: int | None) -> None:
     """Compare with the batch size that the tool reads from the om file: its option affects only the throughput."""
     if found is not None and found != task.batch():
         raise UserError(
-            f"{task.om}: its batch size is {found}, not {task.batch()}; use --batch_size {found} or the om file for "
+            f"{task.model}: its batch size is {found}, not {task.batch()}; use --batch_size {found} or the om file for "
             f"batch size {task.batch()}"
         )
 
 
-def _results(folder: Path, stems: list[str]) -> dict[str, Path]:
+def _results(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
     """Return the result file by input stem, from the tool's summary or, if not listed there, from its naming rule."""
-    results = {stem: folder / f"{stem}{_SUFFIX}.bin" for stem in stems}
-    if _summary_path(folder).is_file():
-        results |= {
-            Path(bin_file).stem: folder / Path(result).name for bin_file, result in _pairs(_summary_path(folder))
-        }
-    return {stem: file for stem, file in results.items() if is_file(file)}
-
-
-def _pairs(written: Path) -> Iterator[tuple[str, str]]:
-    """Yield the input and result file of each sequence in the tool's summary.json. A damaged one yields nothing."""
+    results = {stem: folder / f"{stem}_0.bin" for stem in stems}  # ais_bench numbers outputs from 0
     schema = {"filesinfo": {str: {"infiles": [str], "outfiles": [str]}}}
-    try:
-        listed = read_checked(written, schema, "no list of files", "the naming rule applies")["filesinfo"]
-    except UserError:
-        return
-    for files in listed.values():
-        if len(files["infiles"]) == len(files["outfiles"]) == 1:
-            yield files["infiles"][0], files["outfiles"][0]
+    with suppress(UserError):  # there is no summary, or it is damaged
+        listed = read_checked(_summary_path(folder), schema, "no list of files", "the naming rule applies")
+        for files in listed["filesinfo"].values():
+            if len(files["infiles"]) == len(files["outfiles"]) == 1:
+                results[Path(files["infiles"][0]).stem] = folder / Path(files["outfiles"][0]).name
+    return {stem: file for stem, file in results.items() if is_file(file)}

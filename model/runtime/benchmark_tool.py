@@ -4,8 +4,6 @@ The arguments, names and formats follow the documents of the model zoo, because 
 writes result/ in its working directory.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError
-from model.common.json_files import write_json
 from model.runtime.external_tool import figures_of, run_tool, summary_of
-from model.runtime.performance_files import performance_path
-from model.runtime.staging import Task, collect, staged, staged_om
+from model.runtime.staging import INFO, collect, staged
+from model.runtime.task import Task
 
 VARIABLE = "BENCHMARK_TOOL"
 _SUFFIXES = ("_0", "_1")  # it numbers outputs from 1; some documents use _0
@@ -48,47 +45,40 @@ def find_benchmark(om: Path) -> Path:
     return tool
 
 
-def benchmark_command(tool: Path, om: Path, info: Path, batch_size: int, device_id: int) -> list[str]:
-    """Build the documented command, with single dashes and key=value."""
+def benchmark_command(tool: Path, om: str, task: Task) -> list[str]:
+    """Build the documented command, with single dashes and key=value.
+
+    The paths of `om` and the list are relative to the working directory, because the tool splits lists, and possibly
+    arguments, at blanks.
+    """
+    device, batch, om = f"-device_id={task.device_id}", f"-batch_size={task.batch()}", f"-om_path={om}"
+    if task.info is None:
+        return [str(tool), f"-round={task.loop}", om, device, batch]
     return [
-        str(tool), "-model_type=vision", f"-device_id={device_id}", f"-batch_size={batch_size}", f"-om_path={om}",
-        f"-input_text_path={info}", "-input_width=64", "-input_height=64", "-output_binary=True", "-useDvpp=False",
+        str(tool), "-model_type=vision", device, batch, om, f"-input_text_path={INFO}",
+        "-input_width=64", "-input_height=64", "-output_binary=True", "-useDvpp=False",
     ]  # fmt: skip
 
 
 def run_benchmark(task: Task) -> dict[str, Any]:
-    """Run the list, write results, performance file and log under the names of `benchmark`, and return the summary.
+    """Run the list or pure inference, write results, performance file and log, and return the summary.
 
-    If the performance file cannot be parsed, the results are kept and the summary describes the problem.
+    The names are those of `benchmark`. If the performance file cannot be parsed, the results are kept and the summary
+    describes the problem.
     """
-    tool = find_benchmark(task.om)
-    batch_size, parent = task.batch(), task.result_folder.parent
-    log = parent.absolute() / f"benchmark_batchsize_{batch_size}_device_{task.device_id}.log"
+    tool, of_run = find_benchmark(task.model), f"batchsize_{task.batch()}_device_{task.device_id}"
+    log = task.next_to_results(f"benchmark_{'' if task.info else 'pure_'}{of_run}.log").absolute()
     with staged(task) as stage:
-        # Paths relative to the working directory, because the tool splits lists, and possibly arguments, at blanks.
-        om, info = stage.om.relative_to(stage.folder), stage.info.relative_to(stage.folder)
-        command = benchmark_command(tool, om, info, batch_size, task.device_id)
+        command = benchmark_command(tool, stage.om.name, task)
         _, seconds = run_tool(tool.name, command, stage.folder, log, task)
         written = stage.folder / "result"
-        dumped = written / f"dumpOutput_device{task.device_id}"
-        paths = ((stem, dumped / f"{stem}{suffix}.bin") for suffix in _SUFFIXES for stem in stage.stems)
-        results = {stem: file for stem, file in paths if file.is_file()}
-        collect(tool.name, results, stage, task.result_folder, log)
-        performance = performance_path(parent, batch_size, task.device_id)
-        figures = figures_of("benchmark", performance_path(written, batch_size, task.device_id), performance)
-        summary = summary_of(task, tool.name, figures, seconds, len(stage.stems), stage.fillers)
-    write_json(performance.with_suffix(".json"), summary)
-    return summary
-
-
-def measure_benchmark(task: Task, loop: int) -> dict[str, Any]:
-    """Run `loop` batches of zeros, write the performance file and a log next to the results, and return the summary."""
-    tool, parent = find_benchmark(task.om), task.result_folder.parent
-    log = parent.absolute() / f"benchmark_pure_batchsize_{task.batch()}_device_{task.device_id}.log"
-    with staged_om(task) as om:
-        command = [str(tool), f"-round={loop}", f"-om_path={om.name}"]
-        command += [f"-device_id={task.device_id}", f"-batch_size={task.batch()}"]
-        _, seconds = run_tool(tool.name, command, om.parent, log, task)
-        name = f"PureInfer_perf_of_{om.stem}_in_device_{task.device_id}.txt"
-        figures = figures_of("benchmark", om.parent / "result" / name, parent / name, log, task.batch())
-    return summary_of(task, tool.name, figures, seconds, loop * task.batch())
+        if task.info:
+            name = f"perf_vision_{of_run}.txt"
+            dumped = written / f"dumpOutput_device{task.device_id}"
+            paths = ((stem, dumped / f"{stem}{suffix}.bin") for suffix in _SUFFIXES for stem in stage.sources)
+            collect(tool.name, {stem: file for stem, file in paths if file.is_file()}, stage, task.result_folder, log)
+        else:
+            name = f"PureInfer_perf_of_{stage.om.stem}_in_device_{task.device_id}.txt"
+        figures = figures_of(task, written / name, task.next_to_results(name), None if task.info else log)
+    sequences = len(stage.sources) or task.loop * task.batch()
+    return summary_of(task, tool.name, figures, seconds, sequences, stage.fillers)

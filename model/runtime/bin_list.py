@@ -1,7 +1,5 @@
 """Check the list of input files before a runtime reads them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +7,11 @@ from pathlib import Path
 from model.common.errors import UserError
 from model.common.files import is_file
 from model.common.geometry import FLOAT32, FRAME_HEIGHT, FRAME_WIDTH
-from model.export.manifest import FILLER_PREFIX, InfoEntry, digest_of, read_info, read_manifest
+from model.export.manifest import FILLER_PREFIX, digest_of, read_info, read_manifest
 
 
-def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry]:
-    """Read an `.info` list and check that its input files exist and have the right size.
+def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
+    """Return the input files of an `.info` list, after checks that they exist and have the right size.
 
     Paths are resolved against the working directory, or against the folder of the list if the first file exists
     only there. Fillers of an already filled list are omitted.
@@ -26,27 +24,35 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[InfoEntry
         UserError: if a file is missing, has another size or is outside the folder of the list, or if two
             results would have the same name.
     """
-    entries = [entry for entry in read_info(info_path) if not entry.path.name.startswith(FILLER_PREFIX)]
-    if not entries:
+    files = [entry.path for entry in read_info(info_path) if not entry.path.name.startswith(FILLER_PREFIX)]
+    if not files:
         raise UserError(f"{info_path}: contains only fillers; create it again with --pre_process")
-    if not is_file(entries[0].path) and is_file(info_path.parent / entries[0].path):
-        entries = [entry._replace(path=info_path.parent / entry.path) for entry in entries]
-    _check_folder(info_path, entries)
-    _check_names(info_path, entries)
-    frame_bytes = (shape[1] * shape[2] if shape else FRAME_HEIGHT * FRAME_WIDTH) * FLOAT32.itemsize
-    expected, reference = (shape[0] * frame_bytes, "the model") if shape else (None, str(entries[0].path))
-    for entry in entries:
+    if not is_file(files[0]) and is_file(info_path.parent / files[0]):
+        files = [info_path.parent / file for file in files]
+    _check_names(info_path, files)
+    height, width = shape[1:] if shape else (FRAME_HEIGHT, FRAME_WIDTH)
+    frame_bytes = height * width * FLOAT32.itemsize
+    expected, reference = (shape[0] * frame_bytes, "the model") if shape else (None, str(files[0]))
+    for file in files:
         try:
-            size = entry.path.stat().st_size
+            size = file.stat().st_size
         except OSError as error:
             raise UserError(
-                f"{entry.path}: listed in {info_path} but missing ({error.strerror}); create the input files again"
+                f"{file}: listed in {info_path} but missing ({error.strerror}); create the input files again"
             ) from error
-        if expected is None and size and size % frame_bytes == 0:
-            expected = size
+        is_whole = size > 0 and size % frame_bytes == 0
+        frames = f"{size // frame_bytes} frames" if is_whole else "not a whole number of frames"
+        expected = expected or (size if is_whole else None)
+        if expected is None:
+            raise UserError(
+                f"{file}: {size} bytes ({frames}), but a frame has {frame_bytes} bytes; create the input files again"
+            )
         if size != expected:
-            raise UserError(_wrong_size(entry.path, size, expected, frame_bytes, reference))
-    return entries
+            raise UserError(
+                f"{file}: {size} bytes ({frames}), but {reference} has {expected} ({expected // frame_bytes} frames); "
+                "use the same number of frames for the input files and the model"
+            )
+    return files
 
 
 def known_digests(info_path: Path) -> dict[str, str]:
@@ -63,30 +69,13 @@ def check_digest(path: Path, content: bytes | memoryview, known: Mapping[str, st
     return digest
 
 
-def _check_folder(info_path: Path, entries: list[InfoEntry]) -> None:
-    """Require input files inside the folder of the list: a list from elsewhere could name any file."""
+def _check_names(info_path: Path, files: list[Path]) -> None:
+    """Require different names, and files inside the folder of the list: a list from elsewhere could name any file."""
     folder = Path(os.path.normpath(info_path.absolute().parent))
-    for entry in entries:
-        if folder not in Path(os.path.normpath(entry.path.absolute())).parents:
-            raise UserError(
-                f"{info_path}: {entry.path} is outside the folder of the list; create the input files again there"
-            )
-
-
-def _check_names(info_path: Path, entries: list[InfoEntry]) -> None:
     stems: dict[str, Path] = {}
-    for entry in entries:
-        if entry.path.stem in stems:
-            raise UserError(f"{info_path}: {stems[entry.path.stem]} and {entry.path} would have the same result file")
-        stems[entry.path.stem] = entry.path
-
-
-def _wrong_size(path: Path, size: int, expected: int | None, frame_bytes: int, reference: str) -> str:
-    complete = size and size % frame_bytes == 0
-    frames = f"{size // frame_bytes} frames" if complete else "not a whole number of frames"
-    if expected is None:
-        return f"{path}: {size} bytes ({frames}), but a frame has {frame_bytes} bytes; create the input files again"
-    return (
-        f"{path}: {size} bytes ({frames}), but {reference} has {expected} ({expected // frame_bytes} frames); "
-        "use the same number of frames for the input files and the model"
-    )
+    for file in files:
+        if folder not in Path(os.path.normpath(file.absolute())).parents:
+            outside = f"{file} is outside the folder of the list"
+            raise UserError(f"{info_path}: {outside}; create the input files again there")
+        if stems.setdefault(file.stem, file) is not file:
+            raise UserError(f"{info_path}: {stems[file.stem]} and {file} would have the same result file")

@@ -1,14 +1,11 @@
 """Run a model on several chips at once, each on a share of the list, in one ais_bench or in a process per chip."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import multiprocessing
 import shutil
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +14,13 @@ from model.common.json_files import write_json
 from model.export.input_files import check_replaceable
 from model.runtime.ais_bench_tool import run_on_devices
 from model.runtime.bin_list import check_bins
-from model.runtime.choice import Choice
-from model.runtime.performance_files import performance_path
-from model.runtime.pure_inference import measure
 from model.runtime.result_record import read_record, record_path, remove_record, replaced_results
-from model.runtime.runners import run_list
-from model.runtime.staging import Task
+from model.runtime.runners import TOOLS, run
+from model.runtime.task import Task
 
 logger = logging.getLogger(__name__)
 
 _MAX_ID = 1024
-_IN_PROCESS = ("acl",)  # runtimes that are not external tools
 
 
 def parse_device_ids(text: str) -> list[int]:
@@ -41,37 +34,35 @@ def parse_device_ids(text: str) -> list[int]:
     return numbers
 
 
-def run_on_chips(
-    choice: Choice, task: Task, device_ids: list[int], warmup: int = 1, loop: int | None = None
-) -> dict[str, Any]:
-    """Run the list of a task on several chips, write all results to one folder, and return the summary.
+def run_on_chips(task: Task, device_ids: list[int]) -> dict[str, Any]:
+    """Run a task on several chips, write all results to one folder, and return the summary.
 
     ais_bench divides the list itself if it can. Otherwise, each chip runs a share of whole batches in its own process,
-    so only the last one needs fillers. Without enough batches, the last chips stay idle.
-
-    Args:
-        loop: measure pure inference with this number of batches on each chip instead of running the list.
+    so only the last one needs fillers. Without enough batches, the last chips stay idle. In pure inference, each chip
+    runs all batches.
 
     Returns:
-        The summary of `run_list`, whose throughput is that of all chips, with one summary per chip in `devices`.
+        The summary of `run`, whose throughput is that of all chips, with one summary per chip in `devices`.
 
     Raises:
         UserError: with the number of the device, if the model fails on one of them. No results are written then.
     """
-    if loop is None:
+    if task.info:
         check_replaceable(task.result_folder, ".bin")
         device_ids = _with_work(task, device_ids)
     start = time.perf_counter()
-    devices = _run_divided(task, device_ids) if choice.runtime == "ais_bench" and loop is None else None
+    devices = _run_divided(task, device_ids) if task.info and task.runtime == "ais_bench" else None
+    tasks = [task._replace(device_id=number, quiet=True) for number in device_ids]
     if devices is None:
         start = time.perf_counter()
-        tasks = [task._replace(device_id=number, quiet=True) for number in device_ids]
-        if loop is None:
-            devices = _run_shares(choice, task, tasks, warmup)
-        else:
-            devices = _run_all(partial(measure, choice, loop=loop, warmup=warmup), tasks, choice)
-    summary = _summary(devices, time.perf_counter() - start)
-    write_json(task.result_folder.with_name(f"{task.result_folder.name}_devices.json"), summary)
+        devices = _run_shares(task, tasks) if task.info else _run_all(tasks)
+    seconds = time.perf_counter() - start
+    for own, device in zip(tasks, devices, strict=True):
+        device["result"] = str(task.result_folder) if task.info else None
+        write_json(own.summary_path(device["batch_size"]), device)
+        device["device_id"] = own.device_id
+    summary = _summary(devices, seconds)
+    write_json(task.next_to_results(f"{task.result_folder.name}_devices.json"), summary)
     return summary
 
 
@@ -88,59 +79,45 @@ def _with_work(task: Task, device_ids: list[int]) -> list[int]:
 def _run_divided(task: Task, device_ids: list[int]) -> list[dict[str, Any]] | None:
     """Let one ais_bench divide the list between the devices. Return None if this version cannot, or if it fails."""
     try:
-        devices = run_on_devices(task, device_ids)
+        return run_on_devices(task, device_ids)
     except UserError as error:
         logger.warning("each device runs in its own process, because %s", str(error).partition(";")[0])
         return None
-    return _written(task, devices, device_ids)
 
 
-def _run_shares(choice: Choice, task: Task, tasks: list[Task], warmup: int) -> list[dict[str, Any]]:
+def _run_shares(task: Task, tasks: list[Task]) -> list[dict[str, Any]]:
     """Run the model on a share of the list per task, and move all results to one folder."""
-    count, size, folder = len(check_bins(task.info, None)), task.batch(), task.result_folder
+    count, size, name = len(check_bins(task.info, None)), task.batch(), task.result_folder.name
     bounds = [min(count, -(-count // size) * i // len(tasks) * size) for i in range(len(tasks) + 1)]
     shares = [
-        own._replace(share=share, result_folder=folder.with_name(f"{folder.name}_share{own.device_id}"))
+        own._replace(share=share, result_folder=task.next_to_results(f"{name}_share{own.device_id}"))
         for own, share in zip(tasks, itertools.pairwise(bounds), strict=True)
     ]
+    for share in shares:
+        share.summary_path(size).unlink(missing_ok=True)  # of an earlier run
     try:
-        devices = _run_all(partial(run_list, choice, warmup=warmup), shares, choice)
-        _merge(folder, [share.result_folder for share in shares])
+        devices = _run_all(shares)
+        _merge(task.result_folder, [share.result_folder for share in shares])
     finally:
         for share in shares:
             shutil.rmtree(share.result_folder, ignore_errors=True)
             remove_record(share.result_folder)
-            _performance_json(share, share.device_id).unlink(missing_ok=True)  # it names the folder of the share
-    return _written(task, devices, [own.device_id for own in tasks])
+    return devices
 
 
-def _written(task: Task, devices: list[dict[str, Any]], device_ids: list[int]) -> list[dict[str, Any]]:
-    """Write the summary of each device, which names the folder of all results, and return them with the numbers."""
-    devices = [device | {"result": str(task.result_folder)} for device in devices]
-    for number, device in zip(device_ids, devices, strict=True):
-        write_json(_performance_json(task, number), device)
-    return [device | {"device_id": number} for number, device in zip(device_ids, devices, strict=True)]
-
-
-def _performance_json(task: Task, device_id: int) -> Path:
-    return performance_path(task.result_folder.parent, task.batch(), device_id).with_suffix(".json")
-
-
-def _run_all(job: partial, tasks: list[Task], choice: Choice) -> list[dict[str, Any]]:
-    """Run the job of each task at the same time. External tools are processes themselves, so threads wait for them."""
-    if choice.runtime in _IN_PROCESS:
-        pool = ProcessPoolExecutor(len(tasks), mp_context=multiprocessing.get_context("spawn"))
-    else:
+def _run_all(tasks: list[Task]) -> list[dict[str, Any]]:
+    """Run the tasks at the same time. External tools are processes themselves, so threads wait for them."""
+    if tasks[0].runtime in TOOLS:
         pool = ThreadPoolExecutor(len(tasks))
+    else:
+        pool = ProcessPoolExecutor(len(tasks), mp_context=multiprocessing.get_context("spawn"))
     with pool:
-        futures: list[Future] = [pool.submit(job, task) for task in tasks]
+        futures = [pool.submit(run, task) for task in tasks]
     for task, future in zip(tasks, futures, strict=True):
         error = future.exception()
         if isinstance(error, UserError):
             raise UserError(f"device {task.device_id}: {error}") from error
-        if error is not None:
-            raise error
-    return [future.result() | {"device_id": task.device_id} for task, future in zip(tasks, futures, strict=True)]
+    return [future.result() for future in futures]
 
 
 def _merge(result_folder: Path, shares: list[Path]) -> None:

@@ -1,7 +1,5 @@
 """Select a runtime and a model file: the requested ones, or with `auto` what this machine supports."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +52,7 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     if model.suffix in CHECKPOINTS and model.is_file():
         raise UserError(f"{model}: is a checkpoint, not a model; export it first: pth2onnx.py --checkpoint {model}")
     om, onnx = _om_of(model), _onnx_of(model)
-    if direct and om is None and onnx is None and runtime in ("auto", "acl", "onnxruntime"):
+    if direct and om is None and onnx is None:
         by_length = _choose_by_length(runtime, model)
         if by_length is not None:
             return by_length
@@ -62,30 +60,24 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
         return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: --model is an ONNX file")
     if runtime == "auto":
         return _choose(model, om, onnx, direct)
-    if runtime == "onnxruntime":
-        if onnx is None:
-            raise UserError(_no_onnx(model, om))
-        return Choice(runtime, onnx, f"runtime {runtime} with {onnx}, as requested")
-    if om is None:
-        existing = f"only {onnx} exists; " if onnx else ""
-        raise UserError(
-            f"{model}: no om file for --runtime {runtime}; {existing}create one with test/pth2om.sh and CANN"
-        )
-    _OM_TOOLS[runtime](om)
-    return Choice(runtime, om, f"runtime {runtime} with {om}, as requested")
+    file = onnx if runtime == "onnxruntime" else om
+    if file is None:
+        raise UserError(_missing(runtime, model, om, onnx))
+    if runtime in _OM_TOOLS:
+        _OM_TOOLS[runtime](file)
+    return Choice(runtime, file, f"runtime {runtime} with {file}, as requested")
 
 
 def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Choice:
     unavailable = []
-    if om is not None:
-        for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl"):
-            try:
-                _OM_TOOLS[name](om)
-            except UserError as error:
-                unavailable.append(str(error).partition(";")[0])
-                continue
-            note = f" ({', '.join(unavailable)})" if unavailable else ""
-            return Choice(name, om, f"runtime {name} with {om}: the om file and its runtime are available{note}")
+    for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl") if om else []:
+        try:
+            _OM_TOOLS[name](om)
+        except UserError as error:
+            unavailable.append(str(error).partition(";")[0])
+            continue
+        note = f" ({', '.join(unavailable)})" if unavailable else ""
+        return Choice(name, om, f"runtime {name} with {om}: the om file and its runtime are available{note}")
     no_runtime = f"no runtime for {om} is available: {', '.join(unavailable)}"
     if onnx is not None:
         reason = no_runtime if om else "there is no om file of this name"
@@ -98,33 +90,32 @@ def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Ch
 def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
     """Select the models `<stem>_f<frames>` that pth2onnx.py writes for several --frame_num, or None if none exist."""
     for name, suffix in (("acl", ".om"), ("onnxruntime", ".onnx")):
-        by_length = {}
-        for path in stem.parent.glob(f"*{suffix}"):
-            length = re.fullmatch(re.escape(stem.name) + r"_f(\d+)(_linux_\w+)?", path.stem)
-            if length:
-                by_length[int(length[1])] = path
-        if not by_length or runtime not in ("auto", name):
+        form = re.compile(re.escape(stem.name) + r"_f(\d+)(_linux_\w+)?")
+        paths = {int(match[1]): path for path in stem.parent.glob(f"*{suffix}") if (match := form.fullmatch(path.stem))}
+        if not paths or runtime not in ("auto", name):
             continue
-        if name == "acl":
-            try:
-                import_acl()
-            except UserError:
-                if runtime == "auto":
-                    continue
-                raise
-        by_length = dict(sorted(by_length.items()))
-        lengths = ", ".join(map(str, by_length))
-        return Choice(name, stem, f"runtime {name} with {stem}_f*{suffix}, for {lengths} frames", by_length)
+        try:
+            if name in _OM_TOOLS:
+                _OM_TOOLS[name](stem)
+        except UserError:
+            if runtime == "auto":
+                continue
+            raise
+        paths = dict(sorted(paths.items()))
+        why = f"runtime {name} with {stem}_f*{suffix}, for {', '.join(map(str, paths))} frames"
+        return Choice(name, stem, why, paths)
     return None
 
 
-def _no_onnx(model: Path, om: Path | None) -> str:
-    if om is not None:
-        return (
-            f"{om}: ONNX Runtime cannot run om files, and there is no ONNX file of this name; create one "
-            "with pth2onnx.py"
-        )
-    return f"{model}: no such ONNX file; create it with pth2onnx.py"
+def _missing(runtime: str, model: Path, om: Path | None, onnx: Path | None) -> str:
+    """Explain that the file for a requested runtime does not exist."""
+    if runtime != "onnxruntime":
+        existing = f"only {onnx} exists; " if onnx else ""
+        return f"{model}: no om file for --runtime {runtime}; {existing}create one with test/pth2om.sh and CANN"
+    if om is None:
+        return f"{model}: no such ONNX file; create it with pth2onnx.py"
+    problem = "ONNX Runtime cannot run om files, and there is no ONNX file of this name"
+    return f"{om}: {problem}; create one with pth2onnx.py"
 
 
 def _om_of(model: Path) -> Path | None:

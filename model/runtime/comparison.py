@@ -1,36 +1,27 @@
 """Compare the results of a deployed model with those of its ONNX file: embeddings, and rank-1 computed from them."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from model.common.errors import UserError
 from model.common.geometry import FLOAT32
-from model.evaluation.cross_view import evaluate
-from model.evaluation.protocols import protocol_of
+from model.evaluation.cross_view import evaluate_index
 from model.export.manifest import read_manifest
 from model.runtime.bin_list import check_bins
-from model.runtime.choice import Choice
-from model.runtime.runners import run_list
-from model.runtime.staging import Task
+from model.runtime.result_files import TOOLS
+from model.runtime.runners import run_and_record
+from model.runtime.task import Task
 
 log = logging.getLogger(__name__)
 
-_SUFFIXES = ("_1", "_0")
 
-
-def compare(choice: Choice, task: Task, onnx: Path, limit: int, threads: int | None = None) -> dict[str, Any]:
+def compare(task: Task, onnx: Path, limit: int) -> dict[str, Any]:
     """Run a model and an ONNX file on the first `limit` sequences of a list, and return the differences.
 
     The results are kept in `compare/model` and `compare/onnx` next to `task.result_folder`.
-
-    Args:
-        threads: threads of ONNX Runtime. Default: one per core.
 
     Returns:
         Cosine similarity and largest difference per sequence in short, and rank-1 in percent by condition of both, or
@@ -41,23 +32,23 @@ def compare(choice: Choice, task: Task, onnx: Path, limit: int, threads: int | N
     """
     if not onnx.is_file():
         raise UserError(f"--compare {onnx}: no such file; give the ONNX file from which the model was converted")
-    if choice.model.samefile(onnx):
+    if task.model.samefile(onnx):
         log.warning(
             "--model and --compare are the same file, %s, so their results are equal; to compare an om, convert the "
             "file with test/pth2om.sh", onnx,
         )  # fmt: skip
-    stems = [entry.path.stem for entry in check_bins(task.info, None)[:limit]]
-    folder = task.result_folder.parent / "compare"
-    tested = task._replace(result_folder=folder / "model" / task.result_folder.name, share=(0, len(stems)))
-    reference = tested._replace(om=onnx, result_folder=folder / "onnx" / task.result_folder.name, batch_size=None)
-    run_list(choice, tested, threads)
-    run_list(Choice("onnxruntime", onnx, ""), reference, threads)
-    found, expected = (_embeddings(run.result_folder, stems) for run in (tested, reference))
+    stems = [file.stem for file in check_bins(task.info, None)[:limit]]
+    folder, name = task.next_to_results("compare"), task.result_folder.name
+    tested = task._replace(result_folder=folder / "model" / name, share=(0, len(stems)))
+    reference = tested._replace(
+        runtime="onnxruntime", model=onnx, result_folder=folder / "onnx" / name, batch_size=None
+    )
+    found, expected = (_embeddings(one, stems) for one in (tested, reference))
     if found.shape != expected.shape:
         sizes = f"{found.shape[1]} and {expected.shape[1]}"
-        raise UserError(f"{choice.model} and {onnx}: their embeddings have {sizes} values; use two files of one model")
+        raise UserError(f"{task.model} and {onnx}: their embeddings have {sizes} values; use two files of one model")
     return {
-        "model": str(choice.model), "runtime": choice.runtime, "onnx": str(onnx), "sequences": len(stems),
+        "model": str(task.model), "runtime": task.runtime, "onnx": str(onnx), "sequences": len(stems),
         **differences(found, expected, stems), **_rank1_of_both(found, expected, stems, task.info),
     }  # fmt: skip
 
@@ -85,18 +76,16 @@ def differences(found: np.ndarray, expected: np.ndarray, stems: list[str]) -> di
 
 def report_comparison(facts: dict[str, Any]) -> str:
     """Format the result of `compare` as text."""
-    lines = [f"compared    {facts['model']} ({facts['runtime']}) with {facts['onnx']} (onnxruntime), "
-             f"{facts['sequences']} sequences"]  # fmt: skip
+    lines = ["compared    {model} ({runtime}) with {onnx} (onnxruntime), {sequences} sequences".format(**facts)]
     if facts["not_finite"]:
         lines.append(f"warning: {facts['not_finite']} sequences have values that are not finite; see --precision of "
                      "test/pth2om.sh")  # fmt: skip
     if "cosine_mean" in facts:
         percent = 100 * facts["largest_difference"] / facts["largest_value"] if facts["largest_value"] else 0.0
         lines += [
-            f"cosine      mean {facts['cosine_mean']:.7f}, lowest {facts['cosine_lowest']:.7f} "
-            f"({facts['cosine_lowest_of']})",
-            f"difference  largest {facts['largest_difference']:.3g} ({facts['largest_difference_of']}), "
-            f"{percent:.3g} % of the largest value",
+            "cosine      mean {cosine_mean:.7f}, lowest {cosine_lowest:.7f} ({cosine_lowest_of})".format(**facts),
+            "difference  largest {largest_difference:.3g} ({largest_difference_of}), ".format(**facts)
+            + f"{percent:.3g} % of the largest value",
         ]
     if facts["rank1_problem"]:
         return "\n".join([*lines, f"rank-1      unknown: {facts['rank1_problem']}"])
@@ -104,13 +93,14 @@ def report_comparison(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, f"rank-1      {', '.join(pairs)} (model / ONNX, identical views included)"])
 
 
-def _embeddings(folder: Path, stems: list[str]) -> np.ndarray:
-    """Return the results as [n, d]."""
+def _embeddings(task: Task, stems: list[str]) -> np.ndarray:
+    """Run the model, and return the results as [n, d]."""
+    run_and_record(task)
     rows = []
     for stem in stems:
-        file = next((file for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}.bin").is_file()), None)
+        file = next((file for suffix in TOOLS if (file := task.result_folder / f"{stem}{suffix}.bin").is_file()), None)
         if file is None:
-            raise UserError(f"{folder}: no result of {stem}; run the comparison again")
+            raise UserError(f"{task.result_folder}: no result of {stem}; run the comparison again")
         rows.append(np.fromfile(file, FLOAT32))
     return np.stack(rows)
 
@@ -120,12 +110,11 @@ def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], in
     try:
         manifest = read_manifest(info.with_suffix(".json"))
         position = {Path(entry["file"]).stem: i for i, entry in enumerate(manifest.entries)}
-        labels, rows = manifest.labels, [position[stem] for stem in stems]
-        columns = [[column[row] for row in rows] for column in (labels.subject, labels.seq_type, labels.view)]
-        protocol = protocol_of(manifest.settings.get("dataset") or "CASIA-B")
+        index = manifest.labels.take(np.array([position[stem] for stem in stems]))
         if not (np.isfinite(found).all() and np.isfinite(expected).all()):
             raise UserError("some values are not finite")
-        both = [evaluate(torch.from_numpy(rows), *columns, protocol, 1).including() for rows in (found, expected)]
+        dataset = manifest.settings.get("dataset") or "CASIA-B"
+        both = [evaluate_index(embeddings, index, dataset).including() for embeddings in (found, expected)]
     except KeyError as error:
         return {"rank1_problem": f"{info} contains {error}, which is not in its manifest"}
     except UserError as error:

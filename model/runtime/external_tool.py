@@ -1,7 +1,5 @@
 """Run an external tool, Ascend's benchmark or ais_bench, and describe its run: reasons of failures, and the summary."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil
@@ -18,7 +16,7 @@ from model.export.atc.advice import coded_error, uncoded_reason
 from model.export.atc.soc_version import parse_chips, run_npu_smi, soc_version_of
 from model.runtime.figures import Figures
 from model.runtime.performance_files import read_figures
-from model.runtime.staging import Task
+from model.runtime.task import Task
 
 _MAX_REASON = 200  # characters of a tool's message that an error message quotes
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -30,12 +28,6 @@ _ADVICE = (
 )
 
 
-class ToolError(UserError):
-    """A tool failed. `output` is everything that it printed."""
-
-    output = ""
-
-
 def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: Task) -> tuple[str, float]:
     """Run `command` in `folder` with its output in the file `log`.
 
@@ -43,34 +35,27 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
         The output and the duration in seconds.
 
     Raises:
-        ToolError: with the first error in the output and the path of the log.
+        UserError: with the first error in the output and the path of the log.
     """
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
     start = time.perf_counter()
     try:
         with log.open("wb") as output:
-            done = subprocess.run(
+            code = subprocess.run(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
+            ).returncode
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from error
     seconds = time.perf_counter() - start
-    output_text = log.read_text(encoding="utf-8", errors="replace")
-    if done.returncode:
-        error = ToolError(
-            f"{tool} {_exit_description(done.returncode)}: {reason_of(output_text)}; the assumed batch size of "
-            f"{task.om.name} is {task.batch()} (--batch_size); the full output is in {log}"
+    printed = log.read_text(encoding="utf-8", errors="replace")
+    if code:
+        ended = f"failed with exit status {code}" if code > 0 else f"was terminated by {signal.Signals(-code).name}"
+        raise UserError(
+            f"{tool} {ended}: {reason_of(printed)}; the assumed batch size of {task.model.name} is {task.batch()} "
+            f"(--batch_size); the full output is in {log}"
         )
-        error.output = output_text
-        raise error
-    return output_text, seconds
-
-
-def _exit_description(code: int) -> str:
-    if code > 0:
-        return f"failed with exit status {code}"
-    return f"was terminated by {signal.Signals(-code).name}"
+    return printed, seconds
 
 
 def reason_of(output: str) -> str:
@@ -92,14 +77,11 @@ def reason_of(output: str) -> str:
     return reason + "".join(advice[:1])
 
 
-def figures_of(
-    runtime: str, written: Path, target: Path, log: Path | None = None, batch_size: int | None = None
-) -> Figures:
+def figures_of(task: Task, written: Path, target: Path, log: Path | None = None) -> Figures:
     """Read the tool's performance file, which is copied next to the results.
 
     Args:
         log: printed output, which is read instead if the tool did not write the file.
-        batch_size: used for files that do not contain the batch size.
 
     Returns:
         The figures, or figures with `problem` if there are none.
@@ -107,22 +89,20 @@ def figures_of(
     try:
         if written.is_file():
             shutil.copyfile(written, target)
-            return read_figures(target, batch_size)
+            return read_figures(target, task.batch())
         if log is not None:
-            return read_figures(log, batch_size)
-        problem = f"{runtime} did not write {written.name}"
+            return read_figures(log, task.batch())
+        problem = f"{task.runtime} did not write {written.name}"
     except UserError as error:
         problem = str(error)
-    return Figures(runtime, None, None, None, source=str(target), problem=problem)
+    return Figures(task.runtime, None, None, None, source=str(target), problem=problem)
 
 
-def summary_of(
-    task: Task, tool: str, figures: Figures, seconds: float, sequences: int, fillers: int = 0
-) -> dict[str, Any]:
+def summary_of(task: Task, tool: str, figures: Figures, seconds: float, sequences: int, fillers: int) -> dict[str, Any]:
     """Return the summary of `python -m model.runtime` with the same keys as `run_info_list`."""
     return {
         "runtime": figures.runtime, "version": tool, "provider": f"device {task.device_id}",
-        "chip": figures.chip or chip_name(), "model": str(task.om), "batch_size": task.batch(),
+        "chip": figures.chip or chip_name(), "model": str(task.model), "batch_size": task.batch(),
         "sequences": sequences, "fillers": fillers, "seconds": seconds, "e2e_throughput": figures.end_to_end,
         "device_throughput": figures.device, "latency_ms": figures.latency_ms, "performance": figures.source,
         "problem": figures.problem, "info": None if task.info is None else str(task.info),

@@ -1,7 +1,5 @@
 """Figures of one run of a deployed model, and helpers to read them from text and JSON."""
 
-from __future__ import annotations
-
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,77 +1,47 @@
 """Run a model of static shape on the sequences of an `.info` list or of a store."""
 
-from __future__ import annotations
-
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from model.common.errors import UserError
 from model.common.geometry import FLOAT32
-from model.common.json_files import write_json
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
 from model.data.store import SilhouetteStore
-from model.export.input_files import check_replaceable, fixed_length
-from model.export.manifest import InfoEntry, digest_of, fill_last_batch
+from model.export.input_files import FixedLength, check_replaceable, fixed_length
+from model.export.manifest import digest_of, fill_last_batch
 from model.runtime.bin_list import check_bins, check_digest, known_digests
-from model.runtime.figures import latency_figures
 from model.runtime.performance_files import write_performance
 from model.runtime.result_files import OUR_SUFFIX
 from model.runtime.result_record import replaced_results
+from model.runtime.static_runtime import StaticRuntime
+from model.runtime.task import Task
 
 _PREFETCH = 2  # batches that are read in advance; the same number may wait for writing
 
 
-class Runtime(Protocol):
-    """Interface of the runtimes: float32 [n, s, h, w] of exactly `input_shape` to float32 [n, 62, d].
-
-    A runtime is a context manager that releases its resources at the end.
-
-    Attributes:
-        device_ms: milliseconds of the model alone in each `run`, or None if the runtime cannot measure it; then
-            the duration of `run` is used.
-    """
-
-    input_shape: tuple[int, ...]
-    device_ms: list[float] | None
-
-    @property
-    def batch_size(self) -> int: ...
-
-    def run(self, image_seq: np.ndarray) -> np.ndarray: ...
-
-    def facts(self) -> dict[str, Any]: ...
-
-    def __enter__(self) -> Runtime: ...
-
-    def __exit__(self, *error) -> None: ...
-
-
 def embed_fixed(
-    runtime: Runtime,
-    store: SilhouetteStore,
-    padding: str,
-    truncate: str,
-    quiet: bool = False,
-    positions: Sequence[int] | None = None,
+    runtime: StaticRuntime, store: SilhouetteStore, length: FixedLength, quiet: bool = False, positions=None
 ) -> np.ndarray:
     """Compute the embeddings of sequences that are padded or truncated to the model's number of frames.
 
     Equivalent to writing input files, running their list and reading the results, without the files.
 
     Args:
+        length: how to pad or truncate; its own number of frames is ignored.
         positions: positions of the sequences in the store. Default: all.
 
     Returns:
         Float array [n, 62, d].
     """
     batch_size, frame_num = runtime.input_shape[:2]
+    how = frame_num, length.padding, length.truncate
     rows = []
     positions = range(len(store.index)) if positions is None else positions
     firsts = range(0, len(positions), batch_size)
@@ -79,30 +49,16 @@ def embed_fixed(
         image_seq = np.empty(runtime.input_shape, np.float32)
         filled, added = fill_last_batch(positions[first : first + batch_size], batch_size)
         for row, position in zip(image_seq, filled, strict=True):
-            row[:] = fixed_length(store.sequence(position), frame_num, padding, truncate).astype(np.float32) / 255
+            row[:] = fixed_length(store.sequence(position), *how).astype(np.float32) / 255
         rows.append(runtime.run(image_seq)[: batch_size - added])
     return np.concatenate(rows)
 
 
-def run_info_list(
-    runtime: Runtime,
-    info_path: Path | str,
-    result_folder: Path | str,
-    *,
-    warmup: int = 1,
-    device_id: int = 0,
-    quiet: bool = False,
-    share: tuple[int, int] | None = None,
-) -> dict[str, Any]:
+def run_info_list(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
     """Run the model on all input files of a list and write one `<stem>_1.bin` per sequence.
 
     The last batch is filled by repeating its last sequence, and the fillers get no result. The result folder is
-    replaced as a whole. A performance file in the format of the benchmark tool and the returned summary in JSON
-    are written to its parent folder.
-
-    Args:
-        warmup: number of batches of zeros before the measured ones.
-        share: first position in the list and the one after the last, to run only a part of it. Default: all.
+    replaced as a whole. A performance file in the format of the benchmark tool is written to its parent folder.
 
     Returns:
         Throughput in sequences/s (end to end, of inference with its copies, and of the device alone) and
@@ -111,98 +67,93 @@ def run_info_list(
     Raises:
         UserError: before the model runs, if an input file is missing or does not have the model's input size.
     """
-    result_folder = Path(result_folder)
-    entries = check_bins(Path(info_path), runtime.input_shape[1:])[slice(*(share or (None,)))]
-    known = known_digests(Path(info_path))
-    check_replaceable(result_folder, ".bin")
-    for _ in range(warmup):
-        runtime.run(np.zeros(runtime.input_shape, np.float32))
-    clock = _Clock()
-    batches = [entries[i : i + runtime.batch_size] for i in range(0, len(entries), runtime.batch_size)]
+    files = check_bins(task.info, runtime.input_shape[1:])[slice(*(task.share or (None,)))]
+    known = known_digests(task.info)
+    check_replaceable(task.result_folder, ".bin")
+    runtime.warm_up(task.warmup)
+    batches = [files[i : i + runtime.batch_size] for i in range(0, len(files), runtime.batch_size)]
+    seconds: dict[str, list[float]] = {"data read": [], "infer": [], "post": []}  # of each batch
     start = time.perf_counter()
     with (
-        replaced_results(result_folder) as (part, *digests),
-        progress_bar(total=len(entries), unit="sequences", what=runtime.facts()["runtime"], quiet=quiet) as bar,
+        replaced_results(task.result_folder) as (part, *digests),
+        progress_bar(total=len(files), unit="sequences", what=runtime.facts()["runtime"], quiet=task.quiet) as bar,
     ):
-        _run_batches(runtime, batches, part, clock, bar, known, *digests)
-    performance = _performance(runtime, clock, len(entries), time.perf_counter() - start)
-    text = write_performance(result_folder.parent, runtime.batch_size, device_id, performance.pop("stages"))
-    summary = {**runtime.facts(), **performance, "info": str(info_path), "result": str(result_folder)}
-    write_json(text.with_suffix(".json"), summary)
-    return summary
-
-
-class _Clock:
-    """Seconds of each batch in each stage. Each stage runs in one thread, so no lock is needed."""
-
-    def __init__(self):
-        self.seconds: dict[str, list[float]] = {"data read": [], "infer": [], "post": []}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage].append(time.perf_counter() - start)
+        _run_batches(runtime, batches, part, seconds, bar, known, *digests)
+    wall = time.perf_counter() - start
+    performance = _performance(runtime, seconds, len(files), wall)
+    stages = _stages(seconds, len(files), wall, performance["device_throughput"])
+    write_performance(task.result_folder.parent, runtime.batch_size, task.device_id, stages)
+    return {**runtime.facts(), **performance, "info": str(task.info), "result": str(task.result_folder)}
 
 
 def _run_batches(
-    runtime: Runtime, batches: list[list[InfoEntry]], folder: Path, clock: _Clock, bar: tqdm, known: dict[str, str],
-    read_digests: dict[str, str], written_digests: dict[str, str],
+    runtime: StaticRuntime, batches: list[list[Path]], folder: Path, seconds: dict[str, list[float]], bar: tqdm,
+    known: dict[str, str], read_digests: dict[str, str], written_digests: dict[str, str],
 ) -> None:  # fmt: skip
     """Read, run and write batches concurrently with a bounded number of batches in memory.
 
     Args:
+        seconds: receives the duration of each batch by stage. Each stage runs in one thread, so no lock is needed.
         known: expected digests of the input files by stem.
         read_digests, written_digests: receive the digests of the input files and of the results, by stem.
     """
 
-    def read(batch: list[InfoEntry]) -> np.ndarray:
+    @contextlib.contextmanager
+    def clock(stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[stage].append(time.perf_counter() - start)
+
+    def read(batch: list[Path]) -> np.ndarray:
         with clock("data read"):
             image_seq = np.empty(runtime.input_shape, np.float32)
             filled, _ = fill_last_batch(batch, runtime.batch_size)
-            for row, entry in zip(image_seq, filled, strict=True):
+            for row, file in zip(image_seq, filled, strict=True):
                 try:
-                    content = entry.path.read_bytes()
+                    content = file.read_bytes()
                 except OSError as error:
                     raise UserError(
-                        f"{entry.path}: cannot be read ({error.strerror}); create the input files again"
+                        f"{file}: cannot be read ({error.strerror}); create the input files again"
                     ) from error
                 if len(content) != row.size * FLOAT32.itemsize:
-                    raise UserError(f"{entry.path}: its size changed during the run; run the list again")
-                read_digests[entry.path.stem] = check_digest(entry.path, content, known)
+                    raise UserError(f"{file}: its size changed during the run; run the list again")
+                read_digests[file.stem] = check_digest(file, content, known)
                 row[:] = np.frombuffer(content, FLOAT32).reshape(row.shape)
             return image_seq
 
-    def write(result: tuple[list[InfoEntry], np.ndarray]) -> None:
-        with clock("post"):
-            for entry, feature in zip(*result, strict=False):
-                content = feature.astype(FLOAT32, copy=False).tobytes()
-                written_digests[entry.path.stem] = digest_of(content)
-                (folder / f"{entry.path.stem}{OUR_SUFFIX}.bin").write_bytes(content)
-
-    def infer(batch: list[InfoEntry], image_seq: np.ndarray) -> tuple[list[InfoEntry], np.ndarray]:
+    def infer(image_seq: np.ndarray) -> np.ndarray:
         with clock("infer"):
-            return batch, runtime.run(image_seq)
+            return runtime.run(image_seq)
+
+    def write(result: tuple[list[Path], np.ndarray]) -> int:
+        with clock("post"):
+            for file, feature in zip(*result, strict=False):
+                content = feature.astype(FLOAT32, copy=False).tobytes()
+                written_digests[file.stem] = digest_of(content)
+                (folder / f"{file.stem}{OUR_SUFFIX}.bin").write_bytes(content)
+        return len(result[0])
 
     with contextlib.closing(prefetch(read, batches, 1, _PREFETCH)) as image_seqs:
-        results = (infer(batch, image_seq) for batch, image_seq in zip(batches, image_seqs, strict=True))
-        for batch, _ in zip(batches, prefetch(write, results, 1, _PREFETCH), strict=True):
-            bar.update(len(batch))
+        results = zip(batches, map(infer, image_seqs), strict=True)
+        for count in prefetch(write, results, 1, _PREFETCH):
+            bar.update(count)
 
 
-def _performance(runtime: Runtime, clock: _Clock, count: int, wall: float) -> dict[str, Any]:
-    seconds = {stage: float(np.sum(values)) for stage, values in clock.seconds.items()}
-    batches = len(clock.seconds["infer"])
-    device_ms = np.array(clock.seconds["infer"]) * 1000
-    if runtime.device_ms is not None:
-        device_ms = np.array(runtime.device_ms[-batches:])  # without the warmup
-    device = batches * runtime.batch_size * 1000 / float(device_ms.sum())  # including fillers, which the model runs too
-    stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
-    for stage, total in seconds.items():
-        extra = {"Interface throughputRate": device} if stage == "infer" else {}
-        stages[stage] = {"throughputRate": count / total, **extra, "moduleLatency": total / count * 1000}
+def _performance(runtime: StaticRuntime, seconds: dict[str, list[float]], count: int, wall: float) -> dict[str, Any]:
     return {
-        "stages": stages, "batch_size": runtime.batch_size, "sequences": count, "batches": batches, "seconds": wall,
-        "e2e_throughput": count / wall, "inference_throughput": count / seconds["infer"],
-        "device_throughput": device, "latency_ms": latency_figures(device_ms),
+        "batch_size": runtime.batch_size, "sequences": count, "batches": len(seconds["infer"]), "seconds": wall,
+        "e2e_throughput": count / wall, "inference_throughput": count / float(np.sum(seconds["infer"])),
+        **runtime.figures(np.array(seconds["infer"]) * 1000),
     }  # fmt: skip
+
+
+def _stages(
+    seconds: dict[str, list[float]], count: int, wall: float, device_throughput: float
+) -> dict[str, dict[str, float]]:
+    """Return the figures of each stage under the names of the benchmark tool."""
+    stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
+    for stage, values in seconds.items():
+        total = float(np.sum(values))
+        extra = {"Interface throughputRate": device_throughput} if stage == "infer" else {}
+        stages[stage] = {"throughputRate": count / total, **extra, "moduleLatency": total / count * 1000}
+    return stages

@@ -1,7 +1,5 @@
 """Run a deployed model with ONNX Runtime, on machines without Ascend hardware."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,14 @@ from model.common.errors import UserError, first_line
 from model.common.onnx_runtime import import_onnxruntime
 from model.export.onnx_file import self_contained
 from model.export.tensor_names import SILS_NAME
+from model.runtime.static_runtime import StaticRuntime
 
 CPU = "CPUExecutionProvider"
+Providers = Sequence[str | tuple[str, dict]]
 
 
-class OrtRuntime:
-    """Run an ONNX model of static shape: float32 [n, s, h, w] to float32 [n, 62, d].
+class OrtRuntime(StaticRuntime):
+    """Run an ONNX model of static shape. Python releases the session.
 
     Args:
         threads: threads per operator. Default: one per core available to this process.
@@ -31,33 +31,19 @@ class OrtRuntime:
     """
 
     name = "onnxruntime"
-    device_ms = None
 
-    def __init__(
-        self,
-        onnx_path: Path | str,
-        threads: int | None = None,
-        providers: Sequence[str | tuple[str, dict]] | None = None,
-    ):
+    def __init__(self, onnx_path: Path | str, threads: int | None = None, providers: Providers | None = None):
         self.path = Path(onnx_path)
         self.threads = threads or core_count()
         self.session, self.version = open_session(self.path, self.threads, providers)
-        self.provider = self.session.get_providers()[0]
         self.input_name, self.input_shape = _only(self.path, self.session.get_inputs(), "input", 4)
         self.output_name, self.output_shape = _only(self.path, self.session.get_outputs(), "output", 3)
-
-    @property
-    def batch_size(self) -> int:
-        return self.input_shape[0]
 
     @property
     def frame_num(self) -> int:
         return self.input_shape[1]
 
-    def run(self, image_seq: np.ndarray) -> np.ndarray:
-        """Run one batch: float32 of exactly `input_shape` to float32 of `output_shape`."""
-        if image_seq.shape != self.input_shape:
-            raise ValueError(f"expected input of shape {self.input_shape} for {self.path}, got {image_seq.shape}")
+    def _run(self, image_seq: np.ndarray) -> np.ndarray:
         [feature] = run_session(self.path, self.session, [self.output_name], {self.input_name: image_seq})
         if feature.shape != self.output_shape:
             raise UserError(
@@ -66,23 +52,14 @@ class OrtRuntime:
             )
         return feature
 
-    def __enter__(self) -> OrtRuntime:
-        return self
-
-    def __exit__(self, *error) -> None:
-        """Do nothing: Python releases the session."""
-
     def facts(self) -> dict[str, Any]:
         return {
-            "runtime": self.name,
-            "version": f"{self.name} {self.version}",
-            "provider": self.provider,
-            "threads": self.threads,
-            "model": str(self.path),
-        }
+            "runtime": self.name, "version": f"{self.name} {self.version}",
+            "provider": self.session.get_providers()[0], "threads": self.threads, "model": str(self.path),
+        }  # fmt: skip
 
 
-def open_session(path: Path, threads: int, providers: Sequence[str | tuple[str, dict]] | None = None):
+def open_session(path: Path, threads: int, providers: Providers | None = None):
     """Return a session for an ONNX file and the version of ONNX Runtime. See `OrtRuntime` for errors."""
     ort = import_onnxruntime()
     providers = list(providers or [CPU])
@@ -119,16 +96,18 @@ def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.nd
 
 
 def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[int, ...]]:
+    """Return name and shape of the only input or output."""
     if any(value.name == SILS_NAME for value in values):
         raise UserError(
             f"{path}: a variable-length model does not take input files; run python test.py --runtime onnxruntime "
             f"--checkpoint {path}"
         )
-    described = [f"{value.name} {value.type} {value.shape}" for value in values]
-    static = len(values) == 1 and all(isinstance(size, int) and size > 0 for size in values[0].shape)
-    if not static or len(values[0].shape) != rank or values[0].type != "tensor(float)":
-        raise UserError(
-            f"{path}: its {kind} is {', '.join(described) or 'missing'}, expected one float32 tensor with {rank} "
-            "static dimensions; export it with pth2onnx.py"
-        )
-    return values[0].name, tuple(values[0].shape)
+    sizes = values[0].shape if len(values) == 1 else []
+    static = len(sizes) == rank and all(isinstance(size, int) and size > 0 for size in sizes)
+    if static and values[0].type == "tensor(float)":
+        return values[0].name, tuple(sizes)
+    described = ", ".join(f"{value.name} {value.type} {value.shape}" for value in values)
+    raise UserError(
+        f"{path}: its {kind} is {described or 'missing'}, expected one float32 tensor with {rank} static dimensions; "
+        "export it with pth2onnx.py"
+    )

@@ -9,8 +9,6 @@ the files of python -m model.runtime. With --accuracy, it also compares the rank
 test.py --json.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path

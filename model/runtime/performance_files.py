@@ -5,8 +5,6 @@ PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
 <folder>_summary.json                       ais_bench; its printed output is supported too
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

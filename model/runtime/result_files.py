@@ -4,8 +4,6 @@ Names and formats are those of Ascend's `benchmark.x86_64` and `ais_bench`. ais_
 by default to a folder with the time as its name, and with several devices to one subfolder per device.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os
@@ -51,15 +49,17 @@ def read_results(
         UserError: with the names of the first files, if results are missing, unexpected, of the wrong size,
             different from the result record, equal for different input files, or not finite.
     """
-    folder = Path(result_folder)
     if not isinstance(manifest, Manifest):
         manifest = read_manifest(manifest)
     stems = [Path(entry["file"]).stem for entry in manifest.entries]
-    folder, present = _present(folder)
+    folder, present = _present(Path(result_folder))
     kind = next((Path(name).suffix for name in present), ".bin")
     suffix = f"{_suffix_of(folder, present, set(stems))}{kind}"
     names = [f"{stem}{suffix}" for stem in stems]
-    _check_complete(folder, present, names, manifest.path)
+    _require_none(folder, [name for name in names if name not in present],
+                  f"of {len(names)} results are missing; run the model again")  # fmt: skip
+    _require_none(folder, sorted(present.keys() - set(names)),
+                  f"are not part of {manifest.path}; empty the folder and run again")  # fmt: skip
     values = int(np.prod(embedding_shape))
     if kind == ".bin":
         _check_sizes(folder, {name: path.stat().st_size for name, path in present.items()}, values)
@@ -71,10 +71,9 @@ def read_results(
         row[:] = np.frombuffer(content, FLOAT32)
         digests[stem] = digest_of(content)
     _check_origin(folder, manifest, digests, suffix)
-    finite = np.isfinite(embeddings).all(1)
-    if not finite.all():
-        bad = [names[i] for i in np.flatnonzero(~finite)]
-        raise UserError(f"{folder}: {_listed(bad)} contain values that are not finite; convert with a higher precision")
+    not_finite = np.flatnonzero(~np.isfinite(embeddings).all(1))
+    _require_none(folder, [names[i] for i in not_finite],
+                  "contain values that are not finite; convert with a higher precision")  # fmt: skip
     return embeddings.reshape(-1, *embedding_shape).astype(np.float32, copy=False), manifest.labels
 
 
@@ -108,22 +107,23 @@ def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suf
     """Check that each result belongs to the input file of the same stem. `digests` are those of the results."""
     record = read_record(folder)
     if record is None:
-        logger.warning(
-            "%s has no result record (the tool was run manually): results are assigned to sequences by file name only",
-            folder,
-        )  # fmt: skip
+        logger.warning("%s has no result record (the tool was run manually): results are assigned to sequences by file "
+                       "name only", folder)  # fmt: skip
         _check_bins(manifest)
     else:
-        mismatched = [stem for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
-        if mismatched:
-            names = _listed([f"{stem}{suffix}" for stem in mismatched])
-            raise UserError(
-                f"{folder}: {names} belong to different input files than those of {manifest.path}; run the model again"
-            )
+        other = [f"{stem}{suffix}" for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
+        belong = f"belong to different input files than those of {manifest.path}; run the model again"
+        _require_none(folder, other, belong)
         changed = [f"{stem}{suffix}" for stem in digests if record.results.get(stem) != digests[stem]]
-        if changed:
-            raise UserError(f"{folder}: {_listed(changed)} differ from what the model wrote; run it again")
-    _check_distinct(folder, manifest, digests, suffix)
+        _require_none(folder, changed, "differ from what the model wrote; run it again")
+    first: dict[str, str] = {}
+    for stem, digest in digests.items():
+        same = first.setdefault(digest, stem)
+        if manifest.digests[same] != manifest.digests[stem]:
+            raise UserError(
+                f"{folder}: {same}{suffix} and {stem}{suffix} are equal, but their input files are not: one "
+                "is a copy of the other, or the model has collapsed; run it again"
+            )
 
 
 def _check_bins(manifest: Manifest) -> None:
@@ -138,31 +138,19 @@ def _check_bins(manifest: Manifest) -> None:
             )
 
 
-def _check_distinct(folder: Path, manifest: Manifest, digests: dict[str, str], suffix: str) -> None:
-    first: dict[str, str] = {}
-    for stem, digest in digests.items():
-        same = first.setdefault(digest, stem)
-        if manifest.digests[same] != manifest.digests[stem]:
-            raise UserError(
-                f"{folder}: {same}{suffix} and {stem}{suffix} are equal, but their input files are not: one "
-                "is a copy of the other, or the model has collapsed; run it again"
-            )
-
-
 def _present(folder: Path) -> tuple[Path, dict[str, Path]]:
     """Return the folder that contains the results, and the path of each result by name."""
     try:
-        present = _results_in(folder)
-        if not present:
-            stamped = sorted(path for path in folder.iterdir() if _TIME_STAMP.fullmatch(path.name) and path.is_dir())
-            for newest in reversed(stamped):
-                present = _results_in(newest)
-                if present:
-                    logger.info("results in %s, the newest output folder of ais_bench in %s", newest, folder)
-                    return newest, present
+        stamped = sorted(path for path in folder.iterdir() if _TIME_STAMP.fullmatch(path.name) and path.is_dir())
+        for place in (folder, *reversed(stamped)):
+            present = _results_in(place)
+            if present:
+                if place != folder:
+                    logger.info("results in %s, the newest output folder of ais_bench in %s", place, folder)
+                return place, present
     except OSError as error:
         raise UserError(f"{folder}: no result folder ({error.strerror}); run the deployed model first") from error
-    return folder, present
+    return folder, {}
 
 
 def _results_in(folder: Path) -> dict[str, Path]:
@@ -188,23 +176,17 @@ def _suffix_of(folder: Path, present: dict[str, Path], stems: set[str]) -> str:
     return suffixes.pop()
 
 
-def _check_complete(folder: Path, present: dict[str, Path], expected: list[str], manifest: Path) -> None:
-    missing = [name for name in expected if name not in present]
-    if missing:
-        raise UserError(f"{folder}: {_listed(missing)} of {len(expected)} results are missing; run the model again")
-    surplus = sorted(present.keys() - set(expected))
-    if surplus:
-        raise UserError(f"{folder}: {_listed(surplus)} are not part of {manifest}; empty the folder and run again")
-
-
 def _check_sizes(folder: Path, present: dict[str, int], values: int) -> None:
     expected = values * FLOAT32.itemsize
     wrong = sorted(name for name, size in present.items() if size != expected)
     if wrong:
         size = present[wrong[0]]
         hint = "convert with float32 output" if size * 2 == expected else "run the deployed model again"
-        raise UserError(f"{folder}: {_listed(wrong)} have the wrong size, {size} bytes instead of {expected}; {hint}")
+        _require_none(folder, wrong, f"have the wrong size, {size} bytes instead of {expected}; {hint}")
 
 
-def _listed(names: list[str]) -> str:
-    return f"{len(names)} files ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+def _require_none(folder: Path, names: list[str], problem: str) -> None:
+    """Raise UserError with `problem` if there are such files."""
+    if names:
+        more = ", …" if len(names) > 3 else ""
+        raise UserError(f"{folder}: {len(names)} files ({', '.join(names[:3])}{more}) {problem}")

@@ -4,12 +4,10 @@ Result files contain no labels. The record detects results that were swapped, co
 results of input files that were created again since.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from model.common.files import atomic_folder
 from model.common.json_files import write_json
@@ -20,8 +18,7 @@ FORMAT = "gaitset-results-1"
 _SCHEMA = {"format": FORMAT, "bins": {str: str}, "results": {str: str}}
 
 
-@dataclass(frozen=True)
-class ResultRecord:
+class ResultRecord(NamedTuple):
     """Digests of the input files and of the results, by the stem of the input file."""
 
     bins: Mapping[str, str]

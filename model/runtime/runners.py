@@ -1,67 +1,89 @@
-"""Run a selected runtime on a list of input files or directly on the sequences of a store."""
-
-from __future__ import annotations
+"""Run a task with its runtime, or compute the embeddings of a store with a selected runtime."""
 
 import logging
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.json_files import write_json
 from model.export.input_files import FixedLength, write_input_files
 from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ais_bench_tool import run_ais_bench
 from model.runtime.benchmark_tool import run_benchmark
 from model.runtime.choice import Choice
-from model.runtime.info_list import Runtime, embed_fixed, run_info_list
+from model.runtime.info_list import embed_fixed, run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.result_files import EMBEDDING_SHAPE, read_results
-from model.runtime.staging import Task
+from model.runtime.static_runtime import StaticRuntime
+from model.runtime.task import Task
 from model.runtime.variable_length_runtime import VariableLengthRuntime, embed_variable_length, is_variable_length
 
 logger = logging.getLogger(__name__)
 
-_TOOLS: dict[str, Callable[[Task], dict[str, Any]]] = {"benchmark": run_benchmark, "ais_bench": run_ais_bench}
+# Ascend's tools, which read and write files. The other runtimes run in this process.
+TOOLS: dict[str, Callable[[Task], dict[str, Any]]] = {"benchmark": run_benchmark, "ais_bench": run_ais_bench}
 
 
-def run_list(choice: Choice, task: Task, threads: int | None = None, warmup: int = 1) -> dict[str, Any]:
-    """Run the model on the input files of a task, write result and performance files, and return the summary.
+def run_and_record(task: Task) -> dict[str, Any]:
+    """Like `run`, and write the summary next to the results."""
+    summary = run(task)
+    write_json(task.summary_path(summary["batch_size"]), summary)
+    return summary
 
-    Args:
-        threads: threads of ONNX Runtime. Default: one per core.
-        warmup: number of batches before the measured ones. ais_bench runs its own warmup instead.
+
+def run(task: Task) -> dict[str, Any]:
+    """Run the model on the input files of a task and write result and performance files, or run pure inference.
+
+    Pure inference, as Ascend's documents call it, measures the model alone, with batches of zeros and without files.
+
+    Returns:
+        The summary of the run.
     """
-    if choice.runtime in _TOOLS:
-        return _TOOLS[choice.runtime](task)
-    with open_runtime(choice, task.device_id, threads) as runtime:
-        check_batch_size(runtime, task)
-        return run_info_list(
-            runtime,
-            task.info,
-            task.result_folder,
-            warmup=warmup,
-            device_id=task.device_id,
-            quiet=task.quiet,
-            share=task.share,
-        )
+    if task.runtime in TOOLS:
+        summary = TOOLS[task.runtime](task)
+    else:
+        with open_runtime(task) as runtime:
+            summary = run_info_list(runtime, task) if task.info else _measure(runtime, task)
+    task.result_folder.parent.mkdir(parents=True, exist_ok=True)
+    return summary if task.info else summary | {"runtime": f"{task.runtime}, no data", "loop": task.loop}
+
+
+def _measure(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
+    zeros = runtime.warm_up(task.warmup)
+    times = [time.perf_counter()]
+    for _ in range(task.loop):
+        runtime.run(zeros)
+        times.append(time.perf_counter())
+    return {
+        **runtime.facts(), "batch_size": runtime.batch_size, "sequences": task.loop * runtime.batch_size,
+        "seconds": times[-1] - times[0], "e2e_throughput": None, **runtime.figures(np.diff(times) * 1000),
+        "info": None, "result": None,
+    }  # fmt: skip
+
+
+@contextmanager
+def open_runtime(task: Task) -> Iterator[StaticRuntime]:
+    """Open the model. Raises UserError if its batch size is another one than that of the task."""
+    acl = task.runtime == "acl"
+    with AclRuntime(task.model, task.device_id) if acl else OrtRuntime(task.model, task.threads) as runtime:
+        if task.batch_size not in (None, runtime.batch_size):
+            size = f"its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
+            raise UserError(f"{task.model}: {size}")
+        yield runtime
 
 
 def embed(
-    choice: Choice,
-    store,
-    padding: str,
-    truncate: str,
-    frame_num: int,
-    work_folder: Path,
-    threads: int | None = None,
-    quiet: bool = False,
+    choice: Choice, store, length: FixedLength, work_folder: Path, threads: int | None = None, quiet: bool = False
 ) -> np.ndarray:
     """Compute the embeddings of all sequences of a store.
 
-    benchmark and ais_bench read and write files: input files of `frame_num` frames and the results are stored
+    benchmark and ais_bench read and write files: input files of `length.frame_num` frames and the results are stored
     in `work_folder` temporarily. The other runtimes use the model's number of frames, or all frames for a
     variable-length model.
 
@@ -71,54 +93,41 @@ def embed(
     Returns:
         Float array [N, 62, d].
     """
+    task = Task(choice.runtime, choice.model, None, work_folder, quiet=quiet, threads=threads)
     if choice.by_length:
-        return _embed_by_length(choice, store, padding, truncate, threads, quiet)
-    if choice.runtime == "onnxruntime" and is_variable_length(choice.model):
-        return embed_variable_length(VariableLengthRuntime(choice.model, threads), store, quiet)
-    if choice.runtime not in _TOOLS:
-        with open_runtime(choice, threads=threads) as runtime:
-            return embed_fixed(runtime, store, padding, truncate, quiet)
+        return _embed_by_length(choice.by_length, task, store, length)
+    if task.runtime == "onnxruntime" and is_variable_length(task.model):
+        return embed_variable_length(VariableLengthRuntime(task.model, threads), store, quiet)
+    if task.runtime not in TOOLS:
+        with open_runtime(task) as runtime:
+            return embed_fixed(runtime, store, length, quiet)
     work_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="deployed-", dir=work_folder) as name:
-        bins, info = Path(name) / "bins", Path(name) / "bins.info"
-        length = FixedLength(frame_num, padding, truncate)
+        bins, info, results = (Path(name) / part for part in ("bins", "bins.info", "results"))
         manifest = write_input_files(store, None, bins, info, length, quiet=quiet)
-        task = Task(choice.model, info, Path(name) / "results", quiet=quiet)
-        _TOOLS[choice.runtime](task)
-        size = next(task.result_folder.iterdir()).stat().st_size
+        run(task._replace(info=info, result_folder=results))
+        size = next(results.iterdir()).stat().st_size
         shape = (EMBEDDING_SHAPE[0], max(1, size // (4 * EMBEDDING_SHAPE[0])))
-        return read_results(task.result_folder, manifest, shape)[0]
+        return read_results(results, manifest, shape)[0]
 
 
-def _embed_by_length(
-    choice: Choice, store, padding: str, truncate: str, threads: int | None, quiet: bool
-) -> np.ndarray:
+def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLength) -> np.ndarray:
     """Embed each sequence with the shortest model that takes all its frames, or with the longest model."""
-    lengths = np.array(list(choice.by_length))
-    frames = np.asarray(store.index.frames)
+    lengths, frames = np.array(list(models)), np.asarray(store.index.frames)
     model_of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
     truncated = int((frames > lengths[-1]).sum())
     if truncated:
         logger.warning("%d of %d sequences have more than %d frames: using %s %d", truncated, len(frames), lengths[-1],
-                       "the first" if truncate == "first" else "evenly spaced", lengths[-1])  # fmt: skip
+                       "the first" if length.truncate == "first" else "evenly spaced", lengths[-1])  # fmt: skip
     rows: np.ndarray | None = None
-    for number, (frame_num, path) in enumerate(choice.by_length.items()):
+    for number, (frame_num, path) in enumerate(models.items()):
         positions = np.flatnonzero(model_of == number)
         if not len(positions):
             continue
-        with open_runtime(choice._replace(model=path), threads=threads) as runtime:
+        with open_runtime(task._replace(model=path)) as runtime:
             if runtime.input_shape[1] != frame_num:
                 raise UserError(f"{path}: takes {runtime.input_shape[1]} frames, but its name says {frame_num}")
-            embedded = embed_fixed(runtime, store, padding, truncate, quiet, positions)
+            embedded = embed_fixed(runtime, store, length, task.quiet, positions)
         rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
         rows[positions] = embedded
     return rows
-
-
-def check_batch_size(runtime: Runtime, task: Task) -> None:
-    if task.batch_size not in (None, runtime.batch_size):
-        raise UserError(f"{task.om}: its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}")
-
-
-def open_runtime(choice: Choice, device_id: int = 0, threads: int | None = None) -> Runtime:
-    return AclRuntime(choice.model, device_id) if choice.runtime == "acl" else OrtRuntime(choice.model, threads)

@@ -1,7 +1,5 @@
 """Run a variable-length model with ONNX Runtime, which uses every frame of a sequence once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -38,8 +38,8 @@ def lists(folder: Path) -> Read:
 
     def read(draw: random.Random) -> None:
         mutate.write_lines(chain.info, good, draw)
-        for entry in check_bins(chain.info, (3, 64, 44)):
-            assert chain.folder in Path(os.path.normpath(entry.path)).parents
+        for file in check_bins(chain.info, (3, 64, 44)):
+            assert chain.folder in Path(os.path.normpath(file)).parents
 
     return read
 

@@ -17,8 +17,8 @@ from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
 from model.network import GaitSet
-from model.runtime.info_list import run_info_list
-from model.runtime.ort_runtime import OrtRuntime
+from model.runtime.runners import run
+from model.runtime.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, enco
         aligned_tree, tmp_path, *common, tmp_path / "direct.json", "--runtime", "onnxruntime", "--checkpoint", model
     )
     run_test(aligned_tree, tmp_path, *common, tmp_path / "b.json", "--pre_process", *bins)
-    run_info_list(OrtRuntime(model), tmp_path / "bins.info", tmp_path / "result", quiet=True)
+    run(Task("onnxruntime", model, tmp_path / "bins.info", tmp_path / "result", quiet=True))
     run_test(
         aligned_tree,
         tmp_path,
@@ -284,7 +284,7 @@ def test_own_takes_are_evaluated_by_training_test_and_the_deployed_model(own_tak
     model = tmp_path / "m.onnx"
     load_script("pth2onnx").main(["--input_path", str(checkpoint), "--output_path", str(model), "--frame_num", "4"])
     script.main([*own_takes, *named, *work, *bins, "--pre_process"])
-    run_info_list(OrtRuntime(model), tmp_path / "bins.info", tmp_path / "result", quiet=True)
+    run(Task("onnxruntime", model, tmp_path / "bins.info", tmp_path / "result", quiet=True))
     result = ["--result_path", str(tmp_path / "result"), "--json", str(tmp_path / "bins.json")]
     script.main([*own_takes, *named, *work, *bins, *result, "--post_process"])
 

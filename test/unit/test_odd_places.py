@@ -13,8 +13,8 @@ from scripts import ROOT, load_script
 
 from model.network import GaitSet
 from model.report.tables import write_results
-from model.runtime.info_list import run_info_list
-from model.runtime.ort_runtime import OrtRuntime
+from model.runtime.runners import run
+from model.runtime.task import Task
 
 PLACE = "步态 数据 'a' \"b\" $(c) ; %s"
 
@@ -40,7 +40,7 @@ def test_the_whole_chain_works_in_a_place_of_any_name(tmp_path, monkeypatch):
     load_script("test").main([*common, "--pre_process"])
     lines = Path("箱 子.info").read_text().splitlines()
     Path("箱 子.info").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    run_info_list(OrtRuntime("模 型.onnx"), "箱 子.info", "结 果", quiet=True)
+    run(Task("onnxruntime", Path("模 型.onnx"), Path("箱 子.info"), Path("结 果"), quiet=True))
     results = ["--result_path", "结 果", "--name", "部 署"]
     load_script("test").main([*common, "--post_process", *results, "--json", "a.json"])
     load_script("test").main([*common, "--checkpoint", "编 码-encoder.ptm", "--json", "b.json"])

@@ -13,6 +13,7 @@ from scripts import load_script
 from tiny_store import TinyStore
 
 from model.common.errors import UsageError, UserError
+from model.export.input_files import FixedLength
 from model.export.onnx_export import export_onnx
 from model.export.variable_length import export_int8, export_variable_length
 from model.network import GaitSet
@@ -99,7 +100,7 @@ def test_static_models_are_chosen_by_length(network, store, expected, tmp_path, 
         export_onnx(network, tmp_path / f"gaitset_f{frame_num}.onnx", 2, frame_num, runtime=OrtRuntime)
     choice = choose("auto", tmp_path / "gaitset", direct=True)
     assert choice.runtime == "onnxruntime" and list(choice.by_length) == [4, 9, 20]
-    found = embed(choice, store, "repeat", "first", 4, tmp_path, quiet=True)
+    found = embed(choice, store, FixedLength(4), tmp_path, quiet=True)
     assert_near(found[:-1], expected[:-1])
     with torch.inference_mode():
         assert_near(found[-1], network(torch.from_numpy(store.sequences[-1][None, :20])).numpy()[0])
@@ -114,13 +115,13 @@ def test_oms_are_chosen_by_length(network, store, expected, tmp_path, monkeypatc
         make_om(static, tmp_path / f"gaitset_f{frame_num}.om", 1, frame_num)
     choice = choose("auto", tmp_path / "gaitset", direct=True)
     assert choice.runtime == "acl" and list(choice.by_length) == [9, 40]
-    assert_near(embed(choice, store, "repeat", "first", 4, tmp_path, quiet=True), expected)
+    assert_near(embed(choice, store, FixedLength(4), tmp_path, quiet=True), expected)
 
 
 def test_a_file_name_with_the_wrong_length_is_an_error(network, store, tmp_path):
     export_onnx(network, tmp_path / "gaitset_f50.onnx", 1, 4, runtime=OrtRuntime)
     with pytest.raises(UserError, match="takes 4 frames, but its name says 50"):
-        embed(choose("auto", tmp_path / "gaitset", direct=True), store, "repeat", "first", 4, tmp_path, quiet=True)
+        embed(choose("auto", tmp_path / "gaitset", direct=True), store, FixedLength(4), tmp_path, quiet=True)
 
 
 def test_an_info_list_needs_a_static_model(models, monkeypatch):

@@ -5,14 +5,14 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from ascend import FRAMES, assert_embeddings, install_acl, make_om
+from ascend import FRAMES, assert_embeddings, assert_results, install_acl, make_om
 from onnx import TensorProto, helper
 from standins.om_file import write_om
 
 from model.common.errors import UserError
+from model.export.input_files import FixedLength
 from model.runtime.acl_runtime import AclRuntime, import_acl
 from model.runtime.info_list import embed_fixed, run_info_list
-from model.runtime.result_files import read_results
 
 RELEASING = {
     "rt.free_host", "destroy_data_buffer", "rt.free", "mdl.destroy_dataset", "mdl.destroy_desc", "mdl.unload",
@@ -29,17 +29,17 @@ def acl(monkeypatch):
 def test_embeddings_equal_torch_and_resources_are_released(deployed, acl, batch_size):
     with AclRuntime(deployed.om(batch_size), device_id=2) as runtime:
         assert runtime.input_shape == (batch_size, FRAMES, 64, 44)
-        assert_embeddings(embed_fixed(runtime, deployed.store, "repeat", "first", quiet=True), deployed)
+        assert_embeddings(embed_fixed(runtime, deployed.store, FixedLength(), quiet=True), deployed)
         assert len(runtime.device_ms) == (5 if batch_size == 1 else 2)
         assert runtime.facts()["chip"] == "Ascend310"
     assert acl.left() == []
     assert set(acl.calls) >= RELEASING
 
 
-def test_list_with_device_figures(deployed, acl, tmp_path):
-    runtime = AclRuntime(deployed.om(4))
-    summary = run_info_list(runtime, deployed.info, tmp_path / "r" / "dumpOutput_device0", warmup=3, quiet=True)
-    assert_embeddings(read_results(tmp_path / "r" / "dumpOutput_device0", deployed.manifest, (62, 8))[0], deployed)
+def test_list_with_device_figures(deployed, acl, task):
+    runtime, mine = AclRuntime(deployed.om(4)), task("acl", warmup=3)
+    summary = run_info_list(runtime, mine)
+    assert_results(mine.result_folder, deployed)
     measured = runtime.device_ms[3:]  # three runs are the warmup
     assert len(measured) == 2
     assert summary["device_throughput"] == pytest.approx(8 / sum(measured) * 1000)
@@ -49,7 +49,7 @@ def test_list_with_device_figures(deployed, acl, tmp_path):
 
 def test_pointer_functions_of_older_cann(deployed, acl, monkeypatch):
     monkeypatch.setattr(acl, "util", acl.OLD_UTIL)
-    assert_embeddings(embed_fixed(AclRuntime(deployed.om(4)), deployed.store, "repeat", "first", True), deployed)
+    assert_embeddings(embed_fixed(AclRuntime(deployed.om(4)), deployed.store, FixedLength(), quiet=True), deployed)
 
 
 def calls_of_a_run(deployed, acl):

@@ -3,16 +3,13 @@
 import json
 
 import pytest
-from ascend import assert_embeddings, names_in, place_msit, run_command_line
+from ascend import assert_results, names_in, replace_ais_bench_by_msit, run_command_line
 
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
 from model.runtime.chips import parse_device_ids, run_on_chips
-from model.runtime.choice import choose
 from model.runtime.performance import table
 from model.runtime.performance_files import read_all_figures
-from model.runtime.result_files import read_results
-from model.runtime.staging import Task
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +33,7 @@ def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, 
                   deployed.info, "--device_id", ids)  # fmt: skip
     first = ids.partition(",")[0]
     results = here / "r" / f"dumpOutput_device{first}"
-    embeddings, _ = read_results(results, deployed.manifest, (62, 8))
-    assert_embeddings(embeddings, deployed)
+    assert_results(results, deployed)
     record = json.loads(results.with_name(f"{results.name}_record.json").read_text())
     assert len(record["bins"]) == len(record["results"]) == 5
     assert [device["sequences"] for device in summary["devices"]] == shares
@@ -57,21 +53,19 @@ def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, 
 
 
 @pytest.mark.parametrize("version", ["typer", "msit", "old", "lose", "silent"])
-def test_versions_of_ais_bench(deployed, here, monkeypatch, caplog, version):
+def test_versions_of_ais_bench(deployed, here, task, monkeypatch, caplog, version):
     """Old versions do not know --divide_input. One process per device runs then, also if a result is missing."""
     if version == "msit":
-        monkeypatch.delenv("PYTHONPATH")
-        place_msit(here)
-        monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+        replace_ais_bench_by_msit(monkeypatch, here)
     else:
         monkeypatch.setenv(f"STANDIN_{version.upper()}", "1")
-    task = Task(deployed.om(1), deployed.info, here / "r" / "dump", batch_size=1, quiet=True)
+    mine = task("ais_bench", 1, batch_size=1)
     if version == "lose":
         with pytest.raises(UserError, match=r"^device 0: ais_bench succeeded but wrote no result for 1 of 2 sequences"):
-            run_on_chips(choose("ais_bench", task.om), task, [0, 1])
+            run_on_chips(mine, [0, 1])
     else:
-        summary = run_on_chips(choose("ais_bench", task.om), task, [0, 1])
-        assert_embeddings(read_results(task.result_folder, deployed.manifest, (62, 8))[0], deployed)
+        summary = run_on_chips(mine, [0, 1])
+        assert_results(mine.result_folder, deployed)
         rates = [device["device_throughput"] for device in summary["devices"]]
         assert rates == [None, None] if version == "silent" else all(rates)
     reasons = {
@@ -83,18 +77,16 @@ def test_versions_of_ais_bench(deployed, here, monkeypatch, caplog, version):
     assert caplog.messages == reasons.get(version, [])
 
 
-def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, monkeypatch):
+def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, task):
     """The stand-in of ais_bench has devices 0 to 7."""
-    results = here / "r" / "dumpOutput_device0"
-    task = Task(deployed.om(1), deployed.info, results, batch_size=1, quiet=True)
-    choice = choose("ais_bench", deployed.om(1))
-    run_on_chips(choice, task, [0, 1])
+    results, mine = here / "result" / "dumpOutput_device0", task("ais_bench", 1, batch_size=1)
+    run_on_chips(mine, [0, 1])
     before = {path.name: path.read_bytes() for path in results.iterdir()}
     with pytest.raises(UserError, match=r"^device 99: ais_bench failed.*device_99\.log"):
-        run_on_chips(choice, task, [0, 99])
+        run_on_chips(mine, [0, 99])
     assert {path.name: path.read_bytes() for path in results.iterdir()} == before
-    read_results(results, deployed.manifest, (62, 8))
-    assert not (here / "r" / "perf_vision_batchsize_1_device_0.json").exists(), "its results were removed"
+    assert_results(results, deployed)
+    assert not (here / "result" / "perf_vision_batchsize_1_device_0.json").exists(), "its results were removed"
 
 
 def test_pure_inference_on_several_chips(deployed, here, monkeypatch, capsys):

@@ -4,23 +4,11 @@ import platform
 import sys
 
 import pytest
-from ascend import STANDINS, assert_embeddings, executable, place_benchmark, place_msit
+from ascend import STANDINS, executable, place_benchmark
 
 from model.common.errors import UserError
-from model.runtime.ais_bench_tool import find_ais_bench, run_ais_bench
+from model.runtime.ais_bench_tool import find_ais_bench
 from model.runtime.benchmark_tool import find_benchmark, tool_name
-from model.runtime.result_files import read_results
-from model.runtime.staging import Task
-
-
-def test_msit_with_its_option_names(deployed, here, monkeypatch):
-    monkeypatch.delenv("PYTHONPATH")
-    place_msit(here)
-    monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
-    assert find_ais_bench() == [str(here / "msit"), "benchmark"]
-    task = Task(deployed.om(4), deployed.info, here / "result" / "dump", quiet=True)
-    assert run_ais_bench(task)["version"] == "msit benchmark"
-    assert_embeddings(read_results(task.result_folder, deployed.manifest, (62, 8))[0], deployed)
 
 
 def test_python_of_msit(here, monkeypatch):

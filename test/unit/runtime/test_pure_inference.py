@@ -3,36 +3,38 @@
 import json
 
 import pytest
-from ascend import names_in, place_msit, run_command_line
+from ascend import names_in, replace_ais_bench_by_msit, run_command_line
 
 from model.common.errors import UsageError, UserError
 from model.runtime import __main__ as command
-from model.runtime.choice import choose
 from model.runtime.performance_files import read_figures
-from model.runtime.pure_inference import measure
-from model.runtime.staging import Task
+from model.runtime.runners import run_and_record
 
 pytestmark = pytest.mark.slow
 
 ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 
 
-def measured(deployed, here, runtime, model=4, loop=3, **changes):
-    om = deployed.om(model)
-    task = Task(om, None, here / "r" / "dump", quiet=True, **changes)
-    return measure(choose(runtime, om), task, loop)
+@pytest.fixture
+def measured(here, task):
+    """Return a function that measures a model with batches of zeros and returns the summary."""
+
+    def measure(runtime, model_batch=4, loop=3, **changes):
+        return run_and_record(task(runtime, model_batch, info=None, loop=loop, **changes))
+
+    return measure
 
 
 @pytest.mark.parametrize("runtime", ALL)
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_figures_and_files(deployed, here, runtime, batch_size):
-    summary = measured(deployed, here, runtime, batch_size, device_id=1)
+def test_figures_and_files(deployed, here, measured, runtime, batch_size):
+    summary = measured(runtime, batch_size, device_id=1)
     assert (summary["runtime"], summary["loop"]) == (f"{runtime}, no data", 3)
     assert (summary["batch_size"], summary["sequences"]) == (batch_size, 3 * batch_size)
     assert summary["e2e_throughput"] is None and summary["result"] is None
     # The latency is that of a batch. The tools print six digits of the throughput.
     assert summary["device_throughput"] == pytest.approx(batch_size * 1000 / summary["latency_ms"]["mean"], rel=1e-4)
-    written = here / "r" / f"pure_inference_batchsize_{batch_size}_device_1.json"
+    written = here / "result" / f"pure_inference_batchsize_{batch_size}_device_1.json"
     assert json.loads(written.read_text()) == summary
     figures = read_figures(written)
     assert (figures.runtime, figures.batch_size) == (f"{runtime}, no data", batch_size)
@@ -42,44 +44,41 @@ def test_figures_and_files(deployed, here, runtime, batch_size):
         "benchmark": [f"PureInfer_perf_of_{om}_in_device_1.txt", f"benchmark_pure_batchsize_{batch_size}_device_1.log"],
         "ais_bench": [f"ais_bench_pure_batchsize_{batch_size}_device_1{end}" for end in (".log", "_summary.json")],
     }
-    assert names_in(here / "r") == sorted([*files.get(runtime, []), written.name])
+    assert names_in(here / "result") == sorted([*files.get(runtime, []), written.name])
 
 
-def test_number_of_batches(deployed, here, capfd):
-    measured(deployed, here, "ais_bench", 1, 7)
-    summary = json.loads((here / "r" / "ais_bench_pure_batchsize_1_device_0_summary.json").read_text())
+def test_number_of_batches(here, measured, capfd):
+    measured("ais_bench", 1, 7)
+    summary = json.loads((here / "result" / "ais_bench_pure_batchsize_1_device_0_summary.json").read_text())
     assert summary["NPU_compute_time"]["count"] == len(summary["npu_compute_time_list"]) == 7
     assert "--input" not in summary["args"]
-    om = deployed.om(1)
-    measure(choose("benchmark", om), Task(om, None, here / "r" / "dump"), 7)
+    measured("benchmark", 1, 7, quiet=False)
     printed = capfd.readouterr().err
     assert f"{here}/benchmark" in printed and " -round=7 -om_path=gaitset_submit.om " in printed
-    assert "PureInfer Performance Summary" in (here / "r" / "benchmark_pure_batchsize_1_device_0.log").read_text()
+    assert "PureInfer Performance Summary" in (here / "result" / "benchmark_pure_batchsize_1_device_0.log").read_text()
 
 
 @pytest.mark.parametrize("version", ["typer", "msit"])
-def test_other_command_lines_of_ais_bench(deployed, here, monkeypatch, version):
+def test_other_command_lines_of_ais_bench(here, measured, monkeypatch, version):
     if version == "typer":
         monkeypatch.setenv("STANDIN_TYPER", "1")
     else:
-        monkeypatch.delenv("PYTHONPATH")
-        place_msit(here)
-        monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
-    assert measured(deployed, here, "ais_bench")["device_throughput"] > 0
+        replace_ais_bench_by_msit(monkeypatch, here)
+    assert measured("ais_bench")["device_throughput"] > 0
 
 
-def test_printed_figures_without_a_performance_file(deployed, here, monkeypatch):
+def test_printed_figures_without_a_performance_file(measured, monkeypatch):
     monkeypatch.setenv("STANDIN_PERFORMANCE", "none")
     monkeypatch.setenv("STANDIN_SILENT", "1")
     for runtime in ("benchmark", "ais_bench"):
-        assert measured(deployed, here, runtime)["device_throughput"] > 0
+        assert measured(runtime)["device_throughput"] > 0
 
 
 @pytest.mark.parametrize("runtime", ALL)
-def test_wrong_batch_size(deployed, here, runtime):
+def test_wrong_batch_size(here, measured, runtime):
     with pytest.raises(UserError, match=r"-batch_size=2, but the model's is 4|its batch size is 4, (not|but --batch)"):
-        measured(deployed, here, runtime, batch_size=2)
-    assert not list((here / "r").glob("pure*.json"))
+        measured(runtime, batch_size=2)
+    assert not list((here / "result").glob("pure*.json"))
 
 
 @pytest.mark.parametrize("runtime", ["acl", "benchmark"])

@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from ascend import FRAMES, assert_embeddings, names_in, run_command_line
+from ascend import FRAMES, assert_embeddings, assert_results, names_in, run_command_line
 from options_page import parser_of
 from tiny_store import TinyStore
 
@@ -11,9 +11,7 @@ from model.common.errors import UserError
 from model.export.input_files import FixedLength, write_input_files
 from model.runtime import __main__ as command
 from model.runtime.choice import choose
-from model.runtime.result_files import read_results
-from model.runtime.runners import embed, run_list
-from model.runtime.staging import Task
+from model.runtime.runners import embed, run_and_record
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +22,7 @@ ALL = ("benchmark", "ais_bench", "acl", "onnxruntime")
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_store_directly(deployed, here, runtime, batch_size):
     choice = choose(runtime, deployed.om(batch_size))
-    embeddings = embed(choice, deployed.store, "repeat", "first", FRAMES, here / "work", quiet=True)
+    embeddings = embed(choice, deployed.store, FixedLength(FRAMES), here / "work", quiet=True)
     assert_embeddings(embeddings, deployed)
     assert not (here / "work").exists() or names_in(here / "work") == []
 
@@ -34,7 +32,7 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime):
     model = deployed.folder / "gaitset_submit_bs4"
     arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
     summary = run_command_line(monkeypatch, command, *arguments, "--batch_size", "4", "--quiet")
-    assert_embeddings(read_results(here / "r" / "dumpOutput_device1", deployed.manifest, (62, 8))[0], deployed)
+    assert_results(here / "r" / "dumpOutput_device1", deployed)
     assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, 4, 5)
     printed = capsys.readouterr().out
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
@@ -57,16 +55,15 @@ def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_p
 
 
 @pytest.mark.parametrize("runtime", ["acl", "onnxruntime", "ais_bench"])
-def test_batch_size_other_than_requested(deployed, here, runtime):
-    task = Task(deployed.om(4), deployed.info, here / "r" / "dump", batch_size=1, quiet=True)
+def test_batch_size_other_than_requested(here, task, runtime):
     with pytest.raises(UserError, match=r"gaitset_submit_bs4\.o\w+: its batch size is 4, "):
-        run_list(choose(runtime, deployed.om(4)), task)
-    assert not (here / "r" / "dump").exists()
+        run_and_record(task(runtime, batch_size=1))
+    assert not (here / "result" / "dumpOutput_device0").exists()
 
 
 def test_input_files_of_another_length_than_the_om(deployed, here):
     with pytest.raises(UserError, match=r"size mismatch: bins/0000\.bin"):
-        embed(choose("benchmark", deployed.om(4)), deployed.store, "repeat", "first", 9, here, quiet=True)
+        embed(choose("benchmark", deployed.om(4)), deployed.store, FixedLength(9), here, quiet=True)
     assert not [name for name in names_in(here) if name.startswith("deployed-")]
 
 

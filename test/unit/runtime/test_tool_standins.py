@@ -1,17 +1,26 @@
 """The stand-ins of benchmark and ais_bench reject what the real tools reject or do not document."""
 
 import pytest
-from ascend import place_benchmark
 from cann_folder import STANDINS, run_standin
 
 from model.export.manifest import read_info
 from model.runtime.benchmark_tool import benchmark_command
+from model.runtime.staging import INFO
 
 pytestmark = pytest.mark.slow
 
 
-def run(command):
-    return run_standin(STANDINS / "benchmark.x86_64", *list(command)[1:])
+@pytest.fixture
+def benchmark(deployed, here, task):
+    """Return a function that runs the documented command after some changes of its arguments."""
+
+    def run(changes):
+        command = benchmark_command(here, str(deployed.om(4)), task("benchmark"))
+        changes = {f"-input_text_path={INFO}": f"-input_text_path={deployed.info}"} | changes
+        arguments = [changed for part in command[1:] if (changed := changes.get(part, part))]
+        return run_standin(STANDINS / "benchmark.x86_64", *arguments)
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -28,13 +37,12 @@ def run(command):
         ({"-batch_size=4": "-batch_size=1"}, "size mismatch: -batch_size=1, but the model's is 4"),
     ],
 )
-def test_benchmark_rejects_arguments(deployed, here, changes, message):
-    command = benchmark_command(place_benchmark(here), deployed.om(4), deployed.info, 4, 0)
-    done = run(changed for part in command if (changed := changes.get(part, part)))
+def test_benchmark_rejects_arguments(benchmark, changes, message):
+    done = benchmark(changes)
     assert done.returncode == 1 and message in done.stdout
 
 
-def test_benchmark_rejects_undocumented_lists(deployed, here):
+def test_benchmark_rejects_undocumented_lists(deployed, here, benchmark):
     paths = [entry.path for entry in read_info(deployed.info)]
     for lines, message in [
         ([f"{i} {p} 64 64" for i, p in enumerate(paths)], "5 inputs do not fill batches of 4"),
@@ -44,7 +52,7 @@ def test_benchmark_rejects_undocumented_lists(deployed, here):
         ([f"{i} {paths[0]} 64 64" for i in range(4)], "two inputs have the same name"),
     ]:
         (here / "l.info").write_text("".join(f"{line}\n" for line in lines))
-        done = run(benchmark_command(place_benchmark(here), deployed.om(4), here / "l.info", 4, 0))
+        done = benchmark({f"-input_text_path={INFO}": f"-input_text_path={here / 'l.info'}"})
         assert done.returncode == 1 and message in done.stdout
 
 
@@ -89,10 +97,8 @@ def test_newest_ais_bench_reports_errors_in_a_box(deployed, here, monkeypatch):
 
 def test_ais_bench_restricts_the_permissions_of_its_output(deployed, here):
     (here / "r").mkdir(mode=0o700)
-    assert (
-        ais_bench("--model", deployed.om(1), "--input", deployed.folder / "bins", "--output", here / "r").returncode
-        == 0
-    )
+    done = ais_bench("--model", deployed.om(1), "--input", deployed.folder / "bins", "--output", here / "r")
+    assert done.returncode == 0
     assert (here / "r").stat().st_mode & 0o777 == 0o750
     (summary,) = (here / "r").glob("*_summary.json")  # with the time in its name
     assert (here / "r" / summary.name.removesuffix("_summary.json") / "0000_0.bin").is_file()

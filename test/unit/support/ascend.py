@@ -17,6 +17,7 @@ from model.export.onnx_export import export_onnx
 from model.network import GaitSet
 from model.runtime.benchmark_tool import tool_name
 from model.runtime.ort_runtime import OrtRuntime
+from model.runtime.result_files import read_results
 
 STANDINS = Path(__file__).resolve().parent / "standins"
 FRAMES = 4
@@ -75,6 +76,13 @@ def assert_embeddings(found: np.ndarray, deployed: Deployed) -> None:
     np.testing.assert_allclose(found, deployed.embeddings, rtol=0, atol=1e-5 * scale)
 
 
+def assert_results(folder: Path, deployed: Deployed) -> None:
+    """Check the result files of the list, and their labels."""
+    embeddings, labels = read_results(folder, deployed.manifest, (62, DIM))
+    assert_embeddings(embeddings, deployed)
+    assert labels.subject.tolist() == ["075", "075", "076", "076", "077"]
+
+
 def executable(path: Path, content: str) -> Path:
     path.write_text(content)
     path.chmod(0o755)
@@ -86,8 +94,10 @@ def place_benchmark(folder: Path) -> Path:
     return executable(folder / tool_name(), f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/benchmark.x86_64" "$@"\n')
 
 
-def place_msit(folder: Path) -> Path:
-    return executable(folder / "msit", f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/msit" "$@"\n')
+def replace_ais_bench_by_msit(monkeypatch, folder: Path) -> None:
+    executable(folder / "msit", f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/msit" "$@"\n')
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
 def bare_machine(monkeypatch, here: Path) -> None:

@@ -1,6 +1,7 @@
 """The deployment chain on a few sequences: bins, results, accuracy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from tiny_store import TinyStore
@@ -10,6 +11,8 @@ from model.export.input_files import FixedLength, write_input_files
 from model.export.manifest import digest_of, manifest_path
 from model.runtime.info_list import run_info_list
 from model.runtime.result_files import read_results
+from model.runtime.static_runtime import StaticRuntime
+from model.runtime.task import Task
 
 COUNT, SHAPE = 6, (62, 4)
 
@@ -26,11 +29,9 @@ class Store(TinyStore):
         )
 
 
-class Model:
+class Model(StaticRuntime):
     """A runtime that computes a different embedding for each content."""
 
-    device_ms = None
-    batch_size = 2
     input_shape = (2, 3, 64, 44)
 
     def run(self, image_seq):
@@ -53,7 +54,7 @@ class Chain:
         write_input_files(Store(seed), None, self.bins, self.info, FixedLength(3), dataset="CASIA-B", quiet=True)
 
     def run(self):
-        run_info_list(Model(), self.info, self.results, quiet=True)
+        run_info_list(Model(), Task("onnxruntime", Path("model"), self.info, self.results, quiet=True))
 
     def table(self):
         embeddings, index = read_results(self.results, manifest_path(self.bins), SHAPE)
