@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the whole chain on synthetic walkers, from the installation to a rank-1 table and a report, on any machine.
-# On two cores of an Intel Xeon with AVX-512 it takes 6 to 10 minutes with the installation.
+# On two cores, it takes about six minutes with the installation.
 #
 #   bash test/quickstart.sh
 #
@@ -18,6 +18,12 @@ option seed 0 "random seed of walkers and training"
 option work_path "$ROOT/work/quickstart" "folder for all files"
 parse "$@"
 work_path="$(absolute "$work_path")"
+for name in subjects pid_num frames iters seed; do
+  [[ "${!name}" =~ ^[0-9]{1,9}$ ]] || die "--$name=${!name}: must be a whole number" 2
+done
+((10#$pid_num >= 2 && 10#$pid_num < 10#$subjects)) ||
+  die "--pid_num=$pid_num: must be at least 2 and less than --subjects=$subjects, because the others are test subjects" 2
+[[ "$device" =~ ^(auto|cpu|(cuda|npu)(:[0-9]+)?)$ ]] || die "--device=$device: must be auto, cpu, cuda or npu" 2
 started=$SECONDS
 install requirements.txt
 is_dry || mkdir -p "$work_path" "$OUTPUT"

@@ -44,6 +44,26 @@ def test_unknown_options_are_rejected(driver):
     assert "unexpected argument nonsense" in one_line_error(run_driver(driver, "nonsense"), 2)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--subjects=many", "--subjects=many: must be a whole number"),
+        ("--frames=1.5", "--frames=1.5: must be a whole number"),
+        ("--pid_num=08", None),
+        ("--pid_num=36", "--pid_num=36: must be at least 2 and less than --subjects=36"),
+        ("--pid_num=1", "--pid_num=1: must be at least 2"),
+        ("--device=gpu", "--device=gpu: must be auto, cpu, cuda or npu"),
+        ("--device=cuda:1", None),
+    ],
+)
+def test_quickstart_checks_its_values_before_the_installation(option, message):
+    done = run_driver("quickstart.sh", option, "--dry_run")
+    if message is None:
+        assert done.returncode == 0 and "+ python train.py" in done.stdout, done.stderr
+    else:
+        assert message in one_line_error(done, 2) and done.stdout == ""
+
+
 @pytest.mark.parametrize("path", [ROOT / "test" / name for name in [*DRIVERS, "env.sh", "train_common.sh"]])
 def test_scripts_are_strict_and_parse(path):
     assert "set -euo pipefail" in path.read_text()

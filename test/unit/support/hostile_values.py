@@ -24,6 +24,7 @@ PARSED_OPTIONS = {
 } | {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "cann_path": "", "device": "cpu", "loop": "2",
     "runtime": "onnxruntime", "bin_path": "bins", "config": "", "device_id": "0", "partition": "all", "aoe": "both",
+    "subjects": "36", "pid_num": "20", "frames": "20", "iters": "2", "seed": "0",
 }  # fmt: skip
 RECORDER = r"""#!/usr/bin/env bash
 printf '%s\0' "$@" >> "$ARGUMENTS"
@@ -73,6 +74,8 @@ def check_passed_options(folder: Path, driver: str, value: str, way: str) -> Non
     """Check that each option with `value` reaches a command as one argument, or is rejected in one line."""
     names = [name for name in options_of(driver) if name not in PARSED_OPTIONS]
     parsed = {name: known for name, known in PARSED_OPTIONS.items() if name in options_of(driver)}
+    if not re.search(r"[\x00-\x1f]", value):
+        (folder / value).mkdir(parents=True, exist_ok=True)  # drivers check that paths exist
     status, stderr, started = run(folder, driver, dict.fromkeys(names, value) | parsed, way)
     if names and re.search(r"[\x00-\x1f]", value):
         assert status == 2 and "must be one line without control characters" in stderr and not started, stderr
