@@ -15,8 +15,6 @@ A few frames per sequence decide how it is read: masks of 0 and 1 are scaled, an
 and JPEG files and grey masks are thresholded. Inverted silhouettes and pictures of a camera end the run.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from model.common.command_line import CommandParser, positive

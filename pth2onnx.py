@@ -10,8 +10,6 @@ For the CPU, with sequences of any length and every frame used once:
   python pth2onnx.py --int8 --data_path work/CASIA-B-pre              gaitset_submit_int8.onnx
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

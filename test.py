@@ -25,8 +25,6 @@ Prints rank-1 including and excluding identical views, rank-5 and mAP, and write
 confuses.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -13,8 +13,6 @@ Ctrl-C or SIGTERM stops training: the current iteration ends, a checkpoint is wr
 printed.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from contextlib import ExitStack

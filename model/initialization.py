@@ -1,7 +1,5 @@
 """Open what the commands work with from a configuration: data, checkpoints, network."""
 
-from __future__ import annotations
-
 import logging
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -74,6 +72,20 @@ def open_dataset(
     return Data(store, distributed.run_on_rank0(resolved), resident=cache is not False)
 
 
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with trained weights.
+
+    Attributes:
+        checkpoint: the file of the weights.
+        metadata: how the checkpoint was made; empty if it does not say so.
+    """
+
+    network: GaitSet
+    checkpoint: Path
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Embedder(NamedTuple):
     """A network and the sequences that it embeds.
 
@@ -110,20 +122,6 @@ def experiment_lock(config: Config) -> Iterator[None]:
     with locked(files.folder / f".{files.experiment}.lock", files.folder / files.experiment):
         files.remove_partial()
         yield
-
-
-@dataclass(frozen=True)
-class LoadedNetwork:
-    """A network with trained weights.
-
-    Attributes:
-        checkpoint: the file of the weights.
-        metadata: how the checkpoint was made; empty if it does not say so.
-    """
-
-    network: GaitSet
-    checkpoint: Path
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_network(config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device) -> LoadedNetwork:

@@ -5,8 +5,6 @@ alone or in a batch, and on all devices of the same type, and new names do not c
 finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), computed modulo 2^64 in int64.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 
@@ -35,7 +33,7 @@ class Draws:
         self.keys = keys
 
     @staticmethod
-    def of(seed: int, purpose: str, *numbers: Tensor) -> Draws:
+    def of(seed: int, purpose: str, *numbers: Tensor) -> "Draws":
         """Derive keys from a seed, a purpose, and `numbers` int64 [b] each, for example subjects and takes."""
         key = torch.full_like(numbers[0], seed ^ (zlib.crc32(purpose.encode()) << 24))
         for number in numbers:

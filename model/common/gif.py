@@ -1,7 +1,5 @@
 """Write pictures as an animated GIF file, atomically."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ if TYPE_CHECKING:  # only previews need it
     from PIL.Image import Image
 
 
-def write_gif(path: Path | str, pictures: Iterable[Image], milliseconds: float) -> None:
+def write_gif(path: Path | str, pictures: "Iterable[Image]", milliseconds: float) -> None:
     """Write a GIF that repeats forever and shows each picture for `milliseconds`."""
     first, *others = pictures
     with atomic_file(path) as part:

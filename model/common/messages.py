@@ -4,8 +4,6 @@ INFO is progress, WARNING a possible problem (printed with `warning: `), and RES
 hides INFO and the bars.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterable
@@ -46,7 +44,7 @@ def set_up_logging(quiet: bool, main_process: bool = True) -> None:
 
 def progress_bar(
     items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0
-) -> tqdm[T]:  # fmt: skip
+) -> "tqdm[T]":  # fmt: skip
     """Return a progress bar on standard error. It is shown on a terminal only.
 
     Args:

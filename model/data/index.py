@@ -1,7 +1,5 @@
 """The index of sequences: subject, condition and view of each sequence, and the position of its frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +26,7 @@ class SequenceIndex:
     @classmethod
     def from_lengths(
         cls, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
-    ) -> SequenceIndex:
+    ) -> "SequenceIndex":
         """Return the index of sequences that are stored one after another without gaps."""
         lengths = np.asarray(frames, dtype=np.int64)
         return cls(
@@ -50,10 +48,10 @@ class SequenceIndex:
     def name(self, position: int) -> str:
         return f"{self.subject[position]}/{self.seq_type[position]}/{self.view[position]}"
 
-    def take(self, positions: np.ndarray) -> SequenceIndex:
+    def take(self, positions: np.ndarray) -> "SequenceIndex":
         """Return the entries at `positions` (integers or a mask), in their order."""
         columns = (self.subject, self.seq_type, self.view, self.offset, self.frames)
         return SequenceIndex(*(column[positions] for column in columns))
 
-    def of_subjects(self, subjects: Iterable[str]) -> SequenceIndex:
+    def of_subjects(self, subjects: Iterable[str]) -> "SequenceIndex":
         return self.take(np.isin(self.subject, list(subjects)))

@@ -1,7 +1,5 @@
 """Map a function over items with all cores of the CPU, one item per thread."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Functions for one or several processes. Without a process group, the world size is 1 and the rank is 0."""
 
-from __future__ import annotations
-
 import datetime
 import gc
 import os

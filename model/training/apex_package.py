@@ -1,7 +1,5 @@
 """Import of `apex.amp`, and an explanation if another package with the name apex is installed."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from importlib import metadata

@@ -7,8 +7,6 @@ not part of the network: checkpoints and exported models have the same parameter
 Axes: n embeddings, p strips, d values per strip, c subjects.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

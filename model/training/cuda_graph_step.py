@@ -1,7 +1,5 @@
 """A training iteration as CUDA graphs: captured once, then replayed, which needs one call of the host."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Detection of NaN and infinity during training, and the last state that was free of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The training log: mean losses, log lines, train.jsonl, TensorBoard scalars and the warning of a collapsed loss."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

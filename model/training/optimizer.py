@@ -1,7 +1,5 @@
 """Adam, from torch or from the device's own package, and the number of steps that it has taken."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Backward pass and optimizer step in full precision, in torch's mixed precision, or with apex."""
 
-from __future__ import annotations
-
 from functools import partial
 from types import ModuleType
 from typing import Protocol

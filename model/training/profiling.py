@@ -1,7 +1,5 @@
 """Traces of some iterations of a training run, recorded with the profiler of the device."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 from pathlib import Path
@@ -48,7 +46,7 @@ class Profiling:
         self.traced = 0
         self.profiler = None
 
-    def __enter__(self) -> Profiling:
+    def __enter__(self) -> "Profiling":
         if self.start == 1:
             self._begin()
         return self

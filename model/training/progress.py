@@ -1,7 +1,5 @@
 """Log points and speed of a training run."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

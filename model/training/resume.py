@@ -1,8 +1,6 @@
 """Start training from an encoder, or resume it: exactly from a complete checkpoint, or approximately from the two
 published files."""
 
-from __future__ import annotations
-
 import logging
 
 from model.checkpoints.checkpoint import CheckpointFiles

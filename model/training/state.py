@@ -1,7 +1,5 @@
 """The state of a training run: everything that its checkpoints hold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

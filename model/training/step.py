@@ -1,7 +1,5 @@
 """One training iteration: forward pass, losses, gradients, their exchange and the optimizer step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Stop a training run cleanly on SIGTERM or Ctrl-C."""
 
-from __future__ import annotations
-
 import signal
 from types import FrameType, TracebackType
 
@@ -20,7 +18,7 @@ class StopSignals:
         self.ignore_second = ignore_second
         self.received: int | None = None
 
-    def __enter__(self) -> StopSignals:
+    def __enter__(self) -> "StopSignals":
         self.previous = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 

@@ -1,7 +1,5 @@
 """The training loop: iterations, log points, checkpoints, evaluations, and a clean stop."""
 
-from __future__ import annotations
-
 import logging
 import math
 import signal

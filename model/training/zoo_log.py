@@ -1,7 +1,5 @@
 """Last lines of a training log and the file CaseName.log of the Ascend model zoo, for programs that collect them."""
 
-from __future__ import annotations
-
 import math
 import platform
 from collections.abc import Mapping, Sequence

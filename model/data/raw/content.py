@@ -5,8 +5,6 @@ as an alpha channel. Inverted silhouettes and pictures of a camera look like val
 rejected here. Worker processes import this module, so it does not import torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,7 +41,7 @@ class Reading(NamedTuple):
     invert: bool = False
 
     @classmethod
-    def from_json(cls, value: Any) -> Reading | None:
+    def from_json(cls, value: Any) -> "Reading | None":
         """Return the reading that was written as a JSON list, or None if there is none or it is damaged."""
         if not isinstance(value, list) or len(value) != 3:
             return None

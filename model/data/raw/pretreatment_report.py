@@ -1,7 +1,5 @@
 """Reports of pretreatment: the summary, the log file, the progress bar and the warnings."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sys
@@ -69,7 +67,7 @@ class LogFile:
     def __init__(self, path: Path | str | None = None, log_all: bool = False):
         self.path, self.log_all, self.stream = path, log_all, None
 
-    def __enter__(self) -> LogFile:
+    def __enter__(self) -> "LogFile":
         if self.path is not None:
             try:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,5 @@
 """Frames of a video file or of a folder of pictures, scaled down if they are large."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ class Video:
         return self.path.stem if self.path.is_file() else self.path.resolve().name
 
     @classmethod
-    def open(cls, path: Path) -> Video:
+    def open(cls, path: Path) -> "Video":
         """Open a video. Raises UserError if OpenCV cannot read its first frame."""
         if path.is_dir():
             fps, count = DEFAULT_FPS, len(Folder(path).frames)
