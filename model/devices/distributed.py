@@ -132,21 +132,6 @@ def backend() -> str | None:
     return dist.get_backend() if active() else None
 
 
-def is_wrapped(network: nn.Module) -> bool:
-    return isinstance(network, nn.parallel.DistributedDataParallel)
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over all processes, with one all-reduce. Collective call."""
-    if not active():
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    average_in_place(flat)
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
 def flatten_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Give each parameter a zero gradient that is a view of one flat tensor, so that one all-reduce averages all."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]

@@ -2,7 +2,6 @@
 
 from functools import partial
 from types import ModuleType
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,46 +13,32 @@ from model.network.compute_mode import ComputeMode
 from model.training.apex_package import ADVICE, import_apex_amp
 
 
-class Precision(Protocol):
-    """How one training step runs in a precision."""
+class Precision:
+    """How one training step runs: here in float32 without a loss scale. Other precisions override the methods."""
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         """Compute the gradients of `loss`, scaled if the precision needs it."""
+        loss.backward()
 
     def step(self, optimizer: Optimizer) -> None:
         """Take one step, or skip it if a gradient is not finite and the precision can lower its scale."""
+        optimizer.step()
 
     def sync_master_weights(self) -> None:
         """Copy the weights of the network, just loaded, to the master weights, if the precision has any.
 
-        Call this before the state of the optimizer is loaded.
+        Call this before the state of the optimizer is loaded. Without master weights, the optimizer steps the weights
+        of the network, which are float32.
         """
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> None: ...
-
-
-class FullPrecision:
-    """float32 without a loss scale."""
-
-    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
-        loss.backward()
-
-    def step(self, optimizer: Optimizer) -> None:
-        optimizer.step()
-
-    def sync_master_weights(self) -> None:
-        """Do nothing: the optimizer steps the weights of the network."""
 
     def state_dict(self) -> dict:
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Do nothing: there is no state."""
+        """Load what `state_dict` returned."""
 
 
-class TorchPrecision:
+class TorchPrecision(Precision):
     """A GradScaler for a network that computes in half precision; it is disabled if gradients need no scale.
 
     The scaler is the device's own if it has one. An Ascend 910 or 310P saturates on overflow, maps NaN to 0 and sets
@@ -78,9 +63,6 @@ class TorchPrecision:
         # update sets the scale, it stays the same and steps with infinite gradients are still skipped.
         self.scaler.update(self.static)
 
-    def sync_master_weights(self) -> None:
-        """Do nothing: the optimizer steps the weights of the network, which are float32."""
-
     def state_dict(self) -> dict:
         return self.scaler.state_dict()
 
@@ -89,7 +71,7 @@ class TorchPrecision:
             self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu's state has this key in addition
 
 
-class ApexPrecision:
+class ApexPrecision(Precision):
     """`amp.initialize` at O2 and `amp.scale_loss`, as in the NPU port (which used a static scale of 32).
 
     The network computes with float16 weights; the optimizer steps float32 master weights. apex creates these from the
@@ -123,9 +105,6 @@ class ApexPrecision:
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
-
-    def step(self, optimizer: Optimizer) -> None:
-        optimizer.step()
 
     @torch.no_grad()
     def sync_master_weights(self) -> None:
@@ -164,4 +143,4 @@ def make_precision(
     if mode.amp == "apex":
         apex = ApexPrecision(import_apex_amp(), network, optimizer, loss_scale)
         return apex, apex.network, apex.optimizer
-    return FullPrecision(), network, optimizer
+    return Precision(), network, optimizer

@@ -3,7 +3,6 @@
 import importlib
 import logging
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
@@ -51,9 +50,7 @@ class Profiling:
             self._begin()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._end()
 
     def step(self) -> None:

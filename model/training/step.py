@@ -18,11 +18,11 @@ class TrainingStep:
     """One iteration. It reads nothing back from the device.
 
     Attributes:
-        model: the network, or its wrapper that averages gradients over processes. If there are several processes and
-            the network is not wrapped, `exchange` averages the gradients, between two parts that CUDA graphs can hold.
+        model: the network, or its wrapper that averages gradients over processes.
         reference_loss: compute the loss with torch's own kernels.
         flat_gradients: one tensor that holds all gradients (`distributed.flatten_gradients`), so that each iteration
-            writes them to the same memory.
+            writes them to the same memory. The network is then not wrapped, and `exchange` averages the gradients
+            between two parts that CUDA graphs can hold.
         classifier: adds its cross entropy, with the weight `cross_entropy` of the settings.
     """
 
@@ -58,8 +58,6 @@ class TrainingStep:
         """Average the gradients over processes, unless the wrapper of the network has done it."""
         if self.flat_gradients is not None:
             distributed.average_in_place(self.flat_gradients)
-        elif not distributed.is_wrapped(self.model):
-            distributed.average_gradients(self.model.parameters())
 
     def update(self) -> None:
         self.precision.step(self.optimizer)

@@ -1,7 +1,7 @@
 """Stop a training run cleanly on SIGTERM or Ctrl-C."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 
 class StopSignals:
@@ -22,9 +22,7 @@ class StopSignals:
         self.previous = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.previous.items():
             if signal.getsignal(number) == self._record:  # `survive_to_report` may have replaced it
                 signal.signal(number, handler)

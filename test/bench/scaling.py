@@ -46,16 +46,14 @@ def trained(processes: int, options: argparse.Namespace, folder: Path, *more) ->
 
 
 def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
-    """Measure `average_gradients` of the complete network in one of several processes."""
+    """Measure the exchange of all gradients of the network in one of several processes."""
     world = world_from_environment()
     device = open_device(device_name, local_rank=world.local_rank)
     distributed.start(world, device)
-    parameters = list(GaitSet().to(device).parameters())
-    for parameter in parameters:
-        parameter.grad = torch.ones_like(parameter)
+    gradients = distributed.flatten_gradients(GaitSet().to(device).parameters())
 
     def exchange() -> None:
-        distributed.average_gradients(parameters)
+        distributed.average_in_place(gradients)
         synchronize(device)
 
     synchronize(device)

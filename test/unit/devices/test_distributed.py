@@ -141,8 +141,7 @@ def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_pa
 def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
     done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
     assert "nowhere: no such folder; give a tree that pretreatment.py has aligned" in one_line_error(done, 2)
-    others = [line for line in done.stderr.splitlines() if not line.startswith("error: ")]
-    assert others in ([], ["not restarted: the user error above would occur again"]), "the launcher may add a line"
+    assert done.stderr.splitlines()[1:] == ["not restarted: the user error above would occur again"]
 
 
 @pytest.mark.slow
@@ -157,7 +156,7 @@ def test_gather_flags_and_means_of_three_processes(tmp_path):
         assert result["restarts"] == 2
         assert result["up"] and result["mean"].item() == 1
         assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # the mean of 1, 2 and 3 times that of rank 0
-        assert result["unused"] is None and result["number"].item() == 3
+        assert result["number"].item() == 3
         # Triton is used only if it works on every rank, so that all ranks exchange gradients in the same way.
         assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}
     for result in results[1:]:
@@ -177,12 +176,11 @@ def test_single_process_functions_return_their_input():
     assert distributed.gather_rows(rows, 2, cpu) is rows
     assert distributed.any_process(True, cpu) is True
     assert distributed.run_on_rank0(lambda: 5) == 5
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([1.0, 2.0])
-    distributed.average_gradients([parameter])
-    assert parameter.grad.tolist() == [1, 2]
+    distributed.average_in_place(rows)
+    assert rows.tolist() == [[1.0], [2.0]]
     assert distributed.backend() is None
-    assert distributed.wrap(parameter, cpu) is parameter and not distributed.is_wrapped(parameter)
+    network = torch.nn.Linear(1, 1)
+    assert distributed.wrap(network, cpu) is network
 
 
 def test_gather_rows_asserts_that_each_row_comes_from_one_process(group_of_one):
@@ -246,7 +244,8 @@ def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
 
 def test_wrap_prints_no_warning(group_of_one, recwarn):
     """Each process would print the warnings of PyTorch."""
-    assert distributed.is_wrapped(distributed.wrap(GaitSet(4), torch.device("cpu")))
+    wrapped = distributed.wrap(GaitSet(4), torch.device("cpu"))
+    assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel)
     assert not [warning for warning in recwarn if "buffers" in str(warning.message)]
 
 

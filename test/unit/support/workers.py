@@ -24,10 +24,11 @@ def gather_worker(rank: int, folder: str) -> None:
     up = distributed.any_process(rank == 1, cpu)
     mean = torch.tensor([float(rank)])
     distributed.average_in_place(mean)
-    matrix, unused, number = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), ()))
-    matrix.grad = torch.arange(6.0).view(3, 2).t() * (rank + 1)  # not contiguous
-    number.grad = torch.tensor(3.0 * rank)
-    distributed.average_gradients([matrix, unused, number])
+    matrix, number = torch.nn.Parameter(torch.zeros(3, 2).t()), torch.nn.Parameter(torch.zeros(()))  # one transposed
+    flat = distributed.flatten_gradients([matrix, number])
+    matrix.grad += torch.arange(6.0).view(3, 2).t() * (rank + 1)
+    number.grad += 3.0 * rank
+    distributed.average_in_place(flat)
     kernels = {}
     for where, works in (("nowhere", False), ("first", rank == 0), ("last", rank == 2), ("everywhere", True)):
         triton_support.works = lambda device, works=works: works
@@ -38,7 +39,7 @@ def gather_worker(rank: int, folder: str) -> None:
         "rows": distributed.gather_rows(own * 10, 10, cpu),
         "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # gloo cannot read the memory of this device
         "few": distributed.gather_rows(few, 2, cpu), "up": up,
-        "mean": mean, "kernels": kernels, "matrix": matrix.grad, "unused": unused.grad, "number": number.grad,
+        "mean": mean, "kernels": kernels, "matrix": matrix.grad, "number": number.grad,
     }  # fmt: skip
     torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()

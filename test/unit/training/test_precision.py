@@ -13,7 +13,7 @@ from model.common.errors import UsageError
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
 from model.training.apex_package import import_apex_amp
-from model.training.precision import FullPrecision, TorchPrecision, make_precision
+from model.training.precision import Precision, TorchPrecision, make_precision
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def step_with_infinite_gradients(precision, network, optimizer, x):
 def test_off_computes_in_float32():
     network, optimizer, x = small_problem()
     precision, same, _ = make_precision(ComputeMode(), network, optimizer, CPU, "dynamic")
-    assert isinstance(precision, FullPrecision) and same is network
+    assert isinstance(precision, Precision) and same is network
     output, _ = one_step(precision, network, optimizer, x)
     assert output.dtype == torch.float32
 
@@ -54,7 +54,7 @@ def gaitset_problem(amp_dtype=None):
 
 @pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
 def test_autocast_learns_nearly_like_float32(dtype, expected):
-    exact_output, exact = one_step(FullPrecision(), *gaitset_problem())
+    exact_output, exact = one_step(Precision(), *gaitset_problem())
     mode = make_compute_mode("torch", dtype, "plain", CPU)
     start, optimizer, sils = gaitset_problem(mode.amp_dtype)
     precision, network, optimizer = make_precision(mode, start, optimizer, CPU, "1024")

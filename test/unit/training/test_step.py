@@ -19,7 +19,7 @@ from model.training import cuda_graph_step
 from model.training.classifier import Classifier
 from model.training.cuda_graph_step import CudaGraphStep
 from model.training.log_book import LossMeter
-from model.training.precision import FullPrecision
+from model.training.precision import Precision
 from model.training.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ class SmallNetwork(nn.Module):
 def new_step(network=None, **settings) -> TrainingStep:
     network = network or SmallNetwork()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    return TrainingStep(network, optimizer, FullPrecision(), LossMeter(CPU), replace(SETTINGS, **settings))
+    return TrainingStep(network, optimizer, Precision(), LossMeter(CPU), replace(SETTINGS, **settings))
 
 
 def batch_of(frames: int, seed: int) -> Batch:
@@ -72,13 +72,13 @@ def test_step_computes_loss_gradients_adam_and_meter(kind):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_gradients_are_averaged_once(monkeypatch, wrapped):
     """A wrapper averages gradients itself. For a bare network, they are averaged between the backward pass and Adam."""
-    taken = []
-    monkeypatch.setattr(distributed, "average_gradients", lambda all: taken.append([p.grad.clone() for p in all]))
-    monkeypatch.setattr(distributed, "is_wrapped", lambda model: wrapped)
-    step = new_step()
+    taken, step = [], new_step()
+    monkeypatch.setattr(distributed, "average_in_place", lambda gradients: taken.append(gradients.clone()))
+    if not wrapped:
+        step.flat_gradients = distributed.flatten_gradients(step.model.parameters())
     step(*batch_of(7, 0))
     assert len(taken) == (0 if wrapped else 1)
-    assert all(torch.equal(gradients[0], step.model.matrix.grad) and gradients[0].any() for gradients in taken)
+    assert all(torch.equal(flat, step.model.matrix.grad.flatten()) and flat.any() for flat in taken)
 
 
 class Recorder:
@@ -272,9 +272,10 @@ def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, siz
         gradients /= 2  # as if the other process's were 0
         exchanged.append(gradients.data_ptr())
 
-    monkeypatch.setattr(distributed, "average_gradients", lambda parameters: next(parameters).grad.div_(2))
     monkeypatch.setattr(distributed, "average_in_place", average)
-    expected = weights_without_graphs(sizes)
+    with monkeypatch.context() as patch:
+        patch.setattr(Precision, "backward", lambda self, loss, _: (loss / 2).backward())
+        expected = weights_without_graphs(sizes)
     monkeypatch.setattr(distributed, "active", lambda: True)
     recorded = CudaGraphStep(recorder, CPU)
     for number, frames in enumerate(sizes):
