@@ -105,10 +105,10 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="trace some iterations and write the trace to work/profile (CANN and GE, the NPU port's kinds, are the "
         "same)",
     )  # fmt: skip
-    group.add_argument("--start_step", type=int, default=-1, metavar="N", help="first traced iteration of this run "
-                       "(default: 11)")  # fmt: skip
-    group.add_argument("--stop_step", type=int, default=-1, metavar="N", help="last traced iteration (default: four "
-                       "after the first)")  # fmt: skip
+    group.add_argument("--start_step", type=int, metavar="N", help="first traced iteration of this run (default: 11)")
+    group.add_argument(
+        "--stop_step", type=int, metavar="N", help="last traced iteration (default: four after the first)"
+    )
 
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
@@ -162,13 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     visible = config.visible_devices if world.size > 1 or not world.local_rank else {}
     device = open_device(options.device, visible, world.local_rank, jit_compile=not options.rt2)
     profiling = None
-    if config.profiling if options.profiling is None else options.profiling:
+    if config.profiling:
         folder = config.work_path / "profile" / config.experiment
-        steps = (
-            getattr(config, key) if getattr(options, key) == -1 else getattr(options, key)
-            for key in ("start_step", "stop_step")
-        )  # fmt: skip
-        profiling = Profiling(folder, device, world.rank, *steps)
+        profiling = Profiling(folder, device, world.rank, config.start_step, config.stop_step)
     with ExitStack() as held:
         distributed.start(world, device, options.dist_backend)
         held.callback(distributed.finish)
@@ -207,12 +203,7 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
         writing=not options.performance, profiling=profiling,
     )  # fmt: skip
     stopped_by = trainer.run(config.model.total_iter)
-    status = trainer.report(stopped_by, options.json)
-    if profiling is not None:
-        profiling.report()
-    if options.zoo_log:
-        trainer.log_for_the_zoo(options.zoo_path)
-    return status
+    return trainer.report(stopped_by, options.json, options.zoo_log, options.zoo_path)
 
 
 if __name__ == "__main__":

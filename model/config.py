@@ -4,7 +4,7 @@ import copy
 import difflib
 import math
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
@@ -26,16 +26,12 @@ class RestoreFrom(IntEnum):
     LAST_OR_START = -2  # `--restore_iter auto`
 
 
-def _are_integers(values: tuple, count: int, high: int) -> bool:
-    return len(values) == count and all(type(n) is int and 0 < n <= high for n in values)
-
-
-def _is_batch_size(value: tuple) -> bool:
-    return _are_integers(value, 2, 1 << 16) and value[0] > 1
-
-
-def _are_channels(value: tuple) -> bool:
-    return _are_integers(value, 3, MAX_CHANNELS)
+def _integers(count: int, first_from: int, high: int) -> Callable[[tuple], bool]:
+    """Return a test for `count` integers from 1 to `high`, the first of them at least `first_from`."""
+    valid = range(1, high + 1)
+    return lambda values: (
+        len(values) == count and all(type(n) is int and n in valid for n in values) and values[0] >= first_from
+    )
 
 
 def _is_loss_scale(value: str) -> bool:
@@ -45,15 +41,10 @@ def _is_loss_scale(value: str) -> bool:
         return False
 
 
-def _is_profiling(value: object) -> bool:
-    return isinstance(value, str | bool | None) and str(value).lower() in PROFILING
-
-
 # Types of keys with their rules. The rule of a plain type is one line of text, a number above 0, or a bool.
-MAX_CHANNELS = 1 << 12
 LINE = Rule(object, (is_line, "one line of text"))
-BATCH_SIZE = Rule(tuple, (_is_batch_size, "(P, K), integers with P at least 2 and K at least 1"))
-CHANNELS = Rule(tuple, (_are_channels, f"three integers from 1 to {MAX_CHANNELS:,}, such as [64, 128, 256]"))
+BATCH_SIZE = Rule(tuple, (_integers(2, 2, 1 << 16), "(P, K), integers with P at least 2 and K at least 1"))
+CHANNELS = Rule(tuple, (_integers(3, 1, 1 << 12), "three integers from 1 to 4,096, such as [64, 128, 256]"))
 Text = Annotated[str, LINE]
 FileName = Annotated[str, text((is_plain_name, "a file name without / that does not start with a dot"))]
 Takes = Annotated[
@@ -68,7 +59,10 @@ LossScale = Annotated[str, text((_is_loss_scale, "'dynamic' or a number above 0"
 Kernels = Annotated[str, one_of("auto", "plain")]
 DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
 PROFILING = {"cann": True, "ge": True, "true": True, "": False, "none": False, "false": False}
-PROFILING_RULE = Rule(object, (_is_profiling, "CANN, GE, True, False or None"))
+PROFILING_RULE = Rule(
+    object,
+    (lambda v: isinstance(v, str | bool | None) and str(v).lower() in PROFILING, "CANN, GE, True, False or None"),
+)
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,7 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, pr
     """Read a configuration file.
 
     Args:
-        overrides: values for keys of `data` and `model` that replace those of the file. None means not given.
+        overrides: values for keys that replace those of the file. None means not given.
         processes: number of processes, which selects conf_1p or conf_8p in a file that defines both.
 
     Relative paths in the file are relative to the file. Raises UsageError with the key if a key is unknown or a value
@@ -181,23 +175,23 @@ _OPTIONS = {
 
 def overrides_of(options: Any) -> dict[str, Any]:
     """Return the command line values that override configuration keys. Other options are ignored."""
-    keys = {"work_path", *(f.name for part in (DataConfig, ModelConfig) for f in fields(part))} - {"batch_size"}
-    given = {key: value for key, value in vars(options).items() if key in keys and value is not None}
-    for option, key in (("data_path", "dataset_path"), ("iters", "total_iter")):
-        if getattr(options, option, None) is not None:
-            given[key] = getattr(options, option)
-    p, k = (getattr(options, name, None) for name in ("batch_size_p", "batch_size_m"))
-    if p or k:
-        given["batch_size"] = (p, k)
-    return given
+    given = {_OPTIONS.get(name, name): value for name, value in vars(options).items() if name != "batch_size"}
+    given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
+    # The commands of the NPU port pass -1 for the default of start_step and stop_step.
+    ignored = {"batch_size": (None, None), "start_step": -1, "stop_step": -1}
+    keys = {"work_path", "profiling", *ignored, *_DATA, *_MODEL} - {"device_num"}
+    return {key: value for key, value in given.items() if key in keys and value not in (None, ignored.get(key))}
+
+
+_OPTIONS = {"data_path": "dataset_path", "iters": "total_iter"}  # options whose keys have other names
 
 
 def build_config(
     content: dict, folder: Path, overrides: Mapping[str, Any] | None = None, where: str = "config"
 ) -> Config:
     """Check the dict of a configuration file and return it as a Config; see `load_config`."""
-    top = _checked(content, _TOP, where, where)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    top = _checked({**content, **{key: given.pop(key) for key in _TOP.keys() & given.keys()}}, _TOP, where, where)
     work_path = folder / top["WORK_PATH"]
     if "work_path" in given:
         work_path = Path(_valid("work_path", str(given.pop("work_path")), LINE, where))

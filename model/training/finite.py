@@ -1,4 +1,4 @@
-"""Detection of NaN and infinity during training, and the last state that was free of them."""
+"""Detection of NaN and infinity during training."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,33 +8,9 @@ from torch import Tensor
 
 from model.common.errors import UserError
 
-ADVICE = "a lower learning rate or --amp off"
-
 
 class NonFiniteError(UserError):
     """A loss, weight, optimizer state or embedding is NaN or infinite."""
-
-
-class LastGood:
-    """A copy of the last finite state, on the device: 32 MB for the network and Adam's state at hidden_dim 256."""
-
-    def __init__(self) -> None:
-        self.iteration: int | None = None
-        self.parts: Any = None
-
-    def keep(self, iteration: int, parts: Mapping[str, Any]) -> None:
-        self.iteration, self.parts = iteration, map_tensors(parts, Tensor.clone)
-
-    def with_resume_hint(self, error: NonFiniteError, saved_at: int | None) -> NonFiniteError:
-        """Append resume instructions.
-
-        Args:
-            saved_at: the newest checkpoint on disk, excluding this state.
-        """
-        saved = [iteration for iteration in (self.iteration, saved_at) if iteration is not None]
-        if not saved:
-            return NonFiniteError(f"{error}; nothing was saved before it: start again with {ADVICE}")
-        return NonFiniteError(f"{error}; the state of iteration {max(saved)} is saved: --restore_iter -1 with {ADVICE}")
 
 
 def all_finite(values: Any) -> bool:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ from model.devices import distributed
 from model.devices.device import describe
 from model.devices.world import World, launched_by_torchrun, survive_to_report
 from model.training.cuda_graph_step import CudaGraphStep
-from model.training.finite import LastGood, NonFiniteError, map_tensors
+from model.training.finite import NonFiniteError, map_tensors
 from model.training.optimizer import set_learning_rate
 from model.training.profiling import Profiling
 from model.training.progress import NOT_FINITE, Progress
 from model.training.state import TrainingState
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
-from model.training.zoo_log import write_zoo_log, zoo_lines
+from model.training.zoo_log import log_for_the_zoo
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Trainer:
         evaluable: whether test.py can evaluate the test subjects.
         profiling: traces some of the iterations.
         writing: whether to write checkpoints.
+        last_good: iteration of the last finite log point and a copy of its state on the device, on the main process:
+            32 MB for the network and Adam's state at hidden_dim 256.
     """
 
     config: Config
@@ -65,8 +67,7 @@ class Trainer:
     profiling: Profiling | None = None
     quiet: bool = False
     writing: bool = True
-    last_good: LastGood = field(default_factory=LastGood)
-    summary: dict[str, Any] = field(default_factory=dict)
+    last_good: tuple[int, dict[str, Any]] | None = None
 
     def run(self, total_iter: int) -> int:
         """Train up to iteration `total_iter`. Return the number of the signal that stopped the run, or 0.
@@ -130,7 +131,8 @@ class Trainer:
         self.progress.log_point(self.state.iteration)
         self._require_finite()
         if self.writing and self.world.is_main:
-            self.last_good.keep(self.state.iteration, self.state.parts(self.state.meter.sums))
+            parts = self.state.parts(self.state.meter.sums)
+            self.last_good = self.state.iteration, map_tensors(parts, Tensor.clone)
 
     def _require_finite(self) -> None:
         """Raise NonFiniteError in all processes if the state of any is not finite. Collective call."""
@@ -139,12 +141,15 @@ class Trainer:
 
     def _save_last_finite_state(self, error: NonFiniteError) -> NonFiniteError:
         """Save the last finite state. Return the error with resume instructions."""
-        good, saved_at = self.last_good, self.state.saved_at
+        saved_at = self.state.saved_at or 0
         if self.world.is_main:
             survive_to_report()
-        if self.world.is_main and good.iteration is not None and good.iteration > (saved_at or 0):
-            self._write(good.iteration, good.parts)
-        error = good.with_resume_hint(error, saved_at)
+        if self.last_good is not None and self.last_good[0] > saved_at:
+            self._write(*self.last_good)
+            saved_at = self.last_good[0]
+        saved = f"the state of iteration {saved_at} is saved: --restore_iter -1"
+        hint = saved if saved_at else "nothing was saved before it: start again"
+        error = NonFiniteError(f"{error}; {hint} with a lower learning rate or --amp off")
         error.already_reported = not self.world.is_main
         return error
 
@@ -190,8 +195,15 @@ class Trainer:
         on_host = map_tensors(parts, Tensor.cpu)  # so that machines without such a device can load it
         self.checkpoints.save(iteration, on_host, details)
 
-    def report(self, stopped_by: int, json: Path | None = None) -> int:
-        """Print how the run ended and what to do next. Return the exit status: 0, or 128 + the signal."""
+    def report(
+        self, stopped_by: int, json: Path | None = None, zoo_log: bool = False, zoo_path: Path | None = None
+    ) -> int:
+        """Print how the run ended and what to do next. Return the exit status: 0, or 128 + the signal. Collective call.
+
+        Args:
+            zoo_log: end with the last lines of the model zoo's training scripts.
+            zoo_path: folder for a file with these lines.
+        """
         iteration = self.state.iteration
         checkpoint = str(self.checkpoints.files.part(iteration, "encoder")) if self.writing else None
         summary = {
@@ -200,24 +212,17 @@ class Trainer:
             "checkpoint": checkpoint,
         }  # fmt: skip
         self.progress.close()
-        self.summary = summary
         if self.world.is_main:
             if json is not None:
                 write_json(json, summary)
             self._print_summary(summary, stopped_by)
+        if self.profiling is not None:
+            self.profiling.report()
+        if zoo_log and summary["iterations"]:
+            losses = self.progress.last_point or self.progress.mean_losses()
+            if self.world.is_main:
+                log_for_the_zoo(summary, self.config.model, losses, zoo_path, self.writing)
         return 128 + stopped_by if stopped_by else 0
-
-    def log_for_the_zoo(self, folder: Path | None = None) -> None:
-        """Log the last lines of the model zoo's training scripts, and write them to a file in `folder`.
-
-        Call this after `report`. Collective call.
-        """
-        losses = self.progress.last_point or self.progress.mean_losses()
-        lines = zoo_lines(self.summary, self.config.model, losses, writing=self.writing)
-        for line in lines:
-            log.log(RESULT, line)
-        if lines and folder is not None and self.world.is_main:
-            write_zoo_log(folder, lines)
 
     def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
         log.log(

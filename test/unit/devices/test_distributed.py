@@ -208,7 +208,7 @@ import os, signal, sys
 import torch
 from model.common.errors import UserError, run_command
 from model.devices import distributed
-from model.training.finite import LastGood, NonFiniteError
+from model.training.finite import NonFiniteError
 from model.training.stop_signals import StopSignals
 from model.training.trainer import Trainer
 
@@ -217,7 +217,7 @@ def job():
 
 def training():
     trainer = Trainer.__new__(Trainer)
-    trainer.world, trainer.last_good = distributed.World(0, 0, 2), LastGood()
+    trainer.world = distributed.World(0, 0, 2)
     trainer.state = type("State", (), {"saved_at": None})
     with StopSignals():
         raise trainer._save_last_finite_state(NonFiniteError("the reason"))
