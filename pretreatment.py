@@ -39,9 +39,7 @@ def parser() -> CommandParser:
     paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     running = parser.add_argument_group("running")
     running.add_argument(
-        "--log",
-        action="store_true",
-        help="True: log every sequence; False (default): log only warnings and failures",
+        "--log", action="store_true", help="True: log every sequence; False (default): log only warnings and failures"
     )
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
     running.add_argument("--invert", action="store_true", help="read silhouettes that are black on a white background")

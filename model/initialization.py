@@ -19,13 +19,7 @@ from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
 from model.data.dataset import Data
-from model.data.partition import (
-    Partition,
-    check_partition_file,
-    make_partition,
-    partition_path,
-    resolve_partition,
-)
+from model.data.partition import Partition, check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import Packing, SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding

@@ -16,11 +16,7 @@ def provenance() -> dict[str, Any]:
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(Path(__file__).resolve().parents[2]),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
