@@ -13,11 +13,12 @@ For the CPU, with sequences of any length and every frame used once:
 from functools import partial
 from pathlib import Path
 
-from model.common.command_line import CommandParser, positive
+from model.common.command_line import CONFIG_OPTIONS, CommandParser, add_options, positive
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 
 ROOT = Path(__file__).resolve().parent
+CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
 
 
 def options_parser() -> CommandParser:
@@ -26,9 +27,7 @@ def options_parser() -> CommandParser:
                         "the checkpoint of the config and --iters)")  # fmt: skip
     parser.add_argument("--iters", type=int, default=-1, metavar="N", help="iteration of the checkpoint; -1: "
                         "total_iter of the config, else the last (default: -1)")  # fmt: skip
-    parser.add_argument("--config", type=Path, default=ROOT / "config_1p.py", metavar="FILE",
-                        help="configuration (default: config_1p.py)")  # fmt: skip
-    parser.add_argument("--work_path", metavar="DIR", help="folder of the checkpoints (default: from the config)")
+    add_options(parser, CONFIG_OPTIONS, "--config", "--work_path")
     parser.add_argument("--output_path", type=Path, metavar="FILE", help="file to write (default: gaitset_submit.onnx, "
                         "with suffix _bs<N> or _f<N>)")  # fmt: skip
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="fixed batch size (default: 1)")
@@ -40,15 +39,7 @@ def options_parser() -> CommandParser:
     group = parser.add_argument_group("training sequences for 8-bit calibration")
     group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="also write them as input files for "
                        "Ascend's AMCT")  # fmt: skip
-    group.add_argument("--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from "
-                       "the config)")  # fmt: skip
-    group.add_argument("--pickle", metavar="NAME", help="pickle to read if a view contains several, as in test.py "
-                       "(default: from the config)")  # fmt: skip
-    group.add_argument("--dataset", metavar="NAME", help="name of the dataset (default: from the config)")
-    group.add_argument("--partition", metavar="FILE", help="partition file; only training subjects are used (default: "
-                       "from the config)")  # fmt: skip
-    group.add_argument("--pid_num", type=positive, metavar="N", help="number of training subjects (default: from the "
-                       "config)")  # fmt: skip
+    add_options(group, CONFIG_OPTIONS, *(f"--{name}" for name in CALIBRATION_DATA))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the export")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")
     return parser
@@ -60,12 +51,13 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
 
     from model.common.json_files import write_json
-    from model.config import load_config
+    from model.config import load_config, overrides_of
     from model.initialization import load_network
 
     set_up_logging(options.quiet)
     # The export is float32 for every training precision.
-    config = load_config(options.config, {**calibration_overrides(options), "amp": "off"})
+    overrides = {**overrides_of(options), "total_iter": None, "frame_num": None, "amp": "off"}
+    config = load_config(options.config or ROOT / "config_1p.py", overrides)
     loaded = load_network(config, options.input_path, options.iters, torch.device("cpu"))
     network, checkpoint = loaded.network, loaded.checkpoint
     if options.whole or options.int8:
@@ -85,7 +77,7 @@ def check(options) -> None:
             raise UsageError(
                 f"--{name}: not available with --whole and --int8, whose models take any number of sequences and frames"
             )
-    for name in ("data_path", "pickle", "dataset", "partition", "pid_num"):
+    for name in CALIBRATION_DATA:
         if getattr(options, name) is not None and not (options.int8 or options.calibration_bins):
             raise UsageError(f"--{name}: only for calibration, with --int8 or --calibration_bins")
     if options.partition == "all":
@@ -177,16 +169,6 @@ def calibration_sequences(options, config, held_out: int = 0):
     for key, selected in (("calibrated_with", positions), ("checked_with", others)):
         facts[key] = [train.index.name(position) for position in selected]
     return train, positions, others, facts
-
-
-def calibration_overrides(options) -> dict:
-    return {
-        "work_path": options.work_path,
-        "dataset_path": options.data_path,
-        "pickle": options.pickle,
-        "dataset": options.dataset,
-        "pid_num": options.pid_num,
-    }
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ from model.common.command_line import (
     add_precision_options,
     add_protocol_options,
     check_precision_options,
+    parsed_as,
     positive,
 )
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
-from model.config import PROFILING, PROFILING_RULE, RestoreFrom, load_config, overrides_of
+from model.config import PROFILING, PROFILING_KINDS, RestoreFrom, load_config, overrides_of
 from model.devices.world import set_environment, world_from_environment
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
@@ -124,20 +125,8 @@ def add_process_options(parser: argparse.ArgumentParser) -> None:
                        "killed, restart all of them from the last checkpoint")  # fmt: skip
 
 
-def profiling_kind(text: str) -> bool:
-    unmet = PROFILING_RULE.unmet(text)
-    if unmet is not None:
-        raise argparse.ArgumentTypeError(f"must be {unmet}, not {text!r}")
-    return PROFILING[text.lower()]
-
-
-def restore_iter(text: str) -> int:
-    if text == "auto":
-        return RestoreFrom.LAST_OR_START
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an integer or auto, not {text!r}") from None
+profiling_kind = parsed_as(lambda text: PROFILING[text.lower()], PROFILING_KINDS)
+restore_iter = parsed_as(lambda text: RestoreFrom.LAST_OR_START if text == "auto" else int(text), "an integer or auto")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -58,11 +58,9 @@ TripletLoss = Annotated[str, one_of("full", "hard")]
 LossScale = Annotated[str, text((_is_loss_scale, "'dynamic' or a number above 0"))]
 Kernels = Annotated[str, one_of("auto", "plain")]
 DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
+PROFILING_KINDS = "CANN, GE, True, False or None"
 PROFILING = {"cann": True, "ge": True, "true": True, "": False, "none": False, "false": False}
-PROFILING_RULE = Rule(
-    object,
-    (lambda v: isinstance(v, str | bool | None) and str(v).lower() in PROFILING, "CANN, GE, True, False or None"),
-)
+_IS_PROFILING = (lambda v: isinstance(v, str | bool | None) and str(v).lower() in PROFILING, PROFILING_KINDS)
 
 
 @dataclass(frozen=True)
@@ -226,8 +224,8 @@ def _fields(part: type) -> dict[str, tuple[Any, Rule]]:
 
 _DICT = Rule(object, (lambda value: isinstance(value, dict), "a dict"))
 _TOP = {
-    "WORK_PATH": ("work", LINE), **dict.fromkeys(DEVICE_KEYS, ("", LINE)), "profiling": (None, PROFILING_RULE),
-    "start_step": (-1, between(-1)), "stop_step": (-1, between(-1)), "data": ({}, _DICT), "model": ({}, _DICT),
+    "WORK_PATH": ("work", LINE), **dict.fromkeys(DEVICE_KEYS, ("", LINE)), "data": ({}, _DICT), "model": ({}, _DICT),
+    "profiling": (None, Rule(object, _IS_PROFILING)), **dict.fromkeys(("start_step", "stop_step"), (-1, between(-1))),
 }  # fmt: skip
 _DATA = {**_fields(DataConfig), "device_num": (0, between(0, 1 << 10))}
 _MODEL = _fields(ModelConfig)

@@ -19,7 +19,7 @@ from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
 from model.data.dataset import Data
-from model.data.partition import Partition, check_partition_file, make_partition, partition_path, resolve_partition
+from model.data.partition import check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import Packing, SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding
@@ -32,13 +32,9 @@ log = logging.getLogger(__name__)
 
 
 def open_dataset(
-    config: Config,
-    partition: str | None = None,
-    *,
-    cache: bool | None = None,
-    skip_bad: bool = False,
+    config: Config, partition: str | None = None, *, cache: bool | None = None, skip_bad: bool = False,
     quiet: bool = False,
-) -> Data:
+) -> Data:  # fmt: skip
     """Open the data of a configuration. Rank 0 builds the store and the partition if they are missing.
 
     Only rank 0, because each process would build the same files, and would find them changed by the others.
@@ -58,12 +54,9 @@ def open_dataset(
 
     store = open_store(distributed.run_on_rank0(ready), bool(cache))
     subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)
-    default = partition_path(config.work_path, *split)
-
-    def resolved() -> Partition:
-        return resolve_partition(partition, default, subjects, lambda: make_partition(subjects, *split))
-
-    return Data(store, distributed.run_on_rank0(resolved), resident=cache is not False)
+    default, made = partition_path(config.work_path, *split), make_partition(subjects, *split)
+    resolved = distributed.run_on_rank0(lambda: resolve_partition(partition, default, subjects, made))
+    return Data(store, resolved, resident=cache is not False)
 
 
 @dataclass(frozen=True)

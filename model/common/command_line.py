@@ -4,8 +4,10 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from model import __version__
 from model.common.errors import UsageError, give_up
@@ -34,8 +36,8 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **keywords)
         self.add_argument("--version", action="version", version=f"GaitSet {__version__}", help="print the version")
         self.register("action", "store_true", Flag)
-        for convert in (int, float):
-            self.register("type", convert, _with_plain_error(convert))
+        for convert, description in ((int, "a whole number"), (float, "a number")):
+            self.register("type", convert, parsed_as(convert, description))
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
         if self.mixed:
@@ -63,11 +65,24 @@ class CommandParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def true_or_false(text: str) -> bool:
-    """Convert `True` or `False` in upper or lower case."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    raise argparse.ArgumentTypeError(f"must be True or False, not {text!r}")
+def parsed_as(
+    convert: Callable[[str], Any], description: str, is_valid: Callable[[Any], bool] = lambda value: True
+) -> Callable[[str], Any]:
+    """Return a type of options. `convert` raises ValueError or KeyError for text that is not the `description`."""
+
+    def parse(text: str) -> Any:
+        with suppress(ValueError, KeyError):
+            value = convert(text)
+            if is_valid(value):
+                return value
+        raise argparse.ArgumentTypeError(f"must be {description}, not {text!r}")
+
+    return parse
+
+
+true_or_false = parsed_as(lambda text: {"true": True, "false": False}[text.lower()], "True or False")
+positive = parsed_as(int, "a whole number above 0", lambda number: number > 0)
+rate = parsed_as(float, "a number between 0 and 1, such as 0.01", lambda number: 0 < number < 1)
 
 
 class Flag(argparse.Action):
@@ -81,144 +96,81 @@ class Flag(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def _with_plain_error(convert: type[int] | type[float]) -> Callable[[str], float]:
-    """Return the conversion of an argument to a number, with an error that says which values are possible."""
-    kind = "a whole number" if convert is int else "a number"
+# fmt: off
+CONFIG_OPTIONS = {
+    "--config": {"metavar": "FILE", "help": "configuration file (default: config_1p.py; config_8p.py with several "
+                 "processes)"},
+    "--dataset": {"metavar": "NAME", "help": "data set, which selects the protocol: CASIA-B, OUMVLP, CASIA-A, "
+                  "Synthetic, or another name (default: from the config)"},
+    "--data_path": {"metavar": "DIR", "help": "aligned tree, OpenGait pickle tree or store (default: from the config)"},
+    "--pickle": {"metavar": "NAME", "help": "pickle to read if a view contains several: its name without the view, "
+                 "such as aligned-sils, or a pattern (default: <view>.pkl, else the only one named aligned, else the "
+                 "only one that fits)"},
+    "--partition": {"metavar": "FILE", "help": "JSON file with training and test subjects, or `all` for test subjects "
+                    "only (default: a split by --pid_num)"},
+    "--pid_num": {"type": int, "metavar": "N", "help": "number of training subjects if there is no partition file "
+                  "(default: from the config)"},
+    "--work_path": {"metavar": "DIR", "help": "folder for checkpoints, partitions, stores, logs and results (default: "
+                    "from the config)"},
+    "--skip_bad": {"action": "store_true", "help": "skip unreadable images instead of stopping (default: off)"},
+}
+EXECUTION_OPTIONS = {
+    "--device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device such as "
+                 "cuda:1 (default: auto, which is npu, cuda or cpu)"},
+    "--seed": {"type": int, "metavar": "N", "help": "random seed of the initial weights and batches (default: 0)"},
+    "--cache": {"action": "store_true", "default": None, "help": "True: read all frames into memory first; False: "
+                "never copy all frames to the device (default: frames stay in the memory-mapped store, and training "
+                "copies them to the device if they fit)"},
+    "--quiet": {"action": "store_true", "help": "print warnings and results only (default: off)"},
+}
+ENCODER_OPTIONS = {
+    "--checkpoint": {"type": Path, "metavar": "FILE", "help": "encoder (default: the newest checkpoint of the config)"},
+    "--batch_size": {"type": positive, "default": 0, "metavar": "N", "help": "sequences per batch (default: as many as "
+                     "fit)"},
+}
+PROTOCOL_OPTIONS = {
+    "--gallery": {"nargs": "+", "metavar": "TAKE", "help": "takes to search in: names or patterns, such as walk1 or "
+                  "'nm-0[1-4]'"},
+    "--probe": {"nargs": "+", "metavar": "TAKE", "help": "takes to identify, with or without a condition: walk2, or "
+                "NM=nm-05,nm-06 CL=cl-01 (default condition: the name up to its first hyphen, in capitals)"},
+}
+PRECISION_OPTIONS = {
+    "--amp_dtype": {"choices": ("fp16", "bf16"), "help": "data type of --amp torch (default: fp16 on cuda and npu, "
+                    "bf16 on cpu)"},
+    "--kernels": {"choices": ("auto", "plain"), "help": "auto: Triton kernels if supported, chunks of frames on a CPU; "
+                  "plain: torch's kernels only (default: auto)"},
+    "--rt2": {"action": "store_true", "help": "NPU: disable the compilation of single operators (default: off)"},
+}
+# fmt: on
 
-    def converted(text: str) -> float:
-        try:
-            return convert(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {kind}, not {text!r}") from None
 
-    return converted
-
-
-def positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return number
-
-
-def rate(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, such as 0.01, not {text!r}")
-    return number
+def add_options(group: argparse._ActionsContainer, options: Mapping[str, Mapping[str, Any]], *names: str) -> None:
+    """Add options of a table to a parser or group: all, or those with the given names."""
+    for name in names or options:
+        group.add_argument(name, **options[name])
 
 
 def add_encoder_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of commands that embed sequences."""
-    group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="encoder (default: the newest checkpoint of the config)"
-    )
-    group.add_argument(
-        "--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as many as fit)"
-    )
+    add_options(group, ENCODER_OPTIONS)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of all scripts that use a configuration and data."""
-    group = parser.add_argument_group("data and configuration")
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="configuration file (default: config_1p.py; config_8p.py with several processes)",
-    )
-    group.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="data set, which selects the protocol: CASIA-B, OUMVLP, CASIA-A, Synthetic, or another name (default: "
-        "from the config)",
-    )
-    group.add_argument(
-        "--data_path", metavar="DIR", help="aligned tree, OpenGait pickle tree or store (default: from the config)"
-    )
-    group.add_argument(
-        "--pickle",
-        metavar="NAME",
-        help="pickle to read if a view contains several: its name without the view, such as aligned-sils, or a pattern "
-        "(default: <view>.pkl, else the only one named aligned, else the only one that fits)",
-    )
-    group.add_argument(
-        "--partition",
-        metavar="FILE",
-        help="JSON file with training and test subjects, or `all` for test subjects only (default: a split by "
-        "--pid_num)",
-    )
-    group.add_argument(
-        "--pid_num",
-        type=int,
-        metavar="N",
-        help="number of training subjects if there is no partition file (default: from the config)",
-    )
-    group.add_argument(
-        "--work_path",
-        metavar="DIR",
-        help="folder for checkpoints, partitions, stores, logs and results (default: from the config)",
-    )
-    group.add_argument(
-        "--skip_bad", action="store_true", help="skip unreadable images instead of stopping (default: off)"
-    )
-    group = parser.add_argument_group("execution")
-    group.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto, cpu, cuda, npu, or a numbered device such as cuda:1 (default: auto, which is npu, cuda or cpu)",
-    )
-    group.add_argument(
-        "--seed", type=int, metavar="N", help="random seed of the initial weights and batches (default: 0)"
-    )
-    group.add_argument(
-        "--cache",
-        action="store_true",
-        default=None,
-        help="True: read all frames into memory first; False: never copy all frames to the device (default: "
-        "frames stay in "
-        "the memory-mapped store, and training copies them to the device if they fit)",
-    )
-    group.add_argument("--quiet", action="store_true", help="print warnings and results only (default: off)")
+    add_options(parser.add_argument_group("data and configuration"), CONFIG_OPTIONS)
+    add_options(parser.add_argument_group("execution"), EXECUTION_OPTIONS)
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for an evaluation protocol with the user's own takes."""
-    group = parser.add_argument_group("protocol (default: selected by --dataset)")
-    group.add_argument(
-        "--gallery", nargs="+", metavar="TAKE", help="takes to search in: names or patterns, such as walk1 or "
-        "'nm-0[1-4]'",
-    )  # fmt: skip
-    group.add_argument(
-        "--probe", nargs="+", metavar="TAKE", help="takes to identify, with or without a condition: walk2, or "
-        "NM=nm-05,nm-06 CL=cl-01 (default condition: the name up to its first hyphen, in capitals)",
-    )  # fmt: skip
+    add_options(parser.add_argument_group("protocol (default: selected by --dataset)"), PROTOCOL_OPTIONS)
 
 
 def add_precision_options(parser: argparse.ArgumentParser, amp: tuple[str, ...]) -> argparse._ArgumentGroup:
     """Add the options for mixed precision and kernels."""
     group = parser.add_argument_group("precision")
     group.add_argument("--amp", choices=amp, help="mixed precision (default: off)")
-    group.add_argument(
-        "--amp_dtype",
-        choices=("fp16", "bf16"),
-        help="data type of --amp torch (default: fp16 on cuda and npu, bf16 on cpu)",
-    )
-    group.add_argument(
-        "--kernels",
-        choices=("auto", "plain"),
-        help="auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels only "
-        "(default: auto)",
-    )
-    group.add_argument(
-        "--rt2", action="store_true", help="NPU: disable the compilation of single operators (default: off)"
-    )
+    add_options(group, PRECISION_OPTIONS)
     return group
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from model.common.errors import UserError
@@ -63,20 +63,17 @@ def _acquire(lock: Path, output: Path | str) -> int | None:
         lock.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            acquired = False
-            try:
+            with ExitStack() as close:
+                close.callback(os.close, descriptor)
                 if not _is_free(descriptor, lock):
                     return None
                 # The previous owner may have deleted the file after it was opened here. Then try again.
                 with suppress(FileNotFoundError):
-                    acquired = os.path.samestat(os.fstat(descriptor), lock.stat())
-                if acquired:
-                    with suppress(OSError):  # on a full disk, the lock is held without the name of its owner
-                        _write_owner(descriptor, output)
-                    return descriptor
-            finally:
-                if not acquired:
-                    os.close(descriptor)
+                    if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                        close.pop_all()
+                        with suppress(OSError):  # on a full disk, the lock is held without the name of its owner
+                            _write_owner(descriptor, output)
+                        return descriptor
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error}, at {lock})") from error
 
@@ -93,21 +90,14 @@ def _is_free(descriptor: int, lock: Path) -> bool:
                 raise
     # The file system has no locks.
     owner = _read(lock)
-    if not owner:
-        return True
-    return owner["host"] == socket.gethostname() and not is_alive(owner["pid"])
+    return not owner or (owner["host"] == socket.gethostname() and not is_alive(owner["pid"]))
 
 
 def _write_owner(descriptor: int, output: Path | str) -> None:
-    previous = os.read(descriptor, 1 << 16)
-    if previous:
-        log.info("%s: a previous job was interrupted (%s)", output, _describe(_parse(previous)))
-    owner = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": time.time(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
-    }
+    if os.fstat(descriptor).st_size:
+        log.info("%s: a previous job was interrupted (%s)", output, _describe(_read(descriptor)))
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500]
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), "command": command}
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, json.dumps(owner).encode())
@@ -121,13 +111,9 @@ def _describe(owner: dict) -> str:
     return f"process {owner['pid']} on {owner['host']}, started {ago} ago: {owner['command']}"
 
 
-def _read(lock: Path) -> dict:
-    with suppress(OSError):
-        return _parse(lock.read_bytes())
-    return {}
-
-
-def _parse(content: bytes) -> dict:
-    with suppress(ValueError):
+def _read(lock: Path | int) -> dict:
+    """Return the owner in a lock file, given as a path or as a descriptor at its start. Empty if it is unknown."""
+    with suppress(OSError, ValueError):
+        content = os.read(lock, 1 << 16) if isinstance(lock, int) else lock.read_bytes()
         return parse_checked(content, {"host": str, "pid": range(1, 1 << 31), "since": float, "command": str})
     return {}

@@ -11,6 +11,7 @@ are not called either, because with a false data type NumPy reads and writes mem
 import io
 import math
 import pickletools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +37,6 @@ class Global:
 
 
 _MARK = object()
-_VALUES = {
-    *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
-    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_IGNORED = {"PROTO", "FRAME"}
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_array(data: bytes) -> np.ndarray | list:
@@ -66,62 +59,33 @@ def _describe(data: bytes) -> Any:
                 if len(stack) != 1:
                     raise ValueError("damaged (it ends too early or too late)")
                 return stack[0]
-            if not _execute_opcode(opcode.name, argument, stack, memo):
-                _execute_call(opcode.name, argument, stack)
+            _execute(opcode.name, argument, stack, memo)
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"damaged ({type(error).__name__})") from error
     raise AssertionError("genops raises a ValueError if there is no STOP")
 
 
-def _execute_opcode(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> bool:
-    """Execute an opcode that pushes values, builds tuples and lists or uses the memo. Return False for others."""
-    if name in _VALUES:
-        stack.append(_CONSTANTS.get(name, argument))
-    elif name in _TUPLES:
-        items = [stack.pop() for _ in range(_TUPLES[name])]
-        stack.append(tuple(reversed(items)))
-    elif name == "MARK":
-        stack.append(_MARK)
-    elif name == "TUPLE":
-        stack.append(tuple(_pop_to_mark(stack)))
-    elif name == "EMPTY_LIST":
-        stack.append([])
-    elif name == "LIST":
-        stack.append(_pop_to_mark(stack))
-    elif name == "APPEND":
-        item = stack.pop()
-        stack[-1].append(item)
-    elif name == "APPENDS":
-        items = _pop_to_mark(stack)
+def _execute(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
+    """Execute an opcode, calls by pushing their description. Raises ValueError for opcodes that arrays do not have."""
+    if name in _PUSH:
+        stack.append(_PUSH[name](stack, argument))
+    elif name in ("APPEND", "APPENDS"):
+        items = [stack.pop()] if name == "APPEND" else _pop_to_mark(stack)
         stack[-1].extend(items)
-    elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-        memo[argument] = stack[-1]
-    elif name == "MEMOIZE":
-        memo[len(memo)] = stack[-1]
+    elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+        memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
     elif name in ("GET", "BINGET", "LONG_BINGET"):
         stack.append(memo[argument])
-    else:
-        return name in _IGNORED
-    return True
-
-
-def _execute_call(name: str, argument: Any, stack: list[Any]) -> None:
-    """Execute an opcode that imports or calls, by pushing its description. Raises ValueError for all others."""
-    if name == "GLOBAL":
-        stack.append(Global(argument.replace(" ", ".", 1)))
-    elif name == "STACK_GLOBAL":
-        attribute, module = stack.pop(), stack.pop()
-        stack.append(Global(f"{module}.{attribute}"))
-    elif name == "REDUCE":
-        arguments, called = stack.pop(), stack.pop()
-        if not isinstance(called, Global) or called.name not in _ALLOWED:
-            raise ValueError(f"it would call {_short(called)}")
-        stack.append(Call(called.name, arguments))
     elif name == "BUILD":
         state = stack.pop()
         stack[-1].state = state
-    else:
+    elif name not in ("PROTO", "FRAME"):
         raise ValueError(f"it contains the opcode {name}, which arrays do not have")
+
+
+def _pop(stack: list[Any], count: int) -> tuple:
+    """Remove and return the last items. Raises IndexError if there are fewer."""
+    return tuple([stack.pop() for _ in range(count)][::-1])
 
 
 def _pop_to_mark(stack: list[Any]) -> list[Any]:
@@ -133,6 +97,28 @@ def _pop_to_mark(stack: list[Any]) -> list[Any]:
     del stack[mark:]
     return items
 
+
+def _call(called: Any, arguments: Any) -> Call:
+    if not isinstance(called, Global) or called.name not in _ALLOWED:
+        raise ValueError(f"it would call {_short(called)}")
+    return Call(called.name, arguments)
+
+
+# Opcodes that push one value: functions of the stack, from which they may take items, and of the argument.
+_PUSH: dict[str, Callable[[list, Any], Any]] = {
+    **dict.fromkeys(
+        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE",
+         "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), lambda stack, value: value),
+    "NONE": lambda stack, _: None, "NEWTRUE": lambda stack, _: True, "NEWFALSE": lambda stack, _: False,
+    "MARK": lambda stack, _: _MARK,
+    "EMPTY_TUPLE": lambda stack, _: (), "TUPLE1": lambda stack, _: _pop(stack, 1),
+    "TUPLE2": lambda stack, _: _pop(stack, 2), "TUPLE3": lambda stack, _: _pop(stack, 3),
+    "TUPLE": lambda stack, _: tuple(_pop_to_mark(stack)),
+    "EMPTY_LIST": lambda stack, _: [], "LIST": lambda stack, _: _pop_to_mark(stack),
+    "GLOBAL": lambda stack, name: Global(name.replace(" ", ".", 1)),
+    "STACK_GLOBAL": lambda stack, _: Global("{}.{}".format(*_pop(stack, 2))),
+    "REDUCE": lambda stack, _: _call(*_pop(stack, 2)),
+}  # fmt: skip
 
 # The functions that pickles of arrays name, for NumPy 1 and 2 and for all protocols.
 _CORES = ("numpy.core", "numpy._core")

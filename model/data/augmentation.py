@@ -54,15 +54,9 @@ def _affine_maps(draws: Draws) -> Tensor:
     cos, sin = turn.cos(), turn.sin()
     shift = draws.normal("shift", sd=SHIFT) * (2 / FRAME_WIDTH)
     # Rotate in pixels, which are square. The units of grid_sample are not.
-    rows = [
-        cos * wide,
-        -sin * wide * (FRAME_HEIGHT / FRAME_WIDTH),
-        shift,
-        sin * tall * (FRAME_WIDTH / FRAME_HEIGHT),
-        cos * tall,
-        0 * shift,
-    ]
-    return torch.stack(rows, 1)
+    first = cos * wide, -sin * wide * (FRAME_HEIGHT / FRAME_WIDTH), shift
+    second = sin * tall * (FRAME_WIDTH / FRAME_HEIGHT), cos * tall, 0 * shift
+    return torch.stack([*first, *second], 1)
 
 
 def _erased_rectangles(draws: Draws) -> Tensor:

@@ -57,60 +57,48 @@ class BatchLoader:
     """
 
     def __init__(
-        self,
-        store: SilhouetteStore,
-        sampler: PKSampler,
-        device: torch.device,
-        workers: int,
-        resident: bool = False,
-        packed: bool = False,
-        augmented: bool = False,
-    ):
-        self.sampler, self.device, self.workers, self.packed = sampler, device, workers, packed
-        self.augmented = augmented
-        self.frames = torch.from_numpy(store.frames)
-        self.resident = resident
-        if resident:
-            self.frames = self.frames.to(device)
+        self, store: SilhouetteStore, sampler: PKSampler, device: torch.device, workers: int, resident: bool = False,
+        packed: bool = False, augmented: bool = False,
+    ):  # fmt: skip
+        self.sampler, self.device, self.workers = sampler, device, workers
+        self.resident, self.packed, self.augmented = resident, packed, augmented
+        frames = torch.from_numpy(store.frames)
+        self.frames = frames.to(device) if resident else frames
 
     def gather(self, iteration: int) -> Gathered:
         """Prepare the batch of an iteration on the host: the silhouettes, or their rows if the frames are resident."""
-        sequences, rows = self.sampler.plan(iteration)
-        ends = None
-        if self.packed:
-            rows, ends = pack(rows)
-        chosen = torch.from_numpy(rows)
+        sampler = self.sampler
+        sequences, rows = sampler.plan(iteration)
+        arrays = (*pack(rows), sampler.labels[sequences]) if self.packed else (rows, None, sampler.labels[sequences])
+        chosen, ends, labels = (None if array is None else torch.from_numpy(array) for array in arrays)
         if not self.resident:
-            flat = self.frames.index_select(0, chosen.flatten())
-            chosen = flat.view(*rows.shape, *flat.shape[1:])
-        changes = None
-        if self.augmented:
-            changes = draw_changes(self.sampler.seed, self.sampler.rank, iteration, len(sequences))
-        labels = torch.from_numpy(self.sampler.labels[sequences])
-        gathered = Gathered(chosen, None if ends is None else torch.from_numpy(ends), labels, changes)
+            chosen = self._frames_at(chosen)
+        changes = draw_changes(sampler.seed, sampler.rank, iteration, len(sequences)) if self.augmented else None
+        gathered = Gathered(chosen, ends, labels, changes)
         if self.device.type == "cpu":
             return gathered
         return Gathered(*(None if part is None else part.pin_memory() for part in gathered))
+
+    def _frames_at(self, rows: Tensor) -> Tensor:
+        flat = self.frames.index_select(0, rows.flatten())
+        return flat.view(*rows.shape, *flat.shape[1:])
 
     def deliver(self, gathered: Gathered) -> Batch:
         """Transfer a batch to the device and augment it. Does not synchronize with the device."""
         sils, ends, labels, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
         if self.resident:
-            flat = self.frames.index_select(0, sils.flatten())
-            sils = flat.view(*sils.shape, *flat.shape[1:])
+            sils = self._frames_at(sils)
         if changes is not None:
             sils = augment(sils.flatten(0, -3), _sequence_of_frames(sils, ends), changes).view(sils.shape)
         return Batch(sils, ends, labels)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of the iterations `start` to `stop` - 1 in order."""
-        if self.workers < 1:
-            yield from (self.deliver(self.gather(iteration)) for iteration in range(start, stop))
-            return
-        iterations = range(start, stop)
-        yield from map(
-            self.deliver, prefetch(self.gather, iterations, self.workers, 2 * self.workers, select, (self.device,))
-        )
+        gathered = map(self.gather, range(start, stop))
+        if self.workers:
+            prefetching = self.workers, 2 * self.workers, select, (self.device,)
+            gathered = prefetch(self.gather, range(start, stop), *prefetching)
+        yield from map(self.deliver, gathered)
 
 
 def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:

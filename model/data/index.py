@@ -29,13 +29,8 @@ class SequenceIndex:
     ) -> "SequenceIndex":
         """Return the index of sequences that are stored one after another without gaps."""
         lengths = np.asarray(frames, dtype=np.int64)
-        return cls(
-            np.asarray(subject, dtype=np.str_),
-            np.asarray(seq_type, dtype=np.str_),
-            np.asarray(view, dtype=np.str_),
-            np.cumsum(lengths) - lengths,
-            lengths,
-        )
+        labels = (np.asarray(column, dtype=np.str_) for column in (subject, seq_type, view))
+        return cls(*labels, np.cumsum(lengths) - lengths, lengths)
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -50,8 +45,7 @@ class SequenceIndex:
 
     def take(self, positions: np.ndarray) -> "SequenceIndex":
         """Return the entries at `positions` (integers or a mask), in their order."""
-        columns = (self.subject, self.seq_type, self.view, self.offset, self.frames)
-        return SequenceIndex(*(column[positions] for column in columns))
+        return SequenceIndex(*(column[positions] for column in vars(self).values()))
 
     def of_subjects(self, subjects: Iterable[str]) -> "SequenceIndex":
         return self.take(np.isin(self.subject, list(subjects)))

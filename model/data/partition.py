@@ -3,7 +3,7 @@
 import io
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -64,14 +64,12 @@ def check_partition_file(given: str | None) -> None:
         read_partition(Path(given))
 
 
-def resolve_partition(
-    given: str | None, default: Path, present: Sequence[str], make: Callable[[], Partition]
-) -> Partition:
+def resolve_partition(given: str | None, default: Path, present: Sequence[str], made: Partition) -> Partition:
     """Return the partition of a command, checked against the subjects of the data.
 
     Args:
         given: `all` (all subjects are test subjects), a file, or None for the file `default`.
-        default: file that is created with the result of `make()` if it does not exist.
+        default: file that is created with the partition `made` if it does not exist.
         present: subjects of the data.
 
     Raises:
@@ -82,7 +80,7 @@ def resolve_partition(
     path = Path(given) if given else default
     if not given and not path.exists():
         original = path.with_suffix(".npy")  # written by the original tool
-        write_partition(path, read_partition(original) if original.exists() else make())
+        write_partition(path, read_partition(original) if original.exists() else made)
     partition = read_partition(path)
     both = sorted({*partition.train} & {*partition.test}, key=natural_key)
     if both:
@@ -92,15 +90,12 @@ def resolve_partition(
         found = f"{len(unknown)} subjects are not in the data ({', '.join(unknown[:5])})"
         expected = f"which have {len(present)} subjects ({', '.join(list(present)[:5])}{', ...' * (len(present) > 5)})"
         raise UserError(f"{path}: {found}, {expected}; {_remedy(path, given is not None, default)}")
-    if not given:
-        made = make()
-        unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
-        if unnamed:
-            log.warning(
-                "%s does not contain %d subjects of the data (%s), so they are not used; delete the file to create "
-                "it again",
-                path, len(unnamed), ", ".join(unnamed[:5]),
-            )  # fmt: skip
+    unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
+    if unnamed and not given:
+        log.warning(
+            "%s does not contain %d subjects of the data (%s), so they are not used; delete the file to create it "
+            "again", path, len(unnamed), ", ".join(unnamed[:5]),
+        )  # fmt: skip
     return partition
 
 

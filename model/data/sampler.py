@@ -37,15 +37,9 @@ class PKSampler:
     """
 
     def __init__(
-        self,
-        index: SequenceIndex,
-        subjects: int,
-        sequences: int,
-        frame_num: int,
-        seed: int = 0,
-        rank: int = 0,
+        self, index: SequenceIndex, subjects: int, sequences: int, frame_num: int, seed: int = 0, rank: int = 0,
         by_view: bool = False,
-    ):
+    ):  # fmt: skip
         names, codes = np.unique(index.subject, return_inverse=True)
         if len(names) < subjects:
             raise UserError(
@@ -53,8 +47,7 @@ class PKSampler:
                 "lower batch_size (--batch_size_p) or use more subjects (pid_num, --partition)"
             )
         self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
-        self.subjects, self.sequences = subjects, sequences
-        self.labels, self.by_view = codes, by_view
+        self.subjects, self.sequences, self.labels, self.by_view = subjects, sequences, codes, by_view
         views = np.unique(index.view, return_inverse=True)[1]
         self.by_subject = np.lexsort((views * by_view, codes))  # positions, grouped by subject and perhaps view
         self.count = np.bincount(codes)

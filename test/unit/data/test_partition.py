@@ -11,6 +11,7 @@ from model.common.errors import UserError
 from model.data.index import SequenceIndex
 from model.data.partition import Partition, make_partition, read_partition, resolve_partition, write_partition
 
+UNUSED = Partition((), ())
 CASIA_B = [f"{i:03d}" for i in range(1, 125)]
 
 
@@ -34,7 +35,7 @@ def test_subjects_are_split_in_natural_order(tmp_path, subjects, train, test):
         index = SequenceIndex.from_lengths(given, ["nm-01"] * 4, ["000"] * 4, [1] * 4)
         assert tuple(index.subjects) == train + test
         assert make_partition(index.subjects, "Synthetic", 2) == Partition(train, test)
-        assert resolve_partition("all", tmp_path / "p.json", given, pytest.fail) == Partition((), train + test)
+        assert resolve_partition("all", tmp_path / "p.json", given, UNUSED) == Partition((), train + test)
 
 
 def test_other_datasets_keep_subject_005():
@@ -106,10 +107,10 @@ def test_invalid_partition_files_are_rejected(tmp_path, content):
 
 def test_the_default_file_is_created_once_and_kept(tmp_path):
     standard = tmp_path / "partition" / "p.json"
-    made = resolve_partition(None, standard, ["a", "b"], lambda: Partition(("a",), ("b",)))
-    assert resolve_partition(None, standard, ["a", "b"], lambda: Partition(("b",), ("a",))) == made
+    made = resolve_partition(None, standard, ["a", "b"], Partition(("a",), ("b",)))
+    assert resolve_partition(None, standard, ["a", "b"], Partition(("b",), ("a",))) == made
     with pytest.raises(UserError, match=r"p\.json.*\(b\).*delete the file"):
-        resolve_partition(None, standard, ["a"], pytest.fail)
+        resolve_partition(None, standard, ["a"], UNUSED)
 
 
 @pytest.mark.parametrize(
@@ -126,24 +127,24 @@ def test_only_files_that_the_program_created_may_be_deleted(tmp_path, place, adv
     write_partition(given, Partition(("a",), ("zoe",)))
     message = rf"1 subjects are not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
     with pytest.raises(UserError, match=message) as error:
-        resolve_partition(str(given), standard, ["a", "b"], pytest.fail)
+        resolve_partition(str(given), standard, ["a", "b"], UNUSED)
     assert ("delete" in str(error.value)) == advice.startswith("delete")
 
 
 def test_new_subjects_cause_a_warning(tmp_path, caplog):
     standard = tmp_path / "p.json"
     write_partition(standard, Partition(("a",), ("b",)))
-    resolve_partition(None, standard, ["a", "b", "c"], lambda: Partition(("a", "b"), ("c",)))
+    resolve_partition(None, standard, ["a", "b", "c"], Partition(("a", "b"), ("c",)))
     assert "does not contain 1 subjects of the data (c)" in caplog.text
 
 
 def test_a_subject_in_both_sets_is_rejected(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
     with pytest.raises(UserError, match=r"1 subjects are in both sets \(b\)"):
-        resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], pytest.fail)
+        resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], UNUSED)
 
 
 def test_a_partition_of_the_original_tool_at_the_default_path_is_converted(tmp_path):
     np.save(tmp_path / "p.npy", np.array([["b"], ["a", "c"]], dtype=object), allow_pickle=True)
-    partition = resolve_partition(None, tmp_path / "p.json", ["a", "b", "c"], lambda: Partition(("a",), ("b", "c")))
+    partition = resolve_partition(None, tmp_path / "p.json", ["a", "b", "c"], Partition(("a",), ("b", "c")))
     assert partition == Partition(("b",), ("a", "c")) == read_partition(tmp_path / "p.json")
