@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,15 @@ class UsageError(UserError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM was received. It ends a command like Ctrl-C, so that temporary files are removed."""
+
+
+@contextmanager
+def os_errors_as(problem: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Convert OSErrors to a UserError with the problem and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{problem} ({error.strerror or error})") from error
 
 
 def some_names(names: Iterable[str], most: int = 6) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model.common.cores import core_count, map_in_processes
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, os_errors_as
 from model.common.files import atomic_folder
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
@@ -57,10 +57,8 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     path = Path(path)
     index = read_index(path)
     rows = int(index.frames.sum())
-    try:
+    with os_errors_as(f"{path / FRAMES}: cannot be read"):
         size = (path / FRAMES).stat().st_size
-    except OSError as error:
-        raise UserError(f"{path / FRAMES}: cannot be read ({error.strerror})") from error
     if size != rows * FRAME_BYTES:
         raise UserError(
             f"{path / FRAMES}: {size} bytes, expected {rows * FRAME_BYTES}; delete {path} to build it again"
@@ -173,9 +171,7 @@ def build_store(tree: Path, store: Path, packing: Packing) -> None:
         write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 
-def _pack_frames(
-    sequences: list[SequenceFolder], path: Path, packing: Packing
-) -> tuple[list[int], list[str], Counter[str]]:
+def _pack_frames(sequences: list[SequenceFolder], path: Path, packing: Packing) -> tuple[list, list, Counter]:
     """Write the frames of all sequences to `path`.
 
     Returns:

@@ -6,11 +6,13 @@ rejected here. Worker processes import this module, so it does not import torch.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.schema import check
 from model.data.raw.silhouette import BadImage, Pixels
 
 SAMPLES, MAX_TRIES = 3, 8  # frames with content to find per sequence, and frames to read at most
@@ -43,14 +45,13 @@ class Reading(NamedTuple):
     @classmethod
     def from_json(cls, value: Any) -> "Reading | None":
         """Return the reading that was written as a JSON list, or None if there is none or it is damaged."""
-        if not isinstance(value, list) or len(value) != 3:
+        try:
+            levels, alpha, invert = check(value, [list | bool | None])
+            levels = levels if levels is None else tuple(check(levels, [int]))
+        except ValueError:
             return None
-        levels, alpha, invert = value
-        if levels is not None:
-            if not isinstance(levels, list) or [type(level) for level in levels] != [int, int]:
-                return None
-            levels = tuple(levels)
-        return cls(levels, alpha, invert) if type(alpha) is type(invert) is bool else None
+        valid = (levels is None or len(levels) == 2) and type(alpha) is type(invert) is bool
+        return cls(levels, alpha, invert) if valid else None
 
     def channel(self, pixels: Pixels) -> np.ndarray:
         """Return the channel that holds the mask. uint8 [h, w]"""
@@ -86,15 +87,11 @@ def sample_frames(frames: Sequence[T], read: Callable[[T], Pixels]) -> dict[T, P
     Frames before a person enters the picture are often black.
     """
     samples, with_content = {}, 0
-    for eighth in (4, 2, 6, 1, 3, 5, 7, 0):
-        frame = frames[len(frames) * eighth // MAX_TRIES] if len(frames) else None
-        if frame is None or frame in samples:
-            continue
-        try:
+    chosen = [frames[len(frames) * eighth // MAX_TRIES] for eighth in (4, 2, 6, 1, 3, 5, 7, 0) if len(frames)]
+    for frame in dict.fromkeys(chosen):
+        with suppress(BadImage):  # reported when the frame is processed
             samples[frame] = read(frame)
-        except BadImage:  # reported when the frame is processed
-            continue
-        with_content += _varies(samples[frame].grey) or _alpha_varies(samples[frame])
+            with_content += _varies(samples[frame].grey) or _alpha_varies(samples[frame])
         if with_content == SAMPLES:
             break
     return samples
@@ -147,14 +144,16 @@ def _reject_pictures(where: str, histograms: np.ndarray, aligned: bool) -> None:
     grey = histograms[:, GREY_LEVELS].sum(1)
     share = grey / histograms.sum(1)
     of_figure = grey / np.maximum(histograms[:, GREY_LEVELS.start :].sum(1), 1)
-    advice = "the frames appear to be pictures, not silhouettes; segment the silhouettes (white on black) first "
-    advice += "with python -m model.silhouettes"
     if share.min() > (MAX_GREY_ALIGNED if aligned else MAX_GREY):
-        raise BadContent(f"{where}: {share.mean():.0%} of the pixels are neither black nor white: {advice}")
-    if not aligned and of_figure.min() > MAX_GREY_FIGURE:
-        raise BadContent(
-            f"{where}: {of_figure.mean():.0%} of the pixels that are not black are not white either: {advice}"
-        )
+        problem = f"{share.mean():.0%} of the pixels are neither black nor white"
+    elif not aligned and of_figure.min() > MAX_GREY_FIGURE:
+        problem = f"{of_figure.mean():.0%} of the pixels that are not black are not white either"
+    else:
+        return
+    raise BadContent(
+        f"{where}: {problem}: the frames appear to be pictures, not silhouettes; segment the silhouettes (white on "
+        "black) first with python -m model.silhouettes"
+    )
 
 
 def _reject_inverted(where: str, masks: list[np.ndarray], invert: bool, aligned: bool) -> None:
@@ -167,13 +166,10 @@ def _reject_inverted(where: str, masks: list[np.ndarray], invert: bool, aligned:
             f"{where}: the whole picture is white in all frames that were checked; silhouettes must be white on black "
             "(check whether the conversion to images has lost an alpha channel)"
         )
-    if aligned:
-        advice = (
-            "the silhouettes are inverted; run pretreatment.py --invert on the raw silhouettes, or invert the frames"
-        )
-    elif invert:
+    if invert:
         advice = "the silhouettes are white on black already; run without --invert"
     else:
-        advice = "the silhouettes are inverted; pass --invert to read them"
+        on_raw = "run pretreatment.py --invert on the raw silhouettes, or invert the frames"
+        advice = f"the silhouettes are inverted; {on_raw if aligned else 'pass --invert to read them'}"
     after = " after the inversion" if invert else ""
     raise BadContent(f"{where}: most of the picture, and its border, is white{after}: {advice}")

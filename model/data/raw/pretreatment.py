@@ -6,12 +6,11 @@ this module, so it does not import torch.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from model.common.cores import core_count, map_in_processes, stopped
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, os_errors_as
 from model.common.files import remove_leftovers
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
@@ -26,16 +25,9 @@ TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
 
 
 def pretreat(
-    input_path: Path | str,
-    output_path: Path | str,
-    workers: int | None = None,
-    *,
-    log: LogFile | None = None,
-    invert: bool = False,
-    skip_bad: bool = False,
-    quiet: bool = False,
-    layout: str = DEFAULT,
-) -> PretreatmentSummary:
+    input_path: Path | str, output_path: Path | str, workers: int | None = None, *, log: LogFile | None = None,
+    invert: bool = False, skip_bad: bool = False, quiet: bool = False, layout: str = DEFAULT,
+) -> PretreatmentSummary:  # fmt: skip
     """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
 
     Unreadable images are reported on stderr, skipped and counted.
@@ -57,9 +49,7 @@ def pretreat(
     source, target = Path(input_path), Path(output_path)
     sequences = _checked_sequences(source, target, quiet, layout)
     jobs = [
-        SequenceJob(
-            number, s.name, str(s.path), str(target / s.subject / s.seq_type / s.view), s.files, invert, skip_bad
-        )
+        SequenceJob(number, s.name, str(s.path), str(target / s.name), s.files, invert, skip_bad)
         for number, s in enumerate(sequences)
     ]
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))
@@ -67,11 +57,12 @@ def pretreat(
     with ExitStack() as stack:
         report = Reporter(summary, stack.enter_context(log or LogFile()), quiet)
         stack.callback(report.bar.close)
-        with _output_errors(target):
+        output_error = f"{target}: cannot be used as output"
+        with os_errors_as(output_error):
             target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
         report.log.write(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
-        with _output_errors(target):
+        with os_errors_as(output_error):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
         workers = workers or core_count()
@@ -112,12 +103,13 @@ def _checked_sequences(source: Path, target: Path, quiet: bool, layout: str) -> 
                 f"skip pretreatment and pass {source} to training and testing"
             )
         names = {aligned_name(frame): frame for frame in sequence.files}
-        if len(names) < len(sequence.files):
-            twice = next(frame for frame in sequence.files if names[aligned_name(frame)] != frame)
-            raise UserError(
-                f"{sequence.path}: {twice} and {names[aligned_name(twice)]} would both be written as "
-                f"{aligned_name(twice)}; rename or delete one of them"
-            )
+        for frame in sequence.files:
+            name = aligned_name(frame)
+            if names[name] != frame:
+                one, other = frame, names[name]
+                raise UserError(
+                    f"{sequence.path}: {one} and {other} would both be written as {name}; rename or delete one of them"
+                )
     if _looks_aligned(sequences):
         moving = "" if layout == DEFAULT else f", move the frames to {LAYOUTS[DEFAULT].path}"
         raise UsageError(
@@ -138,15 +130,6 @@ def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
             continue
         aligned.append(image.shape == (FRAME_HEIGHT, ALIGNED_WIDTH) and image[:2].any() and image[-2:].any())
     return bool(aligned) and all(aligned)
-
-
-@contextmanager
-def _output_errors(target: Path) -> Iterator[None]:
-    """Convert OSErrors to a UserError about the output folder."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{target}: cannot be used as output ({error.strerror})") from error
 
 
 # Workers

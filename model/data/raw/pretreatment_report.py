@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.common.errors import UsageError, UserError, one_line
+from model.common.errors import UsageError, UserError, one_line, os_errors_as
 from model.common.messages import progress_bar
 from model.data.raw.aligned_sequence import SequenceResult
 from model.data.raw.silhouette import DROP_REASONS, MIN_FRAMES
@@ -84,10 +84,8 @@ class LogFile:
 
     def write(self, number: int, comment: str, message: str) -> None:
         if self.stream and (self.log_all or comment in ("WARNING", "FAIL")):
-            try:
+            with os_errors_as(f"{self.path}: the log file cannot be written"):
                 self.stream.write(f"# JOB {number} : --{comment}-- {one_line(message)}\n")
-            except OSError as error:
-                raise UserError(f"{self.path}: the log file cannot be written ({error.strerror})") from error
 
 
 def default_log_file(output_path: Path | str) -> str:
@@ -115,7 +113,9 @@ class Reporter:
             if result.rejected:
                 self.problem(result.number, "FAIL", f"{result.rejected} (the sequence is left out)")
             elif result.kept < MIN_FRAMES:
-                self.problem(result.number, "WARNING", _few_frames(result))
+                few = f"only {result.kept} of {result.frames} frames are usable"
+                none = f"none of {result.frames} frames is usable, the sequence is skipped"
+                self.problem(result.number, "WARNING", f"{result.name}: {few if result.kept else none}")
             if result.changed:
                 done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
                 self.log.write(result.number, "FINISH", done)
@@ -140,10 +140,10 @@ class Reporter:
         """Log a problem, add it to the summary and print it to stderr unless there are too many."""
         self.log.write(number, comment, message)
         self.summary.problems.append(message)
-        if len(self.summary.problems) <= MAX_WARNINGS:
-            self.bar.write(f"warning: {one_line(message)}", file=sys.stderr)
-        elif len(self.summary.problems) == MAX_WARNINGS + 1:
-            self.bar.write("warning: more problems follow; the log file lists all", file=sys.stderr)
+        excess = len(self.summary.problems) - MAX_WARNINGS
+        if excess <= 1:
+            shown = "more problems follow; the log file lists all" if excess == 1 else one_line(message)
+            self.bar.write(f"warning: {shown}", file=sys.stderr)
 
     def conclude(self, message: str) -> None:
         """Log the reason why the whole run failed and print it to stderr, however many problems were printed."""
@@ -155,8 +155,7 @@ class Reporter:
 _ADVICE = {
     "empty": "check the program that segments the silhouettes",
     "too dark": "silhouettes must be white (255) on a black background",
-    "too small": "use images in which the person is larger",
-    "too thin": "use images in which the person is larger",
+    **dict.fromkeys(("too small", "too thin"), "use images in which the person is larger"),
 }
 
 
@@ -167,9 +166,3 @@ def nothing_kept(summary: PretreatmentSummary) -> str:
     parts += [f"{summary.unreadable} cannot be read"] * (summary.unreadable > 0)
     advice = _ADVICE.get(reasons[0][0]) if reasons else None
     return ", ".join(parts) + (f"; {advice}" if advice else "")
-
-
-def _few_frames(result: SequenceResult) -> str:
-    if result.kept:
-        return f"{result.name}: only {result.kept} of {result.frames} frames are usable"
-    return f"{result.name}: none of {result.frames} frames is usable, the sequence is skipped"
