@@ -61,7 +61,7 @@ from model.synthetic.video import WALKERS, write_video
 def main() -> None:
     options = build_parser().parse_args()
     settings = DatasetSettings(**{field.name: getattr(options, field.name) for field in fields(DatasetSettings)})
-    if options.output_path is None and options.store is None and options.preview is None and options.video is None:
+    if not (options.output_path or options.store or options.preview or options.video):
         raise UsageError(
             "nothing to write: give --output_path DIR, --store DIR, --preview FILE.png, --video FILE.mp4 "
             "or several of them"
@@ -76,11 +76,9 @@ def main() -> None:
     if options.store is not None:
         device = open_device(options.device)
         summaries.append(write_store(options.store, settings, device, options.quiet))
+    text = "{subjects} subjects, {sequences} sequences, {frames} frames in {seconds:.1f} s"
     for one in summaries:
-        print(
-            f"{one['subjects']} subjects, {one['sequences']} sequences, {one['frames']} frames in "
-            f"{one['seconds']:.1f} s ({one['frames_per_second']:.0f} frames/s) in {one['output_path']}"
-        )
+        print((text + " ({frames_per_second:.0f} frames/s) in {output_path}").format(**one))
 
 
 def _video(path: Path, settings: DatasetSettings) -> None:

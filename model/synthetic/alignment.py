@@ -12,7 +12,7 @@ from torch import Tensor
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.raw.silhouette import MIN_PIXEL_SUM
 from model.synthetic.camera import IMAGE_WIDTH
-from model.synthetic.render import Crops
+from model.synthetic.render import Crops, extent
 
 _CUBIC = -0.75  # parameter A of OpenCV's bicubic kernel
 _MAX_COLUMNS = 256  # of a resized crop; wider ones (small remnants of a figure) are rare and resized separately
@@ -26,10 +26,8 @@ def align_crops(crops: Crops) -> tuple[Tensor, Tensor]:
     """
     # Rows of each figure, and the size of the whole resized frame.
     masks = crops.masks
-    filled = masks.any(2)
-    rows = torch.arange(masks.shape[1], device=masks.device)
-    first = torch.where(filled, rows, masks.shape[1]).amin(1)
-    tall = torch.where(filled, rows, -1).amax(1) - first + 1
+    first, last = extent(masks.any(2)).unbind(1)
+    tall = last - first + 1
     usable = masks.flatten(1).sum(1) * 255 > MIN_PIXEL_SUM
     wide = torch.where(usable, FRAME_HEIGHT * IMAGE_WIDTH // tall.clamp(min=1), 0)
     # Frames of usual width together, the few wide ones after them.
@@ -56,7 +54,8 @@ def _align(masks: Tensor, first: Tensor, tall: Tensor, wide: Tensor, left: Tenso
     """
     # Matrix that resizes the rows of the figure to 64 rows.
     device = masks.device
-    positions, weights = _taps(torch.arange(FRAME_HEIGHT, device=device).expand(len(masks), -1), tall, FRAME_HEIGHT)
+    rows = torch.arange(FRAME_HEIGHT, device=device).expand(len(masks), -1)
+    positions, weights = _taps(rows, tall, torch.full_like(tall, FRAME_HEIGHT))
     positions = positions.clamp(torch.zeros_like(tall)[:, None, None], (tall - 1)[:, None, None]) + first[:, None, None]
     down = _matrix(positions, weights, masks.shape[1])
 
@@ -83,13 +82,11 @@ def _align(masks: Tensor, first: Tensor, tall: Tensor, wide: Tensor, left: Tenso
     return (resized.gather(2, source) * inside[:, None]).to(torch.uint8), total[:, 0] > 0
 
 
-def _taps(at: Tensor, length: Tensor, resized: Tensor | int) -> tuple[Tensor, Tensor]:
+def _taps(at: Tensor, length: Tensor, resized: Tensor) -> tuple[Tensor, Tensor]:
     """Return the four source pixels of each resized pixel `at` [f, n] and their weights, [f, n, 4] each.
 
-    A line of `length` [f] pixels is resized to `resized` pixels. Source pixels may be outside the line.
+    A line of `length` [f] pixels is resized to `resized` [f] pixels. Source pixels may be outside the line.
     """
-    if not isinstance(resized, Tensor):
-        resized = torch.full_like(length, resized)
     scale = 1.0 / (resized.double() / length.double())
     position = ((at.double() + 0.5) * scale[:, None] - 0.5).float()
     before = position.floor()

@@ -143,12 +143,8 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
     builder.ball(f"{side}_instep", ankle + offset(foot, 0.02, 0.0, -0.01), radii["ankle"] * 0.9)
     # Shoe: ellipsoids that are wide at the ball and the toes.
     sole, longer = outfit.sole, 0.5 * outfit.shoe
-    builder.ellipsoid(
-        f"{side}_heel",
-        heel + offset(foot, 0.0, 0.0, -0.5 * outfit.heel),
-        foot,
-        (radii["heel"] + longer, radii["heel"] * 1.15, radii["heel"] + sole + 0.5 * outfit.heel),
-    )
+    heel_half = (radii["heel"] + longer, radii["heel"] * 1.15, radii["heel"] + sole + 0.5 * outfit.heel)
+    builder.ellipsoid(f"{side}_heel", heel + offset(foot, 0.0, 0.0, -0.5 * outfit.heel), foot, heel_half)
     builder.ellipsoid(f"{side}_ball", ball, foot, (radii["ball"], radii["ball"] * 1.6, radii["ball"] * 0.8 + sole))
     builder.ellipsoid(f"{side}_toe", toe, foot, (radii["toe"] + longer, radii["toe"] * 2.0, radii["toe"] + sole))
     builder.join(f"{side}_hip", "trunk1")

@@ -44,10 +44,8 @@ class Crops:
         height, width = self.masks.shape[1:]
         filled = self.masks.to(torch.uint8) * 255
         for i, (y, x) in enumerate(zip(self.top.tolist(), self.left.tolist(), strict=True)):
-            rows, columns = (
-                slice(max(y, 0), min(y + height, IMAGE_HEIGHT)),
-                slice(max(x, 0), min(x + width, IMAGE_WIDTH)),
-            )
+            rows = slice(max(y, 0), min(y + height, IMAGE_HEIGHT))
+            columns = slice(max(x, 0), min(x + width, IMAGE_WIDTH))
             image[i, rows, columns] = filled[i, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
         return image
 
@@ -128,12 +126,8 @@ def row_spans(start: Tensor, slope: Tensor, first: Tensor, last: Tensor) -> tupl
             reached = torch.minimum(reached, torch.addcmul(one_start[which], one_slope[which], at))
         return reached
 
-    return (
-        which,
-        at,
-        (-reach(1)).ceil().clamp(0, IMAGE_WIDTH).long(),
-        (reach(0).floor() + 1).clamp(0, IMAGE_WIDTH).long(),
-    )
+    start_column, end_column = (-reach(1)).ceil(), reach(0).floor() + 1
+    return which, at, start_column.clamp(0, IMAGE_WIDTH).long(), end_column.clamp(0, IMAGE_WIDTH).long()
 
 
 def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Crops:
@@ -162,9 +156,8 @@ def _bounds(column: Tensor, row: Tensor) -> Tensor:
         return torch.where(visible.any(1), values, 0.0).clamp(0, size - 1).long()
 
     rows = extreme(row[0], True, IMAGE_HEIGHT), extreme(row[CORNERS - 1], False, IMAGE_HEIGHT)
-    return torch.stack(
-        [*rows, extreme(column.amin(0), True, IMAGE_WIDTH), extreme(column.amax(0), False, IMAGE_WIDTH)], 1
-    )
+    columns = extreme(column.amin(0), True, IMAGE_WIDTH), extreme(column.amax(0), False, IMAGE_WIDTH)
+    return torch.stack([*rows, *columns], 1)
 
 
 def _fill(polygons: tuple[Tensor, ...], top: Tensor, left: Tensor, height: int, width: int) -> Crops:
@@ -184,10 +177,10 @@ def _fill(polygons: tuple[Tensor, ...], top: Tensor, left: Tensor, height: int, 
     counts.scatter_add_(0, line + start, one)
     counts.scatter_add_(0, line + end, -one)
     masks = counts.view(len(top), height, width + 1)[..., :-1].cumsum(-1, dtype=dtype) > 0
-    return Crops(masks, top, left, torch.cat([_extent(masks.any(2)), _extent(masks.any(1))], 1))
+    return Crops(masks, top, left, torch.cat([extent(masks.any(2)), extent(masks.any(1))], 1))
 
 
-def _extent(filled: Tensor) -> Tensor:
+def extent(filled: Tensor) -> Tensor:
     """Return the first and last filled place of each line [f, n], int64 [f, 2]; n and -1 for an empty line."""
     places = torch.arange(filled.shape[1], device=filled.device)
     first, last = torch.where(filled, places, filled.shape[1]).amin(1), torch.where(filled, places, -1).amax(1)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,8 +38,16 @@ def write_tree(output_path: Path | str, settings: DatasetSettings, workers: int 
         _claim(root, settings)
         tasks = [(root, settings, subject, take) for subject in settings.subject_numbers for take in settings.takes]
         with progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet) as bar:
-            for _ in _write_takes(tasks, min(workers, len(tasks))):
-                bar.update()
+            # All processes use one thread: they share the cores, and sums have the same order in all of them.
+            one_thread, threads = partial(torch.set_num_threads, 1), torch.get_num_threads()
+            one_thread()
+            try:
+                for _ in map_in_processes(
+                    _write_take, tasks, min(workers, len(tasks)), ordered=False, initializer=one_thread
+                ):
+                    bar.update()
+            finally:
+                torch.set_num_threads(threads)
         write_json(root / SETTINGS_FILE, settings.description() | {"complete": True})
     sequences = len(tasks) * len(settings.views)
     return settings.summary(root, sequences, sequences * settings.frames, time.perf_counter() - start)
@@ -65,23 +73,6 @@ def _claim(root: Path, settings: DatasetSettings) -> None:
     elif root.exists() and any(root.iterdir()):
         raise UsageError(f"{root}: contains other files; give --output_path a new or empty folder")
     write_json(path, settings.description() | {"complete": False})
-
-
-def _write_takes(tasks: list[tuple], workers: int) -> Iterator[None]:
-    """Write all takes in this process or in worker processes; yield after each one."""
-    if workers > 1:
-        yield from map_in_processes(_write_take, tasks, workers, ordered=False, initializer=_start_worker)
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the worker processes, so that sums have the same order
-    try:
-        yield from map(_write_take, tasks)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)  # the processes share the cores
 
 
 def _is_complete(folder: Path, frames: int) -> bool:

@@ -93,12 +93,10 @@ def _clothes(rng: np.random.Generator) -> np.ndarray:
 
 def _place(sil: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
     """Return a silhouette at its place in the picture, bool [480, 640]."""
-    picture = np.zeros((HEIGHT, WIDTH), bool)
-    rows, columns = sil.nonzero()
-    rows, columns = rows + offset[1], columns + offset[0]
-    inside = (rows >= 0) & (rows < HEIGHT) & (columns >= 0) & (columns < WIDTH)
-    picture[rows[inside], columns[inside]] = True
-    return picture
+    import cv2
+
+    shift = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float32)
+    return cv2.warpAffine(sil.astype(np.uint8), shift, (WIDTH, HEIGHT), flags=cv2.INTER_NEAREST) > 0
 
 
 def _shadow(mask: np.ndarray) -> np.ndarray:
