@@ -64,22 +64,17 @@ def compare(first: SubjectHits, second: SubjectHits, kind: str, seed: int = 0) -
     count = len(first.subjects)
     if count < 2:
         raise UserError(f"a comparison needs at least two subjects, the results have {count}")
-    values = [_with_mean(hits.rank1(kind, np.ones(count))) for hits in (first, second)]
-    drawn = np.concatenate(
-        [
-            _with_mean(second.rank1(kind, weights)) - _with_mean(first.rank1(kind, weights))
-            for weights in _draws(count, seed)
-        ]
-    )
-    low, high = _bounds(drawn, count)
+
+    def rank1(weights: np.ndarray) -> list[np.ndarray]:
+        return [_with_mean(hits.rank1(kind, weights)) for hits in (first, second)]
+
+    drawn = np.concatenate([np.subtract(*reversed(rank1(weights))) for weights in _draws(count, seed)])
     p = _permutation_test(first, second, kind, seed + 1)
     p[1:] = _holm(p[1:])
-    rows = zip((OVERALL, *first.conditions), *values, low, high, p, strict=True)
+    columns = (column.tolist() for column in (*rank1(np.ones(count)), *_bounds(drawn, count), p))
     return [
-        Difference(
-            name, float(a), float(b), float(b - a), float(lo), float(hi), float(q), bool(q < 0.05 and lo * hi > 0)
-        )
-        for name, a, b, lo, hi, q in rows
+        Difference(name, a, b, b - a, low, high, q, q < 0.05 and low * high > 0)
+        for name, a, b, low, high, q in zip((OVERALL, *first.conditions), *columns, strict=True)
         if not np.isnan(a)
     ]
 

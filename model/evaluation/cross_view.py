@@ -52,8 +52,6 @@ def evaluate(
             f"each embedding needs one subject, seq_type and view, got {len(embeddings)} embeddings, "
             f"{len(subjects)} subjects, {len(seq_types)} seq_types and {len(views)} views"
         )
-    if ranks < 1:
-        raise ValueError(f"ranks must be at least 1, got {ranks}")
     plan = plan_of(seq_types, views, protocol)
     flat = embeddings.detach().flatten(1)
     squares = squared_length(flat)
@@ -64,6 +62,8 @@ def evaluate(
     if settings.statistics is not None:
         settings.statistics.begin(plan, subject_ids, squares, settings.device)
     impostors = count_closer_impostors(flat, squares, subject_ids, plan, settings)
+    if settings.statistics is not None:
+        settings.statistics.finish()
     result = _tabulate(impostors, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
     gallery = set(np.asarray(subjects)[plan.gallery_rows].tolist())
     notes = (*notes_on_subjects(subjects, plan), *_collapse_notes(flat), *result.notes)
@@ -113,18 +113,9 @@ def _tabulate(
         mean_precision[i, j, enrolled] = precision[probes].mean(axis=0)[enrolled] * 100
         without_mate[i, j, enrolled] = no_mate[probes].sum(axis=0)[enrolled]
     notes = (*plan.notes, *_coverage_notes(plan, counts, without_mate, ranks))
-    return CrossViewResult(
-        protocol,
-        plan.conditions,
-        plan.views,
-        accuracy,
-        mean_precision,
-        counts,
-        plan.gallery_counts,
-        without_mate,
-        notes,
-        SubjectHits.count(hits[..., 0], probe_subjects, plan),
-    )
+    tables = accuracy, mean_precision, counts, plan.gallery_counts, without_mate
+    subject_hits = SubjectHits.count(hits[..., 0], probe_subjects, plan)
+    return CrossViewResult(protocol, plan.conditions, plan.views, *tables, notes, subject_hits)
 
 
 def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:

@@ -16,6 +16,7 @@ HISTOGRAM_BINS = 1 << 14
 DISTANCE_CHUNK = 1 << 22  # distances that are processed together, which needs about 100 MB
 # This many pairs give smooth curves. In a larger test, only every second, third, ... probe is counted.
 MAX_PAIRS = 1 << 28
+_MATE, _WRONG = 0, 1  # first index of the nearest entries
 
 
 class DistanceStatistics:
@@ -55,9 +56,9 @@ class DistanceStatistics:
         self._probe_condition = torch.from_numpy(plan.probe_condition).to(device)
         pairs = len(plan.probe_rows) * len(plan.gallery_rows)
         self.every = -(-pairs // MAX_PAIRS)
-        shape = (len(plan.probe_rows), len(plan.views))
-        self._distance = {kind: torch.full(shape, INFINITE, device=device) for kind in ("mate", "wrong")}
-        self._row = {kind: torch.full(shape, -1, dtype=torch.int64, device=device) for kind in ("mate", "wrong")}
+        shape = (2, len(plan.probe_rows), len(plan.views))
+        self._distance = torch.full(shape, INFINITE, device=device)
+        self._row = torch.full(shape, -1, dtype=torch.int64, device=device)
         self._counts = torch.zeros(len(plan.conditions) * 4 * self.bins, dtype=torch.int64, device=device)
 
     def update(self, probes: np.ndarray, rows: Tensor, runs: list[tuple[slice, slice]], distance: Tensor) -> None:
@@ -99,9 +100,9 @@ class DistanceStatistics:
         probe, column = genuine.nonzero(as_tuple=True)
         found, row = distance[probe, column], rows[column]
         place = probes[probe] * len(self.plan.views) + self._gallery_view[row]
-        known = self._distance["mate"].view(-1).scatter_reduce_(0, place, found, "amin")
+        known = self._distance[_MATE].view(-1).scatter_reduce_(0, place, found, "amin")
         nearest = (found == known[place]).nonzero().flatten()
-        self._row["mate"].view(-1)[place[nearest]] = row[nearest]
+        self._row[_MATE].view(-1)[place[nearest]] = row[nearest]
 
     def _find_impostors(self, probes: Tensor, views: slice, rows: Tensor, distance: Tensor) -> None:
         """Update the nearest impostors in a run of views with equal numbers of entries."""
@@ -109,33 +110,14 @@ class DistanceStatistics:
         found = distance.unflatten(1, shape).min(dim=-1)  # [k, views]
         first = torch.arange(shape[0], device=rows.device) * (len(rows) // shape[0])
         row = rows[found.indices + first]
-        known, known_row = self._distance["wrong"][probes, views], self._row["wrong"][probes, views]
+        known, known_row = self._distance[_WRONG, probes, views], self._row[_WRONG, probes, views]
         nearer = found.values < known
-        self._distance["wrong"][probes, views] = torch.where(nearer, found.values, known)
-        self._row["wrong"][probes, views] = torch.where(nearer, row, known_row)
+        self._distance[_WRONG, probes, views] = torch.where(nearer, found.values, known)
+        self._row[_WRONG, probes, views] = torch.where(nearer, row, known_row)
 
-    @property
-    def counts(self) -> np.ndarray:
-        return self._counts.view(-1, 2, 2, self.bins).cpu().numpy()
-
-    @property
-    def mate_distance(self) -> np.ndarray:
-        return _on_host(self._distance["mate"])
-
-    @property
-    def wrong_distance(self) -> np.ndarray:
-        return _on_host(self._distance["wrong"])
-
-    @property
-    def mate_row(self) -> np.ndarray:
-        return self._row["mate"].cpu().numpy()
-
-    @property
-    def wrong_row(self) -> np.ndarray:
-        return self._row["wrong"].cpu().numpy()
-
-
-def _on_host(distance: Tensor) -> np.ndarray:
-    """Return the distances as numpy, with infinity in place of INFINITE."""
-    values = distance.cpu().numpy()
-    return np.where(values >= INFINITE, np.inf, values)
+    def finish(self) -> None:
+        """Set the attributes on the host, with infinity in place of INFINITE."""
+        distance = self._distance.cpu().numpy()
+        self.mate_distance, self.wrong_distance = np.where(distance >= INFINITE, np.inf, distance)
+        self.mate_row, self.wrong_row = self._row.cpu().numpy()
+        self.counts = self._counts.view(-1, 2, 2, self.bins).cpu().numpy()

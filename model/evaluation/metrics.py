@@ -1,10 +1,9 @@
 """Rank-k hits and average precision, computed by counting instead of sorting.
 
 A *mate* is a gallery entry of the probe's own subject, and an *impostor* an entry of another subject. Rank-k and
-average
-precision follow from one number per probe and mate: the number of impostors whose distance to the probe is at most that
-of the mate. To compute it, all entries within this distance are counted, and the mates among them are subtracted. The
-count needs no subject labels.
+average precision follow from one number per probe and mate: the number of impostors whose distance to the probe is at
+most that of the mate. To compute it, all entries within this distance are counted, and the mates among them are
+subtracted. The count needs no subject labels.
 """
 
 import torch
@@ -60,8 +59,6 @@ def rank_hits(impostors: Tensor, ranks: int) -> Tensor:
     """
     if ranks < 1:
         raise ValueError(f"ranks must be at least 1, got {ranks}")
-    if impostors.shape[-1] == 0:
-        return torch.zeros(*impostors.shape[:-1], ranks, dtype=torch.bool, device=impostors.device)
     first = impostors[..., :1]
     return (first >= 0) & (first < torch.arange(1, ranks + 1, device=impostors.device))
 

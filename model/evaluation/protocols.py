@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Protocol:
     name: str
     gallery: tuple[str, ...]
     probes: Mapping[str, tuple[str, ...]]
-    published: tuple[PublishedRow, ...] = field(default=())
+    published: tuple[PublishedRow, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,7 @@ PROTOCOLS = (
 
 def canonical_name(dataset: str) -> str:
     """Return the spelling of `dataset` in the table, or `dataset` itself if the table does not contain it."""
-    return next(
-        (protocol.name for protocol in PROTOCOLS if _normalized(protocol.name) == _normalized(dataset)), dataset
-    )
+    return next((row.name for row in PROTOCOLS if _normalized(row.name) == _normalized(dataset)), dataset)
 
 
 def protocol_of(dataset: str, gallery: Sequence[str] = (), probe: Sequence[str] = ()) -> Protocol:
@@ -122,13 +120,8 @@ def protocol_of(dataset: str, gallery: Sequence[str] = (), probe: Sequence[str] 
             "gallery and of the probes with --gallery and --probe, for example --gallery walk1 --probe walk2, or write "
             "embeddings without an evaluation with python -m model.embed"
         )
-    own = Protocol(
-        name,
-        tuple(dict.fromkeys(take for word in gallery for take in _takes_of("--gallery", word)))
-        if gallery
-        else known.gallery,
-        _probes_of(probe) if probe else known.probes,
-    )
+    takes = tuple(dict.fromkeys(take for word in gallery for take in _takes_of("--gallery", word)))
+    own = Protocol(name, takes or known.gallery, _probes_of(probe) if probe else known.probes)
     if known is not None and (own.gallery, own.probes) == (known.gallery, known.probes):
         return known  # with its published figures
     parts = {"the gallery": own.gallery, **{f"the probes of {c}": takes for c, takes in own.probes.items()}}

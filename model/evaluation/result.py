@@ -1,7 +1,8 @@
 """The result of a cross-view evaluation: tables, means, and conversion to JSON and xarray."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,7 @@ class CrossViewResult:
     average_precision: np.ndarray  # [c, v, v] float64, percent
     probe_counts: np.ndarray  # [c, v] int64
     gallery_counts: np.ndarray  # [v] int64
-    without_mate: (
-        np.ndarray
-    )  # [c, v, v] int64, probes whose subject is missing from the gallery view; they count as wrong
+    without_mate: np.ndarray  # [c, v, v] int64, probes without their subject in the gallery view; they count as wrong
     notes: tuple[str, ...] = ()
     subject_hits: SubjectHits | None = None  # hits at rank 1 per subject
     gallery_subjects: int = 0  # with 1, all figures are the same for any model; 0: not known
@@ -71,16 +70,12 @@ class CrossViewResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, with None for NaN. `full_precision` holds the values computed from unrounded cells."""
-        summary = {str(k): self._rank_summary(k) for k in range(1, self.ranks + 1)}
-        rank1 = {c: dict(values) for c, values in summary["1"].items()}
-        for i, condition in enumerate(self.conditions):
-            rank1[condition]["matrix"] = self.cells(1)[i].tolist()
-            rank1[condition]["full_precision"] = {
-                **rank1[condition]["full_precision"],
-                "matrix": self.cells(1, rounded=False)[i].tolist(),
-            }
-        precise = self.mean_average_precision(rounded=False)
-        mean_ap = self.mean_average_precision()
+        summary = {str(k): _with_precise(partial(self._figures, k)) for k in range(1, self.ranks + 1)}
+        rank1 = {}
+        for condition, cells, precise in zip(self.conditions, self.cells(), self.cells(rounded=False), strict=True):
+            values = summary["1"][condition]
+            full_precision = {**values["full_precision"], "matrix": precise.tolist()}
+            rank1[condition] = {**values, "full_precision": full_precision, "matrix": cells.tolist()}
         return without_nan(
             {
                 "protocol": {
@@ -92,7 +87,7 @@ class CrossViewResult:
                 "views": list(self.views),
                 "rank1": rank1,
                 "rank": summary,
-                "map": {c: {**mean_ap[c], "full_precision": precise[c]} for c in self.conditions},
+                "map": _with_precise(self.mean_average_precision),
                 "probes": self._named([dict(zip(self.views, n.tolist(), strict=True)) for n in self.probe_counts]),
                 "galleries": dict(zip(self.views, self.gallery_counts.tolist(), strict=True)),
                 "without_mate": self._named([int(n.sum()) for n in self.without_mate]),
@@ -108,7 +103,7 @@ class CrossViewResult:
         import xarray
 
         cell = ("condition", "probe_view", "gallery_view")
-        percent = {"units": "percent"}
+        axes, percent = map(list, (self.conditions, self.views, self.views)), {"units": "percent"}
         return xarray.Dataset(
             {
                 "accuracy": ((*cell, "rank"), self.accuracy, percent),
@@ -117,33 +112,24 @@ class CrossViewResult:
                 "probes": (cell[:2], self.probe_counts),
                 "galleries": (cell[2:], self.gallery_counts),
             },
-            coords={
-                "condition": list(self.conditions),
-                "probe_view": list(self.views),
-                "gallery_view": list(self.views),
-                "rank": np.arange(1, self.ranks + 1),
-            },
+            coords={**dict(zip(cell, axes, strict=True)), "rank": np.arange(1, self.ranks + 1)},
             attrs={
-                "protocol": self.protocol.name,
-                "identical_views": IDENTICAL_VIEWS,
-                "notes": "; ".join(self.notes),
+                "protocol": self.protocol.name, "identical_views": IDENTICAL_VIEWS, "notes": "; ".join(self.notes),
             },
-        )
+        )  # fmt: skip
 
-    def _rank_summary(self, rank: int) -> dict[str, dict[str, Any]]:
-        def figures(rounded: bool) -> dict[str, dict[str, Any]]:
-            named = {
-                "including": self.including(rank, rounded),
-                "excluding": self.excluding(rank, rounded),
-                "per_probe_view": self.per_probe_view(rank, rounded),
-            }
-            return {c: {name: values[c] for name, values in named.items()} for c in self.conditions}
-
-        precise = figures(rounded=False)
-        return {c: {**values, "full_precision": precise[c]} for c, values in figures(rounded=True).items()}
+    def _figures(self, rank: int, rounded: bool) -> dict[str, dict[str, Any]]:
+        tables = {kind: getattr(self, kind)(rank, rounded) for kind in ("including", "excluding", "per_probe_view")}
+        return {c: {kind: table[c] for kind, table in tables.items()} for c in self.conditions}
 
     def _named(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.conditions, values, strict=True))
+
+
+def _with_precise(figures: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the figures of rounded cells per condition, and those of unrounded cells as `full_precision`."""
+    precise = figures(rounded=False)
+    return {c: {**values, "full_precision": precise[c]} for c, values in figures(rounded=True).items()}
 
 
 def without_nan(value: Any) -> Any:
