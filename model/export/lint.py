@@ -5,14 +5,12 @@ is used. Exports of this project must have no problem at all. A file of another 
 versions of ATC reject, but no failures, which every version rejects or which would make the om unusable.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.common.errors import UserError, first_line
-from model.export.onnx_file import import_onnx, load_onnx, shape_of
+from model.export.onnx_file import import_onnx, inputs_of, load_onnx, shape_of
 from model.export.operator_limits import operator_limits
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 
@@ -35,26 +33,28 @@ def require_suitable(path: Path, failure: str) -> None:
     """Raise UserError that begins with `failure` if `lint_onnx` finds a problem in the model at `path`."""
     problems = lint_onnx(path)
     if problems:
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise UserError(f"{failure}: {problems[0]}{more}")
+        raise UserError(f"{failure}: {in_short(problems)}")
 
 
-def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
+def in_short(problems: Sequence[str]) -> str:
+    """Return the first problem and the number of the others."""
+    return problems[0] + (f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else "")
+
+
+def lint_onnx(model: "onnx.ModelProto | Path | str") -> list[str]:
     """Return one line per problem, each with a remedy; an empty list if ATC should accept the model.
 
     Raises:
         UserError: `model` is a path that does not hold an ONNX model.
     """
-    import_onnx()
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
     return [*risks(model), *failures(model)]
 
 
-def failures(model: onnx.ModelProto) -> list[str]:
+def failures(model: "onnx.ModelProto") -> list[str]:
     """Return the problems with which no version of ATC makes an om that this project can run."""
-    onnx = import_onnx()
-    problems = []
+    onnx, problems = import_onnx(), []
     if len(model.opset_import) != 1:
         imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
         listed = ", ".join(imports) or "none"
@@ -64,36 +64,35 @@ def failures(model: onnx.ModelProto) -> list[str]:
         problems.append(f"{_names(inputs, 'input')}, but must have exactly one; export the network alone")
     for value in inputs:
         problems += _type_and_shape(onnx, value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
-    problems += _weights(onnx, model)
+    external = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if model.graph.sparse_initializer:
+        count = len(model.graph.sparse_initializer)
+        problems.append(f"{count} sparse weights, which ATC does not read; store them dense")
+    if external:
+        first = external[0]
+        problems.append(f"{len(external)} weights are in another file (first: {first}); save the model as one file")
     if model.functions:
         problems.append(f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}")
     inferred = _inferred(onnx, model)
     return [*problems, inferred] if isinstance(inferred, str) else problems
 
 
-def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
+def risks(model: "onnx.ModelProto", symbolic: bool = False) -> list[str]:
     """Return the problems that depend on the version of ATC, or that make the om slow.
 
     Args:
         symbolic: the batch size of the model was symbolic, so it computes shapes, which ATC evaluates.
     """
     onnx = import_onnx()
-    problems = [*_versions(model), *_nodes(model, symbolic), *_node_names(model)]
-    for values, kind, expected in (
-        (inputs_of(model), "input", INPUT_NAME),
-        (model.graph.output, "output", OUTPUT_NAME),
-    ):
+    problems = [*_versions(model), *_nodes(model, symbolic)]
+    ends = (inputs_of(model), "input", INPUT_NAME), (model.graph.output, "output", OUTPUT_NAME)
+    for values, kind, expected in ends:
         if [value.name for value in values] != [expected]:
             problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
     for value in model.graph.output:
         problems += _type_and_shape(onnx, value, "output", may_be_symbolic=symbolic)
-    return problems + list(_graph(onnx, model, symbolic))
-
-
-def inputs_of(model: onnx.ModelProto) -> list:
-    """Return the inputs of the graph without those that are names of weights."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in weights]
+    inferred = _inferred(onnx, model, symbolic)  # an invalid graph is a failure and has no further risks
+    return problems if isinstance(inferred, str) else [*problems, *_tensors(onnx, model, inferred, symbolic)]
 
 
 def _type_and_shape(onnx, value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
@@ -102,7 +101,7 @@ def _type_and_shape(onnx, value, kind: str, remedy: str = "", may_be_symbolic: b
     if dtype != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(dtype)
         yield f"{kind} {value.name} is {found}, but must be FLOAT; export the network in float32"
-    if not may_be_symbolic and (not shape or not _is_static(shape)):
+    if not may_be_symbolic and (not shape or not is_static(shape)):
         yield f"{kind} {value.name} has shape {shape}, but it must be static; export without dynamic_axes{remedy}"
 
 
@@ -110,7 +109,7 @@ def _names(values, kind: str) -> str:
     return f"the {kind}s have the names {', '.join(value.name for value in values) or '(none)'}"
 
 
-def _versions(model: onnx.ModelProto) -> Iterator[str]:
+def _versions(model: "onnx.ModelProto") -> Iterator[str]:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version != OPSET:
             yield f"opset {entry.version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
@@ -118,9 +117,9 @@ def _versions(model: onnx.ModelProto) -> Iterator[str]:
         yield f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; set ir_version to 6"
 
 
-def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
-    """Operators, and inputs that must be attributes or constants."""
-    graph = model.graph
+def _nodes(model: "onnx.ModelProto", symbolic: bool) -> Iterator[str]:
+    """Operators, inputs that must be attributes or constants, and names, by which ATC identifies operators."""
+    graph, seen = model.graph, set()
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     constants.update(tensor.name for tensor in graph.initializer)
     known = (*OPERATORS, *SHAPE_OPERATORS) if symbolic else OPERATORS
@@ -133,38 +132,19 @@ def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
         if kind == "MaxPool" and len(node.output) > 1:
             yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
         if kind in ("ReduceMax", "ReduceMean", "Unsqueeze"):
-            yield from _axes(node)
+            # Missing axes mean all axes in one version of ATC and none in another, and neither reports an error.
+            if len(node.input) > 1:
+                yield f"{kind} node {name} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
+            elif not any(attribute.name == "axes" and attribute.ints for attribute in node.attribute):
+                yield f"{kind} node {name} has no axes; name them: max(dim) instead of max()"
         if kind == "Reshape" and not symbolic and len(node.input) > 1 and node.input[1] not in constants:
             yield f"Reshape node {name} computes its shape at run time; {_STATIC_SHAPES}"
-
-
-def _axes(node) -> Iterator[str]:
-    """Missing axes mean all axes in one version of ATC and none in another, and neither reports an error."""
-    axes = [list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"]
-    if len(node.input) > 1:
-        yield f"{node.op_type} node {_name(node)} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
-    elif not axes or not axes[0]:
-        yield f"{node.op_type} node {_name(node)} has no axes; name them: max(dim) instead of max()"
-
-
-def _node_names(model: onnx.ModelProto) -> Iterator[str]:
-    """ATC identifies operators by name. Nodes without a name get one from ATC."""
-    seen: set[str] = set()
-    for node in model.graph.node:
-        if node.name and node.name in seen:
+        if node.name and node.name in seen:  # nodes without a name get one from ATC
             yield f"two nodes have the name {node.name}, but ATC identifies nodes by name; {_REEXPORT}"
         seen.add(node.name)
 
 
-def _weights(onnx, model: onnx.ModelProto) -> Iterator[str]:
-    external = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if model.graph.sparse_initializer:
-        yield f"{len(model.graph.sparse_initializer)} sparse weights, which ATC does not read; store them dense"
-    if external:
-        yield f"{len(external)} weights are in another file (first: {external[0]}); save the model as one file"
-
-
-def _inferred(onnx, model: onnx.ModelProto, symbolic: bool = False) -> onnx.ModelProto | str:
+def _inferred(onnx, model: "onnx.ModelProto", symbolic: bool = False) -> "onnx.ModelProto | str":
     """Return the model with the shapes of its tensors, or the error of onnx's checker or shape inference."""
     try:
         onnx.checker.check_model(model)
@@ -174,53 +154,36 @@ def _inferred(onnx, model: onnx.ModelProto, symbolic: bool = False) -> onnx.Mode
         return f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
 
 
-def _graph(onnx, model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
-    """Check each node against the shapes of its tensors. An invalid graph is a failure and has no risks."""
-    inferred = _inferred(onnx, model, symbolic)
-    if isinstance(inferred, str):
-        return
-    shapes, dtypes = _tensors(model, inferred)
-    static = {name for name, shape in shapes.items() if _is_static(shape)}
-    for node in model.graph.node:
-        of_node = f"of {node.op_type} node {_name(node)}"
-        for name in node.output:
-            if name not in static:
-                if symbolic:
-                    continue
-                yield f"tensor {name} {of_node} has no static shape; fix its sizes"
-            elif len(shapes[name]) > MAX_RANK:
-                yield (
-                    f"tensor {name} {of_node} has {len(shapes[name])} axes, but at most {MAX_RANK} are known to "
-                    "convert; flatten axes before it"
-                )
-        if static.issuperset(node.input):
-            for problem in operator_limits(node, shapes):
-                yield f"{node.op_type} node {_name(node)} {problem}"
-        yield from _dtypes(onnx, node, dtypes, symbolic)
-
-
-def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[dict[str, list], dict[str, int]]:
-    """Return shape and element type of every tensor, by name."""
+def _tensors(onnx, model: "onnx.ModelProto", inferred: "onnx.ModelProto", symbolic: bool) -> Iterator[str]:
+    """Check the shapes and types of the tensors of each node."""
     known = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     shapes = {value.name: shape_of(value) for value in known if value.type.tensor_type.HasField("shape")}
     dtypes = {value.name: value.type.tensor_type.elem_type for value in known}
-    for tensor in model.graph.initializer:
-        shapes[tensor.name], dtypes[tensor.name] = list(tensor.dims), tensor.data_type
-    return shapes, dtypes
+    shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    dtypes |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    static = {name for name, shape in shapes.items() if is_static(shape)}
+    for node in model.graph.node:
+        named = f"{node.op_type} node {_name(node)}"
+        for name in node.output:
+            if name in static and len(shapes[name]) > MAX_RANK:
+                yield (
+                    f"tensor {name} of {named} has {len(shapes[name])} axes, but at most {MAX_RANK} are known to "
+                    "convert; flatten axes before it"
+                )
+            if name not in static and not symbolic:
+                yield f"tensor {name} of {named} has no static shape; fix its sizes"
+        if static.issuperset(node.input):
+            yield from (f"{named} {problem}" for problem in operator_limits(node, shapes))
+        for position, name in enumerate(node.input):
+            # All tensors must be FLOAT, except the shape input of Reshape, and computed shapes.
+            types = onnx.TensorProto
+            wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
+            if dtypes.get(name, wanted) not in ((wanted, types.INT64) if symbolic else (wanted,)):
+                found, expected = map(types.DataType.Name, (dtypes[name], wanted))
+                yield f"{named} reads {name}, which is {found}, not {expected}; export the network in float32"
 
 
-def _dtypes(onnx, node, dtypes: dict[str, int], symbolic: bool) -> Iterator[str]:
-    """All tensors must be FLOAT, except the shape input of Reshape, which must be INT64, and computed shapes."""
-    types = onnx.TensorProto
-    for position, name in enumerate(node.input):
-        wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
-        if dtypes.get(name, wanted) not in ((wanted, types.INT64) if symbolic else (wanted,)):
-            found, expected = map(types.DataType.Name, (dtypes[name], wanted))
-            reads = f"{node.op_type} node {_name(node)} reads {name}"
-            yield f"{reads}, which is {found}, not {expected}; export the network in float32"
-
-
-def _is_static(shape: Sequence[int | str]) -> bool:
+def is_static(shape: Sequence[int | str]) -> bool:
     return all(isinstance(size, int) and size > 0 for size in shape)
 
 

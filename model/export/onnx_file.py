@@ -1,7 +1,5 @@
 """Read ONNX files from any source and report errors in one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ def import_onnx():
     return onnx
 
 
-def load_onnx(path: Path | str) -> onnx.ModelProto:
+def load_onnx(path: Path | str) -> "onnx.ModelProto":
     """Read a model without the weights that it keeps in other files. Raise UserError that names `path`."""
     onnx = import_onnx()
     path = Path(path)
@@ -63,19 +61,23 @@ def _external_files(message) -> list[str]:
     return found
 
 
+def inputs_of(model: "onnx.ModelProto") -> list:
+    """Return the inputs of the graph without those that are names of weights."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
 def shape_of(value) -> list[int | str]:
     """Return the sizes of a ValueInfoProto; an unknown size is its symbolic name, or "?"."""
     dimensions = value.type.tensor_type.shape.dim
     return [each.dim_value if each.HasField("dim_value") else each.dim_param or "?" for each in dimensions]
 
 
-def with_input_shape(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:
+def with_input_shape(model: "onnx.ModelProto", shape: list[int]) -> "onnx.ModelProto":
     """Return a copy whose first input has the shape `shape`, without the inner shapes, which depend on it."""
     fixed = type(model)()
     fixed.CopyFrom(model)
-    weights = {tensor.name for tensor in fixed.graph.initializer}
-    value = next(value for value in fixed.graph.input if value.name not in weights)
-    for dimension, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+    for dimension, size in zip(inputs_of(fixed)[0].type.tensor_type.shape.dim, shape, strict=True):
         dimension.dim_value = size
     fixed.graph.ClearField("value_info")
     return fixed

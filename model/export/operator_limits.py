@@ -4,8 +4,6 @@ Sources: CANN's ONNX operator specification (8.0 to 9.1) and the source of its O
 (8 axes), reductions (8) and MatMul (6) are above `lint.MAX_RANK`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

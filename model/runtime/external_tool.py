@@ -13,7 +13,7 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.export.atc.advice import coded_error, uncoded_reason
-from model.export.atc.soc_version import parse_chips, run_npu_smi, soc_version_of
+from model.export.atc.soc_version import soc_versions
 from model.runtime.figures import Figures
 from model.runtime.performance_files import read_figures
 from model.runtime.task import Task
@@ -116,7 +116,7 @@ def chip_name() -> str | None:
     The name is optional: only the comparison with published results uses it.
     """
     try:
-        names = {soc_version_of(number, name) for number, name in parse_chips(run_npu_smi(["info"]) or "")}
+        names = soc_versions() or []
     except UserError:
         return None
-    return names.pop() if len(names) == 1 else None
+    return names[0] if len(names) == 1 else None

@@ -125,7 +125,7 @@ def tools_words(folder: Path) -> Read:
     said = "ATC start working now.\n[ERROR] E10016: Opname specified is invalid\nATC run failed\n"
 
     def read(draw: random.Random) -> None:
-        with mock.patch.object(soc_version, "run_npu_smi", lambda arguments: mutate.lines_of(board, draw)):
+        with mock.patch.object(soc_version, "run_npu_smi", lambda *arguments: mutate.lines_of(board, draw)):
             for number, name in soc_version.parse_chips(mutate.lines_of(chips, draw)):
                 soc_version.soc_version_of(number, name)
         assert explain(mutate.lines_of(said, draw), draw.choice((0, 1, 255, -9)), "python3")

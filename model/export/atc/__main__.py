@@ -12,8 +12,6 @@ atc must be on the PATH: source CANN's set_env.sh first. NAME.om is written next
 NAME_bs<N>.om for a batch size N above 1.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Sources: CANN's error code reference, the published error texts of the graph eng
 threads about environments in which atc does not start.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Check what is passed to ATC before a model is exported: options, paths and the atc command itself."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil
@@ -11,20 +9,21 @@ from model.common.errors import UsageError, UserError
 
 _PATH_CHARACTERS = re.compile(r"[\u4e00-\u9fa5A-Za-z0-9./_-]+")  # those that ATC accepts
 # Options of atc that are refused, with the reason.
-_REFUSED = (
-    (
-        "framework model output input_shape soc_version mode weight singleop om json",
-        "is set from the model, --input_shape, --soc_version and the path of the om",
-    ),
-    (
-        "dynamic_batch_size dynamic_image_size dynamic_dims input_shape_range input_hint_shape",
-        "has no effect: models have static shapes, one model per value of --batch_sizes",
-    ),
-    ("insert_op_conf input_fp16_nodes is_input_adjust_hw_layout", "would change the om's input from float32 pixels"),
-    ("output_type out_nodes is_output_adjust_hw_layout", "would change the om's output from float32 embeddings"),
-    ("external_weight", "would store the weights outside the om"),
-    ("auto_tune_mode", "was removed from atc; CANN's aoe tunes models"),
-)
+_REFUSED = {
+    name: reason
+    for names, reason in {
+        "framework model output input_shape soc_version mode weight singleop om json":
+            "is set from the model, --input_shape, --soc_version and the path of the om",
+        "dynamic_batch_size dynamic_image_size dynamic_dims input_shape_range input_hint_shape":
+            "has no effect: models have static shapes, one model per value of --batch_sizes",
+        "insert_op_conf input_fp16_nodes is_input_adjust_hw_layout":
+            "would change the om's input from float32 pixels",
+        "output_type out_nodes is_output_adjust_hw_layout": "would change the om's output from float32 embeddings",
+        "external_weight": "would store the weights outside the om",
+        "auto_tune_mode": "was removed from atc; CANN's aoe tunes models",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
 # Options of atc whose value is a file to read, or another path.
 _FILES = ("cluster_config", "compression_optimize_conf", "customize_dtypes", "fusion_switch_file", "keep_dtype",
           "modify_mixlist", "op_debug_config", "op_name_map", "op_precision_mode")  # fmt: skip
@@ -42,29 +41,26 @@ def check_options(text: str, folder: Path | None = None) -> list[str]:
             shapes.
     """
     try:
-        options = shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"--atc_options={text}: {error}") from None
-    names = []
-    for i, option in enumerate(options):
-        match = re.fullmatch(r"--(\w+)=(.+)", option, re.DOTALL)
+    options: dict[str, str] = {}
+    for word in words:
+        match = re.fullmatch(r"--(\w+)=(.+)", word, re.DOTALL)
         if not match:
-            raise UsageError(f"--atc_options={text}: {option} does not have the form --name=value")
-        names.append(match[1])
-        if match[1] in _PATHS:
-            path = (folder or Path.cwd()) / match[2]
-            options[i] = f"--{match[1]}={path}"
-            if match[1] in _FILES and not path.is_file():
-                raise UsageError(f"--atc_options={text}: {path}: no such file; correct --{match[1]}")
-    for name in names:
-        reason = next((reason for refused, reason in _REFUSED if name in refused.split()), "")
-        if names.count(name) > 1:
-            reason = "occurs twice"
-        if name == "precision_mode" and "precision_mode_v2" in names:
-            reason = "and --precision_mode_v2 exclude each other"
+            raise UsageError(f"--atc_options={text}: {word} does not have the form --name=value")
+        name, value = match.groups()
+        reason = "occurs twice" if name in options else _REFUSED.get(name)
+        if name in _PATHS:
+            value = (folder or Path.cwd()) / value
+            if name in _FILES and not value.is_file():
+                raise UsageError(f"--atc_options={text}: {value}: no such file; correct --{name}")
+        options[name] = f"--{name}={value}"
+        if options.keys() >= {"precision_mode", "precision_mode_v2"}:
+            name, reason = "precision_mode", "and --precision_mode_v2 exclude each other"
         if reason:
             raise UsageError(f"--atc_options={text}: --{name} {reason}")
-    return options
+    return list(options.values())
 
 
 def parse_input_shape(text: str) -> list[int] | None:

@@ -1,7 +1,5 @@
 """Convert one ONNX file to one om, which is written only if atc reports success in every way."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import logging
@@ -23,8 +21,8 @@ from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file, os_errors_as_user_errors
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.lint import failures, inputs_of, risks
-from model.export.onnx_file import load_onnx, shape_of, with_input_shape
+from model.export.lint import failures, in_short, is_static, risks
+from model.export.onnx_file import inputs_of, load_onnx, shape_of, with_input_shape
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +87,8 @@ def command_for(atc: Path, source: Source, stem: Path, soc_version: str, options
 
 def model_options(tool: Path, source: Source, stem: Path) -> list[str]:
     """Return the start of the command of atc or aoe. ONNX is framework 5."""
-    sizes = ",".join(map(str, source.shape))
-    return [
-        *(str(tool), "--framework=5", f"--model={source.path}", f"--output={stem}"),
-        f"--input_shape={source.name}:{sizes}",
-    ]
+    shape = f"--input_shape={source.name}:{','.join(map(str, source.shape))}"
+    return [str(tool), "--framework=5", f"--model={source.path}", f"--output={stem}", shape]
 
 
 def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
@@ -200,22 +195,20 @@ def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool =
     model = load_onnx(path)
     inputs = inputs_of(model)
     own = shape_of(inputs[0]) if inputs else []
-    if input_shape is not None:
-        if len(input_shape) != len(own) or any(
-            isinstance(a, int) and a != b for a, b in zip(own, input_shape, strict=True)
-        ):
-            raise UsageError(
-                f"--input_shape={','.join(map(str, input_shape))}: the input of {path} has the shape {own}; give sizes "
-                "that differ only where it has a name instead of a number"
-            )
-        model = with_input_shape(model, list(input_shape))
     shape = list(input_shape or own)
+    if input_shape is not None:
+        fixed = [size if isinstance(size, int) else given for size, given in zip(own, shape, strict=False)]
+        if len(own) != len(shape) or fixed != shape:
+            raise UsageError(
+                f"--input_shape={','.join(map(str, shape))}: the input of {path} has the shape {own}; give sizes that "
+                "differ only where it has a name instead of a number"
+            )
+        model = with_input_shape(model, shape)
     problems = failures(model) if lint else []
-    if not problems and not all(isinstance(size, int) and size > 0 for size in shape or ["?"]):
+    if not problems and not (shape and is_static(shape)):
         problems = [f"the input has shape {shape}; give --input_shape"]  # needed even without lint
     if problems:
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise UserError(f"{path}: does not suit ATC: {problems[0]}{more}")
+        raise UserError(f"{path}: does not suit ATC: {in_short(problems)}")
     found = risks(model, symbolic=input_shape is not None) if lint else []
     for risk in found[:_MAX_WARNINGS]:
         logger.warning("%s: some versions of ATC may reject it: %s", path, risk)

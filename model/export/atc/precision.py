@@ -4,13 +4,11 @@ Sources: CANN's ATC guide, pages --precision_mode and --precision_mode_v2 (from 
 second option, and the two exclude each other.
 """
 
-from __future__ import annotations
-
-import subprocess
 from pathlib import Path
 
 from model.common.errors import UsageError
 from model.export.atc.convert import environment_for
+from model.export.atc.tool_output import output_of
 
 OLD, NEW = "precision_mode", "precision_mode_v2"
 # must_keep_origin_dtype (origin) is not a precision for this model: operators that the AI Core has only in fp16 would
@@ -20,7 +18,6 @@ PRECISIONS = {
     "fp32": {OLD: "force_fp32", NEW: "cube_fp16in_fp32out"},
     "mixed": {OLD: "allow_mix_precision", NEW: "mixed_float16"},
 }
-_HELP_TIMEOUT = 60  # seconds
 
 
 def check_precision(precision: str, atc_options: list[str]) -> None:
@@ -36,27 +33,11 @@ def precision_option(atc: Path, precision: str) -> list[str]:
     """Return the option of this atc for `precision`; an empty list for an empty text, which keeps atc's default."""
     if not precision:
         return []
-    name = NEW if f"--{NEW}" in _help_of(atc) else OLD
+    printed = output_of([str(atc), "--help"], environment_for(str(atc)), must_succeed=False)
+    name = NEW if printed and f"--{NEW}" in printed else OLD  # all versions know the older option
     return [f"--{name}={PRECISIONS[precision][name]}"]
 
 
 def precision_option_of_aoe(precision: str) -> list[str]:
     """Return the option of aoe, which knows only the older names."""
     return [f"--{OLD}={PRECISIONS[precision][OLD]}"] if precision else []
-
-
-def _help_of(atc: Path) -> str:
-    """Return the help of atc; an empty text if it does not work, because all versions know the older option."""
-    try:
-        return subprocess.run(
-            [str(atc), "--help"],
-            env=environment_for(str(atc)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_HELP_TIMEOUT,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -4,16 +4,12 @@ Sources: CANN's ATC guide, page --soc_version (`Ascend` and the Name of `npu-smi
 and NPU Name of `npu-smi info -t board`), and the published source of npu-smi, whose table has two rows per chip.
 """
 
-from __future__ import annotations
-
 import re
-import subprocess
-from collections.abc import Sequence
 
 from model.common.errors import UsageError, UserError
+from model.export.atc.tool_output import output_of
 
 PUBLISHED = "Ascend310"  # the SoC of the published om
-NPU_SMI_TIMEOUT = 60  # seconds; npu-smi can hang if the driver has a problem
 _FORM = re.compile(r"Ascend\d\w*(-\d+)?", re.ASCII)
 
 
@@ -32,18 +28,21 @@ def choose_soc_version(given: str) -> tuple[str, str]:
                 f"{known or 'Ascend310P3'}"
             )
         return given, "as given"
-    output = run_npu_smi(["info"])
-    if output is None:
-        return PUBLISHED, "the published one, because npu-smi does not work here; change it with --soc_version"
-    chips = parse_chips(output)
-    if not chips:
-        return PUBLISHED, "the published one, because npu-smi info shows no NPU; change it with --soc_version"
-    found = sorted({soc_version_of(number, name) for number, name in chips})
+    found = soc_versions()
+    if not found:
+        reason = "npu-smi does not work here" if found is None else "npu-smi info shows no NPU"
+        return PUBLISHED, f"the published one, because {reason}; change it with --soc_version"
     if len(found) > 1:
         raise UserError(
             f"npu-smi info shows several kinds of chips, {' and '.join(found)}; choose one with --soc_version"
         )
     return found[0], "from npu-smi info"
+
+
+def soc_versions() -> list[str] | None:
+    """Return the different SoC versions of this machine; None if npu-smi does not work."""
+    output = run_npu_smi("info")
+    return None if output is None else sorted({soc_version_of(*chip) for chip in parse_chips(output)})
 
 
 def parse_chips(output: str) -> list[tuple[str, str]]:
@@ -81,26 +80,13 @@ def soc_version_of(number: str, name: str) -> str:
 def read_board(number: str) -> dict[str, str]:
     """Return the `key : value` lines of npu-smi about one NPU; some products print them only per chip."""
     board: dict[str, str] = {}
-    for device in (["-i", number, "-c", "0"], ["-i", number]):
-        for line in (run_npu_smi(["info", "-t", "board", *device]) or "").splitlines():
+    for chip in (["-c", "0"], []):
+        for line in (run_npu_smi("info", "-t", "board", "-i", number, *chip) or "").splitlines():
             key, colon, value = line.partition(":")
             if colon:
                 board.setdefault(key.strip(), value.strip())
     return board
 
 
-def run_npu_smi(arguments: Sequence[str]) -> str | None:
-    """Return the output of npu-smi; None if it is missing, fails or hangs."""
-    try:
-        done = subprocess.run(
-            ["npu-smi", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=NPU_SMI_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
+def run_npu_smi(*arguments: str) -> str | None:
+    return output_of(["npu-smi", *arguments])

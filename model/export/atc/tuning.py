@@ -6,14 +6,12 @@ operators only. aoe measures on the NPU of this machine and can take hours. It s
 $TUNE_BANK_PATH, else below ~/Ascend, where atc looks for them.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +84,9 @@ def _keep_report(folder: Path, target: Path) -> Path | None:
 
 def figures_of_report(report: Path) -> tuple[float | None, float | None]:
     """Return the milliseconds per batch before and after tuning. None if the report does not contain them."""
-    try:
-        values = dict(_numbers(json.loads(report.read_text(encoding="utf-8", errors="replace"))))
+    values: dict[str, Any] = {}
+    try:  # the figures are in nested lists and objects
+        json.loads(report.read_text(encoding="utf-8", errors="replace"), object_hook=values.update)
     except (ValueError, RecursionError):
         return None, None
-    return values.get(_BEFORE), values.get(_AFTER)
-
-
-def _numbers(content: Any) -> Iterator[tuple[str, float]]:
-    """Yield all numbers with a name in nested lists and objects."""
-    if isinstance(content, list):
-        for item in content:
-            yield from _numbers(item)
-    elif isinstance(content, dict):
-        for name, value in content.items():
-            if type(value) in (int, float):
-                yield name, float(value)
-            else:
-                yield from _numbers(value)
+    return tuple(float(values[key]) if type(values.get(key)) in (int, float) else None for key in (_BEFORE, _AFTER))

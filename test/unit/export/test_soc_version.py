@@ -4,7 +4,7 @@ import pytest
 from cann_folder import write_command, write_script
 
 from model.common.errors import UsageError, UserError
-from model.export.atc import soc_version
+from model.export.atc import soc_version, tool_output
 from model.export.atc.soc_version import choose_soc_version, parse_chips, read_board, soc_version_of
 
 # Output of a driver of 2025 for a card with two chips. Its columns have another width.
@@ -83,7 +83,7 @@ def test_default_without_npu_smi(tmp_path, monkeypatch):
 def test_a_hanging_npu_smi_times_out(tmp_path, monkeypatch):
     write_script(tmp_path / "npu-smi", "exec tail -f /dev/null")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(soc_version, "NPU_SMI_TIMEOUT", 0.2)
+    monkeypatch.setattr(tool_output, "TIMEOUT", 0.2)
     assert choose_soc_version("")[0] == "Ascend310"
 
 
@@ -105,14 +105,14 @@ def test_a_malformed_soc_version_is_rejected(given, words):
 
 @pytest.mark.parametrize("given", ["Ascend310", "Ascend310P3", "Ascend910B4-1", "Ascend910_9392", "Ascend310P3Vir01"])
 def test_npu_smi_is_not_run_for_a_given_soc_version(monkeypatch, given):
-    monkeypatch.setattr(soc_version, "run_npu_smi", lambda _: pytest.fail("npu-smi was run"))
+    monkeypatch.setattr(soc_version, "run_npu_smi", lambda *_: pytest.fail("npu-smi was run"))
     assert choose_soc_version(given)[0] == given
 
 
 @pytest.mark.parametrize("npu", ["", "NA"])
 def test_a_product_family_without_npu_name_is_an_error(monkeypatch, npu):
-    def run(arguments):
-        assert arguments[:5] == ["info", "-t", "board", "-i", "3"]
+    def run(*arguments):
+        assert arguments[:5] == ("info", "-t", "board", "-i", "3")
         return f"\tChip Name                      : Ascend910\n\tNPU Name                       : {npu}\n"
 
     monkeypatch.setattr(soc_version, "run_npu_smi", run)
