@@ -68,6 +68,19 @@ def aligned_tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def encoder(tmp_path_factory) -> Path:
+    """An encoder with random weights and few channels."""
+    import torch
+
+    from model.network import GaitSet
+
+    torch.manual_seed(2)
+    path = tmp_path_factory.mktemp("encoder") / "some-encoder.ptm"
+    torch.save(GaitSet(channels=(8, 16, 32)).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def deployed(tmp_path_factory):
     """A tiny model as om (of the stand-ins) and ONNX for batch 1 and 4, and bins, which tests only read."""
     from ascend import deploy  # imports torch, which not every test wants

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from ascend import STANDINS, bare_machine, install_acl, install_ais_bench, make_om, names_in, place_benchmark
-from scripts import load_script, one_line_error, run_driver, summary_of
+from scripts import one_line_error, run_driver, summary_of
+from training_runs import run_test
 
 from model.common.errors import UserError
 from model.export.onnx_export import export_onnx
@@ -14,6 +15,7 @@ from model.network import GaitSet
 from model.runtime.ort_runtime import OrtRuntime
 
 pytestmark = pytest.mark.slow
+EVERYBODY = ("--partition", "all")
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +28,13 @@ def user(tmp_path_factory, aligned_tree):
     for name, batch_size in (("gaitset_submit", 1), ("gaitset_submit_bs16", 16)):
         export_onnx(network, folder / f"{name}.onnx", batch_size, frame_num=2, runtime=OrtRuntime)
         make_om(folder / f"{name}.onnx", folder / f"{name}.om", batch_size, frames=2)
-    run_test(aligned_tree, folder, "--pre_process", "--bin_path", folder / "bins", "--bin_frames", 2)
+    run_test(
+        aligned_tree, folder / "work", *EVERYBODY, "--pre_process", "--bin_path", folder / "bins", "--bin_frames", 2
+    )
     (folder / "bin").mkdir()
     place_benchmark(folder / "bin")
     (folder / "bin" / "npu-smi").symlink_to(STANDINS / "npu-smi")
     return folder
-
-
-def run_test(tree, folder, *more):
-    options = ["--device", "cpu", "--dataset", "Synthetic", "--data_path", tree, "--work_path", folder / "work"]
-    return load_script("test").main([str(option) for option in (*options, "--partition", "all", *more)])
 
 
 def evaluate(folder, runtime, *more, **environment):
@@ -133,7 +132,7 @@ def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, mo
         ("torch", encoder), ("auto", encoder), ("benchmark", om), ("ais_bench", om), ("acl", om), ("auto", om),
     ):  # fmt: skip
         more = ["--bin_frames", 8, "--json", tmp_path / "table.json", "--runtime", runtime, "--checkpoint", model]
-        run_test(aligned_tree, tmp_path, *more)
+        run_test(aligned_tree, tmp_path / "work", *EVERYBODY, *more)
         table = json.loads((tmp_path / "table.json").read_text())
         assert table.pop("details")["model"] == str(model)
         tables.append(table)
@@ -153,4 +152,4 @@ def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, mo
 )
 def test_a_deployed_model_that_is_not_there_is_told_before_the_data_are_read(tmp_path, options, told):
     with pytest.raises(UserError, match=told):
-        run_test(tmp_path / "no data", tmp_path, *options)
+        run_test(tmp_path / "no data", tmp_path, *EVERYBODY, *options)

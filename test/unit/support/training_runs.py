@@ -30,6 +30,11 @@ def train(tree, work, *more) -> int:
     return load_script("train").main(arguments(tree, work, *more))
 
 
+def run_test(tree, work, *more) -> int:
+    options = ["--device", "cpu", "--dataset", "Synthetic", "--data_path", tree, "--work_path", work, *more]
+    return load_script("test").main([str(option) for option in options])
+
+
 def files_of(work) -> CheckpointFiles:
     return CheckpointFiles(work / "checkpoint" / "GaitSet", "GaitSet_Synthetic_3_False_8_0.2_4_full_2")
 
