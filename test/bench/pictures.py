@@ -4,7 +4,8 @@
   python test/bench/pictures.py --work_path work/quickstart --output_path pictures --subject 030 --seq_type cl-01
 
 Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects), video.png
-(preview and silhouettes of a video) and, if Chromium is on the PATH, report.png and mistakes.png (parts of the report).
+(preview and silhouettes of a video) and, if Chromium is on the PATH, report.png and mistakes.png (parts of the report)
+and who.png (part of the page of `python -m model.identify who`).
 """
 
 import itertools
@@ -21,12 +22,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import load_encoder, load_tensors
 from model.checkpoints.names import encoders_in
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
 from model.data.raw.silhouette import align, cut_sides, read_image
 from model.data.raw.video import Video
+from model.identify import __main__ as identify
 from model.network import GaitSet
 from model.report.palette import LIGHT
 from model.silhouettes.background import BackgroundSegmenter
@@ -38,6 +41,9 @@ from model.synthetic.video import write_video
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
 SUBJECTS_SHOWN = 4
+# In who.png, subjects 1 to 6 are enrolled, and subjects 3 to 8 are identified, of whom two are unknown.
+ENROLLED = slice(0, 6), ("nm-01", "nm-02"), ("000", "090", "126")
+IDENTIFIED = slice(2, 8), ("nm-03",), ("090",)
 # The page of the bundled encoder comes first, because it is trained longer and resembles a real result more.
 PAGES = ("bundled.html", "quickstart.html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -64,8 +70,27 @@ def main(arguments: list[str] | None = None) -> None:
         only_mistakes = html.replace("</head>", "<style>main > :not(#mistakes) { display: none; }</style></head>", 1)
         for name, text, height in (("report.png", html, 1560), ("mistakes.png", only_mistakes, 780)):
             written.append(_screenshot(browser, text, options.output_path / name, height))
+    if browser and bundled_encoder():
+        hidden = "main > :not(#people), #people > :not(.mistakes) { display: none; }"
+        html = _identification(aligned).replace("</head>", f"<style>{hidden}</style></head>", 1)
+        written.append(_screenshot(browser, html, options.output_path / "who.png", 970))
     for path in written:
         print(f"wrote {path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def _identification(aligned: Path) -> str:
+    """Enrol and identify some of the subjects with the bundled encoder. Return the page of the identification."""
+    subjects = sorted(path.name for path in aligned.iterdir() if path.is_dir())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for tree, (part, *names) in (("gallery", ENROLLED), ("probes", IDENTIFIED)):
+            for sequence in itertools.product(subjects[part], *names):
+                shutil.copytree(aligned.joinpath(*sequence), folder.joinpath(tree, *sequence))
+        common = ["--gallery", str(folder / "people.parquet"), "--checkpoint", str(bundled_encoder()),
+                  "--work_path", name, "--device", "cpu", "--quiet"]  # fmt: skip
+        identify.main(["enroll", *common, "--data_path", str(folder / "gallery")])
+        identify.main(["who", *common, "--data_path", str(folder / "probes"), "--report", str(folder / "who.html")])
+        return (folder / "who.html").read_text(encoding="utf-8")
 
 
 def _pipeline(raw: Path, aligned: Path, checkpoint: Path) -> Figure:
