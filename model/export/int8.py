@@ -6,7 +6,7 @@ per sequence, compute in float32; only their weights are stored as int8.
 
 The operators are those that ONNX Runtime's quantizer would use, but the graph uses faster layouts. Channels come last
 from the pixels to set pooling, so that no transpose is needed. Four pixels of a row become four channels of the first
-layer. Set pooling uses MaxPool on bytes, which is twelve times as fast as ReduceMax.
+layer. LeakyReLU is a sum of two maps. Set pooling uses MaxPool on bytes, which is twelve times as fast as ReduceMax.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class Int8SetLayers:
 
     def frames(self, graph: Graph, sils: str) -> str:
         self.params = QuantParams(1 / 255, 0)  # of the current map
-        return graph("Reshape", sils, graph.sizes(-1, 64, 44 // FOLDED_PIXELS, FOLDED_PIXELS))
+        # With padded rows, four neighbouring outputs see exactly two groups of four pixels.
+        edge = self.blocks[1].conv.padding[0]
+        x = graph("Pad", graph("Reshape", sils, graph.sizes(-1, 64, 44)), graph.sizes(0, 0, edge, 0, 0, edge))
+        return graph("Reshape", x, graph.sizes(-1, 64, (44 + 2 * edge) // FOLDED_PIXELS, FOLDED_PIXELS))
 
     def layer(self, graph: Graph, x: str, number: int) -> str:
         block = self.blocks[number]
@@ -70,7 +73,7 @@ class Int8SetLayers:
         weight, scale = self.weights[number]
         pads = (edge,) * 4
         if number == 1:
-            weight, pads = fold_pixels_into_channels(weight, FOLDED_PIXELS), (edge, 1, edge, 1)
+            weight, pads = fold_pixels_into_channels(weight, FOLDED_PIXELS), (edge, 0, edge, 0)
             scale = np.tile(scale, FOLDED_PIXELS)
         before, self.params = self.params, quant_params(*self.ranges[number])
         x = graph(
@@ -81,21 +84,26 @@ class Int8SetLayers:
         if number == 1:  # unfold the pixels again
             x = graph("Reshape", x, graph.sizes(-1, 64, 44, block.conv.out_channels))
         if block.pooling:
-            x = _max_pool(graph, x, 2, 2)
+            channels, height, width = map_shape(self.blocks, number)
+            # Pairs of pixels, then pairs of rows: one window of 2 x 2 takes twice as long.
+            x = _max_pool(graph, graph("Reshape", x, graph.sizes(-1, 4 * height * width, channels)), 2)
+            x = _max_pool(graph, graph("Reshape", x, graph.sizes(-1, 2 * height, width * channels)), 2)
+            x = graph("Reshape", x, graph.sizes(-1, height, width, channels))
         # In the last layer set pooling precedes the activation, which then runs once per sequence and in float32.
         return x if number == 6 else self._activation(graph, x, *self.ranges[number])
 
     def _activation(self, graph: Graph, x: str, smallest: float, largest: float) -> str:
-        before, self.params = self.params, quant_params(NEGATIVE_SLOPE * smallest, largest)
-        constants = (*_constants(graph, before), *_constants(graph, self.params))
-        return graph("QLinearLeakyRelu", x, *constants, domain=MICROSOFT, alpha=NEGATIVE_SLOPE)
+        """Add slope * x + (1 - slope) * relu(x). QLinearLeakyRelu is slower, because it looks up each element."""
+        (scale, zero_point), self.params = self.params, quant_params(NEGATIVE_SLOPE * smallest, largest)
+        unit = QuantParams(1, 0)
+        zero = graph.constant(np.zeros(1, np.uint8))
+        positive = _add(graph, x, QuantParams(1, zero_point), zero, unit, unit)  # saturates at 0
+        slope, rest = QuantParams(NEGATIVE_SLOPE * scale, zero_point), QuantParams((1 - NEGATIVE_SLOPE) * scale, 0)
+        return _add(graph, x, slope, positive, rest, self.params)
 
     def pooled(self, graph: Graph, rows: str, number: int) -> str:
         channels, height, width = map_shape(self.blocks, number)
-        # Treat the frames as rows of an image that is one pixel wide: MaxPool then reads contiguous bytes.
-        x = graph("Unsqueeze", rows, graph.sizes(2))
-        for _ in range(2):
-            x = _max_pool(graph, x, POOLING_CHUNK, 1)
+        x = _max_pool(graph, _max_pool(graph, rows, POOLING_CHUNK), POOLING_CHUNK)
         x = graph("ReduceMax", x, axes=(1,), keepdims=0)
         x = graph("DequantizeLinear", x, *_constants(graph, self.params))
         x = graph("Transpose", graph("Reshape", x, graph.sizes(-1, height, width, channels)), perm=(0, 3, 1, 2))
@@ -115,9 +123,14 @@ def _constants(graph: Graph, params: QuantParams) -> tuple[str, str]:
     return graph.constant(np.float32(params.scale)), graph.constant(np.uint8(params.zero_point))
 
 
-def _max_pool(graph: Graph, x: str, height: int, width: int) -> str:
-    kernel = (height, width)
-    return graph("NhwcMaxPool", x, domain=MICROSOFT, kernel_shape=kernel, strides=kernel, ceil_mode=1)
+def _add(graph: Graph, a: str, a_params: QuantParams, b: str, b_params: QuantParams, params: QuantParams) -> str:
+    operands = (a, *_constants(graph, a_params), b, *_constants(graph, b_params))
+    return graph("QLinearAdd", *operands, *_constants(graph, params), domain=MICROSOFT)
+
+
+def _max_pool(graph: Graph, x: str, window: int) -> str:
+    """Add the maximum of each `window` neighbours on the second axis: [n, l, c] -> [n, ceil(l / window), c]."""
+    return graph("NhwcMaxPool", x, domain=MICROSOFT, kernel_shape=(window,), strides=(window,), ceil_mode=1)
 
 
 def fit_weights(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -80,14 +80,14 @@ def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.n
 def fold_pixels_into_channels(weight: np.ndarray, pixels: int) -> np.ndarray:
     """Convert weights for one input channel so that `pixels` neighbours of a row become the input channels.
 
-    [o, 1, k, k] -> [pixels * o, pixels, k, 3], for k of at most 2 * pixels + 1. Output channel r * o + j at one
-    position of the folded map is channel j at pixel r of that position.
+    [o, 1, k, k] -> [pixels * o, pixels, k, 1 + (k - 1) / pixels]. k - 1 must be a multiple of `pixels`, and the rows
+    must be padded by k // 2 pixels on both sides before they are folded. Output channel r * o + j at one position of
+    the folded map is channel j at pixel r of that position.
     """
     outputs, _, height, width = weight.shape
-    folded = np.zeros((pixels, outputs, pixels, height, 3), weight.dtype)
+    folded = np.zeros((pixels, outputs, pixels, height, 1 + (width - 1) // pixels), weight.dtype)
     for r in range(pixels):
         for column in range(width):
-            # Pixel r sees this column of the kernel at an input channel of the previous, same or next position.
-            position, channel = divmod(r + column - width // 2 + pixels, pixels)
+            position, channel = divmod(r + column, pixels)
             folded[r, :, channel, :, position] = weight[:, 0, :, column]
-    return folded.reshape(pixels * outputs, pixels, height, 3)
+    return folded.reshape(pixels * outputs, pixels, height, -1)

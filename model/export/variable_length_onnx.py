@@ -38,7 +38,7 @@ class Graph:
     def constant(self, value: np.ndarray, name: str | None = None) -> str:
         """Add an initializer and return its name."""
         name = name or f"constant_{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def sizes(self, *values: int) -> str:

@@ -2,6 +2,7 @@
 
   python test/bench/deploy.py                       1 and 2 threads, batch sizes 1 and 16, and sequences of real lengths
   python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings      session options that are not used
+  python test/bench/deploy.py --threads 1 --cpu_time                                  on a machine that runs other jobs
   python test/bench/deploy.py --threads 1 --batch_sizes 1 --frame_num 4 --rounds 1 --lengths 3 5           a quick check
 
   ModelZoo      the graph of the NPU port: activation before pooling, frames of all sequences on one axis
@@ -166,17 +167,19 @@ def open_model(job: Job) -> None:
     run = runner(job)
 
 
-def seconds_of(batches: list[np.ndarray]) -> list[float]:
+def seconds_of(batches: list[np.ndarray], clock: Callable[[], float]) -> list[float]:
     """Run batches in a worker process. Return the seconds of each batch."""
     run(batches[0])  # warm up: other processes ran since the last turn, so caches are cold
-    ends = [time.perf_counter()]
+    ends = [clock()]
     for batch in batches:
         run(batch)
-        ends.append(time.perf_counter())
+        ends.append(clock())
     return np.diff(ends).tolist()
 
 
-def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    jobs: list[Job], batches: list[np.ndarray], rounds: int, clock: Callable[[], float]
+) -> dict[str, dict[str, float]]:
     """Return for each model the sequences per second of the median round, and percentiles of the time per batch."""
     with ExitStack() as stack:
         workers = {
@@ -184,7 +187,7 @@ def measure(jobs: list[Job], batches: list[np.ndarray], rounds: int) -> dict[str
             for job in jobs
         }
         turns = [
-            {name: worker.submit(seconds_of, batches).result() for name, worker in workers.items()}
+            {name: worker.submit(seconds_of, batches, clock).result() for name, worker in workers.items()}
             for _ in range(rounds)
         ]
     sequences = sum(len(batch) for batch in batches)
@@ -214,8 +217,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--calls", type=positive, default=6, help="batches of size 1 per round (6)")
     parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="NAME")
+    parser.add_argument("--cpu_time", action="store_true", help="measure processor time, also of waiting threads, "
+                        "instead of elapsed time (with one thread, other jobs hardly change it)")  # fmt: skip
     parser.add_argument("--settings", action="store_true", help="also measure sessions with one option changed")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
     inputs = {f"batch {size}": [np.stack(figures(size, options.frame_num))] for size in options.batch_sizes}
     if "batch 1" in inputs:
         inputs["batch 1"] *= options.calls
@@ -226,7 +232,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = {size: export_all(Path(folder), size, options) for size in {1, *options.batch_sizes}}
         for threads, (name, batches) in itertools.product(options.threads, inputs.items()):
-            found = measure(jobs_of(paths[len(batches[0])], threads, options), batches, options.rounds)
+            found = measure(jobs_of(paths[len(batches[0])], threads, options), batches, options.rounds, clock)
             runs[f"threads {threads}, {name}"] = found
             first = next(iter(found.values()))["sequences_per_second"]
             for model, (rate, p50, p99) in ((model, its.values()) for model, its in found.items()):

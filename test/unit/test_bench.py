@@ -30,7 +30,7 @@ SMALL = {
         ("seconds_of_the_command", "embedding"),
     ),
     "faults.py": ("--small --only fuzz --only stops --only failing_calls --only races", ("experiments",)),
-    "deploy.py": ("--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4", ("runs",)),
+    "deploy.py": ("--threads 1 --cpu_time --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4", ("runs",)),
     "deploy.py ": (
         "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --only static --settings --lengths",
         ("runs",),

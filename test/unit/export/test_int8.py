@@ -137,8 +137,33 @@ def test_set_layers_use_only_integer_operators(exported):
         if node is not None:
             kinds.add(node.op_type)
             waiting.append(node.input[0])
-    assert kinds == {"QLinearConv", "QLinearLeakyRelu", "NhwcMaxPool", "Reshape", "Unsqueeze", "ReduceMax"}
+    assert kinds == {"Pad", "QLinearConv", "QLinearAdd", "NhwcMaxPool", "Reshape", "ReduceMax"}
     assert sum(node.op_type == "QLinearConv" for node in graph.node) == 6
+
+
+def test_activations_are_leaky_relu_rounded_once(exported):
+    """Compute the additions after each convolution for all 256 inputs, and compare with LeakyReLU of real numbers."""
+    graph = onnx.load(exported[0]).graph
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    additions = [node for node in graph.node if node.op_type == "QLinearAdd"]
+    convolutions = [node for node in graph.node if node.op_type == "QLinearConv"]
+    assert len(additions) == 10  # the last layer's activation is computed in float32
+    for number, conv in enumerate(convolutions[:5]):
+        first, second = additions[2 * number : 2 * number + 2]
+        assert first.input[0] == second.input[0] and first.output[0] == second.input[3]
+        values = [onnx.helper.make_tensor_value_info(first.input[0], onnx.TensorProto.UINT8, [256])]
+        result = [onnx.helper.make_tensor_value_info(second.output[0], onnx.TensorProto.UINT8, [256])]
+        part = onnx.helper.make_graph([first, second], "part", values, result, graph.initializer)
+        opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+        model = onnx.helper.make_model(part, opset_imports=opsets, ir_version=8)
+        session = import_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        integers = np.arange(256, dtype=np.uint8)
+        found = session.run(None, {first.input[0]: integers})[0]
+        scale, zero_point = (constants[name].item() for name in conv.input[6:8])
+        real = scale * (integers.astype(np.float64) - zero_point)
+        scale, zero_point = (constants[name].item() for name in second.input[6:8])
+        expected = np.where(real < 0, 0.01 * real, real) / scale + zero_point
+        assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.501
 
 
 def test_measured_ranges_are_those_of_the_convolutions(trained, figures):
