@@ -5,8 +5,6 @@ CASIA-B-bin.info       one line `index path 64 64` per file, read by Ascend's be
 CASIA-B-bin.json       the manifest: labels and checksum of each file; results are matched to subjects only by it
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

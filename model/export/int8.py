@@ -9,8 +9,6 @@ from the pixels to set pooling, so that no transpose is needed. Four pixels of a
 layer. LeakyReLU is a sum of two maps. Set pooling uses MaxPool on bytes, which is twelve times as fast as ReduceMax.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The two files next to a folder of input files: the `.info` list and the manifest with labels and checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The sequences are drawn figures, so the file contains no silhouettes of people. 
 integers. Only the float32 layers after set pooling differ, by about 1e-6.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import zlib

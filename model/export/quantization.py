@@ -4,8 +4,6 @@ Without VNNI, x86 processors use VPMADDUBSW, which adds two products in int16 an
 output channel are large enough for that, so every processor computes the same integers.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
