@@ -17,7 +17,7 @@ from model.common.natural_order import natural_key
 from model.data.store import SilhouetteStore
 from model.evaluation.distance import euclidean_distance
 from model.identify.gallery import Encoder, Entry, Gallery, check_encoder, enrol, read_gallery, remove
-from model.identify.matching import Calibration, calibrate, fuse, person_distances
+from model.identify.matching import Calibration, Distances, calibrate, fuse
 from model.initialization import Embedder, open_embedder
 from model.report.animation import film_strip
 from model.report.identification import MATCHES, MAX_CARDS, write_identification
@@ -91,10 +91,11 @@ def read_names(path: Path, tracks: Sequence[str]) -> dict[str, str]:
 
 
 def who_action(options: Namespace, default_config: Path) -> dict[str, Any]:
-    gallery, calibration = _calibrated(options)
+    gallery = _people(options)
     store, embeddings = _embed(options, default_config, gallery)
+    calibration, distances = _calibrated(options, gallery, embeddings)
     results, rows = [], []
-    for position, found in enumerate(person_distances(embeddings, gallery, options.best)):
+    for position, found in enumerate(distances):
         order = np.argsort(found.distance, kind="stable")[:SHOWN]
         nearest = [
             {"person": person, "distance": distance, "probability": calibration.probability(distance)}
@@ -131,7 +132,8 @@ def _percent(probability: float | None) -> str:
 
 
 def verify_action(options: Namespace, default_config: Path) -> dict[str, Any]:
-    gallery, calibration = _calibrated(options)
+    gallery = _people(options)
+    calibration, _ = _calibrated(options, gallery)
     sequences, found = [], []
     if options.data_path:
         store, embeddings = _embed(options, default_config, gallery)
@@ -172,14 +174,21 @@ def remove_action(options: Namespace, _: Path) -> dict[str, Any]:
     return {"removed": count}
 
 
-def _calibrated(options: Namespace) -> tuple[Gallery, Calibration]:
+def _people(options: Namespace) -> Gallery:
+    """Read the gallery. Raises UserError if nobody is enrolled."""
     gallery = read_gallery(options.gallery_file)
     if not len(gallery):
         raise UserError(f"{options.gallery_file}: nobody is enrolled; use python -m model.identify enroll")
-    calibration = calibrate(gallery, options.far, options.best)
+    return gallery
+
+
+def _calibrated(
+    options: Namespace, gallery: Gallery, probes: np.ndarray | None = None
+) -> tuple[Calibration, Iterator[Distances]]:
+    calibration, distances = calibrate(gallery, options.far, options.best, probes)
     for note in calibration.notes():
         log.warning("%s", note)
-    return gallery, calibration
+    return calibration, distances
 
 
 def _summary(gallery: Gallery) -> dict[str, Any]:

@@ -5,8 +5,9 @@ the person's sequences. Each enrolled sequence is compared with all others. The 
 the distances to other people are impostor distances. They give the thresholds and the probabilities.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -33,13 +34,13 @@ class Distances(NamedTuple):
 
 
 def person_distances(
-    probes: np.ndarray, gallery: Gallery, best: int = BEST, exclude: np.ndarray | None = None, memory: int = CPU_BYTES
+    probes: np.ndarray, gallery: Gallery, best: int = BEST, exclude: Sequence[int] = (), memory: int = CPU_BYTES
 ) -> Iterator[Distances]:
     """Compare probes [m, values] with every person of a gallery. Yield the distances of each probe.
 
     Args:
         best: number of nearest sequences per person whose distances are averaged.
-        exclude: row of the gallery [m] that each probe must not be compared with.
+        exclude: row of the gallery that each of the first probes must not be compared with.
         memory: bytes for the distances. Large galleries are read once per group of probes that fits.
     """
     size = max(1, memory // (4 * max(1, len(gallery))))
@@ -50,7 +51,7 @@ def person_distances(
             euclidean_distance(chunk, block, square, out=distance[:, filled : filled + len(block)])
             filled += len(block)
         for number, row in enumerate(distance.numpy(), start):
-            if exclude is not None:
+            if number < len(exclude):
                 row[exclude[number]] = np.inf
             yield fuse(row, gallery.person_ids, len(gallery.people), best)
 
@@ -115,15 +116,23 @@ class Calibration:
         return found
 
 
-def calibrate(gallery: Gallery, far: float, best: int = BEST, memory: int = CPU_BYTES) -> Calibration:
-    """Compare sequences of the gallery, at most `MAX_CALIBRATION_PROBES`, with all others."""
+def calibrate(
+    gallery: Gallery, far: float, best: int = BEST, probes: np.ndarray | None = None
+) -> tuple[Calibration, Iterator[Distances]]:
+    """Compare sequences of the gallery, at most `MAX_CALIBRATION_PROBES`, with all others, and then `probes`.
+
+    Returns:
+        The calibration, and `person_distances` of the probes. A gallery whose distances to all of these sequences fit
+        into the memory is read only once.
+    """
     rows = np.unique(np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_CALIBRATION_PROBES)).round().astype(int))
     own, people = gallery.person_ids[rows], len(gallery.people)
     step = -(-len(rows) * people // MAX_PAIRS)
     genuine, nearest, impostor = [], [], []
-    for person, found in zip(
-        own, person_distances(gallery.embeddings_of(rows), gallery, best, rows, memory), strict=True
-    ):
+    enrolled = gallery.embeddings_of(rows)
+    both = enrolled if probes is None else np.concatenate([enrolled, probes])
+    distances = person_distances(both, gallery, best, rows)
+    for person, found in zip(own, islice(distances, len(rows)), strict=True):
         others = np.delete(found.distance, person)
         genuine.append(found.distance[person])
         nearest.append(others.min(initial=np.inf))
@@ -134,6 +143,6 @@ def calibrate(gallery: Gallery, far: float, best: int = BEST, memory: int = CPU_
     lower = 1 - (1 - far) ** ((people - 1) / people)
     threshold, extrapolated = threshold_at(np.array(nearest), own, lower)
     pair_threshold, _ = threshold_at(impostor, np.repeat(own, counts), far)
-    return Calibration(
-        genuine, impostor, people, far, threshold, pair_threshold, extrapolated, logistic_fit(genuine, impostor)
-    )
+    probability = logistic_fit(genuine, impostor)
+    thresholds = threshold, pair_threshold, extrapolated
+    return Calibration(genuine, impostor, people, far, *thresholds, probability), distances

@@ -146,7 +146,7 @@ def open_set(enrolled, values, kept, probes, distance, best, far):
         rows = np.flatnonzero(kept & np.isin(enrolled.person_ids, chosen))
         people, ids = np.unique(enrolled.person_ids[rows], return_inverse=True)
         gallery = InMemory(enrolled.path, enrolled.encoder, {}, people, ids, np.float32(values[rows]))
-        threshold = calibrate(gallery, far, best).threshold
+        threshold = calibrate(gallery, far, best)[0].threshold
         fused = np.stack([fuse(d[rows], ids, 5, best).distance for d in distance[tested]])
         subject = probes.person_ids[tested]
         known, named = np.isin(subject, chosen), fused.min(axis=1) < threshold

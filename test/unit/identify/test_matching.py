@@ -5,6 +5,7 @@ import pytest
 from enrolled_people import gallery_of
 
 from model.evaluation.calibration import MIN_PAIRS, threshold_at
+from model.identify import matching
 from model.identify.matching import calibrate, fuse, person_distances
 
 
@@ -36,7 +37,7 @@ def test_memory_limit_does_not_change_the_distances(tmp_path):
 
 def test_calibration_uses_each_sequence_without_itself(tmp_path):
     gallery = gallery_of(tmp_path, dict.fromkeys("abcdef", 5))
-    found = calibrate(gallery, 0.1)
+    found, _ = calibrate(gallery, 0.1)
     values = np.concatenate(list(gallery.embeddings()))
     distance = np.linalg.norm(values[:, None] - values[None], axis=2)
     genuine, strangers = [], []  # recomputed from all pairs
@@ -52,6 +53,18 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
     assert near > 0.9 and far < 0.1 and found.probability(0.0) > near
 
 
+def test_a_large_gallery_is_read_once_for_a_limited_calibration_and_the_probes(tmp_path, monkeypatch):
+    monkeypatch.setattr(matching, "MAX_CALIBRATION_PROBES", 9)
+    gallery, reads, read = gallery_of(tmp_path, dict.fromkeys("abcdef", 5)), [], matching.Gallery.embeddings
+    monkeypatch.setattr(matching.Gallery, "embeddings", lambda self: reads.append(self) or read(self))
+    probes = np.random.default_rng(2).normal(0, 3, (4, 62)).astype(np.float32)
+    calibration, distances = calibrate(gallery, 0.1, probes=probes)
+    found = np.stack([of_probe.distance for of_probe in distances])
+    assert len(calibration.genuine) == 9 and len(reads) == 1
+    alone = np.stack([of_probe.distance for of_probe in person_distances(probes, gallery)])
+    np.testing.assert_allclose(found, alone, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("people", "messages"),
     [
@@ -65,7 +78,7 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
     ],
 )
 def test_small_galleries_say_what_they_cannot_decide(tmp_path, people, messages):
-    found = calibrate(gallery_of(tmp_path, people), 0.01)
+    found, _ = calibrate(gallery_of(tmp_path, people), 0.01)
     assert (found.threshold is None) == (len(people) < 3) == (found.pair_threshold is None)
     assert (found.probability(1.0) is None) == (len(messages) == 2)
     for note, message in zip(found.notes(), messages, strict=True):
