@@ -23,11 +23,7 @@ READERS = 4  # threads that prefetch sequences from the store
 
 @torch.inference_mode()
 def embed_sequences(
-    network: GaitSet,
-    frames: Tensor,
-    lengths: Sequence[int],
-    device: torch.device,
-    frame_chunk: int = 0,
+    network: GaitSet, frames: Tensor, lengths: Sequence[int], device: torch.device, frame_chunk: int = 0
 ) -> Tensor:
     """Embed n sequences whose frames are concatenated.
 
@@ -63,31 +59,17 @@ def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
 
     Yields for each chunk the lengths of its parts and whether the first part continues the previous chunk.
     """
-    parts: list[int] = []
-    taken_so_far = 0
-    continued = False
-    for length in lengths:
-        left = length
-        while left:
-            taken = min(left, size - taken_so_far)
-            parts.append(taken)
-            left -= taken
-            taken_so_far += taken
-            if taken_so_far == size:
-                yield parts, continued
-                parts, taken_so_far, continued = [], 0, left > 0
-    if parts:
-        yield parts, continued
+    ends = np.cumsum(lengths)
+    for start in range(0, ends[-1], size):
+        stop = min(start + size, ends[-1])
+        inside = ends[(start < ends) & (ends < stop)]
+        yield np.diff([start, *inside, stop]).tolist(), start > 0 and start not in ends
 
 
 def extract(
-    network: GaitSet,
-    store: SilhouetteStore,
-    device: torch.device,
-    batch_size: int = 0,
-    world: World | None = None,
+    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int = 0, world: World | None = None,
     quiet: bool = False,
-) -> Tensor | None:
+) -> Tensor | None:  # fmt: skip
     """Compute the embeddings of all sequences of a store, in the order of its index.
 
     Args:
@@ -109,13 +91,9 @@ def extract(
 
 
 def stream(
-    network: GaitSet,
-    store: SilhouetteStore,
-    device: torch.device,
-    batch_size: int = 0,
-    positions: np.ndarray | None = None,
-    quiet: bool = False,
-) -> Iterator[tuple[np.ndarray, Tensor]]:
+    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int = 0,
+    positions: np.ndarray | None = None, quiet: bool = False,
+) -> Iterator[tuple[np.ndarray, Tensor]]:  # fmt: skip
     """Yield the embeddings in batches: increasing positions [b] in the index and float32 [b, 62, d] on `device`.
 
     The network is in evaluation mode until the generator is exhausted.
@@ -132,8 +110,7 @@ def stream(
 
     was_training = network.training
     network.eval()
-    bar = progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet)
-    with bar:
+    with progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet) as bar:
         for batch, embeddings in map_on_all_cores(embed, _prefetch_batches(store, batches, device), device):
             yield batch, embeddings
             bar.update(len(batch))
@@ -160,10 +137,8 @@ def _prefetch_batches(
     """Yield batches with their frames, uint8 [f, 64, 44], which threads prefetch."""
 
     def read(batch: np.ndarray) -> Tensor:
-        frames = torch.empty(
-            int(store.index.frames[batch].sum()), *store.frames.shape[1:], dtype=torch.uint8,
-            pin_memory=device.type != "cpu",
-        )  # fmt: skip
+        shape = (int(store.index.frames[batch].sum()), *store.frames.shape[1:])
+        frames = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type != "cpu")
         np.concatenate([store.sequence(position) for position in batch], out=frames.numpy())
         return frames
 

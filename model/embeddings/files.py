@@ -7,7 +7,7 @@ NAME.parquet   Parquet with one row per sequence and the embedding as a list of 
 import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from model.common.netcdf import import_netcdf4, netcdf_errors
 from model.data.index import SequenceIndex
 from model.network.pooling import strip_labels
 
+Write = Callable[[np.ndarray, np.ndarray], None]  # of the embeddings [b, 62, dim] at positions [b]
 ROW_CHUNK = 64  # rows per chunk of the file: 4 MB of embeddings
 
 
@@ -47,12 +48,12 @@ def write_embeddings(
         UserError: if embeddings are not finite.
     """
     check_format(path)
-    with atomic_file(path) as part, _FORMATS[path.suffix][2](part, index, facts, dim) as writer:
+    with atomic_file(path) as part, _FORMATS[path.suffix][2](part, index, facts, dim) as write:
         done = 0
         for positions, embeddings in batches:
             assert positions[0] == done, "embeddings must be in the order of the index"
             check_finite(embeddings, [index.name(position) for position in positions.tolist()])
-            writer.write(positions, np.ascontiguousarray(embeddings, np.float32))
+            write(positions, np.ascontiguousarray(embeddings, np.float32))
             done += len(positions)
         assert done == len(index), f"got {done} of {len(index)} embeddings"
 
@@ -103,58 +104,59 @@ def parquet_rows(file: Any, rows: Sequence[int], columns: list[str]) -> Any:
     return pyarrow.concat_tables(parts).take(np.searchsorted(wanted, rows))
 
 
-class _NetCDF(AbstractContextManager):
-    def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
-        self.path = path
+@contextmanager
+def _netcdf(path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> Iterator[Write]:
+    with netcdf_errors(path):
+        file = _create_netcdf(path, index, facts, dim)
+
+    def write(positions: np.ndarray, embeddings: np.ndarray) -> None:
         with netcdf_errors(path):
-            self._create(index, facts, dim)
+            file["embeddings"][positions[0] : positions[-1] + 1] = embeddings
 
-    def _create(self, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
-        labels = strip_labels()
-        self.file = file = import_netcdf4().Dataset(self.path, "w", format="NETCDF4")
-        for name, size in (("sequence", len(index)), ("bin", len(labels)), ("embedding", dim)):
-            file.createDimension(name, size)
-        for name in LABELS:
-            file.createVariable(name, str, ("sequence",))[:] = getattr(index, name).astype(object)
-        file.createVariable("frames", "i4", ("sequence",))[:] = index.frames
-        file.createVariable("branch", str, ("bin",))[:] = np.array([label.branch for label in labels], object)
-        for name in ("strips", "strip"):
-            file.createVariable(name, "i2", ("bin",))[:] = [getattr(label, name) for label in labels]
-        chunks = (min(ROW_CHUNK, len(index)), len(labels), dim)
-        self.values = file.createVariable("embeddings", "f4", ("sequence", "bin", "embedding"), chunksizes=chunks)
-        self.values.coordinates = "subject seq_type view branch strips strip"
-        self.values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
-        file.details = json.dumps(facts, ensure_ascii=False)
-
-    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        with netcdf_errors(self.path):
-            self.values[positions[0] : positions[-1] + 1] = embeddings
-
-    def __exit__(self, *_: object) -> None:
-        with netcdf_errors(self.path):
-            self.file.close()
+    try:
+        yield write
+    finally:
+        with netcdf_errors(path):
+            file.close()
 
 
-class _Parquet(AbstractContextManager):
-    def __init__(self, path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> None:
-        self.index = index
-        about = {"shape": [len(strip_labels()), dim], "bins": [label._asdict() for label in strip_labels()], **facts}
-        self.file = parquet_writer(path, parquet_schema(LABELS, dim, {b"gaitset": about}), LABELS)
+def _create_netcdf(path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> Any:
+    labels = strip_labels()
+    file = import_netcdf4().Dataset(path, "w", format="NETCDF4")
+    for name, size in (("sequence", len(index)), ("bin", len(labels)), ("embedding", dim)):
+        file.createDimension(name, size)
+    for name in LABELS:
+        file.createVariable(name, str, ("sequence",))[:] = getattr(index, name).astype(object)
+    file.createVariable("frames", "i4", ("sequence",))[:] = index.frames
+    file.createVariable("branch", str, ("bin",))[:] = np.array([label.branch for label in labels], object)
+    for name in ("strips", "strip"):
+        file.createVariable(name, "i2", ("bin",))[:] = [getattr(label, name) for label in labels]
+    chunks = (min(ROW_CHUNK, len(index)), len(labels), dim)
+    values = file.createVariable("embeddings", "f4", ("sequence", "bin", "embedding"), chunksizes=chunks)
+    values.coordinates = "subject seq_type view branch strips strip"
+    values.long_name = "GaitSet embedding; compare by Euclidean distance of all bins together"
+    file.details = json.dumps(facts, ensure_ascii=False)
+    return file
 
-    def write(self, positions: np.ndarray, embeddings: np.ndarray) -> None:
-        import pyarrow
 
-        rows, flat = self.index.take(positions), embeddings.reshape(len(positions), -1)
-        values = pyarrow.FixedSizeListArray.from_arrays(flat.ravel(), flat.shape[1])
-        columns = [*(getattr(rows, name).tolist() for name in LABELS), rows.frames, values]
-        self.file.write_table(pyarrow.table(columns, schema=self.file.schema))
+@contextmanager
+def _parquet(path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) -> Iterator[Write]:
+    import pyarrow
 
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    about = {"shape": [len(strip_labels()), dim], "bins": [label._asdict() for label in strip_labels()], **facts}
+    with parquet_writer(path, parquet_schema(LABELS, dim, {b"gaitset": about}), LABELS) as file:
+
+        def write(positions: np.ndarray, embeddings: np.ndarray) -> None:
+            rows = index.take(positions)
+            values = pyarrow.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings[0].size)
+            columns = [*(getattr(rows, name).tolist() for name in LABELS), rows.frames, values]
+            file.write_table(pyarrow.table(columns, schema=file.schema))
+
+        yield write
 
 
-# By suffix: the package, its import and the writer.
-_FORMATS: dict[str, tuple[str, Callable, type]] = {
-    ".nc": ("netCDF4", import_netcdf4, _NetCDF),
-    ".parquet": ("pyarrow", lambda: importlib.import_module("pyarrow"), _Parquet),
+# By suffix: the package, its import, and the context manager that opens a file and gives the function to write to it.
+_FORMATS: dict[str, tuple[str, Callable, Callable]] = {
+    ".nc": ("netCDF4", import_netcdf4, _netcdf),
+    ".parquet": ("pyarrow", lambda: importlib.import_module("pyarrow"), _parquet),
 }
