@@ -42,11 +42,10 @@ examples:
 exit status: 0 done, 1 the job failed, 2 bad arguments
 """
 
-import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from model.common.command_line import CommandParser, positive
+from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, run_command
 from model.devices.opening import open_device
@@ -56,6 +55,10 @@ from model.synthetic.settings import SEQ_TYPES, DatasetSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
 from model.synthetic.video import WALKERS, write_video
+
+_names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
+_natural = parsed_as(int, "an integer of at least 0", lambda number: number >= 0)
+_strength = parsed_as(float, "a number of at least 0", lambda number: 0 <= number < float("inf"))
 
 
 def main() -> None:
@@ -147,26 +150,6 @@ def build_parser() -> CommandParser:
     )
     process.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _natural(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
-    return int(text)
-
-
-def _strength(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, not {text!r}")
-    return number
 
 
 if __name__ == "__main__":

@@ -153,10 +153,3 @@ def test_coats_and_bags_add_area():
     assert (coat > plain).float().mean() >= 0.8
     assert (coat / plain).mean() > 1.08
     assert 1.01 < (bag / plain).mean() < (coat / plain).mean()
-
-
-def test_stronger_noise_changes_more_of_the_picture():
-    clean, *noisy = (render_sequence(replace(CLEAN, noise=x), 1, "nm-01", "090") for x in (0.0, 0.3, 3.0))
-    assert torch.equal(clean, render_sequence(CLEAN, 1, "nm-01", "090"))
-    changed = [(other != clean).sum() for other in noisy]
-    assert 0 < changed[0] < changed[1]
