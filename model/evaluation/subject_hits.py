@@ -74,13 +74,9 @@ class SubjectHits:
         per_view = percentage(hits, look_ups)
         return mean_of_known(per_view.reshape(*weights.shape[:-1], len(self.conditions), len(self.views)))
 
-    def of_each_view(self, kind: str) -> np.ndarray:
-        """Return rank-1 in percent per condition and probe view: [c, v], NaN without look-ups."""
-        return percentage(getattr(self, kind).sum(axis=0), self.look_ups(kind).sum(axis=0))
-
-    def of_each_subject(self, kind: str) -> np.ndarray:
-        """Return the percentage of hits among the look-ups of each subject: [s, c], NaN without look-ups."""
-        return percentage(getattr(self, kind).sum(axis=2), self.look_ups(kind).sum(axis=2))
+    def percentages(self, kind: str, axis: int) -> np.ndarray:
+        """Return the percentage of hits among the look-ups, summed over an axis: [c, v] or [s, c]; NaN without any."""
+        return percentage(getattr(self, kind).sum(axis=axis), self.look_ups(kind).sum(axis=axis))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: three tables per condition, with one row per subject and one column per probe view."""

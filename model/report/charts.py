@@ -52,7 +52,7 @@ class Chart:
         Returns:
             The view box, and the elements inside of the `<svg>` element.
         """
-        text = _drawn(self, _PLACEHOLDERS, "svg").decode()
+        text = self._drawn(_PLACEHOLDERS, "svg").decode()
         opening = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', text)
         svg = text[opening.end() : text.rindex("</svg>")]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -68,7 +68,33 @@ class Chart:
     def write_png(self, path: Path) -> None:
         """Write the chart to `path` as PNG in the colours of the light theme."""
         with atomic_file(path) as part:
-            part.write_bytes(_drawn(self, LIGHT, "png"))
+            part.write_bytes(self._drawn(LIGHT, "png"))
+
+    def _drawn(self, colours: Mapping[str, str], file_format: str) -> bytes:
+        """Draw the chart with matplotlib and return the file's content."""
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+
+        settings = {
+            "svg.fonttype": "none", "svg.hashsalt": self.name, "font.size": 11, "text.color": colours["text"],
+            "axes.edgecolor": colours["soft"], "axes.labelcolor": colours["text"], "axes.grid": True,
+            "grid.color": colours["line"], "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+            "axes.facecolor": "none", "xtick.color": colours["soft"], "ytick.color": colours["soft"],
+            "xtick.labelcolor": colours["text"], "ytick.labelcolor": colours["text"], "legend.frameon": False,
+            "legend.fontsize": 10.5, "axes.titlesize": 11, "legend.handlelength": 2.6,
+        }  # fmt: skip
+        file = io.BytesIO()
+        with rc_context(settings):
+            # The SVG is transparent: the page's background shows through in both themes.
+            background = "none" if file_format == "svg" else colours["page"]
+            figure = Figure(figsize=self.size, layout="constrained", facecolor=background)
+            self.draw(figure.add_subplot(), colours)
+            if file_format == "svg":
+                figure.savefig(file, format="svg", metadata={"Date": None})
+            else:
+                figure.suptitle(self.title if not figure.axes[0].get_title() else "", fontsize=11.5)
+                figure.savefig(file, format="png", dpi=150)
+        return file.getvalue()
 
 
 class Line(NamedTuple):
@@ -168,30 +194,3 @@ def heat_map(condition: str, cells: np.ndarray, views: Sequence[str], low: float
 
     size = (max(3.2, 0.5 * len(views) + 1.2), max(2.6, 0.42 * len(views) + 1.2))
     return Chart(f"cells-{condition}", title, title, draw, size)
-
-
-def _drawn(chart: Chart, colours: Mapping[str, str], file_format: str) -> bytes:
-    """Draw `chart` with matplotlib and return the file's content."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    settings = {
-        "svg.fonttype": "none", "svg.hashsalt": chart.name, "font.size": 11, "text.color": colours["text"],
-        "axes.edgecolor": colours["soft"], "axes.labelcolor": colours["text"], "axes.grid": True,
-        "grid.color": colours["line"], "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-        "axes.facecolor": "none", "xtick.color": colours["soft"], "ytick.color": colours["soft"],
-        "xtick.labelcolor": colours["text"], "ytick.labelcolor": colours["text"], "legend.frameon": False,
-        "legend.fontsize": 10.5, "axes.titlesize": 11, "legend.handlelength": 2.6,
-    }  # fmt: skip
-    file = io.BytesIO()
-    with rc_context(settings):
-        # The SVG is transparent: the page's background shows through in both themes.
-        background = "none" if file_format == "svg" else colours["page"]
-        figure = Figure(figsize=chart.size, layout="constrained", facecolor=background)
-        chart.draw(figure.add_subplot(), colours)
-        if file_format == "svg":
-            figure.savefig(file, format="svg", metadata={"Date": None})
-        else:
-            figure.suptitle(chart.title if not figure.axes[0].get_title() else "", fontsize=11.5)
-            figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()

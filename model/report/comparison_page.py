@@ -14,7 +14,6 @@ from model.report.palette import SERIES
 from model.report.render import render, render_page
 
 MAX_PEOPLE = 10
-_LABELS = {"difference": "Difference", "views": "Views", "people": "People", "made": "Details"}
 DETAILS_SHOWN = ("model", "command", "commit", "device", "machine", "time")
 
 
@@ -33,13 +32,13 @@ def comparison_page(comparison: Comparison) -> Page:
     intervals, view_charts, people = _interval_chart(comparison), _view_charts(comparison), _people_chart(comparison)
     tables = {kind: [_table_row(row) for row in rows] for kind, rows in comparison.rows.items()}
     runs = {"A": comparison.first, "B": comparison.second}
-    values = {
-        "difference": {"chart": intervals, "tables": tables, "method": METHOD},
-        "views": {"charts": view_charts},
-        "people": {"chart": people, "tables": _largest_changes(comparison)},
-        "made": {"runs": runs, "shown_details": DETAILS_SHOWN},
-    }
-    sections = [(name, _LABELS[name], render(f"comparison_{name}", **shown)) for name, shown in values.items()]
+    values = (
+        ("difference", "Difference", {"chart": intervals, "tables": tables, "method": METHOD}),
+        ("views", "Views", {"charts": view_charts}),
+        ("people", "People", {"chart": people, "tables": _largest_changes(comparison)}),
+        ("made", "Details", {"runs": runs, "shown_details": DETAILS_SHOWN}),
+    )
+    sections = [(anchor, label, render(f"comparison_{anchor}", **shown)) for anchor, label, shown in values]
     head = render("comparison_head", verdict=comparison.verdict, runs=runs)
     title = f"Two results on {comparison.first.content['protocol']['name']}"
     return Page(render_page(title, head, sections), [intervals, *view_charts, people])
@@ -73,7 +72,7 @@ def _interval_chart(comparison: Comparison) -> Chart:
 def _view_charts(comparison: Comparison) -> list[Chart]:
     """Return one chart of the rank-1 per probe view for each condition, with the same y axis for all."""
     hits = comparison.first.hits
-    first, second = (run.hits.of_each_view(comparison.kind) for run in (comparison.first, comparison.second))
+    first, second = (run.hits.percentages(comparison.kind, axis=0) for run in (comparison.first, comparison.second))
     charts = []
     for condition, a, b in zip(hits.conditions, first, second, strict=True):
         known = ~np.isnan(a)
@@ -87,7 +86,7 @@ def _view_charts(comparison: Comparison) -> list[Chart]:
 
 def _gains(comparison: Comparison) -> np.ndarray:
     """Return B - A of each subject, averaged over conditions: [s]."""
-    first, second = (run.hits.of_each_subject(comparison.kind) for run in (comparison.first, comparison.second))
+    first, second = (run.hits.percentages(comparison.kind, axis=2) for run in (comparison.first, comparison.second))
     return np.nan_to_num(mean_of_known(second - first))
 
 

@@ -38,7 +38,7 @@ def _breakdown(confusion: Confusion) -> str:
 def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
     """Return the people with the lowest mean rank-1: rank-1 per condition, and the person they are mostly taken for."""
     hits = inputs.result.subject_hits
-    of_each = hits.of_each_subject(inputs.kind)  # [s, c]
+    of_each = hits.percentages(inputs.kind, axis=2)  # [s, c]
     mean = np.nan_to_num(mean_of_known(of_each))
     most_frequent = {confusion.subject: confusion for confusion in reversed(inputs.confusions)}
     rows = []
@@ -65,7 +65,8 @@ def _rank1_curve(inputs: ReportInputs) -> Chart:
     """Draw the rank-1 of all subjects in ascending order, one curve per condition."""
     hits = inputs.result.subject_hits
     lines, descriptions = [], []
-    for style, (condition, rank1) in enumerate(zip(hits.conditions, hits.of_each_subject(inputs.kind).T, strict=True)):
+    columns = zip(hits.conditions, hits.percentages(inputs.kind, axis=2).T, strict=True)
+    for style, (condition, rank1) in enumerate(columns):
         ordered = np.sort(rank1[~np.isnan(rank1)])
         if len(ordered):
             steps = np.linspace(0, len(ordered) - 1, min(len(ordered), MAX_CURVE_POINTS)).round().astype(int)

@@ -19,6 +19,7 @@ from model.report.report_inputs import ReportInputs
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = {"json": "json", "csv": "csv", "html": "html", "netcdf": "nc"}
+KINDS = "including", "excluding"
 INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view cases"
 
 
@@ -28,21 +29,14 @@ def result_text(result: CrossViewResult) -> str:
     First come the rank-1 including identical views, excluding them, and per probe view, then rank-5, mAP and published
     figures. All figures are percentages; every cell is rounded to two decimals before averaging.
     """
-    lines = [
-        f"===Rank-1 ({INCLUDING})===",
-        _named_figures(result.including()),
-        f"===Rank-1 ({EXCLUDING})===",
-        _named_figures(result.excluding()),
-        f"===Rank-1 of each angle ({EXCLUDING})===",
-        *_per_view_lines(result),
-    ]
+    lines = [f"===Rank-1 ({INCLUDING})===", _named_figures(result.including())]
+    lines += [f"===Rank-1 ({EXCLUDING})===", _named_figures(result.excluding())]
+    lines += [f"===Rank-1 of each angle ({EXCLUDING})===", *_per_view_lines(result)]
     last = min(5, result.ranks)
     if last > 1:
-        lines.append(f"===Rank-{last}===")
-        lines += _both(result.including(last), result.excluding(last))
+        lines += [f"===Rank-{last}===", *_both({kind: getattr(result, kind)(last) for kind in KINDS})]
     precision = result.mean_average_precision()
-    lines.append("===mAP===")
-    lines += _both(*({c: precision[c][kind] for c in precision} for kind in ("including", "excluding")))
+    lines += ["===mAP===", *_both({kind: {c: precision[c][kind] for c in precision} for kind in KINDS})]
     if result.protocol.published:
         lines += _published_lines(result)
     lines += [f"note: {note}" for note in result.notes]
@@ -105,8 +99,7 @@ def _cell(value: float | None, width: int, digits: int) -> str:
     return f"{'-':>{width}}" if value is None or np.isnan(value) else f"{value:{width}.{digits}f}"
 
 
-def _both(including: Mapping[str, float], excluding: Mapping[str, float]) -> list[str]:
-    kinds = {"including": including, "excluding": excluding}
+def _both(kinds: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [f"{kind} identical views\t{_named_figures(figures)}" for kind, figures in kinds.items()]
 
 

@@ -25,15 +25,11 @@ def verification(inputs: ReportInputs) -> dict[str, Any] | None:
     if inputs.kind == "excluding":
         pairs = {"excluding": counts[:, 0], **pairs}
     conditions = distances.plan.conditions
-    curves = {
-        kind: [roc(genuine, impostor, distances.bin_width) for impostor, genuine in of_kind]
-        for kind, of_kind in pairs.items()
-    }
+    width = distances.bin_width
+    curves = {kind: [roc(genuine, impostor, width) for impostor, genuine in of_kind] for kind, of_kind in pairs.items()}
     main = next(iter(pairs))
-    edges, shown = rebinned(pairs[main], distances.bin_width)
-    histograms = [
-        distance_histogram(condition, edges, counted) for condition, counted in zip(conditions, shown, strict=True)
-    ]
+    edges, shown = rebinned(pairs[main], width)
+    histograms = [distance_histogram(name, edges, counted) for name, counted in zip(conditions, shown, strict=True)]
     return {
         "fars": FARS,
         "tables": {kind: list(map(_error_rates, conditions, of_kind)) for kind, of_kind in curves.items()},
@@ -52,18 +48,11 @@ def _roc_chart(curves: Mapping[str, Roc], kind: str) -> Chart:
     for style, (condition, curve) in enumerate(curves.items()):
         far, tar = _sampled(curve)
         lines.append(Line(condition, 100 * far, 100 * tar, style, markers=False))
-    description = "; ".join(
-        f"{condition}: equal error rate {100 * curve.equal_error_rate():.1f} percent"
-        for condition, curve in curves.items()
-    )
+    rates = {condition: 100 * curve.equal_error_rate() for condition, curve in curves.items()}
+    description = "; ".join(f"{condition}: equal error rate {rate:.1f} percent" for condition, rate in rates.items())
     lowest_far = min((1 / curve.impostor for curve in curves.values() if curve.impostor), default=MIN_FAR_SHOWN)
-    settings = {
-        "xscale": "log",
-        "xlim": (100 * max(lowest_far, MIN_FAR_SHOWN), 100),
-        "ylim": (0, 101.5),
-        "xlabel": "false accept rate (%)",
-        "ylabel": "true accept rate (%)",
-    }
+    settings = {"xscale": "log", "xlim": (100 * max(lowest_far, MIN_FAR_SHOWN), 100), "ylim": (0, 101.5)}
+    settings |= {"xlabel": "false accept rate (%)", "ylabel": "true accept rate (%)"}
     return line_chart("roc", f"ROC, {kind} identical views", description, lines, settings, "lower right")
 
 

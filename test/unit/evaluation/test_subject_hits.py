@@ -72,7 +72,7 @@ def test_hits_of_each_subject_equal_a_loop():
             for view in {"000", "090"} - {str(index.view[p])}:
                 near = min((np.linalg.norm(x[p] - x[g]), g) for g in gallery if index.view[g] == view)[1]
                 right.append(index.subject[near] == subject)
-        assert result.subject_hits.of_each_subject("excluding")[s, 2] == pytest.approx(100 * np.mean(right))
+        assert result.subject_hits.percentages("excluding", axis=2)[s, 2] == pytest.approx(100 * np.mean(right))
 
 
 def test_subjects_are_in_natural_order_also_from_older_files():
