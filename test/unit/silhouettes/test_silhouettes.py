@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from scripts import load_script
+from videos import segmented, write_pictures
 
 from model.common.errors import UserError
 from model.data.raw.folders import VIDEO_RECORDS
@@ -19,8 +20,6 @@ from model.data.raw.pretreatment import pretreat
 from model.data.raw.pretreatment_report import LogFile
 from model.data.raw.video import Video
 from model.silhouettes.__main__ import main
-from model.silhouettes.background import BackgroundSegmenter
-from model.silhouettes.extraction import Settings, extract
 from model.silhouettes.preview import draw
 from model.synthetic.settings import DatasetSettings
 from model.synthetic.video import film, write_video
@@ -33,10 +32,6 @@ WALKERS = DatasetSettings(subjects=3, takes=("nm-01",))
 def run(monkeypatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["silhouettes", *map(str, arguments)])
     return main()
-
-
-def segmented(video: Path, tree: Path, **settings):
-    return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +54,6 @@ def frames_of(tree: Path) -> dict[str, dict[int, np.ndarray]]:
         number = int(path.stem.rpartition("-")[2])
         found.setdefault(path.parts[-4], {})[number] = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127
     return found
-
-
-def write_pictures(folder: Path, frames) -> Path:
-    folder.mkdir()
-    for number, frame in enumerate(frames):
-        cv2.imwrite(str(folder / f"{number}.png"), frame)
-    return folder
 
 
 def test_silhouettes_of_the_synthetic_video_match_the_correct_masks(tree):
@@ -175,60 +163,6 @@ def test_draw_keeps_the_frame():
     assert (frame == 100).all() and (drawn[30, 15] != 100).any() and (drawn[:5, 30:] == 100).all()
 
 
-def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    grid = rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def panning(rng):
-    wide = texture(rng, 120, 600)
-    return [wide[:, 5 * n : 5 * n + 160] for n in range(60)]
-
-
-def cuts(rng):
-    scenes = [texture(rng, 120, 160) for _ in range(5)]
-    return [scenes[n // 6] for n in range(30)]
-
-
-def shaking(rng):
-    wide = texture(rng, 160, 200)
-    return [wide[y : y + 120, x : x + 160] for y, x in rng.integers(0, 40, (60, 2))]
-
-
-@pytest.mark.parametrize(
-    ("frames", "message"),
-    [
-        (panning, "the camera seems to move, .*--segmenter maskrcnn"),
-        (cuts, "the camera seems to move, or the video has cuts"),
-        (shaking, "the camera seems to move, .*--segmenter maskrcnn"),
-        (lambda rng: [texture(rng, 120, 160)] * 40, "nothing moves in its 40 frames"),
-        (lambda rng: [texture(rng, 120, 160), texture(rng, 120, 80)], "the frames have different sizes .80×120 after"),
-    ],
-    ids=["panning", "cuts", "shaking", "still", "sizes"],
-)
-def test_unsuitable_videos_are_explained(tmp_path, frames, message):
-    folder = write_pictures(tmp_path / "frames", frames(np.random.default_rng(0)))
-    with pytest.raises(UserError, match=message):
-        segmented(folder, tmp_path / "tree")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("notes.mp4", b"not a video", "notes.mp4: no frame can be decoded: it is not a video, .* ffmpeg"),
-        ("empty.avi", b"", "empty.avi: no frame can be decoded"),
-        ("missing.mp4", None, "missing.mp4: no such video"),
-        ("", None, "the folder contains no pictures"),
-        ("1.png", b"\x89PNG", r"1\.png: cannot be read as a picture"),
-    ],
-)
-def test_files_and_folders_that_are_not_videos(tmp_path, name, content, message):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        Video.open(tmp_path if name == "1.png" else tmp_path / name)
-
-
 def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video, tmp_path, monkeypatch, capsys):
     path = tmp_path / "walk.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (640, 480))
@@ -264,12 +198,6 @@ def test_options_that_cannot_work(video, tmp_path, monkeypatch, arguments, messa
 def test_two_videos_of_one_name(video, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"two of walk\.mp4, walk\.mp4 have the same name"):
         run(monkeypatch, "--video", video, video, "--output", tmp_path / "tree")
-
-
-def test_large_frames_are_scaled_down(tmp_path):
-    folder = write_pictures(tmp_path / "frames", [np.zeros((1080, 1920, 3), np.uint8)] * 2)
-    assert Video.open(folder).size == (576, 1024)
-    assert [frame.shape for frame in Video.open(folder).frames()] == [(576, 1024, 3)] * 2
 
 
 def test_pedestrians_of_a_real_video(tmp_path, monkeypatch):
