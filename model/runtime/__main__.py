@@ -110,28 +110,26 @@ def _device_line(summary: dict[str, Any]) -> str:
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.runtime", description=__doc__)
-    parser.add_argument("--runtime", default="auto", help="auto, onnxruntime, or for om files benchmark, ais_bench or "
-                        "acl. Default: auto")  # fmt: skip
-    parser.add_argument("--model", type=Path, required=True, help="om or ONNX file, or the common part of both names, "
-                        "such as gaitset_submit")  # fmt: skip
-    parser.add_argument("--info", type=Path, help="list of input files, one `index path width height` per line; "
-                        "required without --loop")  # fmt: skip
-    parser.add_argument("--loop", type=positive, metavar="N", help="run N batches of zeros without input files and "
-                        "results")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
-    parser.add_argument("--device_id", default="0", metavar="ID[,ID...]", help="number of the device, or of several "
-                        "that share the list; the first names the results. Default: 0")  # fmt: skip
-    parser.add_argument("--batch_size", type=positive, help="batch size of the om file, for benchmark and ais_bench. "
-                        "Default: 16 for x_bs16.om, otherwise 1")  # fmt: skip
-    parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime. Default: one per core")
-    parser.add_argument("--warmup", type=positive, default=1, help="batches before the measured ones, for acl and "
-                        "onnxruntime. Default: 1")  # fmt: skip
-    parser.add_argument("--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX "
-                        "file instead")  # fmt: skip
-    parser.add_argument("--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. "
-                        "Default: 220")  # fmt: skip
-    parser.add_argument("--json", type=Path, help="also write the summary to this file")
-    parser.add_argument("--quiet", action="store_true", help="disable the progress bar")
+    add = parser.add_argument
+    add("--runtime", default="auto", help="auto, onnxruntime, or for om files benchmark, ais_bench or acl. Default: "
+        "auto")  # fmt: skip
+    add("--model", type=Path, required=True, help="om or ONNX file, or the common part of both names, such as "
+        "gaitset_submit")  # fmt: skip
+    add("--info", type=Path, help="list of input files, one `index path width height` per line; required without "
+        "--loop")  # fmt: skip
+    add("--loop", type=positive, metavar="N", help="run N batches of zeros without input files and results")
+    add("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
+    add("--device_id", default="0", metavar="ID[,ID...]", help="number of the device, or of several that share the "
+        "list; the first names the results. Default: 0")  # fmt: skip
+    add("--batch_size", type=positive, help="batch size of the om file, for benchmark and ais_bench. Default: 16 for "
+        "x_bs16.om, otherwise 1")  # fmt: skip
+    add("--threads", type=positive, help="threads of ONNX Runtime. Default: one per core")
+    add("--warmup", type=positive, default=1, help="batches before the measured ones, for acl and onnxruntime. "
+        "Default: 1")  # fmt: skip
+    add("--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX file instead")
+    add("--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. Default: 220")
+    add("--json", type=Path, help="also write the summary to this file")
+    add("--quiet", action="store_true", help="disable the progress bar")
     return parser
 
 

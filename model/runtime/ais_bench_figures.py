@@ -22,8 +22,8 @@ def figures_of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
     latency = _latency(times)
     listed = content.get("npu_compute_time_list") or []
     if listed and not isinstance(listed[0], list):  # with several threads it contains pairs of start and end
-        latency = latency_figures([positive_figure({"": value}, "", "npu_compute_time_list") for value in listed])
-    throughput = positive_figure(content, "throughput", "throughput")
+        latency = latency_figures([positive_figure(value, "npu_compute_time_list") for value in listed])
+    throughput = positive_figure(content.get("throughput"), "throughput")
     return Figures("ais_bench", _batch(throughput, times), None, throughput, latency, str(path))
 
 
@@ -41,7 +41,7 @@ def figures_of_printed_lines(path: Path, text: str) -> list[Figures]:
         mean = re.search(rf"mean\({NUMBER}\)$", rate[1])  # newer versions repeat the mean
         times = next((block for block in blocks if mean and block.get("mean") == float(mean[1])), blocks[0])
         blocks.remove(times)
-        latency, throughput = _latency(times), positive_figure({"": float(rate[2])}, "", "throughput")
+        latency, throughput = _latency(times), positive_figure(float(rate[2]), "throughput")
         figures.append(Figures("ais_bench", _batch(throughput, times), None, throughput, latency, str(path)))
     return figures if len(figures) == 1 else _with_sum(figures, text)
 
@@ -69,8 +69,8 @@ def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
 
 def _latency(times: Mapping[str, Any]) -> dict[str, float]:
     names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99", "P99": "p99"}
-    named = {ours: positive_figure(times, name, name) for name, ours in names.items() if name in times}
-    return {"mean": positive_figure(times, "mean", "mean of NPU_compute_time"), **named}
+    named = {ours: positive_figure(times[name], name) for name, ours in names.items() if name in times}
+    return {"mean": positive_figure(times.get("mean"), "mean of NPU_compute_time"), **named}
 
 
 def _batch(throughput: float, times: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """Figures of one run of a deployed model, and helpers to read them from text and JSON."""
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +46,8 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if len(line) <= _MAX_LINE_LENGTH]
 
 
-def positive_figure(figures: Mapping[str, Any], key: str, name: str) -> float:
-    """Return the value of `key`. Raise ValueError with `name` if it is missing or not a positive number."""
-    value = figures.get(key)
+def positive_figure(value: Any, name: str) -> float:
+    """Return the value. Raise ValueError with `name` if it is None or not a positive number."""
     if type(value) not in (int, float) or not 0 < value < 1e150:
         raise ValueError(f"{name} is {'missing' if value is None else reprlib.repr(value)}")
     return float(value)

@@ -22,9 +22,8 @@ from model.runtime.performance_files import Figures, read_all_figures
 
 CARD_CHIPS = {"Ascend310": 4}  # an Ascend 310 card has four chips; the tools measure one
 PUBLISHED_ACCURACY = 95.512  # of the om file, NM, identical views included, in percent
-_PERCENTILES = ("mean", "p50", "p90", "p99")
-_HEADER = ("runtime", "batch", "end to end", "one chip", "310 card (x4)", *_PERCENTILES)
-_ALL_CHIPS = "all chips"  # a column after "one chip", if a row is the sum of several chips
+_ONE, _ALL_CHIPS, _CARD = "one chip", "all chips", "310 card (x4)"  # the second only for sums of several chips
+_COLUMNS = ("runtime", "batch", "end to end", _ONE, _ALL_CHIPS, _CARD, "mean", "p50", "p90", "p99")
 _ON_HOST = "onnxruntime"
 
 
@@ -48,24 +47,23 @@ PUBLISHED = (
 
 def table(rows: Sequence[Figures]) -> str:
     """Format the rows and the published results as a table, with a dash for unknown values."""
-    header, lines = table_rows(rows)
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    text = [_padded(line, widths) for line in (header, *lines)]
+    columns, cells = table_rows(rows)
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
+    text = [form.format(*line) for line in (columns, *cells)]
     text.insert(len(rows) + 1, "published for this model:")
     return "\n".join(["throughput in sequences/s, latency in ms per batch on the device", *text, *_remarks(rows)])
 
 
 def table_rows(rows: Sequence[Figures]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the column names, and the cells of each row followed by those of each published result."""
-    lines = [_line(row) for row in rows]
+    columns = tuple(name for name in _COLUMNS if name != _ALL_CHIPS or any(row.chips > 1 for row in rows))
+    lines: list[dict[str, Any]] = [_values(row) for row in rows]
     for published in published_for(rows):
         for batch, rate in published.throughput.items():
-            rates = _rates(None, rate / published.chips, None, rate if published.chips > 1 else None)
-            lines.append((published.card, str(batch), *rates, *["-"] * len(_PERCENTILES)))
-    position = _HEADER.index("one chip") + 1
-    if any(row.chips > 1 for row in rows):
-        return (*_HEADER[:position], _ALL_CHIPS, *_HEADER[position:]), lines
-    return _HEADER, [(*line[:position], *line[position + 1 :]) for line in lines]
+            of_card = {_CARD: rate} if published.chips > 1 else {}
+            lines.append({"runtime": published.card, "batch": str(batch), _ONE: rate / published.chips, **of_card})
+    return columns, [tuple(_cell(line.get(name)) for name in columns) for line in lines]
 
 
 def published_for(rows: Sequence[Figures]) -> list[Published]:
@@ -92,26 +90,19 @@ def compare_accuracy(files: Sequence[Path]) -> tuple[bool, str]:
     return False, f"warning: different rank-1, identical views included: {each}"
 
 
-def _line(row: Figures) -> tuple[str, ...]:
+def _values(row: Figures) -> dict[str, Any]:
+    """Return the known values of a row by column."""
     chips = CARD_CHIPS.get(row.chip or "", 1)
-    one, all_chips = (row.device, None) if row.chips == 1 else (None, row.device)
-    card = one * chips if one is not None and chips > 1 else None
-    batch = "-" if row.batch_size is None else str(row.batch_size)
-    latency = (row.latency_ms.get(name) for name in _PERCENTILES)
-    return (row.runtime, batch, *_rates(row.end_to_end, one, all_chips, card, *latency))
+    card = row.device * chips if row.device is not None and row.chips == 1 and chips > 1 else None
+    batch = None if row.batch_size is None else str(row.batch_size)
+    device = {_ONE if row.chips == 1 else _ALL_CHIPS: row.device, _CARD: card}
+    return {**row.latency_ms, "runtime": row.runtime, "batch": batch, "end to end": row.end_to_end, **device}
 
 
-def _padded(line: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(line, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
-
-
-def _rates(*values: float | None) -> tuple[str, ...]:
-    return tuple(map(_number, values))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}".rstrip("0").rstrip(".") if value < 10000 else f"{value:.6g}"
+def _cell(value: str | float | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if value < 10000 else f"{value:.6g}"
 
 
 def _remarks(rows: Sequence[Figures]) -> list[str]:
@@ -161,12 +152,12 @@ def main() -> None:
 def _parser() -> CommandParser:
     usage = "%(prog)s FILE ... [OPTION ...]"
     parser = CommandParser(prog="python -m model.runtime.performance", description=__doc__, usage=usage)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="performance files, one per row")
-    parser.add_argument("--accuracy", nargs="+", type=Path, metavar="FILE", help="files of test.py --json to compare")
-    parser.add_argument("--batch_size", type=positive, metavar="N", help="batch size of files that do not contain it")
-    parser.add_argument("--chip", metavar="NAME", help="chip name, such as Ascend310")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and the published results to "
-                        "this file")  # fmt: skip
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE", help="performance files, one per row")
+    add("--accuracy", nargs="+", type=Path, metavar="FILE", help="files of test.py --json to compare")
+    add("--batch_size", type=positive, metavar="N", help="batch size of files that do not contain it")
+    add("--chip", metavar="NAME", help="chip name, such as Ascend310")
+    add("--json", type=Path, metavar="FILE", help="also write the rows and the published results to this file")
     return parser
 
 

@@ -105,12 +105,12 @@ def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
     pure = next((values for values in found.values() if "ave_throughputRate" in values), None)
     if pure:
         runtime, end_to_end = "benchmark, no data", None
-        device = positive_figure(pure, "ave_throughputRate", "ave_throughputRate")
+        device = positive_figure(pure["ave_throughputRate"], "ave_throughputRate")
     else:
         runtime, infer = "benchmark", found.get("infer", {})
-        end_to_end = positive_figure(found.get("e2e", {}), "throughputRate", "[e2e] throughputRate")
-        rate = "Interface throughputRate" if infer.get("Interface throughputRate") else "throughputRate"
-        device = positive_figure(infer, rate, "[infer] throughputRate")
+        end_to_end = positive_figure(found.get("e2e", {}).get("throughputRate"), "[e2e] throughputRate")
+        rate = infer.get("Interface throughputRate") or infer.get("throughputRate")
+        device = positive_figure(rate, "[infer] throughputRate")
     # The latencies of benchmark include waiting.
     latency = {"mean": batch_size * 1000 / device} if batch_size else {}
     return Figures(runtime, batch_size, end_to_end, device, latency, str(path))
@@ -131,12 +131,12 @@ def _of_our_summary(path: Path, content: Mapping[str, Any]) -> list[Figures]:
 def _of_run(path: Path, content: Mapping[str, Any]) -> Figures:
     """Read the summary of one run, which has None for values that the tool did not report."""
     rates = [
-        None if content.get(name) is None else positive_figure(content, name, name)
+        None if content.get(name) is None else positive_figure(content[name], name)
         for name in ("e2e_throughput", "device_throughput")
     ]
     batch_size, latency = content.get("batch_size"), content.get("latency_ms") or {}
     if batch_size is not None:
         check(batch_size, range(1, 1 << 31), "batch_size")
-    named = {name: positive_figure(latency, name, "latency_ms") for name in latency}
+    named = {name: positive_figure(value, "latency_ms") for name, value in latency.items()}
     texts = {name: content.get(name) for name in ("chip", "problem")}
     return Figures(content["runtime"], batch_size, *rates, named, str(path), **texts)

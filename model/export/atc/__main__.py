@@ -79,23 +79,22 @@ def _tuning_report(tuned: dict[str, Any]) -> str:
 def _parser() -> CommandParser:
     usage = "%(prog)s FILE.onnx ... [OPTION ...]"
     parser = CommandParser(prog="python -m model.export.atc", description=__doc__, usage=usage)
-    parser.add_argument("models", nargs="+", type=Path, metavar="FILE.onnx", help="ONNX model written by pth2onnx.py")
-    parser.add_argument("--soc_version", default="", metavar="NAME", help="SoC that will run the om (from npu-smi "
-                        "info, else Ascend310)")  # fmt: skip
-    parser.add_argument("--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command "
-                        "line (none)")  # fmt: skip
-    parser.add_argument("--relative_to", type=Path, metavar="DIR", help="start of relative paths in --atc_options (the "
-                        "current folder)")  # fmt: skip
-    parser.add_argument("--precision", default="", metavar="NAME", help="fp16, fp32 or mixed (atc's default, fp16)")
-    parser.add_argument("--aoe", nargs="?", const="2", choices=CHOICES, metavar="JOB", help="tune with aoe before atc "
-                        "runs: 1 (subgraphs), 2 (operators, also --aoe alone) or both (none)")  # fmt: skip
-    parser.add_argument("--input_shape", default="", metavar="TEXT", help="sizes of an input with a symbolic batch "
-                        "size, such as image_seq:16,100,64,44 (those of the model)")  # fmt: skip
-    parser.add_argument("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write facts about the conversion")
+    add = parser.add_argument
+    add("models", nargs="+", type=Path, metavar="FILE.onnx", help="ONNX model written by pth2onnx.py")
+    add("--soc_version", default="", metavar="NAME", help="SoC that will run the om (from npu-smi info, else "
+        "Ascend310)")  # fmt: skip
+    add("--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command line (none)")
+    add("--relative_to", type=Path, metavar="DIR", help="start of relative paths in --atc_options (the current folder)")
+    add("--precision", default="", metavar="NAME", help="fp16, fp32 or mixed (atc's default, fp16)")
+    add("--aoe", nargs="?", const="2", choices=CHOICES, metavar="JOB", help="tune with aoe before atc runs: 1 "
+        "(subgraphs), 2 (operators, also --aoe alone) or both (none)")  # fmt: skip
+    add("--input_shape", default="", metavar="TEXT", help="sizes of an input with a symbolic batch size, such as "
+        "image_seq:16,100,64,44 (those of the model)")  # fmt: skip
+    add("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
+    add("--json", type=Path, metavar="FILE", help="write facts about the conversion")
     # store_true would take the file name after it as its value.
-    parser.add_argument("--no_lint", action="store_const", const=True, help="pass the model to atc without a check")
-    parser.add_argument("--check", action="store_const", const=True, help="only check what does not need the model")
+    add("--no_lint", action="store_const", const=True, help="pass the model to atc without a check")
+    add("--check", action="store_const", const=True, help="only check what does not need the model")
     return parser
 
 
