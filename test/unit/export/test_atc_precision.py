@@ -3,32 +3,16 @@
 import re
 from pathlib import Path
 
-import onnx
 import pytest
 from ascend import run_command_line
-from cann_folder import write_cann, write_script
-from tiny_onnx import tiny_model
+from cann_folder import write_script
 
 from model.common.errors import UsageError
 from model.export.atc import __main__ as command
 from model.export.atc.precision import PRECISIONS
 from model.export.atc.tuning import figures_of_report
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def model(tmp_path, monkeypatch):
-    """A model on a machine with atc and aoe."""
-    for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH", "LD_LIBRARY_PATH", "TUNE_BANK_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    folder = write_cann(tmp_path / "Ascend")
-    monkeypatch.setenv("PATH", f"{folder}/latest/bin:/usr/bin:/bin")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    path = tmp_path / "models" / "gaitset_submit.onnx"
-    path.parent.mkdir()
-    onnx.save(tiny_model(), path)
-    return path
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cann")]
 
 
 def convert(model, monkeypatch, *arguments):
@@ -70,9 +54,9 @@ def test_invalid_precisions(model, monkeypatch, arguments, message):
     assert not model.with_suffix(".om").exists()
 
 
-def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys, tmp_path):
+def test_aoe_tunes_before_atc_and_its_report_is_kept(cann, model, monkeypatch, capsys, tmp_path):
     """The atc of this test fails unless aoe has written its bank and has ended."""
-    atc = tmp_path / "Ascend" / "latest" / "bin" / "atc"
+    atc = cann / "bin" / "atc"
     original = atc.read_text().partition("\n")[2]
     bank = "$HOME/Ascend/latest/data/aoe/custom/op/Ascend310P3/conv2d.json"
     write_script(atc, f'[[ "$1" == --help || -f "{bank}" ]] || exit 3\n{original}')
@@ -105,8 +89,8 @@ def test_aoe_tunes_before_atc_and_its_report_is_kept(model, monkeypatch, capsys,
         ("kill -9 $$", "aoe failed with status -9"),
     ],
 )  # fmt: skip
-def test_without_a_working_aoe_the_model_is_converted_untuned(model, monkeypatch, capsys, tmp_path, script, message):
-    aoe = tmp_path / "Ascend" / "latest" / "bin" / "aoe"
+def test_without_a_working_aoe_the_model_is_converted_untuned(cann, model, monkeypatch, capsys, script, message):
+    aoe = cann / "bin" / "aoe"
     aoe.unlink()
     if script:
         write_script(aoe, script)

@@ -21,17 +21,6 @@ SUFFIX = {"benchmark": "_1", "ais_bench": "_0"}  # of the result files
 both_tools = pytest.mark.parametrize("tool", SUFFIX)
 
 
-@both_tools
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_embeddings_equal_torch_without_results_of_fillers(deployed, here, task, tool, batch_size):
-    """Five sequences in batches of four get three fillers, because benchmark rejects incomplete batches."""
-    summary = run_and_record(task(tool, batch_size))
-    results = here / "result" / "dumpOutput_device0"
-    assert names_in(results) == [f"{i:04d}{SUFFIX[tool]}.bin" for i in range(5)]
-    assert_results(results, deployed)
-    assert (summary["sequences"], summary["fillers"], summary["batch_size"]) == (5, -5 % batch_size, batch_size)
-
-
 def test_figures_of_benchmark(here, task):
     summary = run_and_record(task("benchmark"))
     text = here / "result" / "perf_vision_batchsize_4_device_0.txt"
@@ -78,14 +67,6 @@ def test_results_are_kept_with_an_unreadable_performance_file(deployed, here, ta
         assert summary["device_throughput"] > 0 and summary["problem"] is None
     else:
         assert summary["device_throughput"] is None and problem in summary["problem"]
-
-
-@both_tools
-def test_other_device(here, task, tool):
-    results = here / "result" / "dumpOutput_device3"
-    assert run_and_record(task(tool, result_folder=results, device_id=3))["provider"] == "device 3"
-    assert len(names_in(results)) == 5
-    assert (here / "result" / "perf_vision_batchsize_4_device_3.json").is_file()
 
 
 def test_command_of_the_documents(task):

@@ -55,20 +55,6 @@ def test_default_shape_is_that_of_the_network(tmp_path, manifest):
     assert (read_results(tmp_path / "r", manifest)[0] == values).all()
 
 
-def test_results_of_two_tools(tmp_path, manifest):
-    write_results(tmp_path / "r", "_0")
-    write_results(tmp_path / "r", "_1", count=1)
-    with pytest.raises(UserError, match="two tools"):
-        read_results(tmp_path / "r", manifest, SHAPE)
-
-
-def test_missing_results(tmp_path, manifest):
-    write_results(tmp_path / "r")
-    (tmp_path / "r" / "0001_1.bin").unlink()
-    with pytest.raises(UserError, match=r"1 files \(0001_1\.bin\) of 3 results are missing"):
-        read_results(tmp_path / "r", manifest, SHAPE)
-
-
 def test_no_results(tmp_path, manifest):
     with pytest.raises(UserError, match="no result folder"):
         read_results(tmp_path / "r", manifest, SHAPE)
@@ -77,33 +63,27 @@ def test_no_results(tmp_path, manifest):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
-@pytest.mark.parametrize("name", ["0003_1.bin", "0000_2.bin", "other.bin"])
-def test_unexpected_results(tmp_path, manifest, name):
+@pytest.mark.parametrize(
+    ("changed", "content", "message"),
+    [
+        (["0000_0.bin"], bytes(48), "two tools"),
+        (["0001_1.bin"], None, r"1 files \(0001_1\.bin\) of 3 results are missing"),
+        (["0003_1.bin"], bytes(48), r"1 files \(0003_1\.bin\) are not part of"),
+        (["0000_2.bin"], bytes(48), r"1 files \(0000_2\.bin\) are not part of"),
+        (["other.bin"], bytes(48), r"1 files \(other\.bin\) are not part of"),
+        ([f"{i:04d}_1.bin" for i in range(3, 9)], bytes(48),
+         r"6 files \(0003_1\.bin, 0004_1\.bin, 0005_1\.bin, …\) are not part of"),
+        (["0002_1.bin"], bytes(47), r"0002_1\.bin\).*47 bytes instead of 48; run the deployed model again"),
+        (["0002_1.bin"], bytes(24), r"0002_1\.bin\).*24 bytes instead of 48; convert with float32 output"),
+        (["0001_1.bin"], np.full(SHAPE, np.nan, "<f4").tobytes(), r"0001_1\.bin.*values that are not finite"),
+        (["0001_1.bin"], np.full(SHAPE, np.inf, "<f4").tobytes(), r"0001_1\.bin.*values that are not finite"),
+    ],
+)  # fmt: skip
+def test_refused_results(tmp_path, manifest, changed, content, message):
     write_results(tmp_path / "r")
-    (tmp_path / "r" / name).write_bytes(bytes(48))
-    with pytest.raises(UserError, match=rf"1 files \({name}\) are not part of"):
-        read_results(tmp_path / "r", manifest, SHAPE)
-
-
-def test_unexpected_results_are_counted(tmp_path, manifest):
-    write_results(tmp_path / "r", count=9)
-    with pytest.raises(UserError, match=r"6 files \(0003_1\.bin, 0004_1\.bin, 0005_1\.bin, …\)"):
-        read_results(tmp_path / "r", manifest, SHAPE)
-
-
-@pytest.mark.parametrize(("size", "advice"), [(47, "run the model|run the deployed"), (24, "float32 output")])
-def test_wrong_size(tmp_path, manifest, size, advice):
-    write_results(tmp_path / "r")
-    (tmp_path / "r" / "0002_1.bin").write_bytes(bytes(size))
-    with pytest.raises(UserError, match=rf"0002_1\.bin\).*{size} bytes instead of 48; .*({advice})"):
-        read_results(tmp_path / "r", manifest, SHAPE)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_not_finite(tmp_path, manifest, value):
-    write_results(tmp_path / "r")
-    (tmp_path / "r" / "0001_1.bin").write_bytes(np.full(SHAPE, value, "<f4").tobytes())
-    with pytest.raises(UserError, match=r"0001_1\.bin.*values that are not finite"):
+    for name in changed:
+        (tmp_path / "r" / name).unlink() if content is None else (tmp_path / "r" / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
         read_results(tmp_path / "r", manifest, SHAPE)
 
 
@@ -127,11 +107,11 @@ def test_npy_results(tmp_path, manifest):
     [
         (
             np.zeros(SHAPE, np.float16),
-            "0002_0\\.npy\\) have the wrong size, 24 bytes instead of 48; convert with float32",
+            r"0002_0\.npy\) have the wrong size, 24 bytes instead of 48; convert with float32",
         ),
         (np.zeros((3, 5), "<f4"), "wrong size, 60 bytes instead of 48"),
-        (np.array(["a"]), "0002_0\\.npy: does not contain an array of numbers"),
-        (b"no array", "0002_0\\.npy: is not an \\.npy file"),
+        (np.array(["a"]), r"0002_0\.npy: does not contain an array of numbers"),
+        (b"no array", r"0002_0\.npy: is not an \.npy file"),
     ],
 )
 def test_invalid_npy_results(tmp_path, manifest, content, message):

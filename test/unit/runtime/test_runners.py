@@ -1,5 +1,6 @@
 """All runtimes compute the embeddings of PyTorch, from a list of files and directly from a store."""
 
+import json
 import shlex
 
 import pytest
@@ -28,12 +29,21 @@ def test_store_directly(deployed, here, runtime, batch_size):
 
 
 @pytest.mark.parametrize("runtime", ALL)
-def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime):
-    model = deployed.folder / "gaitset_submit_bs4"
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, batch_size):
+    """Five sequences in batches of four get three fillers, which leave no result."""
+    model = deployed.om(batch_size).with_suffix("")
     arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
-    summary = run_command_line(monkeypatch, command, *arguments, "--batch_size", "4", "--quiet")
-    assert_results(here / "r" / "dumpOutput_device1", deployed)
-    assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, 4, 5)
+    summary = run_command_line(monkeypatch, command, *arguments, "--batch_size", batch_size, "--quiet")
+    results = here / "r" / "dumpOutput_device1"
+    assert names_in(results) == [f"{i:04d}_{int(runtime != 'ais_bench')}.bin" for i in range(5)]
+    assert_results(results, deployed)
+    assert (summary["runtime"], summary["batch_size"], summary["sequences"]) == (runtime, batch_size, 5)
+    count = "batches" if runtime in ("acl", "onnxruntime") else "fillers"
+    assert summary[count] == {"batches": -(-5 // batch_size), "fillers": -5 % batch_size}[count]
+    assert summary["provider"] == ("CPUExecutionProvider" if runtime == "onnxruntime" else "device 1")
+    written = here / "r" / f"perf_vision_batchsize_{batch_size}_device_1.json"
+    assert json.loads(written.read_text()) == summary
     printed = capsys.readouterr().out
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
     assert ("one chip only" in printed) == (runtime != "onnxruntime")

@@ -3,6 +3,8 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from model.export.atc.convert import convert, source_of
+
 
 def tiny_model(
     nodes=None,
@@ -27,6 +29,11 @@ def tiny_model(
 
 def with_nodes(*nodes, output_shape=(2, 4, 8, 6), initializers=()):
     return tiny_model(list(nodes), output_shape=output_shape, initializers=initializers)
+
+
+def converted(model, soc_version="Ascend310", input_shape=None, lint=True, **arguments):
+    """Convert the ONNX file `model` with atc, and return the facts about the om."""
+    return convert(source_of(model, input_shape, lint), model.with_suffix(".om"), soc_version, **arguments)
 
 
 def constant(name, values):

@@ -7,8 +7,6 @@
 Only the stand-ins know this format. The format of a real om is not published, so this project cannot read it.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The machine has STANDIN_DEVICES chips (4, like an Ascend 310 card) of type STANDIN_SOC (Ascend310).
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

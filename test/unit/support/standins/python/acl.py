@@ -7,10 +7,9 @@ for an om file of another chip, and when a resource is released that is still in
 calls: names of the calls so far. fail: name -> code to return. left(): resources that were not released.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,8 +21,10 @@ from standins.om_model import OmModel, devices, soc
 
 _INVALID, _UNINITIALIZED, _REPEATED, _LOAD_FAILED, _NO_DEVICE = 100000, 100001, 100002, 500002, 507033
 _TYPES = {"tensor(float)": 0, "tensor(float16)": 1, "tensor(int32)": 3, "tensor(int64)": 9}
+_BYTES = {1: 2, 9: 8}  # of a value by its type, if it is not 4
 calls: list[str] = []
 fail: dict[str, int] = {}
+rt, mdl = SimpleNamespace(), SimpleNamespace()
 _state = SimpleNamespace(init=False, device=None, memory={}, host={}, made={}, number=0)
 
 
@@ -33,8 +34,14 @@ def left() -> list[str]:
     return held + ["device"] * (_state.device is not None) + ["init"] * _state.init
 
 
-def _named(name: str, has_code: bool = True, needs: str = "device"):
-    """Record calls under `name`, let them fail as set in `fail`, and check initialization and device."""
+def _named(name: str, returns: str = "code", needs: str = "device"):
+    """Make a function available under `name`, record its calls there, and let them fail as set in `fail`.
+
+    A call also fails without initialization or a device, if it needs them.
+
+    Args:
+        returns: an error code, a pair of a value and a code, or a value that is None after an error.
+    """
 
     def decorate(function):
         def call(*arguments):
@@ -44,12 +51,11 @@ def _named(name: str, has_code: bool = True, needs: str = "device"):
                 code = _UNINITIALIZED
             if not code and needs == "device" and _state.device is None:
                 code = _INVALID
-            gives = function.__annotations__.get("return") == "tuple"
-            if code:
-                return (None, code) if gives else code if has_code else None
-            return function(*arguments)
+            return {"code": code, "pair": (None, code), "value": None}[returns] if code else function(*arguments)
 
-        return call
+        place, _, short = name.rpartition(".")
+        setattr({"rt": rt, "mdl": mdl}.get(place, sys.modules[__name__]), short, call)
+        return function
 
     return decorate
 
@@ -65,12 +71,20 @@ def _made(handle: int, kind: str):
     return found[1] if found and found[0] == kind else None
 
 
-def _drop(handle: int, kind: str) -> int:
+def _drop(kind: str, handle: int) -> int:
     return 0 if _made(handle, kind) is not None and _state.made.pop(handle) else _INVALID
 
 
+_named("destroy_data_buffer")(partial(_drop, "buffer"))
+_named("mdl.unload")(partial(_drop, "model"))
+_named("mdl.destroy_desc")(partial(_drop, "description"))
+_named("mdl.destroy_dataset")(partial(_drop, "data set"))
+_named("mdl.create_desc", "value")(lambda: _make("description", {}))
+_named("mdl.create_dataset", "value")(lambda: _make("data set", []))
+
+
 @_named("init", needs="")
-def init(*config) -> int:
+def _init(*config) -> int:
     if _state.init:
         return _REPEATED
     _state.init = True
@@ -78,7 +92,7 @@ def init(*config) -> int:
 
 
 @_named("finalize", needs="init")
-def finalize() -> int:
+def _finalize() -> int:
     if _state.device is not None or _state.made or _state.memory:
         return _INVALID
     _state.init = False
@@ -89,15 +103,10 @@ def get_soc_name() -> str:
     return soc()
 
 
-@_named("create_data_buffer", has_code=False)
-def create_data_buffer(pointer: int, size: int):
+@_named("create_data_buffer", "value")
+def _create_data_buffer(pointer: int, size: int) -> int | None:
     buffer = _state.memory.get(pointer)
     return _make("buffer", (pointer, size)) if buffer is not None and size <= len(buffer) else None
-
-
-@_named("destroy_data_buffer")
-def destroy_data_buffer(handle: int) -> int:
-    return _drop(handle, "buffer")
 
 
 @_named("rt.set_device", needs="init")
@@ -116,7 +125,7 @@ def _reset_device(device: int) -> int:
     return 0
 
 
-@_named("rt.create_context")
+@_named("rt.create_context", "pair")
 def _create_context(device: int) -> tuple:
     return (_make("context", device), 0) if device == _state.device else (None, _INVALID)
 
@@ -125,45 +134,30 @@ def _create_context(device: int) -> tuple:
 def _destroy_context(handle: int) -> int:
     if any(kind != "context" for kind, _ in _state.made.values()) or _state.memory:
         return _INVALID
-    return _drop(handle, "context")
+    return _drop("context", handle)
 
 
-def _allocate(size: int, place: str) -> tuple:
-    if size < 1:
+def _allocate(on_host: bool, size: int, policy: int = 0) -> tuple:
+    if size < 1 or policy not in (0, 1, 2):
         return None, _INVALID
     block = (ctypes.c_char * size)()
     _state.memory[ctypes.addressof(block)] = block
-    _state.host[ctypes.addressof(block)] = place == "host"
+    _state.host[ctypes.addressof(block)] = on_host
     return ctypes.addressof(block), 0
 
 
-def _free(pointer: int, place: str) -> int:
-    if _state.host.get(pointer) is not (place == "host"):
-        return _INVALID
-    if any(kind == "buffer" and value[0] == pointer for kind, value in _state.made.values()):
+def _free(on_host: bool, pointer: int) -> int:
+    used = any(kind == "buffer" and value[0] == pointer for kind, value in _state.made.values())
+    if _state.host.get(pointer) is not on_host or used:
         return _INVALID
     del _state.memory[pointer], _state.host[pointer]
     return 0
 
 
-@_named("rt.malloc")
-def _malloc(size: int, policy: int) -> tuple:
-    return _allocate(size, "device") if policy in (0, 1, 2) else (None, _INVALID)
-
-
-@_named("rt.malloc_host")
-def _malloc_host(size: int) -> tuple:
-    return _allocate(size, "host")
-
-
-@_named("rt.free")
-def _free_device(pointer: int) -> int:
-    return _free(pointer, "device")
-
-
-@_named("rt.free_host")
-def _free_host(pointer: int) -> int:
-    return _free(pointer, "host")
+_named("rt.malloc", "pair")(partial(_allocate, False))
+_named("rt.malloc_host", "pair")(partial(_allocate, True))
+_named("rt.free")(partial(_free, False))
+_named("rt.free_host")(partial(_free, True))
 
 
 @_named("rt.memcpy")
@@ -177,7 +171,7 @@ def _memcpy(to: int, room: int, source: int, count: int, direction: int) -> int:
     return 0
 
 
-@_named("mdl.load_from_file")
+@_named("mdl.load_from_file", "pair")
 def _load(path: str) -> tuple:
     if not isinstance(path, str):
         return None, _INVALID
@@ -185,16 +179,6 @@ def _load(path: str) -> tuple:
         return _make("model", OmModel(path)), 0
     except (OSError, NotAnOmError):
         return None, _LOAD_FAILED
-
-
-@_named("mdl.unload")
-def _unload(handle: int) -> int:
-    return _drop(handle, "model")
-
-
-@_named("mdl.create_desc", has_code=False)
-def _create_desc():
-    return _make("description", {})
 
 
 @_named("mdl.get_desc")
@@ -205,27 +189,12 @@ def _get_desc(handle: int, model: int) -> int:
     return 0
 
 
-@_named("mdl.destroy_desc")
-def _destroy_desc(handle: int) -> int:
-    return _drop(handle, "description")
-
-
-@_named("mdl.create_dataset", has_code=False)
-def _create_dataset():
-    return _make("data set", [])
-
-
-@_named("mdl.add_dataset_buffer")
+@_named("mdl.add_dataset_buffer", "pair")
 def _add_buffer(handle: int, buffer: int) -> tuple:
     if _made(handle, "data set") is None or _made(buffer, "buffer") is None:
         return None, _INVALID
     _made(handle, "data set").append(_made(buffer, "buffer"))
     return handle, 0
-
-
-@_named("mdl.destroy_dataset")
-def _destroy_dataset(handle: int) -> int:
-    return _drop(handle, "data set")
 
 
 @_named("mdl.execute")
@@ -243,70 +212,30 @@ def _execute(model: int, inputs: int, outputs: int) -> int:
 
 
 def _size(value) -> int:
-    return int(np.prod(value.shape)) * (8 if _TYPES[value.type] == 9 else 2 if _TYPES[value.type] == 1 else 4)
+    return int(np.prod(value.shape)) * _BYTES.get(_TYPES[value.type], 4)
 
 
-def _describe(kind: str):
-    """get_num_<kind>s, get_<kind>_dims, get_<kind>_data_type and get_<kind>_size_by_index."""
-
-    def values(handle: int) -> list:
-        return getattr(_made(handle, "description")["model"], f"{kind}s")
-
-    @_named(f"mdl.get_num_{kind}s", has_code=False)
-    def count(handle: int):
-        return len(values(handle))
-
-    @_named(f"mdl.get_{kind}_dims")
-    def dims(handle: int, i: int) -> tuple:
-        value = values(handle)[i]
-        sizes = [size if isinstance(size, int) else -1 for size in value.shape]
-        return {"name": value.name, "dimCount": len(sizes), "dims": sizes}, 0
-
-    @_named(f"mdl.get_{kind}_data_type", has_code=False)
-    def data_type(handle: int, i: int):
-        return _TYPES[values(handle)[i].type]
-
-    @_named(f"mdl.get_{kind}_size_by_index", has_code=False)
-    def size(handle: int, i: int):
-        return _size(values(handle)[i])
-
-    return {
-        f"get_num_{kind}s": count,
-        f"get_{kind}_dims": dims,
-        f"get_{kind}_data_type": data_type,
-        f"get_{kind}_size_by_index": size,
-    }
+def _values(kind: str, handle: int) -> list:
+    return getattr(_made(handle, "description")["model"], f"{kind}s")
 
 
-def _bytes_to_ptr(content: bytes) -> int:
-    return ctypes.cast(ctypes.c_char_p(content), ctypes.c_void_p).value
+def _dims(kind: str, handle: int, i: int) -> tuple:
+    value = _values(kind, handle)[i]
+    sizes = [size if isinstance(size, int) else -1 for size in value.shape]
+    return {"name": value.name, "dimCount": len(sizes), "dims": sizes}, 0
 
 
-rt = SimpleNamespace(
-    set_device=_set_device,
-    reset_device=_reset_device,
-    create_context=_create_context,
-    destroy_context=_destroy_context,
-    malloc=_malloc,
-    malloc_host=_malloc_host,
-    free=_free_device,
-    free_host=_free_host,
-    memcpy=_memcpy,
+for _kind in ("input", "output"):
+    _named(f"mdl.get_num_{_kind}s", "value")(lambda handle, kind=_kind: len(_values(kind, handle)))
+    _named(f"mdl.get_{_kind}_dims", "pair")(partial(_dims, _kind))
+    _named(f"mdl.get_{_kind}_data_type", "value")(lambda handle, i, kind=_kind: _TYPES[_values(kind, handle)[i].type])
+    _named(f"mdl.get_{_kind}_size_by_index", "value")(lambda handle, i, kind=_kind: _size(_values(kind, handle)[i]))
+
+
+util = SimpleNamespace(
+    bytes_to_ptr=lambda content: ctypes.cast(ctypes.c_char_p(content), ctypes.c_void_p).value,
+    ptr_to_bytes=ctypes.string_at,
 )
-mdl = SimpleNamespace(
-    load_from_file=_load,
-    unload=_unload,
-    create_desc=_create_desc,
-    get_desc=_get_desc,
-    destroy_desc=_destroy_desc,
-    create_dataset=_create_dataset,
-    add_dataset_buffer=_add_buffer,
-    destroy_dataset=_destroy_dataset,
-    execute=_execute,
-    **_describe("input"),
-    **_describe("output"),
-)
-util = SimpleNamespace(bytes_to_ptr=_bytes_to_ptr, ptr_to_bytes=ctypes.string_at)
 OLD_UTIL = SimpleNamespace(  # `util` of older releases
     numpy_to_ptr=lambda values: values.ctypes.data,
     ptr_to_numpy=lambda pointer, shape, kind: np.frombuffer(ctypes.string_at(pointer, shape[0]), np.int8),
