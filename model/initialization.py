@@ -18,8 +18,7 @@ from model.checkpoints.names import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
-from model.data.dataset import Data
-from model.data.partition import check_partition_file, make_partition, partition_path, resolve_partition
+from model.data.partition import Data, check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import Packing, SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding

@@ -2,12 +2,11 @@
 
 import ctypes
 import errno
-import glob
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def _replaced(target: Path | str) -> Iterator[tuple[Path, Path]]:
         raise UserError(f"{path}: cannot be written, because the path ends without a name; add a file name")
     with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers_of(path)
+        _remove_leftovers(path.parent, lambda name, process: name == path.name and not is_alive(process))
         yield path, path.with_name(f".{path.name}.{os.getpid()}{PART}")
 
 
@@ -139,33 +138,21 @@ def remove_leftovers(folder: Path, stem: str = "", keep_running: bool = False) -
         keep_running: keep the files of running processes, for folders that several jobs write to. Without other jobs,
             such a process is an orphan that is about to end, or its process number was reused.
     """
-    for name, process, leftover in _leftovers(folder, ".*"):
-        if name.startswith(stem) and not (keep_running and is_alive(process)):
-            _remove(folder / name, leftover)
+    _remove_leftovers(folder, lambda name, process: name.startswith(stem) and not (keep_running and is_alive(process)))
 
 
-def _remove_leftovers_of(path: Path) -> None:
-    """Delete temporary files for `path` of dead processes and of an earlier process with the number of this one."""
-    for name, process, leftover in _leftovers(path.parent, f".{glob.escape(path.name)}.*"):
-        if name == path.name and not is_alive(process):
-            _remove(path, leftover)
-
-
-def _leftovers(folder: Path, pattern: str) -> Iterator[tuple[str, int, Path]]:
-    """Yield the target name, process number and path of each temporary file."""
-    for leftover in folder.glob(pattern):
+def _remove_leftovers(folder: Path, is_useless: Callable[[str, int], bool]) -> None:
+    """Delete the temporary files for which `is_useless(name of the target, process number)` is true."""
+    for leftover in folder.glob(".*"):
         match = re.fullmatch(rf"\.(.+)\.([0-9]+)({re.escape(PART)}|{re.escape(OLD)})", leftover.name, re.DOTALL)
-        if match:
-            yield match[1], int(match[2]), leftover
-
-
-def _remove(path: Path, leftover: Path) -> None:
-    if leftover.name.endswith(OLD) and not path.exists():
-        leftover.replace(path)  # the process died before the new folder was in place
-    elif leftover.is_dir() and not leftover.is_symlink():
-        _remove_folder(leftover)
-    else:
-        leftover.unlink(missing_ok=True)
+        if not match or not is_useless(match[1], int(match[2])):
+            continue
+        if match[3] == OLD and not (folder / match[1]).exists():
+            leftover.replace(folder / match[1])  # the process died before the new folder was in place
+        elif leftover.is_dir() and not leftover.is_symlink():
+            _remove_folder(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _remove_folder(folder: Path) -> None:

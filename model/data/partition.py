@@ -1,4 +1,4 @@
-"""Partition of the subjects into a training and a test set."""
+"""Partition of the subjects into a training and a test set, and the parts of a store for them."""
 
 import io
 import logging
@@ -16,6 +16,7 @@ from model.common.natural_order import natural_key
 from model.common.schema import check, read_checked
 from model.data.array_pickle import read_array
 from model.data.raw.silhouette import BadImage, read_regular_file
+from model.data.store import SilhouetteStore
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,35 @@ class Partition:
 
     train: tuple[str, ...]
     test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The store of all sequences, and its parts for training and testing.
+
+    `resident`: training keeps the frames on the device if they fit.
+    """
+
+    store: SilhouetteStore
+    partition: Partition
+    resident: bool = True
+
+    @property
+    def train(self) -> SilhouetteStore:
+        return self._part(self.partition.train, "training")
+
+    @property
+    def test(self) -> SilhouetteStore:
+        return self._part(self.partition.test, "test")
+
+    def _part(self, subjects: tuple[str, ...], name: str) -> SilhouetteStore:
+        index = self.store.index.of_subjects(subjects)
+        if not len(index):
+            raise UserError(
+                f"{self.store.path}: no {name} sequences: the partition assigns {len(subjects)} of "
+                f"{len(self.store.index.subjects)} subjects to {name}; see pid_num and --partition"
+            )
+        return SilhouetteStore(self.store.path, index, self.store.frames)
 
 
 def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: bool) -> Path:

@@ -15,7 +15,7 @@ from model.common.errors import UsageError, UserError
 from model.common.geometry import STRIPS
 from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
-from model.data.dataset import Data
+from model.data.partition import Data
 from model.data.sampler import PKSampler
 from model.devices import distributed
 from model.devices.device import describe, kind_of, supports_graphs, to_device

@@ -12,9 +12,9 @@ from model.config import ModelConfig
 from model.devices import distributed
 from model.devices.device import synchronize
 from model.devices.world import World
-from model.training.finite import NonFiniteError
 from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
 from model.training.optimizer import steps_taken
+from model.training.state import NonFiniteError
 
 log = logging.getLogger(__name__)
 

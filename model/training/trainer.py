@@ -25,11 +25,10 @@ from model.devices import distributed
 from model.devices.device import describe
 from model.devices.world import World, launched_by_torchrun, survive_to_report
 from model.training.cuda_graph_step import CudaGraphStep
-from model.training.finite import NonFiniteError, map_tensors
 from model.training.optimizer import set_learning_rate
 from model.training.profiling import Profiling
 from model.training.progress import NOT_FINITE, Progress
-from model.training.state import TrainingState
+from model.training.state import NonFiniteError, TrainingState, map_tensors
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
 from model.training.zoo_log import log_for_the_zoo
@@ -225,22 +224,16 @@ class Trainer:
         return 128 + stopped_by if stopped_by else 0
 
     def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
-        log.log(
-            RESULT,
-            "%(iterations)d iterations in %(seconds).1f s: %(iterations_per_second).2f iterations/s, "
-            "%(sequences_per_second).1f sequences/s", summary,
-        )  # fmt: skip
+        speed = "%(iterations_per_second).2f iterations/s, %(sequences_per_second).1f sequences/s"
+        lines = [f"%(iterations)d iterations in %(seconds).1f s: {speed}"]
         if not summary["iterations"]:
-            log.log(RESULT, "nothing to do: iteration %d has been reached already", summary["iteration"])
+            lines.append("nothing to do: iteration %(iteration)d has been reached already")
         elif self.writing:
-            log.log(RESULT, "wrote %s", summary["checkpoint"])
+            lines.append("wrote %(checkpoint)s")
             if stopped_by:
-                log.log(RESULT, "next: the same command with --restore_iter -1 resumes from it")
+                lines.append("next: the same command with --restore_iter -1 resumes from it")
             else:
-                command = "test.py --checkpoint %s --report"
-                if not self.evaluable:
-                    command = "-m model.embed --checkpoint %s --output embeddings.nc"
-                log.log(
-                    RESULT, f"next: python {command}, with the same --data_path and other options",
-                    summary["checkpoint"],
-                )  # fmt: skip
+                embed = "-m model.embed --checkpoint %(checkpoint)s --output embeddings.nc"
+                command = "test.py --checkpoint %(checkpoint)s --report" if self.evaluable else embed
+                lines.append(f"next: python {command}, with the same --data_path and other options")
+        log.log(RESULT, "\n".join(lines), summary)

@@ -208,7 +208,7 @@ import os, signal, sys
 import torch
 from model.common.errors import UserError, run_command
 from model.devices import distributed
-from model.training.finite import NonFiniteError
+from model.training.state import NonFiniteError
 from model.training.stop_signals import StopSignals
 from model.training.trainer import Trainer
 

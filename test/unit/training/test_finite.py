@@ -10,7 +10,7 @@ from training_runs import FP16, arguments, files_of, log_points, overflow_at, sa
 from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.network import GaitSet
-from model.training.finite import all_finite
+from model.training.state import all_finite
 
 REASON = "the loss, a weight or Adam's state is not a finite number"
 BAD = {"NaN": torch.nan, "Inf": torch.inf, "-Inf": -torch.inf}
