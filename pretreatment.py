@@ -64,15 +64,9 @@ def main() -> int:
 
     log_file = options.log_file or default_log_file(options.output_path)
     summary = pretreat(
-        options.input_path,
-        options.output_path,
-        options.worker_num,
-        log=LogFile(log_file, options.log),
-        invert=options.invert,
-        skip_bad=options.skip_bad,
-        quiet=options.quiet,
-        layout=options.layout,
-    )
+        options.input_path, options.output_path, options.worker_num, log=LogFile(log_file, options.log),
+        invert=options.invert, skip_bad=options.skip_bad, quiet=options.quiet, layout=options.layout,
+    )  # fmt: skip
     if options.json:
         write_json(options.json, asdict(summary))
     if not options.quiet:

@@ -28,14 +28,8 @@ confuses.
 import argparse
 from pathlib import Path
 
-from model.common.command_line import (
-    CommandParser,
-    add_common_options,
-    add_precision_options,
-    add_protocol_options,
-    check_precision_options,
-    positive,
-)
+from model.common import command_line
+from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
 from model.common.files import is_plain_name
 from model.common.json_files import write_json
@@ -54,8 +48,8 @@ RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="test.py", description=__doc__)
-    add_common_options(parser)
-    add_protocol_options(parser)
+    command_line.add_common_options(parser)
+    command_line.add_protocol_options(parser)
     group = parser.add_argument_group("what to test")
     group.add_argument("--iter", type=int, metavar="N", help="iteration of the checkpoint (default: total_iter of the "
                        "config, else the last)")  # fmt: skip
@@ -81,7 +75,7 @@ def options_parser() -> CommandParser:
                        "the log of the run that wrote the checkpoint, if it exists)")  # fmt: skip
     group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two results of "
                        "--json instead of testing: is the difference significant?")  # fmt: skip
-    add_precision_options(parser, ("off", "torch"))
+    command_line.add_precision_options(parser, ("off", "torch"))
     add_deployment_options(parser)
     return parser
 
@@ -116,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     processes = 8 if options.use_8p_model else world.size
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
-    check_precision_options(options, config.model.amp)
+    command_line.check_precision_options(options, config.model.amp)
     config.data.protocol  # noqa: B018, raises for an unknown data set now rather than after the embedding
     if options.check:
         check_partition_file(options.partition)

@@ -19,16 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from model.commands.launch import start_processes
-from model.common.command_line import (
-    EXIT_STATUS,
-    CommandParser,
-    add_common_options,
-    add_precision_options,
-    add_protocol_options,
-    check_precision_options,
-    parsed_as,
-    positive,
-)
+from model.common import command_line
+from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 from model.config import PROFILING, PROFILING_KINDS, RestoreFrom, load_config, overrides_of
@@ -41,13 +33,13 @@ log = logging.getLogger(__name__)
 
 
 def options_parser() -> CommandParser:
-    status = f"{EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
+    status = f"{command_line.EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
     parser = CommandParser(prog="train.py", description=__doc__, epilog=status)
-    add_common_options(parser)
-    add_protocol_options(parser)
+    command_line.add_common_options(parser)
+    command_line.add_protocol_options(parser)
     add_recipe_options(parser)
     add_output_options(parser)
-    group = add_precision_options(parser, ("off", "torch", "apex"))
+    group = command_line.add_precision_options(parser, ("off", "torch", "apex"))
     group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="loss scale with --amp torch or apex; the NPU "
                        "port used 32 (default: dynamic)")  # fmt: skip
     add_process_options(parser)
@@ -136,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     processes = max(world.size, options.device_num or 1)
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
-    check_precision_options(options, config.model.amp)
+    command_line.check_precision_options(options, config.model.amp)
     status = start_processes(options, config, world.size)
     if status is not None:
         return status

@@ -7,14 +7,9 @@ from pathlib import Path
 from model.common.errors import UsageError, UserError, os_error_line
 from model.common.messages import progress_bar
 from model.common.natural_order import natural_key
+from model.data.raw import tree_errors
 from model.data.raw.folders import PICKLE_SUFFIX, Folder
 from model.data.raw.layouts import DEFAULT, LAYOUTS
-from model.data.raw.tree_errors import (
-    reject_deep_frames,
-    reject_nested_oumvlp,
-    reject_shallow_frames,
-    reject_tree_without_frames,
-)
 
 
 @dataclass(frozen=True)
@@ -70,26 +65,26 @@ def _scan(root: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
     depth = LAYOUTS[layout].levels
     sequences = []
     top = Folder(root)
-    reject_shallow_frames(top, root, layout)
+    tree_errors.reject_shallow_frames(top, root, layout)
     for first in progress_bar(top.subfolders, unit="subjects", what="listing", quiet=quiet):
         folders = [Folder(first)]
         for _ in range(depth - 1):
             for folder in folders:
-                reject_shallow_frames(folder, root, layout)
+                tree_errors.reject_shallow_frames(folder, root, layout)
             folders = [Folder(inner) for folder in folders for inner in folder.subfolders]
         sequences += [sequence for folder in folders if (sequence := _sequence(folder, layout))]
     if not any(sequence.files for sequence in sequences):
-        reject_tree_without_frames(root, layout)
+        tree_errors.reject_tree_without_frames(root, layout)
     for sequence in sequences:
         if not sequence.files:
-            reject_deep_frames(sequence.path, layout)
+            tree_errors.reject_deep_frames(sequence.path, layout)
     if depth == 2:
         sequences.sort(key=lambda s: [natural_key(label) for label in (s.subject, s.seq_type, s.view)])
         for one, other in pairwise(sequences):
             if one.name == other.name:
                 raise UserError(f"{one.path} and {other.path}: both are {one.name} in --layout {layout}; rename one")
     else:
-        reject_nested_oumvlp([sequence.path for sequence in sequences if sequence.files])
+        tree_errors.reject_nested_oumvlp([sequence.path for sequence in sequences if sequence.files])
     return sequences
 
 
