@@ -4,7 +4,7 @@ import copy
 import difflib
 import math
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from model.common.errors import UsageError
 from model.common.files import is_plain_name
-from model.common.rules import AT_LEAST_0, POSITIVE, Rule, between, is_line, one_of, short, text
+from model.common.rules import AT_LEAST_0, POSITIVE, Rule, between, integers, is_line, one_of, short, text
 from model.evaluation.protocols import Protocol, canonical_name, protocol_of
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
@@ -26,14 +26,6 @@ class RestoreFrom(IntEnum):
     LAST_OR_START = -2  # `--restore_iter auto`
 
 
-def _integers(count: int, first_from: int, high: int) -> Callable[[tuple], bool]:
-    """Return a test for `count` integers from 1 to `high`, the first of them at least `first_from`."""
-    valid = range(1, high + 1)
-    return lambda values: (
-        len(values) == count and all(type(n) is int and n in valid for n in values) and values[0] >= first_from
-    )
-
-
 def _is_loss_scale(value: str) -> bool:
     try:
         return value == "dynamic" or 0 < float(value) < math.inf
@@ -43,8 +35,8 @@ def _is_loss_scale(value: str) -> bool:
 
 # Types of keys with their rules. The rule of a plain type is one line of text, a number above 0, or a bool.
 LINE = Rule(object, (is_line, "one line of text"))
-BATCH_SIZE = Rule(tuple, (_integers(2, 2, 1 << 16), "(P, K), integers with P at least 2 and K at least 1"))
-CHANNELS = Rule(tuple, (_integers(3, 1, 1 << 12), "three integers from 1 to 4,096, such as [64, 128, 256]"))
+BATCH_SIZE = Rule(tuple, (integers(2, 2, 1 << 16), "(P, K), integers with P at least 2 and K at least 1"))
+CHANNELS = Rule(tuple, (integers(3, 1, 1 << 12), "three integers from 1 to 4,096, such as [64, 128, 256]"))
 Text = Annotated[str, LINE]
 FileName = Annotated[str, text((is_plain_name, "a file name without / that does not start with a dot"))]
 Takes = Annotated[
@@ -165,15 +157,14 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, pr
     return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
 
 
-# Options whose names differ from the keys that they override.
-_OPTIONS = {
-    "dataset_path": "--data_path", "total_iter": "--iters", "batch_size": "--batch_size_p and --batch_size_m",
-}  # fmt: skip
+# Keys that options of other names override.
+_OPTIONS = {"dataset_path": "data_path", "total_iter": "iters", "batch_size": "batch_size_p and --batch_size_m"}
 
 
 def overrides_of(options: Any) -> dict[str, Any]:
     """Return the command line values that override configuration keys. Other options are ignored."""
-    given = {_OPTIONS.get(name, name): value for name, value in vars(options).items() if name != "batch_size"}
+    key_of = {option: key for key, option in _OPTIONS.items()}
+    given = {key_of.get(name, name): value for name, value in vars(options).items()}
     given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
     # The commands of the NPU port pass -1 for the default of start_step and stop_step.
     ignored = {"batch_size": (None, None), "start_step": -1, "stop_step": -1}
@@ -181,31 +172,24 @@ def overrides_of(options: Any) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in keys and value not in (None, ignored.get(key))}
 
 
-_OPTIONS = {"data_path": "dataset_path", "iters": "total_iter"}  # options whose keys have other names
-
-
 def build_config(
     content: dict, folder: Path, overrides: Mapping[str, Any] | None = None, where: str = "config"
 ) -> Config:
     """Check the dict of a configuration file and return it as a Config; see `load_config`."""
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    top = _checked({**content, **{key: given.pop(key) for key in _TOP.keys() & given.keys()}}, _TOP, where, where)
+    top = _checked(_overridden(content, given, _TOP), _TOP, where, where)
     work_path = folder / top["WORK_PATH"]
     if "work_path" in given:
         work_path = Path(_valid("work_path", str(given.pop("work_path")), LINE, where))
-    data, model = dict(top["data"]), dict(top["model"])
+    data, model = dict(top["data"]), top["model"]
     if data.get("dataset_path"):
         data["dataset_path"] = str(folder / _valid("dataset_path", data["dataset_path"], LINE, where))
     if "batch_size" in given:  # --batch_size_p and --batch_size_m can be given separately
         sizes = _valid("batch_size", model.get("batch_size", ModelConfig.batch_size), BATCH_SIZE, where)
         given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], sizes, strict=True))
-    for values, known in ((data, _DATA), (model, _MODEL)):
-        own = {key: given.pop(key) for key in known.keys() & given.keys()}
-        for key, value in own.items():
-            _valid(key, value, known[key][1], "command line", _OPTIONS.get(key, f"--{key}"))
-        values |= own
+    data = _checked(_overridden(data, given, _DATA), _DATA, where, f"{where}, data")
+    model = _checked(_overridden(model, given, _MODEL), _MODEL, where, f"{where}, model")
     assert not given, f"overrides must be keys of the config: {given}"
-    data, model = _checked(data, _DATA, where, f"{where}, data"), _checked(model, _MODEL, where, f"{where}, model")
     devices = {key: top[key] for key in DEVICE_KEYS if top[key]}
     device_num, dataset = data.pop("device_num"), canonical_name(data.pop("dataset"))
     return Config(
@@ -240,12 +224,16 @@ def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str
     return {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
 
 
-def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:
-    """Return `value`, converted to the type of the key if it has another that means the same. Raises UsageError.
+def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tuple[Any, Rule]]) -> dict[str, Any]:
+    """Return `values` with the valid overrides of their keys, which are removed from `given`."""
+    own = {key: given.pop(key) for key in known.keys() & given.keys()}
+    for key, value in own.items():
+        _valid(key, value, known[key][1], "command line", f"--{_OPTIONS.get(key, key)}")
+    return {**values, **own}
 
-    Args:
-        name: of the value in the error. Default: the key.
-    """
+
+def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:
+    """Return `value`, converted if it has another type that means the same. Raises UsageError with `name` or `key`."""
     if rule.kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else math.inf
     elif key in ("resolution", "loss_scale") and isinstance(value, int | float):

@@ -115,8 +115,8 @@ CONFIG_OPTIONS = {
     "--skip_bad": {"action": "store_true", "help": "skip unreadable images instead of stopping (default: off)"},
 }
 EXECUTION_OPTIONS = {
-    "--device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device such as "
-                 "cuda:1 (default: auto, which is npu, cuda or cpu)"},
+    "--device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device "
+                 "such as cuda:1 (default: auto, which is npu, cuda or cpu)"},
     "--seed": {"type": int, "metavar": "N", "help": "random seed of the initial weights and batches (default: 0)"},
     "--cache": {"action": "store_true", "default": None, "help": "True: read all frames into memory first; False: "
                 "never copy all frames to the device (default: frames stay in the memory-mapped store, and training "

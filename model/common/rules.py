@@ -43,6 +43,14 @@ def between(low: int, high: int = MAX_INT) -> Rule:
     return Rule(int, (lambda value: low <= value <= high, f"from {low} to {high:,}"))
 
 
+def integers(count: int, first_from: int, high: int) -> Callable[[tuple], bool]:
+    """Return a test for `count` integers from 1 to `high`, the first of them at least `first_from`."""
+    valid = range(1, high + 1)
+    return lambda values: (
+        len(values) == count and all(type(n) is int and n in valid for n in values) and values[0] >= first_from
+    )
+
+
 AT_LEAST_0 = Rule(float, (lambda value: 0 <= value < math.inf, "a number of at least 0"))
 POSITIVE = Rule(float, (lambda value: 0 < value < math.inf, "a number above 0"))
 

@@ -113,6 +113,7 @@ def test_files_without_a_config_are_rejected(tmp_path, text):
         ({"lr": 0.0}, "--lr must be a number above 0, not 0.0"),
         ({"total_iter": 10**15}, "--iters must be from 1 to"),
         ({"dataset_path": "a\0b"}, "--data_path must be one line of text"),
+        ({"start_step": -5}, "--start_step must be from -1"),
         ({"batch_size": (1, None)}, r"--batch_size_p and --batch_size_m must be .* not \(1, 16\)"),
     ],
 )
