@@ -47,29 +47,19 @@ def whole(*operations: bytes) -> bytes:
 def programs() -> dict[str, bytes]:
     """Return pickles that write MARKER, by name."""
     system, code = ("posix", "system", _COMMAND), ("builtins", "exec", _CODE)
+    calls = {
+        "system": system, "os.system": ("os", "system", _COMMAND), "popen": ("os", "popen", _COMMAND),
+        "exec": code, "eval": ("builtins", "eval", f"exec({_CODE!r})"), "cProfile": ("cProfile", "run", _CODE),
+        "profile": ("profile", "run", _CODE), "logging": ("logging", "FileHandler", MARKER),
+        "shelve": ("shelve", "open", MARKER), "getoutput": ("subprocess", "getoutput", _COMMAND),
+        "the class of files": ("_io", "FileIO", MARKER, "w"), "zipfile": ("zipfile", "ZipFile", MARKER, "w"),
+    }  # fmt: skip
+    modules = {name: name for name in ("io", "_io", "codecs", "tarfile")} | {"": "builtins"}
+    calls |= {f"{name}.open".lstrip("."): (module, "open", MARKER, "w") for name, module in modules.items()}
     inner = whole(call(*system))
-    own = {
-        "system": whole(call(*system)),
-        "os.system": whole(call("os", "system", _COMMAND)),
-        "popen": whole(call("os", "popen", _COMMAND)),
-        "exec": whole(call(*code)),
-        "eval": whole(call("builtins", "eval", f"exec({_CODE!r})")),
-        "open": whole(call("builtins", "open", MARKER, "w")),
-        "io.open": whole(call("io", "open", MARKER, "w")),
-        "_io.open": whole(call("_io", "open", MARKER, "w")),
-        "codecs.open": whole(call("codecs", "open", MARKER, "w")),
-        "the class of files": whole(call("_io", "FileIO", MARKER, "w")),
-        "getoutput": whole(call("subprocess", "getoutput", _COMMAND)),
-        "cProfile": whole(call("cProfile", "run", _CODE)),
-        "profile": whole(call("profile", "run", _CODE)),
+    own = {name: whole(call(*arguments)) for name, arguments in calls.items()} | {
         "trace": whole(call("trace", "Trace"), b"0", call("pydoc", "pipepager", "", f"cat > {MARKER}")),
-        "logging": whole(call("logging", "FileHandler", MARKER)),
-        "shelve": whole(call("shelve", "open", MARKER)),
-        "zipfile": whole(call("zipfile", "ZipFile", MARKER, "w")),
-        "tarfile": whole(call("tarfile", "open", MARKER, "w")),
-        "a pickle in a pickle": whole(
-            named("_pickle", "loads"), b"(", b"C" + bytes([len(inner)]) + inner, b"tR"
-        ),
+        "a pickle in a pickle": whole(named("_pickle", "loads"), b"(", b"C" + bytes([len(inner)]) + inner, b"tR"),
         "protocol 0": f"cposix\nsystem\n(V{_COMMAND}\ntR.".encode(),
         "INST": f"(V{_COMMAND}\niposix\nsystem\n.".encode(),
         "OBJ": whole(b"(", named("posix", "system"), text(_COMMAND), b"o"),
@@ -87,8 +77,8 @@ def programs() -> dict[str, bytes]:
         "after an array": whole(pickle.dumps(np.zeros(3, np.uint8), 2)[2:-1], b"0", call(*system)),
         "as a state": whole(call("argparse", "Namespace"), call(*system), b"b"),
         "in the state of an array": whole(
-            named("numpy._core.multiarray", "_reconstruct"),
-            b"(", named("numpy", "ndarray"), b"K\x00\x85", b"C\x01b", b"tR", b"(K\x01K\x00\x85", call(*system), b"tb",
+            named("numpy._core.multiarray", "_reconstruct"), b"(", named("numpy", "ndarray"), b"K\x00\x85", b"C\x01b",
+            b"tR", b"(K\x01K\x00\x85", call(*system), b"tb",
         ),
         "in the arguments of a type": whole(named("numpy", "dtype"), b"(", call(*system), b"tR"),
     }  # fmt: skip
