@@ -38,7 +38,7 @@ TEST=(test.py --post_process --dataset "$dataset" --bin_path "$bin_path" --work_
 python "${TEST[@]}" --check "${PASSED_ON[@]}" # errors in the arguments, before the model runs
 throughput=() accuracy=() pure=()
 for batch in ${batch_sizes//,/ }; do
-  model="$model_path/gaitset_submit"; [[ "$batch" == 1 ]] || model="${model}_bs$batch"
+  model="$(model_stem "$model_path" "$batch")"
   throughput+=("$OUTPUT/throughput_bs$batch.json") accuracy+=("$OUTPUT/accuracy_bs$batch.json")
   is_dry || rm -f "${throughput[-1]}" "${accuracy[-1]}"
   say "batch $batch"

@@ -34,10 +34,7 @@ esac
 output_path="$(absolute "$output_path")"
 check_batch_sizes "$batch_sizes"
 stems=()
-for batch in ${batch_sizes//,/ }; do
-  stem="$output_path/gaitset_submit"; [[ "$batch" == 1 ]] || stem="${stem}_bs$batch"
-  stems+=("$stem")
-done
+for batch in ${batch_sizes//,/ }; do stems+=("$(model_stem "$output_path" "$batch")"); done
 atc=(--atc_options="$atc_options" --relative_to="$CALLED_FROM" --precision="$precision" ${aoe:+"--aoe=$aoe"})
 if [[ "$onnx_only" != True ]]; then
   # Report all problems with atc before the models are exported.
@@ -49,7 +46,7 @@ is_dry || mkdir -p "$OUTPUT" "$output_path"
 
 made=()
 for batch in ${batch_sizes//,/ }; do
-  stem="$output_path/gaitset_submit"; [[ "$batch" == 1 ]] || stem="${stem}_bs$batch"
+  stem="$(model_stem "$output_path" "$batch")"
   say "batch $batch: $stem.onnx"
   python pth2onnx.py --config "$(absolute "$config")" ${work_path:+--work_path "$(absolute "$work_path")"} \
     ${checkpoint:+--input_path "$(absolute "$checkpoint")"} --output_path "$stem.onnx" \

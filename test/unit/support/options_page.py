@@ -78,7 +78,7 @@ def _options(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
 def _driver_options(path: Path) -> list[tuple[str, str]]:
     """The lines `option NAME DEFAULT "HELP"` of a shell driver and of the file it shares them through."""
     text = path.read_text(encoding="utf-8")
-    if path.name in ("env.sh", "train_common.sh"):
+    if not text.startswith("#!"):
         return []
     if "declare_training_options" in text or re.search(r"^train_(full|performance) ", text, re.MULTILINE):
         text += (ROOT / "test/train_common.sh").read_text(encoding="utf-8")

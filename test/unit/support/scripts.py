@@ -38,6 +38,12 @@ def run_driver(driver: str, *arguments: object, cwd: Path | None = None, **envir
     return run_quietly(command, cwd, {"PYTHON": python_command(), **environment})
 
 
+def succeed(driver: str, *arguments: object, cwd: Path | None = None, **environment: str):
+    done = run_driver(driver, *arguments, cwd=cwd, **environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def summary_of(driver: str) -> dict:
     """Return the last results of a driver and check that the key=value lines are equal."""
     output = Path(os.environ["GAITSET_OUTPUT"])
