@@ -8,7 +8,7 @@
 #   bash test/pth2om.sh --aoe=both                       tunes the subgraphs, then the operators
 #
 # An om runs only on the SoC for which it was built, with the CANN version that built it or a newer one. This script was never
-# run with a real atc; see README.md.
+# run with a real atc; see model/docs/ascend.md.
 # shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from model import __version__
-from model.common.errors import UsageError, give_up
+from model.common.errors import UsageError, give_up, report_missing_packages
 
 # Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
 # if CANN's environment is not set, even if no NPU is needed. `model.devices.extension` imports it when it is needed.
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+report_missing_packages()
 
 
 EXIT_STATUS = "exit status: 0 done, 1 the job failed, 2 bad arguments"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 
 class UserError(Exception):
@@ -53,6 +53,29 @@ def give_up(status: int) -> None:
     """Record a user error for the launcher of several processes, if there is one."""
     if os.environ.get(GIVE_UP):
         Path(os.environ[GIVE_UP]).write_text(str(status))
+
+
+# Modules of the packages in requirements.txt.
+REQUIRED = (
+    "PIL", "cv2", "jinja2", "matplotlib", "netCDF4", "numpy", "onnx", "onnxruntime", "pyarrow", "scipy", "sklearn",
+    "tensorboard", "torch", "torchvision", "tqdm", "xarray",
+)  # fmt: skip
+
+
+def report_missing_packages() -> None:
+    """Report a required package that is not installed in one line. A command calls this before it imports packages."""
+    previous = sys.excepthook
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
+            _print_error(
+                f"error: {sys.executable} has no package {error.name}; install the packages into .venv with `bash "
+                "test/run_tests.sh --setup_only`, and activate it with `. .venv/bin/activate`"
+            )
+        else:
+            previous(kind, error, trace)
+
+    sys.excepthook = report
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -3,6 +3,8 @@
 import argparse
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from options_page import PARSERS, parser_of
@@ -83,3 +85,16 @@ def test_version_agrees_with_the_changelog(command, capsys):
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     numbers = tuple(map(int, version.split(".")[:3]))
     assert version == released[0] or (".dev" in version and numbers > tuple(map(int, released[0].split("."))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", PARSERS)
+def test_a_missing_package_is_one_line_with_the_installation(command):
+    """Python with -S finds no installed packages."""
+    name = [command] if command.endswith(".py") else ["-m", command]
+    arguments = PATHS if command == "pretreatment.py" else ()
+    done = subprocess.run(
+        [sys.executable, "-S", *name, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert re.search(r"has no package \w+; install .*--setup_only.*activate", one_line_error(done, 1))
+    assert done.stderr.count("\n") == 1
