@@ -35,10 +35,11 @@ def options_parser() -> CommandParser:
                         "frames (default: 100); several values write several models for test.py")  # fmt: skip
     group = parser.add_argument_group("for ONNX Runtime on the CPU (not for ATC)")
     group.add_argument("--whole", action="store_true", help="export a float32 model for sequences of any length")
-    group.add_argument("--int8", action="store_true", help="export such a model with 8-bit set layers")
+    group.add_argument("--int8", action="store_true", help="export a model for sequences of any length with "
+                       "8-bit set layers")  # fmt: skip
     group = parser.add_argument_group("training sequences for 8-bit calibration")
-    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="also write them as input files for "
-                       "Ascend's AMCT")  # fmt: skip
+    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="write the calibration sequences to "
+                       "DIR, as input files for Ascend's AMCT (default: none)")  # fmt: skip
     add_options(group, CONFIG_OPTIONS, *(f"--{name}" for name in CALIBRATION_DATA))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the export")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")

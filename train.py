@@ -50,22 +50,30 @@ def options_parser() -> CommandParser:
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe (defaults: those of the config)")
-    group.add_argument("--iters", "--total_iter", type=positive, metavar="N", help="total number of iterations")
-    group.add_argument("--batch_size_p", type=positive, metavar="P", help="subjects per batch and process")
-    group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences per subject in a batch")
-    group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence")
-    group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam")
+    group = parser.add_argument_group("recipe")
+    group.add_argument("--iters", "--total_iter", type=positive, metavar="N", help="total number of iterations "
+                       "(default: from the config)")  # fmt: skip
+    group.add_argument("--batch_size_p", type=positive, metavar="P", help="subjects per batch and process (default: "
+                       "from the config)")  # fmt: skip
+    group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences per subject in a batch "
+                       "(default: from the config)")  # fmt: skip
+    group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence (default: "
+                       "from the config)")  # fmt: skip
+    group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam (default: from the config)")
     group.add_argument("--schedule", choices=("constant", "cosine"), help="keep the learning rate, or lower it to 0 "
-                       "along half a cosine")  # fmt: skip
+                       "along half a cosine (default: from the config)")  # fmt: skip
     group.add_argument("--cross_entropy", type=float, metavar="X", help="add X times the cross entropy of a classifier "
-                       "of the training subjects, which is not part of the encoder, to the loss")  # fmt: skip
+                       "of the training subjects, which is not part of the encoder, to the loss (default: from the "
+                       "config)")  # fmt: skip
     group.add_argument("--sampler", choices=("random", "views"), help="draw any sequences of each subject, or "
-                       "sequences of the same few views for all subjects of a batch")  # fmt: skip
-    group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all or batch-hard triplet loss")
+                       "sequences of the same few views for all subjects of a batch (default: from the "
+                       "config)")  # fmt: skip
+    group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all (full) or "
+                       "batch-hard (hard) triplet loss (default: from the config)")  # fmt: skip
     group.add_argument(
         "--augment", action="store_true", default=None,
-        help="randomly flip, rotate, stretch and erase sequences (not part of the published recipe)",
+        help="randomly flip, rotate, stretch and erase sequences; not part of the published recipe (default: from the "
+        "config)",
     )  # fmt: skip
     group.add_argument(
         "--checkpoint", type=Path, metavar="FILE",
@@ -86,8 +94,10 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eval_iter", type=int, metavar="N", help="iterations between evaluations (default: 0, none)")
     group.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep in addition to the last and "
                        "the best (default: 0)")  # fmt: skip
-    group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run to FILE")
-    group.add_argument("--performance", action="store_true", help="only measure throughput; write no checkpoint")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run to FILE (default: "
+                       "none)")  # fmt: skip
+    group.add_argument("--performance", action="store_true", help="only measure throughput; write no "
+                       "checkpoint (default: off)")  # fmt: skip
     group.add_argument("--zoo_log", action="store_true", help="end the log with the lines of the Ascend model zoo's "
                        "training scripts, such as ActualFPS (default: off)")  # fmt: skip
     group.add_argument("--zoo_path", type=Path, metavar="DIR", help="with --zoo_log, also write the zoo's "
@@ -95,8 +105,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("profiling")
     group.add_argument(
         "--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND",
-        help="trace some iterations and write the trace to work/profile (CANN and GE, the NPU port's kinds, are the "
-        "same)",
+        help="trace some iterations and write the trace to work/profile; CANN and GE, the kinds of the NPU port, have "
+        "the same effect (default: off)",
     )  # fmt: skip
     group.add_argument("--start_step", type=int, metavar="N", help="first traced iteration of this run (default: 11)")
     group.add_argument(
@@ -106,15 +116,18 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("several processes (torchrun sets the first five itself)")
-    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N", help="rank of the process on its machine")
-    group.add_argument("--rank", type=int, metavar="N", help="rank of this process among all processes")
-    group.add_argument("--world_size", type=positive, metavar="N", help="number of processes")
+    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N", help="rank of the "
+                       "process on its machine (default: set by torchrun)")  # fmt: skip
+    group.add_argument("--rank", type=int, metavar="N", help="rank of this process among all processes "
+                       "(default: set by torchrun)")  # fmt: skip
+    group.add_argument("--world_size", type=positive, metavar="N", help="number of processes (default: set by "
+                       "torchrun)")  # fmt: skip
     group.add_argument("--addr", metavar="HOST", help="address of the process of rank 0 (default: 127.0.0.1)")
     group.add_argument("--port", type=positive, metavar="N", help="port of the process of rank 0 (default: 29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="backend of the process group "
                        "(default: depends on the device)")  # fmt: skip
     group.add_argument("--device_num", type=positive, metavar="N", help="start N processes with torchrun; if one is "
-                       "killed, restart all of them from the last checkpoint")  # fmt: skip
+                       "killed, restart all of them from the last checkpoint (default: from the config)")  # fmt: skip
 
 
 profiling_kind = parsed_as(lambda text: PROFILING[text.lower()], PROFILING_KINDS)

@@ -15,7 +15,7 @@ option names "" "CSV file with the columns track and name for the gallery video 
 option gallery "" "Parquet file of the enrolled people (empty: people.parquet in the work_path)"
 option checkpoint "" "encoder (empty: the newest checkpoint in the work_path, else the bundled encoder)"
 option far 0.05 "highest accepted share of unknown people that get a name"
-option min_frames 25 "frames per sequence, at least"
+option min_frames 25 "least number of frames of a sequence"
 option device auto "device: auto, cpu, cuda or npu"
 option work_path "$ROOT/work/identify" "folder for silhouettes, gallery and report"
 parse "$@"

@@ -39,18 +39,19 @@ MIN_DECODED = 0.9  # of the number of frames that the file states, which is an e
 def build_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.silhouettes", description=__doc__)
     paths = parser.add_argument_group("paths")
-    paths.add_argument("--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos, folders of frames")
+    paths.add_argument("--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos, or "
+                       "folders of frames")  # fmt: skip
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
     paths.add_argument("--preview", type=Path, metavar="FILE", help="write the video with boxes and numbers as .mp4 or "
                        ".gif; the names of several videos are added to that of the file (default: none)")  # fmt: skip
     paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     content = parser.add_argument_group("sequences")
     content.add_argument("--view", default="000", metavar="NAME", help="name of the view (default: %(default)s)")
-    content.add_argument("--min_frames", type=positive, default=25, metavar="N", help="frames per sequence, at least "
-                         "(default: 25)")  # fmt: skip
-    content.add_argument("--min_height", type=positive, default=48, metavar="N", help="height of a silhouette in "
-                         "pixels, at least; frames are scaled down to 1024 pixels (default: 48)")  # fmt: skip
-    how = parser.add_argument_group("how")
+    content.add_argument("--min_frames", type=positive, default=25, metavar="N", help="least number of frames of a "
+                         "sequence (default: 25)")  # fmt: skip
+    content.add_argument("--min_height", type=positive, default=48, metavar="N", help="least height of a silhouette "
+                         "in pixels; frames are scaled down to 1024 pixels first (default: 48)")  # fmt: skip
+    how = parser.add_argument_group("running")
     how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background: fixed "
                      "camera; maskrcnn: any camera, but much slower (default: background)")  # fmt: skip
     how.add_argument("--weights", type=Path, metavar="FILE", help="weights of torchvision's maskrcnn_resnet50_fpn for "

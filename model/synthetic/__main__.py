@@ -107,7 +107,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m model.synthetic", description=description, epilog=f"examples:\n{examples.rstrip()}"
     )
-    output = parser.add_argument_group("where")
+    output = parser.add_argument_group("output")
     output.add_argument("--output_path", type=Path, metavar="DIR", help="new or empty folder for the raw tree")
     output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store")
     output.add_argument(
@@ -120,20 +120,19 @@ def build_parser() -> CommandParser:
         help="film the first 3 subjects in the first of --takes from the side, in front of a textured background with "
         "shadows, for at most 48 frames. No tree and no store are needed",
     )  # fmt: skip
-    content = parser.add_argument_group("what")
+    content = parser.add_argument_group("walkers")
     content.add_argument("--subjects", type=positive, default=12, metavar="N", help="number of subjects (default: 12)")
     content.add_argument(
         "--frames", type=positive, default=60, metavar="N",
         help="frames per sequence (default: 60, about one walk along the line)",
     )  # fmt: skip
     for name, kind, default, metavar, text in (
-        ("seed", _natural, 0, "S", "another seed gives other people"),
+        ("seed", _natural, 0, "S", "random seed; another seed gives other people"),
         ("first_subject", positive, 1, "K", "number of the first subject"),
-        ("views", _names, VIEWS, "LIST", "for example 000,090"),
-        ("takes", _names, SEQ_TYPES, "LIST", "for example nm-01,bg-01"),
+        ("views", _names, VIEWS, "LIST", "views, for example 000,090"),
+        ("takes", _names, SEQ_TYPES, "LIST", "takes, for example nm-01,bg-01"),
         ("noise", _strength, 1.0, "X", "strength of the segmentation noise: 0 for none, 1 as in CASIA-A"),
-        ("cameras", _strength, 0.0, "X", "0 for the eleven fixed cameras of CASIA-B; above, how far those of each take "
-         "deviate from them"),
+        ("cameras", _strength, 0.0, "X", "deviation of each take's cameras from those of CASIA-B: 0 for none"),
         ("bodies", _strength, 1.0, "X", "how much bodies differ: 0 not at all, 1 as real people do"),
         ("gaits", _strength, 1.0, "X", "how much gaits differ: 0 not at all, 1 as real people do"),
     ):  # fmt: skip
@@ -141,9 +140,13 @@ def build_parser() -> CommandParser:
         content.add_argument(
             f"--{name}", type=kind, default=default, metavar=metavar, help=f"{text} (default: {shown})"
         )
-    process = parser.add_argument_group("how")
+    process = parser.add_argument_group("running")
     process.add_argument(
-        "--worker_num", type=positive, default=core_count(), metavar="N", help="processes (default: all cores)"
+        "--worker_num",
+        type=positive,
+        default=core_count(),
+        metavar="N",
+        help="number of processes (default: one per core)",
     )
     process.add_argument(
         "--device", default="cpu", metavar="NAME", help="device for --store: cpu, cuda, npu or auto (default: cpu)"

@@ -93,6 +93,15 @@ def test_options_page_is_current():
     assert [row for row in text.splitlines() if re.search(r"\|\s*\|$", row)] == [], "rows without a description"
 
 
+def test_the_chinese_page_names_every_option_variable_and_key():
+    english, chinese = (
+        page.read_text(encoding="utf-8") for page in (OPTIONS_PAGE, OPTIONS_PAGE.with_suffix(".zh-CN.md"))
+    )
+    for pattern in (r"^\| `(--\w+)", r"`--\w+ (--\w+)", r"^\| `(\w+)` = ", r"^\| `([A-Z_0-9]+)`"):
+        named = set(re.findall(pattern, english, re.MULTILINE))
+        assert named and {name for name in named if not re.search(rf"`{name}\b", chinese)} == set()
+
+
 def test_the_loop_that_adds_the_folder_of_the_view(tmp_path):
     text = (ROOT / "model/docs/casia-b.md").read_text(encoding="utf-8")
     loop = next(code for code in text.split("`") if code.startswith("for s in HID/"))
