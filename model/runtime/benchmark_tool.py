@@ -66,14 +66,14 @@ def run_benchmark(task: Task) -> dict[str, Any]:
     The names are those of `benchmark`. If the performance file cannot be parsed, the results are kept and the summary
     describes the problem.
     """
-    tool, of_run = find_benchmark(task.model), f"batchsize_{task.batch()}_device_{task.device_id}"
-    log = task.next_to_results(f"benchmark_{'' if task.info else 'pure_'}{of_run}.log").absolute()
+    tool, kind = find_benchmark(task.model), "benchmark" if task.info else "benchmark_pure"
+    log = task.next_to_results(f"{kind}_batchsize_{task.batch()}_device_{task.device_id}.log").absolute()
     with staged(task) as stage:
         command = benchmark_command(tool, stage.om.name, task)
         _, seconds = run_tool(tool.name, command, stage.folder, log, task)
         written = stage.folder / "result"
         if task.info:
-            name = f"perf_vision_{of_run}.txt"
+            name = task.summary_path(task.batch()).with_suffix(".txt").name
             dumped = written / f"dumpOutput_device{task.device_id}"
             paths = ((stem, dumped / f"{stem}{suffix}.bin") for suffix in _SUFFIXES for stem in stage.sources)
             collect(tool.name, {stem: file for stem, file in paths if file.is_file()}, stage, task.result_folder, log)

@@ -40,9 +40,7 @@ def embed_fixed(
     Returns:
         Float array [n, 62, d].
     """
-    batch_size, frame_num = runtime.input_shape[:2]
-    how = frame_num, length.padding, length.truncate
-    rows = []
+    rows, batch_size, how = [], runtime.batch_size, (runtime.frame_num, length.padding, length.truncate)
     positions = range(len(store.index)) if positions is None else positions
     firsts = range(0, len(positions), batch_size)
     for first in progress_bar(firsts, unit="batches", what=runtime.facts()["runtime"], quiet=quiet):
@@ -82,7 +80,7 @@ def run_info_list(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
     wall = time.perf_counter() - start
     performance = _performance(runtime, seconds, len(files), wall)
     stages = _stages(seconds, len(files), wall, performance["device_throughput"])
-    write_performance(task.result_folder.parent, runtime.batch_size, task.device_id, stages)
+    write_performance(task.summary_path(runtime.batch_size).with_suffix(".txt"), stages)
     return {**runtime.facts(), **performance, "info": str(task.info), "result": str(task.result_folder)}
 
 

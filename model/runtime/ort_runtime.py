@@ -39,10 +39,6 @@ class OrtRuntime(StaticRuntime):
         self.input_name, self.input_shape = _only(self.path, self.session.get_inputs(), "input", 4)
         self.output_name, self.output_shape = _only(self.path, self.session.get_outputs(), "output", 3)
 
-    @property
-    def frame_num(self) -> int:
-        return self.input_shape[1]
-
     def _run(self, image_seq: np.ndarray) -> np.ndarray:
         [feature] = run_session(self.path, self.session, [self.output_name], {self.input_name: image_seq})
         if feature.shape != self.output_shape:

@@ -29,27 +29,17 @@ _BENCHMARK = (
 _OURS = {"runtime": str, "latency_ms": dict | None, **dict.fromkeys(("chip", "problem"), str | None)}
 
 
-def performance_path(folder: Path | str, batch_size: int, device_id: int) -> Path:
-    return Path(folder) / f"perf_vision_batchsize_{batch_size}_device_{device_id}.txt"
-
-
-def write_performance(
-    folder: Path | str, batch_size: int, device_id: int, performance: Mapping[str, Mapping[str, float]]
-) -> Path:
-    """Write figures in the format of benchmark, and return the path.
+def write_performance(path: Path, performance: Mapping[str, Mapping[str, float]]) -> None:
+    """Write figures in the format of benchmark.
 
     Args:
         performance: values by stage (e2e, data read, preprocess, infer, post) and by the tool's names: throughputRate
             and `Interface throughputRate` in sequences/s, latency of the whole run and moduleLatency of one sequence
             in ms.
     """
-    lines = []
-    for stage, figures in performance.items():
-        lines.append(f"[{stage}] {', '.join(f'{name}: {value:.6g}' for name, value in figures.items())}\n")
-    path = performance_path(folder, batch_size, device_id)
-    with atomic_file(path) as part:
-        part.write_bytes("".join(lines).encode())
-    return path
+    with atomic_file(path) as part, part.open("w", newline="\n") as file:
+        for stage, figures in performance.items():
+            file.write(f"[{stage}] {', '.join(f'{name}: {value:.6g}' for name, value in figures.items())}\n")
 
 
 def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:

@@ -125,8 +125,8 @@ def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLe
         if not len(positions):
             continue
         with open_runtime(task._replace(model=path)) as runtime:
-            if runtime.input_shape[1] != frame_num:
-                raise UserError(f"{path}: takes {runtime.input_shape[1]} frames, but its name says {frame_num}")
+            if runtime.frame_num != frame_num:
+                raise UserError(f"{path}: takes {runtime.frame_num} frames, but its name says {frame_num}")
             embedded = embed_fixed(runtime, store, length, task.quiet, positions)
         rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
         rows[positions] = embedded

@@ -29,6 +29,10 @@ class StaticRuntime:
     def batch_size(self) -> int:
         return self.input_shape[0]
 
+    @property
+    def frame_num(self) -> int:
+        return self.input_shape[1]
+
     def run(self, image_seq: np.ndarray) -> np.ndarray:
         """Run one batch: float32 of exactly `input_shape` to float32 of `output_shape`."""
         if image_seq.shape != self.input_shape:

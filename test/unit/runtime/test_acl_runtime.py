@@ -15,8 +15,10 @@ from model.runtime.acl_runtime import AclRuntime, import_acl
 from model.runtime.info_list import embed_fixed, run_info_list
 
 RELEASING = {
-    "rt.free_host", "destroy_data_buffer", "rt.free", "mdl.destroy_dataset", "mdl.destroy_desc", "mdl.unload",
-    "rt.destroy_context", "rt.reset_device", "finalize",
+    "finalize": "init", "rt.reset_device": "rt.set_device", "rt.destroy_context": "rt.create_context",
+    "mdl.unload": "mdl.load_from_file", "mdl.destroy_desc": "mdl.create_desc",
+    "mdl.destroy_dataset": "mdl.create_dataset", "rt.free": "rt.malloc",
+    "destroy_data_buffer": "create_data_buffer", "rt.free_host": "rt.malloc_host",
 }  # fmt: skip
 
 
@@ -33,7 +35,7 @@ def test_embeddings_equal_torch_and_resources_are_released(deployed, acl, batch_
         assert len(runtime.device_ms) == (5 if batch_size == 1 else 2)
         assert runtime.facts()["chip"] == "Ascend310"
     assert acl.left() == []
-    assert set(acl.calls) >= RELEASING
+    assert set(acl.calls) >= set(RELEASING)
 
 
 def test_list_with_device_figures(deployed, acl, task):
@@ -82,21 +84,15 @@ def test_failure_of_each_call_is_one_line_and_resources_are_released(deployed, a
     message = str(error.value)
     assert f"acl.{name} " in message and "gaitset_submit.om" in message and "\n" not in message
     assert ("returned no handle" in message) if name in WITHOUT_CODE else ("with code 207001" in message)
-    assert RELEASING - {name} - set(acl.calls) <= not_yet_held(name)
+    assert set(RELEASING) - {name} - set(acl.calls) <= not_yet_held(name)
     if name not in RELEASING:  # the stand-in does not release the parent of a resource that was not released
         assert acl.left() == []
 
 
 def not_yet_held(name):
     """Releasing calls that are not needed if `name` is the first call to fail."""
-    taken = {
-        "finalize": "init", "rt.reset_device": "rt.set_device", "rt.destroy_context": "rt.create_context",
-        "mdl.unload": "mdl.load_from_file", "mdl.destroy_desc": "mdl.create_desc",
-        "mdl.destroy_dataset": "mdl.create_dataset", "rt.free": "rt.malloc",
-        "destroy_data_buffer": "create_data_buffer", "rt.free_host": "rt.malloc_host",
-    }  # fmt: skip
     reached = CALLS.index(name) if name not in RELEASING else len(CALLS)
-    return {back for back, call in taken.items() if CALLS.index(call) >= reached}
+    return {back for back, call in RELEASING.items() if CALLS.index(call) >= reached}
 
 
 def test_message_of_acl_is_included(deployed, acl, monkeypatch):
@@ -136,11 +132,6 @@ def test_acl_opened_by_torch_npu_stays_open(deployed, acl):
     calls_of_a_run(deployed, acl)
     assert acl.left() == ["device", "init"]
     assert not {"rt.create_context", "rt.destroy_context", "rt.reset_device", "finalize"} & set(acl.calls)
-
-
-def test_input_of_wrong_shape(deployed, acl):
-    with pytest.raises(ValueError, match=r"expected input of shape \(4, 4, 64, 44\) .*got \(1, 4, 64, 44\)"):
-        AclRuntime(deployed.om(4)).run(np.zeros((1, 4, 64, 44), np.float32))
 
 
 def foreign_om(tmp_path, shape, output_shape, kind=TensorProto.FLOAT, inputs=1):

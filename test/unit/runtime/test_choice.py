@@ -95,7 +95,8 @@ def test_missing_files_and_tools_are_one_line(here, runtime, model, message):
 
 
 def test_unknown_name(here):
-    with pytest.raises(UserError, match="--runtime tensorrt: unknown, choose one of auto, benchmark") as error:
+    known = "auto, benchmark, ais_bench, acl, onnxruntime"
+    with pytest.raises(UserError, match=f"--runtime tensorrt: unknown, choose one of {known}") as error:
         choose("tensorrt", here / "both")
     assert error.value.exit_status == 2
 

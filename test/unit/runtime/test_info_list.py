@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from ascend import names_in, run_command_line
+from ascend import names_in
 
 from model.common.errors import UserError
 from model.export.manifest import read_info, write_info
-from model.runtime import __main__ as command
 from model.runtime.info_list import run_info_list
 from model.runtime.ort_runtime import OrtRuntime
 from model.runtime.performance_files import read_figures
@@ -86,12 +85,3 @@ def test_input_file_that_changes_during_the_run(tmp_path, task, gone):
     with pytest.raises(UserError, match=r"0005\.bin: " + ("cannot be read" if gone else "its size changed")):
         run_info_list(runtime, mine)
     assert not mine.result_folder.exists()
-
-
-def test_command(deployed, tmp_path, monkeypatch, capsys):
-    arguments = ["--model", deployed.om(4).with_suffix(".onnx"), "--info", deployed.info, "--device_id", "1"]
-    monkeypatch.chdir(tmp_path)
-    summary = run_command_line(monkeypatch, command, *arguments, "--quiet", "--threads", "1")
-    assert len(list((tmp_path / "result" / "dumpOutput_device1").iterdir())) == 5
-    assert f"{summary['e2e_throughput']:.2f} sequences/s end to end" in capsys.readouterr().out
-    assert (tmp_path / "result" / "perf_vision_batchsize_4_device_1.txt").is_file()

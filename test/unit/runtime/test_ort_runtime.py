@@ -10,12 +10,13 @@ from onnx import TensorProto, helper
 
 from model.common.errors import UserError
 from model.common.onnx_runtime import import_onnxruntime
-from model.runtime import __main__ as command
+from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ort_runtime import OrtRuntime
 
 
-def test_input_of_wrong_shape(deployed):
-    runtime = OrtRuntime(deployed.om(4).with_suffix(".onnx"))
+@pytest.mark.parametrize("kind", [OrtRuntime, AclRuntime])
+def test_input_of_wrong_shape(deployed, here, kind):
+    runtime = kind(deployed.om(4).with_suffix(".onnx" if kind is OrtRuntime else ".om"))
     assert (runtime.batch_size, runtime.frame_num, runtime.output_shape) == (4, 4, (4, 62, 8))
     with pytest.raises(ValueError, match=r"expected input of shape \(4, 4, 64, 44\) .*got \(1, 4, 64, 44\)"):
         runtime.run(np.zeros((1, 4, 64, 44), np.float32))
@@ -66,14 +67,6 @@ def test_missing_provider(deployed, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", falling_back)
     with pytest.raises(UserError, match="ONNX Runtime uses CPUExecutionProvider instead of CANNExecutionProvider"):
         OrtRuntime(deployed.om(1).with_suffix(".onnx"), providers=[("CANNExecutionProvider", {"device_id": 0})])
-
-
-def test_command_with_unknown_runtime(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["x", "--runtime", "tensorrt", "--model", "m", "--info", "i"])
-    known = "auto, benchmark, ais_bench, acl, onnxruntime"
-    with pytest.raises(UserError, match=f"tensorrt: unknown, choose one of {known}") as error:
-        command.main()
-    assert error.value.exit_status == 2
 
 
 def test_without_onnx_runtime(tmp_path, monkeypatch):

@@ -7,15 +7,8 @@ import pytest
 
 from model.common.errors import UserError
 from model.runtime.figures import Figures, latency_figures
-from model.runtime.performance_files import performance_path, read_all_figures, read_figures, write_performance
+from model.runtime.performance_files import read_all_figures, read_figures, write_performance
 
-PERFORMANCE = {
-    "e2e": {"throughputRate": 336.39, "latency": 148637.0},
-    "data read": {"throughputRate": 357.787, "moduleLatency": 2.79496},
-    "preprocess": {"throughputRate": 357.147, "moduleLatency": 2.79997},
-    "infer": {"throughputRate": 338.442, "Interface throughputRate": 787.709, "moduleLatency": 2.21785},
-    "post": {"throughputRate": 338.44, "moduleLatency": 2.95473},
-}
 TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
 [data read] throughputRate: 357.787, moduleLatency: 2.79496
 [preprocess] throughputRate: 357.147, moduleLatency: 2.79997
@@ -25,8 +18,15 @@ TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
 
 
 def test_performance_file_has_the_bytes_of_the_tool(tmp_path):
-    path = write_performance(tmp_path, 16, 3, PERFORMANCE)
-    assert path == performance_path(tmp_path, 16, 3) == tmp_path / "perf_vision_batchsize_16_device_3.txt"
+    performance = {
+        "e2e": {"throughputRate": 336.39, "latency": 148637.0},
+        "data read": {"throughputRate": 357.787, "moduleLatency": 2.79496},
+        "preprocess": {"throughputRate": 357.147, "moduleLatency": 2.79997},
+        "infer": {"throughputRate": 338.442, "Interface throughputRate": 787.709, "moduleLatency": 2.21785},
+        "post": {"throughputRate": 338.44, "moduleLatency": 2.95473},
+    }
+    path = tmp_path / "perf_vision_batchsize_16_device_3.txt"
+    write_performance(path, performance)
     assert path.read_bytes() == TOOL_TEXT.encode()
 
 

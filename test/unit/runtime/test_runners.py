@@ -44,8 +44,10 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, bat
     assert summary["provider"] == ("CPUExecutionProvider" if runtime == "onnxruntime" else "device 1")
     written = here / "r" / f"perf_vision_batchsize_{batch_size}_device_1.json"
     assert json.loads(written.read_text()) == summary
+    assert written.with_suffix(".txt").is_file() == (runtime != "ais_bench") == (summary["e2e_throughput"] is not None)
     printed = capsys.readouterr().out
     assert f"{summary['device_throughput']:.2f} sequences/s" in printed
+    assert runtime == "ais_bench" or f"{summary['e2e_throughput']:.2f} sequences/s end to end" in printed
     assert ("one chip only" in printed) == (runtime != "onnxruntime")
     assert "as requested" in printed.splitlines()[0]
 
@@ -64,11 +66,13 @@ def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_p
     assert "--dataset" not in command._next_command(info, tmp_path / "results")
 
 
-@pytest.mark.parametrize("runtime", ["acl", "onnxruntime", "ais_bench"])
-def test_batch_size_other_than_requested(here, task, runtime):
-    with pytest.raises(UserError, match=r"gaitset_submit_bs4\.o\w+: its batch size is 4, "):
-        run_and_record(task(runtime, batch_size=1))
-    assert not (here / "result" / "dumpOutput_device0").exists()
+@pytest.mark.parametrize("runtime", ALL)
+@pytest.mark.parametrize("kind", [{}, {"info": None, "loop": 3}], ids=["list", "pure"])
+def test_batch_size_other_than_requested(here, task, runtime, kind):
+    message = r"-batch_size=2, but the model's is 4|gaitset_submit_bs4\.o\w+: its batch size is 4, (not|but --batch)"
+    with pytest.raises(UserError, match=message):
+        run_and_record(task(runtime, batch_size=2, **kind))
+    assert not [path for path in here.glob("result/*") if not path.name.endswith((".log", "_summary.json"))]
 
 
 def test_input_files_of_another_length_than_the_om(deployed, here):
