@@ -33,7 +33,7 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
     if name and not any(sequence.is_pickle for sequence in sequences):
         raise UsageError(f"--pickle {name}: the data contain no pickles; omit the option")
     chosen: list[SequenceFolder] = []
-    patterns: dict[tuple[str, ...], str] = {}  # views with the same kinds of pickles use the same kind
+    patterns: dict[tuple[str, ...], str] = {}  # the kind that is read, by the kinds of pickles in a view
     used: dict[str, int] = {}
     for sequence in sequences:
         files = sequence.files

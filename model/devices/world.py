@@ -86,7 +86,7 @@ def end_with_parent() -> None:
 def survive_to_report() -> None:
     """Ignore SIGTERM from here on, so that this process can report its error.
 
-    torchrun sends the signal to all processes as soon as one has ended, and the others leave the report to this one.
+    torchrun sends SIGTERM to all processes as soon as one has ended. The other processes do not report the error.
     """
     if launched_by_torchrun():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

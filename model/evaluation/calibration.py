@@ -16,10 +16,10 @@ def threshold_at(impostor: np.ndarray, own: np.ndarray, far: float) -> tuple[flo
     """Return a threshold below which a further impostor distance is with the probability `far`.
 
     Distances of the same person resemble each other, so a quantile of the distances needs about 1 / `far` people. For
-    fewer people, the logarithms of the distances are assumed to be normal, and the threshold is the quantile of
-    Student's distribution for a further value. The effective number of distances is between the number of people and
-    the number of distances; it follows from the variance of the means per person. The variance of the distances is
-    combined with the usual one, because that of a few distances is very uncertain.
+    fewer people, the logarithms of the distances are assumed to be normal. A further value of a normal sample follows a
+    shifted and scaled Student's distribution, and the threshold is a quantile of it. The effective number of distances
+    is between the number of people and the number of distances; it follows from the variance of the means per person.
+    The variance of the distances is combined with the usual one, because that of a few distances is very uncertain.
 
     Args:
         impostor: distances [n].
@@ -42,9 +42,10 @@ def threshold_at(impostor: np.ndarray, own: np.ndarray, far: float) -> tuple[flo
 
 
 def logistic_fit(genuine: np.ndarray, impostor: np.ndarray) -> Callable[[float], float | None]:
-    """Return the probability of one person as a function of the distance. It is None for too few distances.
+    """Return a function from a distance to the probability that both sequences show the same person.
 
-    Both kinds have the same total weight, so one person and different people are equally likely a priori.
+    The function returns None if there are too few distances. Genuine and impostor distances have the same total weight,
+    so the same person and different people are equally likely a priori.
     """
     if min(len(genuine), len(impostor)) < MIN_PAIRS:
         return lambda distance: None

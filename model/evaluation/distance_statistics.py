@@ -16,7 +16,7 @@ HISTOGRAM_BINS = 1 << 14
 DISTANCE_CHUNK = 1 << 22  # distances that are processed together, which needs about 100 MB
 # This many pairs give smooth curves. In a larger test, only every second, third, ... probe is counted.
 MAX_PAIRS = 1 << 28
-_MATE, _WRONG = 0, 1  # first index of the nearest entries
+_MATE, _WRONG = 0, 1  # indices of the nearest mates and of the nearest impostors
 
 
 class DistanceStatistics:
@@ -29,7 +29,8 @@ class DistanceStatistics:
         `bin_width`.
     mate_distance, wrong_distance: [m, v] float32. Distance of the nearest mate and of the nearest impostor in each
         gallery view, infinite if there is none.
-    mate_row, wrong_row: [m, v] int64. Row of that entry in the embeddings, -1 if there is none. Ties give any of them.
+    mate_row, wrong_row: [m, v] int64. Row of that entry in the embeddings, -1 if there is none. Of several
+        entries at the same distance, it can be any.
     plan: probes, gallery and views of the evaluation.
     every: every n-th probe is in `counts`. It is 1 except in a very large test.
     """

@@ -3,7 +3,8 @@
 The gallery is processed in pieces that fit on the device, and the probes in chunks. Impostors can be counted only after
 all mates of a probe are known. Pieces are therefore cut by subject, with all views of a subject together, and probes
 are sorted by subject, so that the mates of a chunk are in one piece or in adjacent pieces. After the last of these
-pieces, the chunk is counted in this piece and in all later ones. A second round loads the earlier pieces again.
+pieces, the chunk is counted in this piece and in all later ones. A second round loads the pieces in front of them
+again, and counts the chunk there.
 """
 
 from collections.abc import Iterator

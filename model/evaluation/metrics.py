@@ -2,8 +2,8 @@
 
 A *mate* is a gallery entry of the probe's own subject, and an *impostor* an entry of another subject. Rank-k and
 average precision follow from one number per probe and mate: the number of impostors whose distance to the probe is at
-most that of the mate. To compute it, all entries within this distance are counted, and the mates among them are
-subtracted. The count needs no subject labels.
+most that of the mate. This number is the count of all entries within this distance, which needs no subject labels,
+minus the count of the mates among them.
 """
 
 import torch

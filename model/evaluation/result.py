@@ -11,8 +11,8 @@ from model.evaluation.protocols import Protocol
 from model.evaluation.subject_hits import SubjectHits
 
 IDENTICAL_VIEWS = (
-    "including: mean over all cells, those where probe and gallery have the same view too; excluding: those "
-    "cells are dropped, mean over the other gallery views of each probe view, then over probe views"
+    "including: mean over all cells; excluding: without cells whose probe and gallery have the same view, mean over "
+    "the other gallery views of each probe view, then over the probe views"
 )
 
 

@@ -20,7 +20,8 @@ SIZE = (4.8, 3.3)
 WIDE = (5.6, 5.0)
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-# Placeholder colours that no chart uses otherwise; the SVG text replaces them by the style sheet's variables.
+# Colours that no chart uses otherwise. Charts are drawn with them, and `svg` replaces each by a variable of the style
+# sheet.
 _PLACEHOLDERS = {role: f"#fe01{number:02x}" for number, role in enumerate(LIGHT)}
 
 

@@ -14,7 +14,7 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
     """Return the input files of an `.info` list, after checks that they exist and have the right size.
 
     Paths are resolved against the working directory, or against the folder of the list if the first file exists
-    only there. Fillers of an already filled list are omitted.
+    only there. Files that only complete the last batch (fillers) are omitted.
 
     Args:
         shape: [s, h, w] of one sequence as the model takes it. With None (an om file, whose shape cannot be
@@ -62,7 +62,7 @@ def known_digests(info_path: Path) -> dict[str, str]:
 
 
 def check_digest(path: Path, content: bytes | memoryview, known: Mapping[str, str]) -> str:
-    """Return the digest of an input file. Raises UserError if the manifest contains another one."""
+    """Return the digest of an input file. Raises UserError if the manifest has another digest for this file."""
     digest = digest_of(content)
     if known.get(path.stem, digest) != digest:
         raise UserError(f"{path}: does not match its manifest, so it was changed; create the input files again")

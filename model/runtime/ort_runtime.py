@@ -87,7 +87,7 @@ def open_session(path: Path, threads: int, providers: Providers | None = None):
 def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
         return session.run(outputs, inputs)
-    except Exception as error:  # as above, for example out of memory
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise UserError(f"{path}: ONNX Runtime cannot run it ({first_line(error)})") from error
 
 

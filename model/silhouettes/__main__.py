@@ -43,7 +43,7 @@ def build_parser() -> CommandParser:
                        "folders of frames")  # fmt: skip
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
     paths.add_argument("--preview", type=Path, metavar="FILE", help="write the video with boxes and numbers as .mp4 or "
-                       ".gif; the names of several videos are added to that of the file (default: none)")  # fmt: skip
+                       ".gif; with several videos, one file per video, with its name (default: none)")  # fmt: skip
     paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
     content = parser.add_argument_group("sequences")
     content.add_argument("--view", default="000", metavar="NAME", help="name of the view (default: %(default)s)")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALE = 16.0  # of the cosines before the softmax
-SMOOTHING = 0.1  # of the labels
+SCALE = 16.0  # factor of the cosines before the softmax
+SMOOTHING = 0.1  # label smoothing
 
 
 class Classifier(nn.Module):

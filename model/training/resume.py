@@ -27,7 +27,7 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
         last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
             "restart %d after a process ended: %s", restarts,
-            "there is no checkpoint yet, starting as at first" if last is None else f"resuming from iteration {last}",
+            "there is no checkpoint yet, starting again" if last is None else f"resuming from iteration {last}",
         )  # fmt: skip
         if last is not None:
             return last

@@ -181,7 +181,7 @@ def test_errors_with_own_takes_are_reported_as_early_as_possible(
     assert len(list(tmp_path.glob("work/checkpoint/**/*.ptm"))) == 1, "only the one that was there"
 
 
-@pytest.mark.parametrize("dataset", ["mygait", "CASIA-B"])  # CASIA-B has a protocol, but of other takes
+@pytest.mark.parametrize("dataset", ["mygait", "CASIA-B"])  # CASIA-B has a protocol, but with other takes
 def test_training_warns_if_test_py_cannot_evaluate_it(own_takes, tmp_path, capsys, dataset):
     assert own_takes("train", tmp_path, "--dataset", dataset) == 0
     printed = capsys.readouterr().out

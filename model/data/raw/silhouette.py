@@ -142,7 +142,7 @@ def align(sil: np.ndarray) -> np.ndarray | None:
 
     Returns:
         None if there is no usable person: the pixel sum is at most 10000; the image is so narrow (h > 64·w) that no
-        column is left after resizing, at which the original stops with an error; or the person is so thin that the
+        column is left after resizing, for which the original raises an error; or the person is so thin that the
         resizing, which samples pixels, misses it.
     """
     import cv2

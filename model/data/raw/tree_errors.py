@@ -69,7 +69,7 @@ def reject_deep_frames(sequence: Path, layout: str) -> None:
 
 
 def reject_tree_without_frames(root: Path, layout: str) -> None:
-    """Raise UserError: there are no frames at the level of the layout. Name the folder to give if some are deeper."""
+    """Raise UserError: no frames are at the level of the layout. If frames are deeper, name the folder to give."""
     expected = f"expected {LAYOUTS[layout].path}"
     frame, other = _first_files(root)
     if frame is None:

@@ -147,7 +147,7 @@ def test_a_set_is_complete_only_with_its_metadata_and_matching_files(tmp_path):
     assert files.last_complete() == 30
     files.part(30, "state").unlink()
     assert files.last_complete() == 20
-    with files.part(20, "optimizer").open("ab") as file:  # of another run, or half of it
+    with files.part(20, "optimizer").open("ab") as file:  # a file of another run, or half-written
         file.write(b"x")
     assert files.last_complete() == 10
 

@@ -191,7 +191,7 @@ def test_a_state_of_some_of_the_weights_is_rejected(tmp_path):
 
 
 def test_only_the_state_of_an_optimizer_is_loaded(tmp_path):
-    """A file with `maximize` would train in the wrong direction."""
+    """Options in a file have no effect: with its `maximize`, for example, training would increase the loss."""
     state = adam()
     state["param_groups"][0] |= {"maximize": True, "betas": (0.0, 0.0), "weight_decay": 9.0, "eps": 5.0, "lr": 7.0}
     optimizer = fresh_adam()

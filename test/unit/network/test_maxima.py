@@ -60,7 +60,7 @@ def fused_maximum(kernels, maps):
 
 
 def maximum_by_loops(maps, of_pooled):
-    """Return the pooled maps and the gradient of the maps: each maximum gives it to the first frame that holds it."""
+    """Return the pooled maps and the gradient of the maps. The first frame with the maximum receives its gradient."""
     pooled, of_maps = [], torch.zeros_like(maps)
     for (start, end), gradient in zip(pairwise(ENDS), of_pooled, strict=True):
         pooled.append(maps[start:end].amax(0))

@@ -96,7 +96,7 @@ def _serve(address: str, client: str) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen(64)
-    jobs: dict[int, tuple[int, socket.socket]] = {}  # by the file descriptor of the process: its id and the client
+    jobs: dict[int, tuple[int, socket.socket]] = {}  # file descriptor of a process: its id and its client
     print("ready", flush=True)
     while True:
         clients = [connection for _, connection in jobs.values()]

@@ -28,7 +28,7 @@ def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.
     points = (centres[:, None] + np.einsum("kij,nj->kni", axes, sphere)).reshape(-1, 3)
     points = (points - cameras.position[0, 0].numpy()) @ cameras.axes[0, 0].numpy().T
     pixels = points[:, :2] / points[:, 2:] * 345 + [(IMAGE_WIDTH - 1) / 2, 86]
-    fine = np.zeros((IMAGE_HEIGHT * 8, IMAGE_WIDTH * 8), np.uint8)  # cv2 fills half a pixel outward: a sixteenth here
+    fine = np.zeros((IMAGE_HEIGHT * 8, IMAGE_WIDTH * 8), np.uint8)  # cv2 adds half a pixel, 1/16 after the reduction
     cv2.fillConvexPoly(fine, cv2.convexHull((pixels * 8).round().astype(np.int32)), 255)
     return fine[::8, ::8]
 

@@ -171,7 +171,7 @@ class Stream:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    recorder, module_of = Recorder(new_step()), torch.get_device_module  # which torch itself asks, too
+    recorder, module_of = Recorder(new_step()), torch.get_device_module  # torch itself calls this function, too
     monkeypatch.setattr(torch, "get_device_module", lambda device: recorder if device == CPU else module_of(device))
     monkeypatch.setattr(cuda_graph_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
     return recorder

@@ -40,7 +40,7 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, unbro
     lines = [log_points(work) for work in (tmp_path, unbroken)]
     for point in (point for points in lines for point in points):
         del point["iterations_per_second"]
-    assert lines[0] == lines[1]  # the means between two log points are continued, too
+    assert lines[0] == lines[1]  # also the means of a log interval during which the run was stopped
     assert [point["skipped"] for point in lines[1]] == [0, 0, 0, 0], "no step is skipped in float32"
 
 

@@ -1,8 +1,10 @@
 """NpuFusedAdam: torch's Adam to the last bit, on weights, gradients and state that it moves into one tensor each.
 
-As the real one it moves them at the first step (or the first `zero_grad` with gradients there), refuses to drop
-gradients, takes float32 and float16 weights only, counts steps as a number for each weight and once more for all,
-from the first weight's; there a tensor, which torch's Adam saves, would grow by two.
+Like the real optimizer, it
+- moves them at the first step, or at the first `zero_grad` after gradients exist,
+- takes only float32 and float16 weights, and raises an error for `set_to_none`,
+- counts steps in one number per weight and in one number per group, which starts at that of the group's first weight.
+  If the step is a tensor, as in the states that torch's Adam saves, both are the same object, which grows by two.
 """
 
 import torch
