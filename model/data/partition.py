@@ -55,7 +55,8 @@ class Data:
         if not len(index):
             raise UserError(
                 f"{self.store.path}: no {name} sequences: the partition assigns {len(subjects)} of "
-                f"{len(self.store.index.subjects)} subjects to {name}; see pid_num and --partition"
+                f"{len(self.store.index.subjects)} subjects to {name}; choose another number "
+                "of training subjects with --pid_num, or name the subjects in a --partition"
             )
         return SilhouetteStore(self.store.path, index, self.store.frames)
 

@@ -139,7 +139,7 @@ def calibrate(
         impostor.append(others[::step])
     genuine, counts, impostor = np.array(genuine), [len(part) for part in impostor], np.concatenate(impostor)
     genuine = genuine[np.isfinite(genuine)]
-    # An unknown person is compared with one person more than an enrolled one.
+    # `nearest` is the least of `people` - 1 distances, but an unknown person has `people` distances.
     lower = 1 - (1 - far) ** ((people - 1) / people)
     threshold, extrapolated = threshold_at(np.array(nearest), own, lower)
     pair_threshold, _ = threshold_at(impostor, np.repeat(own, counts), far)

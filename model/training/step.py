@@ -21,8 +21,8 @@ class TrainingStep:
         model: the network, or its wrapper that averages gradients over processes.
         reference_loss: compute the loss with torch's own kernels.
         flat_gradients: one tensor that holds all gradients (`distributed.flatten_gradients`), so that each iteration
-            writes them to the same memory. The network is then not wrapped, and `exchange` averages the gradients
-            between two parts that CUDA graphs can hold.
+            writes them to the same memory. The network is then not wrapped. `exchange` averages the gradients between
+            `gradients` and `update`, each of which can be a CUDA graph.
         classifier: adds its cross entropy, with the weight `cross_entropy` of the settings.
     """
 

@@ -110,7 +110,12 @@ def words_of(options: str, files: dict) -> list:
         ("train", "--amp_dtype bf16", 2, "--amp_dtype bf16 needs --amp torch, but this run uses float32"),
         ("test", "--amp off --amp_dtype fp16", 2, "--amp_dtype fp16 needs --amp torch"),
         ("train", "--batch_size_p 9", 1, r"3 subjects.*P = 9"),
-        ("test", "--pid_num 4 --checkpoint encoder.ptm", 1, r"no test sequences.*assigns 0 of 4 subjects"),
+        (
+            "test",
+            "--pid_num 4 --checkpoint encoder.ptm",
+            1,
+            r"no test sequences.*assigns 0 of 4 subjects to test; choose another .*--pid_num",
+        ),
         ("test", "--partition zoe.json --checkpoint encoder.ptm", 1, r"zoe\.json.*1 subjects are not in .* \(zoe\)"),
         ("test", "--pid_num 2 --iter 500", 1, r"00500-encoder.*no such checkpoint"),
         ("test", "--pid_num 2", 1, r"no checkpoint of GaitSet_Synthetic.*--checkpoint"),
