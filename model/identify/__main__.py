@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = options_parser().parse_args(arguments)
     action, wanted = options.action, NAMES[options.action]
     if len(options.people) != wanted:
-        raise UsageError(f"{action}: {len(options.people)} names given, {wanted} expected; see "
+        raise UsageError(f"{action}: expected names: {wanted}, given: {len(options.people)}; see "
                          "python -m model.identify --help")  # fmt: skip
     for name, of_action in (("names", "enroll"), ("report", "who")):
         if getattr(options, name) and action != of_action:

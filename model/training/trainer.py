@@ -227,7 +227,9 @@ class Trainer:
         speed = "%(iterations_per_second).2f iterations/s, %(sequences_per_second).1f sequences/s"
         lines = [f"%(iterations)d iterations in %(seconds).1f s: {speed}"]
         if not summary["iterations"]:
-            lines.append("nothing to do: iteration %(iteration)d has been reached already")
+            lines = [
+                "nothing to do: iteration %(iteration)d has been reached already; more --iters continue the training"
+            ]
         elif self.writing:
             lines.append("wrote %(checkpoint)s")
             if stopped_by:

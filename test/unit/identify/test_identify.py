@@ -122,8 +122,8 @@ def test_verify_compares_tracks_and_people(trees, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["verify", "001"], "verify: 1 names given, 2 expected"),
-        (["remove"], "remove: 0 names given, 1 expected"),
+        (["verify", "001"], "verify: expected names: 2, given: 1"),
+        (["remove"], "remove: expected names: 1, given: 0"),
         (["who"], "give an aligned tree with --data_path"),
         (["list", "--report", "x.html"], "--report has no effect with list"),
         (["who", "--names", "t.csv", "--data_path", "x"], "--names has no effect with who"),

@@ -214,7 +214,8 @@ def test_finished_training_is_reported(aligned_tree, unbroken, tmp_path, capsys)
     shutil.copytree(unbroken, tmp_path / "work")
     assert train(aligned_tree, tmp_path / "work", "--restore_iter", -1) == 0
     printed = capsys.readouterr().out
-    assert f"nothing to do: iteration {TOTAL}" in printed and "wrote" not in printed
+    assert f"nothing to do: iteration {TOTAL}" in printed and "--iters" in printed
+    assert "wrote" not in printed and "iterations/s" not in printed
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
