@@ -3,11 +3,13 @@
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import small_network
 from scripts import load_script
 from training_runs import files_of, log_points, run_test, train
+from walkers import write_aligned_tree
 
 from model.runtime.runners import run
 from model.runtime.task import Task
@@ -45,28 +47,48 @@ def test_published_figures_are_printed_next_to_ours_for_casia_b(aligned_tree, tm
         assert figure in printed
 
 
+PLACE = "步态 数据 'a' \"b\" $(c) ; %s"
+
+
+def save_as_in_windows(path, text):
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+
+
 @pytest.mark.slow
-def test_torch_bins_and_onnx_runtime_give_one_table(aligned_tree, tmp_path, encoder):
-    """Evaluate the same weights with whole sequences in torch, with bins, and with ONNX Runtime directly."""
-    model, bins = tmp_path / "m.onnx", ["--bin_path", tmp_path / "bins", "--bin_frames", 8]
-    export = ["--input_path", encoder, "--output_path", model, "--batch_size", 4, "--frame_num", 8]
-    load_script("pth2onnx").main(list(map(str, export)))
+@pytest.mark.filterwarnings("ignore:Glyph")  # the font of the charts has no Chinese characters
+def test_torch_bins_and_onnx_runtime_give_one_table(tmp_path, monkeypatch, encoder):
+    """Evaluate the same weights with whole sequences in torch, with bins, and with ONNX Runtime directly.
+
+    The folders have blanks, quotes and Chinese characters, and an editor for Windows has saved partition and list.
+    """
+    tree = write_aligned_tree(tmp_path / PLACE / "对 齐", views=("0 90", "18"), subjects=3)
+    for old, new in {"001": "张 三", "002": "李四 (2)"}.items():
+        (tree / old).rename(tree / new)
+    monkeypatch.chdir(tree.parent)
+    people = {"TRAIN_SET": [], "TEST_SET": ["张 三", "李四 (2)", "003"]}
+    save_as_in_windows(Path("分 区.json"), json.dumps(people, ensure_ascii=False, indent=1))
+    export = ["--input_path", str(encoder), "--output_path", "模 型.onnx", "--batch_size", "4", "--frame_num", "8"]
+    load_script("pth2onnx").main(export)
+    bins = ["--bin_path", "箱 子", "--bin_frames", 8]
 
     def test(name, *more):
-        run_test(aligned_tree, tmp_path, "--partition", "all", "--json", tmp_path / f"{name}.json", *more)
+        run_test("对 齐", "工 作", "--partition", "分 区.json", "--json", f"{name}.json", *more)
+        return json.loads(Path(f"{name}.json").read_text())
 
-    test("torch", "--checkpoint", encoder, "--batch_size", 7)
-    test("direct", "--runtime", "onnxruntime", "--checkpoint", model)
+    tables = [
+        test("torch", "--checkpoint", encoder, "--batch_size", 7),
+        test("direct", "--runtime", "onnxruntime", "--checkpoint", "模 型.onnx"),
+    ]
     test("b", "--pre_process", *bins)
-    run(Task("onnxruntime", model, tmp_path / "bins.info", tmp_path / "result", quiet=True))
-    test("bins", "--post_process", *bins, "--result_path", tmp_path / "result", "--report")
-    page = (tmp_path / "results" / "Synthetic-deployed.html").read_text()
+    save_as_in_windows(Path("箱 子.info"), Path("箱 子.info").read_text())
+    run(Task("onnxruntime", Path("模 型.onnx"), Path("箱 子.info"), Path("结 果"), quiet=True))
+    tables.append(test("bins", "--post_process", *bins, "--result_path", "结 果", "--name", "部 署", "--report"))
+    page = Path("工 作/results/部 署.html").read_text()
     assert 'class="animation"' in page, "the report shows silhouettes from bins, too"
-    assert (tmp_path / "results" / "Synthetic-deployed-figures" / "roc.png").exists()
-    tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("torch", "direct", "bins")]
+    assert Path("工 作/results/部 署-figures/roc.png").exists()
     for table in tables:
         del table["details"]
-    assert tables[0] == tables[1] == tables[2]
+    assert tables[0] == tables[1] == tables[2] and tables[0]["views"] == ["18", "0 90"]
 
 
 def config_with(folder, text):
