@@ -61,27 +61,12 @@ class Job(NamedTuple):
     setting: dict = {}  # noqa: RUF012, it is never modified
 
 
-def export_original(path: Path, layout: str, batch_size: int, frame_num: int) -> None:
-    """Export the network of ModelZoo or OpenGait with its own layout of maps; see the module's docstring."""
+def export_original(path: Path, transposed: bool, batch_size: int, frame_num: int) -> None:
+    """Export the network of ModelZoo, or of OpenGait with its layout of maps; see the module's docstring."""
     import torch
-    import torch.nn.functional as F
-    from train_step import PlainGaitSet
+    from opengait_network import TheirGaitSet
 
-    class OpenGait(PlainGaitSet):
-        def forward(self, sils):
-            x, pooled = sils.unsqueeze(1), []  # [n, c, s, h, w]
-            for block in (0, 2, 4):
-                n, c, s, h, w = x.shape
-                x = x.transpose(1, 2).reshape(-1, c, h, w)
-                for layer in self.set_layers[block : block + 2]:
-                    x = F.leaky_relu(layer(x))
-                x = F.max_pool2d(x, 2) if block < 4 else x
-                x = x.reshape(n, s, *x.shape[1:]).transpose(1, 2).contiguous()
-                pooled.append(x.max(2)[0])
-            return self.embed(pooled)
-
-    network = (OpenGait() if layout == "OpenGait" else PlainGaitSet()).eval()
-    example = torch.zeros(batch_size, frame_num, 64, 44)
+    network, example = TheirGaitSet(256, transposed=transposed).eval(), torch.zeros(batch_size, frame_num, 64, 44)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(network, (example,), path, dynamo=False, opset_version=11, input_names=["image_seq"])
@@ -100,8 +85,8 @@ def export_all(folder: Path, batch_size: int, options: Namespace) -> dict[str, P
     network = GaitSet().eval()
     sils = figures(5, options.frame_num)
     making: dict[str, Callable[[Path], object]] = {
-        "ModelZoo": lambda path: export_original(path, "ModelZoo", batch_size, options.frame_num),
-        "OpenGait": lambda path: export_original(path, "OpenGait", batch_size, options.frame_num),
+        "ModelZoo": lambda path: export_original(path, False, batch_size, options.frame_num),
+        "OpenGait": lambda path: export_original(path, True, batch_size, options.frame_num),
         "static": lambda path: export_onnx(network, path, batch_size, options.frame_num, runtime=OrtRuntime),
         "whole": lambda path: export_variable_length(network, path, runtime=VariableLengthRuntime),
         "int8": lambda path: export_int8(

@@ -1,4 +1,5 @@
-"""Functions that the benchmarks share. Importing this module makes the packages of the repository importable."""
+"""Functions that the benchmarks share. Importing it makes the packages of the repository and the modules of the
+tests importable."""
 
 import argparse
 import json
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit" / "support")]
 
 
 def parser_of(description: str, **defaults) -> argparse.ArgumentParser:

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from measuring import median_seconds, parser_of, report
-from torch import Tensor, nn
+from opengait_network import TheirGaitSet
+from torch import Tensor
 
 from model.config import ModelConfig
 from model.data.batches import pack
@@ -35,43 +36,6 @@ from model.training.precision import make_precision
 from model.training.step import TrainingStep
 
 LENGTH = 80  # frames per sequence, about as in CASIA-B
-
-
-class PlainGaitSet(nn.Module):
-    """The network with the operations of the original in their order: activation before pooling."""
-
-    def __init__(self):
-        super().__init__()
-        sizes = [(1, 32, 5), (32, 32, 3), (32, 64, 3), (64, 64, 3), (64, 128, 3), (128, 128, 3)]
-        self.set_layers = nn.ModuleList(nn.Conv2d(i, o, k, padding=k // 2, bias=False) for i, o, k in sizes)
-        self.global_layers = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in [(32, 64), (64, 64), (64, 128), (128, 128)]
-        )
-        self.matrices = nn.Parameter(nn.init.xavier_uniform_(torch.zeros(62, 128, 256)))
-
-    def forward(self, sils: Tensor) -> Tensor:
-        n, s = sils.shape[:2]
-        x, pooled = sils.flatten(0, 1).unsqueeze(1), []
-        for number, layer in enumerate(self.set_layers, 1):
-            x = F.leaky_relu(layer(x), inplace=True)
-            if number in (2, 4):
-                x = F.max_pool2d(x, 2)
-            if number in (2, 4, 6):
-                pooled.append(x.view(n, s, *x.shape[1:]).max(1)[0])
-        return self.embed(pooled)
-
-    def embed(self, pooled: list[Tensor]) -> Tensor:
-        g = pooled[0]
-        for number, layer in enumerate(self.global_layers, 1):
-            g = F.leaky_relu(layer(g), inplace=True)
-            if number == 2:
-                g = F.max_pool2d(g, 2) + pooled[1]
-        strips = []
-        for bins in (1, 2, 4, 8, 16):
-            for maps in (pooled[2], g + pooled[2]):
-                z = maps.view(*maps.shape[:2], bins, -1)
-                strips.append(z.mean(3) + z.max(3)[0])
-        return torch.cat(strips, 2).permute(2, 0, 1).contiguous().matmul(self.matrices)
 
 
 def plain_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
@@ -98,7 +62,7 @@ def drawn_frames(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
     mode = make_compute_mode(options.amp, "", "plain", device)
-    network = PlainGaitSet().to(device)
+    network = TheirGaitSet(256).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     precision, network, optimizer = make_precision(mode, network, optimizer, device, "dynamic")
     frames, rows = drawn_frames(options)

@@ -1,14 +1,18 @@
-"""The network with the module structure and names of OpenGait."""
+"""The network with the module structure and names of OpenGait, and the operations of both ancestors in their order."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class TheirGaitSet(nn.Module):
-    """The network as OpenGait's documents and checkpoints describe it, for one sequence."""
+    """The network as OpenGait's documents and checkpoints describe it: [n, s, 64, 44] to [62, n, dim].
 
-    def __init__(self, dim: int, channels: tuple[int, int, int] = (32, 64, 128)):
+    transposed: keep maps as [n, c, s, h, w] between the blocks, as OpenGait does, instead of [n·s, c, h, w].
+    """
+
+    def __init__(self, dim: int, channels: tuple[int, int, int] = (32, 64, 128), transposed: bool = False):
         super().__init__()
+        self.transposed = transposed
 
         def conv(inward, outward, size):
             block = nn.Module()
@@ -17,7 +21,8 @@ class TheirGaitSet(nn.Module):
             return block
 
         def block(inward, outward, size, pool):
-            layers = [conv(inward, outward, size), nn.LeakyReLU(), conv(outward, outward, 3), nn.LeakyReLU()]
+            relus = nn.LeakyReLU(inplace=True), nn.LeakyReLU(inplace=True)
+            layers = [conv(inward, outward, size), relus[0], conv(outward, outward, 3), relus[1]]
             return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
         c1, c2, c3 = channels
@@ -29,16 +34,20 @@ class TheirGaitSet(nn.Module):
         self.Head = nn.Module()
         self.Head.fc_bin = nn.Parameter(torch.randn(62, c3, dim) / 11)
 
-    def forward(self, sils):
-        maps = self.set_block1.forward_block(sils[:, None])
-        pooled = self.gl_block2(maps.amax(0, keepdim=True))
-        maps = self.set_block2.forward_block(maps)
-        pooled = self.gl_block3(pooled + maps.amax(0, keepdim=True))
-        maps = self.set_block3.forward_block(maps).amax(0, keepdim=True)
-        strips = [self.pyramid(maps), self.pyramid(pooled + maps)]
-        return torch.einsum("cp,pcd->pd", torch.cat(strips, 1), self.Head.fc_bin)
-
-    @staticmethod
-    def pyramid(maps):
-        parts = [part for bins in (16, 8, 4, 2, 1) for part in maps[0].chunk(bins, 1)]
-        return torch.stack([part.mean((1, 2)) + part.amax((1, 2)) for part in parts], 1)
+    def forward(self, sils: Tensor) -> Tensor:
+        n, s = sils.shape[:2]
+        x, pooled = sils.flatten(0, 1).unsqueeze(1), []
+        for block in (self.set_block1, self.set_block2, self.set_block3):
+            x = block.forward_block(x)
+            maps = x.view(n, s, *x.shape[1:])
+            if self.transposed:
+                maps = maps.transpose(1, 2).contiguous()
+                x = maps.transpose(1, 2).reshape(-1, *x.shape[1:])
+            pooled.append(maps.max(2 if self.transposed else 1)[0])
+        g = self.gl_block3(self.gl_block2(pooled[0]) + pooled[1]) + pooled[2]
+        strips = []
+        for maps in (pooled[2], g):
+            for bins in (16, 8, 4, 2, 1):
+                z = maps.view(*maps.shape[:2], bins, -1)
+                strips.append(z.mean(3) + z.max(3)[0])
+        return torch.cat(strips, 2).permute(2, 0, 1).contiguous().matmul(self.Head.fc_bin)
