@@ -1,6 +1,6 @@
 """Mistakes and confusions: look-ups whose nearest gallery entry belongs to a wrong subject."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +10,7 @@ from model.common.natural_order import natural_key
 from model.evaluation.distance_statistics import DistanceStatistics
 
 
-@dataclass(frozen=True, eq=False)
-class LookUps:
+class LookUps(namedtuple("LookUps", "probe view missed distance_ratio identical_left_out")):
     """All look-ups, without identical views if there are several views.
 
     probe: [n] position in the plan.
@@ -19,12 +18,6 @@ class LookUps:
     missed: [n] bool, an impostor is at least as close as the nearest mate.
     distance_ratio: [n] distance of the nearest mate divided by that of the nearest impostor, infinite without a mate.
     """
-
-    probe: np.ndarray
-    view: np.ndarray
-    missed: np.ndarray
-    distance_ratio: np.ndarray
-    identical_left_out: bool
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,16 @@ of accepted genuine pairs. The thresholds are the edges of the histogram bins, s
 width.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
-class Roc:
+class Roc(namedtuple("Roc", "threshold far tar genuine impostor")):
     """ROC curve: `far` and `tar` [t] rise from 0 to 1 with `threshold` [t].
 
     `genuine` and `impostor` are the numbers of pairs.
     """
-
-    threshold: np.ndarray
-    far: np.ndarray
-    tar: np.ndarray
-    genuine: int
-    impostor: int
 
     def tar_at(self, far: float) -> float:
         """Return the highest TAR whose FAR is at most `far`, NaN if there are fewer than 1 / `far` impostor pairs."""

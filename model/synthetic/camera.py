@@ -4,8 +4,8 @@ b takes, c cameras, s frames, k ellipsoids.
 """
 
 import math
+from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,19 +22,13 @@ _MIDDLE = _HORIZON + _FOCAL * (1.27 - 1.0) / 5.05  # image row of the point 1 m 
 _NEAREST = 0.5  # least depth in metres: nearer points are projected as if they were at this depth
 
 
-@dataclass(frozen=True)
-class Cameras:
+class Cameras(namedtuple("Cameras", "position axes focal horizon")):
     """Horizontal pinhole cameras that look at the middle of the walking line, shared by all takes or one per take.
 
     position    [b or 1, c, 3], in metres, in the walker's axes (x forward, y left, z up)
     axes        [b or 1, c, 3, 3]; the rows are the directions of image right, image down and depth
     focal, horizon    [b or 1, c], in pixels
     """
-
-    position: Tensor
-    axes: Tensor
-    focal: Tensor
-    horizon: Tensor
 
     def project(self, centres: Tensor, half_axes: Tensor) -> tuple[Tensor, Tensor]:
         """Project ellipsoids.

@@ -3,7 +3,7 @@
 b takes, s frames, k ellipsoids, p parts.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 from itertools import pairwise
 
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 MAX_ELLIPSOIDS = 4  # per part
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(namedtuple("Figure", "centres axes parts present")):
     """Figures of b takes in s frames.
 
     centres     [b, s, k, 3], centres of the ellipsoids in metres
@@ -22,12 +21,7 @@ class Figure:
     present     bool [b, p], whether a take has the part (a bag, a skirt, a bun)
     """
 
-    centres: Tensor
-    axes: Tensor
-    parts: Tensor
-    present: Tensor
-
-    def __getitem__(self, takes: slice) -> "Figure":
+    def of(self, takes: slice) -> "Figure":
         """Return the figures of some of the takes."""
         return Figure(self.centres[takes], self.axes[takes], self.parts, self.present[takes])
 
@@ -36,11 +30,8 @@ class FigureBuilder:
     """Collect named ellipsoids and the parts that join them."""
 
     def __init__(self):
-        self.index: dict[str, int] = {}
-        self.centres: list[Tensor] = []
-        self.axes: list[Tensor] = []
-        self.parts: list[list[int]] = []
-        self.present: list[Tensor | None] = []
+        self.ellipsoids: dict[str, tuple[Tensor, Tensor]] = {}  # centre and axes
+        self.parts: list[tuple[tuple[str, ...], Tensor | None]] = []  # ellipsoids, and takes that have the part
 
     def ball(self, name: str, centre: Tensor, radius: Tensor | float) -> None:
         """Add a ball at `centre` [b, s, 3] with `radius` [b] or a number."""
@@ -54,24 +45,22 @@ class FigureBuilder:
         self._add(name, centre, frame * torch.stack(columns, -1)[:, None, None])
 
     def _add(self, name: str, centre: Tensor, axes: Tensor) -> None:
-        self.index[name] = len(self.centres)
-        self.centres.append(centre)
-        self.axes.append(axes.expand(*centre.shape[:2], 3, 3))
+        self.ellipsoids[name] = centre, axes.expand(*centre.shape[:2], 3, 3)
 
     def join(self, *names: str, where: Tensor | None = None) -> None:
         """Add a convex part of the named ellipsoids, in the takes `where` [b] (default: all)."""
-        members = [self.index[name] for name in names]
-        self.parts.append(members + [members[-1]] * (MAX_ELLIPSOIDS - len(members)))
-        self.present.append(where)
+        self.parts.append((names, where))
 
     def chain(self, *names: str) -> None:
         """Join each ellipsoid with the next one."""
-        for first, second in pairwise(names):
-            self.join(first, second)
+        for pair in pairwise(names):
+            self.join(*pair)
 
     def figure(self) -> Figure:
-        device = self.centres[0].device
-        everywhere = torch.ones(len(self.centres[0]), dtype=torch.bool, device=device)
-        present = torch.stack([everywhere if where is None else where for where in self.present], 1)
-        parts = torch.tensor(self.parts, device=device)
-        return Figure(torch.stack(self.centres, 2), torch.stack(self.axes, 2), parts, present)
+        centres, axes = (torch.stack(tensors, 2) for tensors in zip(*self.ellipsoids.values(), strict=True))
+        number = {name: i for i, name in enumerate(self.ellipsoids)}
+        filled = (names + names[-1:] * (MAX_ELLIPSOIDS - len(names)) for names, _ in self.parts)
+        parts = torch.tensor([[number[name] for name in names] for names in filled], device=centres.device)
+        everywhere = torch.ones(len(centres), dtype=torch.bool, device=centres.device)
+        present = torch.stack([everywhere if where is None else where for _, where in self.parts], 1)
+        return Figure(centres, axes, parts, present)

@@ -9,7 +9,7 @@ f frames of all takes and cameras, k ellipsoids, p parts, d directions, n polygo
 """
 
 import math
-from dataclasses import dataclass
+from collections import namedtuple
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ _FLAT = 1e-4  # rows between two corners; an edge that is flatter than this boun
 _UNBOUNDED = 1e6  # column
 
 
-@dataclass(frozen=True)
-class Crops:
+class Crops(namedtuple("Crops", "masks top left box")):
     """Masks of the figures, cropped from their frames. All crops have the size of the largest figure.
 
     masks       bool [f, h, w]; pixels outside the frame are empty
@@ -32,11 +31,6 @@ class Crops:
     box         int64 [f, 4], bounding box of the figure within the crop: first and last row, first and last column
                 (last before first for an empty mask)
     """
-
-    masks: Tensor
-    top: Tensor
-    left: Tensor
-    box: Tensor
 
     def frames(self) -> Tensor:
         """Return complete frames, uint8 [f, IMAGE_HEIGHT, IMAGE_WIDTH], with the values 0 and 255."""
@@ -54,7 +48,7 @@ class Crops:
         rows = torch.arange(masks.shape[1], device=masks.device) + self.top[:, None]
         columns = torch.arange(masks.shape[2], device=masks.device) + self.left[:, None]
         inside = ((rows >= 0) & (rows < IMAGE_HEIGHT))[:, :, None] & ((columns >= 0) & (columns < IMAGE_WIDTH))[:, None]
-        return Crops(masks & inside, self.top, self.left, self.box)
+        return self._replace(masks=masks & inside)
 
 
 def _directions(like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ b takes, s frames, l trunk levels. Axes: x forward along the walking line, y to 
 """
 
 import math
-from dataclasses import dataclass
+from collections import namedtuple
 
 import torch
 from torch import Tensor
@@ -17,19 +17,13 @@ SIDES = ("left", "right")
 _DEGREE = math.pi / 180
 
 
-@dataclass(frozen=True)
-class Skeleton:
+class Skeleton(namedtuple("Skeleton", "joints frames trunk trunk_frames")):
     """Positions and orientations.
 
     joints      positions [b, s, 3] by name (`pelvis`, `neck`, `head`, `left_knee`, ...)
     frames      orientations [b, s, 3, 3] of some of them; the columns point forward, left and up
     trunk, trunk_frames    positions [b, s, l, 3] and orientations [b, s, l, 3, 3] of the trunk levels
     """
-
-    joints: dict[str, Tensor]
-    frames: dict[str, Tensor]
-    trunk: Tensor
-    trunk_frames: Tensor
 
 
 def orientation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _batches(settings: DatasetSettings, device: torch.device) -> Iterator[tuple[
         for takes, figure in in_threads(partial(_pose, settings, device), groups, 1, 1):
             for first in range(0, len(takes), size):
                 part = slice(first, first + size)
-                yield takes[part], figure[part]
+                yield takes[part], figure.of(part)
 
     threads = 1 if on_cpu else CONCURRENT_BATCHES
     yield from in_threads(partial(_render, settings), posed_batches(), threads, CONCURRENT_BATCHES)

@@ -50,7 +50,7 @@ def test_a_frame_does_not_depend_on_the_others():
     crops = crops_of([(120, 50, 40, 100), (12, 90, 200, 20), (150, 60, 30, 200)], 200, 100)
     together, _ = align_crops(crops)
     for i in range(3):
-        one = Crops(*(x[i : i + 1] for x in (crops.masks, crops.top, crops.left, crops.box)))
+        one = Crops(*(x[i : i + 1] for x in crops))
         difference = align_crops(one)[0][0].int() - together[i].int()
         assert difference.abs().max() <= 1 and (difference != 0).float().mean() < 1e-3
 

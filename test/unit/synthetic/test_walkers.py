@@ -84,7 +84,7 @@ def test_all_cameras_see_the_same_height_after_scaling_by_distance():
     settings = WalkerSettings(frames=1, noise=0.0)
     takes = Takes.of([1, 2, 3, 4], ["nm-01"])
     figure = pose_figures(settings, takes)
-    figure = replace(figure, centres=figure.centres - figure.centres.mean(2, keepdim=True) * torch.tensor([1, 1, 0]))
+    figure = figure._replace(centres=figure.centres - figure.centres.mean(2, keepdim=True) * torch.tensor([1, 1, 0]))
     rows = silhouettes(figure, cameras).masks.any(2).sum(1).view(4, 11)
     heights = rows / cameras.focal[0] * distance
     assert (heights.amax(1) / heights.amin(1)).max() < 1.10
