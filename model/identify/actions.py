@@ -3,7 +3,6 @@
 import csv
 import logging
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,14 +191,10 @@ def _calibrated(
 
 
 def _summary(gallery: Gallery) -> dict[str, Any]:
-    names = gallery.labels["person"].tolist()
-    counts, views = Counter(names), {}
-    for name, view in zip(names, gallery.labels["view"].tolist(), strict=True):
-        views.setdefault(name, set()).add(view)
-    people = [
-        {"name": name, "sequences": counts[name], "views": sorted(views[name], key=natural_key)}
-        for name in gallery.people.tolist()
-    ]
+    views: dict[str, list[str]] = {name: [] for name in gallery.people.tolist()}
+    for name, view in zip(gallery.labels["person"].tolist(), gallery.labels["view"].tolist(), strict=True):
+        views[name].append(view)
+    people = [{"name": n, "sequences": len(v), "views": sorted(set(v), key=natural_key)} for n, v in views.items()]
     return {"file": str(gallery.path), "encoder": gallery.encoder._asdict(), "people": people}
 
 
