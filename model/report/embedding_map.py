@@ -33,7 +33,26 @@ def embedding_map(inputs: ReportInputs) -> dict[str, Any] | None:
     order = [c for c in (*inputs.result.conditions, *sorted(set(conditions.tolist()))) if c in conditions]
     markers = dict(zip(dict.fromkeys(order), MARKERS, strict=False))
     description = f"{method} of {len(rows)} embeddings of {len(subjects)} people: {', '.join(subjects)}"
-    draw = _scatter(points, index.subject[rows], conditions, subjects, markers)
+    names = index.subject[rows]
+
+    def draw(axes, colours: Mapping[str, str]) -> None:
+        # One colour per subject, one marker per condition.
+        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
+            for condition, marker in markers.items():
+                chosen = points[(names == subject) & (conditions == condition)]
+                axes.scatter(*chosen.T, s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.9)
+        # Names after all points, so that no point covers a name.
+        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
+            centre = np.median(points[names == subject], axis=0)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colour}
+            axes.text(*centre, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)
+        for condition, marker in markers.items():
+            axes.scatter([], [], s=22, marker=marker, facecolors="none", edgecolors=colours["text"], label=condition)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(markers))
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+
     return {
         "sequences": len(rows),
         "subjects": len(subjects),
@@ -66,28 +85,3 @@ def _most_confused_subjects(inputs: ReportInputs) -> list[str]:
     """Return at most `MAX_SUBJECTS` names in natural order, chosen by the most frequent confusions."""
     confused = [name for confusion in inputs.confusions for name in (confusion.subject, confusion.taken_for)]
     return sorted(list(dict.fromkeys([*confused, *inputs.embedded.index.subjects]))[:MAX_SUBJECTS], key=natural_key)
-
-
-def _scatter(
-    points: np.ndarray, names: np.ndarray, conditions: np.ndarray, subjects: list[str], markers: Mapping[str, str]
-):
-    """Return a function that draws `points` [n, 2]: one colour per subject, one marker per condition."""
-
-    def draw(axes, colours: Mapping[str, str]) -> None:
-        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
-            for condition, marker in markers.items():
-                chosen = points[(names == subject) & (conditions == condition)]
-                axes.scatter(*chosen.T, s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.9)
-        # Names after all points, so that no point covers a name.
-        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
-            centre = np.median(points[names == subject], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colour}
-            axes.text(*centre, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)
-        for condition, marker in markers.items():
-            axes.scatter([], [], s=22, marker=marker, facecolors="none", edgecolors=colours["text"], label=condition)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(markers))
-        axes.set(xticks=[], yticks=[])
-        axes.grid(False)
-        axes.spines[["left", "bottom"]].set_visible(False)
-
-    return draw

@@ -25,7 +25,8 @@ def contact_sheet(
     """
     middle = settings.frames // 2
     moments = [max(middle - 3, 0), min(middle + 3, settings.frames - 1)]
-    return _grid(settings, subjects, seq_types, views, moments)[0]
+    cells = _cells(settings, subjects, seq_types, views, moments)
+    return cells.permute(0, 3, 1, 2, 4).flatten(2).flatten(0, 1)
 
 
 def animation(
@@ -36,22 +37,18 @@ def animation(
     At most MAX_ANIMATED_VIEWS evenly spaced views are shown.
     """
     step = -(-len(views) // MAX_ANIMATED_VIEWS)
-    return _grid(settings, subjects, seq_types, views[::step], None)
+    cells = _cells(settings, subjects, seq_types, views[::step], range(settings.frames))
+    return cells.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
 
 
-def _grid(settings, subjects, seq_types, views, moments: list[int] | None) -> Tensor:
-    """Return [pictures, rows, columns]: one picture with all `moments` side by side, or one picture per frame."""
-    lines = []
+def _cells(settings, subjects, seq_types, views, moments: Sequence[int]) -> Tensor:
+    """Return the cells [subjects and takes, views, moments, CELL_HEIGHT, CELL_WIDTH]."""
+    cells = []
     for subject in subjects:
         takes = Takes.of([subject], seq_types)
         frames = render_views(settings, takes, pose_figures(settings, takes), views).frames()
-        for one_take in frames.view(len(takes), len(views), settings.frames, IMAGE_HEIGHT, IMAGE_WIDTH):
-            cells = []
-            for sils in one_take:
-                shown = [_cell(sils[moment]) for moment in moments or range(settings.frames)]
-                cells.append(torch.cat(shown, 1)[None] if moments else torch.stack(shown))
-            lines.append(torch.cat(cells, 2))
-    return torch.cat(lines, 1)
+        cells += [_cell(sils[moment]) for sils in frames.split(settings.frames) for moment in moments]
+    return torch.stack(cells).unflatten(0, (-1, len(views), len(moments)))
 
 
 def write_preview(path: Path | str, sheet: Tensor) -> None:
