@@ -21,13 +21,7 @@ def euclidean_distance(
         probe_square: |p|^2 [m] if already known. An infinite value makes all distances of its row infinite.
         gallery_square: |g|^2 [n] if already known, with the same meaning of infinite values.
         out: tensor [m, n] for the result.
-
-    Raises ValueError if the shapes do not fit.
     """
-    if probe.ndim != 2 or gallery.ndim != 2 or probe.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"probe and gallery must have shapes [m, d] and [n, d], got {list(probe.shape)} and {list(gallery.shape)}"
-        )
     probe, gallery = probe.float(), gallery.float()
     probe_square = squared_length(probe) if probe_square is None else probe_square
     gallery_square = squared_length(gallery) if gallery_square is None else gallery_square

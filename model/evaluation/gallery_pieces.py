@@ -29,8 +29,6 @@ class Sizes(NamedTuple):
 
 def sizes_within(limit: int, embeddings: Tensor, probes: int, galleries: int, probe_chunk: int) -> Sizes:
     """Return sizes of chunks and pieces that fit together in `limit` bytes. All chunks and pieces are about equal."""
-    if probe_chunk < 1:
-        raise ValueError(f"probe_chunk must be at least 1, got {probe_chunk}")
     numbers = embeddings.shape[1]
     # A probe is stored in its original type and as float32.
     per_probe = (4 + embeddings.element_size()) * numbers + 16

@@ -121,14 +121,7 @@ def _square(combine, x: Tensor, width: int, between: Tensor, out: Tensor) -> Ten
     return out
 
 
-def degrade(
-    clean: Tensor,
-    box: Tensor,
-    draws: Draws,
-    strength: float = 1.0,
-    take_draws: Draws | None = None,
-    place_draws: Draws | None = None,
-) -> Tensor:
+def degrade(clean: Tensor, box: Tensor, draws: Draws, strength: float, take_draws: Draws, place_draws: Draws) -> Tensor:
     """Return silhouettes with segmentation noise, bool [q, s, h, w].
 
     The result of a sequence does not depend on the other sequences or on the size of the crop. Frames without a figure
@@ -138,20 +131,10 @@ def degrade(
         clean: bool [q, s, h, w], crops with `MARGIN` free pixels on every side of the largest figure.
         box: int64 [q, s, 4], first and last row, first and last column of the figure (last before first: no figure).
         draws: of the q sequences.
-        strength: 0 returns `clean` itself; 1 is the noise of ten people of CASIA-A.
-        take_draws: of the clothes of the q sequences, for the noise that all views share (default: `draws`).
-        place_draws: of the clothes in front of each camera; decide which noise there is, where, and its severity
-            (default: `draws`).
-
-    Raises:
-        ValueError: for a negative strength.
+        strength: above 0; 1 is the noise of ten people of CASIA-A.
+        take_draws: of the clothes of the q sequences, for the noise that all views share.
+        place_draws: of the clothes in front of each camera; decide which noise there is, where, and its severity.
     """
-    if strength < 0:
-        raise ValueError(f"strength must not be negative, not {strength}")
-    if strength == 0:
-        return clean
-    take_draws = draws if take_draws is None else take_draws
-    place_draws = draws if place_draws is None else place_draws
     h, w = clean.shape[2:]
     visible = box[..., 1] >= box[..., 0]
 

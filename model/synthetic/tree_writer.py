@@ -31,8 +31,6 @@ def write_tree(output_path: Path | str, settings: DatasetSettings, workers: int 
         UserError: if it cannot be written.
     """
     root = Path(output_path)
-    if workers < 1:
-        raise UsageError(f"--worker_num: must be at least 1, not {workers}")
     start = time.perf_counter()
     with os_errors_as_user_errors(root):
         _claim(root, settings)

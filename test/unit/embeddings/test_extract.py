@@ -114,13 +114,6 @@ def test_no_sequences_give_no_batches():
     assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
 
 
-def test_more_batches_than_are_prefetched_are_in_order(network, store, expected, monkeypatch):
-    """One reader prefetches two batches. Devices other than the CPU use more readers."""
-    monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", 1)
-    ours = extract(network, store, CPU, quiet=True)
-    assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
-
-
 @pytest.fixture
 def gathered(monkeypatch):
     """The rows and the total number of rows that each process gives to `gather_rows`."""

@@ -66,17 +66,6 @@ def test_large_test_counts_every_nth_probe(monkeypatch):
     np.testing.assert_array_equal(part.wrong_row, whole.wrong_row)
 
 
-def test_hits_equal_those_of_the_evaluator():
-    index, embeddings = ragged()
-    statistics = DistanceStatistics()
-    result = evaluate_index(embeddings, index, "CASIA-B", statistics=statistics)
-    hit = statistics.mate_distance < statistics.wrong_distance
-    for i, j, k in np.ndindex(result.accuracy.shape[:3]):
-        here = (statistics.plan.probe_condition == i) & (statistics.plan.probe_view == j)
-        if here.any() and result.gallery_counts[k]:
-            assert result.accuracy[i, j, k, 0] == pytest.approx(100 * hit[here, k].mean())
-
-
 def test_tie_is_a_miss_and_the_largest_distance_is_counted():
     """Two opposite points have the largest possible distance for their length."""
     index = made_index(("a", "b"), ("nm-01", "nm-05"), ("000",))

@@ -183,12 +183,6 @@ def test_sizes_stay_within_the_limit(limit, probes, galleries):
     assert used <= limit or (chunk, rows) == (1, ROW_MULTIPLE)
 
 
-def test_empty_chunk_is_rejected():
-    subject, plan = ragged()
-    with pytest.raises(ValueError, match="probe_chunk"):
-        count(whole_numbers(len(subject)), subject, plan, 0)
-
-
 def test_default_bytes_on_the_cpu():
     assert default_bytes(CPU) == CPU_BYTES
 
