@@ -64,10 +64,8 @@ def evaluate(
     impostors = count_closer_impostors(flat, squares, subject_ids, plan, settings)
     if settings.statistics is not None:
         settings.statistics.finish()
-    result = _tabulate(impostors, plan, protocol, ranks, np.asarray(subjects)[plan.probe_rows])
-    gallery = set(np.asarray(subjects)[plan.gallery_rows].tolist())
-    notes = (*notes_on_subjects(subjects, plan), *_collapse_notes(flat), *result.notes)
-    return replace(result, notes=notes, gallery_subjects=len(gallery))
+    notes = (*notes_on_subjects(subjects, plan), *_collapse_notes(flat), *plan.notes)
+    return _tabulate(impostors, plan, protocol, ranks, np.asarray(subjects), notes)
 
 
 def evaluate_index(
@@ -93,7 +91,7 @@ def _numbered(names: Sequence[str]) -> np.ndarray:
 
 
 def _tabulate(
-    impostors: Tensor, plan: Plan, protocol: Protocol, ranks: int, probe_subjects: np.ndarray
+    impostors: Tensor, plan: Plan, protocol: Protocol, ranks: int, subjects: np.ndarray, notes: tuple[str, ...]
 ) -> CrossViewResult:
     blocks = impostors.split(TABLE_CHUNK)
     hits = torch.cat([rank_hits(block, ranks) for block in blocks]).numpy()  # [m, v, k]
@@ -112,10 +110,11 @@ def _tabulate(
         accuracy[i, j, enrolled] = hits[probes].sum(axis=0)[enrolled] * 100 / len(probes)
         mean_precision[i, j, enrolled] = precision[probes].mean(axis=0)[enrolled] * 100
         without_mate[i, j, enrolled] = no_mate[probes].sum(axis=0)[enrolled]
-    notes = (*plan.notes, *_coverage_notes(plan, counts, without_mate, ranks))
+    notes = (*notes, *_coverage_notes(plan, counts, without_mate, ranks))
     tables = accuracy, mean_precision, counts, plan.gallery_counts, without_mate
-    subject_hits = SubjectHits.count(hits[..., 0], probe_subjects, plan)
-    return CrossViewResult(protocol, plan.conditions, plan.views, *tables, notes, subject_hits)
+    subject_hits = SubjectHits.count(hits[..., 0], subjects[plan.probe_rows], plan)
+    enrolled_subjects = len(np.unique(subjects[plan.gallery_rows]))
+    return CrossViewResult(protocol, plan.conditions, plan.views, *tables, notes, subject_hits, enrolled_subjects)
 
 
 def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:

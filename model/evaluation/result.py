@@ -31,9 +31,9 @@ class CrossViewResult:
     probe_counts: np.ndarray  # [c, v] int64
     gallery_counts: np.ndarray  # [v] int64
     without_mate: np.ndarray  # [c, v, v] int64, probes without their subject in the gallery view; they count as wrong
-    notes: tuple[str, ...] = ()
-    subject_hits: SubjectHits | None = None  # hits at rank 1 per subject
-    gallery_subjects: int = 0  # with 1, all figures are the same for any model; 0: not known
+    notes: tuple[str, ...]
+    subject_hits: SubjectHits  # hits at rank 1 per subject
+    gallery_subjects: int  # with 1, all figures are the same for any model
 
     @property
     def ranks(self) -> int:
@@ -94,7 +94,7 @@ class CrossViewResult:
                 "identical_views": IDENTICAL_VIEWS,
                 "units": "percent; cells rounded to two decimals before averaging, except in full_precision",
                 "notes": list(self.notes),
-                "per_subject": self.subject_hits.to_json() if self.subject_hits else None,
+                "per_subject": self.subject_hits.to_json(),
             }
         )
 

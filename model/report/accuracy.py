@@ -17,7 +17,7 @@ RANK_TICKS = (1, 5, 10, 15, 20)
 def confidence_intervals(inputs: ReportInputs) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of the rank-1 of each condition; empty if figures are not wanted."""
     hits = inputs.result.subject_hits
-    if not inputs.with_figures or hits is None or len(hits.subjects) < 2:
+    if not inputs.with_figures or len(hits.subjects) < 2:
         return {}
     return dict(zip(hits.conditions, intervals(hits, inputs.kind), strict=True))
 

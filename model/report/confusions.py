@@ -19,12 +19,12 @@ def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
     """Tables of confused people, of the hardest people and of view pairs; None without distances or other people."""
     if inputs.distances is None or inputs.result.gallery_subjects == 1:
         return None
-    hits, most_frequent = inputs.result.subject_hits, inputs.confusions[:MAX_PAIRS]
+    most_frequent = inputs.confusions[:MAX_PAIRS]
     return {
         "pairs": [[c.subject, c.taken_for, c.times, 100 * c.times / c.look_ups, _breakdown(c)] for c in most_frequent],
         "subjects": _hardest_subjects(inputs) if most_frequent else [],
         "view_pairs": _hardest_view_pairs(inputs),
-        "charts": [_rank1_curve(inputs)] if inputs.with_figures and hits is not None else [],
+        "charts": [_rank1_curve(inputs)] if inputs.with_figures else [],
     }
 
 

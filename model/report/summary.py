@@ -12,14 +12,13 @@ from model.report.report_inputs import ReportInputs
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
     """Return the values of templates/summary.html."""
-    hits = inputs.result.subject_hits
     by_subject = Counter()
     for confusion in inputs.confusions if inputs.distances is not None else ():
         by_subject[confusion.subject] += confusion.times
     most_mistaken = sorted(by_subject, key=lambda subject: (-by_subject[subject], natural_key(subject)))[:3]
     return {
         "rank1": {condition: value for condition, value in inputs.rank1().items() if not np.isnan(value)},
-        "people": len(hits.subjects) if hits is not None else 0,
+        "people": len(inputs.result.subject_hits.subjects),
         "views": _weakest_views(inputs),
         "most_mistaken": most_mistaken,
         "share": 100 * sum(by_subject[subject] for subject in most_mistaken) / max(1, by_subject.total()),

@@ -72,7 +72,10 @@ def extract(
     """
     if not is_plain_name(video.name):
         raise UserError(f"{video.path}: the name of the video becomes the name of a folder; rename it")
-    folder = partial(_folder, tree, video.name, settings.view)
+
+    def folder(track: str) -> Path:
+        return tree / track / video.name / settings.view
+
     record = tree / VIDEO_RECORDS / f"{video.name}.json"
     with locked(record.with_suffix(".lock"), tree):
         files = sorted(video.path.iterdir()) if video.path.is_dir() else [video.path]
@@ -89,10 +92,6 @@ def extract(
     if previews:
         write_preview(previews[video.name], video, [folder(track) for track in result.tracks])
     return result
-
-
-def _folder(tree: Path, video: str, view: str, track: str) -> Path:
-    return tree / track / video / view
 
 
 def _follow(
