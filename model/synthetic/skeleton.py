@@ -59,13 +59,13 @@ def pose(body: Body, gait: Gait, times: Tensor, path: float) -> Skeleton:
     # Joints relative to the middle of the hips.
     phase = gait.phase[:, None] + times * (gait.cadence / 120.0)[:, None]
     turn = 2 * math.pi * phase
-    joints, frames = {}, {}
     trunk, trunk_frames = _trunk(body, gait, turn)
-    _head(body, gait, trunk, trunk_frames, turn, joints, frames)
+    head, head_frame = _head(body, gait, turn, trunk[:, :, -1], trunk_frames[:, :, -1])
+    joints, frames = {"pelvis": torch.zeros_like(head), "neck": trunk[:, :, -1], "head": head}, {"head": head_frame}
     for side in SIDES:
-        _arm(body, gait, side, phase, trunk[:, :, -2], trunk_frames[:, :, -2], joints, frames)
-        _leg(body, gait, side, phase, trunk_frames[:, :, 0], joints, frames)
-    joints["pelvis"] = torch.zeros_like(trunk[:, :, 0])
+        arm = _arm(body, gait, side, phase, trunk[:, :, -2], trunk_frames[:, :, -2])
+        leg, frames[f"{side}_foot"] = _leg(body, gait, side, phase, trunk_frames[:, :, 0])
+        joints |= {f"{side}_{name}": place for name, place in (arm | leg).items()}
 
     # Height: the lowest point of both feet is on the ground.
     feet = [(f"{side}_{part}", body.radii[part]) for side in SIDES for part in ("heel", "ball", "toe")]
@@ -135,19 +135,17 @@ def _radians(degrees: Tensor) -> Tensor:
     return degrees[:, None] * _DEGREE
 
 
-def _head(body, gait, trunk, trunk_frames, turn, joints, frames) -> None:
-    """Add neck and head on the last level. The direction of the head does not depend on the trunk."""
-    top, top_frame = trunk[:, :, -1], trunk_frames[:, :, -1]
-    joints["neck"] = top
+def _head(body: Body, gait: Gait, turn: Tensor, top: Tensor, top_frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Return position and orientation of the head above the last level. Its direction does not depend on the trunk."""
     pitch = _radians(gait.nod) + 0.012 * (2 * turn).cos()
-    frames["head"] = orientation(_radians(gait.head_turn), pitch, torch.zeros_like(turn))
+    frame = orientation(_radians(gait.head_turn), pitch, torch.zeros_like(turn))
     base = top + offset(top_frame, gait.head_forward * 0.4, 0.0, body.neck * 0.6)
     up = body.neck * 0.5 + body.head[:, 2] * 0.78
-    joints["head"] = base + offset(frames["head"], gait.head_forward * 0.6, 0.0, up)
+    return base + offset(frame, gait.head_forward * 0.6, 0.0, up), frame
 
 
-def _arm(body, gait, side, phase, top, top_frame, joints, frames) -> None:
-    """Add the joints of an arm. It swings against the leg of its side; the elbow bends most in front."""
+def _arm(body: Body, gait: Gait, side: str, phase: Tensor, top: Tensor, top_frame: Tensor) -> dict[str, Tensor]:
+    """Return the joints of an arm. It swings against the leg of its side; the elbow bends most in front."""
     # Angles at the phase of this arm.
     sign, which = (1, 0) if side == "left" else (-1, 1)
     turn = 2 * math.pi * (phase + 0.5 * which - gait.arm_lag[:, None])
@@ -161,16 +159,18 @@ def _arm(body, gait, side, phase, top, top_frame, joints, frames) -> None:
     elbow = shoulder + upper * _expand(body.lengths["upper_arm"])
     inward = sign * (spread - _radians(gait.forearm_in[:, which]) - 0.25 * bend)
     lower = _direction(flexion + bend, inward)
-    joints[f"{side}_shoulder"], joints[f"{side}_elbow"] = shoulder, elbow
-    joints[f"{side}_wrist"] = elbow + lower * _expand(body.lengths["forearm"])
-    fingers = _direction(flexion + bend + 0.12, inward * 0.8)
-    joints[f"{side}_hand"] = joints[f"{side}_wrist"] + fingers * _expand(body.lengths["hand"] * 0.45)
-    joints[f"{side}_fingers"] = joints[f"{side}_hand"] + fingers * _expand(body.lengths["hand"] * 0.5)
+    wrist = elbow + lower * _expand(body.lengths["forearm"])
+    along = _direction(flexion + bend + 0.12, inward * 0.8)
+    hand = wrist + along * _expand(body.lengths["hand"] * 0.45)
+    fingers = hand + along * _expand(body.lengths["hand"] * 0.5)
+    return {"shoulder": shoulder, "elbow": elbow, "wrist": wrist, "hand": hand, "fingers": fingers}
 
 
-def _leg(body, gait, side, phase, pelvis, joints, frames) -> None:
-    """Add the joints of a leg. Thigh and shank move in a plane that leans inward, because the step is narrower than the
-    hips."""
+def _leg(body: Body, gait: Gait, side: str, phase: Tensor, pelvis: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the joints of a leg and the orientation of the foot.
+
+    Thigh and shank move in a plane that leans inward, because the step is narrower than the hips.
+    """
     # Angles at the phase of this leg.
     sign, which = (1, 0) if side == "left" else (-1, 1)
     phase = phase + 0.5 * which
@@ -184,23 +184,21 @@ def _leg(body, gait, side, phase, pelvis, joints, frames) -> None:
     leg = body.lengths["thigh"] + body.lengths["shank"]
     lean_in = (sign * (gait.step_width / 2 - body.hip_half) / leg)[:, None].expand_as(thigh)
     hip = offset(pelvis, 0.0, sign * body.hip_half)
-    joints[f"{side}_hip"] = hip
     knee_at = hip + _direction(thigh, lean_in) * _expand(body.lengths["thigh"])
     ankle = knee_at + _direction(shank, lean_in) * _expand(body.lengths["shank"])
     aside = torch.stack([torch.zeros_like(thigh), (sign * gait.knee_out)[:, None].expand_as(thigh), thigh * 0], -1)
-    joints[f"{side}_knee"], joints[f"{side}_ankle"] = knee_at + aside, ankle
 
     # Heel and ball of the foot.
     yaw = (sign * _radians(gait.foot_progression[:, which])).expand_as(thigh)
     foot = orientation(yaw, -pitch, torch.zeros_like(yaw))
     length, height, radii = body.lengths["foot"], body.lengths["ankle_height"], body.radii
-    joints[f"{side}_heel"] = ankle + offset(foot, radii["heel"] - 0.27 * length, 0.0, radii["heel"] - height)
-    joints[f"{side}_ball"] = ankle + offset(foot, 0.43 * length, 0.0, radii["ball"] - height)
+    heel = ankle + offset(foot, radii["heel"] - 0.27 * length, 0.0, radii["heel"] - height)
+    ball = ankle + offset(foot, 0.43 * length, 0.0, radii["ball"] - height)
     # The toes bend at the ball when the heel rises: they keep a third of the pitch of the foot.
     toes = orientation(yaw, torch.where(pitch < 0, -pitch * 0.35, -pitch), torch.zeros_like(yaw))
     reach = 0.30 * length - radii["toe"]
-    joints[f"{side}_toe"] = joints[f"{side}_ball"] + offset(toes, reach, 0.0, radii["toe"] - radii["ball"])
-    frames[f"{side}_foot"] = foot
+    toe = ball + offset(toes, reach, 0.0, radii["toe"] - radii["ball"])
+    return {"hip": hip, "knee": knee_at + aside, "ankle": ankle, "heel": heel, "ball": ball, "toe": toe}, foot
 
 
 def _direction(flexion: Tensor, outward: Tensor) -> Tensor:
