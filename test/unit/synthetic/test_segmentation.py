@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from model.common.counter_random import Draws
 from model.synthetic import noise, segmentation
@@ -13,12 +14,17 @@ TALL, WIDE = 90, 44
 SQUARE = np.ones((3, 3), np.uint8)
 
 
-def draws_of(subjects: torch.Tensor, view: int = 90, take: int = 1) -> tuple[Draws, Draws]:
+def draws_of(subjects: Tensor, view: int = 90, take: int = 1) -> tuple[Draws, Draws]:
     one = torch.ones_like(subjects)
     return Draws.of(3, "faults", subjects, take * one, view * one), Draws.of(3, "faults of takes", subjects, take * one)
 
 
-def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def noisy(clean: Tensor, box: Tensor, subjects: Tensor, strength: float = 2.0, **which) -> Tensor:
+    draws, take_draws = draws_of(subjects, **which)
+    return degrade(clean, box, draws, strength, take_draws, draws)
+
+
+def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[Tensor, Tensor]:
     """Return figures of a head, a block and two legs in crops with `MARGIN` + `more` free pixels, and their boxes.
 
     The figures move by `drift` columns per frame. Closing or opening with a 3x3 square does not change them.
@@ -54,7 +60,7 @@ def use_only(monkeypatch, name: str, **changes) -> None:
 
 def test_noise_depends_on_the_draws_only():
     clean, box = walkers(1, 20)
-    one, again, other = (degrade(clean, box, *_ordered(torch.tensor([subject]))) for subject in (1, 1, 2))
+    one, again, other = (noisy(clean, box, torch.tensor([subject])) for subject in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert not torch.equal(one, clean)
@@ -63,22 +69,17 @@ def test_noise_depends_on_the_draws_only():
 def test_a_sequence_does_not_depend_on_the_batch():
     clean, box = walkers(5, 13)
     subjects = torch.tensor([4, 9, 2, 7, 1])
-    batch = degrade(clean, box, *_ordered(subjects))
+    batch = noisy(clean, box, subjects)
     for i in range(5):
-        alone = degrade(clean[i : i + 1], box[i : i + 1], *_ordered(subjects[i : i + 1]))
+        alone = noisy(clean[i : i + 1], box[i : i + 1], subjects[i : i + 1])
         assert torch.equal(alone[0], batch[i])
-
-
-def _ordered(subjects: torch.Tensor, strength: float = 2.0, **which) -> tuple:
-    draws, take_draws = draws_of(subjects, **which)
-    return draws, strength, take_draws, draws
 
 
 def test_the_size_of_the_crop_has_no_effect():
     subjects = torch.arange(1, 30)
     (small, small_box), (large, large_box) = walkers(29, 8), walkers(29, 8, more=13)
-    near = degrade(small, small_box, *_ordered(subjects))
-    far = degrade(large, large_box, *_ordered(subjects))
+    near = noisy(small, small_box, subjects)
+    far = noisy(large, large_box, subjects)
     assert not torch.equal(near, small)
     assert torch.equal(near, far[..., 13:-13, 13:-13]) and near.sum() == far.sum()
 
@@ -86,15 +87,15 @@ def test_the_size_of_the_crop_has_no_effect():
 def test_the_first_frames_do_not_depend_on_the_number_of_frames():
     subjects = torch.arange(1, 7)
     clean, box = walkers(6, 30)
-    long, short = degrade(clean, box, *_ordered(subjects)), degrade(clean[:, :12], box[:, :12], *_ordered(subjects))
+    long, short = noisy(clean, box, subjects), noisy(clean[:, :12], box[:, :12], subjects)
     assert torch.equal(long[:, :8], short[:, :8])  # the box is smoothed over nine frames
 
 
 def test_noise_moves_with_the_figure():
     subjects = torch.arange(1, 7)
     (still, still_box), (moving, moving_box) = walkers(6, 12), walkers(6, 12, drift=3)
-    there = degrade(still, still_box, *_ordered(subjects))
-    here = degrade(moving, moving_box, *_ordered(subjects))
+    there = noisy(still, still_box, subjects)
+    here = noisy(moving, moving_box, subjects)
     for frame in range(4, 8):  # away from the ends, where the smoothing window is complete
         left = 3 * frame
         window = here[:, frame, :, left : left + there.shape[-1]]
@@ -104,7 +105,7 @@ def test_noise_moves_with_the_figure():
 def test_borders_stay_black_and_empty_frames_stay_empty():
     clean, box = walkers(40, 10)
     clean[:, 4], box[:, 4] = False, torch.tensor([1, 0, 1, 0])
-    degraded = degrade(clean, box, *_ordered(torch.arange(40), 4.0))
+    degraded = noisy(clean, box, torch.arange(40), 4.0)
     assert not degraded[:, 4].any() and degraded[:, [3, 5]].flatten(2).any(-1).all()
     for border in (degraded[..., :3], degraded[..., -3:], degraded[..., :3, :], degraded[..., -3:, :]):
         assert not border.any()
@@ -114,7 +115,7 @@ def test_borders_stay_black_and_empty_frames_stay_empty():
 
 def test_masks_are_opened_by_a_square():
     clean, box = walkers(3, 6)
-    for frame in degrade(clean, box, *_ordered(torch.arange(3))).flatten(0, 1).numpy().astype(np.uint8):
+    for frame in noisy(clean, box, torch.arange(3)).flatten(0, 1).numpy().astype(np.uint8):
         assert (cv2.morphologyEx(frame, cv2.MORPH_OPEN, SQUARE) == frame).all()
 
 
@@ -150,7 +151,7 @@ def test_a_strong_patch_removes_its_rows_and_no_others(monkeypatch):
     fixed = {"share": (1, 1), "level": (1.2, 1.2), "row": (0.3, 0.3), "tall": (0.08, 0.08)}
     use_only(monkeypatch, "band", count=1, chance=9.0, **fixed)
     clean, box = walkers(1, 5)
-    degraded = degrade(clean, box, *_ordered(torch.tensor([5]), 1.0))
+    degraded = noisy(clean, box, torch.tensor([5]), 1.0)
     row_of = MARGIN + TALL * 0.3
     rows = torch.arange(clean.shape[2])
     inside, outside = (rows - row_of).abs() < TALL * 0.08 - 4, (rows - row_of).abs() > TALL * 0.08 + 6
@@ -161,7 +162,7 @@ def test_a_strong_patch_removes_its_rows_and_no_others(monkeypatch):
 def test_noise_persists_over_frames():
     q, s = 60, 64
     clean, box = walkers(q, s)
-    changed = (degrade(clean, box, *_ordered(torch.arange(q), 1.0)) ^ clean)[..., MARGIN : MARGIN + 60, :].float()
+    changed = (noisy(clean, box, torch.arange(q), 1.0) ^ clean)[..., MARGIN : MARGIN + 60, :].float()
     changed = changed.flatten(2).sum(-1)
     changed = changed - changed.mean(1, keepdim=True)
 
@@ -176,8 +177,8 @@ def test_views_of_a_take_lose_the_same_rows(monkeypatch):
     subjects = torch.arange(50)
     clean, box = walkers(50, 12)
 
-    def height(view: int, take: int) -> torch.Tensor:
-        lost = clean & ~degrade(clean, box, *_ordered(subjects, 1.0, view=view, take=take))
+    def height(view: int, take: int) -> Tensor:
+        lost = clean & ~noisy(clean, box, subjects, 1.0, view=view, take=take)
         rows = lost[..., MARGIN : MARGIN + 55, :].sum((1, 3)).float()
         return (rows * torch.arange(55)).sum(1) / rows.sum(1)
 
@@ -187,7 +188,7 @@ def test_views_of_a_take_lose_the_same_rows(monkeypatch):
 
 def test_noise_grows_with_strength():
     clean, box = walkers(60, 20)
-    changed = [(degrade(clean, box, *_ordered(torch.arange(60), x)) ^ clean).float().mean() for x in (0.25, 1.0, 3.0)]
+    changed = [(noisy(clean, box, torch.arange(60), x) ^ clean).float().mean() for x in (0.25, 1.0, 3.0)]
     assert 0 < 1.5 * changed[0] < changed[1] < changed[2] / 1.3
 
 
