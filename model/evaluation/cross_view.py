@@ -14,7 +14,6 @@ from torch import Tensor
 from model.common.errors import UserError
 from model.data.index import SequenceIndex
 from model.evaluation.distance import squared_length
-from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.metrics import INFINITE, average_precision, rank_hits
 from model.evaluation.protocols import Plan, Protocol, plan_of, protocol_of
 from model.evaluation.result import CrossViewResult
@@ -25,15 +24,10 @@ RANKS = 20  # the usual length of a cumulative match curve
 TABLE_CHUNK = 1 << 16  # probes whose hits and precisions are computed together
 
 
-def evaluate(
-    embeddings: Tensor,
-    subjects: Sequence[str],
-    seq_types: Sequence[str],
-    views: Sequence[str],
-    protocol: Protocol,
-    ranks: int = 5,
-    settings: Streaming | None = None,
-) -> CrossViewResult:
+def evaluate_index(
+    embeddings: Tensor | np.ndarray, index: SequenceIndex, protocol: Protocol | str, settings: Streaming | None = None,
+    ranks: int = RANKS,
+) -> CrossViewResult:  # fmt: skip
     """Return rank-1..`ranks` and mAP of `embeddings` [N, ...] (flattened to [N, d]) under `protocol`.
 
     All conditions share the distances. The embeddings can be on any device or in a memory-mapped file. A gallery that
@@ -41,47 +35,30 @@ def evaluate(
     there, as in the published protocol. Sequences of other seq_types are ignored, with a note in the result.
 
     Args:
-        subjects, seq_types, views: the labels of each row.
+        index: the labels of each embedding.
+        protocol: a protocol, or the name of a data set.
         settings: device, memory limit and other settings of the computation (default: `Streaming()`).
 
     Raises UserError if there is nothing to evaluate or an embedding is not finite, and ValueError if the lengths
     differ.
     """
-    if not len(embeddings) == len(subjects) == len(seq_types) == len(views):
-        raise ValueError(
-            f"each embedding needs one subject, seq_type and view, got {len(embeddings)} embeddings, "
-            f"{len(subjects)} subjects, {len(seq_types)} seq_types and {len(views)} views"
-        )
-    plan = plan_of(seq_types, views, protocol)
-    flat = embeddings.detach().flatten(1)
+    if len(embeddings) != len(index):
+        raise ValueError(f"each sequence needs one embedding, got {len(embeddings)} for {len(index)} sequences")
+    protocol = protocol_of(protocol) if isinstance(protocol, str) else protocol
+    plan = plan_of(index.seq_type, index.view, protocol)
+    flat = torch.as_tensor(embeddings).detach().flatten(1)
     squares = squared_length(flat)
-    _check_finite(squares, subjects, seq_types, views)
+    _check_finite(squares, index)
     settings = settings or Streaming()
     settings = replace(settings, device=settings.device or flat.device)
-    subject_ids = _numbered(subjects)
+    subject_ids = _numbered(index.subject.tolist())
     if settings.statistics is not None:
         settings.statistics.begin(plan, subject_ids, squares, settings.device)
     impostors = count_closer_impostors(flat, squares, subject_ids, plan, settings)
     if settings.statistics is not None:
         settings.statistics.finish()
-    notes = (*notes_on_subjects(subjects, plan), *_collapse_notes(flat), *plan.notes)
-    return _tabulate(impostors, plan, protocol, ranks, np.asarray(subjects), notes)
-
-
-def evaluate_index(
-    embeddings: Tensor | np.ndarray,
-    index: SequenceIndex,
-    protocol: Protocol | str,
-    device: torch.device | None = None,
-    quiet: bool = True,
-    statistics: DistanceStatistics | None = None,
-) -> CrossViewResult:
-    """Evaluate the sequences of an index up to rank 20; see `evaluate`. `protocol` can be the name of a data set."""
-    if isinstance(protocol, str):
-        protocol = protocol_of(protocol)
-    settings = Streaming(device, quiet=quiet, statistics=statistics)
-    labels = (index.subject, index.seq_type, index.view)
-    return evaluate(torch.as_tensor(embeddings), *labels, protocol, RANKS, settings)
+    notes = (*notes_on_subjects(index.subject, plan), *_collapse_notes(flat), *plan.notes)
+    return _tabulate(impostors, plan, protocol, ranks, index.subject, notes)
 
 
 def _numbered(names: Sequence[str]) -> np.ndarray:
@@ -168,12 +145,11 @@ def _coverage_notes(plan: Plan, counts: np.ndarray, without_mate: np.ndarray, ra
     return notes
 
 
-def _check_finite(squares: Tensor, subjects: Sequence[str], seq_types: Sequence[str], views: Sequence[str]) -> None:
+def _check_finite(squares: Tensor, index: SequenceIndex) -> None:
     # |p|^2 + |g|^2 - 2 p.g is at most four times the larger square, so distances cannot overflow either.
     bad = (~(4 * squares < INFINITE)).nonzero().flatten().tolist()
     if bad:
-        first = f"{subjects[bad[0]]}/{seq_types[bad[0]]}/{views[bad[0]]}"
         raise UserError(
             f"{len(bad)} of {len(squares)} embeddings are not finite or too large to square, the first one belongs to "
-            f"sequence {first}; check the checkpoint and the precision of the run"
+            f"sequence {index.name(bad[0])}; check the checkpoint and the precision of the run"
         )

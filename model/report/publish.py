@@ -13,6 +13,7 @@ from model.common.provenance import provenance
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.protocols import Protocol
+from model.evaluation.streaming import Streaming
 from model.report.charts import check_matplotlib
 from model.report.page import write_report
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
@@ -80,7 +81,8 @@ def publish(
     # Deployed models return numpy arrays.
     embedded = embedded._replace(embeddings=torch.as_tensor(embedded.embeddings))
     distances = None if report is None else DistanceStatistics()
-    result = evaluate_index(embedded.embeddings, embedded.index, protocol, device, quiet, distances)
+    settings = Streaming(device, quiet=quiet, statistics=distances)
+    result = evaluate_index(embedded.embeddings, embedded.index, protocol, settings)
     details = {**details, "model": str(model), **provenance()}
     print(result_text(result))
     name = output.name or encoder_stem(model).removesuffix(".onnx").removesuffix(".om")

@@ -24,6 +24,7 @@ from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index, notes_on_subjects
 from model.evaluation.protocols import plan_of
 from model.evaluation.result import CrossViewResult
+from model.evaluation.streaming import Streaming
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
 from model.training.classifier import Classifier
@@ -146,7 +147,7 @@ def _build_evaluation(
         embeddings = extract(network, test, device, world=world, quiet=quiet)
         if embeddings is None:
             return None
-        return selection_score(evaluate_index(embeddings, test.index, protocol, device))
+        return selection_score(evaluate_index(embeddings, test.index, protocol, Streaming(device)))
 
     return score
 

@@ -34,9 +34,10 @@ from torch import Tensor
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
+from model.data.index import SequenceIndex
 from model.devices.device import describe, synchronize
 from model.devices.opening import open_device
-from model.evaluation.cross_view import evaluate
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.streaming import Streaming
 
@@ -44,12 +45,11 @@ VIEWS = [f"{18 * v:03d}" for v in range(11)]
 RANKS = 5
 SUBJECT_CHUNK = 1024  # subjects that are generated together
 MAX_COMPARED_PAIRS = 30_000**2  # more pairs are not compared with the baseline
-Labelled = tuple[Tensor, list[str], list[str], list[str]]
 
 
 def random_embeddings(
     takes: dict[str, int], views: list[str], dim: int, spread: float, device: torch.device, file: Path | None = None
-) -> Labelled:
+) -> tuple[Tensor, SequenceIndex]:
     """Return embeddings of the given number of sequences per take, one per subject and view, and their labels.
 
     `spread` makes them similar enough for a rank-1 between 0 and 100. With `file`, they are memory-mapped.
@@ -73,14 +73,12 @@ def random_embeddings(
                 labels += [(f"{number // len(views):07d}", take, views[number % len(views)]) for number in numbers]
     if file:
         embeddings = torch.from_numpy(np.memmap(file, np.float32, "r+", shape=shape))
-    return embeddings, *map(list, zip(*labels, strict=True))
+    return embeddings, SequenceIndex.from_lengths(*map(list, zip(*labels, strict=True)), [1] * len(labels))
 
 
-def plain_accuracy(
-    embeddings: Tensor, subjects: list[str], seq_types: list[str], views: list[str], protocol: Protocol
-) -> np.ndarray:
+def plain_accuracy(embeddings: Tensor, index: SequenceIndex, protocol: Protocol) -> np.ndarray:
     """Return rank-1..5 in percent [condition, probe view, gallery view, rank], computed cell by cell."""
-    subject, take, view = np.array(subjects), np.array(seq_types), np.array(views)
+    subject, take, view = index.subject, index.seq_type, index.view
     names = np.unique(view)
     accuracy = np.zeros((len(protocol.probes), len(names), len(names), RANKS))
     for c, wanted in enumerate(protocol.probes.values()):
@@ -109,12 +107,12 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
     takes = [*protocol.gallery, *itertools.chain(*protocol.probes.values())]
     counts = dict.fromkeys(takes, options.subjects * len(VIEWS))
     data = random_embeddings(counts, VIEWS, options.dim or 62 * 256, 1.4, device)
-    embeddings, *labels = data
+    embeddings, index = data
     on_device = embeddings.to(device)
 
     def ours(given: Tensor) -> Any:
         settings = Streaming(device, device_bytes=options.device_bytes)
-        return evaluate(given, *labels, protocol, ranks=RANKS, settings=settings)
+        return evaluate_index(given, index, protocol, settings, RANKS)
 
     start = time.perf_counter()
     result = ours(on_device)  # libraries are loaded now
@@ -154,7 +152,7 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     settings = Streaming(device, device_bytes=options.device_bytes, quiet=False)
-    result = evaluate(*data, protocol, ranks=RANKS, settings=settings)
+    result = evaluate_index(*data, protocol, settings, RANKS)
     elapsed = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
     shown = ("gallery", "probes", "views", "memory_mapped", "device_mib")

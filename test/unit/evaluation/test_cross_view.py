@@ -9,7 +9,8 @@ import torch
 from scripts import ROOT
 
 from model.common.errors import UserError
-from model.evaluation.cross_view import evaluate
+from model.data.index import SequenceIndex
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.evaluation.streaming import Streaming
@@ -31,11 +32,14 @@ def embeddings_of(rows: Rows, seed: int = 0, dim: int = 24) -> torch.Tensor:
     return torch.from_numpy(np.array([centre[s] + 1.3 * rng.standard_normal(dim) for s, _, _ in rows], np.float32))
 
 
+def index_of(rows: Rows) -> SequenceIndex:
+    return SequenceIndex.from_lengths(*map(list, zip(*rows, strict=True)), [1] * len(rows))
+
+
 def evaluated(rows: Rows, embeddings=None, dataset: str = "CASIA-B", ranks: int = 5, **settings) -> CrossViewResult:
     """Evaluate `embeddings`, or `embeddings_of(rows)`, with settings of `Streaming`."""
     embeddings = embeddings_of(rows) if embeddings is None else embeddings
-    labels = (list(column) for column in zip(*rows, strict=True))
-    return evaluate(embeddings, *labels, protocol_of(dataset), ranks, Streaming(**settings))
+    return evaluate_index(embeddings, index_of(rows), dataset, Streaming(**settings), ranks)
 
 
 def loop_based_cells(embeddings: torch.Tensor, rows: Rows, protocol: Protocol, ranks: int) -> dict:
@@ -237,6 +241,5 @@ def test_large_half_precision_embeddings_do_not_overflow():
 
 
 def test_error_names_lengths_that_differ():
-    names = ["a"] * 20
-    with pytest.raises(ValueError, match="20 embeddings, 20 subjects, 20 seq_types and 19 views"):
-        evaluate(torch.zeros(20, 3), names, names, names[1:], protocol_of("CASIA-B"))
+    with pytest.raises(ValueError, match="got 20 for 60 sequences"):
+        evaluate_index(torch.zeros(20, 3), index_of(PAIR), "CASIA-B")

@@ -8,9 +8,8 @@ from small_results import ragged
 
 from model.data.index import SequenceIndex
 from model.evaluation import distance_statistics
-from model.evaluation.cross_view import evaluate, evaluate_index
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics
-from model.evaluation.protocols import protocol_of
 from model.evaluation.streaming import Streaming
 
 
@@ -38,9 +37,8 @@ def test_every_pair_is_counted_once_and_nearest_entries_are_found(monkeypatch, c
     monkeypatch.setattr(distance_statistics, "DISTANCE_CHUNK", distance_chunk)
     index, embeddings = ragged()
     statistics = DistanceStatistics(bins=50)
-    labels = (index.subject, index.seq_type, index.view)
     settings = Streaming(probe_chunk=chunk, device_bytes=device_bytes, statistics=statistics)
-    evaluate(embeddings, *labels, protocol_of("CASIA-B"), settings=settings)
+    evaluate_index(embeddings, index, "CASIA-B", settings)
     expected = by_loops(index, embeddings, statistics)
     np.testing.assert_array_equal(statistics.counts, expected["counts"])
     for kind, distances, rows in (
@@ -56,10 +54,10 @@ def test_every_pair_is_counted_once_and_nearest_entries_are_found(monkeypatch, c
 def test_large_test_counts_every_nth_probe(monkeypatch):
     index, embeddings = ragged()
     whole, part = DistanceStatistics(bins=50), DistanceStatistics(bins=50)
-    evaluate_index(embeddings, index, "CASIA-B", statistics=whole)
+    evaluate_index(embeddings, index, "CASIA-B", settings=Streaming(statistics=whole))
     pairs = len(whole.plan.probe_rows) * len(whole.plan.gallery_rows)
     monkeypatch.setattr(distance_statistics, "MAX_PAIRS", pairs // 3)
-    evaluate_index(embeddings, index, "CASIA-B", statistics=part)
+    evaluate_index(embeddings, index, "CASIA-B", settings=Streaming(statistics=part))
     assert whole.every == 1 and part.every in (3, 4)
     counted = by_loops(index, embeddings, part, part.every)["counts"]
     np.testing.assert_array_equal(part.counts, counted)
@@ -71,12 +69,12 @@ def test_tie_is_a_miss_and_the_largest_distance_is_counted():
     index = made_index(("a", "b"), ("nm-01", "nm-05"), ("000",))
     embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])  # a nm-01, a nm-05, b nm-01, b nm-05
     statistics = DistanceStatistics(bins=4)
-    result = evaluate_index(embeddings, index, "CASIA-B", statistics=statistics)
+    result = evaluate_index(embeddings, index, "CASIA-B", settings=Streaming(statistics=statistics))
     assert statistics.counts[0, 1].tolist() == [[1, 0, 0, 1], [1, 0, 0, 1]]
     assert statistics.mate_distance.ravel().tolist() == [0, 2] and statistics.wrong_distance.ravel().tolist() == [2, 0]
     assert result.accuracy[0, 0, 0, 0] == 50
     embeddings[:] = 1.0  # all embeddings are equal
     statistics = DistanceStatistics(bins=4)
-    evaluate_index(embeddings, index, "CASIA-B", statistics=statistics)
+    evaluate_index(embeddings, index, "CASIA-B", settings=Streaming(statistics=statistics))
     assert not (statistics.mate_distance < statistics.wrong_distance).any()
     assert statistics.counts[0, 1].sum(axis=-1).tolist() == [2, 2]

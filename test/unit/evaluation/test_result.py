@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from people import made_embeddings, made_index
 
-from model.evaluation.cross_view import evaluate
-from model.evaluation.protocols import protocol_of
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.result import CrossViewResult
 
 
 def result_of(views: tuple[str, ...]) -> CrossViewResult:
     index = made_index("abc", views=views)
-    return evaluate(made_embeddings(index), index.subject, index.seq_type, index.view, protocol_of("CASIA-B"))
+    return evaluate_index(made_embeddings(index), index, "CASIA-B", ranks=5)
 
 
 @pytest.fixture(scope="module")

@@ -191,23 +191,24 @@ MAPPED = """
 import resource, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[1])
-from model.evaluation.cross_view import evaluate
-from model.evaluation.protocols import protocol_of
+from model.data.index import SequenceIndex
+from model.evaluation.cross_view import evaluate_index
 from model.evaluation.streaming import Streaming
 
 def labels(count):
-    return [str(i // 2) for i in range(count)], ["00", "01"] * (count // 2), ["000"] * count
+    names = [str(i // 2) for i in range(count)]
+    return SequenceIndex.from_lengths(names, ["00", "01"] * (count // 2), ["000"] * count, [1] * count)
 
 torch.set_num_threads(1)
 embeddings = torch.from_numpy(np.memmap(sys.argv[2], np.float32, "r+", shape=(2000, 8192)))
-evaluate(embeddings[:200].clone(), *labels(200), protocol_of("OUMVLP"))  # the libraries allocate their memory now
+evaluate_index(embeddings[:200].clone(), labels(200), "OUMVLP")  # the libraries allocate their memory now
 allocated = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (allocated + (32 << 20), -1))
 try:
     embeddings.clone()
     print("unlimited")
 except RuntimeError:
-    result = evaluate(embeddings, *labels(2000), protocol_of("OUMVLP"), settings=Streaming(device_bytes=16 << 20))
+    result = evaluate_index(embeddings, labels(2000), "OUMVLP", Streaming(device_bytes=16 << 20))
     print(result.accuracy[0, 0, 0, 0])
 """
 

@@ -17,6 +17,7 @@ from model.data.index import SequenceIndex
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.mistakes import hardest
+from model.evaluation.streaming import Streaming
 from model.report.charts import check_matplotlib
 from model.report.page import report_page, write_page, write_report
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
@@ -31,7 +32,7 @@ SECTIONS = [*ACCURACY_SECTIONS, "verification", "who", "mistakes", "map", "train
 
 def inputs_of(index: SequenceIndex, spread: float = 1.1, dataset: str = "CASIA-B", **more) -> ReportInputs:
     distances, embeddings = DistanceStatistics(), made_embeddings(index, spread)
-    result = evaluate_index(embeddings, index, dataset, statistics=distances)
+    result = evaluate_index(embeddings, index, dataset, Streaming(statistics=distances))
     details = {"command": "test.py --report", "model": "a<b>.ptm", "time": "2026-11-25T00:00:00+00:00"}
     embedded = EmbeddedSequences(index, embeddings, made_frames)
     return ReportInputs(result, details, distances, embedded, with_figures=True, **more)
