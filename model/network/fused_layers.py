@@ -9,7 +9,7 @@ from torch import Tensor
 from model.common.errors import UserError
 from model.network.basic_blocks import NEGATIVE_SLOPE
 from model.network.folded_convolution import Convolution
-from model.network.kernels.first_layers import FirstLayers, pad_frames
+from model.network.kernels.first_layers import FirstLayers
 from model.network.kernels.maxima import Activation, PooledActivation, SetMaximum
 from model.network.kernels.pyramid import Pyramid
 
@@ -39,7 +39,7 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
         if not torch.is_grad_enabled():  # FirstLayers cannot detect this and would save the tensors for a backward pass
             first = [weight.detach() for weight in first]
         # Layers 1 and 2 with their max pooling, then set pooling.
-        maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(pad_frames(frames, dtype), *first), ends)
+        maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(frames, *first, dtype), ends)
         # Layers 3 and 4. Only layer 4 has max pooling.
         maps3 = _activated(Convolution.apply(maps2, layers[2].conv.weight))
         maps4, pooled4 = SetMaximum.apply(PooledActivation.apply(Convolution.apply(maps3, layers[3].conv.weight)), ends)

@@ -15,8 +15,7 @@ which need 4×4 outputs of layer 1, which need 8×8 pixels.
 
 The backward kernel computes layer 1 again instead of loading it.
 
-Black pixels around the person are half of a silhouette. Without biases, a block that sees only zeros is 0 and adds
-nothing to any gradient, so the kernels process a list of the other blocks.
+The kernels process only the blocks that `active_blocks` lists.
 
 Constants in the kernels: a pooled map has 32 × 22 = 704 blocks, a padded frame 70 × 50 = 3500 pixels, a matrix of
 layer 2 has 64 × 64 = 4096 elements.
@@ -28,53 +27,15 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
+from model.network.kernels.active_blocks import POOLED_HEIGHT, POOLED_WIDTH, list_blocks, pad_frames
 
-BORDER = 3  # padding of a frame: 1 for the 3×3 kernels of layer 2 plus 2 for the 5×5 kernels of layer 1
-PADDED_HEIGHT, PADDED_WIDTH = FRAME_HEIGHT + 2 * BORDER, FRAME_WIDTH + 2 * BORDER
-POOLED_HEIGHT, POOLED_WIDTH = FRAME_HEIGHT // 2, FRAME_WIDTH // 2
 CHANNELS = 32
 # Blocks that a program processes together, and programs per multiprocessor: as many as fit into its registers.
 BLOCK, FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 64, 3, 1
-
-
-@triton.jit
-def _pad_kernel(frames, out, elements, BLOCK: tl.constexpr):
-    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    row, column = (index // 50) % 70 - 3, index % 50 - 3
-    inside = (row >= 0) & (row < 64) & (column >= 0) & (column < 44) & (index < elements)
-    pixel = tl.load(frames + (index // 3500) * 2816 + row * 44 + column, inside, 0)
-    tl.store(out + index, (pixel.to(tl.float32) / 255).to(out.dtype.element_ty), index < elements)
-
-
-@triton.jit
-def _count_kernel(pairs, seen, counts):
-    """Write which blocks of a frame see a pixel that is not 0, and their number. A pair is an integer of two pixels."""
-    frame = tl.program_id(0)
-    block = tl.arange(0, 1024)
-    exists = block < 704
-    pairs += frame * 1750 + (block // 22) * 50 + block % 22
-    sees = tl.zeros((1024,), tl.int32)
-    for row in range(8):
-        for column in tl.static_range(4):
-            sees |= (tl.load(pairs + row * 25 + column, exists, 0) != 0).to(tl.int32)
-    tl.store(seen + frame * 704 + block, sees.to(tl.int8), exists)
-    tl.store(counts + frame, tl.sum(sees, 0))
-
-
-@triton.jit
-def _list_kernel(seen, ends, active):
-    """Write the numbers of these blocks of a frame to the list of all frames."""
-    frame = tl.program_id(0)
-    block = tl.arange(0, 1024)
-    sees = tl.load(seen + frame * 704 + block, block < 704, 0).to(tl.int32)
-    place = tl.load(ends + frame) - tl.sum(sees, 0) + tl.cumsum(sees, 0) - 1
-    tl.store(active + place, frame * 704 + block, sees > 0)
 
 
 @triton.jit
@@ -122,12 +83,12 @@ def _leaky(z):
 
 
 @triton.jit
-def _forward_kernel(x, w1, w2, out, codes, active, count, BLOCK: tl.constexpr, CODES: tl.constexpr):
+def _forward_kernel(x, matrices, out, codes, active, count, BLOCK: tl.constexpr, CODES: tl.constexpr):
     """Write the pooled, activated maps of layer 2 and, with CODES, the codes of the maxima."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
     # The matrices of both layers stay in registers for all tiles.
-    first = tl.load(w1 + k32[:, None] * 64 + n64[None, :])
+    first, w2 = tl.load(matrices + k32[:, None] * 64 + n64[None, :]), matrices + 2048
     second = (
         tl.load(w2 + square), tl.load(w2 + 4096 + square), tl.load(w2 + 2 * 4096 + square),
         tl.load(w2 + 3 * 4096 + square), tl.load(w2 + 4 * 4096 + square), tl.load(w2 + 5 * 4096 + square),
@@ -170,14 +131,13 @@ def _gradient_of_outputs(d, code, upper_left: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit
-def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, active, count, BLOCK: tl.constexpr):
+def _backward_kernel(x, matrices, gradient, codes, sums, active, count, BLOCK: tl.constexpr):
     """Sum the weight gradients of both layers over this program's blocks. Axis 1 of the grid is the pair of columns."""
     k32, n64 = tl.arange(0, 32), tl.arange(0, 64)
     square = n64[:, None] * 64 + n64[None, :]
     pair = tl.program_id(1)
     dtype = x.dtype.element_ty
-    first = tl.load(w1 + k32[:, None] * 64 + n64[None, :])
-    w2 += pair * 4096
+    first, w2 = tl.load(matrices + k32[:, None] * 64 + n64[None, :]), matrices + 2048 + pair * 4096
     second = (tl.load(w2 + square), tl.load(w2 + 2 * 4096 + square), tl.load(w2 + 4 * 4096 + square))
     # Sums for layer 1 and for the three kernel rows of layer 2.
     sum1 = tl.zeros((64, 32), tl.float32)
@@ -225,12 +185,11 @@ def _backward_kernel(x, w1, w2, gradient, codes, g1, g2, active, count, BLOCK: t
             dz = tl.where(a > 0, dz, (dz * 0.01).to(dtype))
             sum1 = tl.dot(tl.trans(dz), window, sum1)
     # Each program writes its own sums; torch adds them up.
-    program = tl.program_id(0) * 2 + pair
-    tl.store(g1 + program * 2048 + n64[:, None] * 32 + k32[None, :], sum1)
-    g2 += program * 3 * 4096
-    tl.store(g2 + square, sum20)
-    tl.store(g2 + 4096 + square, sum21)
-    tl.store(g2 + 2 * 4096 + square, sum22)
+    sums += (tl.program_id(0) * 2 + pair) * 14336
+    tl.store(sums + n64[:, None] * 32 + k32[None, :], sum1)
+    tl.store(sums + 2048 + square, sum20)
+    tl.store(sums + 2048 + 4096 + square, sum21)
+    tl.store(sums + 2048 + 2 * 4096 + square, sum22)
 
 
 @cache
@@ -243,97 +202,67 @@ def _processors(device: torch.device) -> int:
 @cache
 @torch.inference_mode(False)  # training saves these for the backward pass, which rejects inference tensors
 def _matrix_layout(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the layout of the weights in the kernels' matrices, which hold every weight twice.
+    """Return the layout of the weights of both layers, one after another, in the kernels' matrices.
 
-    For layer 1 and then for layer 2: the index of the weight in each matrix element (one past the last weight for an
-    element that is 0), and the indices of the two matrix elements that hold each weight [weights, 2].
+    The index of the weight in each matrix element [26624], one past the last weight for an element that is 0; that 0;
+    and for layer 1 and layer 2 the indices of the elements of the backward kernel's sums that belong to each weight.
     """
-    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbours, channel).
-    ky, kx = np.divmod(np.arange(32)[:, None], 6)
-    neighbour, channel = np.divmod(np.arange(64)[None, :], 32)
-    dx = kx - neighbour
-    held = np.where((ky < 5) & (dx >= 0) & (dx < 5), (channel * 5 + ky) * 5 + dx, CHANNELS * 25)
+    none = CHANNELS * 25 + CHANNELS * CHANNELS * 9
+    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbours, channel). Its sums are
+    # transposed and exist once per pair of columns.
+    pair, row, column = np.ogrid[:2, :32, :64]
+    dx = row % 6 - column // 32
+    weight = np.where((row < 30) & (dx >= 0) & (dx < 5), (column % 32 * 5 + row // 6) * 5 + dx, none)
+    sums = pair * 14336 + column * 32 + row
     # Layer 2, [3 dy, 2 pairs of columns, 64, 64]: row = (column within the pair, input channel), column = (output
     # channel, x of the block's outputs).
     dy, pair, row, column = np.ogrid[:3, :2, :64, :64]
     dx = 2 * pair + row // 32 - column % 2
-    source = ((column // 2 * 32 + row % 32) * 3 + dy) * 3 + dx
-    held2 = np.where((dx >= 0) & (dx < 3), source, CHANNELS * CHANNELS * 9)
-    layout = []
-    for table in (held, held2):
-        flat = table.reshape(-1)
-        used = np.flatnonzero(flat < flat.max())
-        twice = used[np.argsort(flat[used], kind="stable")].reshape(-1, 2)
-        layout += [torch.from_numpy(table).to(device), torch.from_numpy(twice).to(device)]
-    return tuple(layout)
-
-
-def _matrix(weight: Tensor, held: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the matrix of a weight: `held` has its layout, see `_matrix_layout`."""
-    flat = F.pad(weight.detach().reshape(-1), (0, 1)).to(dtype)
-    return flat[held].contiguous()
-
-
-def pad_frames(frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """Scale to [0, 1] and pad with zeros. uint8 [f, 64, 44] -> [f, 70, 50] of `dtype`."""
-    out = torch.empty(len(frames), PADDED_HEIGHT, PADDED_WIDTH, dtype=dtype, device=frames.device)
-    _pad_kernel[(triton.cdiv(out.numel(), 1024),)](frames.contiguous(), out, out.numel(), 1024)
-    return out
-
-
-def active_blocks(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the blocks of padded frames that see a pixel that is not 0, and their number on the device.
-
-    Returns:
-        The numbers of these blocks in ascending order, int32 [f · 704] with undefined values after them, and their
-        number, int32 [1].
-    """
-    seen = torch.empty(len(frames), POOLED_HEIGHT * POOLED_WIDTH, dtype=torch.int8, device=frames.device)
-    counts = torch.empty(len(frames), dtype=torch.int32, device=frames.device)
-    pairs = frames.view(torch.int32 if frames.element_size() == 2 else torch.int64)
-    _count_kernel[(len(frames),)](pairs, seen, counts)
-    ends, active = counts.cumsum(0, dtype=torch.int32), torch.empty_like(seen, dtype=torch.int32).flatten()
-    _list_kernel[(len(frames),)](seen, ends, active)
-    return active, ends[-1:]
+    source = CHANNELS * 25 + ((column // 2 * 32 + row % 32) * 3 + dy) * 3 + dx
+    weight2 = np.where((dx >= 0) & (dx < 3), source, none)
+    sums2 = pair * 14336 + 2048 + dy * 4096 + row * 64 + column
+    layout = [np.concatenate((weight.ravel(), weight2.ravel())), np.zeros(1, np.float32)]
+    for held, at, copies in ((np.broadcast_to(weight, sums.shape), sums, 4), (weight2, sums2, 2)):
+        order = np.argsort(held, None, kind="stable")[: (held < none).sum()]
+        layout.append(at.ravel()[order].reshape(-1, copies))
+    return tuple(torch.from_numpy(table).to(device) for table in layout)
 
 
 class FirstLayers(torch.autograd.Function):
-    """Padded frames [f, 70, 50], weight1 [32, 1, 5, 5], weight2 [32, 32, 3, 3] -> maps of set_layer2 [f, 32, 32, 22].
+    """Frames uint8 [f, 64, 44], weight1 [32, 1, 5, 5], weight2 [32, 32, 3, 3] -> maps of set_layer2 [f, 32, 32, 22].
 
-    The maps have the dtype of the frames and are channels last. Products have this dtype, sums are float32. The frames
-    get no gradient.
+    The maps have the given dtype and are channels last. Products have this dtype, sums are float32. The frames get no
+    gradient.
     """
 
     @staticmethod
-    def forward(ctx, frames: Tensor, weight1: Tensor, weight2: Tensor) -> Tensor:
+    def forward(ctx, frames: Tensor, weight1: Tensor, weight2: Tensor, dtype: torch.dtype) -> Tensor:
         total = len(frames) * POOLED_HEIGHT * POOLED_WIDTH
-        active, count = active_blocks(frames)
-        held1, twice1, held2, twice2 = _matrix_layout(frames.device)
-        matrix1, matrix2 = _matrix(weight1, held1, frames.dtype), _matrix(weight2, held2, frames.dtype)
+        padded, seen, counts = pad_frames(frames, dtype)
+        out = padded.new_empty(total, CHANNELS)
+        active, count = list_blocks(seen, counts, out)
+        weights, zero, *of_sums = _matrix_layout(frames.device)
+        matrices = torch.cat((weight1.flatten(), weight2.flatten(), zero))[weights].to(dtype)
         keep = weight1.requires_grad or weight2.requires_grad
-        out = frames.new_zeros(total, CHANNELS)
         codes = torch.empty(total if keep else 0, CHANNELS, dtype=torch.uint8, device=frames.device)
         programs = min(FORWARD_PROGRAMS * _processors(frames.device), triton.cdiv(total, BLOCK))
         _forward_kernel[(programs,)](
-            frames, matrix1, matrix2, out, codes, active, count, BLOCK, keep, num_warps=4, num_stages=1
+            padded, matrices, out, codes, active, count, BLOCK, keep, num_warps=4, num_stages=1
         )  # fmt: skip
-        ctx.save_for_backward(frames, matrix1, matrix2, codes, active, count, twice1, twice2)
+        ctx.save_for_backward(padded, matrices, codes, active, count, *of_sums)
         ctx.shapes = weight1.shape, weight2.shape
         return out.view(len(frames), POOLED_HEIGHT, POOLED_WIDTH, CHANNELS).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        frames, matrix1, matrix2, codes, active, count, twice1, twice2 = ctx.saved_tensors
-        programs = min(BACKWARD_PROGRAMS * _processors(frames.device), triton.cdiv(len(codes), BLOCK))
-        sums1 = frames.new_empty(programs, 2 * 64 * 32, dtype=torch.float32)
-        sums2 = frames.new_empty(programs, 2, 3, 64 * 64, dtype=torch.float32)
+        padded, matrices, codes, active, count, *of_sums = ctx.saved_tensors
+        programs = min(BACKWARD_PROGRAMS * _processors(padded.device), triton.cdiv(len(codes), BLOCK))
+        sums = padded.new_empty(programs, 2 * 14336, dtype=torch.float32)
         gradient = gradient.permute(0, 2, 3, 1).contiguous()
         _backward_kernel[(programs, 2)](
-            frames, matrix1, matrix2, gradient, codes, sums1, sums2, active, count, BLOCK, num_warps=4,
-            num_stages=1,
+            padded, matrices, gradient, codes, sums, active, count, BLOCK, num_warps=4, num_stages=1
         )  # fmt: skip
-        # Sum over the programs. The kernel returns layer 1's matrix [32, 64] transposed, once per pair of columns.
-        matrix1 = sums1.view(-1, 64, 32).sum(0).t().reshape(-1)
-        matrix2 = sums2.sum(0).transpose(0, 1).reshape(-1)
-        # The gradient of a weight is the sum over the two elements that hold it.
-        return None, matrix1[twice1].sum(1).view(ctx.shapes[0]), matrix2[twice2].sum(1).view(ctx.shapes[1])
+        # The gradient of a weight is the sum over the programs, and over the matrix elements that hold it.
+        total = sums.sum(0)
+        of_weights = (total[at].sum(1).view(shape) for at, shape in zip(of_sums, ctx.shapes, strict=True))
+        return None, *of_weights, None

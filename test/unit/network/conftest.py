@@ -11,7 +11,8 @@ import torch
 
 from model.devices.opening import resolve_device
 
-MODULES = ("kernels.first_layers", "kernels.maxima", "kernels.pyramid", "kernels.triplet_loss", "fused_layers")
+KERNELS = ("active_blocks", "first_layers", "maxima", "pyramid", "triplet_loss")
+MODULES = (*(f"kernels.{name}" for name in KERNELS), "fused_layers")
 
 
 def is_bound(name: str) -> bool:

@@ -13,8 +13,8 @@ def first_weights(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fused_first_layers(kernels, sils, weights, dtype=torch.float32):
-    padded = kernels.first_layers.pad_frames(sils.to(kernels.device), dtype)
-    return kernels.first_layers.FirstLayers.apply(padded, *(weight.to(kernels.device) for weight in weights))
+    on_device = [each.to(kernels.device) for each in (sils, *weights)]
+    return kernels.first_layers.FirstLayers.apply(*on_device, dtype)
 
 
 def torch_first_layers(sils, weights, dtype=torch.float32):
@@ -115,21 +115,23 @@ def test_first_layers_train_after_use_in_inference_mode(kernels):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_frames_are_padded_and_scaled_as_by_torch(kernels, dtype):
     sils = silhouettes(3)
-    ours = kernels.first_layers.pad_frames(sils.to(kernels.device), dtype).cpu()
-    assert torch.equal(ours, F.pad(sils.to(dtype).div_(255), (3,) * 4))
+    ours, _, _ = kernels.active_blocks.pad_frames(sils.to(kernels.device), dtype)
+    assert torch.equal(ours.cpu(), F.pad(sils.to(dtype).div_(255), (3,) * 4))
 
 
 def test_active_blocks_are_those_that_see_a_pixel(kernels):
-    """Single pixels in corners and in the middle, a black frame between others, and a white one at the end."""
+    """The maps of the others are cleared. Single pixels in corners and in the middle, a black frame between others, and
+    a white one at the end."""
     sils = torch.zeros(5, 64, 44, dtype=torch.uint8)
     sils[0, 0, 0] = sils[1, 63, 43] = sils[3, 30, 21] = 1
     sils[4] = 255
-    for dtype in (torch.float16, torch.float32):
-        padded = kernels.first_layers.pad_frames(sils.to(kernels.device), dtype)
-        active, count = kernels.first_layers.active_blocks(padded)
-        seen = F.max_pool2d(F.pad(sils.float(), (3,) * 4)[:, None], 8, 2).flatten() > 0
-        assert count.shape == (1,) and seen[704 * 4 :].all() and 0 < seen[: 704 * 4].sum() < 60
-        assert torch.equal(active[: int(count)].cpu().long(), seen.nonzero()[:, 0])
+    _, *found = kernels.active_blocks.pad_frames(sils.to(kernels.device), torch.float16)
+    maps = torch.ones(5 * 704, 32, device=kernels.device)
+    active, count = kernels.active_blocks.list_blocks(*found, maps)
+    seen = F.max_pool2d(F.pad(sils.float(), (3,) * 4)[:, None], 8, 2).flatten() > 0
+    assert count.shape == (1,) and seen[704 * 4 :].all() and 0 < seen[: 704 * 4].sum() < 60
+    assert torch.equal(active[: int(count)].cpu().long(), seen.nonzero()[:, 0])
+    assert torch.equal(maps.cpu(), seen[:, None].float().expand(-1, 32))
 
 
 def test_black_frames_have_zero_maps_and_no_gradients(kernels):

@@ -29,7 +29,7 @@ class RecordingKernel:
 @pytest.mark.parametrize("learning", [True, False])
 def test_tensors_for_the_backward_pass_are_saved_only_for_training(exact_kernels, monkeypatch, learning):
     places = {
-        ("first_layers", "_forward_kernel"): 4,
+        ("first_layers", "_forward_kernel"): 3,
         ("maxima", "_pool_kernel"): 2,
         ("maxima", "_set_maximum_kernel"): 3,
     }
@@ -51,21 +51,20 @@ import sys
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from model.network.kernels import first_layers, maxima, pyramid, triplet_loss
+from model.network.kernels import active_blocks, first_layers, maxima, pyramid, triplet_loss
 
 half = sys.argv[1]
-types = dict.fromkeys(("x", "w1", "w2", "out", "gradient", "maps", "of_maps"), "*" + half)  # others: float32
+types = dict.fromkeys(("x", "matrices", "out", "gradient", "maps", "of_maps"), "*" + half)  # others: float32
 types |= dict.fromkeys(("of_set", "of_global", "to_set", "to_global", "of_maps"), "*" + half)
 types |= dict.fromkeys(("sequences", "frames", "elements", "bytes", "strips", "blocks"), "i32")
-types |= dict.fromkeys(("pairs", "counts", "ends", "active", "count", "largest", "hardest"), "*i32")
+types |= dict.fromkeys(("counts", "ends", "active", "count", "largest", "hardest"), "*i32")
 types |= {"codes": "*u8", "bits": "*u8", "seen": "*i8", "margin": "fp32"}
 of_maps = dict(FEATURES=22528, BLOCK=512, STEP=8)
 pooled = dict(HALF_WIDTH=11, CHANNELS=64, BLOCK=maxima.BLOCK_CHUNK)
 of_strips = dict(CHANNELS=128, WIDTH=11, CHUNK=pyramid.CHANNEL_CHUNK)
 for kernel, constants in (
-    (first_layers._pad_kernel, dict(BLOCK=1024)),
-    (first_layers._count_kernel, {}),
-    (first_layers._list_kernel, {}),
+    (active_blocks._pad_kernel, {}),
+    (active_blocks._list_kernel, {}),
     (first_layers._forward_kernel, dict(BLOCK=first_layers.BLOCK, CODES=True)),
     (first_layers._backward_kernel, dict(BLOCK=first_layers.BLOCK)),
     (maxima._activate_kernel, dict(BLOCK=maxima.BYTE_CHUNK)),
@@ -79,7 +78,7 @@ for kernel, constants in (
     (triplet_loss._losses_kernel, dict(K=16, N=128, PADDED_K=16, PADDED_N=128)),
     (triplet_loss._losses_backward_kernel, dict(N=128, PADDED_N=128)),
 ):
-    of_kernel = types | ({"frames": "*u8"} if kernel is first_layers._pad_kernel else {})
+    of_kernel = types | ({"frames": "*u8"} if kernel is active_blocks._pad_kernel else {})
     signature = {n: "constexpr" if n in constants else of_kernel.get(n, "*fp32") for n in kernel.arg_names}
     pointers = [i for i, n in enumerate(kernel.arg_names) if signature[n].startswith("*")]
     aligned = {(i,): [["tt.divisibility", 16]] for i in pointers}
@@ -97,7 +96,7 @@ def test_kernels_compile_for_the_smallest_shared_memory(half):
     run = run_quietly([sys.executable, "-c", COMPILE, half], ROOT, {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr[-2000:]
     shared = dict(line.split() for line in run.stdout.splitlines())
-    assert len(shared) == 15 and max(map(int, shared.values())) <= 99 << 10
+    assert len(shared) == 14 and max(map(int, shared.values())) <= 99 << 10
 
 
 def test_kernels_reject_more_frames_than_32_bits_can_count(exact_kernels):
