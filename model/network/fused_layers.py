@@ -65,4 +65,7 @@ def _conv(maps: Tensor, layer) -> Tensor:
 
 
 def _activated(maps: Tensor) -> Tensor:
-    return Activation.apply(maps) if maps.requires_grad else F.leaky_relu(maps, NEGATIVE_SLOPE, inplace=True)
+    """Apply LeakyReLU in place, or to a copy if the maps are not channels last."""
+    if not maps.requires_grad:
+        return F.leaky_relu(maps, NEGATIVE_SLOPE, inplace=True)
+    return Activation.apply(maps.contiguous(memory_format=torch.channels_last))

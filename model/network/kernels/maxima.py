@@ -22,36 +22,41 @@ FEATURE_CHUNK = 512  # elements of a map per program of set pooling
 
 
 @triton.jit
-def _activate_kernel(maps, out, bits, bytes, BLOCK: tl.constexpr):
-    byte, k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, 8)[None, :]
-    valid = byte < bytes
-    at = byte.to(tl.int64)[:, None] * 8 + k
-    z = tl.load(maps + at, valid[:, None], 0.0)
-    tl.store(out + at, tl.maximum(z, (z * 0.01).to(z.dtype)), valid[:, None])
-    tl.store(bits + byte, tl.sum(tl.where(z > 0, 1 << k, 0), 1).to(tl.uint8), valid)
+def _load_bytes(maps, bytes, BLOCK: tl.constexpr):
+    """Load the 8 elements of each of the program's bytes. Return them, their offsets, the bytes and which exist."""
+    byte = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at = byte.to(tl.int64)[:, None] * 8 + tl.arange(0, 8)[None, :]
+    return tl.load(maps + at, (byte < bytes)[:, None], 0.0), at, byte, byte < bytes
+
+
+@triton.jit
+def _activate_kernel(maps, bits, bytes, BLOCK: tl.constexpr):
+    z, at, byte, valid = _load_bytes(maps, bytes, BLOCK)
+    # One bit per positive element, and 256 per negative one.
+    signs = tl.sum(tl.where(z > 0, 1 << tl.arange(0, 8)[None, :], tl.where(z < 0, 256, 0)), 1)
+    tl.store(bits + byte, (signs & 255).to(tl.uint8), valid)
+    # Elements without a negative one among them, as in black areas, do not change: not writing them saves time.
+    tl.store(maps + at, tl.maximum(z, (z * 0.01).to(z.dtype)), (valid & (signs >= 256))[:, None])
 
 
 @triton.jit
 def _activate_backward_kernel(gradient, bits, out, bytes, BLOCK: tl.constexpr):
-    byte, k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, 8)[None, :]
-    valid = byte < bytes
-    at = byte.to(tl.int64)[:, None] * 8 + k
-    d = tl.load(gradient + at, valid[:, None], 0.0)
-    positive = (tl.load(bits + byte, valid, 0).to(tl.int32)[:, None] >> k) & 1
+    d, at, byte, valid = _load_bytes(gradient, bytes, BLOCK)
+    positive = (tl.load(bits + byte, valid, 0).to(tl.int32)[:, None] >> tl.arange(0, 8)[None, :]) & 1
     tl.store(out + at, tl.where(positive != 0, d, (d * 0.01).to(d.dtype)), valid[:, None])
 
 
 class Activation(torch.autograd.Function):
-    """LeakyReLU of maps with a multiple of 8 elements, channels last."""
+    """LeakyReLU, in place, of maps with a multiple of 8 elements, channels last."""
 
     @staticmethod
     def forward(ctx, maps: Tensor) -> Tensor:
-        rows = maps.permute(0, 2, 3, 1).contiguous()
-        out = torch.empty_like(rows)
-        bits = torch.empty(rows.numel() // 8, dtype=torch.uint8, device=rows.device)
-        _activate_kernel[(triton.cdiv(len(bits), BYTE_CHUNK),)](rows, out, bits, len(bits), BYTE_CHUNK)
+        assert maps.is_contiguous(memory_format=torch.channels_last), "the maps are not channels last"
+        bits = torch.empty(maps.numel() // 8, dtype=torch.uint8, device=maps.device)
+        _activate_kernel[(triton.cdiv(len(bits), BYTE_CHUNK),)](maps, bits, len(bits), BYTE_CHUNK)
+        ctx.mark_dirty(maps)
         ctx.save_for_backward(bits)
-        return out.permute(0, 3, 1, 2)
+        return maps
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ def test_activation_equals_torch(kernels):
     """Small integers, so that many elements are 0, for which torch selects the smaller slope."""
     maps = torch.randint(-3, 3, (5, 24, 11, 8), generator=torch.Generator().manual_seed(0)).float()
     maps = maps.to(memory_format=torch.channels_last).requires_grad_()  # 1,320 bytes of bits: two programs and a half
-    ours, theirs = kernels.maxima.Activation.apply(maps.to(kernels.device)).cpu(), F.leaky_relu(maps, 0.01)
+    changed = maps.to(kernels.device, copy=True)
+    ours, theirs = kernels.maxima.Activation.apply(changed).cpu(), F.leaky_relu(maps, 0.01)
+    assert torch.equal(changed.cpu(), ours)
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
     gradient = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(1))
     (a,), (b,) = torch.autograd.grad(ours, maps, gradient), torch.autograd.grad(theirs, maps, gradient)
@@ -37,10 +39,11 @@ def test_activation_equals_torch(kernels):
 
 
 def test_activation_propagates_nan(kernels):
-    maps = torch.zeros(1, 8, 1, 2)
-    maps[0, 3, 0, 1] = torch.nan
-    ours = kernels.maxima.Activation.apply(maps.to(kernels.device)).cpu()
-    assert torch.equal(ours.isnan(), maps.isnan())
+    """Alone among zeros, and beside a negative element."""
+    maps = torch.zeros(1, 8, 1, 3).to(memory_format=torch.channels_last)
+    maps[0, 3, 0, 1:], maps[0, 5, 0, 2] = torch.nan, -1
+    ours = kernels.maxima.Activation.apply(maps.to(kernels.device, copy=True)).cpu()
+    assert torch.equal(ours.isnan(), maps.isnan()) and ours[0, 5, 0, 2] == -0.01
 
 
 ENDS = (0, 1, 4, 15)  # one frame, a few, and more than a chunk; the last two frames belong to no sequence
