@@ -29,7 +29,7 @@ def _pad_kernel(frames, out, seen, counts):
     inside = (column >= 3) & (column < 47)
     pixel = tl.load(frames + frame * 2816 + row * 44 + (column - 3), inside, 0)
     out += frame * 3500 + column
-    scaled = (pixel.to(tl.float32) / 255).to(out.dtype.element_ty)
+    scaled = tl.div_rn(pixel.to(tl.float32), 255.0).to(out.dtype.element_ty)  # "/" is not rounded correctly
     tl.store(out + (row + 3) * 50, scaled, column < 50)
     # Three rows above and three below.
     border = tl.arange(0, 8)[:, None]
@@ -68,7 +68,7 @@ def pad_frames(frames: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tens
     out = torch.empty(f, PADDED_HEIGHT, PADDED_WIDTH, dtype=dtype, device=frames.device)
     seen = torch.empty(f, POOLED_HEIGHT * POOLED_WIDTH, dtype=torch.int8, device=frames.device)
     counts = torch.empty(f, dtype=torch.int32, device=frames.device)
-    _pad_kernel[(f,)](frames.contiguous(), out, seen, counts, num_warps=2)  # more warps would repeat the products
+    _pad_kernel[(f,)](frames.contiguous(), out, seen, counts, num_warps=1)  # more warps repeat the products
     return out, seen, counts
 
 
