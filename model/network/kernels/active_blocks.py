@@ -48,7 +48,7 @@ def _pad_kernel(frames, out, seen, counts):
 
 @triton.jit
 def _list_kernel(seen, ends, active, maps):
-    """Write the numbers of these blocks of a frame to the list of all frames, and zeros to its other blocks of maps."""
+    """Append the blocks of a frame that see a pixel to the list of all frames. Clear its other blocks in `maps`."""
     frame = tl.program_id(0)
     block = tl.arange(0, 1024)
     sees = tl.load(seen + frame * 704 + block, block < 704, 1).to(tl.int32)
