@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.devices.all_cores import map_on_all_cores
+from model.network import sparse_layers
 from model.network.pooling import set_pooling
 
 FRAME_CHUNK = 20  # frames that pass the layers together, unless a single sequence has more
@@ -21,24 +22,31 @@ def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor
         frames: uint8 [f, 64, 44] on the CPU, sequence after sequence.
         lengths: number of frames of each sequence.
     """
-    layers = [module for name, module in network.named_children() if name.startswith("set_layer")]
-    return _ChunkedSetLayers.apply(network, frames, lengths, *(layer.forward_block.conv.weight for layer in layers))
+    weights = network.set_weights()
+    if sparse_layers.are_faster(network):
+        return _ChunkedSetLayers.apply(sparse_layers.pooled_maps, frames, lengths, *sparse_layers.kernels_of(weights))
+
+    def pooled(_, part: Tensor, part_lengths: Sequence[int]) -> list[Tensor]:
+        with network.autocast():
+            return [set_pooling(maps, part_lengths, len(part_lengths)) for maps in network.frame_maps(part)]
+
+    return _ChunkedSetLayers.apply(pooled, frames, lengths, *weights)
 
 
 class _ChunkedSetLayers(torch.autograd.Function):
     """Forward and backward pass per chunk of sequences, so that its maps stay in the cache of the core.
 
+    `pooled` maps (weights, frames, lengths) of a chunk to its pooled maps. The weights can be in any form.
     The gradients of the chunks are added in their order. So the result does not depend on the number of threads.
     """
 
     @staticmethod
-    def forward(ctx, network, frames: Tensor, lengths: Sequence[int], *weights: Tensor) -> tuple[Tensor, ...]:
-        def pooled(chunk: tuple[Tensor, list[int]]) -> list[Tensor]:
-            part, part_lengths = chunk
-            with torch.enable_grad(), network.autocast():
-                return [set_pooling(maps, part_lengths, len(part_lengths)) for maps in network.frame_maps(part)]
+    def forward(ctx, pooled, frames: Tensor, lengths: Sequence[int], *weights: Tensor) -> tuple[Tensor, ...]:
+        def of_chunk(chunk: tuple[Tensor, list[int]]) -> list[Tensor]:
+            with torch.enable_grad():
+                return pooled(weights, *chunk)
 
-        ctx.chunks = list(map_on_all_cores(pooled, _chunks(frames, lengths), frames.device))
+        ctx.chunks = list(map_on_all_cores(of_chunk, _chunks(frames, lengths), frames.device))
         ctx.weights = weights
         return tuple(torch.cat([maps.detach() for maps in stage]) for stage in zip(*ctx.chunks, strict=True))
 

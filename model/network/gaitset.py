@@ -86,6 +86,11 @@ class GaitSet(nn.Module):
         with self.autocast():
             return self.embed(*self.pooled_maps(sils, lengths, ends))
 
+    def set_weights(self) -> list[Tensor]:
+        """Return the weights of the six set layers."""
+        layers = [getattr(self, f"set_layer{number}") for number in range(1, 7)]
+        return [layer.forward_block.conv.weight for layer in layers]
+
     def autocast(self) -> torch.autocast:
         """Return the context manager that computes in `amp_dtype`."""
         return torch.autocast(self.fc_bin[0].device.type, self.amp_dtype, enabled=self.amp_dtype is not None)

@@ -30,6 +30,10 @@ from model.devices.device import adam_options, supports_graphs, synchronize, to_
 from model.devices.opening import resolve_device
 from model.network import GaitSet
 from model.network.compute_mode import make_compute_mode
+from model.synthetic.alignment import align_crops
+from model.synthetic.camera import VIEWS
+from model.synthetic.settings import SEQ_TYPES, WalkerSettings
+from model.synthetic.walkers import Takes, pose_figures, render_views
 from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep
 from model.training.log_book import LossMeter
 from model.training.precision import make_precision
@@ -53,11 +57,17 @@ def plain_loss(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def drawn_frames(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Return frames of P·K sequences, uint8 [f, 64, 44], and the rows of a batch [P·K, frames]."""
+    """Return frames of P·K sequences of synthetic walkers, uint8 [f, 64, 44], and the rows of a batch [P·K, frames]."""
     rng = np.random.default_rng(1)
     n = options.p * options.k
+    settings, walks = WalkerSettings(frames=LENGTH), []
+    for subject in range(1, options.p + 1):
+        for seq_type, view in zip(rng.choice(SEQ_TYPES, options.k), rng.choice(VIEWS, options.k), strict=True):
+            takes = Takes.of([subject], [seq_type])
+            walk, _ = align_crops(render_views(settings, takes, pose_figures(settings, takes), [view]))
+            walks.append(walk[torch.arange(LENGTH) % len(walk)])
     rows = np.arange(n)[:, None] * LENGTH + rng.integers(LENGTH, size=(n, options.frames))
-    return (rng.random((n * LENGTH, 64, 44), np.float32) > 0.6).astype(np.uint8) * 255, rows
+    return torch.cat(walks).numpy(), rows
 
 
 def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
