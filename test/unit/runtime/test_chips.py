@@ -14,8 +14,15 @@ from model.runtime.performance_files import read_all_figures
 pytestmark = pytest.mark.slow
 
 
-def run(deployed, here, monkeypatch, *arguments):
-    return run_command_line(monkeypatch, command, "--output", here / "r", "--quiet", *arguments)
+@pytest.fixture
+def run(here, monkeypatch):
+    """Return a function that runs a model on several devices."""
+
+    def run_model(runtime, model, ids, *arguments):
+        options = ["--runtime", runtime, "--model", model, "--device_id", ids, "--output", here / "r", "--quiet"]
+        return run_command_line(monkeypatch, command, *options, *arguments)
+
+    return run_model
 
 
 @pytest.mark.parametrize(
@@ -28,9 +35,8 @@ def run(deployed, here, monkeypatch, *arguments):
         ("acl", 4, "1,0", [4, 1], None),  # its processes import torch, so once is enough
     ],
 )
-def test_chips_share_the_list(deployed, here, monkeypatch, runtime, batch_size, ids, shares, fillers):
-    summary = run(deployed, here, monkeypatch, "--runtime", runtime, "--model", deployed.om(batch_size), "--info",
-                  deployed.info, "--device_id", ids)  # fmt: skip
+def test_chips_share_the_list(deployed, here, run, runtime, batch_size, ids, shares, fillers):
+    summary = run(runtime, deployed.om(batch_size), ids, "--info", deployed.info)
     first = ids.partition(",")[0]
     results = here / "r" / f"dumpOutput_device{first}"
     assert_results(results, deployed)
@@ -89,17 +95,15 @@ def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, t
     assert not (here / "result" / "perf_vision_batchsize_1_device_0.json").exists(), "its results were removed"
 
 
-def test_pure_inference_on_several_chips(deployed, here, monkeypatch, capsys):
-    summary = run(deployed, here, monkeypatch, "--runtime", "benchmark", "--model", deployed.om(4), "--loop", "3",
-                  "--device_id", "0,1")  # fmt: skip
+def test_pure_inference_on_several_chips(deployed, here, run, capsys):
+    summary = run("benchmark", deployed.om(4), "0,1", "--loop", "3")
     assert summary["sequences"] == 24 and len(read_all_figures(here / "facts.json")) == 3
     printed = capsys.readouterr().out
     assert "sum of 2 chips" in printed and "device 1    12 sequences, " in printed
 
 
-def test_onnx_runtime_runs_once(deployed, here, monkeypatch, capsys):
-    model = deployed.om(4).with_suffix(".onnx")
-    summary = run(deployed, here, monkeypatch, "--model", model, "--info", deployed.info, "--device_id", "0,1")
+def test_onnx_runtime_runs_once(deployed, run, capsys):
+    summary = run("auto", deployed.om(4).with_suffix(".onnx"), "0,1", "--info", deployed.info)
     assert "devices" not in summary and "--device_id 0,1 has no effect" in capsys.readouterr().out
 
 

@@ -12,16 +12,20 @@ from model.runtime import __main__ as command
 from model.runtime.comparison import differences, report_comparison
 
 
-def compare(deployed, monkeypatch, here, *arguments):
-    arguments = ["--info", deployed.info, "--output", here / "r", "--quiet", *arguments]
-    return run_command_line(monkeypatch, command, *arguments)
+@pytest.fixture
+def compare(here, monkeypatch):
+    """Return a function that compares a model with an ONNX file on the list of a deployed model."""
+
+    def run(deployed, runtime, model, reference, *arguments):
+        files = ["--model", model, "--info", deployed.info, "--compare", reference]
+        return run_command_line(monkeypatch, command, "--runtime", runtime, *files, "--output", "r", *arguments)
+
+    return run
 
 
 @pytest.mark.parametrize("runtime", ["ais_bench", "benchmark"])
-def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, monkeypatch, capsys, runtime):
-    model = deployed.om(4)
-    reference = deployed.om(1).with_suffix(".onnx")  # of another batch size
-    facts = compare(deployed, monkeypatch, here, "--runtime", runtime, "--model", model, "--compare", reference)
+def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, compare, capsys, runtime):
+    facts = compare(deployed, runtime, deployed.om(4), deployed.om(1).with_suffix(".onnx"))  # of another batch size
     assert facts["sequences"] == 5 and facts["not_finite"] == 0
     assert facts["cosine_lowest"] == pytest.approx(1, abs=1e-9)
     assert facts["largest_difference"] < 1e-5 * facts["largest_value"]
@@ -30,15 +34,14 @@ def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, monkeypatch
     assert not (here / "r" / "dumpOutput_device0").exists(), "the results of a comparison are not those of the model"
 
 
-def test_changed_weights_are_found(deployed, here, monkeypatch):
+def test_changed_weights_are_found(deployed, here, compare):
     """The om has the weights of its last layer scaled by 2, which doubles embeddings and keeps their direction."""
     model = onnx.load(deployed.om(1).with_suffix(".onnx"))
     weights = max(model.graph.initializer, key=lambda tensor: list(tensor.dims)[:1] == [62])
     weights.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weights), weights.name))
     onnx.save(model, here / "scaled.onnx")
     om = make_om(here / "scaled.onnx", here / "scaled.om", 1)
-    facts = compare(deployed, monkeypatch, here, "--runtime", "ais_bench", "--model", om, "--compare",
-                    deployed.om(1).with_suffix(".onnx"), "--limit", "3")  # fmt: skip
+    facts = compare(deployed, "ais_bench", om, deployed.om(1).with_suffix(".onnx"), "--limit", "3")
     assert facts["sequences"] == 3 and facts["cosine_lowest"] == pytest.approx(1, abs=1e-9)
     assert facts["largest_difference"] == pytest.approx(np.abs(deployed.embeddings[:3]).max(), rel=1e-4)
 
@@ -54,26 +57,23 @@ def deploy_with_labels(folder, *labels):
     return deployed
 
 
-def test_rank1_without_probes_is_unknown(tmp_path, monkeypatch, here, capsys):
+def test_rank1_without_probes_is_unknown(tmp_path, compare, capsys):
     deployed = deploy_with_labels(tmp_path / "d", *[(subject, "nm-01") for subject in "01234"])
     model = deployed.om(1).with_suffix(".onnx")
-    facts = compare(deployed, monkeypatch, here, "--runtime", "onnxruntime", "--model", model, "--compare", model)
+    facts = compare(deployed, "onnxruntime", model, model)
     assert "gallery" in facts["rank1_problem"] or "probe" in facts["rank1_problem"]
     assert "rank-1      unknown: " in capsys.readouterr().out
 
 
-def test_rank1_of_both(tmp_path, monkeypatch, here, capsys):
+def test_rank1_of_both(tmp_path, compare, capsys):
     """The sequences belong to two subjects with gallery and probes. A file that is compared with itself is reported."""
     labels = ("0", "nm-01"), ("1", "nm-01"), ("0", "nm-05"), ("1", "nm-05"), ("1", "nm-06")
     deployed = deploy_with_labels(tmp_path / "d", *labels)
     reference = deployed.om(1).with_suffix(".onnx")
-    facts = compare(
-        deployed, monkeypatch, here, "--runtime", "onnxruntime", "--model", reference, "--compare", reference
-    )
+    facts = compare(deployed, "onnxruntime", reference, reference)
     assert f"--model and --compare are the same file, {reference}" in capsys.readouterr().out
-    distances = np.linalg.norm(
-        deployed.embeddings.reshape(5, 1, -1)[2:] - deployed.embeddings.reshape(1, 5, -1)[:, :2], axis=2
-    )
+    embeddings = deployed.embeddings.reshape(5, -1)
+    distances = np.linalg.norm(embeddings[2:, None] - embeddings[None, :2], axis=2)
     right = 100 * np.mean(distances.argmin(1) == [0, 1, 1])
     assert facts["rank1_model"]["NM"] == facts["rank1_onnx"]["NM"] == pytest.approx(right, abs=0.01)
     assert f"NM {right:.2f}" in report_comparison(facts)
@@ -89,9 +89,8 @@ def test_values_that_are_not_finite_are_counted():
     assert differences(found, expected, ["a", "b", "c"]) == {"not_finite": 3}
 
 
-def test_invalid_comparisons(deployed, here, monkeypatch):
+def test_invalid_comparisons(deployed, here, compare):
     with pytest.raises(UserError, match=r"--compare .*nowhere\.onnx: no such file"):
-        compare(deployed, monkeypatch, here, "--runtime", "ais_bench", "--model", deployed.om(1), "--compare",
-                here / "nowhere.onnx")  # fmt: skip
+        compare(deployed, "ais_bench", deployed.om(1), here / "nowhere.onnx")
     with pytest.raises(UsageError, match="--compare: needs --info and excludes --loop"):
-        compare(deployed, monkeypatch, here, "--model", deployed.om(1), "--compare", "x.onnx", "--loop", "3")
+        compare(deployed, "ais_bench", deployed.om(1), "x.onnx", "--loop", "3")

@@ -6,6 +6,7 @@ import re
 import stat
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 TYPER = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"}
@@ -40,15 +41,18 @@ def check_path(value: str, refused_modes: int, must_exist: bool) -> None:
         error("path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .")
     elif path.is_symlink():
         error(f"path :{path} is a soft link, not supported, please import file(or directory) directly")
-    elif not path.exists():
-        if not must_exist:
-            return
+    elif must_exist and not path.exists():
         error(f"path: {path} not exist, please check if file or dir is exist")
-    elif stat.S_IMODE(path.stat().st_mode) & refused_modes:
+    elif path.exists() and stat.S_IMODE(path.stat().st_mode) & refused_modes:
         error(f"The file {path} is group writable, or is others writable, permission should not be over 0o750")
     else:
         return
     raise argparse.ArgumentTypeError(f"path:{value} is illegal. Please check.")
+
+
+def fail(message: str):
+    error(message)
+    raise RuntimeError(message)
 
 
 def readable(value: str) -> str:
@@ -68,48 +72,48 @@ def writable(value: str) -> str:
     return value
 
 
-def positive(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is an invalid positive int value")
-    return int(value)
+def checked(is_valid: Callable[[str], bool], problem: str, convert: Callable[[str], object] = int):
+    """Return a type for argparse."""
+
+    def parse(value: str):
+        if not is_valid(value):
+            raise argparse.ArgumentTypeError(problem.format(value))
+        return convert(value)
+
+    return parse
 
 
-def loop_size(value: str) -> int:
-    if not value.isdigit() or not 0 < int(value) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{value} is an invalid loop size value")
-    return int(value)
-
-
-def device_list(value: str) -> list[int]:
-    if not all(number.isdigit() and int(number) <= 255 for number in value.split(",")):
-        raise argparse.ArgumentTypeError(f"device:{value} is invalid. valid value range is [0, 255]")
-    return [int(number) for number in value.split(",")]
-
-
-def str2bool(value: str) -> bool:
-    if value.lower() not in ("1", "0", "true", "false"):
-        raise argparse.ArgumentTypeError("Boolean value expected true, 1, false, 0 with case insensitive.")
-    return value.lower() in ("1", "true")
+POSITIVE = checked(lambda value: value.isdigit() and int(value) > 0, "{} is an invalid positive int value")
+LOOP_SIZE = checked(lambda value: value.isdigit() and 0 < int(value) <= 100_000, "{} is an invalid loop size value")
+DEVICES = checked(
+    lambda value: all(number.isdigit() and int(number) <= 255 for number in value.split(",")),
+    "device:{} is invalid. valid value range is [0, 255]", lambda value: list(map(int, value.split(","))),
+)  # fmt: skip
+SWITCH = checked(
+    lambda value: value.lower() in ("1", "0", "true", "false"),
+    "Boolean value expected true, 1, false, 0 with case insensitive.", lambda value: value.lower() in ("1", "true"),
+)  # fmt: skip
 
 
 def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
     parser = (TyperParser if names is TYPER else argparse.ArgumentParser)(allow_abbrev=False)
-    parser.add_argument(names.get("--model", "--model"), dest="model", type=om_file, required=True)
-    parser.add_argument("--input", type=readable)
-    parser.add_argument("--output", type=writable)
-    parser.add_argument(names.get("--output_dirname", "--output_dirname"), dest="output_dirname", type=writable)
-    parser.add_argument("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
-    parser.add_argument(names.get("--batchsize", "--batchsize"), dest="batchsize", type=positive)
-    parser.add_argument("--device", type=device_list, default=[0])
-    if names is TYPER:
-        parser.add_argument("--divide-input", action="store_true")
-    elif not os.environ.get("STANDIN_OLD"):
-        parser.add_argument(names.get("--divide_input", "--divide_input"), dest="divide_input", type=str2bool)
-    parser.add_argument("--loop", type=loop_size, default=1)
+
+    def add(name: str, **keywords) -> None:
+        parser.add_argument(names.get(name, name), dest=name[2:], **keywords)
+
+    add("--model", type=om_file, required=True)
+    add("--input", type=readable)
+    add("--output", type=writable)
+    add("--output_dirname", type=writable)
+    add("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
+    add("--batchsize", type=POSITIVE)
+    add("--device", type=DEVICES, default=[0])
+    if not os.environ.get("STANDIN_OLD"):
+        add("--divide_input", **({"action": "store_true"} if names is TYPER else {"type": SWITCH}))
+    add("--loop", type=LOOP_SIZE, default=1)
     args = parser.parse_args(arguments)
     if args.output_dirname and args.output_dirname[0] == "/":
         raise ValueError("--output_dirname do not support abs path!")
     if args.output_dirname and not args.output:
-        error("parameter --output_dirname cann't be used alone. Please use it together with the parameter --output!")
-        raise RuntimeError("error bad parameters --output_dirname")
+        fail("parameter --output_dirname cann't be used alone. Please use it together with the parameter --output!")
     return args

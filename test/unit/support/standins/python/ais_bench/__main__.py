@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import numpy as np
-from standins.ais_bench_arguments import TYPER, error, info, parse, readable
+from standins.ais_bench_arguments import TYPER, error, fail, info, parse, readable
 from standins.om_file import NotAnOmError
 from standins.om_model import OmModel, devices
 
@@ -34,14 +34,12 @@ FOLDER_MODE, FILE_MODE = 0o750, 0o640
 def open_model(args: argparse.Namespace, device: int) -> OmModel:
     info("acl init success")
     if device >= devices():
-        error(f"acl open device {device} failed SetDevice failed.ret=507033")
-        raise RuntimeError
+        fail(f"acl open device {device} failed SetDevice failed.ret=507033")
     info(f"open device {device} success")
     try:
         model = OmModel(args.model)
     except NotAnOmError as reason:
-        error(f"load model from file failed, model file is {args.model} ({reason})")
-        raise RuntimeError from None
+        fail(f"load model from file failed, model file is {args.model} ({reason})")
     info(f"load model {args.model} success\n[INFO] create model description success")
     return model
 
@@ -52,8 +50,7 @@ def files_of(folder: Path) -> list[Path]:
         readable(str(path))
     files = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".npy", ".NPY", ".bin", ".BIN")]
     if not files:
-        error(f"{folder} of input args not find valid file,valid file format:[*.npy *.NPY *.bin *.BIN]")
-        raise RuntimeError
+        fail(f"{folder} of input args not find valid file,valid file format:[*.npy *.NPY *.bin *.BIN]")
     return sorted(files, key=lambda path: re.sub(r"\d+", lambda number: number[0].zfill(20), path.name.lower()))
 
 
@@ -61,8 +58,7 @@ def batches_of(files: list[Path], model: OmModel) -> list[list[Path | None]]:
     """Split the files into batches. None fills the last one."""
     tensor, size = int(np.prod(model.shape)) * 4, files[0].stat().st_size
     if size == 0 or tensor % size:
-        error(f"arg0 tensorsize: {tensor} filesize: {size} not match")
-        raise RuntimeError
+        fail(f"arg0 tensorsize: {tensor} filesize: {size} not match")
     count = tensor // size
     runs = -(-len(files) // count)
     info(f"get filesperbatch files0 size:{size} tensor0size:{tensor} filesperbatch:{count} runcount:{runs}")
@@ -140,8 +136,7 @@ def values_of(batch: list[Path | None], model: OmModel) -> np.ndarray:
         return np.zeros(model.shape, np.float32)
     content = b"".join((file or batch[0]).read_bytes() for file in batch)
     if len(content) != int(np.prod(model.shape)) * 4:
-        error(f"ndata size:{len(content)} not match {int(np.prod(model.shape)) * 4}")
-        raise RuntimeError
+        fail(f"ndata size:{len(content)} not match {int(np.prod(model.shape)) * 4}")
     return np.frombuffer(content, "<f4")
 
 
