@@ -70,21 +70,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
                        "config)")  # fmt: skip
     group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all (full) or "
                        "batch-hard (hard) triplet loss (default: from the config)")  # fmt: skip
-    group.add_argument(
-        "--augment", action="store_true", default=None,
-        help="randomly flip, rotate, stretch and erase sequences; not part of the published recipe (default: from the "
-        "config)",
-    )  # fmt: skip
-    group.add_argument(
-        "--checkpoint", type=Path, metavar="FILE",
-        help="start a new run from the weights of this encoder, at iteration 0 and with a new optimizer (default: "
-        "random weights)",
-    )  # fmt: skip
-    group.add_argument(
-        "--restore_iter", type=restore_iter, metavar="N",
-        help="resume from iteration N; -1: from the last checkpoint; auto: from the last one, if any (default: 0, a "
-        "new run)",
-    )  # fmt: skip
+    group.add_argument("--augment", action="store_true", default=None, help="randomly flip, rotate, stretch and erase "
+                       "sequences; not part of the published recipe (default: from the config)")  # fmt: skip
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="start a new run from the weights of this "
+                       "encoder, at iteration 0 and with a new optimizer (default: random weights)")  # fmt: skip
+    group.add_argument("--restore_iter", type=restore_iter, metavar="N", help="resume from iteration N; -1: from the "
+                       "last checkpoint; auto: from the last one, if any (default: 0, a new run)")  # fmt: skip
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -103,15 +94,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--zoo_path", type=Path, metavar="DIR", help="with --zoo_log, also write the zoo's "
                        "<CaseName>.log to this folder (default: none)")  # fmt: skip
     group = parser.add_argument_group("profiling")
-    group.add_argument(
-        "--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND",
-        help="trace some iterations and write the trace to work/profile; CANN and GE, the kinds of the NPU port, have "
-        "the same effect (default: off)",
-    )  # fmt: skip
+    group.add_argument("--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND", help="trace some "
+                       "iterations and write the trace to work/profile; CANN and GE, the kinds of the NPU port, have "
+                       "the same effect (default: off)")  # fmt: skip
     group.add_argument("--start_step", type=int, metavar="N", help="first traced iteration of this run (default: 11)")
-    group.add_argument(
-        "--stop_step", type=int, metavar="N", help="last traced iteration (default: four after the first)"
-    )
+    group.add_argument("--stop_step", type=int, metavar="N", help="last traced iteration (default: four after the "
+                       "first)")  # fmt: skip
 
 
 def add_process_options(parser: argparse.ArgumentParser) -> None:

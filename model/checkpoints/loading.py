@@ -90,17 +90,14 @@ class Encoder:
 
     def require_sizes(self, expected: Sizes) -> None:
         """Raise UserError with the keys to change in the configuration, unless the sizes are those of `expected`."""
+        sizes, wanted = ((size.hidden_dim, list(size.channels)) for size in (self.sizes, expected))
         wrong = [
-            f"{key} of the config must be {_as_in_config(found)}, not {_as_in_config(given)}"
-            for key, found, given in zip(Sizes._fields, self.sizes, expected, strict=True)
+            f"{key} of the config must be {found}, not {given}"
+            for key, found, given in zip(Sizes._fields, sizes, wanted, strict=True)
             if found != given
         ]
         if wrong:
             raise UserError(f"{self.path}: does not fit the network: {'; '.join(wrong)}")
-
-
-def _as_in_config(value: int | tuple[int, ...]) -> str:
-    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def read_encoder(path: Path) -> Encoder:

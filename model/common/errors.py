@@ -106,18 +106,12 @@ def run_command(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE, as in shells
-    except OSError as error:
-        status = 1
-        _print_error(f"error: {os_error_line(error)}")
-    except MemoryError:
-        status = 1
-        _print_error("error: out of memory; use a smaller batch or fewer processes, or close other programs")
-    except Terminated:
-        status = 143
-        _print_error("terminated")
-    except KeyboardInterrupt:
-        status = 130
-        _print_error("interrupted")
+    except (OSError, MemoryError) as error:
+        status, no_memory = 1, "out of memory; use a smaller batch or fewer processes, or close other programs"
+        _print_error(f"error: {os_error_line(error) if isinstance(error, OSError) else no_memory}")
+    except KeyboardInterrupt as error:
+        status, line = (143, "terminated") if isinstance(error, Terminated) else (130, "interrupted")
+        _print_error(line)
     sys.exit(status)
 
 

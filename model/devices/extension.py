@@ -93,19 +93,14 @@ def _explain(name: str, error: Exception) -> str:
             f"{library} of the NPU driver is not found; install the driver, or in a container mount "
             "/usr/local/Ascend/driver and add its lib64/driver to LD_LIBRARY_PATH"
         )
+    home = os.environ.get("ASCEND_HOME_PATH")
+    if library and not home:
+        return f"{library} of CANN is not found, and ASCEND_HOME_PATH is not set; {SET_ENV}"
     if library:
-        return _without_library(name, library)
+        return (
+            f"{library} of CANN is not found, although ASCEND_HOME_PATH is {home}; source the set_env.sh in it, or "
+            f"install the complete CANN that matches {name} {_version(name)}"
+        )
     if "ASCEND_" in first:
         return f"CANN's environment is incomplete ({first}); {SET_ENV}"
     return f"{name} cannot be loaded ({first})"
-
-
-def _without_library(name: str, library: str) -> str:
-    home = os.environ.get("ASCEND_HOME_PATH")
-    if not home:
-        return f"{library} of CANN is not found, and ASCEND_HOME_PATH is not set; {SET_ENV}"
-    return (
-        f"{library} of CANN is not found, although ASCEND_HOME_PATH is {home}; source the set_env.sh in it, or "
-        "install the "
-        f"complete CANN that matches {name} {_version(name)}"
-    )
