@@ -218,11 +218,7 @@ GREY = "100% of the pixels are neither black nor white"
 BORDER = "most of the picture, and its border, is white"
 CONTENTS = {  # change of the aligned frames, expected frames in the store (None: not built), note or reason
     "aligned": (lambda frames: frames, lambda frames: frames, ""),
-    "0 and 1": (
-        lambda frames: frames // 128,
-        lambda frames: frames // 128 * 255,
-        "sequences: masks of two other values",
-    ),
+    "0 and 1": (lambda frames: frames // 128, lambda frames: frames // 128 * 255, "masks of two other values"),
     "0 and 100": (lambda frames: frames // 128 * 100, lambda frames: frames // 128 * 255, "were scaled to 0 and 255"),
     "inverted": (lambda frames: 255 - frames, None, f"{BORDER}: .*--invert"),
     "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, BORDER),

@@ -8,19 +8,7 @@ import torch
 from scripts import ROOT
 
 from model.common.errors import UsageError
-from model.devices.device import (
-    DEVICE_KINDS,
-    adam_options,
-    copy_to,
-    describe,
-    fits,
-    free_memory,
-    precision_of,
-    set_precision,
-    supports_graphs,
-    synchronize,
-    to_device,
-)
+from model.devices import device
 from model.devices.opening import processes_possible, resolve_device, set_visible_devices
 from model.network import GaitSet
 
@@ -29,11 +17,11 @@ CPU = torch.device("cpu")
 
 def test_cpu_is_always_available():
     assert resolve_device("cpu") == CPU
-    assert "threads" in describe(CPU)
-    assert free_memory(CPU) is None
+    assert "threads" in device.describe(CPU)
+    assert device.free_memory(CPU) is None
     has_affinity = hasattr(os, "sched_getaffinity")
     assert processes_possible("cpu") == (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count())
-    synchronize(CPU)
+    device.synchronize(CPU)
 
 
 def test_auto_selects_an_accelerator_or_the_cpu():
@@ -70,14 +58,14 @@ def test_environment_overrides_visible_devices_of_the_config(monkeypatch):
 
 
 def test_precision_switches_of_the_environment_exclude_each_other():
-    set_precision(CPU, {"ALLOW_HF32": "1"})
+    device.set_precision(CPU, {"ALLOW_HF32": "1"})
     with pytest.raises(UsageError, match="exclude each other"):
-        set_precision(CPU, {"ALLOW_HF32": "1", "ALLOW_FP32": "1"})
+        device.set_precision(CPU, {"ALLOW_HF32": "1", "ALLOW_FP32": "1"})
 
 
 def test_dtype_of_mixed_precision():
-    assert precision_of(CPU, None) == (torch.bfloat16, False)
-    assert precision_of(CPU, "fp16") == (torch.float16, True)
+    assert device.precision_of(CPU, None) == (torch.bfloat16, False)
+    assert device.precision_of(CPU, "fp16") == (torch.float16, True)
 
 
 def test_to_device_changes_only_the_memory_layout():
@@ -86,7 +74,7 @@ def test_to_device_changes_only_the_memory_layout():
     sils = (torch.rand(2, 3, 64, 44) > 0.5).float()
     with torch.no_grad():
         before = network(sils)
-        after = to_device(network, CPU)(sils)
+        after = device.to_device(network, CPU)(sils)
     assert network.set_layer2.forward_block.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert (before - after).abs().max() < 3e-5 * before.abs().max()
 
@@ -99,27 +87,27 @@ CUDA = torch.device("cuda", 0)  # only its type is used
 )
 def test_fits_compares_with_a_share_of_the_free_memory(monkeypatch, size, share, expected):
     monkeypatch.setattr("model.devices.device.free_memory", lambda device: 1000)
-    assert fits(size, CUDA, share) is expected
+    assert device.fits(size, CUDA, share) is expected
 
 
 def test_everything_fits_the_cpu_and_nothing_a_device_of_unknown_memory(monkeypatch):
     monkeypatch.setattr("model.devices.device.free_memory", lambda device: None)
-    assert fits(2**60, CPU) and not fits(1, CUDA)
+    assert device.fits(2**60, CPU) and not device.fits(1, CUDA)
 
 
 def test_adam_is_capturable_only_on_devices_with_graphs():
-    assert supports_graphs(CUDA) and adam_options(CUDA) == {"fused": True, "capturable": True}
-    assert not supports_graphs(CPU) and adam_options(CPU) == {}
+    assert device.supports_graphs(CUDA) and device.adam_options(CUDA) == {"fused": True, "capturable": True}
+    assert not device.supports_graphs(CPU) and device.adam_options(CPU) == {}
 
 
 def test_copy_to_the_same_device_returns_the_tensor():
     tensor = torch.zeros(3)
-    assert copy_to(tensor, CPU) is tensor
+    assert device.copy_to(tensor, CPU) is tensor
 
 
 def test_only_device_py_names_device_types():
     """Config keys and help texts may name device types. Other code must not, so that it need not change per device."""
-    kinds = [kind for kind in DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
+    kinds = [kind for kind in device.DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
     pattern = re.compile(rf"""["'.]({"|".join(kinds)})\b(?!-smi)""")
     for path in (ROOT / "model").rglob("*.py"):
         if path.name != "device.py":

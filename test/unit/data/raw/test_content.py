@@ -126,11 +126,7 @@ WRONG = {
     "white": (lambda mask: mask | 255, False, "the whole picture is white .* alpha"),
     "pictures": (lambda mask: picture(int(mask.sum())), False, r"(9\d|100)% of the pixels are neither black nor white"),
     "dark pictures": (lambda mask: picture(int(mask.sum())) // 3, False, r"\d\d% of the pixels are neither .* segment"),
-    "cut out": (
-        lambda mask: picture(3) * (mask[..., None] > 0),
-        False,
-        r"\d+% of the pixels that are not black are not",
-    ),
+    "cut out": (lambda mask: picture(3) * (mask[..., None] > 0), False, r"\d+% of the pixels that are not black are n"),
 }
 
 
