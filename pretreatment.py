@@ -70,7 +70,7 @@ def main() -> int:
 
 def _next_step(source: str, aligned: str) -> str:
     if Path(source, VIDEO_RECORDS).is_dir():
-        return f"python -m model.identify enroll --gallery people.parquet --data_path {aligned}, or who"
+        return f"python -m model.identify enroll --gallery people.parquet --data_path {aligned} (or who for enroll)"
     return f"python train.py --data_path {aligned} --dataset ..., or test.py with a --checkpoint"
 
 

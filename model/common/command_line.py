@@ -61,8 +61,9 @@ class CommandParser(argparse.ArgumentParser):
         return args
 
     def error(self, message: str):
-        give_up(2)
-        print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        line = f"{self.prog}: error: {message} (see {self.prog} --help)"
+        if give_up(2, line):
+            print(line, file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,5 +1,6 @@
 """Errors that a user can cause, and the exit status and message with which every command reports them."""
 
+import hashlib
 import io
 import os
 import re
@@ -49,10 +50,25 @@ def some_names(names: Iterable[str], most: int = 6) -> str:
 GIVE_UP = "GAITSET_GIVE_UP"
 
 
-def give_up(status: int) -> None:
-    """Record a user error for the launcher of several processes, if there is one."""
-    if os.environ.get(GIVE_UP):
-        Path(os.environ[GIVE_UP]).write_text(str(status))
+def give_up(status: int, line: str = "") -> bool:
+    """Record a user error for the launcher of several processes, if there is one.
+
+    Returns:
+        Whether this process is to print `line`: no other process of the job has printed or is about to print it.
+    """
+    recorded = os.environ.get(GIVE_UP)
+    if not recorded:
+        return True
+    Path(recorded).write_text(str(status))
+    if not line:
+        return False
+    # The launcher terminates all processes as soon as one has ended, which must not prevent this one from printing.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        Path(f"{recorded}-{hashlib.blake2b(line.encode(), digest_size=8).hexdigest()}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 # Modules of the packages in requirements.txt.
@@ -99,10 +115,10 @@ def run_command(main: Callable[[], int | None]) -> None:
         status = main() or 0
         sys.stdout.flush()
     except UserError as error:
-        give_up(error.exit_status)
+        line = "" if error.already_reported else f"error: {error}"
         status = error.exit_status
-        if not error.already_reported:
-            _print_error(f"error: {error}")
+        if give_up(status, line) and line:
+            _print_error(line)
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # 128 + SIGPIPE, as in shells

@@ -176,6 +176,26 @@ def test_user_error_is_not_restarted_and_the_launcher_says_so(tmp_path, work, st
     assert len(list(tmp_path.glob("*.started"))) == starts
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "status", "lines"),
+    [
+        ("raise UserError('a: wrong')", 1, ["error: a: wrong"]),
+        ("CommandParser(prog='a').parse_args(['--b'])", 2, ["a: error: unknown argument --b (see a --help)"]),
+        ("raise UserError('rank ' + os.environ['RANK'])", 1, ["error: rank 0", "error: rank 1", "error: rank 2"]),
+    ],
+)
+def test_an_error_of_all_processes_is_printed_once(tmp_path, work, status, lines):
+    """Each process waits for the others, so that none is terminated before it has the error."""
+    script = tmp_path / "worker.py"
+    waiting = f"while len(list(Path({str(tmp_path)!r}).glob('*.started'))) < 3: pass"
+    script.write_text(WORKER.format(folder=str(tmp_path), work=f"{waiting}\n    {work}"))
+    done = run_module("model.launch", "--processes", 3, script, PYTHONPATH=str(ROOT))
+    assert done.returncode == status
+    printed = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert printed and len(printed) == len(set(printed)) and set(printed) <= set(lines)
+
+
 def test_single_process_has_no_launch(monkeypatch):
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
