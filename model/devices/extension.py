@@ -31,7 +31,10 @@ def is_installed(name: str) -> bool:
 def load_extension(name: str) -> str | None:
     """Import the module. Returns None, or one line with the missing part and its remedy."""
     if not is_installed(name):
-        return f"{name} is not installed; install the version for torch {_release()}, which starts with the same number"
+        return (
+            f"{name} is not installed; install the version for torch {_release()}, which starts with the same number, "
+            "or torch and this package in versions that model/docs/ascend.md lists"
+        )
     # Check the version before the import, because a module built for another torch can crash the process.
     mismatch = _version_mismatch(name, 2)
     if mismatch is not None:

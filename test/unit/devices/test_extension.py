@@ -115,7 +115,7 @@ def test_missing_module_is_reported_with_the_release_to_install():
     assert not is_installed("torch_npu_of_nobody")
     assert load_extension("torch_npu_of_nobody") == (
         f"torch_npu_of_nobody is not installed; install the version for torch {RELEASE}, which starts with the same "
-        "number"
+        "number, or torch and this package in versions that model/docs/ascend.md lists"
     )
 
 
