@@ -6,6 +6,7 @@ fills real disks.
 
 import pytest
 import torch
+from raw_trees import assert_aligned, contents, make_tree
 from small_disk import no_file_larger_than
 from small_results import a_result
 from tiny_store import TinyStore
@@ -24,51 +25,41 @@ from model.runtime.result_record import write_record
 from model.training.log_book import LogBook
 
 
-def contents(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def write_everything(folder, aligned_tree, seed):
-    """By name, functions that write into `folder`."""
+def writer(name, folder, aligned_tree, seed):
+    """Return a function that writes into `folder`. Its output depends on the seed, except for the store."""
     torch.manual_seed(seed)
-    network = GaitSet(4)
+    network, result = GaitSet(4), a_result()
     parts = {"encoder": network.state_dict(), "optimizer": {"state": {}}, "state": {}}
-    result = a_result()
+    bins = folder / "b", folder / "b.info", FixedLength(5)
     return {
         "checkpoint": lambda: CheckpointFiles(folder, "x").save(1, parts, {}),
         "store": lambda: open_data(aligned_tree, folder, quiet=True),
-        "bins": lambda: write_input_files(
-            TinyStore(), None, folder / "b", folder / "b.info", FixedLength(5), quiet=True
-        ),
+        "bins": lambda: write_input_files(TinyStore(), None, *bins, quiet=True),
         "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2, runtime=OrtRuntime),
         "record of results": lambda: write_record(folder / "r", {f"{i}": "x" * 32 for i in range(200)}, {}),
         "report": lambda: write_results(result, folder, "r", {"seed": "s" * 3000}),
-    }
+    }[name]
 
 
-WRITERS = ("checkpoint", "store", "bins", "onnx", "record of results", "report")
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_what_was_there_stays_and_one_line_tells(aligned_tree, tmp_path, name):
-    if name != "store":  # whose tree does not change
-        write_everything(tmp_path, aligned_tree, 0)[name]()
-    before = contents(tmp_path)
+@pytest.mark.parametrize("name", ["checkpoint", "store", "bins", "onnx", "record of results", "report"])
+def test_existing_files_are_kept_and_the_error_is_one_line(aligned_tree, tmp_path, name):
+    if name != "store":
+        writer(name, tmp_path, aligned_tree, 0)()
+    before, write = contents(tmp_path), writer(name, tmp_path, aligned_tree, 1)
     for size in (0, 100, 3000):
-        with pytest.raises(UserError) as told, no_file_larger_than(size):
-            write_everything(tmp_path, aligned_tree, 1)[name]()
-        assert "cannot be written" in str(told.value)
-        assert "\n" not in str(told.value)
+        with pytest.raises(UserError, match="cannot be written") as caught, no_file_larger_than(size):
+            write()
+        assert "\n" not in str(caught.value)
         after = contents(tmp_path)
-        assert not [path for path in after if ".part" in path.name]
-        if name not in ("report", "bins"):  # of several files, each whole; bins lose their list for a moment
-            assert after == before
-    write_everything(tmp_path, aligned_tree, 1)[name]()
+        assert not [path for path in after if ".part" in path]
+        # A report has several files, each of which is complete. Bins lose their list while they are written.
+        assert after == before or name in ("report", "bins")
+    write()
     assert contents(tmp_path)
 
 
-def test_the_netcdf_library_does_not_say_what_the_system_said(tmp_path):
-    """Its error is none of the system's; and a full disk may show only when it closes the file."""
+def test_errors_of_the_netcdf_library_are_one_line(tmp_path):
+    """The library raises its own error, and may notice a full disk only when it closes the file."""
     pytest.importorskip("netCDF4")
     for size in (9000, 12000, 16000, 20000, 24000):
         folder = tmp_path / str(size)
@@ -78,12 +69,10 @@ def test_the_netcdf_library_does_not_say_what_the_system_said(tmp_path):
         except UserError as error:
             assert "cannot be written" in str(error)
             assert not (folder / "r.nc").exists()
-    assert not (tmp_path / "9000" / "r.nc").exists(), "the smallest was to be too small"
+    assert not (tmp_path / "9000" / "r.nc").exists(), "the smallest limit must be too small"
 
 
-def test_pretreatment_goes_on_when_there_is_room_again(tmp_path):
-    from raw_trees import assert_aligned, make_tree
-
+def test_pretreatment_resumes_when_there_is_space_again(tmp_path):
     raw = make_tree(tmp_path / "raw")
     with pytest.raises(UserError, match=r"No space left|too large"), no_file_larger_than(200):
         pretreat(raw, tmp_path / "aligned", 1, quiet=True)
@@ -92,7 +81,7 @@ def test_pretreatment_goes_on_when_there_is_room_again(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_log_on_a_full_disk_is_one_line_also_of_tensorboards_thread(tmp_path):
+def test_error_of_a_log_is_one_line_also_from_the_thread_of_tensorboard(tmp_path):
     book = LogBook(tmp_path)
     with pytest.raises(UserError, match=r"train\.jsonl: cannot be written"), no_file_larger_than(500):
         for iteration in range(1, 1000):
@@ -101,7 +90,7 @@ def test_a_log_on_a_full_disk_is_one_line_also_of_tensorboards_thread(tmp_path):
         LogBook(tmp_path, 5)
 
 
-def test_a_summary_on_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_error_of_a_summary_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["summary", str(tmp_path / "s"), "a=1\nb=2", "b=3"])
     with pytest.raises(UserError, match="cannot be written"), no_file_larger_than(3):
         summarize()
