@@ -127,16 +127,11 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
     works = [lambda: ours(on_device), lambda: plain_accuracy(*data, protocol), product, lambda: ours(embeddings)]
     own, baseline, product_only, from_host = median_seconds(works, options.repeats)
     return {
-        "embeddings": list(embeddings.shape),
-        "seconds": round(own, 4),
-        "seconds_from_host": round(from_host, 4),
-        "first_seconds": round(first, 4),
-        "plain_seconds": round(baseline, 4),
-        "ratio": round(baseline / own, 2),
-        "matrix_product_seconds": round(product_only, 4),
-        "rank1_including": result.including(),
+        "embeddings": list(embeddings.shape), "seconds": round(own, 4), "seconds_from_host": round(from_host, 4),
+        "first_seconds": round(first, 4), "plain_seconds": round(baseline, 4), "ratio": round(baseline / own, 2),
+        "matrix_product_seconds": round(product_only, 4), "rank1_including": result.including(),
         "differing_cells": differing,
-    }
+    }  # fmt: skip
 
 
 def large_case(options: argparse.Namespace, device: torch.device, folder: str) -> dict[str, Any]:
@@ -157,16 +152,12 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB on Linux
     shown = ("gallery", "probes", "views", "memory_mapped", "device_mib")
     figures = {name: getattr(options, name) for name in shown} | {
-        "dim": dim,
-        "seconds": round(elapsed, 3),
-        "tflops": round(2 * pairs * dim / elapsed / 1e12, 3),
+        "dim": dim, "seconds": round(elapsed, 3), "tflops": round(2 * pairs * dim / elapsed / 1e12, 3),
         "embeddings_gib": round(4 * data[0].numel() / 2**30, 3),
-        "rss_before_gib": round(before / 2**20, 3),
-        "peak_rss_gib": round(after / 2**20, 3),
+        "rss_before_gib": round(before / 2**20, 3), "peak_rss_gib": round(after / 2**20, 3),
         "peak_device_gib": None if module is None else round(module.max_memory_allocated(device) / 2**30, 3),
-        "rank1": result.including(rounded=False),
-        "map": result.mean_average_precision(rounded=False),
-    }
+        "rank1": result.including(rounded=False), "map": result.mean_average_precision(rounded=False),
+    }  # fmt: skip
     if pairs <= MAX_COMPARED_PAIRS:
         figures["differing_cells"] = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
     return figures

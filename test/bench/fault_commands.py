@@ -108,14 +108,11 @@ def _for_writing(mode: object, flags: object) -> bool:
 
 def preload() -> None:
     """Import the libraries that the commands need."""
-    import cv2  # noqa: F401
     import netCDF4  # noqa: F401
     import onnx.shape_inference  # noqa: F401
-    import torch
     import torch.utils.tensorboard
     import xarray  # noqa: F401
 
-    import model.export.onnx_export
     import model.initialization
     import model.report.tables
     import model.runtime.runners  # noqa: F401

@@ -54,7 +54,8 @@ def _on_small_disk(workspace: Workspace, command: Command, position: float, draw
         if file.is_file()
     )
     free = int(position * 1.1 * needed) // 4096 * 4096
-    _resize(disk, _used(disk) + free)
+    status = os.statvfs(disk)
+    _resize(disk, (status.f_blocks - status.f_bfree) * status.f_frsize + free)
     job = start(command, disk)
     error = _error_of_run(workspace, command, had_output, job.wait()[0], job)
     if error is None:
@@ -65,11 +66,6 @@ def _on_small_disk(workspace: Workspace, command: Command, position: float, draw
 
 def _resize(disk: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={max(4096, size)}", str(disk)], check=True)
-
-
-def _used(disk: Path) -> int:
-    status = os.statvfs(disk)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def failing_calls(workspace: Workspace, count: int, seed: int) -> dict:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from fault_commands import COMMANDS, ROOT, Command, changed_path, start
+from fault_commands import COMMANDS, ROOT, changed_path, start
 from fault_workspace import Workspace
 
 # The system calls that reach another machine or create a file.
@@ -32,10 +32,14 @@ def network(workspace: Workspace, count: int, seed: int) -> dict:
     for name, command in COMMANDS.items():
         with tempfile.TemporaryDirectory(prefix="home-") as home, tempfile.TemporaryDirectory(prefix="calls-") as calls:
             folder = workspace.reset(command)
+            script = [str(ROOT / command.script)] if command.script.endswith(".py") else ["-m", command.script]
+            if command.processes > 1:
+                script = ["-m", "model.launch", "--processes", str(command.processes), *script]
             strace = ["strace", "-qq", "-ff", "-e", f"trace={CALLS}", "-e", "signal=none", "-s4096", "-o", f"{calls}/c"]
+            words = [*(strace if shutil.which("strace") else []), sys.executable, *script, *command.arguments.split()]
             done = subprocess.run(
-                [*(strace if shutil.which("strace") else []), *_command_line(command)], cwd=folder,
-                env=_bare_environment(home), capture_output=True, text=True, errors="replace", timeout=600, check=False,
+                words, cwd=folder, env=_bare_environment(home), capture_output=True, text=True, errors="replace",
+                timeout=600, check=False,
             )  # fmt: skip
             if done.returncode:
                 failures.append(f"{name}: status {done.returncode}: {done.stderr[-300:]}")
@@ -46,13 +50,6 @@ def network(workspace: Workspace, count: int, seed: int) -> dict:
         print(f"{name}: {len(findings)} findings, {len(lines)} system calls", flush=True)
     note = {} if shutil.which("strace") else {"note": "only the home folder was checked: strace is not installed"}
     return {"cases": dict.fromkeys(COMMANDS, 1), "failures": failures, **note}
-
-
-def _command_line(command: Command) -> list[str]:
-    script = [str(ROOT / command.script)] if command.script.endswith(".py") else ["-m", command.script]
-    if command.processes > 1:
-        script = ["-m", "model.launch", "--processes", str(command.processes), *script]
-    return [sys.executable, *script, *command.arguments.split()]
 
 
 def _bare_environment(home: str) -> dict[str, str]:

@@ -44,12 +44,8 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
 
     embed()  # libraries choose their kernels
     (median,) = median_seconds([embed], options.rounds)
-    return {
-        "device": describe(device),
-        "frames": frames,
-        "frames_per_second": round(frames / median),
-        "sequences_per_second": round(len(index) / median, 1),
-    }
+    rates = {"frames_per_second": round(frames / median), "sequences_per_second": round(len(index) / median, 1)}
+    return {"device": describe(device), "frames": frames, **rates}
 
 
 def main() -> None:

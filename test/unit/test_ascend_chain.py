@@ -46,14 +46,9 @@ bash test/eval_acc_perf.sh
 REFUSED = {"-batch_size=16": "size mismatch: -batch_size=16, but the model's is 1"}
 # The edits that the README asks for: paths in predeal.sh, which environment variables replace, and the configuration.
 PATHS = {"INPUT_PATH": "/home/CASIA-B", "OUTPUT_PATH": "/root/CASIA-B-Pre/"}
-CONFIG = """conf = {
-    'data': {'dataset_path': '/root/CASIA-B-Pre/', 'pid_num': 3},
-    'model': {
-        'batch_size': (2, 2), 'frame_num': 3, 'total_iter': 2, 'num_workers': 0, 'hidden_dim': 32,
-        'channels': (8, 16, 32),
-    },
-}
-"""
+MODEL = {"batch_size": (2, 2), "frame_num": 3, "total_iter": 2, "num_workers": 0, "hidden_dim": 32,
+         "channels": (8, 16, 32)}  # fmt: skip
+CONFIG = f"conf = {{'data': {{'dataset_path': '/root/CASIA-B-Pre/', 'pid_num': 3}}, 'model': {MODEL}}}"
 
 
 class User:

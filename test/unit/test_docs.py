@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import small_network
 import torch
 from forking import python_command
 from opengait_network import TheirGaitSet
-from options_page import PARSERS, parser_of
+from options_page import PARSERS, parse_command
 from pages import PAGES, commands
 from raw_trees import make_tree
 from scripts import ROOT, run_quietly
@@ -159,23 +158,12 @@ def test_every_command_of_the_pages_runs(sandbox):
     assert len(to_run) > 30
 
 
-cached_parser = cache(parser_of)
-
-
-def parse(command: str) -> None:
-    """Parse the arguments of each of our Python commands in a line. Exits if they are wrong."""
-    words = [word for word in shlex.split(command, comments=True) if word != "..."]
-    for position, word in enumerate(words):
-        if word in PARSERS:
-            cached_parser(word).parse_args(words[position + 1 :])
-
-
 def errors_of(commands: list[str], capsys) -> list[str]:
     """Parse commands. Return those that are wrong with the error."""
     wrong = []
     for command in commands:
         try:
-            parse(command)
+            parse_command([word for word in shlex.split(command, comments=True) if word != "..."])
         except SystemExit:
             wrong.append(f"{command}\n    {capsys.readouterr().err}")
     return wrong

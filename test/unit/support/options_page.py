@@ -4,6 +4,7 @@ python test/unit/support/options_page.py     rewrite the tables
 """
 
 import argparse
+import functools
 import importlib
 import re
 import sys
@@ -36,6 +37,17 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     else:
         module = f"{command}.__main__" if (ROOT / command.replace(".", "/")).is_dir() else command
     return getattr(importlib.import_module(module), PARSERS[command])()
+
+
+_cached_parser = functools.cache(parser_of)
+
+
+def parse_command(words: list[str]) -> list[str]:
+    """Parse the arguments of our Python commands in a line, and return their names. Exits if arguments are wrong."""
+    found = [(word, words[position + 1 :]) for position, word in enumerate(words) if word in PARSERS]
+    for command, arguments in found:
+        _cached_parser(command).parse_args(arguments)
+    return [command for command, _ in found]
 
 
 def options_tables() -> str:
