@@ -38,12 +38,7 @@ MAX_POOL_LIMITS: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (
         "has ceil_mode with auto_pad VALID, which ATC does not support; remove auto_pad",
     ),
 )
-_MAX_POOL_DEFAULTS = {
-    "strides": [1],
-    "dilations": [1],
-    **dict.fromkeys(("pads", "storage_order", "ceil_mode"), 0),
-    "auto_pad": b"NOTSET",
-}
+_MAX_POOL_DEFAULTS = dict(strides=[1], dilations=[1], pads=0, storage_order=0, ceil_mode=0, auto_pad=b"NOTSET")
 
 
 def operator_limits(node, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:

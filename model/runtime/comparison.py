@@ -66,12 +66,10 @@ def differences(found: np.ndarray, expected: np.ndarray, stems: list[str]) -> di
     largest = np.abs(found - expected).max(1)
     return facts | {
         "cosine_mean": float(cosine.mean()),
-        "cosine_lowest": float(cosine.min()),
-        "cosine_lowest_of": names[int(cosine.argmin())],
-        "largest_difference": float(largest.max()),
-        "largest_difference_of": names[int(largest.argmax())],
+        "cosine_lowest": float(cosine.min()), "cosine_lowest_of": names[int(cosine.argmin())],
+        "largest_difference": float(largest.max()), "largest_difference_of": names[int(largest.argmax())],
         "largest_value": float(np.abs(expected).max()),
-    }
+    }  # fmt: skip
 
 
 def report_comparison(facts: dict[str, Any]) -> str:

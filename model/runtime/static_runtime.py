@@ -1,5 +1,6 @@
 """Base class of the runtimes for models of static shape."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from model.runtime.figures import latency_figures
 
 
-class StaticRuntime:
+class StaticRuntime(ABC):
     """Run whole batches: float32 [n, s, h, w] of exactly `input_shape` to float32 [n, 62, d].
 
     A runtime is a context manager that releases its resources at the end.
@@ -39,12 +40,13 @@ class StaticRuntime:
             raise ValueError(f"expected input of shape {self.input_shape} for {self.path}, got {image_seq.shape}")
         return self._run(image_seq)
 
+    @abstractmethod
     def _run(self, image_seq: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Run one batch of the right shape."""
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Return the part of the summary that describes the runtime."""
-        raise NotImplementedError
 
     def warm_up(self, batches: int) -> np.ndarray:
         """Run batches of zeros, and return such a batch."""
@@ -64,5 +66,5 @@ class StaticRuntime:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error) -> None:  # noqa: B027, a subclass may have nothing to release
         """Release all resources."""

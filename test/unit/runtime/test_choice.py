@@ -94,6 +94,16 @@ def test_missing_files_and_tools_are_one_line(here, runtime, model, message):
     assert "\n" not in str(error.value) and error.value.exit_status == 1
 
 
+def test_models_by_length_need_their_runtime(here):
+    (here / "m_f9.om").touch()
+    with pytest.raises(UserError, match="pyACL cannot be imported"):
+        choose("acl", here / "m", direct=True)
+    with pytest.raises(UserError, match="m: no om or ONNX file of this name"):
+        choose("auto", here / "m", direct=True)
+    (here / "m_f4.onnx").touch()
+    assert choose("auto", here / "m", direct=True)[::3] == ("onnxruntime", {4: here / "m_f4.onnx"})
+
+
 def test_unknown_name(here):
     known = "auto, benchmark, ais_bench, acl, onnxruntime"
     with pytest.raises(UserError, match=f"--runtime tensorrt: unknown, choose one of {known}") as error:
