@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from people import TAKES, made_embeddings
 from scripts import ROOT
 
 from model.common.errors import UserError
@@ -15,7 +16,6 @@ from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.result import CrossViewResult
 from model.evaluation.streaming import Streaming
 
-TAKES = [f"nm-{i:02d}" for i in range(1, 7)] + ["bg-01", "bg-02", "cl-01", "cl-02"]
 VIEWS = [f"{18 * v:03d}" for v in range(11)]
 REFERENCE = ROOT / "test/unit/support/reference/evaluator.npz"
 Rows = list[tuple[str, str, str]]  # subject, seq_type, view
@@ -25,15 +25,13 @@ def grid(subjects: list[str], takes: list[str], views: list[str]) -> Rows:
     return [(s, t, v) for s in subjects for t in takes for v in views]
 
 
-def embeddings_of(rows: Rows, seed: int = 0, dim: int = 24) -> torch.Tensor:
-    """Embeddings scattered around a center per subject, so that rank-1 is between 0 and 100."""
-    rng = np.random.default_rng(seed)
-    centre = {s: rng.standard_normal(dim) for s in sorted({row[0] for row in rows})}
-    return torch.from_numpy(np.array([centre[s] + 1.3 * rng.standard_normal(dim) for s, _, _ in rows], np.float32))
-
-
 def index_of(rows: Rows) -> SequenceIndex:
     return SequenceIndex.from_lengths(*map(list, zip(*rows, strict=True)), [1] * len(rows))
+
+
+def embeddings_of(rows: Rows, seed: int = 0) -> torch.Tensor:
+    """Embeddings scattered around a center per subject, so that rank-1 is between 0 and 100."""
+    return made_embeddings(index_of(rows), 1.3, seed, 24).flatten(1)
 
 
 def evaluated(rows: Rows, embeddings=None, dataset: str = "CASIA-B", ranks: int = 5, **settings) -> CrossViewResult:
@@ -202,7 +200,7 @@ def test_single_view_has_no_rank_excluding_identical_views():
 
 def test_gallery_of_three_clips_the_ranks():
     rows = [*grid(["a", "b", "c"], ["nm-01"], ["000"]), *grid(["a", "b", "c", "z"], ["nm-03"], ["000"])]
-    embeddings = embeddings_of(rows, dim=2)
+    embeddings = embeddings_of(rows)
     result = evaluated(rows, embeddings, "CASIA-A")
     assert_equals_loops(result, embeddings, rows, "CASIA-A")
     # Rank 3 covers the whole gallery. Subject z is not enrolled, so rank-5 stays below 100.
