@@ -54,7 +54,6 @@ from model.synthetic.preview import animation, contact_sheet, write_animation, w
 from model.synthetic.settings import SEQ_TYPES, DatasetSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
-from model.synthetic.video import WALKERS, write_video
 
 _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
 _natural = parsed_as(int, "an integer of at least 0", lambda number: number >= 0)
@@ -87,6 +86,8 @@ def main() -> None:
 def _video(path: Path, settings: DatasetSettings) -> None:
     if path.suffix.lower() != ".mp4":
         raise UsageError(f"--video: must end in .mp4, not {path.name!r}")
+    from model.synthetic.video import WALKERS, write_video  # imports OpenCV
+
     frames = write_video(path, settings)
     print(f"{WALKERS} walkers, {frames} frames, in {path}")
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from model.common.errors import UsageError
@@ -41,8 +42,6 @@ def film(settings: DatasetSettings) -> Iterator[Scene]:
     """
     if settings.subjects < WALKERS:
         raise UsageError(f"--video: films {WALKERS} walkers, not {settings.subjects}; change --subjects")
-    import cv2
-
     takes = Takes.of(settings.subject_numbers[:WALKERS], settings.takes[:1])
     clean = replace(settings, noise=0.0, frames=min(settings.frames, MAX_FRAMES))
     sils = render_views(clean, takes, pose_figures(clean, takes), [VIEW]).frames().numpy() > 0
@@ -73,8 +72,6 @@ def write_video(path: Path | str, settings: DatasetSettings) -> int:
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
     """Return a background with coarse and fine patterns, float32 [480, 640, 3]."""
-    import cv2
-
     picture = np.full((HEIGHT, WIDTH, 3), 125, np.float32)
     for cell, contrast in ((80, 18), (20, 10), (5, 8)):
         grid = rng.standard_normal((HEIGHT // cell + 2, WIDTH // cell + 2, 3), np.float32)
@@ -93,16 +90,12 @@ def _clothes(rng: np.random.Generator) -> np.ndarray:
 
 def _place(sil: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
     """Return a silhouette at its place in the picture, bool [480, 640]."""
-    import cv2
-
     shift = np.array([[1, 0, offset[0]], [0, 1, offset[1]]], np.float32)
     return cv2.warpAffine(sil.astype(np.uint8), shift, (WIDTH, HEIGHT), flags=cv2.INTER_NEAREST) > 0
 
 
 def _shadow(mask: np.ndarray) -> np.ndarray:
     """Return the shadow of a walker on the ground, float32 [480, 640] of 0 and 1."""
-    import cv2
-
     feet = float(mask.any(1).nonzero()[0][-1])
     right, up = SHADOW_SLOPE
     # A point `h` rows above the feet goes to (column + right * h, feet - up * h).
