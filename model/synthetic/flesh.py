@@ -66,43 +66,36 @@ def _draped(size: Tensor, drape: Tensor) -> Tensor:
 
 def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
     """Add neck, head, hair, collar and cap."""
-    # Neck, face and skull.
+    # Face and skull, hair on the head and around the jaw, and cap with a brim: place on the head, and half axes.
     head, frame, hair = skeleton.joints["head"], skeleton.frames["head"], body.hair
-    depth, width, height = body.head.unbind(1)
-    builder.ball("neck", skeleton.joints["neck"], body.radii["neck"] + outfit.collar)
+    (depth, width, height), thick, hat = body.head.unbind(1), hair.thickness, outfit.hat
+    for name, forward, up, half in (
+        ("face", 0.08 * depth, -0.10 * height, (0.86 * depth, 0.86 * width, 0.88 * height)),
+        ("skull", -0.06 * depth, 0.22 * height, (0.94 * depth, width, 0.78 * height)),
+        ("hair", -0.14 * depth, 0.26 * height, (0.90 * depth + thick, width + 0.8 * thick, 0.78 * height + thick)),
+        ("bob", -0.35 * depth, 0.05 - hair.bob, (0.65 * depth, width + 1.2 * thick, 0.05)),
+        ("cap", -0.05 * depth, 0.55 * height + hat, (0.92 * depth + thick, width + thick, 0.5 * height + hat)),
+        ("brim", 0.95 * depth + 0.5 * outfit.brim, 0.42 * height, (0.5 * outfit.brim + 0.01, 0.7 * width, 0.008)),
+    ):
+        builder.ellipsoid(name, head + offset(frame, forward, 0.0, up), frame, half)
     builder.ball("throat", head + offset(frame, -0.15 * depth, 0.0, -0.55 * height), body.radii["neck"] * 0.97)
-    face = (0.86 * depth, 0.86 * width, 0.88 * height)
-    builder.ellipsoid("face", head + offset(frame, 0.08 * depth, 0.0, -0.10 * height), frame, face)
-    skull = (0.94 * depth, width, 0.78 * height)
-    builder.ellipsoid("skull", head + offset(frame, -0.06 * depth, 0.0, 0.22 * height), frame, skull)
     builder.ball("chin", head + offset(frame, 0.55 * depth, 0.0, -0.72 * height), 0.28 * height)
-    # Hair on the head.
-    thick = hair.thickness
-    crown = (0.90 * depth + thick, width + 0.8 * thick, 0.78 * height + thick)
-    builder.ellipsoid("hair", head + offset(frame, -0.14 * depth, 0.0, 0.26 * height), frame, crown)
-    builder.chain("trunk8", "neck", "throat", "face", "chin")
-    builder.join("face", "skull", "hair")
-
-    # Collar, and hair behind the neck or around the jaw.
-    collar = skeleton.joints["neck"] + offset(frame, 0.0, 0.0, 0.035)
-    builder.ball("collar", collar, body.radii["neck"] + outfit.collar)
-    builder.join("neck", "collar")
+    builder.ball("bun", head + offset(frame, -1.02 * depth, 0.0, 0.12 * height), hair.bun)
+    # Neck and collar, and hair behind the neck.
+    neck, radius = skeleton.joints["neck"], body.radii["neck"] + outfit.collar
+    builder.ball("neck", neck, radius)
+    builder.ball("collar", neck + offset(frame, 0.0, 0.0, 0.035), radius)
     down = frame.new_tensor([0.0, 0.0, -1.0])
     tail = head + offset(frame, -0.75 * depth, 0.0, -0.1 * height) + down * hair.tail[:, None, None]
     builder.ellipsoid("tail", tail, frame, (0.025, hair.tail_width, 0.03))
+
+    builder.chain("trunk8", "neck", "throat", "face", "chin")
+    builder.join("face", "skull", "hair")
+    builder.join("neck", "collar")
     builder.join("hair", "tail", where=hair.tail > 0)
-    bob = head + offset(frame, -0.35 * depth, 0.0, 0.05 - hair.bob)
-    builder.ellipsoid("bob", bob, frame, (0.65 * depth, width + 1.2 * thick, 0.05))
     builder.join("hair", "bob", where=hair.bob > 0)
-    # Cap with a brim.
-    cap = (0.92 * depth + thick, width + thick, 0.5 * height + outfit.hat)
-    on_top = head + offset(frame, -0.05 * depth, 0.0, 0.55 * height + outfit.hat)
-    builder.ellipsoid("cap", on_top, frame, cap)
-    builder.join("cap", "hair", where=outfit.hat > 0)
-    brim = head + offset(frame, 0.95 * depth + 0.5 * outfit.brim, 0.0, 0.42 * height)
-    builder.ellipsoid("brim", brim, frame, (0.5 * outfit.brim + 0.01, 0.7 * width, 0.008))
+    builder.join("cap", "hair", where=hat > 0)
     builder.join("brim", "skull", where=outfit.brim > 0)
-    builder.ball("bun", head + offset(frame, -1.02 * depth, 0.0, 0.12 * height), hair.bun)
     builder.join("bun", where=hair.bun > 0)
 
 
