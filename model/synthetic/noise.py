@@ -97,9 +97,12 @@ def _table(device: torch.device) -> dict[str, Tensor]:
 
 
 def _coverage(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
-    """Return how much of each cell from `first` to `last` - 1 is within centre +- half: 0 to 1 [q, s, f, cells]."""
+    """Return how much of each cell from `first` to `last` - 1 is within centre +- half: 0 to 1 [q, s, f, cells].
+
+    `centre` is [q, s or 1, f], `half` [q, f].
+    """
     cells = (torch.arange(first, last, device=centre.device) + 0.5) / CELLS
-    return ((half[..., None] - (cells - centre[..., None]).abs()) * (CELLS / _SOFT) + 0.5).clamp(0, 1)
+    return ((half[:, None, :, None] - (cells - centre[..., None]).abs()) * (CELLS / _SOFT) + 0.5).clamp(0, 1)
 
 
 def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, visible: Tensor) -> Tensor:
@@ -119,13 +122,9 @@ def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
     numbers = (one.uniform("rectangles", shape=shape) for one in (take_draws, place_draws))
     drawn = dict(zip(_DRAWN, torch.where(table["clothes"][:, None], *numbers).unbind(-1), strict=True))
 
-    def within(name: str) -> Tensor:
+    def within(name: str, power: int = 1) -> Tensor:
         low, high = table[name]
-        return low + drawn[name] * (high - low)
-
-    def extent(name: str) -> Tensor:
-        low, high = table[name]
-        return (low + drawn[name] ** 2 * (high - low))[:, None]
+        return low + drawn[name] ** power * (high - low)
 
     # Level of each rectangle, [q, s, f]: 0 if the sequence lacks it, then following its course over time.
     level = within("level") * (
@@ -139,8 +138,8 @@ def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
     time = torch.arange(visible.shape[1], device=visible.device)[:, None] - 80 * drawn["begin"][:, None]
     shift = table["drift"] * (2 * drawn["drift"][:, None] - 1) * time
     side = torch.where(drawn["side"] < 0.5, -1, 1)
-    down = _coverage(within("row")[:, None], extent("tall"), -CELLS_ABOVE, CELLS + CELLS_ABOVE) * level[..., None]
-    across = _coverage((within("column") * side)[:, None] + shift, extent("wide"), -CELLS_ASIDE, CELLS_ASIDE)
+    down = _coverage(within("row")[:, None], within("tall", 2), -CELLS_ABOVE, CELLS + CELLS_ABOVE) * level[..., None]
+    across = _coverage((within("column") * side)[:, None] + shift, within("wide", 2), -CELLS_ASIDE, CELLS_ASIDE)
     down, across = (down * _STEPS).round(), (across * _STEPS).round()
 
     # Sum of the rectangles that remove and of those that add. The larger sum decides.
