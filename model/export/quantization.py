@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 MAX_PAIR = 128  # limit of the sum of two weights of one sign: 255 * 128 = 32,640 fits int16
 SCALE_FACTORS = np.linspace(1.25, 1, 16)  # candidates, relative to the finest scale; the coarsest comes first
+RIDGE = 1e-4  # of the regression of `fit_to_relu`, relative to the mean square
 
 
 class QuantParams(NamedTuple):
@@ -73,6 +74,26 @@ def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.n
         better = (error < best_error) & ~saturates(rounded)
         best_weight[better], best_scale[better], best_error[better] = rounded[better], scale[better], error[better]
     return best_weight.astype(np.int8), best_scale
+
+
+def fit_to_relu(weight: np.ndarray, maps: torch.Tensor) -> np.ndarray:
+    """Change float32 weights [o, i, k, k] so that they take relu(maps) instead of `maps` [f, i, h, w].
+
+    The convolution of the negative side is predicted from the positive side by linear regression. After LeakyReLU, the
+    negative side is small and depends on the positive side so strongly that little is lost.
+    """
+    size, edge = weight[0].size, weight.shape[-1] // 2
+    positive = maps.relu()
+    missing = F.conv2d(maps - positive, torch.from_numpy(weight), padding=edge).flatten(2)
+    squares, products = torch.zeros(size, size), torch.zeros(size, len(weight))
+    for frame, target in zip(positive, missing, strict=True):
+        windows = F.unfold(frame[None], weight.shape[-1], padding=edge)[0]
+        squares.addmm_(windows, windows.T)
+        products.addmm_(windows, target.T)
+    # A small multiple of the identity keeps the system solvable if channels are empty or equal.
+    ridge = (RIDGE * squares.diagonal().mean()).clamp(min=1e-12) * torch.eye(size)
+    change = torch.linalg.solve((squares + ridge).double(), products.double())
+    return weight + change.T.reshape(weight.shape).float().numpy()
 
 
 def fold_pixels_into_channels(weight: np.ndarray, pixels: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from model.export.quantization import (
     fit_scales,
+    fit_to_relu,
     fold_pixels_into_channels,
     quant_params,
     quantize_weights,
@@ -37,6 +38,35 @@ def test_fit_scales_changes_the_convolution_least():
         other = (scale * factor).astype(np.float32)
         rounded = np.rint(weight / other[:, None, None, None])
         assert change(whole, scale).sum() <= change(rounded, other).sum() * 1.0001
+
+
+def test_fit_to_relu_is_the_linear_regression_of_all_windows():
+    """Compare with NumPy's least squares on windows that are cut out one by one."""
+    random = np.random.default_rng(0)
+    before = random.normal(size=(2, 3, 6, 6)) + random.normal(size=(2, 1, 6, 6))  # the channels depend on each other
+    maps = np.where(before < 0, 0.01 * before, before).astype(np.float32)
+    weight = random.normal(size=(4, 3, 3, 3)).astype(np.float32)
+
+    def windows(maps):
+        padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        cut = [each[:, y : y + 3, x : x + 3].ravel() for each in padded for y in range(6) for x in range(6)]
+        return np.array(cut, np.float64)
+
+    wanted = windows(maps) @ weight.reshape(4, -1).T
+    positive = windows(np.maximum(maps, 0))
+    expected = np.linalg.lstsq(positive, wanted, rcond=None)[0].T.reshape(weight.shape)
+    found = fit_to_relu(weight, torch.from_numpy(maps))
+    assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-3 * np.abs(weight).max()
+    assert np.abs(expected - weight).max() > 2e-3 * np.abs(weight).max()
+    error, before_fit = (
+        np.linalg.norm(positive @ each.reshape(4, -1).T - wanted) for each in (found.astype(np.float64), weight)
+    )
+    assert error < 0.8 * before_fit
+
+
+def test_fit_to_relu_accepts_empty_maps():
+    weight = np.ones((2, 3, 3, 3), np.float32)
+    assert np.array_equal(fit_to_relu(weight, torch.zeros(1, 3, 4, 4)), weight)
 
 
 @pytest.mark.parametrize(("size", "pixels"), [(5, 4), (5, 2), (3, 2)])
