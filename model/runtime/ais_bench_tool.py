@@ -25,6 +25,8 @@ VARIABLE = "AIS_BENCH_PYTHON"
 # Option names of the newest version and of msit.
 _NEWEST = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"}
 _MSIT = _NEWEST | {"--model": "--om-model", "--batchsize": "--batch-size"}
+# The first line of a script of Python, with the interpreter as group 1.
+_SHEBANG = re.compile(r"#!\s*(?:(?:\S*/)?env\s+)?((?:\S*/)?python[^\s/]*)(?=\s|$)")
 # Checks for the submodule `infer` because a tool for language models is also called ais_bench.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
 
@@ -151,11 +153,9 @@ def _pythons() -> Iterator[str]:
         yield on_path
     if msit := shutil.which("msit"):
         with Path(msit).open("rb") as script:
-            words = script.readline(300).decode(errors="replace").removeprefix("#!").split()
-        if words and Path(words[0]).name == "env":
-            words = words[1:]
-        if words and Path(words[0]).name.startswith("python"):
-            yield words[0]
+            first = script.readline(300).decode(errors="replace")
+        if named := _SHEBANG.match(first):
+            yield named[1]
 
 
 def _has_ais_bench(python: str) -> bool:

@@ -36,6 +36,7 @@ def test_table_of_measured_and_published_figures():
 
 P3 = ["606", "696", "703", "714", "720", "723"]
 AOE = ["849.55", "941.825"]
+EVERY = {"Ascend 310": ["149.995", "171.203"], "Ascend 310P3": P3, "Ascend 310P, AOE": AOE, "T4": ["354.39", "379.23"]}
 
 
 @pytest.mark.parametrize(
@@ -43,12 +44,10 @@ AOE = ["849.55", "941.825"]
     [
         ("Ascend310P3", {"Ascend 310P3": P3, "Ascend 310P, AOE": AOE}),
         ("Ascend310P1", {"Ascend 310P, AOE": AOE}),
-        (None, {"Ascend 310": ["149.995", "171.203"], "Ascend 310P3": P3, "Ascend 310P, AOE": AOE,
-                "T4": ["354.39", "379.23"]}),
-        ("Ascend910B3", {"Ascend 310": ["149.995", "171.203"], "Ascend 310P3": P3, "Ascend 310P, AOE": AOE,
-                         "T4": ["354.39", "379.23"]}),
+        (None, EVERY),
+        ("Ascend910B3", EVERY),
     ],
-)  # fmt: skip
+)
 def test_published_results_of_the_chip(chip, cards):
     text = table([Figures("acl", 1, 100.0, 200.0, LATENCY, chip=chip)])
     published = text.partition("published for this model:\n")[2].splitlines()

@@ -6,6 +6,7 @@ from model.export.manifest import Manifest
 from model.runtime.result_files import read_results
 
 SHAPE = (3, 4)
+VALUES = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype("<f4")
 
 
 @pytest.fixture
@@ -18,31 +19,29 @@ def manifest(tmp_path):
     return Manifest(tmp_path / "bins.json", (5, 64, 44), entries, {})
 
 
-def write_results(folder, suffix="_1", count=3, shape=SHAPE):
+def write_results(folder, suffix="_1", values=VALUES):
     folder.mkdir(exist_ok=True)
-    values = np.random.default_rng(0).standard_normal((count, *shape)).astype("<f4")
-    for i in range(count):
-        (folder / f"{i:04d}{suffix}.bin").write_bytes(values[i].tobytes())
-    return values
+    for i, value in enumerate(values):
+        (folder / f"{i:04d}{suffix}.bin").write_bytes(value.tobytes())
 
 
 @pytest.mark.parametrize("suffix", ["_0", "_1"])
 def test_names_of_both_tools(tmp_path, manifest, suffix):
-    values = write_results(tmp_path / "r", suffix)
+    write_results(tmp_path / "r", suffix)
     for other in ("filler_0000_1.bin", "perf_vision_batchsize_1_device_0.txt", "summary.json"):
         (tmp_path / "r" / other).write_text("ignored")
     embeddings, labels = read_results(tmp_path / "r", manifest, SHAPE)
     assert embeddings.dtype == np.float32
-    assert (embeddings == values).all()
+    assert (embeddings == VALUES).all()
     assert labels.subject.tolist() == ["75", "76", "77"]
     assert labels.seq_type.tolist() == ["nm-01"] * 3 and labels.view.tolist() == ["090"] * 3
 
 
 def test_order_of_the_manifest(tmp_path, manifest):
-    values = write_results(tmp_path / "r")
+    write_results(tmp_path / "r")
     for entry, i in zip(manifest.entries, (2, 0, 1), strict=True):
         entry["file"] = f"{i:04d}.bin"
-    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values[[2, 0, 1]]).all()
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == VALUES[[2, 0, 1]]).all()
 
 
 def test_names_of_input_files_are_read_once(manifest):
@@ -51,7 +50,8 @@ def test_names_of_input_files_are_read_once(manifest):
 
 
 def test_default_shape_is_that_of_the_network(tmp_path, manifest):
-    values = write_results(tmp_path / "r", shape=(62, 256))
+    values = np.random.default_rng(0).standard_normal((3, 62, 256)).astype("<f4")
+    write_results(tmp_path / "r", values=values)
     assert (read_results(tmp_path / "r", manifest)[0] == values).all()
 
 
@@ -95,11 +95,10 @@ def write_npy(folder, values, suffix="_0"):
 
 
 def test_npy_results(tmp_path, manifest):
-    values = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype("<f4")
-    write_npy(tmp_path / "r", dict(enumerate(values)))
-    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
-    np.save(tmp_path / "r" / "0002_0.npy", values[2].astype(">f4"))
-    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
+    write_npy(tmp_path / "r", dict(enumerate(VALUES)))
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == VALUES).all()
+    np.save(tmp_path / "r" / "0002_0.npy", VALUES[2].astype(">f4"))
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == VALUES).all()
 
 
 @pytest.mark.parametrize(
@@ -124,12 +123,11 @@ def test_invalid_npy_results(tmp_path, manifest, content, message):
 
 def test_text_results(tmp_path, manifest):
     """ais_bench --outfmt TXT writes six decimals, and a line per row of the last axis."""
-    values = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype("<f4")
-    for i, value in enumerate(values):
+    for i, value in enumerate(VALUES):
         np.savetxt(tmp_path / f"{i:04d}_0.txt", value, "%f", newline=" \n")
     (tmp_path / "perf_vision_batchsize_1_device_0.txt").write_text("[e2e] throughputRate: 1")
     found = read_results(tmp_path, manifest, SHAPE)[0]
-    np.testing.assert_allclose(found, values, rtol=0, atol=5.1e-7)
+    np.testing.assert_allclose(found, VALUES, rtol=0, atol=5.1e-7)
     for text, message in (("1.5 x", r"0002_0\.txt: does not only contain numbers"), ("1 2 3", "wrong size, 12 bytes")):
         (tmp_path / "0002_0.txt").write_text(text)
         with pytest.raises(UserError, match=message):
@@ -137,13 +135,13 @@ def test_text_results(tmp_path, manifest):
 
 
 def test_newest_output_folder_of_ais_bench(tmp_path, manifest):
-    write_results(tmp_path / "2025_01_02-23_59_59", "_0", count=2)
+    write_results(tmp_path / "2025_01_02-23_59_59", "_0", VALUES[:2])
     (tmp_path / "2026_01_02-00_00_00").mkdir()  # a run that failed
     (tmp_path / "2026_01_01-00_00_00_summary.json").touch()
-    values = write_results(tmp_path / "2026_01_01-00_00_00", "_0")
-    assert (read_results(tmp_path, manifest, SHAPE)[0] == values).all()
-    write_results(tmp_path, "_1")
-    assert (read_results(tmp_path, manifest, SHAPE)[0] == values).all()  # results in the folder itself come first
+    write_results(tmp_path / "2026_01_01-00_00_00", "_0")
+    assert (read_results(tmp_path, manifest, SHAPE)[0] == VALUES).all()
+    write_results(tmp_path, "_1", -VALUES)
+    assert (read_results(tmp_path, manifest, SHAPE)[0] == -VALUES).all()  # results in the folder itself come first
     (tmp_path / "2026_01_01-00_00_00" / "0001_0.bin").unlink()
     (tmp_path / "0001_1.bin").unlink()
     with pytest.raises(UserError, match=r"0001_1\.bin\) of 3 results are missing"):
@@ -153,7 +151,6 @@ def test_newest_output_folder_of_ais_bench(tmp_path, manifest):
 @pytest.mark.parametrize("folder", ["r", "r/2026_01_01-00_00_00"])
 @pytest.mark.parametrize("names", [("device0_0", "device3_1"), ("device0", "device3")])  # new and old versions
 def test_results_of_several_devices(tmp_path, manifest, folder, names):
-    values = np.random.default_rng(1).standard_normal((3, *SHAPE)).astype("<f4")
-    write_npy(tmp_path / folder / names[0], {0: values[0], 2: values[2]})
-    write_npy(tmp_path / folder / names[1], {1: values[1]})
-    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == values).all()
+    write_npy(tmp_path / folder / names[0], {0: VALUES[0], 2: VALUES[2]})
+    write_npy(tmp_path / folder / names[1], {1: VALUES[1]})
+    assert (read_results(tmp_path / "r", manifest, SHAPE)[0] == VALUES).all()
