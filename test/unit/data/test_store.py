@@ -1,6 +1,5 @@
 """The packed store: contents, rebuilding, and errors."""
 
-import pickle
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,24 +8,12 @@ from unittest.mock import Mock
 import cv2
 import numpy as np
 import pytest
-from walkers import write_aligned_tree
 
 from model.common.errors import UsageError, UserError
 from model.common.json_files import read_json, write_json
 from model.data import store as store_module
 from model.data.source_stamp import source_stamp
 from model.data.store import current_source, is_store, open_data, open_store, store_path
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return write_aligned_tree(tmp_path / "tree", subjects=2, seq_types=("nm-01", "bg-01"), frames=3)
-
-
-@pytest.fixture
-def store(tree, tmp_path):
-    return open_data(tree, tmp_path / "stores")
-
 
 FRAME = "001/nm-01/000/001-nm-01-000-001.png"
 
@@ -212,46 +199,6 @@ def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch,
         found = [job.result() for job in [pool.submit(open_data, tree, tmp_path / "stores") for _ in range(2)]]
     assert slowly.call_count == 1 and {one.path for one in found} == {store}
     assert f"waiting for {store}, which another job is writing, process" in caplog.text
-
-
-GREY = "100% of the pixels are neither black nor white"
-BORDER = "most of the picture, and its border, is white"
-CONTENTS = {  # change of the aligned frames, expected frames in the store (None: not built), note or reason
-    "aligned": (lambda frames: frames, lambda frames: frames, ""),
-    "0 and 1": (lambda frames: frames // 128, lambda frames: frames // 128 * 255, "masks of two other values"),
-    "0 and 100": (lambda frames: frames // 128 * 100, lambda frames: frames // 128 * 255, "were scaled to 0 and 255"),
-    "inverted": (lambda frames: 255 - frames, None, f"{BORDER}: .*--invert"),
-    "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, BORDER),
-    "white": (lambda frames: frames | 255, None, "the whole picture is white"),
-    "grey": (lambda frames: frames // 2 + 60 + np.uint8([0, 1] * 32), None, f"{GREY}: .* python -m model.silhouettes"),
-}
-
-
-@pytest.mark.parametrize("kind", ["images", "alpha", "pickles"])
-@pytest.mark.parametrize("content", CONTENTS)
-def test_content_of_aligned_frames(tree, store, tmp_path, caplog, content, kind):
-    change, stored, message = CONTENTS[content]
-    caplog.set_level("INFO")
-    for folder in sorted(tree.glob("*/*/*")):
-        paths = sorted(folder.iterdir())
-        frames = change(np.stack([cv2.imread(str(path), 0) for path in paths]))
-        for path, frame in zip(paths, frames, strict=True):
-            path.unlink()
-            if kind != "pickles":
-                white = np.full_like(frame, 255)
-                cv2.imwrite(str(path), frame if kind == "images" else cv2.merge([white, white, white, frame]))
-        if kind == "pickles":
-            (folder / f"{folder.name}.pkl").write_bytes(pickle.dumps(frames))
-    if stored is None:
-        with pytest.raises(UserError, match=rf"001/bg-01/000: {message}"):
-            open_data(tree, tmp_path / "others")
-        assert not list((tmp_path / "others").iterdir())
-        return
-    caplog.clear()
-    np.testing.assert_array_equal(open_data(tree, tmp_path / "others").frames, stored(store.frames))
-    notes = [record.getMessage() for record in caplog.records if "sequences: " in record.getMessage()]
-    assert len(notes) == bool(message) + (kind == "alpha") and all("8 sequences" in note for note in notes)
-    assert not message or message in notes[-1]
 
 
 def test_stamp_of_a_tree_without_a_listed_file_is_none(tree):

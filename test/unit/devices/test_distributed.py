@@ -1,11 +1,9 @@
 """Several processes with gloo on the CPU: gradients, evaluation and failures."""
 
 import json
-import os
 import re
 import shutil
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +15,7 @@ from training_runs import arguments, files_of, same, torchrun, weights
 
 from model.data.sampler import PKSampler
 from model.data.store import SilhouetteStore, open_data
-from model.devices import distributed
-from model.devices.device import TIMEOUT_VARIABLES, to_device
-from model.devices.world import World
+from model.devices.device import to_device
 from model.network import GaitSet, triplet_losses
 from model.training.log_book import FIELDS
 
@@ -163,33 +159,6 @@ def test_gather_flags_and_means_of_three_processes(tmp_path):
         assert result["rows"] is None and result["few"] is None
 
 
-@pytest.fixture
-def group_of_one(tmp_path):
-    """A process group with only this process."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    yield
-    distributed.finish()
-
-
-def test_single_process_functions_return_their_input():
-    rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
-    assert distributed.gather_rows(rows, 2, cpu) is rows
-    assert distributed.any_process(True, cpu) is True
-    assert distributed.run_on_rank0(lambda: 5) == 5
-    distributed.average_in_place(rows)
-    assert rows.tolist() == [[1.0], [2.0]]
-    assert distributed.backend() is None
-    network = torch.nn.Linear(1, 1)
-    assert distributed.wrap(network, cpu) is network
-
-
-def test_gather_rows_asserts_that_each_row_comes_from_one_process(group_of_one):
-    """A single process must provide all three rows."""
-    with pytest.raises(AssertionError, match="exactly one process"):
-        distributed.gather_rows(torch.zeros(2, 1), 3, torch.device("cpu"))
-    assert distributed.gather_rows(torch.zeros(3, 1), 3, torch.device("cpu")).shape == (3, 1)
-
-
 @pytest.mark.slow
 def test_pre_process_rejects_several_processes(aligned_tree, tmp_path):
     done = torchrun(2, "test.py", "--pre_process", "--data_path", aligned_tree, "--dataset", "Synthetic")
@@ -240,39 +209,3 @@ def test_rank_0_reports_its_error_although_torchrun_stops_it(tmp_path, where):
     variables = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "PYTHONPATH": str(ROOT)}
     done = run_script(tmp_path / "stopped.py", tmp_path / "meet", where, **variables)
     assert done.returncode == 1 and "error: the reason" in done.stderr, done.stderr
-
-
-def test_wrap_prints_no_warning(group_of_one, recwarn):
-    """Each process would print the warnings of PyTorch."""
-    wrapped = distributed.wrap(GaitSet(4), torch.device("cpu"))
-    assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel)
-    assert not [warning for warning in recwarn if "buffers" in str(warning.message)]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, ("7200", "10812", "10880")),
-        ({"HCCL_EXEC_TIMEOUT": "600"}, ("7200", "600", "668")),
-        ({"HCCL_EXEC_TIMEOUT": "0"}, ("7200", "0", "0")),
-        ({"HCCL_EVENT_TIMEOUT": "1800"}, ("7200", "1732", "1800")),
-        ({"HCCL_EVENT_TIMEOUT": "99999"}, ("7200", "10812", "99999")),
-        ({"HCCL_EVENT_TIMEOUT": "0"}, ("7200", "10812", "0")),
-        ({"HCCL_EVENT_TIMEOUT": "5"}, ("7200", "1", "5")),
-        ({"HCCL_CONNECT_TIMEOUT": "200", "HCCL_EXEC_TIMEOUT": "x"}, ("200", "x", None)),
-    ],
-    ids=str,
-)
-def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
-    """Values of the user stay. The timeout of an event must exceed that of a collective, if both have a limit."""
-    names = TIMEOUT_VARIABLES["hccl"]
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"MASTER_ADDR": "node1", "MASTER_PORT": "29500", **given}.items():
-        monkeypatch.setenv(name, value)
-    timeouts = []
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout, **__: timeouts.append(timeout))
-    distributed.start(World(0, 0, 2), SimpleNamespace(type="npu"))
-    assert tuple(map(os.environ.get, names)) == expected
-    assert timeouts[0].total_seconds() <= 10812 <= 17340, "the longest that a 910 accepts"
-    assert 10812 % 68 == 0, "a 910 rounds down to such a number"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scripts import load_script
 
 from model.data.raw import pretreatment
 from model.data.raw.aligned_sequence import RECORD_FOLDER
@@ -67,3 +68,11 @@ def assert_aligned(raw: Path, aligned: Path) -> None:
     assert sorted(images(aligned)) == sorted(wanted)
     for name, image in wanted.items():
         np.testing.assert_array_equal(read_image(aligned / name), image)
+
+
+def run_pretreatment(folder: Path, monkeypatch, *options: str) -> int:
+    """Run the command in `folder`, within this process."""
+    monkeypatch.chdir(folder)
+    command = ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", *options]
+    monkeypatch.setattr("sys.argv", command)
+    return load_script("pretreatment").main()

@@ -10,15 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from scripts import ROOT
-from training_runs import FP16, TOTAL, arguments, files_of, log_points, overflow_at, same, stop_at, train, weights
+from training_runs import TOTAL, arguments, files_of, log_points, same, stop_at, train, weights
 
-from model.checkpoints.loading import load_tensors
 from model.common.errors import UserError
 from model.common.json_files import read_json
-from model.network import GaitSet
-from model.training.log_book import COLLAPSE_ADVICE, is_collapsed
 
 
 @pytest.fixture(scope="module")
@@ -118,56 +114,6 @@ def test_training_resumes_from_the_two_published_files(aligned_tree, unbroken, t
     assert same(weights(tmp_path), weights(unbroken))  # batches depend on the iteration alone
 
 
-def test_log_lines_have_the_published_form(aligned_tree, tmp_path, capsys):
-    train(aligned_tree, tmp_path, "--iters", 2)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("iter 2:"))
-    losses = ("hard_loss_metric=", "full_loss_metric=", "full_loss_num=", "mean_dist=")
-    assert all(name in line for name in (*losses, "lr=0.000100", "hard or full=full"))
-    assert list(tmp_path.glob("log/*/events.out.tfevents*"))
-
-
-def test_performance_run_writes_figures_and_no_checkpoint(aligned_tree, tmp_path):
-    train(aligned_tree, tmp_path, "--performance", "--json", tmp_path / "p.json", "--iters", 2)
-    figures = json.loads((tmp_path / "p.json").read_text())
-    assert figures["sequences_per_second"] == pytest.approx(4 * figures["iterations_per_second"])
-    assert not (tmp_path / "checkpoint").exists() and not (tmp_path / "log").exists()
-
-
-def test_message_on_collapse_says_what_to_do():
-    point = {"hard_loss_metric": 0.2004, "full_loss_metric": 0.1999, "mean_dist": 0.001}
-    assert is_collapsed(point, 0.2)
-    assert not is_collapsed(point | {"mean_dist": 0.3}, 0.2)
-    assert not is_collapsed(point | {"full_loss_metric": 0.1}, 0.2)
-    assert "lower learning rate" in COLLAPSE_ADVICE
-
-
-def test_training_warns_of_a_collapse(aligned_tree, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(GaitSet, "embed", lambda self, *pooled: self.fc_bin[0].sum() * 0 + torch.ones(4, 62, 8))
-    train(aligned_tree, tmp_path, "--iters", 2)
-    assert COLLAPSE_ADVICE in capsys.readouterr().out
-
-
-def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
-    overflow_at(monkeypatch, (3, 5, 6))
-    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--json", tmp_path / "r.json")
-    points = log_points(tmp_path)
-    assert [point["skipped"] for point in points] == [0, 1, 2, 0]
-    skipped = [line for line in capsys.readouterr().out.splitlines() if "steps skipped" in line]
-    assert [line.partition(":")[0] for line in skipped] == ["iter 4", "iter 6"]
-    optimizer = load_tensors(files_of(tmp_path).part(TOTAL, "optimizer"))
-    assert all(state["step"] == TOTAL - 3 for state in optimizer["state"].values())
-    assert json.loads((tmp_path / "r.json").read_text())["steps_left_out"] == 3
-
-
-def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path, monkeypatch):
-    """The optimizer resumes with its own step count, which is less than the number of iterations."""
-    overflow_at(monkeypatch, (1,))
-    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
-    train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
-    points = log_points(tmp_path)
-    assert [point["skipped"] for point in points] == [1, 0, 0]
-
-
 def test_one_command_starts_resumes_and_ends_the_training(aligned_tree, unbroken, tmp_path, monkeypatch, capsys):
     """With `auto`, the same command works for the first start and for every restart."""
     with monkeypatch.context() as patch:
@@ -248,14 +194,6 @@ def test_kill_during_a_deletion_leaves_no_part_of_the_checkpoint(
     assert other.exists()
     other.unlink()
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in files_of(unbroken).folder.iterdir())
-
-
-def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
-    train(aligned_tree, tmp_path, "--iters", 4, "--save_iter", 2, "--keep", 9, "--log_iter", 1)
-    for iterations, options in ((3, ("--restore_iter", 2)), (2, ())):
-        train(aligned_tree, tmp_path, "--iters", iterations, "--log_iter", 1, *options)
-        assert [point["iteration"] for point in log_points(tmp_path)] == list(range(1, iterations + 1))
-    assert len(list(tmp_path.glob("log/*/train-*.jsonl"))) == 1  # from the previous run
 
 
 def test_data_that_cannot_be_evaluated_are_reported_before_training(aligned_tree, tmp_path):
