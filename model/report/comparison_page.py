@@ -103,7 +103,7 @@ def _people_chart(comparison: Comparison) -> Chart:
         axes.set(xlabel="people, by B - A in ascending order", ylabel="B - A (points)")
 
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
-    description = f"B recognises {better} people better, {worse} worse and {len(gains) - better - worse} equally well"
+    description = f"B recognizes {better} people better, {worse} worse and {len(gains) - better - worse} equally well"
     return Chart("people", description, description, draw, (6.2, 3.0))
 
 

@@ -42,8 +42,8 @@ from model.export.input_files import fixed_length
 LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)
 MODELS = ("ModelZoo", "OpenGait", "static", "whole", "int8", "torch")
 SETTINGS = {
-    "optimisation basic": {"graph_optimization_level": 1},
-    "optimisation extended": {"graph_optimization_level": 2},
+    "optimization basic": {"graph_optimization_level": 1},
+    "optimization extended": {"graph_optimization_level": 2},
     "no memory arena": {"enable_cpu_mem_arena": False},
     "no memory pattern": {"enable_mem_pattern": False},
     "parallel operators": {"execution_mode": 1},

@@ -35,7 +35,7 @@ def _activate_kernel(maps, bits, bytes, BLOCK: tl.constexpr):
     # One bit per positive element, and 256 per negative one.
     signs = tl.sum(tl.where(z > 0, 1 << tl.arange(0, 8)[None, :], tl.where(z < 0, 256, 0)), 1)
     tl.store(bits + byte, (signs & 255).to(tl.uint8), valid)
-    # Elements without a negative one among them, as in black areas, do not change: not writing them saves time.
+    # A byte of elements without a negative one, as in black areas, stays as it is. Not writing it saves time.
     tl.store(maps + at, tl.maximum(z, (z * 0.01).to(z.dtype)), (valid & (signs >= 256))[:, None])
 
 
