@@ -1,14 +1,15 @@
 """Measure pretreatment, compared with an implementation like the original's, and opening the store of its output.
 
     python test/bench/pretreat.py --input_path=CASIA-A --worker_num 1 2
-    python test/bench/pretreat.py --sequences=60 --frames=80
-    python test/bench/pretreat.py --sequences=2728 --frames=30 --worker_num 2 --repeats 1    a store of many sequences
+    python test/bench/pretreat.py --subjects=3 --frames=80
+    python test/bench/pretreat.py --subjects=124 --frames=30 --worker_num 2 --repeats 1    a store of many sequences
 
 The baseline works like the original: a process pool over sequences, cv2.imread in color, one channel, numpy sums, a
 loop over the columns for the x-center, and cv2.imwrite to the final path. Both include the start of the processes, they
 alternate, and the best repeat counts. Each repeat writes to a new folder, and all folders are deleted at the end,
 because ext4 creates files ten times slower for a minute after others were deleted. The files can differ in their PNG
-filters, so the pixels are compared. Without --input_path, a tree is generated.
+filters, so the pixels are compared. Without --input_path, the tree has two takes of synthetic walkers from eleven
+views.
 
 The figures of the store are medians: listing the aligned tree and reading all its frames; opening the store, including
 the check whether the tree has changed; and opening it and reading all frames into memory. The last line is JSON.
@@ -23,10 +24,13 @@ import cv2
 import numpy as np
 from measuring import median_seconds, parser_of, report
 
+from model.common.cores import core_count
 from model.data.raw.pretreatment import pretreat
 from model.data.raw.tree import scan_tree
 from model.data.source import read_sequence
 from model.data.store import open_data
+from model.synthetic.settings import DatasetSettings
+from model.synthetic.tree_writer import write_tree
 
 
 def plain_align(image: np.ndarray) -> np.ndarray | None:
@@ -72,24 +76,6 @@ def plain_pretreat(source: Path, target: Path, workers: int) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def make_tree(root: Path, sequences: int, frames: int) -> None:
-    """Write 240×320 frames of an ellipse with swinging legs and an irregular outline."""
-    rng = np.random.default_rng(0)
-    for sequence in range(sequences):
-        folder = root / f"{sequence // 22 + 1:03d}" / f"nm-{sequence // 11 % 2 + 1:02d}" / f"{sequence % 11 * 18:03d}"
-        folder.mkdir(parents=True)
-        for frame in range(frames):
-            image = np.zeros((240, 320), np.uint8)
-            centre = 60 + 200 * frame // frames
-            cv2.ellipse(image, (centre, 90), (20, 45), 0, 0, 360, 255, -1)
-            for side in (-1, 1):
-                foot = centre + int(side * 25 * np.sin(frame / 4))
-                cv2.line(image, (centre, 120), (foot, 190), 255, 14)
-            edge = cv2.morphologyEx(image, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-            image[edge & (rng.random(image.shape) < 0.5)] = 0
-            cv2.imwrite(str(folder / f"{frame:03d}.png"), image)
-
-
 def compare(ours: Path, plain: Path) -> None:
     """Check that both trees have the same frames and pixels."""
     names = sorted(path.relative_to(plain) for path in plain.rglob("*.png"))
@@ -129,8 +115,8 @@ def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str
 
 
 def main() -> None:
-    parser = parser_of(__doc__, sequences=60, frames=80, repeats=3)
-    parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: a generated tree)")
+    parser = parser_of(__doc__, subjects=3, frames=80, repeats=3)
+    parser.add_argument("--input_path", type=Path, help="raw tree of PNG files (default: synthetic walkers)")
     parser.add_argument("--worker_num", type=int, nargs="+", default=[1, 2], help="worker counts to measure")
     parser.add_argument("--scratch", type=Path, help="working folder (default: the system's temporary folder)")
     options = parser.parse_args()
@@ -138,14 +124,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         source = options.input_path or Path(scratch, "raw")
         if options.input_path is None:
-            make_tree(source, options.sequences, options.frames)
+            takes = DatasetSettings(subjects=options.subjects, frames=options.frames, takes=("nm-01", "nm-02"))
+            write_tree(source, takes, core_count(), quiet=True)
         for workers in options.worker_num:
             by_workers[workers] = figures = measure(source, Path(scratch), workers, options.repeats)
             print(f"{workers} workers: {figures}", flush=True)
         aligned = Path(scratch, f"ours-{workers}-0")
         compare(aligned, Path(scratch, f"plain-{workers}-0"))
         store = measure_store(aligned, Path(scratch), options.repeats)
-    report("pretreat", input=str(options.input_path or "generated"), workers=by_workers, store=store)
+    report("pretreat", input=str(options.input_path or "synthetic walkers"), workers=by_workers, store=store)
 
 
 if __name__ == "__main__":

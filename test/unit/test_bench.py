@@ -35,7 +35,7 @@ SMALL = {
         "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --only static --settings --lengths",
         ("runs",),
     ),
-    "pretreat.py": ("--sequences 2 --frames 3 --worker_num 1 --repeats 1", ("workers", "store")),
+    "pretreat.py": ("--subjects 1 --frames 3 --worker_num 1 --repeats 1", ("workers", "store")),
     "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
     "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
     "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),

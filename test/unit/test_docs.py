@@ -72,12 +72,8 @@ def examples(driver: Path) -> list[str]:
 
 
 ALL = sorted({command for page in PAGES for command in commands(page)})
-ALL_DRIVERS = sorted(
-    {
-        *(command for command in ALL if "bash test/" in command),
-        *(command for driver in (ROOT / "test").glob("*.sh") for command in examples(driver)),
-    }
-)
+EXAMPLES = [command for driver in (ROOT / "test").glob("*.sh") for command in examples(driver)]
+ALL_DRIVERS = sorted({*EXAMPLES, *(command for command in ALL if "bash test/" in command)})
 
 
 def is_not_run(command: str) -> bool:
