@@ -46,13 +46,16 @@ def three_iterations(aligned_tree, tmp_path_factory):
 
 
 THREADS = """
-import os, sys
+import contextlib, os, sys
 sys.path.insert(0, sys.argv.pop(1))
 from model.devices import distributed
 from scripts import load_script
 
 def gloo():
-    names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # the thread has ended since it was listed
+            names.append(open(f"/proc/self/task/{task}/comm").read())
     return sum("gloo" in name for name in names)
 
 def finish(end=distributed.finish):
