@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from model.common.errors import UserError
@@ -14,8 +15,6 @@ def write_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> Non
 
     Raises UserError if OpenCV cannot encode the file.
     """
-    import cv2
-
     writer = None
     with atomic_file(path) as part:
         # OpenCV chooses the format by the suffix, which a temporary file does not have.

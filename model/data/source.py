@@ -82,7 +82,12 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list
             except BadImage as error:
                 unreadable.append(str(error))
                 continue
-            _reject_raw(pixels.grey.shape, sequence.path / file)
+            height, width = pixels.grey.shape
+            if height != FRAME_HEIGHT or not FRAME_WIDTH <= width <= ALIGNED_WIDTH:  # then the whole tree is raw
+                raise UserError(
+                    f"{sequence.path / file}: {height}×{width}, expected aligned frames of {FRAME_HEIGHT}×"
+                    f"{ALIGNED_WIDTH}: run pretreatment.py on this tree and use its output"
+                )
             alpha = None if pixels.alpha is None else cut_sides(pixels.alpha)
             frames.append(Pixels(cut_sides(pixels.grey), alpha))
     if not frames:
@@ -92,13 +97,3 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list
     array = reading.apply(np.stack([reading.channel(frame) for frame in frames]))
     notes = reading.notes() + [HALVED] * (array.shape[1] > FRAME_HEIGHT)
     return to_frame_size(array), unreadable, notes
-
-
-def _reject_raw(shape: tuple[int, ...], path: Path) -> None:
-    """Raise UserError if a frame does not have the aligned size, because then the whole tree is raw."""
-    height, width = shape
-    if height != FRAME_HEIGHT or not FRAME_WIDTH <= width <= ALIGNED_WIDTH:
-        raise UserError(
-            f"{path}: {height}×{width}, expected aligned frames of {FRAME_HEIGHT}×{ALIGNED_WIDTH}: run "
-            "pretreatment.py on this tree and use its output"
-        )

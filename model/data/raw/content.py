@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 
 from model.common.errors import UserError
@@ -63,8 +64,6 @@ class Reading(NamedTuple):
 
     def apply(self, grey: np.ndarray, default: tuple[int, int] | None = None) -> np.ndarray:
         """Threshold at the middle of `levels` (None: of `default`) and invert. uint8 [..., w] of any shape."""
-        import cv2
-
         levels = self.levels or default
         if levels:
             rows = np.ascontiguousarray(grey).reshape(-1, grey.shape[-1])
@@ -108,8 +107,6 @@ def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, 
     Raises:
         BadContent: if all samples with content are inverted, or are pictures of a camera instead of masks.
     """
-    import cv2
-
     alpha = any(map(_alpha_varies, samples))
     reading = Reading(None, alpha, invert)
     images = [image for image in map(reading.channel, samples) if image.any()]
@@ -130,8 +127,6 @@ def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, 
 
 
 def _varies(image: np.ndarray) -> bool:
-    import cv2
-
     low, high, _, _ = cv2.minMaxLoc(image)
     return low < high
 

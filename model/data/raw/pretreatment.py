@@ -9,6 +9,8 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import cv2
+
 from model.common.cores import core_count, map_in_processes, stopped
 from model.common.errors import UsageError, UserError, os_errors_as
 from model.common.files import remove_leftovers
@@ -150,8 +152,6 @@ def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
 
 
 def _pretreat_task(jobs: list[SequenceJob]) -> list[SequenceResult]:
-    import cv2  # slow to import, and wrong arguments should be reported at once
-
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # the processes use all cores, so threads in each of them would be slower
     try:

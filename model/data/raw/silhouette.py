@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from model.common.errors import UserError
@@ -85,8 +86,6 @@ def decode_pixels(data: bytes, path: Path | str) -> Pixels:
     Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them. Images of 16
     bits are reduced to 8 bits, unless all their values fit in 8 bits, as in masks of 0 and 1.
     """
-    import cv2
-
     error = image_error(data)
     if error:
         raise BadImage(f"{path}: {error}")
@@ -113,8 +112,6 @@ def encode_png(image: np.ndarray) -> bytes:
     values, which compress best unfiltered. The other defaults (level 1, run lengths) are the fastest. They are not
     passed explicitly, because that would enable the slow selection among all filters.
     """
-    import cv2
-
     flags = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
     done, data = cv2.imencode(".png", image, flags)
     assert done, f"OpenCV cannot encode {image.shape} {image.dtype} as PNG"
@@ -145,8 +142,6 @@ def align(sil: np.ndarray) -> np.ndarray | None:
         column is left after resizing, for which the original raises an error; or the person is so thin that the
         resizing, which samples pixels, misses it.
     """
-    import cv2
-
     # Too few white pixels are noise.
     row_sums = cv2.reduce(sil, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
     if row_sums.sum() <= MIN_PIXEL_SUM:
@@ -201,8 +196,6 @@ def cut_sides(frames: np.ndarray) -> np.ndarray:
 
 def fill_small_holes(mask: np.ndarray) -> np.ndarray:
     """Return a copy of a mask in which black regions that are enclosed and small are white. uint8 [h, w]"""
-    import cv2
-
     outside = cv2.copyMakeBorder(255 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * mask.size
