@@ -37,10 +37,10 @@ class Takes:
     take: Tensor
 
     @staticmethod
-    def of(subjects: Sequence[int], seq_types: Sequence[str], device: torch.device | str = "cpu") -> "Takes":
+    def of(subjects: Sequence[int], seq_types: Sequence[str]) -> "Takes":
         """Return every subject in every take, sorted by subject."""
-        takes = torch.tensor([SEQ_TYPES.index(seq_type) for seq_type in seq_types], device=device)
-        numbers = torch.tensor(list(subjects), device=device)
+        takes = torch.tensor([SEQ_TYPES.index(seq_type) for seq_type in seq_types])
+        numbers = torch.tensor(list(subjects))
         return Takes(numbers.repeat_interleave(len(takes)), takes.repeat(len(numbers)))
 
     def draws(self, seed: int, purpose: str) -> Draws:
@@ -90,17 +90,3 @@ def render_views(settings: WalkerSettings, takes: Takes, figure: Figure, views: 
     masks, box = clean.masks.unflatten(0, shape), clean.box.unflatten(0, shape)
     degraded = degrade(masks, box, draws, settings.noise, clothes, place)
     return clean.within_frame(degraded.flatten(0, 1))
-
-
-def render_sequence(
-    settings: WalkerSettings, subject: int, seq_type: str, view: str, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Return the raw silhouettes of one sequence: uint8 [frames, 240, 320] on `device`, 255 for the person.
-
-    Args:
-        subject: from 1; the same number is the same person in every take and view.
-        seq_type: `nm-01` to `nm-06`, `bg-01`, `bg-02`, `cl-01`, `cl-02`.
-        view: `000` to `180` in steps of 18 degrees.
-    """
-    takes = Takes.of([subject], [seq_type], device)
-    return render_views(settings, takes, pose_figures(settings, takes), [view]).frames()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from raw_trees import contents, images
+from walker_parameters import render_sequence
 
 from model.common.errors import UsageError, run_command
 from model.data.raw.silhouette import align, cut_sides
@@ -22,7 +23,6 @@ from model.synthetic.preview import animation, contact_sheet, write_animation, w
 from model.synthetic.settings import DatasetSettings, WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
-from model.synthetic.walkers import render_sequence
 
 cv2 = pytest.importorskip("cv2")
 CPU = torch.device("cpu")

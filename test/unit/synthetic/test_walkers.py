@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from walker_parameters import render_sequence
 
 from model.common.counter_random import Draws
 from model.synthetic.body import draw_body
@@ -15,7 +16,7 @@ from model.synthetic.gait import draw_gait, vary_gait, walking_speed
 from model.synthetic.render import silhouettes
 from model.synthetic.settings import SEQ_TYPES, WalkerSettings
 from model.synthetic.skeleton import SIDES, pose
-from model.synthetic.walkers import Takes, pose_figures, render_sequence, render_views
+from model.synthetic.walkers import Takes, pose_figures, render_views
 
 cv2 = pytest.importorskip("cv2")
 CLEAN = WalkerSettings(frames=12, noise=0.0)
