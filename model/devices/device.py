@@ -95,11 +95,6 @@ def to_device(network: M, device: torch.device) -> M:
     return network.to(device=device, memory_format=layout)
 
 
-def supports_graphs(device: torch.device) -> bool:
-    """Return whether work on `device` can be captured in a graph and replayed."""
-    return kind_of(device).graph is not None
-
-
 def adam_options(device: torch.device) -> dict[str, bool]:
     """Return arguments for torch's Adam so that a step is one kernel and can be captured in a graph."""
     return {"fused": True, "capturable": True} if kind_of(device).graph else {}

@@ -18,7 +18,7 @@ from model.data.batches import BatchLoader, fits_device
 from model.data.partition import Data
 from model.data.sampler import PKSampler
 from model.devices import distributed
-from model.devices.device import describe, kind_of, supports_graphs, to_device
+from model.devices.device import describe, kind_of, to_device
 from model.devices.world import World
 from model.embeddings.extract import extract
 from model.evaluation.cross_view import evaluate_index, notes_on_subjects
@@ -120,8 +120,8 @@ def _build_step(
     settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
 ) -> TrainingStep | CudaGraphStep:
     """Return the training iteration, as CUDA graphs if batches are packed and the device can capture them."""
-    own_backend = distributed.backend() in (None, kind_of(device).backends[0])
-    as_graph = mode.fused and supports_graphs(device) and own_backend
+    kind = kind_of(device)
+    as_graph = mode.fused and kind.graph is not None and distributed.backend() in (None, kind.backends[0])
     if not as_graph:
         model = distributed.wrap(model, device)
     step = TrainingStep(

@@ -78,7 +78,10 @@ class Progress:
         self.meter.reset()
         self.last_point = point
         if self.world.is_main:
-            self._write(iteration, point)
+            log.info(log_line(iteration, point))
+            self.write_to_logbook(iteration, point)
+            if is_collapsed(point, self.settings.margin):
+                log.warning("%s", COLLAPSE_ADVICE)
         if not all(math.isfinite(point[name]) for name in FIELDS):
             raise NonFiniteError(NOT_FINITE.format(iteration))
         if self._skipped_in_a_row >= ALL_SKIPPED:
@@ -99,12 +102,6 @@ class Progress:
         self.skipped += skipped
         self._skipped_in_a_row = self._skipped_in_a_row + skipped if skipped == iterations else 0
         return skipped
-
-    def _write(self, iteration: int, point: dict) -> None:
-        log.info(log_line(iteration, point))
-        self.write_to_logbook(iteration, point)
-        if is_collapsed(point, self.settings.margin):
-            log.warning("%s", COLLAPSE_ADVICE)
 
     def write_to_logbook(self, iteration: int, point: dict) -> None:
         """Write to train.jsonl and TensorBoard, if this process keeps a log."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.data.batches import pack
-from model.devices.device import adam_options, supports_graphs, synchronize, to_device
+from model.devices.device import adam_options, kind_of, synchronize, to_device
 from model.devices.opening import resolve_device
 from model.network import GaitSet
 from model.network.compute_mode import make_compute_mode
@@ -99,7 +99,7 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     network = to_device(GaitSet(amp_dtype=mode.amp_dtype, fused=mode.fused), device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
     precision, network, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
-    recorded = mode.fused and supports_graphs(device)
+    recorded = mode.fused and kind_of(device).graph is not None
     meter = LossMeter(device)
     step = TrainingStep(network, optimizer, precision, meter, settings, reference_loss=not mode.triton)
     frames, rows = drawn_frames(options)

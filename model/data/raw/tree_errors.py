@@ -23,7 +23,8 @@ def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
         return
     levels, names = LAYOUTS[layout].levels, folder.path.relative_to(root).parts
     missing = levels - len(names)
-    above = _ancestor(root, missing)
+    parents = [root.resolve(), *root.resolve().parents]
+    above = parents[min(missing, len(parents) - 1)]  # at most the root of the file system
     if folder.subfolders:
         problem = " next to folders: move them to the folder of a sequence or delete them"
     elif not names:
@@ -49,12 +50,6 @@ def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool
     else:
         remedy = "for ROOT/<subject>/<sequence>/<frames>, run pretreatment.py with --layout hid"
     return f"the level <view> is missing: {remedy}; if {root} is the folder of a subject, give {above}"
-
-
-def _ancestor(folder: Path, levels: int) -> Path:
-    """Return the folder `levels` above `folder`, at most the root of the file system."""
-    parents = [folder.resolve(), *folder.resolve().parents]
-    return parents[min(levels, len(parents) - 1)]
 
 
 def reject_deep_frames(sequence: Path, layout: str) -> None:

@@ -98,8 +98,8 @@ def test_everything_fits_the_cpu_and_nothing_a_device_of_unknown_memory(monkeypa
 
 
 def test_adam_is_capturable_only_on_devices_with_graphs():
-    assert device.supports_graphs(CUDA) and device.adam_options(CUDA) == {"fused": True, "capturable": True}
-    assert not device.supports_graphs(CPU) and device.adam_options(CPU) == {}
+    assert device.kind_of(CUDA).graph and device.adam_options(CUDA) == {"fused": True, "capturable": True}
+    assert not device.kind_of(CPU).graph and device.adam_options(CPU) == {}
 
 
 def test_copy_to_the_same_device_returns_the_tensor():
