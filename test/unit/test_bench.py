@@ -8,50 +8,35 @@ import pytest
 from scripts import ROOT, run_script
 from walkers import write_aligned_tree
 
-# Arguments of each benchmark, and keys that its JSON must contain.
+# Commands of the benchmarks, and keys that their JSON must contain.
+TRAINING = "--device cpu --p 2 --k 2 --frame_num 2"
+DEPLOYMENT = "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1"
 SMALL = {
-    "training.py": (
-        "--device cpu --p 2 --k 2 --frame_num 2 --iters 2 --subjects 3 --frames 3 --only float32 --only streamed",
-        ("float32", "streamed"),
-    ),
-    "train_step.py": ("--p 2 --k 2 --frames 2 --iters 1 --rounds 1", ("plain_s", "ours_s", "ratio")),
-    "scaling.py": (
-        "--device cpu --processes 2 --p 2 --k 2 --frame_num 2 --iters 2 --agree 1 --exchanges 2 "
-        "--subjects 3 --frames 3",
-        ("runs",),
-    ),
-    "precision.py": (
-        "--device cpu --seeds 1 --iters 1 --subjects 4 --train 2 --p 2 --k 2 --frame_num 2 --frames 8 --views 000,090 "
-        "--only float32",
-        ("runs", "mean"),
-    ),
-    "whole_test.py": (
-        "--device cpu --subjects 2 --frames 3 --sequences 20 --amp off --embed_frames 30 --rounds 1",
-        ("seconds_of_the_command", "embedding"),
-    ),
-    "faults.py": ("--small --only fuzz --only stops --only failing_calls --only races", ("experiments",)),
-    "deploy.py": ("--threads 1 --cpu_time --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --lengths 2 4", ("runs",)),
-    "deploy.py ": (
-        "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1 --only static --settings --lengths",
-        ("runs",),
-    ),
-    "pretreat.py": ("--subjects 1 --frames 3 --worker_num 1 --repeats 1", ("workers", "store")),
-    "evaluate.py": ("--subjects 4 --dim 64", ("seconds", "plain_seconds", "ratio")),
-    "silhouettes.py": ("{tree} {tree} --views 000,090 090", ("trees", "distance")),
-    "evaluate.py ": ("--gallery 300 --dim 32 --device_mib 1", ("seconds", "rank1")),
-}
+    f"training.py {TRAINING} --iters 2 --subjects 3 --frames 3 --only float32 --only streamed": "float32 streamed",
+    "train_step.py --p 2 --k 2 --frames 2 --iters 1 --rounds 1": "plain_s ours_s ratio",
+    f"scaling.py {TRAINING} --processes 2 --iters 2 --agree 1 --exchanges 2 --subjects 3 --frames 3": "runs",
+    f"precision.py {TRAINING} --seeds 1 --iters 1 --subjects 4 --train 2 --frames 8 --views 000,090 --only float32":
+        "runs mean",
+    "whole_test.py --device cpu --subjects 2 --frames 3 --sequences 20 --amp off --embed_frames 30 --rounds 1":
+        "seconds_of_the_command embedding",
+    "faults.py --small --only fuzz --only stops --only failing_calls --only races": "experiments",
+    f"deploy.py {DEPLOYMENT} --lengths 2 4": "runs",
+    f"deploy.py {DEPLOYMENT} --only static --settings --lengths": "runs",
+    "pretreat.py --subjects 1 --frames 3 --worker_num 1 --repeats 1": "workers store",
+    "evaluate.py --subjects 4 --dim 64": "seconds plain_seconds ratio",
+    "evaluate.py --gallery 300 --dim 32 --device_mib 1": "seconds rank1",
+    "silhouettes.py {tree} {tree} --views 000,090 090": "trees distance",
+}  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
-def test_a_benchmark_runs_and_ends_with_its_figures(name, tmp_path):
-    arguments, wanted = SMALL[name]
-    if "{tree}" in arguments:
+@pytest.mark.parametrize("command", SMALL)
+def test_a_benchmark_runs_and_ends_with_its_figures(command, tmp_path):
+    if "{tree}" in command:
         write_aligned_tree(tmp_path, subjects=2, seq_types=("nm-01",), frames=12)
-    run = run_script(f"test/bench/{name.strip()}", *arguments.format(tree=tmp_path).split(), cwd=ROOT)
+    run = run_script(*f"test/bench/{command}".format(tree=tmp_path).split(), cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
-    figures = json.loads(run.stdout.splitlines()[-1])
-    assert set(wanted) <= figures.keys()
+    assert set(SMALL[command].split()) <= json.loads(run.stdout.splitlines()[-1]).keys()
 
 
 TRACE = """\

@@ -156,18 +156,16 @@ def test_override_of_p_or_k_rejects_an_invalid_batch_size():
 
 def dict_of_the_npu_port(devices: str, **more) -> dict:
     """The keys of the training port in the model zoo, `PyTorch/contrib/cv/classification/GaitSet/config.py` (2023)."""
-    return {
-        "WORK_PATH": ".", "ASCEND_VISIBLE_DEVICES": devices, "profiling": "None", "start_step": -1, "stop_step": -1,
-        "data": {
-            "dataset_path": "../../CASIA-B-Pre/", "resolution": "64", "dataset": "CASIA-B", "pid_num": 73,
-            "pid_shuffle": False, "device_num": len(devices.split(",")),
-        },
-        "model": {
-            "hidden_dim": 256, "lr": 8e-4, "hard_or_full_trip": "full", "batch_size": (8, 16), "restore_iter": 0,
-            "total_iter": 40000, "margin": 0.2, "num_workers": 8, "frame_num": 30, "model_name": "GaitSet",
-        },
-        **more,
+    data = {
+        "dataset_path": "../../CASIA-B-Pre/", "resolution": "64", "dataset": "CASIA-B", "pid_num": 73,
+        "pid_shuffle": False, "device_num": len(devices.split(",")),
     }  # fmt: skip
+    model = {
+        "hidden_dim": 256, "lr": 8e-4, "hard_or_full_trip": "full", "batch_size": (8, 16), "restore_iter": 0,
+        "total_iter": 40000, "margin": 0.2, "num_workers": 8, "frame_num": 30, "model_name": "GaitSet",
+    }  # fmt: skip
+    steps = {"profiling": "None", "start_step": -1, "stop_step": -1}
+    return {"WORK_PATH": ".", "ASCEND_VISIBLE_DEVICES": devices, "data": data, "model": model, **steps, **more}
 
 
 def test_the_config_of_the_npu_port_is_read(tmp_path):

@@ -182,6 +182,6 @@ def test_every_driver_command_of_the_pages_starts_commands_that_parse(command, c
     assert errors_of(printed, capsys) == []
 
 
-def test_what_is_not_run_is_named_and_still_there():
+def test_every_exception_is_still_on_a_page():
     for pattern in NOT_RUN:
         assert any(re.match(pattern, command) for command in ALL), f"{pattern}: no page has such a command any more"

@@ -70,7 +70,7 @@ def programs() -> dict[str, bytes]:
             named("builtins", "getattr"), b"(", named("os", "path"), text("os"), b"tR", b"0", call(*system)
         ),
         "a dotted name": whole(text("os"), text("path.os.system"), b"\x93", text(_COMMAND), b"\x85R"),
-        "what numpy has imported": whole(
+        "a module that numpy has imported": whole(
             text("numpy.testing._private.utils"), text("os.system"), b"\x93", text(_COMMAND), b"\x85R"
         ),
         "kept and fetched": whole(named("posix", "system"), b"q\x00", b"0h\x00", text(_COMMAND), b"\x85R"),
