@@ -159,7 +159,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _print_error(line: str) -> None:
-    print(one_line(line), file=sys.stderr)
+    # In one piece, because print writes the line end on its own, and another process could write in between.
+    sys.stderr.write(f"{one_line(line)}\n")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
