@@ -159,17 +159,14 @@ def square_pixels(image: np.ndarray, pixels: float) -> np.ndarray:
 
 
 def tree_statistics(root: Path, views: list[str] | None, pixels: float = 1.0) -> list[dict[str, float]]:
-    sequences = [s for s in scan_tree(root) if s.files and (views is None or s.view in views)]
-    if not sequences:
+    found = []
+    for sequence in scan_tree(root):
+        if sequence.files and (views is None or sequence.view in views):
+            images = (cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files)
+            found.append(sequence_statistics(square_pixels(image, pixels) for image in images))
+    if not found:
         sys.exit(f"{root}: no sequence of the views {', '.join(views or [])}; give other --views")
-    read = (
-        sequence_statistics(
-            square_pixels(cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE), pixels)
-            for name in sequence.files
-        )
-        for sequence in sequences
-    )
-    return [one for one in read if one is not None]
+    return [one for one in found if one is not None]
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -219,20 +216,20 @@ def print_table(result: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "trees", type=Path, nargs="+", help="raw trees of images; the others are compared with the first"
-    )
-    parser.add_argument("--views", nargs="+", help="comma-separated views, once per tree or once for all trees")
-    parser.add_argument("--pixels", type=float, nargs="+", help="height / width of pixels, once per tree (default: 1)")
+    parser.add_argument("trees", type=Path, nargs="+", help="raw trees of images; the first is the reference")
+    views, pixels = "comma-separated views (default: all)", "height / width of pixels (default: 1)"
+    parser.add_argument("--views", type=lambda text: text.split(","), nargs="+", default=[None], help=views)
+    parser.add_argument("--pixels", type=float, nargs="+", default=[1.0], help=pixels)
     options = parser.parse_args()
-    views = [one.split(",") for one in options.views or []] or [None]
-    if len(views) not in (1, len(options.trees)):
-        parser.error(f"--views: {len(views)} lists of views for {len(options.trees)} trees")
-    views *= len(options.trees) // len(views)
-    pixels = options.pixels or [1.0] * len(options.trees)
-    if len(pixels) != len(options.trees):
-        parser.error(f"--pixels: {len(pixels)} numbers for {len(options.trees)} trees")
-    trees = {str(root): tree_statistics(root, *how) for root, *how in zip(options.trees, views, pixels, strict=True)}
+    settings = []
+    for name in ("views", "pixels"):
+        values = getattr(options, name)
+        if len(values) not in (1, len(options.trees)):
+            parser.error(
+                f"--{name}: {len(values)} values for {len(options.trees)} trees; give one per tree or one for all"
+            )
+        settings.append(values * (len(options.trees) // len(values)))
+    trees = {str(root): tree_statistics(root, *how) for root, *how in zip(options.trees, *settings, strict=True)}
     result = compare(trees)
     print_table(result)
     print(json.dumps({"benchmark": "silhouettes"} | result))

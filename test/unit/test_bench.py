@@ -30,7 +30,7 @@ SMALL = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SMALL)
+@pytest.mark.parametrize("command", SMALL, ids=lambda command: command.split()[0])
 def test_a_benchmark_runs_and_ends_with_its_figures(command, tmp_path):
     if "{tree}" in command:
         write_aligned_tree(tmp_path, subjects=2, seq_types=("nm-01",), frames=12)
