@@ -38,6 +38,9 @@ def parser() -> CommandParser:
                          "warnings and failures")  # fmt: skip
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
     running.add_argument("--invert", action="store_true", help="read silhouettes that are black on a white background")
+    running.add_argument("--remove_specks", action="store_true", help="remove connected components with less than 5 %% "
+                         "of the area of the largest one, which the published alignment takes for a part of the "
+                         "person")  # fmt: skip
     running.add_argument("--skip_bad", action="store_true", help="exit with status 0 even if images are unreadable, "
                          "and leave out sequences without white silhouettes on black instead of stopping")  # fmt: skip
     running.add_argument("--quiet", action="store_true", help="print no progress bar and no summary, only problems")
@@ -56,7 +59,8 @@ def main() -> int:
     log_file = options.log_file or default_log_file(options.output_path)
     summary = pretreat(
         options.input_path, options.output_path, options.worker_num, log=LogFile(log_file, options.log),
-        invert=options.invert, skip_bad=options.skip_bad, quiet=options.quiet, layout=options.layout,
+        invert=options.invert, specks=options.remove_specks, skip_bad=options.skip_bad, quiet=options.quiet,
+        layout=options.layout,
     )  # fmt: skip
     if options.json:
         write_json(options.json, asdict(summary))

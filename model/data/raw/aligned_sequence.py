@@ -12,8 +12,8 @@ tree, for these reasons:
   the run is killed before that, the next run finds the old record and processes these frames again.
 * Dropped frames are recorded with the reason, so they are not processed again. Unreadable frames are not recorded, so
   every run retries and reports them until they are repaired.
-* The record contains how the frames were read (see `content.py`). The decision is repeated if the frames or `--invert`
-  change. If it differs, all frames of the sequence are processed again.
+* The record contains how the frames were read (see `content.py`). The decision is repeated if the frames, `--invert` or
+  `--remove_specks` change. If it differs, all frames of the sequence are processed again.
 * The record is in a folder because the original's loader reads every file of a sequence as an image but ignores
   folders. It moves with the sequence when subjects are copied or trees are merged.
 """
@@ -44,8 +44,8 @@ Write = Callable[[str, "bytes | None"], None]  # writes a file of the sequence, 
 class SequenceJob:
     """A sequence to process: its number in the log, its name, both folders and the names of the source frames.
 
-    With `invert`, the figure is black on white. With `skip_bad`, a sequence that does not contain silhouettes is left
-    out; otherwise it ends the run.
+    With `invert`, the figure is black on white. With `specks`, specks are removed. With `skip_bad`, a sequence that
+    does not contain silhouettes is left out; otherwise it ends the run.
     """
 
     number: int
@@ -54,6 +54,7 @@ class SequenceJob:
     target: str
     frames: tuple[str, ...]
     invert: bool = False
+    specks: bool = False
     skip_bad: bool = False
 
 
@@ -102,10 +103,11 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
     removed = record.frames.keys() - known.keys()
     # Decide how to read the frames. A record of an earlier version has no reading: grey values were left unchanged.
     result.reading, samples = record.reading or Reading(), {}
-    if todo or removed or record.reading is None or record.reading.invert != job.invert:
+    if todo or removed or record.reading is None or record.reading[2:] != (job.invert, job.specks):
         samples = sample_frames(job.frames, lambda frame: read_pixels(f"{job.source}/{frame}"))
         try:
-            result.reading = choose_reading(job.source, list(samples.values()), job.invert)
+            reading = choose_reading(job.source, list(samples.values()), job.invert)
+            result.reading = reading._replace(specks=job.specks)
         except BadContent as error:
             if not job.skip_bad:
                 raise

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.common.errors import UserError
 from model.common.schema import check
-from model.data.raw.silhouette import BadImage, Pixels
+from model.data.raw.silhouette import BadImage, Pixels, remove_specks
 
 SAMPLES, MAX_TRIES = 3, 8  # frames with content to find per sequence, and frames to read at most
 GREY_LEVELS = slice(32, 224)  # neither black nor white; JPEG files of masks contain up to 2 % of them at any quality
@@ -36,23 +36,25 @@ class Reading(NamedTuple):
     Attributes:
         levels: the grey levels of background and figure; frames are thresholded halfway between them.
         alpha: the alpha channel is the mask.
-        invert: exchange black and white at the end.
+        invert: exchange black and white after that.
+        specks: remove specks at the end.
     """
 
     levels: tuple[int, int] | None = None
     alpha: bool = False
     invert: bool = False
+    specks: bool = False
 
     @classmethod
     def from_json(cls, value: Any) -> "Reading | None":
         """Return the reading that was written as a JSON list, or None if there is none or it is damaged."""
         try:
-            levels, alpha, invert = check(value, [list | bool | None])
+            levels, *flags = check(value, [list | bool | None])
             levels = levels if levels is None else tuple(check(levels, [int]))
         except ValueError:
             return None
-        valid = (levels is None or len(levels) == 2) and type(alpha) is type(invert) is bool
-        return cls(levels, alpha, invert) if valid else None
+        valid = (levels is None or len(levels) == 2) and all(type(flag) is bool for flag in flags)
+        return cls(levels, *flags) if valid and len(flags) in (2, 3) else None  # two in earlier versions
 
     def channel(self, pixels: Pixels) -> np.ndarray:
         """Return the channel that holds the mask. uint8 [h, w]"""
@@ -60,7 +62,8 @@ class Reading(NamedTuple):
 
     def silhouette(self, pixels: Pixels) -> np.ndarray:
         """Return the silhouette of a raw frame, uint8 [h, w]. Lossy frames are always thresholded."""
-        return self.apply(self.channel(pixels), FULL_RANGE if pixels.lossy else None)
+        sil = self.apply(self.channel(pixels), FULL_RANGE if pixels.lossy else None)
+        return remove_specks(sil) if self.specks else sil
 
     def apply(self, grey: np.ndarray, default: tuple[int, int] | None = None) -> np.ndarray:
         """Threshold at the middle of `levels` (None: of `default`) and invert. uint8 [..., w] of any shape."""
@@ -77,7 +80,8 @@ class Reading(NamedTuple):
             notes.append("lossy (JPEG) or grey frames were thresholded at 128 of 255")
         elif self.levels:
             notes.append("masks of two other values, such as 0 and 1, were scaled to 0 and 255")
-        return notes + ["black and white were exchanged (--invert)"] * self.invert
+        notes += ["black and white were exchanged (--invert)"] * self.invert
+        return notes + ["specks were removed (--remove_specks)"] * self.specks
 
 
 def sample_frames(frames: Sequence[T], read: Callable[[T], Pixels]) -> dict[T, Pixels]:

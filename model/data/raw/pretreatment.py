@@ -28,7 +28,7 @@ TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
 
 def pretreat(
     input_path: Path | str, output_path: Path | str, workers: int | None = None, *, log: LogFile | None = None,
-    invert: bool = False, skip_bad: bool = False, quiet: bool = False, layout: str = DEFAULT,
+    invert: bool = False, specks: bool = False, skip_bad: bool = False, quiet: bool = False, layout: str = DEFAULT,
 ) -> PretreatmentSummary:  # fmt: skip
     """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
 
@@ -38,6 +38,7 @@ def pretreat(
         workers: number of processes (None: one per core). The output does not depend on it.
         log: file that lists sequences without or with few frames, dropped frames and, as FAIL, unreadable images.
         invert: the silhouettes are black on white.
+        specks: remove specks (see `remove_specks`).
         skip_bad: do not set `failed` in the summary because of unreadable images, and leave out sequences that do not
             contain white silhouettes on black. If nothing is kept, `failed` is set in any case.
         quiet: show no progress bar.
@@ -51,7 +52,7 @@ def pretreat(
     source, target = Path(input_path), Path(output_path)
     sequences = _checked_sequences(source, target, quiet, layout)
     jobs = [
-        SequenceJob(number, s.name, str(s.path), str(target / s.name), s.files, invert, skip_bad)
+        SequenceJob(number, s.name, str(s.path), str(target / s.name), s.files, invert, specks, skip_bad)
         for number, s in enumerate(sequences)
     ]
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))

@@ -18,6 +18,7 @@ from model.data.raw.image_header import JPEG_START, image_error
 
 MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
 MAX_HOLE = 0.03  # of the area of a box: smaller holes are filled, larger ones are between legs or arms
+MIN_COMPONENT = 0.05  # of the area of the largest connected component: smaller ones are specks
 MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
 
 MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
@@ -164,6 +165,21 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     aligned = np.zeros((FRAME_HEIGHT, ALIGNED_WIDTH), np.uint8)
     aligned[:, first - left : last - left] = resized[:, first:last]
     return aligned
+
+
+def remove_specks(sil: np.ndarray) -> np.ndarray:
+    """Clear the specks of a silhouette, uint8 [h, w]. A speck above the head makes the aligned person smaller.
+
+    Specks are connected components of pixels that are not 0, diagonal neighbours included, with less than a twentieth
+    of the area of the largest one. A head or a shank that is cut off is larger.
+    """
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(sil, connectivity=8)
+    area = stats[:, cv2.CC_STAT_AREA]
+    specks = area < MIN_COMPONENT * area[1:].max(initial=0)
+    specks[0] = False  # the background
+    return np.where(specks[labels], np.uint8(0), sil) if specks.any() else sil
 
 
 def drop_reason(sil: np.ndarray, channel: np.ndarray) -> str:

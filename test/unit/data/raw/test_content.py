@@ -41,8 +41,16 @@ def with_shadow(mask: np.ndarray) -> np.ndarray:
     return np.maximum(mask, np.roll(mask, 15, axis=1) // 2)
 
 
+def with_specks(mask: np.ndarray) -> np.ndarray:
+    """Specks in two corners, at which the aligned figure would end. The reference frames have one component."""
+    mask = mask.copy()
+    mask[:2, :2] = mask[-2:, -2:] = mask.max()
+    return mask
+
+
 WHITE = np.uint8([255, 255, 255])
-SCALED, ALPHA, HALF, INVERTED = "scaled to 0 and 255", "alpha channel", "thresholded at 128", "exchanged"
+SCALED, ALPHA, HALF = "scaled to 0 and 255", "alpha channel", "thresholded at 128"
+INVERTED, SPECKS = "exchanged", "specks were removed"
 USABLE = {
     "0 and 1": (lambda mask: mask // 255, ".png", [SCALED]),
     "0 and 1 in BMP": (lambda mask: mask // 255, ".bmp", [SCALED]),
@@ -61,6 +69,8 @@ USABLE = {
     "inverted 0 and 1": (lambda mask: 1 - mask // 255, ".png", [SCALED, INVERTED]),
     "inverted grey edges": (lambda mask: 255 - with_shadow(mask), ".png", [HALF, INVERTED]),
     "colour": (lambda mask: cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), ".bmp", []),
+    "specks": (with_specks, ".png", [SPECKS]),
+    "specks, inverted": (lambda mask: 255 - with_specks(mask), ".png", [INVERTED, SPECKS]),
 }
 
 
@@ -87,7 +97,7 @@ def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
     change, suffix, notes = USABLE[name]
     raw = tree_of(tmp_path / "raw", change, suffix)
     for worked_on in (12, 0):  # the second run reads no frame and reports the same
-        summary = pretreat(raw, tmp_path / "aligned", invert=INVERTED in notes)
+        summary = pretreat(raw, tmp_path / "aligned", invert=INVERTED in notes, specks=SPECKS in notes)
         assert images(tmp_path / "aligned") == expected
         assert (summary.frames_worked_on, summary.dropped, summary.failed) == (worked_on, 4, False)
         assert summary.drop_reasons == {"empty": 4} and summary.notes()[0] == "dropped frames: 4 empty"
@@ -190,6 +200,21 @@ def test_change_of_invert_processes_all_frames_again(tmp_path, expected):
     assert trees[0] == trees[3] != trees[1] == trees[2]
 
 
+def test_change_of_remove_specks_processes_all_frames_again(tmp_path, expected):
+    """Records written before this option have two flags. They count as written without it."""
+    raw, aligned = tree_of(tmp_path / "raw", with_specks, sequences=1), tmp_path / "aligned"
+    trees = []
+    for specks, worked_on in [(False, 6), (True, 6), (True, 0), (False, 6)]:
+        assert pretreat(raw, aligned, specks=specks).frames_worked_on == worked_on
+        trees.append(images(aligned))
+    assert trees[0] == trees[3] != trees[1] == trees[2]
+    assert trees[1].items() <= expected.items()
+    record = json.loads((aligned / RECORD).read_bytes())
+    (aligned / RECORD).write_text(json.dumps(record | {"reading": record["reading"][:3]}))
+    assert pretreat(raw, aligned).frames_worked_on == 0
+    assert pretreat(raw, aligned, specks=True).frames_worked_on == 6
+
+
 def test_record_of_an_earlier_version_is_checked_once(tmp_path, expected):
     """Without the reading, frames were aligned with their grey values: right for 0 and 255, wrong for 0 and 1."""
     for change, worked_on in [(lambda mask: mask, 0), (lambda mask: mask // 255, 6)]:
@@ -225,12 +250,13 @@ def test_damaged_reading_is_decided_again(tmp_path, expected, reading):
     assert images(aligned) == expected
 
 
-def test_command_prints_how_frames_were_read_and_inverts(tmp_path, capsys, monkeypatch, expected):
-    tree_of(tmp_path / "raw", lambda mask: 1 - mask // 255)
-    assert run_pretreatment(tmp_path, monkeypatch, "--invert") == 0
+def test_command_prints_how_frames_were_read_inverts_and_removes_specks(tmp_path, capsys, monkeypatch, expected):
+    tree_of(tmp_path / "raw", lambda mask: 1 - with_specks(mask) // 255)
+    assert run_pretreatment(tmp_path, monkeypatch, "--invert", "--remove_specks") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "2 sequences: " in line][1:] == [
         "2 sequences: masks of two other values, such as 0 and 1, were scaled to 0 and 255",
         "2 sequences: black and white were exchanged (--invert)",
+        "2 sequences: specks were removed (--remove_specks)",
     ]
     assert "next: python train.py" in lines[-1] and images(tmp_path / "aligned") == expected

@@ -8,7 +8,7 @@ import pytest
 from raw_trees import encoded
 
 from model.common.errors import UserError
-from model.data.raw.silhouette import BadImage, align, cut_sides, read_image, write_png
+from model.data.raw.silhouette import BadImage, align, cut_sides, read_image, remove_specks, write_png
 
 REFERENCE = Path(__file__).resolve().parents[2] / "support" / "reference" / "alignment.npz"
 
@@ -104,6 +104,41 @@ def test_align_accepts_views_of_larger_images():
     image[20:260, 30:350] = person(240, 320, 150)
     view = image[20:260, 30:350]
     np.testing.assert_array_equal(align(view), align(view.copy()))
+
+
+def slow_remove_specks(mask: np.ndarray) -> np.ndarray:
+    """Flood fill from each white pixel, one pixel at a time."""
+    left, found = set(zip(*mask.nonzero(), strict=True)), []
+    while left:
+        front = [left.pop()]
+        component = []
+        while front:
+            y, x = front.pop()
+            component.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            front += near
+        found.append(component)
+    result = np.zeros_like(mask)
+    for component in found:
+        if 20 * len(component) >= max(map(len, found)):
+            result[tuple(np.transpose(component))] = 255
+    return result
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.35, 0.5])
+def test_remove_specks_equals_a_flood_fill(share):
+    noise = np.random.default_rng(7).random((60, 80))
+    mask = np.where(noise < share, 255, 0).astype(np.uint8)
+    mask[5:11, 10:20] = 255  # 60 pixels or more, so components of one and two pixels are specks
+    assert np.array_equal(remove_specks(mask), slow_remove_specks(mask))
+    assert np.array_equal(remove_specks(mask[:5, :5] * 0), mask[:5, :5] * 0)
+
+
+def test_remove_specks_keeps_a_twentieth_of_the_largest_component():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:30] = mask[0, :10] = mask[39, :9] = 255  # 200, 10 and 9 pixels
+    assert [int(row.sum()) // 255 for row in remove_specks(mask)[[0, 15, 39]]] == [10, 20, 0]
 
 
 def test_align_equals_the_original_on_reference_frames(real_data):
