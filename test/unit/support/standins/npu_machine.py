@@ -5,8 +5,6 @@ input, because importing PyTorch takes longer than most jobs. With jobs as its a
 sequence, as torchrun starts it.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
