@@ -25,15 +25,14 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from model.network.kernels.active_blocks import POOLED_HEIGHT, POOLED_WIDTH, list_blocks, pad_frames
+from model.network.kernels.weight_matrices import CHANNELS, matrix_layout
 
-CHANNELS = 32
 # Blocks that a program processes together, and programs per multiprocessor: as many as fit into its registers.
 BLOCK, FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 64, 3, 1
 
@@ -199,35 +198,6 @@ def _processors(device: torch.device) -> int:
     return torch.get_device_module(device).get_device_properties(device).multi_processor_count
 
 
-@cache
-@torch.inference_mode(False)  # training saves these for the backward pass, which rejects inference tensors
-def _matrix_layout(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the layout of the weights of both layers, one after another, in the kernels' matrices.
-
-    The index of the weight in each matrix element [26624], one past the last weight for an element that is 0; that 0;
-    and for layer 1 and layer 2 the indices of the elements of the backward kernel's sums that belong to each weight.
-    """
-    none = CHANNELS * 25 + CHANNELS * CHANNELS * 9
-    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbours, channel). Its sums are
-    # transposed and exist once per pair of columns.
-    pair, row, column = np.ogrid[:2, :32, :64]
-    dx = row % 6 - column // 32
-    weight = np.where((row < 30) & (dx >= 0) & (dx < 5), (column % 32 * 5 + row // 6) * 5 + dx, none)
-    sums = pair * 14336 + column * 32 + row
-    # Layer 2, [3 dy, 2 pairs of columns, 64, 64]: row = (column within the pair, input channel), column = (output
-    # channel, x of the block's outputs).
-    dy, pair, row, column = np.ogrid[:3, :2, :64, :64]
-    dx = 2 * pair + row // 32 - column % 2
-    source = CHANNELS * 25 + ((column // 2 * 32 + row % 32) * 3 + dy) * 3 + dx
-    weight2 = np.where((dx >= 0) & (dx < 3), source, none)
-    sums2 = pair * 14336 + 2048 + dy * 4096 + row * 64 + column
-    layout = [np.concatenate((weight.ravel(), weight2.ravel())), np.zeros(1, np.float32)]
-    for held, at, copies in ((np.broadcast_to(weight, sums.shape), sums, 4), (weight2, sums2, 2)):
-        order = np.argsort(held, None, kind="stable")[: (held < none).sum()]
-        layout.append(at.ravel()[order].reshape(-1, copies))
-    return tuple(torch.from_numpy(table).to(device) for table in layout)
-
-
 class FirstLayers(torch.autograd.Function):
     """Frames uint8 [f, 64, 44], weight1 [32, 1, 5, 5], weight2 [32, 32, 3, 3] -> maps of set_layer2 [f, 32, 32, 22].
 
@@ -241,7 +211,7 @@ class FirstLayers(torch.autograd.Function):
         padded, seen, counts = pad_frames(frames, dtype)
         out = padded.new_empty(total, CHANNELS)
         active, count = list_blocks(seen, counts, out)
-        weights, zero, *of_sums = _matrix_layout(frames.device)
+        weights, zero, *of_sums = matrix_layout(frames.device)
         matrices = torch.cat((weight1.flatten(), weight2.flatten(), zero))[weights].to(dtype)
         keep = weight1.requires_grad or weight2.requires_grad
         codes = torch.empty(total if keep else 0, CHANNELS, dtype=torch.uint8, device=frames.device)

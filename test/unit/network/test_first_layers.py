@@ -104,7 +104,7 @@ def test_first_layers_in_half_precision_are_as_exact_as_torch(kernels, dtype):
 
 def test_first_layers_train_after_use_in_inference_mode(kernels):
     """The cached layout must not be an inference tensor if the first call is in inference mode."""
-    kernels.first_layers._matrix_layout.cache_clear()
+    kernels.first_layers.matrix_layout.cache_clear()
     weights = first_weights()
     with torch.inference_mode():
         fused_first_layers(kernels, silhouettes(1), weights, torch.float16)
