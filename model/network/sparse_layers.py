@@ -103,7 +103,7 @@ def are_faster(network) -> bool:
 def kernels_of(weights: Sequence[Tensor]) -> list[Tensor]:
     """Return the kernels of the six layers in the form that `pooled_maps` needs.
 
-    That of layer 1 is [4, 36, c]: the 5×5 kernel at the four positions in a 6×6 window.
+    The kernel of layer 1 is [4, 36, c]: the 5×5 kernel at the four positions in a 6×6 window.
     """
     first = weights[0][:, 0]
     positions = [F.pad(first, (x, 1 - x, y, 1 - y)).flatten(1).t() for y in (0, 1) for x in (0, 1)]

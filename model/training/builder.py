@@ -104,7 +104,7 @@ def _build_state(
     """Return the initial state, and the network that runs forward (apex may replace it)."""
     torch.manual_seed(settings.seed)  # the same initial weights in every process
     network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels), device)
-    # apex needs an optimizer without support for it; the NPU port, too, gave it torch's Adam.
+    # apex patches the optimizer itself, so it gets torch's Adam, as in the NPU port, and not the device's own.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
     trained, classifier = nn.ModuleList([network]), None
     if settings.cross_entropy:

@@ -39,7 +39,7 @@ def test_activation_equals_torch(kernels):
 
 
 def test_activation_propagates_nan(kernels):
-    """Alone among zeros, and beside a negative element."""
+    """NaN is alone among zeros in one pixel, and next to a negative element in another."""
     maps = torch.zeros(1, 8, 1, 3).to(memory_format=torch.channels_last)
     maps[0, 3, 0, 1:], maps[0, 5, 0, 2] = torch.nan, -1
     ours = kernels.maxima.Activation.apply(maps.to(kernels.device, copy=True)).cpu()

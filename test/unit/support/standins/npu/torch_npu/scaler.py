@@ -1,7 +1,7 @@
 """torch_npu.npu.amp.GradScaler and its overflow flag on chips without infinity.
 
-As in the real one, overflow is not checked without `dynamic`, the flag of one process applies to all processes, and a
-state must contain `dynamic`.
+As in the real torch_npu, overflow is only checked with `dynamic`, an overflow in one process applies to all processes,
+and a state must contain `dynamic`.
 """
 
 import torch
