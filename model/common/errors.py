@@ -54,7 +54,7 @@ def give_up(status: int, line: str = "") -> bool:
     """Record a user error for the launcher of several processes, if there is one.
 
     Returns:
-        Whether this process is to print `line`: no other process of the job has printed or is about to print it.
+        True if this process must print `line`, False if another process of the job has printed it or is about to.
     """
     recorded = os.environ.get(GIVE_UP)
     if not recorded:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 MIN_PAIRS = 10  # genuine or impostor distances that the logistic fit needs at least
-MIN_PEOPLE = 3  # that a threshold needs at least: two people have only one distance between them
+MIN_PEOPLE = 3  # minimum for a threshold: two people have only one distance between them
 # Standard deviation of the logarithm of impostor distances, and the number of degrees of freedom that it counts for.
 # With the bundled encoder, the spread is 0.10 to 0.12 for 100 synthetic walkers, and 0.12 to 0.18 for ten real people.
 USUAL_SPREAD, USUAL_FREEDOM = 0.15, 4

@@ -19,7 +19,7 @@ from torch import Tensor
 ORDER = (0, 3, 2, 1)
 TAPS = ((1, 0, 0), (0, 0, 1), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5))  # of the transformed kernel, in the same order
 MIRRORED = [1, 0, 2, 3]  # order of the rows of TAPS for the mirrored kernel
-BLOCK = 2**18  # elements of the transformed windows that are in memory at a time, so that they stay in the cache
+WINDOW_CHUNK = 2**18  # elements of transformed windows that are computed at a time: they stay in the cache
 
 
 def kernels(weight: Tensor) -> Tensor:
@@ -48,13 +48,13 @@ def convolve(rows: Tensor, windows: Tensor, kernels: Tensor) -> Tensor:
     result = rows.new_empty(1 + 4 * windows.shape[1], o)
     result[0] = 0
     tiles = result[1:].view(2, 2, windows.shape[1], o)
-    for block, numbers in _blocks(windows, max(i, o)):
+    for chunk, numbers in _chunks(windows, max(i, o)):
         products = torch.bmm(_transformed(rows, numbers), kernels).unflatten(0, (4, 4))
         outer, inner = products.split(2)
         _butterfly(*inner)
         outer, inner = outer.add_(inner).split(2, 1)
         _butterfly(*inner.unbind(1))
-        torch.add(outer, inner, out=tiles[:, :, block])
+        torch.add(outer, inner, out=tiles[:, :, chunk])
     return result
 
 
@@ -63,8 +63,8 @@ def kernels_gradient(rows: Tensor, windows: Tensor, gradient: Tensor) -> Tensor:
     i, o = rows.shape[1], gradient.shape[1]
     result = rows.new_zeros(16, i, o)
     tiles = gradient[1:].view(2, 2, windows.shape[1], o)
-    for block, numbers in _blocks(windows, max(i, o)):
-        part = tiles[:, :, block]
+    for chunk, numbers in _chunks(windows, max(i, o)):
+        part = tiles[:, :, chunk]
         products = part.new_empty(4, 4, *part.shape[2:])
         products[:2, :2] = part
         for first, second, difference, total in (products[:, :2].unbind(), products.unbind(1)):
@@ -90,9 +90,9 @@ def _butterfly(x: Tensor, y: Tensor) -> None:
     torch.sub(y, x, alpha=2, out=x)
 
 
-def _blocks(windows: Tensor, channels: int) -> Iterator[tuple[slice, Tensor]]:
+def _chunks(windows: Tensor, channels: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield slices of the tiles, with the rows of their windows [16, t]."""
     start = 0
-    for numbers in windows.split(max(1, BLOCK // (16 * channels)), 1):
+    for numbers in windows.split(max(1, WINDOW_CHUNK // (16 * channels)), 1):
         yield slice(start, start + numbers.shape[1]), numbers
         start += numbers.shape[1]

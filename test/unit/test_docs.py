@@ -1,6 +1,6 @@
 """Documentation: all commands run.
 
-All commands parse as they stand. Python commands also run, in a copy of the entry scripts whose
+All commands parse as they are written. Python commands also run, in a copy of the entry scripts whose
 configuration is tiny and whose data are a few walkers. Shell drivers run with --dry_run, and the commands that they
 print parse; their real runs are in test_drivers.py. NOT_RUN gives the reason for each exception.
 """

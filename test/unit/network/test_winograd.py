@@ -35,10 +35,10 @@ def as_map(rows, height, width):
     return tiles.permute(4, 2, 0, 3, 1).reshape(1, -1, height, width)
 
 
-@pytest.mark.parametrize("block", [2**18, 16 * CHANNELS_IN * 4])
-def test_equals_torch(draw, monkeypatch, block):
-    """Also if the tiles are computed in several blocks, the last of which is smaller."""
-    monkeypatch.setattr(winograd, "BLOCK", block)
+@pytest.mark.parametrize("chunk", [2**18, 16 * CHANNELS_IN * 4])
+def test_equals_torch(draw, monkeypatch, chunk):
+    """Also if the tiles are computed in several chunks, the last of which is smaller."""
+    monkeypatch.setattr(winograd, "WINDOW_CHUNK", chunk)
     maps, weight = draw(1, CHANNELS_IN, 6, 6), draw(CHANNELS_OUT, CHANNELS_IN, 3, 3)
     maps.requires_grad_()
     weight.requires_grad_()
