@@ -1,17 +1,17 @@
 """Check an ONNX file against the rules of Ascend's converter ATC before ATC runs.
 
-Sources: CANN's ATC guide and its ONNX operator specification (5.0.4 to 9.1). Where versions differ, the strictest rule
-is used. Exports of this project must have no problem at all. A file of another program may have risks, which only some
+Sources: CANN's ATC guide, its ONNX operator specification (5.0.4 to 9.1) and the source of its ONNX plug-ins. Where
+versions differ, the strictest rule is used. Exports of this project must have no problem at all. A file of another program may have risks, which only some
 versions of ATC reject, but no failures, which every version rejects or which would make the om unusable.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.common.errors import UserError, first_line
 from model.export.onnx_file import import_onnx, inputs_of, load_onnx, shape_of
-from model.export.operator_limits import operator_limits
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 OPSET = 11
 MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
-MAX_RANK = 5  # in the published conversion of this network
+# In the published conversion of this network. The limits of Transpose (8), reductions (8) and MatMul (6) are above it.
+MAX_RANK = 5
+MAX_IMAGE_RANK = 4  # of the inputs of Conv and MaxPool
+MAX_POOLED_WIDTH = 4096
+# Poolings with larger windows or strides run on the AI CPU, which is slow.
+MAX_WINDOW_SIDE, MAX_WINDOW_AREA, MAX_STRIDE = 255, 255, 63
 OPERATORS = (
     *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
     *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
@@ -181,6 +186,45 @@ def _tensors(onnx, model: "onnx.ModelProto", inferred: "onnx.ModelProto", symbol
             if dtypes.get(name, wanted) not in ((wanted, types.INT64) if symbolic else (wanted,)):
                 found, expected = map(types.DataType.Name, (dtypes[name], wanted))
                 yield f"{named} reads {name}, which is {found}, not {expected}; export the network in float32"
+
+
+def operator_limits(node: "onnx.NodeProto", shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield one message per limit that `node` exceeds. `shapes` holds the static shapes of all its inputs, by name."""
+    attributes = {each.name: list(each.ints) or each.s or each.i for each in node.attribute}
+    shape = shapes[node.input[0]] if node.input else ()
+    if node.op_type in ("Conv", "MaxPool") and len(shape) > MAX_IMAGE_RANK:
+        most = f"at most {MAX_IMAGE_RANK} are known to convert"
+        yield f"has an input of {len(shape)} axes, but {most}; flatten axes before it"
+    if node.op_type == "MaxPool":
+        yield from _pooling_limits({name: value for name, value in attributes.items() if value}, shape)
+    elif node.op_type in ("ReduceMax", "ReduceMean"):
+        axes = [axis % len(shape) if -len(shape) <= axis < len(shape) else None for axis in attributes.get("axes", ())]
+        if None in axes or len(set(axes)) < len(axes):
+            yield f"reduces over axes {list(attributes['axes'])} of {len(shape)}; name each axis once"
+
+
+def _pooling_limits(attributes: Mapping[str, Any], shape: Sequence[int]) -> Iterator[str]:
+    """Yield the limits of MaxPool that `attributes`, without those that are 0 or empty, exceed."""
+    window, strides = attributes.get("kernel_shape", []), attributes.get("strides", [1])
+    dilations, auto_pad = attributes.get("dilations", [1]), attributes.get("auto_pad", b"NOTSET")
+    if len(shape) != 4 or len(window) != 2:
+        yield f"pools {len(window)} axes of {len(shape)}, but must pool height and width of 4; reshape before it"
+        return
+    if not 1 <= shape[3] <= MAX_POOLED_WIDTH:
+        yield f"pools a width of {shape[3]}, but at most {MAX_POOLED_WIDTH} is supported; pool narrower maps"
+    if max(window) > MAX_WINDOW_SIDE or math.prod(window) > MAX_WINDOW_AREA:
+        fast = f"windows of at most {MAX_WINDOW_SIDE} per side and {MAX_WINDOW_AREA} in area are fast"
+        yield f"has a window of {window}, but only {fast}; pool in several steps"
+    if max(strides) > MAX_STRIDE:
+        yield f"has strides {strides}, but only strides of at most {MAX_STRIDE} are fast; pool in several steps"
+    if set(dilations) != {1}:
+        yield f"has dilations {dilations}, which ATC does not support; remove them"
+    if "storage_order" in attributes:
+        yield f"has storage_order {attributes['storage_order']}, but ATC accepts only 0; remove it"
+    if auto_pad != b"NOTSET" and any(attributes.get("pads", ())):
+        yield "has both auto_pad and pads, which exclude each other in ATC; remove auto_pad"
+    if auto_pad == b"VALID" and "ceil_mode" in attributes:
+        yield "has ceil_mode with auto_pad VALID, which ATC does not support; remove auto_pad"
 
 
 def is_static(shape: Sequence[int | str]) -> bool:

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ def export_onnx(
     batch_size: int = 1,
     frame_num: int = FRAME_NUM,
     *,
-    runtime: Callable[[Path], BatchRuntime],
+    runtime: Callable[[Path], Any],
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write `network` as ONNX: `image_seq` [batch_size, frame_num, 64, 44] -> `feature` [batch_size, 62, d].
@@ -128,20 +128,7 @@ def describe(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class BatchRuntime(Protocol):
-    """A runtime that has opened a static model, for example `model.runtime.ort_runtime.OrtRuntime`."""
-
-    batch_size: int
-    frame_num: int
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Embed float32 [batch_size, frame_num, 64, 44] -> float32 [batch_size, 62, d]."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return name and `version` of the runtime."""
-
-
-def compare_with_torch(network: GaitSet, runtime: BatchRuntime, name: Path) -> dict[str, Any]:
+def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, Any]:
     """Compare the model in `runtime` with `network` in torch on two or more sequences.
 
     Half of the sequences are random pixels of 0 and 1, the other half are drawn walking figures. torch gets one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from model.export.onnx_export import TOLERANCE, describe, walking_pixels
 from model.export.onnx_file import import_onnx
 from model.export.processor_check import SILS_SHAPE, relative_error, write_check
 from model.export.tensor_names import OUTPUT_NAME
-from model.export.variable_length_onnx import FloatSetLayers, variable_length_model
+from model.export.variable_length_onnx import SetLayers, variable_length_model
 from model.network.gaitset import GaitSet
 
 if TYPE_CHECKING:
@@ -27,16 +27,11 @@ if TYPE_CHECKING:
 MAX_INT8_ERROR = 0.10
 
 
-class SequenceRuntime(Protocol):
-    """An opened variable-length model, such as `VariableLengthRuntime` of `model.runtime`."""
-
-    def run(self, sils: np.ndarray) -> np.ndarray:
-        """Embed uint8 [n, s, 64, 44] -> float32 [n, 62, d]."""
+# Opens a file as a runtime whose `run` embeds uint8 [n, s, 64, 44] -> float32 [n, 62, d].
+OpenRuntime = Callable[[Path], Any]
 
 
-def export_variable_length(
-    network: GaitSet, path: Path | str, runtime: Callable[[Path], SequenceRuntime]
-) -> dict[str, Any]:
+def export_variable_length(network: GaitSet, path: Path | str, runtime: OpenRuntime) -> dict[str, Any]:
     """Write `network` for sequences of any length (see `variable_length_model`). The same weights give the same bytes.
 
     The file replaces `path` only if its embeddings in `runtime` agree with torch's.
@@ -50,7 +45,7 @@ def export_variable_length(
     random = np.random.default_rng(0)
     figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
     with atomic_file(path) as part:
-        facts = _write(variable_length_model(network, FloatSetLayers(network)), part)
+        facts = _write(variable_length_model(SetLayers(network)), part)
         found, expected = _embed_twice(network, runtime(part), figures)
         difference = float(np.abs(found - expected).max() / np.abs(expected).max())
         if not difference <= TOLERANCE:
@@ -66,7 +61,7 @@ def export_int8(
     path: Path | str,
     sequences: Sequence[np.ndarray],
     held_out: Sequence[np.ndarray],
-    runtime: Callable[[Path], SequenceRuntime],
+    runtime: OpenRuntime,
 ) -> dict[str, Any]:
     """Write `network` for sequences of any length with 8-bit set layers.
 
@@ -95,7 +90,7 @@ def export_int8(
     random = np.random.default_rng(0)
     figures = np.stack([walking_pixels(SILS_SHAPE[1], random) for _ in range(SILS_SHAPE[0])])
     with atomic_file(path) as part:
-        model = variable_length_model(network, Int8SetLayers(network, sequences))
+        model = variable_length_model(Int8SetLayers(network, sequences))
         _write(model, part)
         opened = runtime(part)
         error = relative_error(*_embed_twice(network, opened, held_out))
@@ -120,9 +115,7 @@ def _write(model: onnx.ModelProto, part: Path) -> dict[str, Any]:
     return {key: facts[key] for key in ("opset", "operators", "operator_count", "bytes", "sha256")}
 
 
-def _embed_twice(
-    network: GaitSet, runtime: SequenceRuntime, sequences: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _embed_twice(network: GaitSet, runtime: Any, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the embeddings [n, 62, d] of `sequences` from the exported file and from torch."""
     found = np.concatenate([runtime.run(one[None]) for one in sequences])
     training = network.training

@@ -7,7 +7,7 @@ node by node, because a traced graph with dynamic shapes contains about a hundre
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,32 +62,18 @@ class Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="gaitset")
 
 
-class SetLayers(Protocol):
-    """The part of the graph that runs per frame. The methods add nodes to `graph` and return names of outputs."""
+class SetLayers:
+    """The part of the graph that runs per frame, in float32. The methods add nodes and return names of outputs."""
+
+    def __init__(self, network: GaitSet):
+        self.network, self.blocks = network, set_blocks(network)
 
     def frames(self, graph: Graph, sils: str) -> str:
         """Convert uint8 [n, s, 64, 44] to the first layer's input, with the frames of all sequences on one axis."""
-
-    def layer(self, graph: Graph, x: str, number: int) -> str:
-        """Add set layer `number`, 1 to 6."""
-
-    def pooled(self, graph: Graph, rows: str, number: int) -> str:
-        """Set-pool the maps after layer `number`: one row per frame [n, s, c·h·w] -> float32 [n, c, h, w]."""
-
-    def weight(self, graph: Graph, value: np.ndarray) -> str:
-        """Add a weight of the layers that run once per sequence; its output is float32."""
-
-
-class FloatSetLayers:
-    """Set layers in float32. Implements `SetLayers`."""
-
-    def __init__(self, network: GaitSet):
-        self.blocks = set_blocks(network)
-
-    def frames(self, graph: Graph, sils: str) -> str:
         return graph("Cast", graph("Reshape", sils, graph.sizes(-1, 1, 64, 44)), to=graph.onnx.TensorProto.FLOAT)
 
     def layer(self, graph: Graph, x: str, number: int) -> str:
+        """Add set layer `number`, 1 to 6."""
         block = self.blocks[number]
         weight = weights_of(block) / (255 if number == 1 else 1)
         # The activation directly follows its convolution, so that ONNX Runtime fuses them.
@@ -96,6 +82,7 @@ class FloatSetLayers:
         return max_pool(graph, x) if block.pooling else x
 
     def pooled(self, graph: Graph, rows: str, number: int) -> str:
+        """Set-pool the maps after layer `number`: one row per frame [n, s, c·h·w] -> float32 [n, c, h, w]."""
         # MaxPool over (s, c·h·w) reads contiguous rows; ReduceMax alone takes a third longer.
         x = graph("Unsqueeze", rows, graph.sizes(1))
         kernel = (POOLING_CHUNK, 1)
@@ -104,10 +91,11 @@ class FloatSetLayers:
         return graph("Reshape", graph("ReduceMax", x, axes=(2,), keepdims=0), shape)
 
     def weight(self, graph: Graph, value: np.ndarray) -> str:
+        """Add a weight of the layers that run once per sequence; its output is float32."""
         return graph.constant(value)
 
 
-def variable_length_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProto:
+def variable_length_model(layers: SetLayers) -> onnx.ModelProto:
     """Build the model: uint8 `sils` [n, s, 64, 44] -> float32 `feature` [n, 62, d], for any n and s.
 
     Sequences that do not fit the memory are computed in chunks: each chunk also returns its set-pooled maps as
@@ -116,18 +104,18 @@ def variable_length_model(network: GaitSet, layers: SetLayers) -> onnx.ModelProt
     """
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
-    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", STRIPS, network.hidden_dim))
+    graph.outputs.append(graph.value(OUTPUT_NAME, np.float32, "n", STRIPS, layers.network.hidden_dim))
     sizes = graph("Shape", SILS_NAME, end=2)  # n and s
     x = layers.frames(graph, SILS_NAME)
     maps = []
     for number in range(1, 7):
         x = layers.layer(graph, x, number)
         if number in POOLED:
-            shape_of_map = map_shape(set_blocks(network), number)
+            shape_of_map = map_shape(layers.blocks, number)
             shape = graph("Concat", sizes, graph.sizes(int(np.prod(shape_of_map))), axis=0)
             pooled = layers.pooled(graph, graph("Reshape", x, shape), number)
             maps.append(_with_earlier(graph, pooled, number, shape_of_map))
-    _embed(graph, network, layers, *maps)
+    _embed(graph, layers, *maps)
     return graph.model()
 
 
@@ -140,11 +128,11 @@ def _with_earlier(graph: Graph, pooled: str, number: int, shape_of_map: tuple[in
     return graph("Max", pooled, earlier, name=f"{MAXIMA}{number}")
 
 
-def _embed(graph: Graph, network: GaitSet, layers: SetLayers, pooled2: str, pooled4: str, pooled6: str) -> None:
+def _embed(graph: Graph, layers: SetLayers, pooled2: str, pooled4: str, pooled6: str) -> None:
     """Add the layers after set pooling, as in `GaitSet.embed`."""
 
     def block(x: str, number: int) -> str:
-        layer = getattr(network, f"gl_layer{number}")
+        layer = getattr(layers.network, f"gl_layer{number}")
         x = convolution(graph, x, layer, layers.weight(graph, weights_of(layer)), f"gl{number}")
         x = graph("LeakyRelu", x, alpha=NEGATIVE_SLOPE)
         return max_pool(graph, x) if layer.pooling else x
@@ -154,7 +142,7 @@ def _embed(graph: Graph, network: GaitSet, layers: SetLayers, pooled2: str, pool
     pyramids = zip(_pyramid(graph, pooled6), _pyramid(graph, global_maps), strict=True)
     strips = graph("Concat", *(strip for both in pyramids for strip in both), axis=2)
     features = graph("Transpose", strips, perm=(2, 0, 1))
-    matrices = layers.weight(graph, network.fc_bin[0].detach().cpu().float().numpy())
+    matrices = layers.weight(graph, layers.network.fc_bin[0].detach().cpu().float().numpy())
     graph("Transpose", graph("MatMul", features, matrices), perm=(1, 0, 2), name=OUTPUT_NAME)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from onnx import helper
 
-from model.export.operator_limits import operator_limits
+from model.export.lint import operator_limits
 
 
 def problems(operator, shape, **attributes):
