@@ -14,7 +14,7 @@ import torch
 from model.checkpoints.bundled import bundled_checkpoint
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import read_encoder
-from model.checkpoints.names import names_of_encoders
+from model.checkpoints.metadata import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.checkpoints.names import ENCODER_SUFFIX, encoders_in
+from model.checkpoints.metadata import ENCODER_SUFFIX, encoders_in
 from model.common.geometry import SET_CHANNELS
 
 FOLDER = Path(__file__).resolve().parents[2] / "work" / "checkpoint" / "GaitSet"

@@ -20,8 +20,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoints.metadata import checksum, read_metadata
-from model.checkpoints.names import METADATA, PARTS, CheckpointName, files_of_experiment
+from model.checkpoints.metadata import METADATA, PARTS, checkpoint_name, checksum, parse_name, read_metadata
 from model.common.files import atomic_file, remove_leftovers
 from model.common.json_files import write_json
 
@@ -34,16 +33,20 @@ class CheckpointFiles:
     experiment: str
 
     def part(self, iteration: int, name: str) -> Path:
-        """Return the path of one of PARTS."""
-        return self.folder / str(CheckpointName(self.experiment, iteration, name))
+        """Return the path of one of PARTS, or of METADATA."""
+        return self.folder / checkpoint_name(self.experiment, iteration, name)
 
     def metadata(self, iteration: int) -> Path:
         return self.part(iteration, METADATA)
 
+    def _files(self) -> list[tuple[Path, int, str]]:
+        """Return the existing files of the experiment, with their iteration and part."""
+        named = ((path, parse_name(path.name)) for path in self.folder.glob("*"))
+        return [(path, *name[1:]) for path, name in named if name and name[0] == self.experiment]
+
     def iterations(self) -> list[int]:
         """Return the iterations that have an encoder, ascending."""
-        names = files_of_experiment(self.folder, self.experiment).values()
-        return sorted(name.iteration for name in names if name.part == "encoder")
+        return sorted(iteration for _, iteration, part in self._files() if part == "encoder")
 
     def complete_metadata(self, iteration: int) -> dict[str, Any] | None:
         """Return the metadata of a checkpoint; None if it is not complete."""
@@ -94,6 +97,6 @@ class CheckpointFiles:
     def remove_partial(self) -> None:
         """Delete checkpoints whose encoder is already gone: their deletion was interrupted."""
         complete = set(self.iterations())
-        for path, name in files_of_experiment(self.folder, self.experiment).items():
-            if name.iteration not in complete:
+        for path, iteration, _ in self._files():
+            if iteration not in complete:
                 path.unlink(missing_ok=True)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoints.metadata import checksum, metadata_of_encoder
-from model.checkpoints.names import names_of_encoders
+from model.checkpoints.metadata import checksum, metadata_of_encoder, names_of_encoders
 from model.checkpoints.state_dicts import Sizes, differences, find_state, sizes_of
 from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line

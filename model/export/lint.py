@@ -1,8 +1,9 @@
 """Check an ONNX file against the rules of Ascend's converter ATC before ATC runs.
 
 Sources: CANN's ATC guide, its ONNX operator specification (5.0.4 to 9.1) and the source of its ONNX plug-ins. Where
-versions differ, the strictest rule is used. Exports of this project must have no problem at all. A file of another program may have risks, which only some
-versions of ATC reject, but no failures, which every version rejects or which would make the om unusable.
+versions differ, the strictest rule is used. Exports of this project must have no problem at all. A file of another
+program may have risks, which only some versions of ATC reject, but no failures, which every version rejects or which
+would make the om unusable.
 """
 
 import math

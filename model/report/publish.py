@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoints.names import encoder_stem
+from model.checkpoints.metadata import ENCODER_SUFFIX
 from model.common.json_files import write_json
 from model.common.provenance import provenance
 from model.evaluation.cross_view import evaluate_index
@@ -85,7 +85,7 @@ def publish(
     result = evaluate_index(embedded.embeddings, embedded.index, protocol, settings)
     details = {**details, "model": str(model), **provenance()}
     print(result_text(result))
-    name = output.name or encoder_stem(model).removesuffix(".onnx").removesuffix(".om")
+    name = output.name or model.name.removesuffix(ENCODER_SUFFIX).removesuffix(".onnx").removesuffix(".om")
     written = write_results(result, output.folder, name, details)
     if output.json is not None:
         write_json(output.json, {**result.to_json(), "details": details})

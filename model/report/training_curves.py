@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model.checkpoints.names import parse_name
+from model.checkpoints.metadata import parse_name
 from model.common.errors import UserError
 from model.common.schema import check, parse_checked
 from model.report.charts import Chart, Line, line_chart
@@ -75,10 +75,10 @@ def log_of_checkpoint(checkpoint: Path) -> Path | None:
     A checkpoint is WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, its log
     WORK/log/<experiment>/train.jsonl.
     """
-    name = parse_name(checkpoint.name)
-    if name is None:
+    parsed = parse_name(checkpoint.name)
+    if parsed is None:
         return None
-    log = checkpoint.resolve().parent.parent.parent / "log" / name.experiment / "train.jsonl"
+    log = checkpoint.resolve().parent.parent.parent / "log" / parsed[0] / "train.jsonl"
     return log if log.is_file() else None
 
 

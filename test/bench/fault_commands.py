@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit" / "support")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from model.checkpoints.names import CheckpointName  # noqa: E402
+from model.checkpoints.metadata import checkpoint_name  # noqa: E402
 
 ITERATIONS = 12
 MODEL = {
@@ -28,7 +28,7 @@ MODEL = {
 DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
 RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"
 STEM = "GaitSet_Synthetic_2_False_8_0.2_4_full_2"
-ENCODER = f"work/checkpoint/GaitSet/{CheckpointName(STEM, ITERATIONS, 'encoder')}"
+ENCODER = f"work/checkpoint/GaitSet/{checkpoint_name(STEM, ITERATIONS, 'encoder')}"
 COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import load_encoder, load_tensors
-from model.checkpoints.names import encoders_in
+from model.checkpoints.metadata import encoders_in
 from model.common.command_line import CommandParser
 from model.common.errors import UserError, run_command
 from model.data.raw.silhouette import align, cut_sides, read_image
