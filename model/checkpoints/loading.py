@@ -162,7 +162,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         errors = (_error_in_state(weight, optimizer.state[weight]) for weight in weights if optimizer.state)
         reason = next(filter(None, errors), None)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: does not fit the optimizer ({error})") from error
     if reason:
         raise UserError(f"{path}: does not fit the optimizer ({reason})")

@@ -173,8 +173,8 @@ def fresh_adam():
     [
         {"exp_avg": torch.zeros(3, 2)}, {"exp_avg": torch.zeros(())}, {"exp_avg": torch.full((2, 3), float("nan"))},
         {"exp_avg_sq": torch.full((2, 3), float("inf"))}, {"exp_avg_sq": -torch.ones(2, 3)}, {"exp_avg": 3},
-        {"step": torch.tensor(float("nan"))}, {"step": torch.tensor(-1.0)}, {"step": "x"}, {"exp_avg": None},
-        {"exp_avg": torch.zeros(2, 3).to_sparse()},
+        {"step": torch.tensor(float("nan"))}, {"step": torch.tensor(-1.0)}, {"step": "x"}, {"step": 10**400},
+        {"exp_avg": None}, {"exp_avg": torch.zeros(2, 3).to_sparse()},
     ],
     ids=str,
 )  # fmt: skip
