@@ -1,14 +1,17 @@
-"""Random changes of bytes, JSON values and lines, as caused by damage, other programs or an attacker."""
+"""Random changes of bytes, JSON values and lines, as caused by damage, other programs or an attacker.
+
+`file_target` and `sealed_target` are fuzz targets for files with such changes.
+"""
 
 import copy
 import json
 import random
 import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.common.json_files import read_json
-from model.common.json_files import write_json as write_valid_json
+from model.common.json_files import read_json, write_json
 
 MAGIC = [
     *(struct.pack(order + kind, value) for order in "<>" for kind, values in (
@@ -25,108 +28,111 @@ VALUES = [
     "步态", "001\0", ".hidden", "-rf", "1e999", [], {}, [[]], [None], {"": None}, [1, 2, 3], ["001"], {"a": {"b": 1}},
 ]  # fmt: skip
 
-
-def write_bytes(path: Path, whole: bytes, draw: random.Random) -> None:
-    path.write_bytes(bytes_of(whole, [whole], draw))
-
-
-def write_json(path: Path, value: Any, draw: random.Random) -> None:
-    path.write_text(json_text(json_of(value, draw), draw), errors="surrogatepass")
+# A fuzz target: makes an input and reads it. Raises the errors of the reader or AssertionError.
+Target = Callable[[random.Random], object]
 
 
-def write_lines(path: Path, text: str, draw: random.Random) -> None:
-    path.write_text(lines_of(text, draw), errors="surrogatepass")
+def write(path: Path, good: Any, draw: random.Random, others: Sequence[bytes] = ()) -> Path:
+    """Write changed bytes, lines of a text, or JSON, depending on the type of `good`. Returns the path."""
+    if isinstance(good, bytes):
+        path.write_bytes(bytes_of(good, others or [good], draw))
+    else:
+        text = lines_of(good, draw) if isinstance(good, str) else json_text(good, draw)
+        path.write_text(text, errors="surrogatepass")
+    return path
 
 
-class SealedFile:
-    """A JSON file with a checksum, which `write` changes."""
+def file_target(path: Path, contents: Sequence[Any], read: Callable[[Path], object]) -> Target:
+    """Return a fuzz target that changes one of the valid `contents`, writes it to `path` and reads it."""
+    return lambda draw: read(write(path, draw.choice(contents), draw, contents))
 
-    def __init__(self, path: Path):
-        self.path, self.whole, self.content = path, path.read_bytes(), read_json(path, sealed=True)
 
-    def write(self, draw: random.Random) -> bool:
-        """Write other content with a valid checksum, so that only its structure can be checked, or other bytes.
+def sealed_target(paths: Sequence[Path], read: Callable[[], object]) -> Target:
+    """Return a fuzz target for JSON files with checksums, of which it changes one at a time.
 
-        Returns whether the checksum is valid.
-        """
+    It writes other content with a valid checksum, so that only the structure can be checked, or other bytes. `read`
+    must then return the same value as from the valid files, unless it rejects the file.
+    """
+    valid, expected = {path: path.read_bytes() for path in paths}, read()
+
+    def target(draw: random.Random) -> None:
+        for path, content in valid.items():
+            path.write_bytes(content)
+        path = draw.choice(paths)
         if sealed := draw.random() < 0.5:
-            write_valid_json(self.path, json_of(self.content, draw), sealed=True)
+            write_json(path, structure_of(read_json(path, sealed=True), draw), sealed=True)
         else:
-            write_bytes(self.path, self.whole, draw)
-        return sealed
+            write(path, valid[path], draw)
+        assert read() == expected or sealed, f"different values from a modified {path.name}"
+
+    return target
 
 
-def bytes_of(whole: bytes, others: list[bytes], draw: random.Random) -> bytes:
+def bytes_of(whole: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
     """Return `whole` with one to eight changes. `others` are valid files whose parts are inserted."""
-    data = bytearray(whole)
+    if draw.random() < 0.01:
+        return draw.choice((b"", draw.randbytes(draw.randrange(200))))
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
-        place = draw.randrange(len(data) + 1)
+        start = draw.randrange(len(whole) + 1)
         if draw.random() < 0.3:  # change headers more often
-            place = min(place, draw.randrange(64))
-        kind = draw.randrange(9)
-        length = min(draw.choice((1, 2, 4, 8, 16, 100, 1000)), len(data) - place)
-        if kind == 0:
-            del data[place:]
-        elif kind == 1:
-            del data[place : place + length]
-        elif kind == 2 and place < len(data):
-            data[place] ^= 1 << draw.randrange(8)
-        elif kind == 3:
-            data[place : place + length] = draw.randbytes(length)
-        elif kind == 4:
-            magic = draw.choice(MAGIC)
-            data[place : place + len(magic)] = magic
-        elif kind == 5:
-            data[place:place] = draw.choice(MAGIC)
-        elif kind == 6:
-            data[place:place] = data[place : place + length]
-        elif kind == 7:
-            other = draw.choice(others)
-            start = draw.randrange(len(other) + 1)
-            data[place : place + length] = other[start : start + draw.choice((4, 64, 4096))]
-        else:
-            data[place : place + length] = bytes(length)
-    return bytes(data) if draw.random() > 0.01 else draw.choice((b"", draw.randbytes(draw.randrange(200))))
+            start = min(start, draw.randrange(64))
+        end = min(start + draw.choice((1, 2, 4, 8, 16, 100, 1000)), len(whole))
+        part, magic, other = whole[start:end], draw.choice(MAGIC), draw.choice(others)
+        place = draw.randrange(len(other) + 1)
+        changes = (
+            (len(whole), b""),  # truncate
+            (end, b""),  # remove
+            (end, bytes([*part[:-1], part[-1] ^ 1 << draw.randrange(8)]) if part else b""),  # flip one bit
+            (end, draw.randbytes(len(part))),
+            (start + len(magic), magic),  # overwrite
+            (start, magic),  # insert
+            (start, part),  # duplicate
+            (end, other[place : place + draw.choice((4, 64, 4096))]),
+            (end, bytes(len(part))),
+        )
+        end, new = draw.choice(changes)
+        whole = whole[:start] + new + whole[end:]
+    return whole
 
 
-def json_of(value: Any, draw: random.Random) -> Any:
-    """Return `value` with one to three parts replaced, removed, duplicated, exchanged or renamed."""
+def structure_of(
+    value: Any, draw: random.Random, values: Sequence[Any] = VALUES, keys: Sequence[str] = tuple(map(str, VALUES[:20]))
+) -> Any:
+    """Return a copy of nested dicts and lists with one to three parts replaced, removed, duplicated or exchanged.
+
+    Args:
+        values: these replace parts.
+        keys: a part of a dict is duplicated under one of these keys.
+    """
     value = copy.deepcopy(value)
     for _ in range(draw.choice((1, 1, 2, 3))):
-        places = [((), value), *_places(value)]
-        path, node = draw.choice(places)
-        if not path:
-            if draw.random() < 0.05:
-                value = draw.choice(VALUES)
-            continue
-        parent, key = path
+        parent, key = draw.choice(list(_places(value)) or [({"": None}, "")])
+        other = draw.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
         kind = draw.randrange(6)
         if kind <= 2:
-            parent[key] = copy.deepcopy(draw.choice(VALUES))
+            parent[key] = copy.deepcopy(draw.choice(values))
         elif kind == 3:
             del parent[key]
-        elif kind == 4 and isinstance(parent, list):
-            other = draw.randrange(len(parent))
+        elif kind == 4:
             parent[key], parent[other] = parent[other], parent[key]
-            if draw.random() < 0.5:
-                parent.insert(other, copy.deepcopy(node))
         elif isinstance(parent, dict):
-            parent[draw.choice([str(v) for v in VALUES[:20]] + list(parent))] = copy.deepcopy(node)
+            parent[draw.choice(keys)] = copy.deepcopy(parent[key])
+        else:
+            parent.insert(other, copy.deepcopy(parent[key]))
     return value
 
 
-def _places(value: Any) -> list[tuple[tuple[Any, Any], Any]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = []
-    for key, child in items:
-        found.append(((value, key), child))
-        found += _places(child)
-    return found
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each dict and list in `value` with each of its keys."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from _places(value[key])
 
 
 def json_text(value: Any, draw: random.Random) -> str:
-    """Return `value` as JSON, in a few cases truncated or nested too deeply."""
-    text = json.dumps(value, indent=draw.choice((None, 1)), ensure_ascii=draw.random() < 0.5)
+    """Return changed JSON, in a few cases another value, truncated or nested too deeply."""
+    changed = structure_of(value, draw) if draw.random() > 0.02 else draw.choice(VALUES)
+    text = json.dumps(changed, indent=draw.choice((None, 1)), ensure_ascii=draw.random() < 0.5)
     chance = draw.random()
     if chance < 0.05:
         return text[: draw.randrange(len(text) + 1)]
@@ -141,25 +147,23 @@ def lines_of(whole: str, draw: random.Random) -> str:
     lines = whole.split("\n")
     for _ in range(draw.choice((1, 2, 4))):
         place = draw.randrange(len(lines))
+        line, words, value = lines[place], lines[place].split(" "), str(draw.choice(VALUES))
+        word = draw.randrange(len(words))
+        before, after = words[:word], words[word + 1 :]
         kind = draw.randrange(8)
-        words = lines[place].split(" ")
-        if kind == 0 and len(lines) > 1:
-            del lines[place]
-        elif kind == 1:
-            lines.insert(draw.randrange(len(lines) + 1), lines[place])
-        elif kind == 2:
+        if kind == 0:
             draw.shuffle(lines)
-        elif kind == 3:
-            words[draw.randrange(len(words))] = str(draw.choice(VALUES))
-        elif kind == 4:
-            words.insert(draw.randrange(len(words) + 1), str(draw.choice(VALUES)))
-        elif kind == 5:
-            del words[draw.randrange(len(words))]
-        elif kind == 6:
-            words = [draw.choice("aA1.-[]{}:= \t") * draw.choice((1, 10, 10_000))]
+        elif kind == 1:
+            lines.insert(draw.randrange(len(lines)), line)
+        elif kind == 2:
+            del lines[place]
         else:
-            lines[place] = lines[place][: draw.randrange(len(lines[place]) + 1)]
-            continue
-        if kind >= 3:
-            lines[place] = " ".join(words)
+            lines[place] = draw.choice((
+                " ".join([*before, value, *after]),
+                " ".join([*before, value, *words[word:]]),
+                " ".join(before + after),
+                draw.choice("aA1.-[]{}:= \t") * draw.choice((1, 10, 10_000)),
+                line[: draw.randrange(len(line) + 1)],
+            ))  # fmt: skip
+        lines = lines or [""]
     return draw.choice(("\n", "\n", "\r\n", "\r", "\u2028")).join(lines)

@@ -1,8 +1,6 @@
 """All readers of the chain, and their shares of the fuzz inputs."""
 
-import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +8,9 @@ import fault_readers_data as data
 import fault_readers_deployed as deployed
 import fault_readers_training as training
 import fault_readers_words as words
+from fault_mutations import Target
 
 from model.common.errors import UserError
-
-Read = Callable[[random.Random], None]  # makes and reads an input; raises the errors of the reader or AssertionError
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Reader:
 
     name: str
     share: int
-    make: Callable[[Path], Read]
+    make: Callable[[Path], Target]
     allowed: tuple[type[Exception], ...] = (UserError,)
 
 
@@ -57,13 +54,3 @@ READERS = [
     Reader("lock files", 10, training.lock_files),
     Reader("output of npu-smi and atc", 15, words.tools_words),
 ]
-
-
-def count_of(reader: Reader, total: int) -> int:
-    return max(1, math.ceil(total * reader.share / sum(reader.share for reader in READERS)))
-
-
-def seeds(reader: Reader, total: int, seed: int) -> Iterator[random.Random]:
-    """Yield one random generator per input, so that each input can be reproduced alone."""
-    for number in range(count_of(reader, total)):
-        yield random.Random(f"{reader.name} {seed} {number}")

@@ -7,13 +7,13 @@ import os
 import pickle
 import random
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import fault_mutations as mutate
 import numpy as np
+from fault_mutations import Target, file_target, sealed_target
 from payloads import programs
 from raw_trees import encoded
 from walkers import write_aligned_tree
@@ -26,11 +26,10 @@ from model.data.raw.tree import scan_tree
 from model.data.source import read_pickle, to_frame_size
 from model.data.store import current_source, open_data, open_store
 
-Read = Callable[[random.Random], None]
 FRAME = np.pad(np.full((60, 40), 255, np.uint8), ((2, 2), (12, 12)))
 
 
-def images(folder: Path) -> Read:
+def images(folder: Path) -> Target:
     """A modified PNG gives the same pixels or is rejected, because it has checksums."""
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
     pictures = [
@@ -57,7 +56,7 @@ def images(folder: Path) -> Read:
     return read
 
 
-def image_files(folder: Path) -> Read:
+def image_files(folder: Path) -> Target:
     """Files that are empty, have a wrong suffix, or are not regular files."""
 
     def read(draw: random.Random) -> None:
@@ -72,13 +71,13 @@ def image_files(folder: Path) -> Read:
             with path.open("wb") as file:
                 file.truncate(draw.choice((0, 1, 1 << 20, 1 << 33)))
         else:
-            mutate.write_bytes(path, encoded(".png", FRAME), draw)
+            mutate.write(path, encoded(".png", FRAME), draw)
         read_image(path)
 
     return read
 
 
-def trees(folder: Path) -> Read:
+def trees(folder: Path) -> Target:
     """Trees of wrong depth, with loops, hidden files or unusual names give a correct store or an error."""
     logging.getLogger("model.data.store").setLevel(logging.ERROR)
     frame = encoded(".png", FRAME)
@@ -123,7 +122,7 @@ def trees(folder: Path) -> Read:
     return read
 
 
-def pickles(folder: Path) -> Read:
+def pickles(folder: Path) -> Target:
     arrays = [np.arange(64 * 44, dtype=np.uint8).reshape(1, 64, 44), np.zeros((2, 64, 64), np.uint8)[:, :, ::2],
               np.array([["1"], ["2", "3"]], dtype=object), np.asfortranarray(np.zeros((3, 4), np.uint8))]  # fmt: skip
     good = [pickle.dumps(array, protocol) for array in arrays for protocol in range(6)]
@@ -136,16 +135,29 @@ def pickles(folder: Path) -> Read:
     return read
 
 
-def sequences(folder: Path) -> Read:
+def sequences(folder: Path) -> Target:
     """OpenGait pickles in a tree."""
     sizes = ((64, 44), (64, 64), (64, 50), (128, 88), (128, 45))
     good = [pickle.dumps(np.zeros((3, *size), np.uint8), 4) for size in sizes]
 
-    def read(draw: random.Random) -> None:
-        (folder / "000.pkl").write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
-        assert to_frame_size(read_pickle(folder / "000.pkl")).shape[1:] == (64, 44)
+    def read(path: Path) -> None:
+        assert to_frame_size(read_pickle(path)).shape[1:] == (64, 44)
 
-    return read
+    return file_target(folder / "000.pkl", good, read)
+
+
+def partitions(folder: Path) -> Target:
+    good = {"TRAIN_SET": [f"{i:03d}" for i in range(5)], "TEST_SET": ["006", "张三"], "note": 1}
+    return file_target(folder / "p.json", [good], _check_partition)
+
+
+def original_partitions(folder: Path) -> Target:
+    good = []
+    for lists in ([["1", "2"], ["3", "4"]], [["1"], ["2", "3"]]):
+        file = io.BytesIO()
+        np.save(file, np.array(lists, dtype=object if len(lists[0]) == 1 else None), allow_pickle=True)
+        good.append(file.getvalue())
+    return file_target(folder / "p.npy", good, _check_partition)
 
 
 def _check_partition(path: Path) -> None:
@@ -153,59 +165,30 @@ def _check_partition(path: Path) -> None:
     assert all(isinstance(name, str) for name in (*partition.train, *partition.test))
 
 
-def partitions(folder: Path) -> Read:
-    good = {"TRAIN_SET": [f"{i:03d}" for i in range(5)], "TEST_SET": ["006", "张三"], "note": 1}
-
-    def read(draw: random.Random) -> None:
-        mutate.write_json(folder / "p.json", good, draw)
-        _check_partition(folder / "p.json")
-
-    return read
-
-
-def original_partitions(folder: Path) -> Read:
-    good = []
-    for lists in ([["1", "2"], ["3", "4"]], [["1"], ["2", "3"]]):
-        file = io.BytesIO()
-        np.save(file, np.array(lists, dtype=object if len(lists[0]) == 1 else None), allow_pickle=True)
-        good.append(file.getvalue())
-
-    def read(draw: random.Random) -> None:
-        (folder / "p.npy").write_bytes(mutate.bytes_of(draw.choice(good), good, draw))
-        _check_partition(folder / "p.npy")
-
-    return read
-
-
-def stores(folder: Path) -> Read:
+def stores(folder: Path) -> Target:
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
-    store = open_data(tree, folder / "stores", quiet=True)
-    labels = [store.index.name(i) for i in range(len(store.index))]
-    files = [mutate.SealedFile(store.path / name) for name in ("index.json", "source.json")]
+    path = open_data(tree, folder / "stores", quiet=True).path
 
-    def read(draw: random.Random) -> None:
-        for file in files:
-            file.path.write_bytes(file.whole)
-        sealed = draw.choice(files).write(draw)
-        current_source(tree, store.path)
-        found = open_store(store.path)
-        assert sealed or [found.index.name(i) for i in range(len(found.index))] == labels
+    def read() -> list[str]:
+        current_source(tree, path)
+        found = open_store(path)
         assert len(found.sequence(len(found.index) - 1)) == found.index.frames[-1]
+        return [found.index.name(i) for i in range(len(found.index))]
 
-    return read
+    return sealed_target([path / "index.json", path / "source.json"], read)
 
 
-def pretreatment_records(folder: Path) -> Read:
+def pretreatment_records(folder: Path) -> Target:
     frames = {f"{i}.png": [100, 1700000000000000000, 200 if i else None] for i in range(3)}
-    good = {"version": 1, "frames": frames, "reading": [[0, 255], False, True], "dropped": {"0.png": "too small"}}
+    reading = [[0, 255], False, True, False]
+    good = {"version": 1, "frames": frames, "reading": reading, "dropped": {"0.png": "too small"}}
     (folder / RECORD).parent.mkdir()
 
-    def read(draw: random.Random) -> None:
-        mutate.write_json(folder / RECORD, good, draw)
+    def read(path: Path) -> None:
         record = _read_record(str(folder))
         for entry in record.frames.values():
             assert len(entry) == 3 and entry[:2] != [] and (entry[2] is None or entry[2] + 0 == entry[2])
         assert set(record.dropped.values()) <= set(DROP_REASONS)
-        assert record.reading is None or len(record.reading.notes()) <= 3
+        assert record.reading is None or len(record.reading.notes()) <= len(record.reading)
 
-    return read
+    return file_target(folder / RECORD, [good], read)

@@ -1,19 +1,18 @@
 """Fuzz targets for configurations, checkpoints and their metadata, logs and locks."""
 
-import copy
 import json
 import logging
 import math
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import fault_mutations as mutate
 import payloads
 import torch
+from fault_mutations import VALUES, Target, file_target, sealed_target
 from opengait_network import TheirGaitSet
-from tiny_checkpoints import saved_sets
+from tiny_checkpoints import saved, saved_sets
 
 from model.checkpoints.loading import load_encoder, load_optimizer
 from model.common import lock
@@ -21,10 +20,11 @@ from model.config import build_config, load_config
 from model.network import GaitSet
 from model.training.log_book import LogBook
 
-Read = Callable[[random.Random], None]
+INT8 = [torch.zeros(shape, dtype=torch.int8) for shape in ((2, 3), (62, 128, 2))]
+TENSORS = [torch.tensor(1.0), torch.zeros(62), torch.full((2, 3), math.nan), *INT8]
 
 
-def checkpoints(folder: Path) -> Read:
+def checkpoints(folder: Path) -> Target:
     """A checkpoint with checksums gives the same weights or an error, an old one finite weights of correct shapes."""
     torch.manual_seed(0)
     state = GaitSet(2).state_dict()
@@ -52,22 +52,19 @@ def checkpoints(folder: Path) -> Read:
     return read
 
 
-def opengait_checkpoints(folder: Path) -> Read:
+def opengait_checkpoints(folder: Path) -> Target:
     """Checkpoints with keys and values of other types."""
-    theirs = TheirGaitSet(2).state_dict()
-    values = [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), torch.zeros(62, 128, 2, dtype=torch.int8), [], {}]
+    good = {"model": TheirGaitSet(2).state_dict(), "iteration": 5}
+    keys = ("foreign", 5, "set_block9.0.conv.weight")
 
     def read(draw: random.Random) -> None:
-        content: dict = {"model": dict(theirs), "iteration": 5}
-        place = draw.choice((content, content["model"]))
-        place[draw.choice([*place, "foreign", 5, "set_block9.0.conv.weight"])] = draw.choice(values)
-        torch.save(content, folder / "g.pt")
-        load_encoder(GaitSet(2), folder / "g.pt")
+        path = saved(folder / "g.pt", mutate.structure_of(good, draw, [*VALUES, *TENSORS], keys))
+        load_encoder(GaitSet(2), path)
 
     return read
 
 
-def optimizers(folder: Path) -> Read:
+def optimizers(folder: Path) -> Target:
     def adam() -> torch.optim.Adam:
         return torch.optim.Adam([torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (4,))])
 
@@ -76,21 +73,14 @@ def optimizers(folder: Path) -> Read:
             weight.grad = torch.ones_like(weight)
         optimizer.step()
 
-    one, path = adam(), folder / "o.ptm"
+    one = adam()
     step(one)
-    values = [None, 3, "x", torch.zeros(1), torch.full((2, 3), math.nan), torch.zeros(2, 3, dtype=torch.int8), [], {}]
+    good = one.state_dict()
 
     def read(draw: random.Random) -> None:
-        state = copy.deepcopy(one.state_dict())
-        for _ in range(draw.choice((1, 2))):
-            place = draw.choice((state, state["state"], state["state"].get(0, {}), state["param_groups"][0]))
-            if isinstance(place, dict) and place:
-                place[draw.choice([*place, "foreign"])] = draw.choice(values)
-            if not all(isinstance(state.get(key), dict | list) and state[key] for key in ("state", "param_groups")):
-                break
-        torch.save(state, path)
+        path = saved(folder / "o.ptm", mutate.structure_of(good, draw, [*VALUES, *TENSORS]))
         if draw.random() < 0.3:
-            mutate.write_bytes(path, path.read_bytes(), draw)
+            mutate.write(path, path.read_bytes(), draw)
         target = adam()
         load_optimizer(target, path)
         step(target)
@@ -99,27 +89,25 @@ def optimizers(folder: Path) -> Read:
     return read
 
 
-def checkpoint_records(folder: Path) -> Read:
+def checkpoint_records(folder: Path) -> Target:
     logging.getLogger("model.checkpoints").setLevel(logging.ERROR)
     files = saved_sets(folder, 1, 2, run="r", best=None)
-    record = mutate.SealedFile(files.metadata(2))
 
-    def read(draw: random.Random) -> None:
-        record.write(draw)
+    def read() -> None:
         assert files.last_complete() in (1, 2)
         files.complete_metadata(2)
         files.run_of(2)
 
-    return read
+    return sealed_target([files.metadata(2)], read)
 
 
-def training_logs(folder: Path) -> Read:
+def training_logs(folder: Path) -> Target:
     good = "".join(json.dumps({"iteration": i, "hard_loss_metric": 0.1}) + "\n" for i in range(1, 6))
     book = LogBook.__new__(LogBook)  # without TensorBoard
     book.path = folder / "train.jsonl"
 
     def read(draw: random.Random) -> None:
-        mutate.write_bytes(book.path, good.encode(), draw)
+        mutate.write(book.path, good.encode(), draw)
         book._keep_until(3, draw.random() < 0.5)
         for line in book.path.read_text().splitlines():
             assert json.loads(line)["iteration"] <= 3
@@ -127,19 +115,18 @@ def training_logs(folder: Path) -> Read:
     return read
 
 
-def lock_files(folder: Path) -> Read:
+def lock_files(folder: Path) -> Target:
     good = {"host": "h", "pid": 5, "since": time.time(), "command": "train.py"}
 
-    def read(draw: random.Random) -> None:
-        mutate.write_json(folder / "lock", good, draw)
-        assert lock._describe(lock._read(folder / "lock"))
-        with lock.locked(folder / "lock", "o"):
+    def read(path: Path) -> None:
+        assert lock._describe(lock._read(path))
+        with lock.locked(path, "o"):
             pass
 
-    return read
+    return file_target(folder / "lock", [good], read)
 
 
-def configs(folder: Path) -> Read:
+def configs(folder: Path) -> Target:
     data = {"dataset_path": "d", "dataset": "CASIA-B", "pid_num": 73, "pid_shuffle": False, "resolution": "64"}
     settings = {
         "hidden_dim": 8, "lr": 1e-4, "margin": 0.2, "batch_size": [8, 16], "total_iter": 10, "seed": 0, "frame_num": 30,
@@ -149,10 +136,7 @@ def configs(folder: Path) -> Read:
 
     def read(draw: random.Random) -> None:
         given = {"batch_size": (draw.choice((None, 4)), 2)} if draw.random() < 0.2 else {}
-        content = mutate.json_of(good, draw)
-        if not isinstance(content, dict):
-            return
-        config = build_config(content, folder, given)
+        config = build_config(mutate.structure_of(good, draw), folder, given)
         assert config.model.lr > 0 and math.isfinite(config.model.lr) and config.model.margin > 0
         assert config.checkpoint_folder.parent.parent in (config.work_path, *config.work_path.parents)
         assert "/" not in config.experiment and 0 < config.model.hidden_dim <= 65536
@@ -160,7 +144,7 @@ def configs(folder: Path) -> Read:
     return read
 
 
-def config_files(folder: Path) -> Read:
+def config_files(folder: Path) -> Target:
     good = b"conf = {'WORK_PATH': './w', 'data': {'pid_num': 3}, 'model': {'lr': 1e-3, 'batch_size': (8, 16)}}\n"
 
     def read(draw: random.Random) -> None:

@@ -3,11 +3,11 @@
 import json
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import fault_mutations as mutate
+from fault_mutations import Target, file_target
 from small_results import a_result
 
 from model.export.atc import soc_version
@@ -18,7 +18,6 @@ from model.runtime.ais_bench_tool import _results
 from model.runtime.performance import compare_accuracy, table
 from model.runtime.performance_files import read_figures
 
-Read = Callable[[random.Random], None]
 PERFORMANCE = """[e2e] throughputRate: 336.39, latency: 148637
 [data read] throughputRate: 339.12, moduleLatency: 2.94
 [infer] throughputRate: 338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785
@@ -47,71 +46,59 @@ def _table(path: Path) -> None:
     assert table([figures])
 
 
-def performance_texts(folder: Path) -> Read:
-    good = [PERFORMANCE, PURE, PRINTED]
-
+def performance_texts(folder: Path) -> Target:
     def read(draw: random.Random) -> None:
-        path = folder / draw.choice(("perf_vision_batchsize_16_device_0.txt", "x.txt"))
-        text = draw.choice(good)
+        text = draw.choice((PERFORMANCE, PURE, PRINTED))
         changed = mutate.lines_of(text, draw).encode("utf-8", "surrogatepass")
+        path = folder / draw.choice(("perf_vision_batchsize_16_device_0.txt", "x.txt"))
         path.write_bytes(changed if draw.random() < 0.7 else mutate.bytes_of(text.encode(), [PRINTED.encode()], draw))
         _table(path)
 
     return read
 
 
-def summaries(folder: Path) -> Read:
-    def read(draw: random.Random) -> None:
-        path = folder / "s_summary.json"
-        mutate.write_json(path, draw.choice((SUMMARY, OURS)), draw)
+def summaries(folder: Path) -> Target:
+    def read(path: Path) -> None:
         for result in _results(folder / "s", ["0000"]).values():
             assert result.parent == folder / "s"
         _table(path)
 
-    return read
+    return file_target(folder / "s_summary.json", [SUMMARY, OURS], read)
 
 
-def accuracies(folder: Path) -> Read:
+def accuracies(folder: Path) -> Target:
     good = {"rank1": {c: {"including": 95.5, "excluding": 94.0} for c in ("NM", "BG")}, "views": ["000"]}
-
-    def read(draw: random.Random) -> None:
-        files = [folder / "a.json", folder / "b.json"]
-        for file in files:
-            mutate.write_json(file, good, draw)
-        compare_accuracy(files)
-
-    return read
+    return lambda draw: compare_accuracy([mutate.write(folder / f"{name}.json", good, draw) for name in "ab"])
 
 
-def compared_results(folder: Path) -> Read:
+def compared_results(folder: Path) -> Target:
     """Two results of test.py --json for --compare."""
     good = json.loads(json.dumps(a_result().to_json()))
     (folder / "a.json").write_text(json.dumps(good))
 
-    def read(draw: random.Random) -> None:
-        mutate.write_json(folder / "b.json", good, draw)
-        assert comparison_text(compare_files(folder / "a.json", folder / "b.json"))
+    def read(path: Path) -> None:
+        assert comparison_text(compare_files(folder / "a.json", path))
 
-    return read
+    return file_target(folder / "b.json", [good], read)
 
 
-def reported_logs(folder: Path) -> Read:
+def reported_logs(folder: Path) -> Target:
     """Training logs for the curves of the report."""
     point = {"hard_loss_metric": 0.1, "full_loss_metric": 0.2, "full_loss_num": 3.0, "mean_dist": 1.0, "lr": 1e-4,
              "hard_or_full": "full", "iterations_per_second": 9.0, "skipped": 0}  # fmt: skip
     lines = [json.dumps({"iteration": i, **point}) for i in range(1, 4)] + [json.dumps({"iteration": 3, "rank1": 5.0})]
 
     def read(draw: random.Random) -> None:
-        changed = [json.dumps(mutate.json_of(json.loads(line), draw)) for line in lines if draw.random() < 0.9]
-        mutate.write_lines(folder / "train.jsonl", "\n".join(changed + lines), draw)
-        for found in read_log(folder / "train.jsonl"):
+        changed = [mutate.json_text(json.loads(line), draw) for line in lines if draw.random() < 0.9]
+        path = mutate.write(folder / "train.jsonl", "\n".join(changed + lines), draw)
+        for found in read_log(path):
             names = ("rank1",) if "rank1" in found else ("full_loss_metric", "hard_loss_metric", "full_loss_num", "lr")
             assert all(math.isfinite(found[name]) for name in ("iteration", *names))
 
     return read
 
 
-def tools_words(folder: Path) -> Read:
+def tools_words(folder: Path) -> Target:
     """Output of npu-smi and atc."""
     chips = """+------+
 | NPU   Name      | Health | Power |
