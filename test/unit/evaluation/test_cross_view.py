@@ -238,6 +238,11 @@ def test_large_half_precision_embeddings_do_not_overflow():
     np.testing.assert_array_equal(result.accuracy, expected.accuracy)
 
 
+def test_rank_0_is_rejected():
+    with pytest.raises(ValueError, match="ranks must be at least 1, got 0"):
+        evaluated(PAIR, ranks=0)
+
+
 def test_error_names_lengths_that_differ():
     with pytest.raises(ValueError, match="got 20 for 60 sequences"):
         evaluate_index(torch.zeros(20, 3), index_of(PAIR), "CASIA-B")
