@@ -26,6 +26,7 @@ def prefixed(prefix: str, state: dict) -> dict:
 
 FORMS = {
     "bare": lambda state: state,
+    "module": lambda state: prefixed("module.", state),
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "model": lambda state: {"model": state},
     "module in model": lambda state: {"model": prefixed("module.", state), "optimizer": {}},
