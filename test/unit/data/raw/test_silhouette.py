@@ -78,13 +78,6 @@ def test_align_a_person_of_one_column_at_the_borders_and_where_padding_begins(co
     assert aligned[:, 32].min() == 255 and aligned.sum() == 64 * 255
 
 
-def test_align_drops_a_person_that_resizing_misses():
-    """The person is one column wide, and the resizing samples every tenth column."""
-    image = np.zeros((640, 640), np.uint8)
-    image[:, 320] = 255
-    assert slow_align(image) is None and align(image) is None
-
-
 def test_align_drops_images_without_a_column_after_resizing():
     assert align(np.full((300, 4), 255, np.uint8)) is None
     assert align(np.full((256, 4), 255, np.uint8)).shape == (64, 64)
@@ -157,27 +150,6 @@ def test_write_and_read_png(tmp_path, name):
     assert (tmp_path / name).read_bytes()[24:26] == bytes([8, 0])  # bit depth 8, grey
 
 
-def test_read_converts_colour_and_opens_bmp_and_jpeg(tmp_path):
-    grey = person(240, 320, 100)
-    for suffix in (".png", ".bmp"):
-        (tmp_path / f"colour{suffix}").write_bytes(encoded(suffix, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)))
-        np.testing.assert_array_equal(read_image(tmp_path / f"colour{suffix}"), grey)
-    (tmp_path / "a.jpg").write_bytes(encoded(".jpg", grey))
-    image = read_image(tmp_path / "a.jpg")
-    assert image.shape == grey.shape and (np.abs(image.astype(int) - grey) < 128).mean() > 0.99
-
-
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999])
-def test_read_rejects_truncated_files(tmp_path, suffix, share):
-    data = encoded(suffix, np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8))
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(BadImage, match="truncated") as caught:
-        read_image(path)
-    assert str(path) in str(caught.value) and isinstance(caught.value, UserError)
-
-
 def test_read_rejects_a_truncated_jpeg_with_a_complete_thumbnail(tmp_path):
     image, thumbnail = encoded(".jpg", person(240, 320, 100)), encoded(".jpg", person(64, 64, 30))
     header = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
@@ -199,7 +171,7 @@ def test_read_reports_path_and_reason(tmp_path):
     for name, reason in reasons.items():
         with pytest.raises(BadImage, match=reason) as caught:
             read_image(tmp_path / f"{name}.png")
-        assert str(tmp_path / f"{name}.png") in str(caught.value)
+        assert str(tmp_path / f"{name}.png") in str(caught.value) and isinstance(caught.value, UserError)
 
 
 @pytest.mark.parametrize("width, first", [(64, 10), (44, 0), (46, 1), (45, 0), (63, 9)])
