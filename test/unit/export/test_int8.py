@@ -44,6 +44,27 @@ def exported(trained, figures, tmp_path_factory):
     return path, export_int8(trained, path, figures[:3], figures[3:], runtime=unchecked)
 
 
+@pytest.fixture(scope="module")
+def graph(exported):
+    return onnx.load(exported[0]).graph
+
+
+@pytest.fixture(scope="module")
+def constants(graph):
+    return {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+
+
+def nodes_of(graph, kind):
+    return [node for node in graph.node if node.op_type == kind]
+
+
+def session_of(model):
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 def test_embeddings_are_close_to_torch(trained, exported):
     """Use figures that are not in the calibration."""
     random = np.random.default_rng(8)
@@ -55,19 +76,14 @@ def test_embeddings_are_close_to_torch(trained, exported):
     assert error < 0.06, error  # 0.04; with ReLU and the weights for LeakyReLU it would be 0.10
 
 
-def convolution_operands(path, sils):
+def convolution_operands(path, constants, sils):
     """Yield for each convolution the uint8 maps of one frame [positions, k] and the int8 weights [k, outputs]."""
     model = onnx.load(path)
-    nodes = [node for node in model.graph.node if node.op_type == "QLinearConv"]
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    nodes = nodes_of(model.graph, "QLinearConv")
     made = [node.input[0] for node in nodes]
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made)
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for node, maps in zip(nodes, session.run(made, {"sils": sils}), strict=True):
+    for node, maps in zip(nodes, session_of(model).run(made, {"sils": sils}), strict=True):
         weight, zero = constants[node.input[3]], constants[node.input[2]]
         pads = next(attribute.ints for attribute in node.attribute if attribute.name == "pads")
         edges = [(pads[0], pads[2]), (pads[1], pads[3]), (0, 0)]
@@ -86,10 +102,10 @@ def vpmaddubsw(maps, weight):
     return sums
 
 
-def test_no_sum_saturates_without_vnni(trained, exported):
+def test_no_sum_saturates_without_vnni(trained, exported, constants):
     """All sums are exact. With weights that use the full range of int8, an order of the products saturates."""
     sils = walking_pixels(1, np.random.default_rng(8))[None]
-    operands = list(convolution_operands(exported[0], sils))
+    operands = list(convolution_operands(exported[0], constants, sils))
     assert len(operands) == 6
     for maps, weight in operands:
         assert np.array_equal(vpmaddubsw(maps, weight), maps.astype(np.int32) @ weight.astype(np.int32))
@@ -102,10 +118,8 @@ def test_no_sum_saturates_without_vnni(trained, exported):
     assert saturated > 0
 
 
-def test_no_pair_of_weights_can_saturate(exported):
-    model = onnx.load(exported[0])
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
-    weights = [constants[node.input[3]] for node in model.graph.node if node.op_type == "QLinearConv"]
+def test_no_pair_of_weights_can_saturate(graph, constants):
+    weights = [constants[node.input[3]] for node in nodes_of(graph, "QLinearConv")]
     assert len(weights) == 6 and not any(saturates(weight).any() for weight in weights)
     # A channel uses more than 7 bits if one of its weights is much larger than the others.
     assert max(np.abs(weight).max() for weight in weights) > 64
@@ -122,11 +136,10 @@ def test_the_check_of_the_processor_adds_few_bytes(exported):
     assert sum(map(len, metadata.values())) < 20_000
 
 
-def test_set_layers_use_only_integer_operators(exported):
+def test_set_layers_use_only_integer_operators(graph):
     """Follow the graph backwards from set pooling to the pixels: no operator computes in float32."""
-    graph = onnx.load(exported[0]).graph
     made_by = {name: node for node in graph.node for name in node.output}
-    dequantize = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    dequantize = nodes_of(graph, "DequantizeLinear")
     assert len(dequantize) == 3  # after layers 2, 4 and 6
     kinds = set()
     waiting = [node.input[0] for node in dequantize]
@@ -136,17 +149,14 @@ def test_set_layers_use_only_integer_operators(exported):
             kinds.add(node.op_type)
             waiting.append(node.input[0])
     assert kinds == {"Pad", "QLinearConv", "QLinearAdd", "NhwcMaxPool", "Reshape", "ReduceMax"}
-    assert sum(node.op_type == "QLinearConv" for node in graph.node) == 6
+    assert len(nodes_of(graph, "QLinearConv")) == 6
 
 
-def test_activations_are_leaky_relu_rounded_once(exported):
+def test_activations_are_leaky_relu_rounded_once(graph, constants):
     """Layers 2 and 4: compute the additions for all 256 inputs, and compare with LeakyReLU of real numbers."""
-    graph = onnx.load(exported[0]).graph
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    additions = [node for node in graph.node if node.op_type == "QLinearAdd"]
-    convolutions = [node for node in graph.node if node.op_type == "QLinearConv"]
+    additions = nodes_of(graph, "QLinearAdd")
     assert len(additions) == 4  # the last layer's activation is computed in float32, that of the others is ReLU
-    for number, conv in enumerate(convolutions[1:4:2]):
+    for number, conv in enumerate(nodes_of(graph, "QLinearConv")[1:4:2]):
         first, second = additions[2 * number : 2 * number + 2]
         assert first.input[0] == second.input[0] and first.output[0] == second.input[3]
         values = [onnx.helper.make_tensor_value_info(first.input[0], onnx.TensorProto.UINT8, [256])]
@@ -154,9 +164,8 @@ def test_activations_are_leaky_relu_rounded_once(exported):
         part = onnx.helper.make_graph([first, second], "part", values, result, graph.initializer)
         opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
         model = onnx.helper.make_model(part, opset_imports=opsets, ir_version=8)
-        session = import_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         integers = np.arange(256, dtype=np.uint8)
-        found = session.run(None, {first.input[0]: integers})[0]
+        found = session_of(model).run(None, {first.input[0]: integers})[0]
         scale, zero_point = (constants[name].item() for name in conv.input[6:8])
         real = scale * (integers.astype(np.float64) - zero_point)
         scale, zero_point = (constants[name].item() for name in second.input[6:8])
@@ -164,11 +173,9 @@ def test_activations_are_leaky_relu_rounded_once(exported):
         assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.501
 
 
-def test_layers_that_only_the_next_layer_reads_saturate_at_zero(exported, trained, figures):
+def test_layers_that_only_the_next_layer_reads_saturate_at_zero(graph, constants, trained, figures):
     """Their uint8 values represent 0 to the largest value, so their convolution computes ReLU."""
-    graph = onnx.load(exported[0]).graph
-    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    outputs = [[constants[name].item() for name in n.input[6:8]] for n in graph.node if n.op_type == "QLinearConv"]
+    outputs = [[constants[name].item() for name in node.input[6:8]] for node in nodes_of(graph, "QLinearConv")]
     ranges = measure_ranges(trained, figures[:3])
     for number in (1, 3, 5):
         scale, zero_point = outputs[number - 1]

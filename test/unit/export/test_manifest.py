@@ -87,11 +87,3 @@ def test_read_manifest_rejects_a_damaged_manifest(written, tmp_path, damage):
     write_json(tmp_path / "bad.json", content, sealed=True)
     with pytest.raises(UserError, match=r"bad\.json"):
         read_manifest(tmp_path / "bad.json")
-
-
-def test_read_manifest_detects_any_changed_byte(written, tmp_path):
-    whole, changed = written.read_bytes(), tmp_path / "changed.json"
-    for place in range(0, len(whole), 3):
-        changed.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(UserError, match=r"changed\.json"):
-            read_manifest(changed)
