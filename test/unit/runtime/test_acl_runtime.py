@@ -175,12 +175,6 @@ def test_missing_om(acl, tmp_path):
         AclRuntime(tmp_path / "none.om")
 
 
-def test_missing_pyacl(monkeypatch):
-    monkeypatch.setitem(sys.modules, "acl", None)
-    with pytest.raises(UserError, match=r"pyACL cannot be imported .* source its set_env\.sh"):
-        import_acl()
-
-
 def test_other_package_named_acl(monkeypatch, tmp_path):
     (tmp_path / "acl.py").write_text("def check(): pass\n")
     monkeypatch.delitem(sys.modules, "acl", raising=False)

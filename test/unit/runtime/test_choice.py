@@ -7,6 +7,7 @@ import pytest
 from ascend import bare_machine, install_acl, install_ais_bench, place_benchmark
 
 from model.common.errors import UserError
+from model.runtime.benchmark_tool import tool_name
 from model.runtime.choice import choose
 
 
@@ -45,7 +46,7 @@ def test_unavailable_tools_are_named(here, monkeypatch):
     why = choose("auto", here / "both").why
     assert "are available (benchmark." in why and "ais_bench not found" not in why
     monkeypatch.setenv("BENCHMARK_TOOL", str(here / "nowhere"))
-    assert f"not found in BENCHMARK_TOOL={here / 'nowhere'}" in choose("auto", here / "both").why
+    assert f"{tool_name()} not found in BENCHMARK_TOOL={here / 'nowhere'}" in choose("auto", here / "both").why
     place_benchmark(here).chmod(0o644)
     monkeypatch.delenv("BENCHMARK_TOOL")
     assert "not executable" in choose("auto", here / "both").why
@@ -84,8 +85,8 @@ def test_om_file_without_runtime_falls_back_to_onnx(here):
          r"no om file for --runtime benchmark; only .*onnx_only\.onnx exists; create one with"),
         ("acl", "none", r"none: no om file for --runtime acl; create one with test/pth2om\.sh"),
         ("benchmark", "both.om", r"benchmark\.\w+ not found"),
-        ("ais_bench", "both.om", "ais_bench not found"),
-        ("acl", "both.om", "pyACL cannot be imported"),
+        ("ais_bench", "both.om", r"ais_bench not found .*; set AIS_BENCH_PYTHON to the Python with ais_bench"),
+        ("acl", "both.om", r"pyACL cannot be imported .* source its set_env\.sh"),
     ],
 )  # fmt: skip
 def test_missing_files_and_tools_are_one_line(here, runtime, model, message):

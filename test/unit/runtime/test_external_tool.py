@@ -5,9 +5,8 @@ import pytest
 from ascend import STANDINS, bare_machine, executable, names_in
 
 from model.common.errors import UserError
-from model.export.manifest import read_info, write_info
 from model.runtime.external_tool import chip_name, reason_of
-from model.runtime.staging import BINS, INFO, _link_or_copy, collect, staged
+from model.runtime.staging import _link_or_copy, staged
 from model.runtime.task import Task
 
 pytestmark = pytest.mark.slow
@@ -24,23 +23,9 @@ def test_batch_size_of_a_name(name, batch_size):
     assert Task("benchmark", om, Path("i"), Path("r"), batch_size=5).batch() == 5
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 5, 16])
-def test_complete_batches_are_staged(deployed, tmp_path, task, batch_size):
-    with staged(task("benchmark", batch_size=batch_size)) as stage:
-        listed = read_info(stage.folder / INFO)
-        assert len(listed) % batch_size == 0 and len(listed) - stage.fillers == len(stage.sources) == 5
-        assert stage.fillers < batch_size
-        assert sorted(entry.path.name for entry in listed) == names_in(stage.folder / BINS)
-        content = [(stage.folder / entry.path).read_bytes() for entry in listed]
-        assert content[:5] == [source.read_bytes() for source in stage.sources.values()]
-        assert set(content[5:]) <= {content[4]}
-        assert stage.om.read_bytes() == deployed.om(4).read_bytes()
-        assert stage.folder.stat().st_mode & 0o777 == 0o700
-    assert names_in(tmp_path / "result") == []
-
-
 def test_failed_run_leaves_no_files(tmp_path, task):
-    with pytest.raises(UserError, match="on purpose"), staged(task("benchmark")):
+    with pytest.raises(UserError, match="on purpose"), staged(task("benchmark")) as stage:
+        assert stage.folder.stat().st_mode & 0o777 == 0o700, "the tools reject folders that others can read"
         raise UserError("on purpose")
     assert names_in(tmp_path / "result") == []
 
@@ -78,23 +63,6 @@ def test_copy_on_another_file_system(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"1")
     _link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"1" and (tmp_path / "b").stat().st_nlink == 1
-
-
-def test_results_keep_input_stems_and_output_number(deployed, tmp_path, task):
-    files = [tmp_path / name for name in ("walk.b.bin", "walk.a.bin")]
-    for file in files:
-        file.write_bytes((deployed.folder / "bins" / "0000.bin").read_bytes())
-    write_info(tmp_path / "two.info", files)
-    mine = task("benchmark", 1, info=tmp_path / "two.info")
-    with staged(mine) as stage:
-        results = {stem: stage.folder / f"{stem}_0.bin" for stem in stage.sources}
-        for i, file in enumerate(results.values()):
-            file.write_bytes(b"%d" % i)
-        collect("tool", results, stage, mine.result_folder, tmp_path / "log")
-        with pytest.raises(UserError, match=r"wrote no result for 1 of 2 sequences \(0001\); see .*log"):
-            collect("tool", {"0000": results["0000"]}, stage, mine.result_folder, tmp_path / "log")
-    found = {file.name: file.read_bytes() for file in mine.result_folder.iterdir()}
-    assert found == {"walk.b_0.bin": b"0", "walk.a_0.bin": b"1"}
 
 
 @pytest.mark.parametrize(

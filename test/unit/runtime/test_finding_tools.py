@@ -29,12 +29,6 @@ def test_python_of_the_environment_variable(here, monkeypatch):
             find_ais_bench()
 
 
-def test_missing_ais_bench(here, monkeypatch):
-    monkeypatch.delenv("PYTHONPATH")
-    with pytest.raises(UserError, match=r"ais_bench not found .*; set AIS_BENCH_PYTHON to the Python with ais_bench"):
-        find_ais_bench()
-
-
 def test_tool_for_language_models_with_the_same_name(here, monkeypatch):
     (here / "ais_bench" / "benchmark").mkdir(parents=True)
     (here / "ais_bench" / "__init__.py").touch()
@@ -58,9 +52,6 @@ def test_search_path_of_benchmark(deployed, here, monkeypatch):
     for given in (here, here / tool_name()):
         monkeypatch.setenv("BENCHMARK_TOOL", str(given))
         assert find_benchmark(deployed.om(1)) == here / tool_name()
-    monkeypatch.setenv("BENCHMARK_TOOL", str(here / "gone"))
-    with pytest.raises(UserError, match=r"benchmark\.\w+ not found in BENCHMARK_TOOL=.*gone"):
-        find_benchmark(deployed.om(1))
 
 
 def test_benchmark_that_is_not_executable(deployed, here):

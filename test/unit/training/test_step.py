@@ -1,5 +1,6 @@
 """One training iteration: loss, gradients, their exchange and the optimizer step."""
 
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -13,6 +14,7 @@ from training_steps import SmallNetwork, batch_of, new_step, with_classifier
 from model.devices import distributed, triton_support
 from model.network import kernels as fused
 from model.network import triplet_losses
+from model.training.classifier import SCALE, SMOOTHING, Classifier
 
 
 @pytest.mark.parametrize("kind", ["full", "hard"])
@@ -43,6 +45,21 @@ def test_gradients_are_averaged_once(monkeypatch, wrapped):
     step(*batch_of(7, 0))
     assert len(taken) == (0 if wrapped else 1)
     assert all(torch.equal(flat, step.model.matrix.grad.flatten()) and flat.any() for flat in taken)
+
+
+def test_cross_entropy_equals_that_of_plain_loops():
+    labels = torch.tensor([0, 0, 2, 2])
+    embeddings = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
+    ours, losses = Classifier(3, 5, 4).requires_grad_(False), []
+    for strip in range(3):
+        mean, variance = embeddings[:, strip].mean(0), embeddings[:, strip].var(0, unbiased=False)
+        for embedding, label in zip((embeddings[:, strip] - mean) / (variance + 1e-5).sqrt(), labels, strict=True):
+            columns = ours.weight[strip].T
+            cosines = [float(embedding @ column / embedding.norm() / column.norm()) for column in columns]
+            total = math.log(sum(math.exp(SCALE * cosine) for cosine in cosines))
+            wanted = [SMOOTHING / 4 + (1 - SMOOTHING) * (number == label) for number in range(4)]
+            losses.append(sum(w * (total - SCALE * cosine) for w, cosine in zip(wanted, cosines, strict=True)))
+    assert torch.isclose(ours(embeddings, labels), torch.tensor(losses).mean())
 
 
 def test_step_adds_the_weighted_cross_entropy_to_the_gradients():

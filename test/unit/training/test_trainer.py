@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import shutil
+import math
 import signal
 import subprocess
 import sys
@@ -44,6 +44,19 @@ def test_resuming_with_prefetching_equals_resuming_without(aligned_tree, unbroke
     train(aligned_tree, tmp_path, "--iters", 3, "--num_workers", 0)
     train(aligned_tree, tmp_path, "--restore_iter", 3, "--num_workers", 4, "--cache", False)
     assert same(weights(tmp_path), weights(unbroken))
+
+
+def test_resumed_run_with_all_options_equals_an_uninterrupted_run(aligned_tree, tmp_path, monkeypatch):
+    """The classifier is part of the state, and the learning rate falls along a cosine to 0."""
+    options = "--cross_entropy", 0.5, "--schedule", "cosine", "--sampler", "views", "--log_iter", 1
+    assert train(aligned_tree, tmp_path / "a", *options) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        assert train(aligned_tree, tmp_path / "b", *options) == 128 + signal.SIGTERM
+    assert train(aligned_tree, tmp_path / "b", *options, "--restore_iter", -1) == 0
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    rates = [point["lr"] for point in log_points(tmp_path / "a")]
+    assert rates == [1e-4 * (1 + math.cos(math.pi * number / 8)) / 2 for number in range(8)]
 
 
 @pytest.mark.slow
@@ -121,7 +134,9 @@ def test_one_command_starts_resumes_and_ends_the_training(aligned_tree, unbroken
         assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 128 + signal.SIGTERM
     for said in ("resuming from iteration 5", "nothing to do: iteration 8"):
         assert train(aligned_tree, tmp_path, "--restore_iter", "auto") == 0
-        assert said in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert said in printed
+    assert "--iters" in printed and "wrote" not in printed and "iterations/s" not in printed
     assert same(weights(tmp_path), weights(unbroken))
 
 
@@ -145,14 +160,6 @@ def test_last_checkpoint_is_the_newest_and_not_the_highest_iteration(aligned_tre
     assert files_of(tmp_path).last_complete() == 4
     train(aligned_tree, tmp_path / "b", "--iters", 4, "--seed", 5)
     assert same(weights(tmp_path, 4), weights(tmp_path / "b", 4))
-
-
-def test_finished_training_is_reported(aligned_tree, unbroken, tmp_path, capsys):
-    shutil.copytree(unbroken, tmp_path / "work")
-    assert train(aligned_tree, tmp_path / "work", "--restore_iter", -1) == 0
-    printed = capsys.readouterr().out
-    assert f"nothing to do: iteration {TOTAL}" in printed and "--iters" in printed
-    assert "wrote" not in printed and "iterations/s" not in printed
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, [6]), (1, [5, 6]), (3, [3, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
