@@ -55,20 +55,28 @@ def same(a, b) -> bool:
 FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
 
 
-def overflow_at(monkeypatch, iterations) -> None:
-    """Gradients are infinite at some iterations, counted from 1, of a network that is quick and learns hardly more
-    than brightness: convolutions of fp16 are slow on a CPU."""
+def quick_network(overflow):
+    """Return a `forward` for GaitSet that learns hardly more than brightness: convolutions of fp16 are slow on a CPU.
+
+    overflow: iterations, counted from 1, whose gradients are infinite.
+    """
     calls = itertools.count(1)
 
-    def forward(self, sils, ends):
-        brightness = torch.stack([sils[a:b].float().mean() for a, b in itertools.pairwise(ends)])[:, None, None] / 255
-        weight = torch.stack([parameter.mean() + 1 for parameter in self.parameters()])
-        embeddings = brightness * weight.expand(62, -1)
-        if next(calls) in iterations:
+    def forward(self, sils, ends=None):
+        sequences = sils if ends is None else [sils[a:b] for a, b in itertools.pairwise(ends)]
+        brightness = torch.stack([sequence.float().mean() for sequence in sequences])
+        brightness = brightness.mul(100).sin().to(self.fc_bin[0].dtype)  # identifies nobody, or no loss would be left
+        weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
+        embeddings = brightness[:, None, None] * weight.expand(62, -1)
+        if next(calls) in overflow:
             embeddings.register_hook(lambda gradient: gradient * torch.inf)
         return embeddings
 
-    monkeypatch.setattr(GaitSet, "forward", forward)
+    return forward
+
+
+def overflow_at(monkeypatch, iterations) -> None:
+    monkeypatch.setattr(GaitSet, "forward", quick_network(iterations))
 
 
 def stop_at(monkeypatch, iteration, number) -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from npu_runs import arguments
 from scripts import load_script
-from standins.npu_machine import NpuProcess
+from standins.npu_machine import NpuMachine
 from threads import torch_threads
 
 from model.devices.device import DEVICE_KINDS
@@ -11,9 +11,7 @@ from model.devices.device import DEVICE_KINDS
 
 @pytest.fixture(scope="session")
 def machine(npu_library):
-    machine = NpuProcess(npu_library)
-    yield machine
-    machine.close()
+    return NpuMachine(npu_library)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,7 @@ import pytest
 import torch
 from npu_runs import APEX, FP16, HALF, OLDER, TOTAL, arguments, part, weights
 from scripts import one_line_error
-from standins.npu_machine import quick_network
-from training_runs import files_of, log_points, same
-
-from model.network import GaitSet
+from training_runs import files_of, log_points, overflow_at, same
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +53,7 @@ def test_static_scale_skips_overflowing_steps_and_does_not_change(on_npu, tmp_pa
 
 def test_loss_scale_of_another_device_is_restored(on_npu, on_cpu, tmp_path, monkeypatch):
     """The state of torch's scaler lacks values that torch_npu's scaler reads."""
-    monkeypatch.setattr(GaitSet, "forward", quick_network([1]))
+    overflow_at(monkeypatch, [1])
     on_cpu(tmp_path, *FP16, "--iters", HALF)
     on_npu(tmp_path, *FP16, "--restore_iter", -1, QUICK_NETWORK="2")
     assert part(tmp_path, "state")["precision"]["scale"] == 65536 / 2**2

@@ -1,14 +1,17 @@
 """Stand-in for torch_npu: the device `npu`, implemented by npusim.cpp, and the torch_npu functions that are used.
 
 NPUSIM_LIBRARY is the compiled npusim.cpp, NPUSIM_CHIP the device name (Ascend910B3), NPUSIM_MEMORY the free memory in
-bytes (32 GB), NPUSIM_TAKEN the devices in use by other processes. Names, signatures and errors are the same as in
-torch_npu 2.11 to 2.13.
+bytes (32 GB), NPUSIM_TAKEN the devices in use by other processes, and NPUSIM_RECORD a file for the switches that were
+set. Names, signatures and errors are the same as in torch_npu 2.11 to 2.13.
 """
 
+import atexit
 import ctypes
+import json
 import os
 import sys
 import types
+from pathlib import Path
 
 import torch
 
@@ -22,10 +25,13 @@ torch.utils.rename_privateuse1_backend("npu")
 calls = []  # of switches that change nothing here
 
 
-def pinned_for() -> list[int]:
-    """Numbers of the devices for which threads have asked for pinned memory since this was last called."""
-    bits = _library.npusim_pinned()
-    return [number for number in range(bits.bit_length()) if bits >> number & 1]
+@atexit.register
+def _write_record() -> None:
+    """Write the switches, and the devices for which threads have asked for pinned memory."""
+    if "NPUSIM_RECORD" in os.environ:
+        bits = _library.npusim_pinned()
+        pinned = [number for number in range(bits.bit_length()) if bits >> number & 1]
+        Path(os.environ["NPUSIM_RECORD"]).write_text(json.dumps([calls, pinned]))
 
 
 def _chip() -> str:
