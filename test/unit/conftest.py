@@ -37,14 +37,15 @@ def separate_output_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def npu_library(request) -> Path:
-    """The compiled library of the NPU stand-in, cached for all test processes and runs."""
+def npu_library(request, tmp_path_factory) -> Path:
+    """The compiled library of the NPU stand-in. Pytest's cache, if enabled, keeps it for all processes and runs."""
     from standins.npu_machine import npusim_library
 
     if not sys.platform.startswith("linux"):
         pytest.skip("the NPU stand-in supports only Linux")
+    cache = getattr(request.config, "cache", None)
     try:
-        return npusim_library(Path(request.config.cache.mkdir("npusim")))
+        return npusim_library(cache.mkdir("npusim") if cache else tmp_path_factory.mktemp("npusim"))
     except FileNotFoundError as error:
         pytest.skip(str(error))
 
