@@ -31,12 +31,12 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def os_errors_as(problem: str, kind: type[UserError] = UserError) -> Iterator[None]:
-    """Convert OSErrors to a UserError with the problem and the reason."""
+def os_errors_as(problem: str, advice: str = "") -> Iterator[None]:
+    """Convert OSErrors to a UserError with the problem, the reason and the advice."""
     try:
         yield
     except OSError as error:
-        raise kind(f"{problem} ({error.strerror or error})") from error
+        raise UserError(f"{problem} ({error.strerror or error})" + (f"; {advice}" if advice else "")) from error
 
 
 def some_names(names: Iterable[str], most: int = 6) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto
 
 from model.export.quantization import (
     QuantParams,
@@ -108,7 +109,7 @@ class Int8SetLayers(SetLayers):
         ONNX Runtime computes Cast and Mul once, when it opens the file, but DequantizeLinear at every run.
         """
         weight, scale = quantize_weights(value)
-        integers = graph("Cast", graph.constant(weight), to=graph.onnx.TensorProto.FLOAT)
+        integers = graph("Cast", graph.constant(weight), to=TensorProto.FLOAT)
         return graph("Mul", integers, graph.constant(scale.reshape(-1, *[1] * (value.ndim - 1))))
 
 

@@ -9,14 +9,14 @@ would make the om unusable.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx
+from onnx import TensorProto, checker, shape_inference
 
 from model.common.errors import UserError, first_line
-from model.export.onnx_file import import_onnx, inputs_of, load_onnx, shape_of
+from model.export.onnx_file import inputs_of, load_onnx, shape_of
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
-
-if TYPE_CHECKING:
-    import onnx
 
 OPSET = 11
 MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
@@ -47,7 +47,7 @@ def in_short(problems: Sequence[str]) -> str:
     return problems[0] + (f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else "")
 
 
-def lint_onnx(model: "onnx.ModelProto | Path | str") -> list[str]:
+def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
     """Return one line per problem, each with a remedy; an empty list if ATC should accept the model.
 
     Raises:
@@ -58,9 +58,9 @@ def lint_onnx(model: "onnx.ModelProto | Path | str") -> list[str]:
     return [*risks(model), *failures(model)]
 
 
-def failures(model: "onnx.ModelProto") -> list[str]:
+def failures(model: onnx.ModelProto) -> list[str]:
     """Return the problems with which no version of ATC makes an om that this project can run."""
-    onnx, problems = import_onnx(), []
+    problems = []
     if len(model.opset_import) != 1:
         imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
         listed = ", ".join(imports) or "none"
@@ -69,8 +69,8 @@ def failures(model: "onnx.ModelProto") -> list[str]:
     if len(inputs) != 1:
         problems.append(f"{_names(inputs, 'input')}, but must have exactly one; export the network alone")
     for value in inputs:
-        problems += _type_and_shape(onnx, value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
-    external = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+        problems += _type_and_shape(value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
+    external = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     if model.graph.sparse_initializer:
         count = len(model.graph.sparse_initializer)
         problems.append(f"{count} sparse weights, which ATC does not read; store them dense")
@@ -79,33 +79,32 @@ def failures(model: "onnx.ModelProto") -> list[str]:
         problems.append(f"{len(external)} weights are in another file (first: {first}); save the model as one file")
     if model.functions:
         problems.append(f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}")
-    inferred = _inferred(onnx, model)
+    inferred = _inferred(model)
     return [*problems, inferred] if isinstance(inferred, str) else problems
 
 
-def risks(model: "onnx.ModelProto", symbolic: bool = False) -> list[str]:
+def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
     """Return the problems that depend on the version of ATC, or that make the om slow.
 
     Args:
         symbolic: the batch size of the model was symbolic, so it computes shapes, which ATC evaluates.
     """
-    onnx = import_onnx()
     problems = [*_versions(model), *_nodes(model, symbolic)]
     ends = (inputs_of(model), "input", INPUT_NAME), (model.graph.output, "output", OUTPUT_NAME)
     for values, kind, expected in ends:
         if [value.name for value in values] != [expected]:
             problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
     for value in model.graph.output:
-        problems += _type_and_shape(onnx, value, "output", may_be_symbolic=symbolic)
-    inferred = _inferred(onnx, model, symbolic)  # an invalid graph is a failure and has no further risks
-    return problems if isinstance(inferred, str) else [*problems, *_tensors(onnx, model, inferred, symbolic)]
+        problems += _type_and_shape(value, "output", may_be_symbolic=symbolic)
+    inferred = _inferred(model, symbolic)  # an invalid graph is a failure and has no further risks
+    return problems if isinstance(inferred, str) else [*problems, *_tensors(model, inferred, symbolic)]
 
 
-def _type_and_shape(onnx, value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
+def _type_and_shape(value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
     """Inputs and outputs must be float32 of static shape."""
     dtype, shape = value.type.tensor_type.elem_type, shape_of(value)
-    if dtype != onnx.TensorProto.FLOAT:
-        found = onnx.TensorProto.DataType.Name(dtype)
+    if dtype != TensorProto.FLOAT:
+        found = TensorProto.DataType.Name(dtype)
         yield f"{kind} {value.name} is {found}, but must be FLOAT; export the network in float32"
     if not may_be_symbolic and (not shape or not is_static(shape)):
         yield f"{kind} {value.name} has shape {shape}, but it must be static; export without dynamic_axes{remedy}"
@@ -115,7 +114,7 @@ def _names(values, kind: str) -> str:
     return f"the {kind}s have the names {', '.join(value.name for value in values) or '(none)'}"
 
 
-def _versions(model: "onnx.ModelProto") -> Iterator[str]:
+def _versions(model: onnx.ModelProto) -> Iterator[str]:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version != OPSET:
             yield f"opset {entry.version}, but only {OPSET} means the same in every version of ATC; {_REEXPORT}"
@@ -123,7 +122,7 @@ def _versions(model: "onnx.ModelProto") -> Iterator[str]:
         yield f"IR version {model.ir_version}, but the oldest ATC reads 3 to {MAX_IR_VERSION}; set ir_version to 6"
 
 
-def _nodes(model: "onnx.ModelProto", symbolic: bool) -> Iterator[str]:
+def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
     """Operators, inputs that must be attributes or constants, and names, by which ATC identifies operators."""
     graph, seen = model.graph, set()
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
@@ -150,17 +149,17 @@ def _nodes(model: "onnx.ModelProto", symbolic: bool) -> Iterator[str]:
         seen.add(node.name)
 
 
-def _inferred(onnx, model: "onnx.ModelProto", symbolic: bool = False) -> "onnx.ModelProto | str":
+def _inferred(model: onnx.ModelProto, symbolic: bool = False) -> onnx.ModelProto | str:
     """Return the model with the shapes of its tensors, or the error of onnx's checker or shape inference."""
     try:
-        onnx.checker.check_model(model)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=symbolic)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        checker.check_model(model)
+        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=symbolic)
+    except (checker.ValidationError, shape_inference.InferenceError, UnicodeDecodeError) as error:
         # The checker raises UnicodeDecodeError for names that are not UTF-8.
         return f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
 
 
-def _tensors(onnx, model: "onnx.ModelProto", inferred: "onnx.ModelProto", symbolic: bool) -> Iterator[str]:
+def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
     """Check the shapes and types of the tensors of each node."""
     known = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     shapes = {value.name: shape_of(value) for value in known if value.type.tensor_type.HasField("shape")}
@@ -182,14 +181,13 @@ def _tensors(onnx, model: "onnx.ModelProto", inferred: "onnx.ModelProto", symbol
             yield from (f"{named} {problem}" for problem in operator_limits(node, shapes))
         for position, name in enumerate(node.input):
             # All tensors must be FLOAT, except the shape input of Reshape, and computed shapes.
-            types = onnx.TensorProto
-            wanted = types.INT64 if (node.op_type, position) == ("Reshape", 1) else types.FLOAT
-            if dtypes.get(name, wanted) not in ((wanted, types.INT64) if symbolic else (wanted,)):
-                found, expected = map(types.DataType.Name, (dtypes[name], wanted))
+            wanted = TensorProto.INT64 if (node.op_type, position) == ("Reshape", 1) else TensorProto.FLOAT
+            if dtypes.get(name, wanted) not in ((wanted, TensorProto.INT64) if symbolic else (wanted,)):
+                found, expected = map(TensorProto.DataType.Name, (dtypes[name], wanted))
                 yield f"{named} reads {name}, which is {found}, not {expected}; export the network in float32"
 
 
-def operator_limits(node: "onnx.NodeProto", shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
+def operator_limits(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield one message per limit that `node` exceeds. `shapes` holds the static shapes of all its inputs, by name."""
     attributes = {each.name: list(each.ints) or each.s or each.i for each in node.attribute}
     shape = shapes[node.input[0]] if node.input else ()

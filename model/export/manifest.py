@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,17 +21,8 @@ T = TypeVar("T")
 FORMAT = "gaitset-bins-2"
 FILLER_PREFIX = "filler_"  # prefix of a sample that only completes the last batch; its result is ignored
 INFO_SIZE = 64  # width and height in the list: the tool ignores them for raw files, but scripts expect these values
-_LINE = re.compile(r"([0-9]{1,9}) (.*\S)\s+([0-9]{1,9})\s+([0-9]{1,9})")
+_LINE = re.compile(r"([0-9]{1,9}) (.*\S)\s+[0-9]{1,9}\s+[0-9]{1,9}")  # index, path, width and height
 _WRITE_AGAIN = "write the input files again with --pre_process"
-
-
-class InfoEntry(NamedTuple):
-    """One line of the `.info` list. `path` is written there as it was given, relative or absolute."""
-
-    index: int
-    path: Path
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -98,8 +89,8 @@ def write_info(path: Path | str, files: Sequence[Path]) -> None:
         part.write_bytes("".join(lines).encode())
 
 
-def read_info(path: Path | str) -> list[InfoEntry]:
-    """Read an `.info` list, sorted by index. Paths may contain spaces.
+def read_info(path: Path | str) -> list[Path]:
+    """Return the paths of an `.info` list, sorted by index, each as it is written there. They may contain spaces.
 
     Raises:
         UserError: names the line that is malformed or repeats an index.
@@ -110,28 +101,20 @@ def read_info(path: Path | str) -> list[InfoEntry]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"{path}: the list of input files cannot be read ({reason}); {_WRITE_AGAIN}") from error
-    entries: dict[int, InfoEntry] = {}
+    files: dict[int, Path] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        entry = _parse_info_line(line)
-        if entry is None:
+        match = _LINE.fullmatch(line.strip())
+        if match is None or NOT_PRINTABLE.search(match[2]):
             shown = line if len(line) < 200 else f"{line[:200]}..."
             raise UserError(f"{path}, line {number}: expected `index path width height`, found {shown!r}")
-        if entry.index in entries:
-            raise UserError(f"{path}, line {number}: index {entry.index} occurs twice; {_WRITE_AGAIN}")
-        entries[entry.index] = entry
-    if not entries:
+        if int(match[1]) in files:
+            raise UserError(f"{path}, line {number}: index {int(match[1])} occurs twice; {_WRITE_AGAIN}")
+        files[int(match[1])] = Path(match[2].strip())
+    if not files:
         raise UserError(f"{path}: the list of input files is empty; {_WRITE_AGAIN}")
-    return [entries[index] for index in sorted(entries)]
-
-
-def _parse_info_line(line: str) -> InfoEntry | None:
-    """Parse a line of the list; None if it is malformed. The path is the text between the first and last two words."""
-    match = _LINE.fullmatch(line.strip())
-    if match is None or NOT_PRINTABLE.search(match[2]):
-        return None
-    return InfoEntry(int(match[1]), Path(match[2].strip()), int(match[3]), int(match[4]))
+    return [files[index] for index in sorted(files)]
 
 
 def read_manifest(path: Path | str) -> Manifest:

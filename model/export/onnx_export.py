@@ -1,7 +1,5 @@
 """Export a network as an ONNX file of static shapes, which is kept only if it passes all checks."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import time
@@ -9,9 +7,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +20,9 @@ from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 from model.common.messages import progress_bar
 from model.export.input_files import FRAME_NUM
 from model.export.lint import OPSET, require_suitable
-from model.export.onnx_file import import_onnx, load_onnx, shape_of
+from model.export.onnx_file import load_onnx, shape_of
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 from model.network.gaitset import GaitSet
-
-if TYPE_CHECKING:
-    import onnx
 
 FRAME_SHAPE = (FRAME_HEIGHT, FRAME_WIDTH)
 TOLERANCE = 1e-4  # relative to the largest value; another summation order in float32 changes it by about 1e-6
@@ -83,7 +79,6 @@ def export_onnx(
     """
     if batch_size < 1 or frame_num < 1:
         raise ValueError(f"batch_size and frame_num must be at least 1, found {batch_size} and {frame_num}")
-    import_onnx()
     start = time.perf_counter()
     network = copy.deepcopy(network).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     network.eval().requires_grad_(False)

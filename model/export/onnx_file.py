@@ -1,30 +1,17 @@
 """Read ONNX files from any source and report errors in one line."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from model.common.errors import UserError, first_line
 
-if TYPE_CHECKING:
-    import onnx
 
-
-def import_onnx():
-    """Import the package `onnx`, which only export needs. Raise UserError if it is not installed."""
-    try:
-        import onnx
-        import onnx.shape_inference
-    except ImportError as error:
-        raise UserError(f"the package onnx cannot be imported ({error}); pip install onnx") from error
-    return onnx
-
-
-def load_onnx(path: Path | str) -> "onnx.ModelProto":
+def load_onnx(path: Path | str) -> onnx.ModelProto:
     """Read a model without the weights that it keeps in other files. Raise UserError that names `path`."""
-    onnx = import_onnx()
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such ONNX file")
+        raise UserError(f"{path}: no such ONNX file; create it with pth2onnx.py")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError: its module depends on the version of protobuf
@@ -61,7 +48,7 @@ def _external_files(message) -> list[str]:
     return found
 
 
-def inputs_of(model: "onnx.ModelProto") -> list:
+def inputs_of(model: onnx.ModelProto) -> list:
     """Return the inputs of the graph without those that are names of weights."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
@@ -73,7 +60,7 @@ def shape_of(value) -> list[int | str]:
     return [each.dim_value if each.HasField("dim_value") else each.dim_param or "?" for each in dimensions]
 
 
-def with_input_shape(model: "onnx.ModelProto", shape: list[int]) -> "onnx.ModelProto":
+def with_input_shape(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:
     """Return a copy whose first input has the shape `shape`, without the inner shapes, which depend on it."""
     fixed = type(model)()
     fixed.CopyFrom(model)

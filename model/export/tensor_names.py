@@ -1,4 +1,4 @@
-"""Names of the inputs and outputs of exported models; importing them does not need torch or onnx."""
+"""Names of the inputs and outputs of exported models; importing them does not need torch."""
 
 INPUT_NAME = "image_seq"  # static models: float32 pixels from 0 to 1
 SILS_NAME = "sils"  # variable-length models: uint8 pixels as stored

@@ -1,27 +1,22 @@
 """Export variable-length models for ONNX Runtime, in float32 or with 8-bit set layers, and check them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.export.int8 import Int8SetLayers
 from model.export.onnx_export import TOLERANCE, describe, walking_pixels
-from model.export.onnx_file import import_onnx
 from model.export.processor_check import SILS_SHAPE, relative_error, write_check
 from model.export.tensor_names import OUTPUT_NAME
 from model.export.variable_length_onnx import SetLayers, variable_length_model
 from model.network.gaitset import GaitSet
-
-if TYPE_CHECKING:
-    import onnx
 
 # Relative to an embedding's length. 8 bits cost 0.04 to 0.06; sums that saturate cost 0.22.
 MAX_INT8_ERROR = 0.10
@@ -100,7 +95,7 @@ def export_int8(
                 f"from torch's by {100 * error:.1f} % of their length, and at most {100 * MAX_INT8_ERROR:.0f} % is "
                 "allowed; calibrate with the training data (--data_path), or use --whole"
             )
-        import_onnx().helper.set_model_props(model, write_check(figures, opened.run(figures)))
+        onnx.helper.set_model_props(model, write_check(figures, opened.run(figures)))
         facts = _write(model, part)
     seconds = round(time.perf_counter() - start, 3)
     return {
@@ -111,8 +106,7 @@ def export_int8(
 
 def _write(model: onnx.ModelProto, part: Path) -> dict[str, Any]:
     part.write_bytes(model.SerializeToString(deterministic=True))
-    facts = describe(part, model)
-    return {key: facts[key] for key in ("opset", "operators", "operator_count", "bytes", "sha256")}
+    return describe(part, model)
 
 
 def _embed_twice(network: GaitSet, runtime: Any, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

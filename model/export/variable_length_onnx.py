@@ -5,20 +5,14 @@ dynamic, so only real frames are computed. The division by 255 is part of the fi
 node by node, because a traced graph with dynamic shapes contains about a hundred nodes that only compute sizes.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from model.common.geometry import PYRAMID, STRIPS
-from model.export.onnx_file import import_onnx
 from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
-
-if TYPE_CHECKING:
-    import onnx
 
 OPSET = 17
 MAP_SIZES = dict(zip(POOLED, ((32, 22), (16, 11), (16, 11)), strict=True))  # [h, w] of the maps that are pooled
@@ -29,16 +23,15 @@ class Graph:
     """An ONNX graph under construction. Calling it adds a node."""
 
     def __init__(self):
-        self.onnx = import_onnx()
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.constants: list[TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
 
     def constant(self, value: np.ndarray, name: str | None = None) -> str:
         """Add an initializer and return its name."""
         name = name or f"constant_{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def sizes(self, *values: int) -> str:
@@ -47,16 +40,14 @@ class Graph:
     def __call__(self, operator: str, *inputs: str, name: str | None = None, domain: str = "", **attributes) -> str:
         """Add a node with one output and return its name, which is also the name of the output."""
         name = name or f"{operator}_{len(self.nodes)}"
-        node = self.onnx.helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes)
+        node = helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes)
         self.nodes.append(node)
         return name
 
     def value(self, name: str, kind: type, *shape: int | str) -> onnx.ValueInfoProto:
-        helper = self.onnx.helper
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
 
     def model(self) -> onnx.ModelProto:
-        helper = self.onnx.helper
         graph = helper.make_graph(self.nodes, "gaitset", self.inputs, self.outputs, self.constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="gaitset")
@@ -70,7 +61,7 @@ class SetLayers:
 
     def frames(self, graph: Graph, sils: str) -> str:
         """Convert uint8 [n, s, 64, 44] to the first layer's input, with the frames of all sequences on one axis."""
-        return graph("Cast", graph("Reshape", sils, graph.sizes(-1, 1, 64, 44)), to=graph.onnx.TensorProto.FLOAT)
+        return graph("Cast", graph("Reshape", sils, graph.sizes(-1, 1, 64, 44)), to=TensorProto.FLOAT)
 
     def layer(self, graph: Graph, x: str, number: int) -> str:
         """Add set layer `number`, 1 to 6."""

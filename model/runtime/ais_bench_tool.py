@@ -7,7 +7,6 @@ selects the interpreter.
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 from model.common.errors import UserError
 from model.common.files import is_file
 from model.common.schema import read_checked
+from model.export.atc.tool_output import output_of
 from model.runtime.external_tool import figures_of, run_tool, summary_of
 from model.runtime.staging import BINS, accepted_path, collect, staged
 from model.runtime.task import Task
@@ -38,7 +38,8 @@ def find_ais_bench() -> list[str]:
     """
     given = os.environ.get(VARIABLE)
     for python in [given] if given else _pythons():
-        if _has_ais_bench(python):
+        # In a subprocess, because it may be another Python, and the result must match that of `-m`.
+        if output_of([python, "-c", _PROBE]) is not None:
             return [python, "-m", "ais_bench"]
     if given:
         raise UserError(f"{VARIABLE}={given}: not a Python with the module ais_bench; install its wheels there")
@@ -156,14 +157,6 @@ def _pythons() -> Iterator[str]:
             first = script.readline(300).decode(errors="replace")
         if named := _SHEBANG.match(first):
             yield named[1]
-
-
-def _has_ais_bench(python: str) -> bool:
-    """Check in a subprocess because it may be another Python, and the result must match that of `-m`."""
-    try:
-        return subprocess.run([python, "-c", _PROBE], capture_output=True, timeout=60, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
 
 
 def _check_batch(task: Task, found: int | None) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from model.common.errors import UserError
+from model.common.errors import UserError, os_errors_as
 from model.common.files import is_file
 from model.common.geometry import FLOAT32, FRAME_HEIGHT, FRAME_WIDTH
 from model.export.manifest import FILLER_PREFIX, digest_of, read_info, read_manifest
@@ -24,7 +24,7 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
         UserError: if a file is missing, has another size or is outside the folder of the list, or if two
             results would have the same name.
     """
-    files = [entry.path for entry in read_info(info_path) if not entry.path.name.startswith(FILLER_PREFIX)]
+    files = [file for file in read_info(info_path) if not file.name.startswith(FILLER_PREFIX)]
     if not files:
         raise UserError(f"{info_path}: contains only fillers; create it again with --pre_process")
     if not is_file(files[0]) and is_file(info_path.parent / files[0]):
@@ -34,12 +34,8 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
     frame_bytes = height * width * FLOAT32.itemsize
     expected, reference = (shape[0] * frame_bytes, "the model") if shape else (None, str(files[0]))
     for file in files:
-        try:
+        with os_errors_as(f"{file}: listed in {info_path} but missing", "create the input files again"):
             size = file.stat().st_size
-        except OSError as error:
-            raise UserError(
-                f"{file}: listed in {info_path} but missing ({error.strerror}); create the input files again"
-            ) from error
         is_whole = size > 0 and size % frame_bytes == 0
         frames = f"{size // frame_bytes} frames" if is_whole else "not a whole number of frames"
         expected = expected or (size if is_whole else None)

@@ -14,7 +14,7 @@ from model.common.json_files import write_json
 from model.export.input_files import check_replaceable
 from model.runtime.ais_bench_tool import run_on_devices
 from model.runtime.bin_list import check_bins
-from model.runtime.result_record import read_record, record_path, remove_record, replaced_results
+from model.runtime.result_record import read_record, remove_record, replaced_results
 from model.runtime.runners import TOOLS, run
 from model.runtime.task import Task
 
@@ -125,10 +125,8 @@ def _merge(result_folder: Path, shares: list[Path]) -> None:
     with replaced_results(result_folder) as (part, bins, results):
         for share in shares:
             record = read_record(share)
-            if record is None:
-                raise UserError(f"{record_path(share)}: missing; run the list again")
-            bins |= record.bins
-            results |= record.results
+            bins |= record["bins"]
+            results |= record["results"]
             for file in share.iterdir():
                 shutil.move(file, part / file.name)
 

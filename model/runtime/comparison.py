@@ -11,7 +11,6 @@ from model.common.geometry import FLOAT32
 from model.evaluation.cross_view import evaluate_index
 from model.export.manifest import read_manifest
 from model.runtime.bin_list import check_bins
-from model.runtime.result_files import TOOLS
 from model.runtime.runners import run_and_record
 from model.runtime.task import Task
 
@@ -94,13 +93,8 @@ def report_comparison(facts: dict[str, Any]) -> str:
 def _embeddings(task: Task, stems: list[str]) -> np.ndarray:
     """Run the model, and return the results as [n, d]."""
     run_and_record(task)
-    rows = []
-    for stem in stems:
-        file = next((file for suffix in TOOLS if (file := task.result_folder / f"{stem}{suffix}.bin").is_file()), None)
-        if file is None:
-            raise UserError(f"{task.result_folder}: no result of {stem}; run the comparison again")
-        rows.append(np.fromfile(file, FLOAT32))
-    return np.stack(rows)
+    suffix = next(task.result_folder.iterdir()).stem[-2:]  # of the tool
+    return np.stack([np.fromfile(task.result_folder / f"{stem}{suffix}.bin", FLOAT32) for stem in stems])
 
 
 def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], info: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from typing import Any
 from model.common.errors import UserError
 from model.export.atc.advice import coded_error, uncoded_reason
 from model.export.atc.soc_version import soc_versions
-from model.runtime.figures import Figures
-from model.runtime.performance_files import read_figures
+from model.export.atc.tool_output import opened_log, run_logged
+from model.runtime.performance_files import Figures, read_figures
 from model.runtime.task import Task
 
 _MAX_REASON = 200  # characters of a tool's message that an error message quotes
@@ -40,15 +39,9 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    try:
-        with log.open("wb") as output:
-            code = subprocess.run(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-            ).returncode
-    except OSError as error:
-        raise UserError(f"{command[0]}: cannot be run ({error.strerror})") from error
+    with opened_log(log) as file:
+        printed, code = run_logged(command, folder, file)
     seconds = time.perf_counter() - start
-    printed = log.read_text(encoding="utf-8", errors="replace")
     if code:
         ended = f"failed with exit status {code}" if code > 0 else f"was terminated by {signal.Signals(-code).name}"
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from model.common.errors import UserError
+from model.common.errors import UserError, os_errors_as
 from model.common.geometry import FLOAT32
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
@@ -107,12 +107,8 @@ def _run_batches(
             image_seq = np.empty(runtime.input_shape, np.float32)
             filled, _ = fill_last_batch(batch, runtime.batch_size)
             for row, file in zip(image_seq, filled, strict=True):
-                try:
+                with os_errors_as(f"{file}: cannot be read", "create the input files again"):
                     content = file.read_bytes()
-                except OSError as error:
-                    raise UserError(
-                        f"{file}: cannot be read ({error.strerror}); create the input files again"
-                    ) from error
                 if len(content) != row.size * FLOAT32.itemsize:
                     raise UserError(f"{file}: its size changed during the run; run the list again")
                 read_digests[file.stem] = check_digest(file, content, known)

@@ -1,4 +1,4 @@
-"""Read and write the throughput and latency files of the inference tools.
+"""Figures of runs of a deployed model, and the throughput and latency files of the inference tools that hold them.
 
 perf_vision_batchsize_1_device_0.txt        benchmark; also written by `python -m model.runtime`, with .json
 PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
@@ -6,20 +6,23 @@ PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.common.errors import UserError
+import numpy as np
+
+from model.common.errors import UserError, os_errors_as
 from model.common.files import atomic_file
 from model.common.schema import check, parse_checked
-from model.runtime.ais_bench_figures import PRINTED, SUMMARY, figures_of_printed_lines, figures_of_summary
-from model.runtime.figures import NUMBER, Figures, lines_of, positive_figure
 
+_NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)(?![0-9.])"
+_MAX_LINE_LENGTH = 10_000
 _STAGES = {"inference": "infer", "postprocess": "post"}  # names in the second documented format
 # Bounded repetitions: otherwise the time is quadratic in the length of a line.
-_PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{NUMBER}")
+_PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{_NUMBER}")
 _MAX_JSON_BYTES = 1 << 26  # ais_bench lists the time of each batch
 _MAX_TEXT_BYTES = 1 << 24  # a log may contain every step of a progress bar
 _BENCHMARK = (
@@ -27,6 +30,41 @@ _BENCHMARK = (
     "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
 )
 _OURS = {"runtime": str, "latency_ms": dict | None, **dict.fromkeys(("chip", "problem"), str | None)}
+_AIS_BENCH = "expected summary.json of ais_bench with NPU_compute_time (min, max, mean, …) and throughput"
+_PRINTED = (
+    "expected lines of ais_bench such as `NPU_compute_time (ms): min = 0.6, max = 0.7, mean = 0.66, …` and "
+    "`throughput 1000*batchsize.mean(1)/NPU_compute_time.mean(0.66): 1512.85`"
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Performance of one run. Values that the tool does not report are None.
+
+    Attributes:
+        end_to_end: throughput in sequences/s including reading and writing.
+        device: throughput in sequences/s of the model alone on one chip.
+        latency_ms: latency per batch on the device, with some of the keys mean, p50, p90 and p99.
+        chip: name such as Ascend310P3, if known.
+        problem: why the figures are missing.
+        chips: number of chips whose throughput is added up in `device`.
+    """
+
+    runtime: str
+    batch_size: int | None
+    end_to_end: float | None
+    device: float | None
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    chip: str | None = None
+    problem: str | None = None
+    chips: int = 1
+
+
+def latency_figures(milliseconds: Sequence[float]) -> dict[str, float]:
+    values = np.asarray(milliseconds, float)
+    p50, p90, p99 = np.percentile(values, (50, 90, 99)).tolist()
+    return {"mean": float(values.mean()), "p50": p50, "p90": p90, "p99": p99}
 
 
 def write_performance(path: Path, performance: Mapping[str, Mapping[str, float]]) -> None:
@@ -60,25 +98,22 @@ def read_all_figures(path: Path | str, batch_size: int | None = None) -> list[Fi
     text = _text(path)
     try:
         if text.lstrip().startswith("{"):
-            expected = SUMMARY
+            expected = _AIS_BENCH
             content = parse_checked(text, {})
             if "device_throughput" in content and "runtime" in content:
                 return _of_our_summary(path, content)
-            return [figures_of_summary(path, content)]
+            return [_of_summary(path, content)]
         if "NPU_compute_time" in text:
-            expected = PRINTED
-            return figures_of_printed_lines(path, text)
+            expected = _PRINTED
+            return _of_printed_lines(path, text)
         return [_of_benchmark(path, text, batch_size)]
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error}; {expected}") from error
 
 
 def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run the deployed model first") from error
+    with os_errors_as(f"{path}: cannot be read", "run the deployed model first"), path.open("rb") as file:
+        content = file.read(_MAX_JSON_BYTES + 1)
     if len(content) > (_MAX_JSON_BYTES if content.lstrip()[:1] == b"{" else _MAX_TEXT_BYTES):
         raise UserError(f"{path}: too large for a performance file; {_BENCHMARK}")
     return content.decode("utf-8", "replace")
@@ -86,7 +121,7 @@ def _text(path: Path) -> str:
 
 def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
     found: dict[str | None, dict[str, float]] = {}
-    for line in lines_of(text):
+    for line in _lines_of(text):
         stage, rest = re.fullmatch(r"\s*(?:\[([^\]]{0,40})\])?\s*(.*)", line, re.DOTALL).groups()
         pairs = {name: float(value) for name, value in _PAIR.findall(rest)}
         found.setdefault(_STAGES.get(stage, stage), {}).update(pairs)
@@ -95,12 +130,12 @@ def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
     pure = next((values for values in found.values() if "ave_throughputRate" in values), None)
     if pure:
         runtime, end_to_end = "benchmark, no data", None
-        device = positive_figure(pure["ave_throughputRate"], "ave_throughputRate")
+        device = _positive(pure["ave_throughputRate"], "ave_throughputRate")
     else:
         runtime, infer = "benchmark", found.get("infer", {})
-        end_to_end = positive_figure(found.get("e2e", {}).get("throughputRate"), "[e2e] throughputRate")
+        end_to_end = _positive(found.get("e2e", {}).get("throughputRate"), "[e2e] throughputRate")
         rate = infer.get("Interface throughputRate") or infer.get("throughputRate")
-        device = positive_figure(rate, "[infer] throughputRate")
+        device = _positive(rate, "[infer] throughputRate")
     # The latencies of benchmark include waiting.
     latency = {"mean": batch_size * 1000 / device} if batch_size else {}
     return Figures(runtime, batch_size, end_to_end, device, latency, str(path))
@@ -121,12 +156,83 @@ def _of_our_summary(path: Path, content: Mapping[str, Any]) -> list[Figures]:
 def _of_run(path: Path, content: Mapping[str, Any]) -> Figures:
     """Read the summary of one run, which has None for values that the tool did not report."""
     rates = [
-        None if content.get(name) is None else positive_figure(content[name], name)
+        None if content.get(name) is None else _positive(content[name], name)
         for name in ("e2e_throughput", "device_throughput")
     ]
     batch_size, latency = content.get("batch_size"), content.get("latency_ms") or {}
     if batch_size is not None:
         check(batch_size, range(1, 1 << 31), "batch_size")
-    named = {name: positive_figure(value, "latency_ms") for name, value in latency.items()}
+    named = {name: _positive(value, "latency_ms") for name, value in latency.items()}
     texts = {name: content.get(name) for name in ("chip", "problem")}
     return Figures(content["runtime"], batch_size, *rates, named, str(path), **texts)
+
+
+def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
+    """Read the content of summary.json."""
+    times = check(content, {"NPU_compute_time": dict, "npu_compute_time_list": list | None})["NPU_compute_time"]
+    figures = _of_ais_bench(path, times, content.get("throughput"))
+    listed = content.get("npu_compute_time_list") or []
+    if not listed or isinstance(listed[0], list):  # with several threads it contains pairs of start and end
+        return figures
+    latency = latency_figures([_positive(value, "npu_compute_time_list") for value in listed])
+    return replace(figures, latency_ms=latency)
+
+
+def _of_ais_bench(path: Path, times: Mapping[str, Any], throughput: Any) -> Figures:
+    names = {"median": "p50", "percentile(90%)": "p90", "percentile(99%)": "p99", "P99": "p99"}
+    latency = {"mean": _positive(times.get("mean"), "mean of NPU_compute_time")}
+    latency |= {ours: _positive(times[name], name) for name, ours in names.items() if name in times}
+    throughput = _positive(throughput, "throughput")
+    batch_size = round(throughput * latency["mean"] / 1000)  # ais_bench defines throughput as 1000 * batch / mean
+    return Figures("ais_bench", batch_size, None, throughput, latency, str(path))
+
+
+def _of_printed_lines(path: Path, text: str) -> list[Figures]:
+    """Read the summary blocks that ais_bench prints, one per device. The lines of several blocks may be mixed."""
+    lines = _lines_of(text)
+    blocks = [_printed_times(line) for line in lines if "NPU_compute_time (ms)" in line]
+    rates = [rate for rate in (re.search(rf"[tT]hroughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
+    if not blocks or not rates:
+        raise ValueError(f"no line with {'throughput' if blocks else 'NPU_compute_time'}")
+    figures = []
+    for rate in rates:
+        if not blocks:
+            raise ValueError("more lines with throughput than with NPU_compute_time")
+        mean = re.search(rf"mean\({_NUMBER}\)$", rate[1])  # newer versions repeat the mean
+        times = next((block for block in blocks if mean and block.get("mean") == float(mean[1])), blocks[0])
+        blocks.remove(times)
+        figures.append(_of_ais_bench(path, times, float(rate[2])))
+    return figures if len(figures) == 1 else _with_sum(figures, text)
+
+
+def _printed_times(line: str) -> dict[str, float]:
+    """Return the times in `min = 0.6, max = 0.7, ...`, or in the table row of the newest version, by their names."""
+    named = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line)
+    cells = zip(("min", "max", "mean", "median", "P99"), re.findall(rf"│\s{{0,9}}{_NUMBER}", line), strict=False)
+    return {name: float(value) for name, value in named or cells}
+
+
+def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
+    """Name the device of each row as the last lines of ais_bench do, sort the rows, and append their sum."""
+    devices = {
+        float(throughput): int(device)
+        for device, throughput in re.findall(rf"\bdevice_([0-9]{{1,4}}) throughput:{_NUMBER}", text)
+    }
+    numbered = sorted((devices.get(row.device, i), i) for i, row in enumerate(figures))
+    rows = [replace(figures[i], runtime=f"ais_bench, device {device}") for device, i in numbered]
+    batch_size = rows[0].batch_size if len({row.batch_size for row in rows}) == 1 else None
+    total = sum(row.device for row in rows)
+    name = f"ais_bench, {len(rows)} devices"
+    return [*rows, Figures(name, batch_size, None, total, source=rows[0].source, chips=len(rows))]
+
+
+def _lines_of(text: str) -> list[str]:
+    """Return the lines except very long ones, which would make the searches slow."""
+    return [line for line in text.splitlines() if len(line) <= _MAX_LINE_LENGTH]
+
+
+def _positive(value: Any, name: str) -> float:
+    """Return the value. Raise ValueError with `name` if it is None or not a positive number."""
+    if type(value) not in (int, float) or not 0 < value < 1e150:
+        raise ValueError(f"{name} is {'missing' if value is None else reprlib.repr(value)}")
+    return float(value)

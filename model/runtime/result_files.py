@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.common.errors import UserError
+from model.common.errors import UserError, os_errors_as
 from model.common.geometry import FLOAT32, STRIPS
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
@@ -111,10 +111,10 @@ def _check_origin(folder: Path, manifest: Manifest, digests: dict[str, str], suf
                        "name only", folder)  # fmt: skip
         _check_bins(manifest)
     else:
-        other = [f"{stem}{suffix}" for stem in digests if record.bins.get(stem) != manifest.digests[stem]]
+        other = [f"{stem}{suffix}" for stem in digests if record["bins"].get(stem) != manifest.digests[stem]]
         belong = f"belong to different input files than those of {manifest.path}; run the model again"
         _require_none(folder, other, belong)
-        changed = [f"{stem}{suffix}" for stem in digests if record.results.get(stem) != digests[stem]]
+        changed = [f"{stem}{suffix}" for stem in digests if record["results"].get(stem) != digests[stem]]
         _require_none(folder, changed, "differ from what the model wrote; run it again")
     first: dict[str, str] = {}
     for stem, digest in digests.items():
@@ -140,7 +140,7 @@ def _check_bins(manifest: Manifest) -> None:
 
 def _present(folder: Path) -> tuple[Path, dict[str, Path]]:
     """Return the folder that contains the results, and the path of each result by name."""
-    try:
+    with os_errors_as(f"{folder}: no result folder", "run the deployed model first"):
         stamped = sorted(path for path in folder.iterdir() if _TIME_STAMP.fullmatch(path.name) and path.is_dir())
         for place in (folder, *reversed(stamped)):
             present = _results_in(place)
@@ -148,8 +148,6 @@ def _present(folder: Path) -> tuple[Path, dict[str, Path]]:
                 if place != folder:
                     logger.info("results in %s, the newest output folder of ais_bench in %s", place, folder)
                 return place, present
-    except OSError as error:
-        raise UserError(f"{folder}: no result folder ({error.strerror}); run the deployed model first") from error
     return folder, {}
 
 

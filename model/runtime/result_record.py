@@ -7,7 +7,7 @@ results of input files that were created again since.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from model.common.files import atomic_folder
 from model.common.json_files import write_json
@@ -16,13 +16,6 @@ from model.common.schema import read_checked
 
 FORMAT = "gaitset-results-1"
 _SCHEMA = {"format": FORMAT, "bins": {str: str}, "results": {str: str}}
-
-
-class ResultRecord(NamedTuple):
-    """Digests of the input files and of the results, by the stem of the input file."""
-
-    bins: Mapping[str, str]
-    results: Mapping[str, str]
 
 
 def record_path(result_folder: Path) -> Path:
@@ -57,11 +50,13 @@ def write_record(result_folder: Path, bins: Mapping[str, str], results: Mapping[
     write_json(record_path(result_folder), content, sealed=True)
 
 
-def read_record(result_folder: Path) -> ResultRecord | None:
-    """Read the record, or return None if it does not exist (after a manual run). Raises UserError if it is invalid."""
+def read_record(result_folder: Path) -> dict[str, Any] | None:
+    """Read the digests of the input files (`bins`) and of the results (`results`), by the stem of the input file.
+
+    Returns None if there is no record (after a manual run). Raises UserError if it is invalid.
+    """
     path = record_path(result_folder)
     if not path.exists():
         return None
     problem = f"damaged, or not a result record ({FORMAT})"
-    content = read_checked(path, _SCHEMA, problem, "run the deployed model again", sealed=True)
-    return ResultRecord(content["bins"], content["results"])
+    return read_checked(path, _SCHEMA, problem, "run the deployed model again", sealed=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model.runtime.figures import latency_figures
+from model.runtime.performance_files import latency_figures
 
 
 class StaticRuntime(ABC):

@@ -6,21 +6,20 @@ import logging
 import os
 import platform
 import re
-import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from model.common.errors import UsageError, UserError
-from model.common.files import atomic_file, os_errors_as_user_errors
+from model.common.files import atomic_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
+from model.export.atc.tool_output import opened_log, run_logged
 from model.export.lint import failures, in_short, is_static, risks
 from model.export.onnx_file import inputs_of, load_onnx, shape_of, with_input_shape
 
@@ -68,17 +67,6 @@ def convert(
     }  # fmt: skip
 
 
-@contextmanager
-def opened_log(path: Path) -> Iterator[TextIO]:
-    """Open a log file for writing, and create its folder."""
-    path = path.resolve()
-    with os_errors_as_user_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.open("w", encoding="utf-8", errors="replace")
-    with log:
-        yield log
-
-
 def command_for(atc: Path, source: Source, stem: Path, soc_version: str, options: Sequence[str]) -> list[str]:
     """Return the published command. `stem` is the om without its suffix, which atc appends."""
     log = [] if any(option.startswith("--log=") for option in options) else ["--log=error"]
@@ -98,7 +86,7 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
     system and processor to its name.
     """
     environment = environment_for(command[0])
-    output, status = run_logged(command, folder, environment, log)
+    output, status = run_logged(command, folder, log, environment)
     if status != 0 and MISSING_DRIVER in output:
         fallback = _driver_stub_folder(Path(command[0]))
         if fallback is not None:
@@ -106,7 +94,7 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
             log.write(f"\nretry with {fallback} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
             paths = [environment.get("LD_LIBRARY_PATH", ""), str(fallback)]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
-            output, status = run_logged(command, folder, environment, log)
+            output, status = run_logged(command, folder, log, environment)
     see_log = f"its output is in {log.name}"
     if status != 0 or FAILURE in output:
         python = shutil.which("python3", path=environment.get("PATH")) or "python3"
@@ -119,27 +107,6 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(f"atc reported success, but instead of one {stem.name}.om it left: {names}; {see_log}")
     return found[0]
-
-
-def run_logged(command: Sequence[str], folder: Path, environment: dict[str, str], log: TextIO) -> tuple[str, int]:
-    """Run `command`, append its output to `log`, and return the output (both streams) and the exit status."""
-    log.write(f"$ {shlex.join(command)}\n")
-    log.flush()
-    begin = os.fstat(log.fileno()).st_size
-    try:
-        status = subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        ).returncode
-    except OSError as error:
-        raise UserError(
-            f"{command[0]}: cannot be run ({error.strerror}); check that it is CANN's atc for this machine"
-        ) from None
-    with Path(log.name).open("rb") as written:
-        written.seek(begin)
-        output = written.read().decode("utf-8", errors="replace")
-    log.seek(0, os.SEEK_END)
-    log.write(f"\nexit status {status}\n")
-    return output, status
 
 
 def environment_for(atc: str) -> dict[str, str]:

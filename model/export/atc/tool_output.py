@@ -1,7 +1,15 @@
-"""Output of short commands of Ascend's software."""
+"""Output of the commands of Ascend's software, in a log or, of short commands, returned."""
 
+import os
+import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from model.common.errors import os_errors_as
+from model.common.files import os_errors_as_user_errors
 
 TIMEOUT = 60  # seconds; npu-smi can hang if the driver has a problem
 
@@ -17,3 +25,36 @@ def output_of(
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+@contextmanager
+def opened_log(path: Path) -> Iterator[TextIO]:
+    """Open a log file for writing, and create its folder."""
+    path = path.resolve()
+    with os_errors_as_user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("w", encoding="utf-8", errors="replace")
+    with log:
+        yield log
+
+
+def run_logged(
+    command: Sequence[str], folder: Path, log: TextIO, environment: Mapping[str, str] | None = None
+) -> tuple[str, int]:
+    """Run `command` in `folder`, append its output to `log`, and return the output (both streams) and the exit status.
+
+    Raises UserError if the command cannot be started.
+    """
+    log.write(f"$ {shlex.join(command)}\n")
+    log.flush()
+    begin = os.fstat(log.fileno()).st_size
+    with os_errors_as(f"{command[0]}: cannot be run", "check that it is the tool of CANN for this machine"):
+        status = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        ).returncode
+    with Path(log.name).open("rb") as written:
+        written.seek(begin)
+        output = written.read().decode("utf-8", errors="replace")
+    log.seek(0, os.SEEK_END)
+    log.write(f"\nexit status {status}\n")
+    return output, status

@@ -17,7 +17,8 @@ from typing import Any
 
 from model.common.files import os_errors_as_user_errors
 from model.export.atc.arguments import check_path
-from model.export.atc.convert import Source, environment_for, model_options, opened_log, run_logged
+from model.export.atc.convert import Source, environment_for, model_options
+from model.export.atc.tool_output import opened_log, run_logged
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def tune(
             with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
                 # aoe reads the SoC from the machine's NPU.
                 command = [*model_options(aoe, source, Path(scratch) / om.stem), f"--job_type={job}", "--log=error"]
-                output, status = run_logged([*command, *options], Path(scratch), environment, log)
+                output, status = run_logged([*command, *options], Path(scratch), log, environment)
                 if status != 0 or SUCCESS not in output:
                     problem = f"failed with status {status}" if status else f"did not print `{SUCCESS}`"
                     logger.warning("aoe %s: %s is converted without tuned %s; its output is in %s", problem, name,

@@ -98,7 +98,7 @@ def test_an_atc_for_another_processor_is_an_error(tmp_path, model, monkeypatch):
     program = write_script(tmp_path / "alien" / "atc", "")
     program.write_bytes(b"\x7fELF of another processor")
     monkeypatch.setenv("PATH", str(program.parent))
-    with pytest.raises(UserError, match=r"alien/atc: cannot be run.*CANN's atc for this machine"):
+    with pytest.raises(UserError, match=r"alien/atc: cannot be run.*the tool of CANN for this machine"):
         converted(model)
 
 

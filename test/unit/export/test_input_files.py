@@ -81,10 +81,10 @@ def test_info_list_names_files_as_the_folder_was_given(folder):
     write()
     lines = [f"{i} CASIA-B-bin/{i:04d}.bin 64 64\n" for i in range(5)]
     assert (folder / "CASIA-B-bin.info").read_bytes() == "".join(lines).encode()
-    assert [entry.index for entry in read_info("CASIA-B-bin.info")] == [0, 1, 2, 3, 4]
+    assert read_info("CASIA-B-bin.info") == [Path(f"CASIA-B-bin/{i:04d}.bin") for i in range(5)]
     write(folder=str(folder / "with blank"))
-    entry = read_info(folder / "with blank.info")[3]
-    assert entry == (3, folder / "with blank" / "0003.bin", 64, 64)
+    assert (folder / "with blank.info").read_text().splitlines()[3] == f"3 {folder}/with blank/0003.bin 64 64"
+    assert read_info(folder / "with blank.info")[3] == folder / "with blank" / "0003.bin"
 
 
 def test_manifest_holds_labels_and_settings(folder):

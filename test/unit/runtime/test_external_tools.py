@@ -108,11 +108,11 @@ def test_files_that_tools_reject(deployed, here, task, tool):
     folder = here / "my bins (1)"
     folder.mkdir(mode=0o775)
     targets = [folder / f"walk {i}.v{i}.bin" for i in (3, 0, 4, 1, 2)]  # the order of the list is not that of the names
-    for target, entry in zip(targets, read_info(deployed.info), strict=True):
+    for target, file in zip(targets, read_info(deployed.info), strict=True):
         if target == targets[0]:
-            target.symlink_to(entry.path)
+            target.symlink_to(file)
         else:
-            target.write_bytes(entry.path.read_bytes())
+            target.write_bytes(file.read_bytes())
             target.chmod(0o666)
     write_info(here / "my list.info", targets)
     om = here / "my Gängset+_bs4.om"

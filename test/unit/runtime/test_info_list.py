@@ -52,7 +52,7 @@ def test_folder_with_other_files_is_not_replaced(run, tmp_path):
 
 def test_paths_relative_to_the_working_directory_or_the_list(deployed, run, tmp_path, monkeypatch):
     folder = deployed.folder
-    write_info(folder / "relative.info", [entry.path.relative_to(folder) for entry in read_info(deployed.info)])
+    write_info(folder / "relative.info", [file.relative_to(folder) for file in read_info(deployed.info)])
     for here in (folder, tmp_path):
         monkeypatch.chdir(here)
         assert run(info=folder / "relative.info")["sequences"] == 5

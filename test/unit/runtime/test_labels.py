@@ -218,4 +218,4 @@ def test_interrupted_run_keeps_earlier_results(chain, monkeypatch):
         chain.run()
     assert {path.name: path.read_bytes() for path in chain.results.iterdir()} == before
     assert chain.is_right()
-    assert [entry.path.name for entry in read_info(chain.info)] == [f"{i:04d}.bin" for i in range(COUNT)]
+    assert [file.name for file in read_info(chain.info)] == [f"{i:04d}.bin" for i in range(COUNT)]

@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from model.common.errors import UserError
-from model.common.onnx_runtime import import_onnxruntime
 from model.runtime.acl_runtime import AclRuntime
 from model.runtime.ort_runtime import OrtRuntime
 
@@ -51,22 +50,6 @@ def test_model_without_input(tmp_path):
     onnx.save(model, tmp_path / "constant.onnx")
     with pytest.raises(UserError, match="its input is missing"):
         OrtRuntime(tmp_path / "constant.onnx")
-
-
-def test_missing_provider(deployed, monkeypatch):
-    with pytest.raises(UserError, match="does not have CANNExecutionProvider, only"):
-        OrtRuntime(deployed.om(1).with_suffix(".onnx"), providers=["CANNExecutionProvider"])
-    # A build with the provider but without its driver lists the provider and falls back silently.
-    onnxruntime = import_onnxruntime()
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CANNExecutionProvider"])
-    session = onnxruntime.InferenceSession
-
-    def falling_back(path, options, providers):
-        return session(path, options, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", falling_back)
-    with pytest.raises(UserError, match="ONNX Runtime uses CPUExecutionProvider instead of CANNExecutionProvider"):
-        OrtRuntime(deployed.om(1).with_suffix(".onnx"), providers=[("CANNExecutionProvider", {"device_id": 0})])
 
 
 def test_without_onnx_runtime(tmp_path, monkeypatch):

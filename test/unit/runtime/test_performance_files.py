@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from model.common.errors import UserError
-from model.runtime.figures import Figures, latency_figures
-from model.runtime.performance_files import read_all_figures, read_figures, write_performance
+from model.runtime.performance_files import (
+    Figures,
+    latency_figures,
+    read_all_figures,
+    read_figures,
+    write_performance,
+)
 
 TOOL_TEXT = """[e2e] throughputRate: 336.39, latency: 148637
 [data read] throughputRate: 357.787, moduleLatency: 2.79496

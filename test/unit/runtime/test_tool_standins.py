@@ -43,7 +43,7 @@ def test_benchmark_rejects_arguments(benchmark, changes, message):
 
 
 def test_benchmark_rejects_undocumented_lists(deployed, here, benchmark):
-    paths = [entry.path for entry in read_info(deployed.info)]
+    paths = read_info(deployed.info)
     for lines, message in [
         ([f"{i} {p} 64 64" for i, p in enumerate(paths)], "5 inputs do not fill batches of 4"),
         ([f"0 {paths[0]} 64"], "line 1"),
