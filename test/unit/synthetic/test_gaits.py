@@ -127,6 +127,7 @@ def test_takes_differ_less_than_people_in_every_parameter(crowd):
     for name, curve in gait.curves.items():
         first, second = evaluated(curve, phases), evaluated(again.curves[name], phases)
         assert 0.3 < (second - first).std() < 0.4 * first.std(0).mean(), name
+    assert again.phase.std() > 0.25, "takes begin anywhere in the stride"
 
 
 def test_hands_are_in_pockets_in_some_takes(crowd):

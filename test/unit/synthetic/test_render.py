@@ -88,18 +88,6 @@ def test_absent_parts_are_not_rendered():
     assert sils[1].sum() > 1.5 * sils[0].sum()
 
 
-def test_a_view_does_not_depend_on_the_other_views():
-    generator = np.random.default_rng(0)
-    centres = np.array([[[0.1, -0.2, 0.6], [-0.3, 0.1, 1.3]]], np.float32)
-    axes = (0.15 * generator.normal(size=(1, 2, 3, 3))).astype(np.float32)
-    figure = figure_of(centres, axes, [[0, 1, 1, 1]])
-    for variety in (0.0, 1.0):
-        together = silhouettes(figure, cameras_of(VIEWS, ONE, variety)).frames()
-        for view in ("000", "072"):
-            alone = silhouettes(figure, cameras_of([view], ONE, variety)).frames()
-            assert torch.equal(alone[0], together[VIEWS.index(view)])
-
-
 def test_varied_cameras_keep_the_walker_in_the_image():
     draws = Draws.of(0, "take", torch.arange(200))
     cameras = cameras_of(VIEWS, draws, 1.0)

@@ -58,14 +58,6 @@ def use_only(monkeypatch, name: str, **changes) -> None:
     monkeypatch.setattr(noise, "_table", noise._table.__wrapped__)
 
 
-def test_noise_depends_on_the_draws_only():
-    clean, box = walkers(1, 20)
-    one, again, other = (noisy(clean, box, torch.tensor([subject])) for subject in (1, 1, 2))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert not torch.equal(one, clean)
-
-
 def test_a_sequence_does_not_depend_on_the_batch():
     clean, box = walkers(5, 13)
     subjects = torch.tensor([4, 9, 2, 7, 1])

@@ -1,6 +1,5 @@
 """Tests of rendered walkers: reproducibility, gait, and clothes of each condition."""
 
-import math
 from dataclasses import replace
 from itertools import product
 
@@ -12,7 +11,7 @@ from walker_parameters import render_sequence
 from model.common.counter_random import Draws
 from model.synthetic.body import draw_body
 from model.synthetic.camera import PATH, VIEWS, cameras_of, frame_times
-from model.synthetic.gait import draw_gait, vary_gait, walking_speed
+from model.synthetic.gait import draw_gait, vary_gait
 from model.synthetic.render import silhouettes
 from model.synthetic.settings import SEQ_TYPES, WalkerSettings
 from model.synthetic.skeleton import SIDES, pose
@@ -22,9 +21,9 @@ cv2 = pytest.importorskip("cv2")
 CLEAN = WalkerSettings(frames=12, noise=0.0)
 
 
-def people(count: int, take: int = 0, seed: int = 0):
+def people(count: int, seed: int = 0):
     """Return bodies and gaits of subjects 1 to `count` in one take, as `pose_figures` draws them."""
-    takes = Takes(torch.arange(1, count + 1), torch.full((count,), take))
+    takes = Takes.of(range(1, count + 1), ["nm-01"])
     subject = Draws.of(seed, "subject", takes.subject)
     body = draw_body(subject)
     return body, vary_gait(takes.draws(seed, "take"), draw_gait(subject, body))
@@ -42,7 +41,7 @@ def test_pixels_depend_on_every_setting_subject_take_and_view():
 
 
 def test_a_sequence_does_not_depend_on_the_batch():
-    settings, views = WalkerSettings(frames=6), ("018", "090")
+    settings, views = WalkerSettings(frames=6, cameras=1.0), ("018", "090")
     takes = Takes.of([4, 5, 6], ["nm-02", "bg-01", "cl-02"])
     frames = render_views(settings, takes, pose_figures(settings, takes), views).frames().view(9, 2, 6, 240, 320)
     differing = 0
@@ -52,15 +51,6 @@ def test_a_sequence_does_not_depend_on_the_batch():
             differing += (alone != frames[number, place]).sum().item()
     # Matrix products may round differently in a batch, which moves an edge by a pixel.
     assert differing <= 1e-4 * (frames > 0).sum()
-
-
-def test_a_subject_keeps_the_body_and_most_of_the_gait_in_all_takes():
-    (body, first), (same, second) = people(40, take=0), people(40, take=1)
-    assert torch.equal(body.stature, same.stature) and torch.equal(body.trunk_width, same.trunk_width)
-    assert not (first.phase == second.phase).any()
-    assert (first.cadence / second.cadence - 1).abs().max() < 0.3
-    between, within = first.cadence.std(), (first.cadence - second.cadence).std() / math.sqrt(2)
-    assert within < 0.7 * between
 
 
 @pytest.mark.parametrize("seq_type", ["nm-03", "bg-02", "cl-01"])
@@ -110,7 +100,7 @@ def test_steps_come_at_the_cadence_of_the_gait():
         assert abs(found - float(gait.cadence[subject - 1]) / 60) < 0.15
 
 
-def test_the_lower_foot_is_on_the_ground_and_does_not_slide():
+def test_the_lower_foot_is_on_the_ground():
     body, gait = people(8)
     gait = gait._replace(phase=torch.zeros(8), heading=torch.zeros(8), cadence=torch.full((8,), 110.0))
     times = torch.arange(100) / 100 * 120 / 110  # one stride from heel contact
@@ -120,12 +110,6 @@ def test_the_lower_foot_is_on_the_ground_and_does_not_slide():
         for side, part in product(SIDES, ("heel", "ball", "toe"))
     ]
     torch.testing.assert_close(torch.stack(soles).amin(0), torch.zeros(8, 100), atol=1e-5, rtol=0)
-    standing = slice(12, 35)
-    ankle, moved = skeleton.joints["left_ankle"][:, standing, 0], skeleton.joints["pelvis"][:, standing, 0]
-    slid, travelled = (x.amax(1) - x.amin(1) for x in (ankle, moved))
-    assert (slid < 0.35 * travelled).all()
-    speed = walking_speed(body, people(8)[1])
-    assert (speed > 0.6).all() and (speed < 2.2).all()
 
 
 def test_pelvis_and_shoulders_rotate_against_each_other():
