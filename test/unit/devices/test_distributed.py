@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small_network
 import torch
-from scripts import ROOT, load_script, one_line_error, run_module, run_script
+from scripts import ROOT, load_script, run_script
 from threads import torch_threads
 from training_runs import arguments, files_of, same, torchrun, weights
 
@@ -136,13 +136,6 @@ def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_pa
     for ours, theirs in zip(*logs, strict=True):
         # Bit-exact: a mean over six iterations of both processes, interrupted after three.
         assert [ours[name] for name in ("iteration", *FIELDS)] == [theirs[name] for name in ("iteration", *FIELDS)]
-
-
-@pytest.mark.slow
-def test_user_error_ends_all_processes_with_one_line_and_no_restart(tmp_path):
-    done = run_module("model.launch", "--processes", 2, "train.py", *arguments(tmp_path / "nowhere", tmp_path))
-    assert "nowhere: no such folder; give a tree that pretreatment.py has aligned" in one_line_error(done, 2)
-    assert done.stderr.splitlines()[1:] == ["not restarted: the user error above would occur again"]
 
 
 @pytest.mark.slow

@@ -20,18 +20,6 @@ def group_of_one(tmp_path):
     distributed.finish()
 
 
-def test_single_process_functions_return_their_input():
-    rows, cpu = torch.tensor([[1.0], [2.0]]), torch.device("cpu")
-    assert distributed.gather_rows(rows, 2, cpu) is rows
-    assert distributed.any_process(True, cpu) is True
-    assert distributed.run_on_rank0(lambda: 5) == 5
-    distributed.average_in_place(rows)
-    assert rows.tolist() == [[1.0], [2.0]]
-    assert distributed.backend() is None
-    network = torch.nn.Linear(1, 1)
-    assert distributed.wrap(network, cpu) is network
-
-
 def test_gather_rows_asserts_that_each_row_comes_from_one_process(group_of_one):
     """A single process must provide all three rows."""
     with pytest.raises(AssertionError, match="exactly one process"):

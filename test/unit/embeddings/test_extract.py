@@ -114,24 +114,10 @@ def test_no_sequences_give_no_batches():
     assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
 
 
-@pytest.fixture
-def gathered(monkeypatch):
-    """The rows and the total number of rows that each process gives to `gather_rows`."""
-    shares = []
+def test_a_process_without_sequences_takes_part_in_gathering(network, store, monkeypatch):
+    gathered = []
     gather = "model.devices.distributed.gather_rows"
-    monkeypatch.setattr(gather, lambda rows, total, device: shares.append((rows, total)))
-    return shares
-
-
-def test_each_process_takes_every_nth_sequence(network, store, expected, gathered):
-    for rank in range(3):
-        extract(network, store, CPU, 2, World(rank, rank, 3), quiet=True)
-    for rank, (rows, total) in enumerate(gathered):
-        assert total == 5 and rows.shape == expected[rank::3].shape
-        assert (rows - expected[rank::3]).abs().max() < 3e-5 * expected.abs().max()
-
-
-def test_a_process_without_sequences_takes_part_in_gathering(network, store, gathered):
+    monkeypatch.setattr(gather, lambda rows, total, device: gathered.append((rows, total)))
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
     extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
     assert [(tuple(rows.shape), total) for rows, total in gathered] == [((0, 62, 256), 1)]
