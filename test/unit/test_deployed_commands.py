@@ -96,7 +96,7 @@ def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
         (["ais_bench"], 1, "ais_bench not found"),
         (["acl"], 1, "pyACL cannot be imported"),
         (["auto", "--batch_sizes=4"], 1, "gaitset_submit_bs4: no om or ONNX file of this name"),
-        (["tensorrt"], 2, "--runtime tensorrt: unknown, choose one of"),
+        (["tensorrt"], 2, "unknown, choose one of auto, benchmark, ais_bench, acl, onnxruntime"),
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--batch_sizes=1,4,16,4"], 2, "--batch_sizes=1,4,16,4: 4 is given twice"),
         (["auto", "--loop=0"], 2, "--loop=0: must be a number of batches above 0"),

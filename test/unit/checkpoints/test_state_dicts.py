@@ -153,16 +153,11 @@ def test_the_embedding_is_the_same_strip_by_strip(theirs):
     torch.testing.assert_close(found.norm(), expected.norm())
 
 
-def test_keys_and_sizes_that_do_not_fit_are_named(theirs, tmp_path):
-    _, content, path = theirs
+def test_keys_that_do_not_fit_are_named(theirs, tmp_path):
+    _, content, _ = theirs
     more = {**content, "model": {**content["model"], "BNNecks.fc_bin": torch.zeros(62, 16, 5)}}
     with pytest.raises(UserError, match="has the unknown key BNNecks"):
         load_encoder(GaitSet(hidden_dim=16), saved(tmp_path / "x.pt", more))
-    channels = list(read_encoder(path).sizes.channels)
-    with pytest.raises(UserError, match="network: hidden_dim of the config must be 16, not 256") as caught:
-        load_encoder(GaitSet(hidden_dim=256), path)
-    message = f"channels of the config must be {channels}, not [32, 64, 128]"
-    assert (message in str(caught.value)) == (channels != [32, 64, 128])
 
 
 @pytest.mark.parametrize("matrices", [None, 3, "x" * 62, torch.tensor(1.0), torch.zeros(62), [torch.zeros(62, 128, 8)]])

@@ -113,29 +113,6 @@ def test_incomplete_data_and_free_names(seed):
     assert "xx-01" in notes
 
 
-@pytest.mark.parametrize("memory_mapped", [False, True])
-def test_gallery_in_pieces_gives_the_same_tables(tmp_path, memory_mapped):
-    rng = np.random.default_rng(5)
-    rows = grid([f"{i:03d}" for i in range(25)], TAKES, ["000", "090", "180"])
-    rows = [row for row in rows if rng.random() < 0.7 and row[1:] != ("nm-05", "090")]
-    given = embeddings = embeddings_of(rows).reshape(-1, 4, 6)
-    if memory_mapped:
-        mapped = np.memmap(tmp_path / "embeddings", np.float32, "w+", shape=tuple(embeddings.shape))
-        mapped[:] = embeddings.numpy()
-        given = torch.from_numpy(mapped)
-    whole, pieces = evaluated(rows, embeddings), evaluated(rows, given, device_bytes=10_000)
-    assert_equals_loops(pieces, embeddings, rows, "CASIA-B")
-    for name in ("accuracy", "average_precision", "without_mate", "notes"):
-        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
-
-
-@pytest.mark.parametrize("device_bytes", [0, None])
-def test_collapsed_encoder_scores_0(device_bytes):
-    rows = grid([f"{i:03d}" for i in range(29)], TAKES[:5], ["000", "090"])
-    embeddings = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)).repeat(len(rows), 1)
-    assert (evaluated(rows, embeddings, device_bytes=device_bytes).accuracy[0] == 0).all()
-
-
 @pytest.mark.parametrize(("spread", "warned"), [(0, True), (1e-6, True), (1e-2, False), (1, False)])
 def test_collapse_adds_a_warning_to_the_result(spread, warned):
     rows = grid([f"{i:03d}" for i in range(9)], TAKES[:5], ["000", "090"])
@@ -206,13 +183,6 @@ def test_gallery_of_three_clips_the_ranks():
     # Rank 3 covers the whole gallery. Subject z is not enrolled, so rank-5 stays below 100.
     assert result.accuracy[0, 0, 0, 2:].tolist() == [75, 75, 75]
     assert any("gallery smaller than 5 in view 000 (3)" in note for note in result.notes)
-
-
-def test_condition_without_probes_is_skipped_with_a_note():
-    result = evaluated(grid(["a", "b"], TAKES[:8], ["000", "018"]))
-    assert result.conditions == ("NM", "BG")
-    assert set(result.including()) == set(result.to_json()["rank1"]) == {"NM", "BG"}
-    assert any("condition CL is skipped" in note for note in result.notes)
 
 
 PAIR = grid(["a", "b", "c"], TAKES, ["000", "018"])  # two views

@@ -69,8 +69,7 @@ OTHER_TYPES = [(7, LEAST, dtype) for dtype in (torch.float16, torch.bfloat16, to
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
-    ("chunk", "device_bytes", "dtype"),
-    [*product((1, 7, 1024), (LEAST, 20_000, None), (torch.float32,)), *OTHER_TYPES],
+    ("chunk", "device_bytes", "dtype"), [*product((1, 7, 1024), (LEAST, 20_000, None), (torch.float32,)), *OTHER_TYPES]
 )
 def test_counts_equal_a_loop(seed, chunk, device_bytes, dtype):
     subject, plan = ragged(seed)

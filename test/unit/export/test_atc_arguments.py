@@ -22,14 +22,12 @@ pytestmark = pytest.mark.slow
         ("--log='debug", "No closing quotation"),
         ("--soc_version=Ascend310", "--soc_version is set from"),
         ("--output=x", "--output is set from"),
-        ("--dynamic_batch_size=1,16", "static shapes, one model per value of --batch_sizes"),
         ("--auto_tune_mode=RL,GA", "aoe tunes"),
         ("--insert_op_conf=a.cfg", "change the om's input from float32"),
         ("--output_type=FP16", "change the om's output from float32"),
         ("--external_weight=1", "outside the om"),
         ("--log=info --log=debug", "--log occurs twice"),
         ("--precision_mode=force_fp32 --precision_mode_v2=origin", "exclude each other"),
-        ("--keep_dtype=gone.cfg", "/gone.cfg: no such file; correct --keep_dtype"),
     ],
 )
 def test_check_options_rejects(text, words):

@@ -163,15 +163,6 @@ def test_errors_before_writing_leave_no_file(folder, monkeypatch, store, argumen
     assert not list(folder.iterdir())
 
 
-def test_an_input_output_error_is_one_line(monkeypatch):
-    def fail(self, content):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(UserError, match=r"CASIA-B-bin: failed while it was written \(Input/output error\)"):
-        write()
-
-
 @pytest.mark.parametrize(("count", "batch_size", "added"), [(5, 4, 3), (5, 5, 0), (1, 16, 15), (16, 16, 0), (7, 1, 0)])
 def test_the_last_batch_is_filled_with_its_last_item(count, batch_size, added):
     items = [f"{i}" for i in range(count)]

@@ -1,14 +1,12 @@
-"""Quantization of maps and weights: ranges, rounding, saturation, and the folded first layer."""
+"""Quantization of maps and weights: ranges, rounding and saturation. test_int8.py tests the folded first layer."""
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 
 from model.export.quantization import (
     fit_scales,
     fit_to_relu,
-    fold_pixels_into_channels,
     quant_params,
     quantize_weights,
     saturates,
@@ -62,27 +60,6 @@ def test_fit_to_relu_is_the_linear_regression_of_all_windows():
         np.linalg.norm(positive @ each.reshape(4, -1).T - wanted) for each in (found.astype(np.float64), weight)
     )
     assert error < 0.8 * before_fit
-
-
-def test_fit_to_relu_accepts_empty_maps():
-    weight = np.ones((2, 3, 3, 3), np.float32)
-    assert np.array_equal(fit_to_relu(weight, torch.zeros(1, 3, 4, 4)), weight)
-
-
-@pytest.mark.parametrize(("size", "pixels"), [(5, 4), (5, 2), (3, 2)])
-def test_folded_pixels_give_the_same_convolution(size, pixels):
-    """Compare with torch's convolution of one channel, including the edges."""
-    random = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (2, 1, 6, 12), generator=random).double()
-    weight = torch.randint(-127, 128, (3, 1, size, size), generator=random).double()
-    expected = F.conv2d(image, weight, padding=size // 2)
-    rows = F.pad(image, (size // 2, size // 2))
-    grouped = rows.view(2, 6, -1, pixels).permute(0, 3, 1, 2)  # neighbours of a row become channels
-    folded = torch.from_numpy(fold_pixels_into_channels(weight.numpy(), pixels))
-    assert folded[0].numel() == size * (size - 1 + pixels)  # no weight is outside the pixels that an output sees
-    found = F.conv2d(grouped, folded, padding=(size // 2, 0))  # [2, pixels * 3, 6, 12 / pixels]
-    found = found.view(2, pixels, 3, 6, 12 // pixels).permute(0, 2, 3, 4, 1).reshape(expected.shape)
-    assert torch.equal(found, expected)
 
 
 def test_quantization_represents_zero_and_rounds_by_half_a_step():

@@ -75,13 +75,10 @@ def test_default_without_chips(npu_smi, monkeypatch, chips):
     assert found == "Ascend310" and "npu-smi" in why and "--soc_version" in why
 
 
-def test_default_without_npu_smi(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert choose_soc_version("")[0] == "Ascend310"
-
-
-def test_a_hanging_npu_smi_times_out(tmp_path, monkeypatch):
-    write_script(tmp_path / "npu-smi", "exec tail -f /dev/null")
+@pytest.mark.parametrize("script", [None, "exec tail -f /dev/null"], ids=["missing", "hanging"])
+def test_default_without_a_working_npu_smi(tmp_path, monkeypatch, script):
+    if script:
+        write_script(tmp_path / "npu-smi", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(tool_output, "TIMEOUT", 0.2)
     assert choose_soc_version("")[0] == "Ascend310"

@@ -105,13 +105,6 @@ def test_models_by_length_need_their_runtime(here):
     assert choose("auto", here / "m", direct=True)[::3] == ("onnxruntime", {4: here / "m_f4.onnx"})
 
 
-def test_unknown_name(here):
-    known = "auto, benchmark, ais_bench, acl, onnxruntime"
-    with pytest.raises(UserError, match=f"--runtime tensorrt: unknown, choose one of {known}") as error:
-        choose("tensorrt", here / "both")
-    assert error.value.exit_status == 2
-
-
 def test_names_with_the_system_appended_by_atc(here, monkeypatch):
     """The newest file is used, not that of an earlier conversion."""
     install_acl(monkeypatch)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from tiny_onnx import tiny_model
 
 from model.common.errors import UserError
 from model.runtime.acl_runtime import AclRuntime
@@ -30,26 +31,24 @@ def test_files_that_are_not_models(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_dynamic_model(tmp_path):
-    node = helper.make_node("ReduceMax", ["image_seq"], ["feature"], axes=[1], keepdims=0)
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
-            for name, shape in (("image_seq", (4, 64, 44)), ("feature", (64, 44)))]  # fmt: skip
-    graph = helper.make_graph([node], "dynamic", ends[:1], ends[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
-    onnx.save(model, tmp_path / "dynamic.onnx")
-    with pytest.raises(UserError, match="4 static dimensions"):
-        OrtRuntime(tmp_path / "dynamic.onnx")
+def without_input():
+    value = helper.make_tensor("value", TensorProto.FLOAT, [2, 8, 6], np.zeros(96, np.float32))
+    model = tiny_model([helper.make_node("Constant", [], ["feature"], value=value)])
+    del model.graph.input[:]
+    return model
 
 
-def test_model_without_input(tmp_path):
-    value = helper.make_tensor("value", TensorProto.FLOAT, [1, 62, 8], np.zeros(496, np.float32))
-    node = helper.make_node("Constant", [], ["feature"], value=value)
-    feature = helper.make_tensor_value_info("feature", TensorProto.FLOAT, [1, 62, 8])
-    graph = helper.make_graph([node], "constant", [], [feature])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
-    onnx.save(model, tmp_path / "constant.onnx")
-    with pytest.raises(UserError, match="its input is missing"):
-        OrtRuntime(tmp_path / "constant.onnx")
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (tiny_model(batch="batch", output_shape=("batch", 8, 6)), "4 static dimensions"),
+        (without_input(), "its input is missing"),
+    ],
+)
+def test_models_without_a_static_input(tmp_path, model, message):
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(UserError, match=message):
+        OrtRuntime(tmp_path / "m.onnx")
 
 
 def test_without_onnx_runtime(tmp_path, monkeypatch):

@@ -4,15 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from raw_trees import (
-    BLACK,
-    SEQUENCE,
-    make_tree,
-    pretreat,
-    run_pretreatment,
-    silhouette,
-    write,
-)
+from raw_trees import BLACK, SEQUENCE, make_tree, pretreat, run_pretreatment, silhouette, write
 
 from model.data.raw.pretreatment_report import LogFile
 
