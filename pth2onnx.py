@@ -13,9 +13,10 @@ For the CPU, with sequences of any length and every frame used once:
 from functools import partial
 from pathlib import Path
 
-from model.common.command_line import CONFIG_OPTIONS, CommandParser, add_options, positive
+from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
+from model.config_options import add_options
 
 ROOT = Path(__file__).resolve().parent
 CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
@@ -27,7 +28,7 @@ def options_parser() -> CommandParser:
                         "the checkpoint of the config and --iters)")  # fmt: skip
     parser.add_argument("--iters", type=int, default=-1, metavar="N", help="iteration of the checkpoint; -1: "
                         "total_iter of the config, else the last (default: -1)")  # fmt: skip
-    add_options(parser, CONFIG_OPTIONS, "--config", "--work_path")
+    add_options(parser, "config", "work_path")
     parser.add_argument("--output_path", type=Path, metavar="FILE", help="file to write (default: gaitset_submit.onnx, "
                         "with suffix _bs<N> or _f<N>)")  # fmt: skip
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="fixed batch size (default: 1)")
@@ -40,7 +41,7 @@ def options_parser() -> CommandParser:
     group = parser.add_argument_group("training sequences for 8-bit calibration")
     group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="write the calibration sequences to "
                        "DIR, as input files for Ascend's AMCT (default: none)")  # fmt: skip
-    add_options(group, CONFIG_OPTIONS, *(f"--{name}" for name in CALIBRATION_DATA))
+    add_options(group, "dataset_path", *CALIBRATION_DATA[1:])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the export")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")
     return parser

@@ -28,13 +28,13 @@ confuses.
 import argparse
 from pathlib import Path
 
-from model.common import command_line
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
 from model.common.files import is_plain_name
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.config import load_config, overrides_of
+from model.config_options import add_common_options, add_options, add_precision_options, check_precision_options
 from model.data.partition import check_partition_file
 from model.devices.world import world_from_environment
 from model.evaluation.protocols import plan_of
@@ -48,53 +48,45 @@ RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="test.py", description=__doc__)
-    command_line.add_common_options(parser)
-    command_line.add_protocol_options(parser)
+    add_common_options(parser)
+    add_options(parser.add_argument_group("protocol"), "gallery", "probe")
     group = parser.add_argument_group("what to test")
-    group.add_argument("--iter", type=int, metavar="N", help="iteration of the checkpoint (default: total_iter of the "
-                       "config, else the last)")  # fmt: skip
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="an encoder; with --runtime, its model")
-    group.add_argument("--use_8p_model", action="store_true", help="use config_8p.py (default: False)")
-    group.add_argument("--batch_size", type=positive, default=0, metavar="N", help="sequences per batch (default: as "
-                       "many as keep the device busy)")  # fmt: skip
+    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config, else "
+                       "the last)")  # fmt: skip
+    group.add_argument("--checkpoint", type=Path, help="an encoder; with --runtime, its model")
+    group.add_argument("--use_8p_model", action="store_true", help="use config_8p.py")
+    add_options(group, "batch_size")
     group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="runtime that computes the embeddings; "
-                       "auto: the one that the file of --checkpoint needs (default: torch)")  # fmt: skip
-    group.add_argument("--threads", type=positive, metavar="N", help="threads of --runtime onnxruntime (default: one "
-                       "per core)")  # fmt: skip
+                       "auto: the one that the file of --checkpoint needs")  # fmt: skip
+    group.add_argument("--threads", type=positive, help="threads of --runtime onnxruntime (default: one per core)")
     group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: name of the "
                        "checkpoint)")  # fmt: skip
-    group.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    group.add_argument("--json", type=Path, help="also write the figures to FILE")
     group.add_argument("--check", action="store_true", help="only check the options, the configuration and the file of "
-                       "--partition, then exit (default: off)")  # fmt: skip
+                       "--partition, then exit")  # fmt: skip
     group = parser.add_argument_group("report")
-    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, metavar="FILE", help="write a page with "
-                       "figures, which are also written as PNG (default FILE: work/results/<name>.html)")  # fmt: skip
-    group.add_argument("--throughput", type=Path, nargs="+", default=(), metavar="FILE", help="measurements of "
-                       "python -m model.runtime or of a benchmark tool to show in the report")  # fmt: skip
-    group.add_argument("--train_log", type=Path, metavar="FILE", help="a train.jsonl to show in the report (default: "
-                       "the log of the run that wrote the checkpoint, if it exists)")  # fmt: skip
+    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, help="write a page with figures, which "
+                       "are also written as PNG (default FILE: work/results/<name>.html)")  # fmt: skip
+    group.add_argument("--throughput", type=Path, nargs="+", default=(), help="measurements of python -m model.runtime "
+                       "or of a benchmark tool to show in the report")  # fmt: skip
+    group.add_argument("--train_log", type=Path, help="a train.jsonl to show in the report (default: the log of the "
+                       "run that wrote the checkpoint, if it exists)")  # fmt: skip
     group.add_argument("--compare", type=Path, nargs=2, metavar=("A.json", "B.json"), help="compare two results of "
                        "--json instead of testing: is the difference significant?")  # fmt: skip
-    command_line.add_precision_options(parser, ("off", "torch"))
-    add_deployment_options(parser)
-    return parser
-
-
-def add_deployment_options(parser: argparse.ArgumentParser) -> None:
+    add_precision_options(parser, "off", "torch")
     group = parser.add_argument_group("deployed model")
     group.add_argument("--pre_process", action="store_true", help="write input files, list and manifest")
     group.add_argument("--post_process", action="store_true", help="evaluate result files")
-    group.add_argument(
-        "--bin_path", type=Path, metavar="DIR", help="folder of the input files (default: <dataset>-bin)"
-    )
+    group.add_argument("--bin_path", type=Path, metavar="DIR", help="folder of the input files (default: "
+                       "<dataset>-bin)")  # fmt: skip
     group.add_argument("--result_path", type=Path, default=Path("result/dumpOutput_device0"), metavar="DIR",
-                       help="folder of the result files (default: %(default)s)")  # fmt: skip
-    group.add_argument("--bin_frames", type=positive, default=100, metavar="N", help="frames per input file (default: "
-                       "%(default)s)")  # fmt: skip
+                       help="folder of the result files")  # fmt: skip
+    group.add_argument("--bin_frames", type=positive, default=100, help="frames per input file")
     group.add_argument("--padding", choices=("repeat", "zero"), default="repeat", help="how to pad shorter sequences: "
-                       "repeat is exact, zero gave the published 95.512 (default: %(default)s)")  # fmt: skip
+                       "repeat is exact, zero gave the published 95.512")  # fmt: skip
     group.add_argument("--truncate", choices=("first", "even"), default="first", help="how to cut longer sequences: "
-                       "keep the first frames, or evenly spaced ones (default: %(default)s)")  # fmt: skip
+                       "keep the first frames, or evenly spaced ones")  # fmt: skip
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     processes = 8 if options.use_8p_model else world.size
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
-    command_line.check_precision_options(options, config.model.amp)
+    check_precision_options(options, config.model.amp)
     config.data.protocol  # noqa: B018, raises for an unknown data set now rather than after the embedding
     if options.check:
         check_partition_file(options.partition)

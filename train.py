@@ -19,11 +19,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from model.commands.launch import start_processes
-from model.common import command_line
-from model.common.command_line import CommandParser, parsed_as, positive
+from model.common.command_line import EXIT_STATUS, CommandParser, parsed_as, positive
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 from model.config import PROFILING, PROFILING_KINDS, RestoreFrom, load_config, overrides_of
+from model.config_options import add_common_options, add_options, add_precision_options, check_precision_options
 from model.devices.world import set_environment, world_from_environment
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
@@ -33,89 +33,52 @@ log = logging.getLogger(__name__)
 
 
 def options_parser() -> CommandParser:
-    status = f"{command_line.EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
+    status = f"{EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
     parser = CommandParser(prog="train.py", description=__doc__, epilog=status)
-    command_line.add_common_options(parser)
-    command_line.add_protocol_options(parser)
-    add_recipe_options(parser)
+    add_common_options(parser)
+    add_options(parser.add_argument_group("protocol"), "gallery", "probe")
+    recipe = parser.add_argument_group("recipe")
+    add_options(recipe, "total_iter", "frame_num", "lr", "schedule", "cross_entropy", "sampler", "hard_or_full_trip")
+    add_options(recipe, "augment", "num_workers")
+    add_options(recipe, "restore_iter", type=restore_iter, metavar="N")
+    for name, meaning in (("p", "subjects per batch and process"), ("m", "sequences per subject in a batch")):
+        recipe.add_argument(f"--batch_size_{name}", type=positive, help=f"{meaning} (default: from the config)")
+    recipe.add_argument("--checkpoint", type=Path, help="start a new run from the weights of this encoder, at "
+                        "iteration 0 and with a new optimizer (default: random weights)")  # fmt: skip
     add_output_options(parser)
-    group = command_line.add_precision_options(parser, ("off", "torch", "apex"))
-    group.add_argument("--loss_scale", metavar="dynamic|NUMBER", help="loss scale with --amp torch or apex; the NPU "
-                       "port used 32 (default: dynamic)")  # fmt: skip
+    add_options(add_precision_options(parser, "off", "torch", "apex"), "loss_scale", metavar="dynamic|NUMBER")
     add_process_options(parser)
-    parser.add_argument_group("data").add_argument(
-        "--num_workers", type=int, metavar="N", help="threads that prefetch batches (default: 3)"
-    )
     return parser
 
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("recipe")
-    group.add_argument("--iters", "--total_iter", type=positive, metavar="N", help="total number of iterations "
-                       "(default: from the config)")  # fmt: skip
-    group.add_argument("--batch_size_p", type=positive, metavar="P", help="subjects per batch and process (default: "
-                       "from the config)")  # fmt: skip
-    group.add_argument("--batch_size_m", type=positive, metavar="K", help="sequences per subject in a batch "
-                       "(default: from the config)")  # fmt: skip
-    group.add_argument("--frame_num", type=positive, metavar="N", help="frames drawn from each sequence (default: "
-                       "from the config)")  # fmt: skip
-    group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of Adam (default: from the config)")
-    group.add_argument("--schedule", choices=("constant", "cosine"), help="keep the learning rate, or lower it to 0 "
-                       "along half a cosine (default: from the config)")  # fmt: skip
-    group.add_argument("--cross_entropy", type=float, metavar="X", help="add X times the cross entropy of a classifier "
-                       "of the training subjects, which is not part of the encoder, to the loss (default: from the "
-                       "config)")  # fmt: skip
-    group.add_argument("--sampler", choices=("random", "views"), help="draw any sequences of each subject, or "
-                       "sequences of the same few views for all subjects of a batch (default: from the "
-                       "config)")  # fmt: skip
-    group.add_argument("--hard_or_full_trip", choices=("full", "hard"), help="batch-all (full) or "
-                       "batch-hard (hard) triplet loss (default: from the config)")  # fmt: skip
-    group.add_argument("--augment", action="store_true", default=None, help="randomly flip, rotate, stretch and erase "
-                       "sequences; not part of the published recipe (default: from the config)")  # fmt: skip
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="start a new run from the weights of this "
-                       "encoder, at iteration 0 and with a new optimizer (default: random weights)")  # fmt: skip
-    group.add_argument("--restore_iter", type=restore_iter, metavar="N", help="resume from iteration N; -1: from the "
-                       "last checkpoint; auto: from the last one, if any (default: 0, a new run)")  # fmt: skip
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: CommandParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--log_iter", type=positive, metavar="N", help="iterations between log lines (default: 100)")
-    group.add_argument("--save_iter", type=positive, metavar="N", help="iterations between checkpoints (default: 1000)")
-    group.add_argument("--eval_iter", type=int, metavar="N", help="iterations between evaluations (default: 0, none)")
-    group.add_argument("--keep", type=int, metavar="N", help="checkpoints to keep in addition to the last and "
-                       "the best (default: 0)")  # fmt: skip
-    group.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the run to FILE (default: "
-                       "none)")  # fmt: skip
-    group.add_argument("--performance", action="store_true", help="only measure throughput; write no "
-                       "checkpoint (default: off)")  # fmt: skip
+    add_options(group, "log_iter", "save_iter", "eval_iter", "keep")
+    group.add_argument("--json", type=Path, help="write a summary of the run to FILE")
+    group.add_argument("--performance", action="store_true", help="only measure throughput; write no checkpoint")
     group.add_argument("--zoo_log", action="store_true", help="end the log with the lines of the Ascend model zoo's "
-                       "training scripts, such as ActualFPS (default: off)")  # fmt: skip
+                       "training scripts, such as ActualFPS")  # fmt: skip
     group.add_argument("--zoo_path", type=Path, metavar="DIR", help="with --zoo_log, also write the zoo's "
-                       "<CaseName>.log to this folder (default: none)")  # fmt: skip
+                       "<CaseName>.log to this folder")  # fmt: skip
     group = parser.add_argument_group("profiling")
     group.add_argument("--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND", help="trace some "
                        "iterations and write the trace to work/profile; CANN and GE, the kinds of the NPU port, have "
                        "the same effect (default: off)")  # fmt: skip
-    group.add_argument("--start_step", type=int, metavar="N", help="first traced iteration of this run (default: 11)")
-    group.add_argument("--stop_step", type=int, metavar="N", help="last traced iteration (default: four after the "
-                       "first)")  # fmt: skip
+    group.add_argument("--start_step", type=int, help="first traced iteration of this run (default: 11)")
+    group.add_argument("--stop_step", type=int, help="last traced iteration (default: four after the first)")
 
 
-def add_process_options(parser: argparse.ArgumentParser) -> None:
+def add_process_options(parser: CommandParser) -> None:
     group = parser.add_argument_group("several processes (torchrun sets the first five itself)")
-    group.add_argument("--local_rank", "--local-rank", type=int, metavar="N", help="rank of the "
-                       "process on its machine (default: set by torchrun)")  # fmt: skip
-    group.add_argument("--rank", type=int, metavar="N", help="rank of this process among all processes "
-                       "(default: set by torchrun)")  # fmt: skip
-    group.add_argument("--world_size", type=positive, metavar="N", help="number of processes (default: set by "
-                       "torchrun)")  # fmt: skip
+    group.add_argument("--local_rank", "--local-rank", type=int, help="rank of the process on its machine")
+    group.add_argument("--rank", type=int, help="rank of this process among all processes")
+    group.add_argument("--world_size", type=positive, help="number of processes")
     group.add_argument("--addr", metavar="HOST", help="address of the process of rank 0 (default: 127.0.0.1)")
-    group.add_argument("--port", type=positive, metavar="N", help="port of the process of rank 0 (default: 29500)")
+    group.add_argument("--port", type=positive, help="port of the process of rank 0 (default: 29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="backend of the process group "
                        "(default: depends on the device)")  # fmt: skip
-    group.add_argument("--device_num", type=positive, metavar="N", help="start N processes with torchrun; if one is "
-                       "killed, restart all of them from the last checkpoint (default: from the config)")  # fmt: skip
+    group.add_argument("--device_num", type=positive, help="start N processes with torchrun; if one is killed, restart "
+                       "all of them from the last checkpoint (default: from the config)")  # fmt: skip
 
 
 profiling_kind = parsed_as(lambda text: PROFILING[text.lower()], PROFILING_KINDS)
@@ -129,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     processes = max(world.size, options.device_num or 1)
     default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
     config = load_config(options.config or default, overrides_of(options), processes)
-    command_line.check_precision_options(options, config.model.amp)
+    check_precision_options(options, config.model.amp)
     status = start_processes(options, config, world.size)
     if status is not None:
         return status

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 from model.common.errors import UsageError
 from model.common.files import is_plain_name
@@ -33,40 +33,43 @@ def _is_loss_scale(value: str) -> bool:
         return False
 
 
-# Types of keys with their rules. The rule of a plain type is one line of text, a number above 0, or a bool.
+# Rules of keys. Keys without a rule of their own are one line of text, a number above 0, or a bool.
 LINE = Rule(object, (is_line, "one line of text"))
+FILE_NAME = text((is_plain_name, "a file name without / that does not start with a dot"))
+TAKES = Rule(tuple, (lambda takes: all(is_line(t) and t for t in takes), "a list of take names"))
 BATCH_SIZE = Rule(tuple, (integers(2, 2, 1 << 16), "(P, K), integers with P at least 2 and K at least 1"))
 CHANNELS = Rule(tuple, (integers(3, 1, 1 << 12), "three integers from 1 to 4,096, such as [64, 128, 256]"))
-Text = Annotated[str, LINE]
-FileName = Annotated[str, text((is_plain_name, "a file name without / that does not start with a dot"))]
-Takes = Annotated[
-    tuple[str, ...], Rule(tuple, (lambda takes: all(is_line(t) and t for t in takes), "a list of take names"))
-]
-Count = Annotated[int, between(0)]
-Size = Annotated[int, between(1, 1 << 16)]
-Threads = Annotated[int, between(0, 1 << 10)]
-RestoreIter = Annotated[int, between(min(RestoreFrom))]
-TripletLoss = Annotated[str, one_of("full", "hard")]
-LossScale = Annotated[str, text((_is_loss_scale, "'dynamic' or a number above 0"))]
-Kernels = Annotated[str, one_of("auto", "plain")]
+COUNT, SIZE, THREADS = between(0), between(1, 1 << 16), between(0, 1 << 10)
+LOSS_SCALE = text((_is_loss_scale, "'dynamic' or a number above 0"))
 DEVICE_KEYS = ("CUDA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES")
 PROFILING_KINDS = "CANN, GE, True, False or None"
 PROFILING = {"cann": True, "ge": True, "true": True, "": False, "none": False, "false": False}
 _IS_PROFILING = (lambda v: isinstance(v, str | bool | None) and str(v).lower() in PROFILING, PROFILING_KINDS)
 
 
+def key(default: Any, meaning: str, rule: Rule | None = None) -> Any:
+    """Return the field of a key. `meaning` describes it, also in the help of the option that overrides it."""
+    rule = rule or {int: between(1), float: POSITIVE, bool: Rule(bool), str: text()}[type(default)]
+    return field(default=default, metadata={"meaning": meaning, "rule": rule})
+
+
+# fmt: off
 @dataclass(frozen=True)
 class DataConfig:
     """The key `data` of a configuration."""
 
-    dataset_path: Text = ""  # aligned tree, OpenGait pickle tree or store
-    pickle: str = ""  # which pickle to read if there are several per view, such as "aligned-sils"
-    resolution: Annotated[str, one_of("64")] = "64"  # height of the silhouettes; no other value is supported
-    dataset: FileName = "CASIA-B"  # selects the protocol and is part of checkpoint names
-    gallery: Takes = ()  # takes to search in, such as ["walk1"]; empty: as for `dataset`
-    probe: Takes = ()  # takes to identify, such as ["NM=nm-05,nm-06", "CL=cl-01"]; empty: the same
-    pid_num: Count = 73  # number of training subjects
-    pid_shuffle: bool = False  # shuffle the subjects with a fixed seed before the split
+    dataset_path: str = key("", "aligned tree, OpenGait pickle tree or store", LINE)
+    pickle: str = key("", "pickle to read if a view contains several: its name without the view, such as aligned-sils, "
+                      "or a pattern; empty: <view>.pkl, else the only one named aligned, else the only one that fits")
+    resolution: str = key("64", "height of the silhouettes; no other value is supported", one_of("64"))
+    dataset: str = key("CASIA-B", "data set, which selects the protocol and is a part of checkpoint names: CASIA-B, "
+                       "OUMVLP, CASIA-A, Synthetic, or another name", FILE_NAME)
+    gallery: tuple[str, ...] = key((), "takes to search in: names or patterns, such as walk1 or 'nm-0[1-4]'; none for "
+                                   "those of the data set", TAKES)
+    probe: tuple[str, ...] = key((), "takes to identify, with or without a condition, which otherwise is the name up "
+                                 "to its first hyphen, in capitals: walk2, or NM=nm-05,nm-06 CL=cl-01", TAKES)
+    pid_num: int = key(73, "number of training subjects if there is no partition file", COUNT)
+    pid_shuffle: bool = key(False, "shuffle the subjects with a fixed seed before the split")
 
     @property
     def protocol(self) -> Protocol:
@@ -78,30 +81,38 @@ class DataConfig:
 class ModelConfig:
     """The key `model` of a configuration: network, training and precision."""
 
-    hidden_dim: Size = 256  # numbers per strip of an embedding
-    channels: Annotated[tuple[int, int, int], CHANNELS] = (32, 64, 128)  # of set layers 1 and 2, 3 and 4, 5 and 6
-    lr: float = 1e-4  # learning rate of Adam
-    schedule: Annotated[str, one_of("constant", "cosine")] = "constant"  # of the learning rate; cosine: down to 0
-    cross_entropy: Annotated[float, AT_LEAST_0] = 0.0  # weight of a classifier's loss in addition to the triplet loss
-    hard_or_full_trip: TripletLoss = "full"  # batch-all (full) or batch-hard (hard) triplet loss
-    batch_size: Annotated[tuple[int, int], BATCH_SIZE] = (8, 16)  # P subjects and K sequences per subject, per process
-    restore_iter: RestoreIter = 0  # 0: new run; N: resume from iteration N; -1: from the newest checkpoint; -2: auto
-    total_iter: int = 80000  # iterations of the training
-    margin: float = 0.2  # margin of the triplet loss
-    num_workers: Threads = 3  # threads that prefetch batches
-    frame_num: Size = 30  # frames that are drawn per sequence
-    sampler: Annotated[str, one_of("random", "views")] = "random"  # views: the same few views of all subjects
-    augment: bool = False  # flip, rotate, stretch and erase sequences; not in the published recipe
-    model_name: FileName = "GaitSet"  # part of checkpoint names
-    save_iter: int = 1000  # iterations between checkpoints
-    log_iter: int = 100  # iterations between log lines
-    eval_iter: Count = 0  # iterations between evaluations; 0: no evaluation
-    keep: Count = 0  # checkpoints that are kept in addition to the newest and the best
-    amp: Annotated[str, one_of("off", "torch", "apex")] = "off"  # mixed precision: off, torch or apex
-    amp_dtype: Annotated[str, one_of("", "fp16", "bf16")] = ""  # fp16 or bf16; empty: the default of the device
-    loss_scale: LossScale = "dynamic"  # dynamic, or a number
-    kernels: Kernels = "auto"  # auto: Triton kernels, or chunks of frames on a CPU; plain: torch's kernels only
-    seed: Count = 0  # random seed of the initial weights and batches
+    hidden_dim: int = key(256, "numbers per strip of an embedding", SIZE)
+    channels: tuple[int, int, int] = key((32, 64, 128), "channels of set layers 1 and 2, 3 and 4, 5 and 6", CHANNELS)
+    lr: float = key(1e-4, "learning rate of Adam")
+    schedule: str = key("constant", "keep the learning rate, or lower it to 0 along half a cosine",
+                        one_of("constant", "cosine"))
+    cross_entropy: float = key(0.0, "weight with which the cross entropy of a classifier of the training subjects, "
+                               "which is not part of the encoder, is added to the loss", AT_LEAST_0)
+    hard_or_full_trip: str = key("full", "batch-all (full) or batch-hard (hard) triplet loss", one_of("full", "hard"))
+    batch_size: tuple[int, int] = key((8, 16), "P subjects and K sequences per subject, per process", BATCH_SIZE)
+    restore_iter: int = key(0, "iteration to resume from; 0: new run; -1: from the last checkpoint; -2 or auto: from "
+                            "the last one, if any", between(min(RestoreFrom)))
+    total_iter: int = key(80000, "total number of iterations")
+    margin: float = key(0.2, "margin of the triplet loss")
+    num_workers: int = key(3, "threads that prefetch batches", THREADS)
+    frame_num: int = key(30, "frames drawn from each sequence", SIZE)
+    sampler: str = key("random", "draw any sequences of each subject, or sequences of the same few views for all "
+                       "subjects of a batch", one_of("random", "views"))
+    augment: bool = key(False, "randomly flip, rotate, stretch and erase sequences; not part of the published recipe")
+    model_name: str = key("GaitSet", "name of the network in checkpoint names", FILE_NAME)
+    save_iter: int = key(1000, "iterations between checkpoints")
+    log_iter: int = key(100, "iterations between log lines")
+    eval_iter: int = key(0, "iterations between evaluations; 0: no evaluation", COUNT)
+    keep: int = key(0, "checkpoints to keep in addition to the last and the best", COUNT)
+    amp: str = key("off", "mixed precision", one_of("off", "torch", "apex"))
+    amp_dtype: str = key("", "data type of --amp torch; empty for fp16 on cuda and npu, bf16 on cpu",
+                         one_of("", "fp16", "bf16"))
+    loss_scale: str = key("dynamic", "loss scale with --amp torch or apex: dynamic, or a number; the NPU port used 32",
+                          LOSS_SCALE)
+    kernels: str = key("auto", "auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels "
+                       "only", one_of("auto", "plain"))
+    seed: int = key(0, "random seed of the initial weights and batches", COUNT)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -157,13 +168,16 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, pr
     return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
 
 
-# Keys that options of other names override.
-_OPTIONS = {"dataset_path": "data_path", "total_iter": "iters", "batch_size": "batch_size_p and --batch_size_m"}
+# Spellings of the options that override keys of other names.
+SPELLINGS = {
+    "dataset_path": ("data_path",), "total_iter": ("iters", "total_iter"),
+    "batch_size": ("batch_size_p and --batch_size_m",),
+}  # fmt: skip
 
 
 def overrides_of(options: Any) -> dict[str, Any]:
     """Return the command line values that override configuration keys. Other options are ignored."""
-    key_of = {option: key for key, option in _OPTIONS.items()}
+    key_of = {option: key for key, (option, *_) in SPELLINGS.items()}
     given = {key_of.get(name, name): value for name, value in vars(options).items()}
     given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
     # The commands of the NPU port pass -1 for the default of start_step and stop_step.
@@ -199,11 +213,8 @@ def build_config(
 
 
 def _fields(part: type) -> dict[str, tuple[Any, Rule]]:
-    """Return the default and the rule of each field of a part of the configuration."""
-    by_type = {int: between(1), float: POSITIVE, bool: Rule(bool), str: text()}
-    hints = get_type_hints(part, include_extras=True)
-    rules = {name: getattr(hint, "__metadata__", None) or (by_type[hint],) for name, hint in hints.items()}
-    return {f.name: (f.default, rules[f.name][0]) for f in fields(part)}
+    """Return the default and the rule of each key of a part of the configuration."""
+    return {f.name: (f.default, f.metadata["rule"]) for f in fields(part)}
 
 
 _DICT = Rule(object, (lambda value: isinstance(value, dict), "a dict"))
@@ -228,7 +239,7 @@ def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tupl
     """Return `values` with the valid overrides of their keys, which are removed from `given`."""
     own = {key: given.pop(key) for key in known.keys() & given.keys()}
     for key, value in own.items():
-        _valid(key, value, known[key][1], "command line", f"--{_OPTIONS.get(key, key)}")
+        _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
     return {**values, **own}
 
 

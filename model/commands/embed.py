@@ -20,14 +20,10 @@ The file is written batch by batch, so it can be larger than the memory, and it 
 
 from pathlib import Path
 
-from model.common.command_line import (
-    CommandParser,
-    add_common_options,
-    add_encoder_options,
-    add_precision_options,
-)
+from model.common.command_line import CommandParser
 from model.common.errors import run_command
 from model.common.messages import set_up_logging
+from model.config_options import add_common_options, add_options, add_precision_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,10 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.embed", description=__doc__)
     add_common_options(parser)
-    add_precision_options(parser, ("off", "torch"))
+    add_precision_options(parser, "off", "torch")
     group = parser.add_argument_group("embeddings")
     group.add_argument("--output", type=Path, required=True, metavar="FILE", help="output file, .nc or .parquet")
-    add_encoder_options(group)
+    add_options(group, "checkpoint", "batch_size")
     group.add_argument(
         "--iter", type=int, metavar="N", help="iteration of the config's checkpoint (default: the newest)"
     )

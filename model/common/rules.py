@@ -12,11 +12,11 @@ MAX_INT = 1 << 40
 class Rule:
     """A type, and requirements: pairs of a test and the description of valid values. `object` is any type.
 
-    A requirement is tested only if the value meets those before it.
+    A requirement is tested only if the value meets those before it. `choices` are the valid values if they are few.
     """
 
-    def __init__(self, kind: type, *requirements: tuple[Callable[[Any], bool], str]):
-        self.kind, self.requirements = kind, requirements
+    def __init__(self, kind: type, *requirements: tuple[Callable[[Any], bool], str], choices: tuple[str, ...] = ()):
+        self.kind, self.requirements, self.choices = kind, requirements, choices
 
     def unmet(self, value: Any) -> str | None:
         """Return the first requirement that `value` does not meet; None if it meets all."""
@@ -36,7 +36,7 @@ def text(*requirements: tuple[Callable[[str], bool], str]) -> Rule:
 
 
 def one_of(*names: str) -> Rule:
-    return text((names.__contains__, f"one of {', '.join(map(repr, names))}"))
+    return Rule(str, (names.__contains__, f"one of {', '.join(map(repr, names))}"), choices=names)
 
 
 def between(low: int, high: int = MAX_INT) -> Rule:

@@ -20,9 +20,10 @@ threshold is optimistic.
 
 from pathlib import Path
 
-from model.common.command_line import CommandParser, add_common_options, add_encoder_options, positive, rate
+from model.common.command_line import CommandParser, positive, rate
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
+from model.config_options import add_common_options, add_options
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names of each action
@@ -36,17 +37,16 @@ def options_parser() -> CommandParser:
                         "a track, track/take or track/take/view of --data_path; remove: a person")  # fmt: skip
     add_common_options(parser)
     group = parser.add_argument_group("identification")
-    group.add_argument("--gallery", dest="gallery_file", type=Path, required=True, metavar="FILE",
-                       help="Parquet file of the people")  # fmt: skip
-    add_encoder_options(group)
-    group.add_argument("--names", type=Path, metavar="FILE", help="enroll: CSV file with the columns track and name; "
-                       "other tracks are not enrolled (default: the tracks are the names)")  # fmt: skip
-    group.add_argument("--far", type=rate, default=0.01, metavar="RATE", help="share of unknown people that get a "
-                       "name, and of different people that verify accepts (default: 0.01)")  # fmt: skip
-    group.add_argument("--best", type=positive, default=3, metavar="N", help="nearest sequences of a person whose "
-                       "distances are averaged; 1 is the rank-1 of test.py (default: 3)")  # fmt: skip
-    group.add_argument("--report", type=Path, metavar="FILE", help="who: write an HTML page with moving silhouettes")
-    group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    group.add_argument("--gallery", dest="gallery_file", type=Path, required=True, help="Parquet file of the people")
+    add_options(group, "checkpoint", "batch_size")
+    group.add_argument("--names", type=Path, help="enroll: CSV file with the columns track and name; other tracks are "
+                       "not enrolled (default: the tracks are the names)")  # fmt: skip
+    group.add_argument("--far", type=rate, default=0.01, help="share of unknown people that get a name, and of "
+                       "different people that verify accepts")  # fmt: skip
+    group.add_argument("--best", type=positive, default=3, help="nearest sequences of a person whose distances are "
+                       "averaged; 1 is the rank-1 of test.py")  # fmt: skip
+    group.add_argument("--report", type=Path, help="who: write an HTML page with moving silhouettes")
+    group.add_argument("--json", type=Path, help="write the result as JSON")
     return parser
 
 

@@ -25,7 +25,7 @@ from model.runtime.task import Task
         ("train.py --iterz 3", "did you mean --iters?"),
         ("train.py --cache yes", "argument --cache: must be True or False, not 'yes'"),
         ("test.py --post_process=1", "argument --post_process: must be True or False, not '1'"),
-        ("train.py --iters -3", "argument --iters/--total_iter: must be a whole number above 0"),
+        ("train.py --iters -3", "command line: --iters must be from 1 to 1,099,511,627,776, not -3"),
         ("train.py --config nowhere.py", "--config nowhere.py: no such file"),
         ("train.py --device tpu", "--device tpu: unknown device"),
         ("train.py --world_size 2", "--world_size without --rank"),

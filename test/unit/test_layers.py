@@ -8,11 +8,21 @@ from scripts import ROOT
 # From the lowest layer to the highest.
 LAYERS = (
     "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "silhouettes", "embeddings",
-    "evaluation", "config", "training", "export", "runtime", "report", "initialization", "identify", "commands",
+    "evaluation", "config", "config_options", "training", "export", "runtime", "report", "initialization", "identify",
+    "commands",
 )  # fmt: skip
 # Modules that only keep an old `python -m` name working.
 FORWARDS = ("model/embed.py", "model/launch.py", "model/data/synthetic.py")
-TOP = {"__init__.py", "README.md", "README.zh-CN.md", "config.py", "initialization.py", "embed.py", "launch.py"}
+TOP = {
+    "__init__.py",
+    "README.md",
+    "README.zh-CN.md",
+    "config.py",
+    "config_options.py",
+    "initialization.py",
+    "embed.py",
+    "launch.py",
+}
 
 
 def layer_of(module: str) -> str | None:
