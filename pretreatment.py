@@ -28,14 +28,12 @@ def parser() -> CommandParser:
     paths = parser.add_argument_group("paths")
     paths.add_argument("--input_path", required=True, help="root of the raw silhouettes (PNG, BMP or JPEG)")
     paths.add_argument("--output_path", required=True, help="root of the aligned tree, created if it does not exist")
-    paths.add_argument("--layout", default=DEFAULT, choices=tuple(LAYOUTS), help="layout of the input (default: "
-                       "%(default)s)")  # fmt: skip
+    paths.add_argument("--layout", default=DEFAULT, choices=tuple(LAYOUTS), help="layout of the input")
     paths.add_argument("--log_file", help="log file, opened for appending (default: ./pretreatment.log, or the same "
                        "name in the output folder if the current folder is read-only)")  # fmt: skip
-    paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
+    paths.add_argument("--json", type=Path, help="write a summary to FILE")
     running = parser.add_argument_group("running")
-    running.add_argument("--log", action="store_true", help="True: log every sequence; False (default): log only "
-                         "warnings and failures")  # fmt: skip
+    running.add_argument("--log", action="store_true", help="log every sequence, not only warnings and failures")
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
     running.add_argument("--invert", action="store_true", help="read silhouettes that are black on a white background")
     running.add_argument("--remove_specks", action="store_true", help="remove connected components with less than 5 %% "

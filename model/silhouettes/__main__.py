@@ -39,25 +39,22 @@ MIN_DECODED = 0.9  # of the number of frames that the file states, which is an e
 def build_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.silhouettes", description=__doc__)
     paths = parser.add_argument_group("paths")
-    paths.add_argument("--video", required=True, nargs="+", type=Path, metavar="FILE", help="videos, or "
-                       "folders of frames")  # fmt: skip
+    paths.add_argument("--video", required=True, nargs="+", type=Path, help="videos, or folders of frames")
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
-    paths.add_argument("--preview", type=Path, metavar="FILE", help="write the video with boxes and numbers as .mp4 or "
-                       ".gif; with several videos, one file per video, with its name (default: none)")  # fmt: skip
-    paths.add_argument("--json", metavar="FILE", help="write a summary to FILE (default: no summary)")
+    paths.add_argument("--preview", type=Path, help="write the video with boxes and numbers as .mp4 or .gif; with "
+                       "several videos, one file per video, with its name")  # fmt: skip
+    paths.add_argument("--json", type=Path, help="write a summary to FILE")
     content = parser.add_argument_group("sequences")
-    content.add_argument("--view", default="000", metavar="NAME", help="name of the view (default: %(default)s)")
-    content.add_argument("--min_frames", type=positive, default=25, metavar="N", help="least number of frames of a "
-                         "sequence (default: 25)")  # fmt: skip
-    content.add_argument("--min_height", type=positive, default=48, metavar="N", help="least height of a silhouette "
-                         "in pixels; frames are scaled down to 1024 pixels first (default: 48)")  # fmt: skip
+    content.add_argument("--view", default="000", metavar="NAME", help="name of the view")
+    content.add_argument("--min_frames", type=positive, default=25, help="least number of frames of a sequence")
+    content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
+                         "frames are scaled down to 1024 pixels first")  # fmt: skip
     how = parser.add_argument_group("running")
     how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background: fixed "
-                     "camera; maskrcnn: any camera, but much slower (default: background)")  # fmt: skip
-    how.add_argument("--weights", type=Path, metavar="FILE", help="weights of torchvision's maskrcnn_resnet50_fpn for "
-                     "--segmenter maskrcnn (default: none; they are never downloaded)")  # fmt: skip
-    how.add_argument("--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu "
-                     "(default: auto)")  # fmt: skip
+                     "camera; maskrcnn: any camera, but much slower")  # fmt: skip
+    how.add_argument("--weights", type=Path, help="weights of torchvision's maskrcnn_resnet50_fpn for --segmenter "
+                     "maskrcnn; they are never downloaded")  # fmt: skip
+    how.add_argument("--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu")
     how.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 

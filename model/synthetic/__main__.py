@@ -49,20 +49,18 @@ from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, run_command
 from model.devices.opening import open_device
-from model.synthetic.camera import VIEWS
 from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
-from model.synthetic.settings import SEQ_TYPES, DatasetSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
+from model.synthetic.video import WALKERS, write_video
 
 _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
-_natural = parsed_as(int, "an integer of at least 0", lambda number: number >= 0)
-_strength = parsed_as(float, "a number of at least 0", lambda number: 0 <= number < float("inf"))
 
 
 def main() -> None:
     options = build_parser().parse_args()
-    settings = DatasetSettings(**{field.name: getattr(options, field.name) for field in fields(DatasetSettings)})
+    settings = WalkerSettings(**{field.name: getattr(options, field.name) for field in fields(WalkerSettings)})
     if not (options.output_path or options.store or options.preview or options.video):
         raise UsageError(
             "nothing to write: give --output_path DIR, --store DIR, --preview FILE.png, --video FILE.mp4 "
@@ -71,7 +69,9 @@ def main() -> None:
     if options.preview is not None:
         _preview(options.preview, settings)
     if options.video is not None:
-        _video(options.video, settings)
+        if options.video.suffix.lower() != ".mp4":
+            raise UsageError(f"--video: must end in .mp4, not {options.video.name!r}")
+        print(f"{WALKERS} walkers, {write_video(options.video, settings)} frames, in {options.video}")
     summaries = []
     if options.output_path is not None:
         summaries.append(write_tree(options.output_path, settings, options.worker_num, options.quiet))
@@ -83,16 +83,7 @@ def main() -> None:
         print((text + " ({frames_per_second:.0f} frames/s) in {output_path}").format(**one))
 
 
-def _video(path: Path, settings: DatasetSettings) -> None:
-    if path.suffix.lower() != ".mp4":
-        raise UsageError(f"--video: must end in .mp4, not {path.name!r}")
-    from model.synthetic.video import WALKERS, write_video  # imports OpenCV
-
-    frames = write_video(path, settings)
-    print(f"{WALKERS} walkers, {frames} frames, in {path}")
-
-
-def _preview(path: Path, settings: DatasetSettings) -> None:
+def _preview(path: Path, settings: WalkerSettings) -> None:
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; give --preview the name of a PNG file")
     takes = settings.takes if len(settings.takes) <= 3 else tuple(t for t in settings.takes if t.endswith("-01"))
@@ -111,47 +102,32 @@ def build_parser() -> CommandParser:
     output = parser.add_argument_group("output")
     output.add_argument("--output_path", type=Path, metavar="DIR", help="new or empty folder for the raw tree")
     output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store")
-    output.add_argument(
-        "--preview", type=Path, metavar="FILE.png",
-        help="draw a contact sheet of the first 8 subjects, and FILE.gif, an animation of the first 4. With more than "
-        "3 takes, they show the first take of each condition. No tree and no store are needed",
-    )  # fmt: skip
-    output.add_argument(
-        "--video", type=Path, metavar="FILE.mp4",
-        help="film the first 3 subjects in the first of --takes from the side, in front of a textured background with "
-        "shadows, for at most 48 frames. No tree and no store are needed",
-    )  # fmt: skip
+    output.add_argument("--preview", type=Path, metavar="FILE.png", help="draw a contact sheet of the first 8 "
+                        "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the first "
+                        "take of each condition. No tree and no store are needed")  # fmt: skip
+    output.add_argument("--video", type=Path, metavar="FILE.mp4", help="film the first 3 subjects in the first of "
+                        "--takes from the side, in front of a textured background with shadows, for at most 48 frames. "
+                        "No tree and no store are needed")  # fmt: skip
     content = parser.add_argument_group("walkers")
-    content.add_argument("--subjects", type=positive, default=12, metavar="N", help="number of subjects (default: 12)")
-    content.add_argument(
-        "--frames", type=positive, default=60, metavar="N",
-        help="frames per sequence (default: 60, about one walk along the line)",
-    )  # fmt: skip
-    for name, kind, default, metavar, text in (
-        ("seed", _natural, 0, "S", "random seed; another seed gives other people"),
-        ("first_subject", positive, 1, "K", "number of the first subject"),
-        ("views", _names, VIEWS, "LIST", "views, for example 000,090"),
-        ("takes", _names, SEQ_TYPES, "LIST", "takes, for example nm-01,bg-01"),
-        ("noise", _strength, 1.0, "X", "strength of the segmentation noise: 0 for none, 1 as in CASIA-A"),
-        ("cameras", _strength, 0.0, "X", "deviation of each take's cameras from those of CASIA-B: 0 for none"),
-        ("bodies", _strength, 1.0, "X", "how much bodies differ: 0 not at all, 1 as real people do"),
-        ("gaits", _strength, 1.0, "X", "how much gaits differ: 0 not at all, 1 as real people do"),
+    for name, meaning in (
+        ("subjects", "number of subjects"),
+        ("frames", "frames per sequence; about 60 for one walk along the line"),
+        ("seed", "random seed; another seed gives other people"),
+        ("first_subject", "number of the first subject"),
+        ("views", "views, for example 000,090 (default: all)"),
+        ("takes", "takes, for example nm-01,bg-01 (default: all)"),
+        ("noise", "strength of the segmentation noise: 0 for none, 1 as in CASIA-A"),
+        ("cameras", "deviation of each take's cameras from those of CASIA-B: 0 for none"),
+        ("bodies", "how much bodies differ: 0 not at all, 1 as real people do"),
+        ("gaits", "how much gaits differ: 0 not at all, 1 as real people do"),
     ):  # fmt: skip
-        shown = "all" if isinstance(default, tuple) else f"{default:g}"
-        content.add_argument(
-            f"--{name}", type=kind, default=default, metavar=metavar, help=f"{text} (default: {shown})"
-        )
+        default = getattr(WalkerSettings, name)
+        value = {"type": _names, "metavar": "LIST"} if isinstance(default, tuple) else {"type": type(default)}
+        content.add_argument(f"--{name}", default=default, help=meaning, **value)
     process = parser.add_argument_group("running")
-    process.add_argument(
-        "--worker_num",
-        type=positive,
-        default=core_count(),
-        metavar="N",
-        help="number of processes (default: one per core)",
-    )
-    process.add_argument(
-        "--device", default="cpu", metavar="NAME", help="device for --store: cpu, cuda, npu or auto (default: cpu)"
-    )
+    process.add_argument("--worker_num", type=positive, default=core_count(), help="number of processes (default: one "
+                         "per core)")  # fmt: skip
+    process.add_argument("--device", default="cpu", metavar="NAME", help="device for --store: cpu, cuda, npu or auto")
     process.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 

@@ -15,15 +15,17 @@ SEQ_TYPES = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class WalkerSettings:
-    """Settings shared by all sequences of a data set.
+    """All settings of a data set. On one kind of device they determine every byte of it.
 
     seed            another seed gives other people
     frames          frames per sequence, at 25 frames/s
     noise           strength of the segmentation noise: 0 for none, 1 as in CASIA-A
     cameras         0 for the eleven fixed cameras of CASIA-B; above, how far the cameras of each take deviate from them
     bodies, gaits   how much people differ: 1 as real people do, 0 not at all
+    subjects        number of subjects, counted from `first_subject`
+    views, takes    sorted, without duplicates
 
-    Raises ValueError for a value out of range.
+    Raises UsageError for a value out of range and for an unknown view or take.
     """
 
     seed: int = 0
@@ -32,32 +34,16 @@ class WalkerSettings:
     cameras: float = 0.0
     bodies: float = 1.0
     gaits: float = 1.0
-
-    def __post_init__(self):
-        if self.frames < 1:
-            raise ValueError(f"frames: must be at least 1, not {self.frames}")
-        for name in ("seed", "noise", "cameras", "bodies", "gaits"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: must be finite and not negative, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetSettings(WalkerSettings):
-    """All settings of a data set. On one kind of device they determine every byte of it.
-
-    Subjects are numbered from `first_subject`. `views` and `takes` are sorted and duplicates are removed. Raises
-    UsageError for an unknown view or take.
-    """
-
-    subjects: int
+    subjects: int = 12
     first_subject: int = 1
     views: tuple[str, ...] = VIEWS
     takes: tuple[str, ...] = SEQ_TYPES
 
     def __post_init__(self):
-        super().__post_init__()
-        if min(self.subjects, self.first_subject) < 1:
-            raise ValueError(f"subjects, first_subject: must be above 0, not {self.subjects}, {self.first_subject}")
+        counts = dict.fromkeys(("frames", "subjects", "first_subject"), 1)
+        for name, least in {**counts, **dict.fromkeys(("seed", "noise", "cameras", "bodies", "gaits"), 0)}.items():
+            if not least <= getattr(self, name) < float("inf"):
+                raise UsageError(f"--{name}: must be at least {least}, not {getattr(self, name)}")
         for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
             chosen = getattr(self, name)
             unknown = [one for one in chosen if one not in known]

@@ -23,7 +23,7 @@ from model.data.store_index import write_index
 from model.devices.device import select
 from model.synthetic.alignment import align_crops
 from model.synthetic.figure import Figure
-from model.synthetic.settings import SETTINGS_FILE, DatasetSettings
+from model.synthetic.settings import SETTINGS_FILE, WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
 RENDER_CHUNK, RENDER_CHUNK_ON_CPU = 16384, 1024  # frames per batch; a frame needs about 1 MB of temporary memory
@@ -31,7 +31,7 @@ POSE_CHUNK, POSE_CHUNK_ON_CPU = 64, 32  # batches posed together: posing is thou
 CONCURRENT_BATCHES = 3  # on an accelerator, each in its own thread
 
 
-def write_store(path: Path | str, settings: DatasetSettings, device: torch.device, quiet: bool = False) -> dict:
+def write_store(path: Path | str, settings: WalkerSettings, device: torch.device, quiet: bool = False) -> dict:
     """Write the store with `synthetic.json` in it. The folder appears only when it is complete.
 
     Sequences without a usable frame are left out.
@@ -73,7 +73,7 @@ def write_store(path: Path | str, settings: DatasetSettings, device: torch.devic
     return settings.summary(path, len(rows), sum(counts), time.perf_counter() - start)
 
 
-def _batches(settings: DatasetSettings, device: torch.device) -> Iterator[tuple[np.ndarray, list[int]]]:
+def _batches(settings: WalkerSettings, device: torch.device) -> Iterator[tuple[np.ndarray, list[int]]]:
     """Yield the usable frames of all takes in batches, uint8 [frames, 64, 44], and their number in each sequence.
 
     The order is that of a store that is made from the tree.
@@ -103,7 +103,7 @@ def _use_own_stream(device: torch.device) -> None:
         module.set_stream(module.Stream(device))
 
 
-def _pose(settings: DatasetSettings, device: torch.device, takes: Takes) -> tuple[Takes, Figure]:
+def _pose(settings: WalkerSettings, device: torch.device, takes: Takes) -> tuple[Takes, Figure]:
     takes = Takes(takes.subject.to(device), takes.take.to(device))
     figure = pose_figures(settings, takes)
     if device.type != "cpu":
@@ -111,7 +111,7 @@ def _pose(settings: DatasetSettings, device: torch.device, takes: Takes) -> tupl
     return takes, figure
 
 
-def _render(settings: DatasetSettings, posed: tuple[Takes, Figure]) -> tuple[np.ndarray, list[int]]:
+def _render(settings: WalkerSettings, posed: tuple[Takes, Figure]) -> tuple[np.ndarray, list[int]]:
     frames, usable = align_crops(render_views(settings, *posed, settings.views))
     host = torch.empty(frames.shape, dtype=frames.dtype, pin_memory=frames.device.type != "cpu").copy_(frames)
     return host.numpy(), usable.view(-1, settings.frames).sum(1).tolist()

@@ -14,11 +14,11 @@ from model.common.json_files import write_json
 from model.common.messages import progress_bar
 from model.common.schema import parse_checked
 from model.data.raw.silhouette import encode_png
-from model.synthetic.settings import SETTINGS_FILE, DatasetSettings
+from model.synthetic.settings import SETTINGS_FILE, WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
 
-def write_tree(output_path: Path | str, settings: DatasetSettings, workers: int = 1, quiet: bool = False) -> dict:
+def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int = 1, quiet: bool = False) -> dict:
     """Write the tree, and `synthetic.json` next to the subjects. Only missing sequences are written.
 
     The bytes do not depend on `workers`.
@@ -51,7 +51,7 @@ def write_tree(output_path: Path | str, settings: DatasetSettings, workers: int 
     return settings.summary(root, sequences, sequences * settings.frames, time.perf_counter() - start)
 
 
-def _claim(root: Path, settings: DatasetSettings) -> None:
+def _claim(root: Path, settings: WalkerSettings) -> None:
     """Raise UsageError if `root` has other content, then write `synthetic.json`, marked as incomplete."""
     path = root / SETTINGS_FILE
     if root.exists() and not root.is_dir():
@@ -78,7 +78,7 @@ def _is_complete(folder: Path, frames: int) -> bool:
     return folder.is_dir() and sum(1 for _ in folder.glob("*.png")) == frames
 
 
-def _write_take(task: tuple[Path, DatasetSettings, int, str]) -> None:
+def _write_take(task: tuple[Path, WalkerSettings, int, str]) -> None:
     """Write the missing views of one take. The folder of each view is written atomically."""
     root, settings, subject, take = task
     name = settings.folder_name(subject)

@@ -14,7 +14,7 @@ import numpy as np
 from model.common.errors import UsageError
 from model.common.mp4 import write_mp4
 from model.synthetic.camera import FPS
-from model.synthetic.settings import DatasetSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
 WALKERS, MAX_FRAMES = 3, 48  # in more frames, fast walkers jump from the end of the walking line to its beginning
@@ -34,7 +34,7 @@ class Scene(NamedTuple):
     masks: np.ndarray
 
 
-def film(settings: DatasetSettings) -> Iterator[Scene]:
+def film(settings: WalkerSettings) -> Iterator[Scene]:
     """Yield at most 48 frames of a video of the first three subjects in their first take.
 
     Raises:
@@ -63,7 +63,7 @@ def film(settings: DatasetSettings) -> Iterator[Scene]:
         yield Scene(frame.clip(0, 255).astype(np.uint8), masks)
 
 
-def write_video(path: Path | str, settings: DatasetSettings) -> int:
+def write_video(path: Path | str, settings: WalkerSettings) -> int:
     """Write the video of `film` as an MP4 file. Return the number of its frames."""
     frames = [scene.frame for scene in film(settings)]
     write_mp4(path, frames, FPS)

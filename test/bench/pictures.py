@@ -35,7 +35,7 @@ from model.report.palette import LIGHT
 from model.silhouettes.background import BackgroundSegmenter
 from model.silhouettes.extraction import Settings, extract
 from model.silhouettes.preview import draw
-from model.synthetic.settings import DatasetSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.video import write_video
 
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
@@ -142,7 +142,7 @@ def video_figure() -> Figure:
     """Draw a frame of the synthetic video with its preview, and the silhouettes of one track."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "walk.mp4")
-        write_video(path, DatasetSettings(subjects=3))
+        write_video(path, WalkerSettings(subjects=3))
         video = Video.open(path)
         tracks = extract(video, Path(folder, "tree"), Settings(), BackgroundSegmenter, quiet=True).tracks
         sils = [[read_image(file) for file in sorted(Path(folder, "tree", track).rglob("*.png"))] for track in tracks]

@@ -29,7 +29,7 @@ from model.data.raw.pretreatment import pretreat
 from model.data.raw.tree import scan_tree
 from model.data.source import read_sequence
 from model.data.store import open_data
-from model.synthetic.settings import DatasetSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.tree_writer import write_tree
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         source = options.input_path or Path(scratch, "raw")
         if options.input_path is None:
-            takes = DatasetSettings(subjects=options.subjects, frames=options.frames, takes=("nm-01", "nm-02"))
+            takes = WalkerSettings(subjects=options.subjects, frames=options.frames, takes=("nm-01", "nm-02"))
             write_tree(source, takes, core_count(), quiet=True)
         for workers in options.worker_num:
             by_workers[workers] = figures = measure(source, Path(scratch), workers, options.repeats)

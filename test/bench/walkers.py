@@ -18,7 +18,7 @@ from model.common.cores import core_count
 from model.devices.device import describe
 from model.devices.opening import open_device
 from model.synthetic.camera import VIEWS
-from model.synthetic.settings import SEQ_TYPES, DatasetSettings
+from model.synthetic.settings import SEQ_TYPES, WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
 
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     device = open_device(options.device)
     parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}
-    settings = DatasetSettings(subjects=options.subjects, frames=options.frames, **parts)
+    settings = WalkerSettings(subjects=options.subjects, frames=options.frames, **parts)
     in_tree = options.subjects if options.tree_subjects is None else options.tree_subjects
     figures: dict = {}
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-", dir=options.folder) as temporary:

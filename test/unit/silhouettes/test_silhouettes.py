@@ -21,12 +21,12 @@ from model.data.raw.pretreatment_report import LogFile
 from model.data.raw.video import Video
 from model.silhouettes.__main__ import main
 from model.silhouettes.preview import draw
-from model.synthetic.settings import DatasetSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.video import film, write_video
 
 pytestmark = pytest.mark.slow
 
-WALKERS = DatasetSettings(subjects=3, takes=("nm-01",))
+WALKERS = WalkerSettings(subjects=3, takes=("nm-01",))
 
 
 def run(monkeypatch, *arguments: object) -> int:

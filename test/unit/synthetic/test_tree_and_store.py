@@ -20,13 +20,13 @@ from model.data.store import open_store
 from model.synthetic import store_writer
 from model.synthetic.__main__ import main
 from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
-from model.synthetic.settings import DatasetSettings, WalkerSettings
+from model.synthetic.settings import WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
 
 cv2 = pytest.importorskip("cv2")
 CPU = torch.device("cpu")
-SMALL = DatasetSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
+SMALL = WalkerSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01", "cl-02"))
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,10 @@ def test_a_second_run_restores_missing_frames(tmp_path):
 
 
 def test_names_of_many_subjects_sort_like_numbers():
-    settings = DatasetSettings(subjects=10_000)
+    settings = WalkerSettings(subjects=10_000)
     names = [settings.folder_name(number) for number in settings.subject_numbers]
     assert names == sorted(names) and names[0] == "00001"
-    assert DatasetSettings(subjects=124).folder_name(5) == "005"
+    assert WalkerSettings(subjects=124).folder_name(5) == "005"
 
 
 # --- the store -----------------------------------------------------------------------------------------------
@@ -213,16 +213,16 @@ def test_folders_with_other_content_are_rejected_and_unchanged(tmp_path, monkeyp
 
 def test_settings_out_of_range_are_rejected():
     for wrong in ({"frames": 0}, {"seed": -1}, {"noise": -1.0}, {"cameras": float("nan")}):
-        with pytest.raises(ValueError, match=r"at least|negative"):
+        with pytest.raises(UsageError, match="must be at least"):
             WalkerSettings(**wrong)
     with pytest.raises(UsageError, match="--views"):
-        DatasetSettings(subjects=1, views=())
-    assert DatasetSettings(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")
+        WalkerSettings(subjects=1, views=())
+    assert WalkerSettings(subjects=1, takes=("cl-01", "nm-01", "nm-01")).takes == ("nm-01", "cl-01")
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000, '{"seed": 7}'], ids=lambda content: content[:9])
 def test_a_folder_with_other_settings_is_not_written_to(tmp_path, content):
     (tmp_path / "synthetic.json").write_text(content)
     with pytest.raises(UsageError, match="walkers made with other arguments"):
-        write_tree(tmp_path, DatasetSettings(subjects=1, frames=2), quiet=True)
+        write_tree(tmp_path, WalkerSettings(subjects=1, frames=2), quiet=True)
     assert (tmp_path / "synthetic.json").read_text() == content
