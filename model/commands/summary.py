@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UsageError, one_line, run_command
-from model.common.files import atomic_file
+from model.common.files import write_file
 from model.common.json_files import read_json, write_json
 
 
@@ -39,9 +39,8 @@ def main() -> None:
         raise UsageError("usage: python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...]")
     stem, content = Path(sys.argv[1]), collect(sys.argv[2:])
     write_json(stem.with_suffix(".json"), content)
-    with atomic_file(stem.with_suffix(".txt")) as part:
-        lines = (one_line(f"{key}={value}") for key, value in flat(content))
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    lines = (one_line(f"{key}={value}") for key, value in flat(content))
+    write_file(stem.with_suffix(".txt"), "".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

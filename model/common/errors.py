@@ -45,6 +45,11 @@ def some_names(names: Iterable[str], most: int = 6) -> str:
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "none"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 # Environment variable with the path of a file for the exit status after a UserError. The launcher of several processes
 # sets it and does not restart them in this case, because the error would occur again.
 GIVE_UP = "GAITSET_GIVE_UP"

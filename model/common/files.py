@@ -38,6 +38,13 @@ def atomic_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def write_file(path: Path | str, content: str | bytes, durable: bool = False) -> None:
+    """Write bytes, or text as UTF-8, atomically; see `atomic_file`."""
+    content = content.encode() if isinstance(content, str) else content
+    with atomic_file(path, durable) as part:
+        part.write_bytes(content)
+
+
 @contextmanager
 def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that replaces the folder `path` at the end of the block, like `atomic_file`.
@@ -77,11 +84,10 @@ def _replaced(target: Path | str) -> Iterator[tuple[Path, Path]]:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step. Returns False if the system or the file system does not support it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if renameat2 is None:
+        return False
     at_fdcwd, rename_exchange = -100, 2
-    return (
-        renameat2 is not None
-        and renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0
-    )
+    return renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0
 
 
 def is_plain_name(name: str) -> bool:

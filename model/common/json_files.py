@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from model.common.errors import UserError, os_error_line
-from model.common.files import atomic_file
+from model.common.files import write_file
 
 
 def write_json(path: Path | str, value: Any, durable: bool = False, sealed: bool = False) -> None:
     """Write JSON atomically. `sealed` adds a checksum, with which `read_json` detects modified or damaged files."""
     text = json_text(value)
-    with atomic_file(path, durable) as part:
-        part.write_text(seal(text) if sealed else text, encoding="utf-8", newline="\n")
+    write_file(path, seal(text) if sealed else text, durable)
 
 
 # A list of numbers in the layout of json.dumps. Strings cannot contain the line break after the bracket.

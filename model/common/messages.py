@@ -12,6 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 RESULT = logging.WARNING + 5
+WRITE_ERROR = "warning: log lines cannot be written ({}); continuing without them"
 T = TypeVar("T")
 
 
@@ -29,9 +30,7 @@ class LogLines(logging.StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, name of the library
         if not self.warned:
             self.warned = True
-            print(
-                f"warning: log lines cannot be written ({sys.exc_info()[1]}); continuing without them", file=sys.stderr
-            )
+            print(WRITE_ERROR.format(sys.exc_info()[1]), file=sys.stderr)
 
 
 def set_up_logging(quiet: bool, main_process: bool = True) -> None:

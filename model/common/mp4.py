@@ -15,15 +15,13 @@ def write_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> Non
 
     Raises UserError if OpenCV cannot encode the file.
     """
-    writer = None
+    writer, codec = None, cv2.VideoWriter_fourcc(*"mp4v")
     with atomic_file(path) as part:
         # OpenCV chooses the format by the suffix, which a temporary file does not have.
         scratch = part.with_name(f"{part.name}.mp4")
         try:
             for frame in frames:
-                writer = writer or cv2.VideoWriter(
-                    str(scratch), cv2.VideoWriter_fourcc(*"mp4v"), fps, frame.shape[1::-1]
-                )
+                writer = writer or cv2.VideoWriter(str(scratch), codec, fps, frame.shape[1::-1])
                 if not writer.isOpened():
                     break
                 writer.write(frame)

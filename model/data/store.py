@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from model.common.cores import core_count, map_in_processes
-from model.common.errors import UsageError, UserError, os_errors_as
+from model.common.errors import UsageError, UserError, counted, os_errors_as
 from model.common.files import atomic_folder
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
@@ -55,19 +55,17 @@ def is_store(path: Path) -> bool:
 def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     """Open a store. With `cache`, read all frames into memory. Raises UserError if the store is invalid."""
     path = Path(path)
-    index = read_index(path)
+    index, file = read_index(path), path / FRAMES
     rows = int(index.frames.sum())
-    with os_errors_as(f"{path / FRAMES}: cannot be read"):
-        size = (path / FRAMES).stat().st_size
+    with os_errors_as(f"{file}: cannot be read"):
+        size = file.stat().st_size
     if size != rows * FRAME_BYTES:
-        raise UserError(
-            f"{path / FRAMES}: {size} bytes, expected {rows * FRAME_BYTES}; delete {path} to build it again"
-        )
+        raise UserError(f"{file}: {size} bytes, expected {rows * FRAME_BYTES}; delete {path} to build it again")
     shape = (rows, FRAME_HEIGHT, FRAME_WIDTH)
     if cache:
-        frames = np.fromfile(path / FRAMES, np.uint8).reshape(shape)
+        frames = np.fromfile(file, np.uint8).reshape(shape)
     else:  # copy on write, because torch warns about read-only arrays
-        mapped = np.memmap(path / FRAMES, np.uint8, mode="c", shape=shape)
+        mapped = np.memmap(file, np.uint8, mode="c", shape=shape)
         frames = np.asarray(mapped)  # the same memory; slicing a memmap takes several microseconds
     return SilhouetteStore(path, index, frames)
 
@@ -106,15 +104,11 @@ def ready_store(path: Path | str, store_root: Path | str, packing: Packing) -> P
     path = Path(path)
     if is_store(path):
         if packing.pickle:
-            raise UsageError(
-                f"--pickle {packing.pickle}: {path} is a store, which contains no pickles; omit the option"
-            )
+            raise UsageError(f"--pickle {packing.pickle}: {path} is a store, without pickles; omit the option")
         return path
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
-        raise UsageError(
-            f"{path}: {problem}; give a tree that pretreatment.py has aligned, or a store, with --data_path"
-        )
+        raise UsageError(f"{path}: {problem}; give --data_path a tree that pretreatment.py has aligned, or a store")
     path = path.resolve()
     store = store_path(path, store_root, packing.pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
@@ -200,6 +194,5 @@ def _report_unreadable(tree: Path, messages: list[str], skip_bad: bool) -> None:
     for message in messages:
         log.warning("unreadable: %s", message)
     if messages and not skip_bad:
-        raise UserError(
-            f"{tree}: {len(messages)} unreadable files, such as {messages[0]}; repair them or pass --skip_bad"
-        )
+        found = f"{counted(len(messages), 'unreadable file')}, such as {messages[0]}"
+        raise UserError(f"{tree}: {found}; repair them or pass --skip_bad")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from model.common.errors import NOT_PRINTABLE, UserError
-from model.common.files import atomic_file, is_plain_name
+from model.common.files import is_plain_name, write_file
 from model.common.geometry import FLOAT32, LABELS
 from model.common.schema import read_checked
 from model.data.index import SequenceIndex
@@ -85,8 +85,7 @@ def digest_of(content: bytes | memoryview) -> str:
 def write_info(path: Path | str, files: Sequence[Path]) -> None:
     """Write the `.info` list of `files`, numbered from 0, with LF line ends on every system."""
     lines = [f"{i} {file.as_posix()} {INFO_SIZE} {INFO_SIZE}\n" for i, file in enumerate(files)]
-    with atomic_file(path) as part:
-        part.write_bytes("".join(lines).encode())
+    write_file(path, "".join(lines))
 
 
 def read_info(path: Path | str) -> list[Path]:

@@ -198,6 +198,4 @@ def _summary(gallery: Gallery) -> dict[str, Any]:
     return {"file": str(gallery.path), "encoder": gallery.encoder._asdict(), "people": people}
 
 
-ACTIONS = {
-    "enroll": enroll_action, "who": who_action, "verify": verify_action, "list": list_action, "remove": remove_action,
-}  # fmt: skip
+ACTIONS = dict(enroll=enroll_action, who=who_action, verify=verify_action, list=list_action, remove=remove_action)

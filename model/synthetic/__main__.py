@@ -62,10 +62,7 @@ def main() -> None:
     options = build_parser().parse_args()
     settings = WalkerSettings(**{field.name: getattr(options, field.name) for field in fields(WalkerSettings)})
     if not (options.output_path or options.store or options.preview or options.video):
-        raise UsageError(
-            "nothing to write: give --output_path DIR, --store DIR, --preview FILE.png, --video FILE.mp4 "
-            "or several of them"
-        )
+        raise UsageError("nothing to write: give at least one of --output_path, --store, --preview and --video")
     if options.preview is not None:
         _preview(options.preview, settings)
     if options.video is not None:
@@ -96,15 +93,14 @@ def _preview(path: Path, settings: WalkerSettings) -> None:
 
 def build_parser() -> CommandParser:
     description, examples = __doc__.split("examples:\n")
-    parser = CommandParser(
-        prog="python -m model.synthetic", description=description, epilog=f"examples:\n{examples.rstrip()}"
-    )
+    epilog = f"examples:\n{examples.rstrip()}"
+    parser = CommandParser(prog="python -m model.synthetic", description=description, epilog=epilog)
     output = parser.add_argument_group("output")
     output.add_argument("--output_path", type=Path, metavar="DIR", help="new or empty folder for the raw tree")
     output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store")
     output.add_argument("--preview", type=Path, metavar="FILE.png", help="draw a contact sheet of the first 8 "
-                        "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the first "
-                        "take of each condition. No tree and no store are needed")  # fmt: skip
+                        "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the "
+                        "first take of each condition. No tree and no store are needed")  # fmt: skip
     output.add_argument("--video", type=Path, metavar="FILE.mp4", help="film the first 3 subjects in the first of "
                         "--takes from the side, in front of a textured background with shadows, for at most 48 frames. "
                         "No tree and no store are needed")  # fmt: skip

@@ -132,10 +132,8 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
 
 def vary_outfit(draws: Draws, outfit: Outfit) -> Outfit:
     """Return the same clothes in one take each: cloth hangs a few millimetres differently."""
-    changed = {
-        name: (getattr(outfit, name) + draws.normal(f"outfit {name}", 0.0, sd)).clamp(min=0.0)
-        for name, sd in TAKE_SPREADS.items()
-    }
+    changes = {name: draws.normal(f"outfit {name}", 0.0, sd) for name, sd in TAKE_SPREADS.items()}
+    changed = {name: (getattr(outfit, name) + change).clamp(min=0.0) for name, change in changes.items()}
     changed["drape"] = changed["drape"].clamp(max=1.0)
     hem = (outfit.hem + draws.normal("outfit hem", 0.0, 0.02)).clamp(min=0.02)
     return outfit._replace(**changed, hem=torch.where(outfit.hem < 0, outfit.hem, hem))

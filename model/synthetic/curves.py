@@ -48,9 +48,11 @@ _SERIES = {name: _series(samples) for name, samples in NORMATIVE.items()}
 
 def normative_curves(like: Tensor) -> dict[str, Curve]:
     """Return the normative curves, repeated for all takes, with the length, type and device of `like` [b]."""
-    return {
-        name: tuple(like.new_tensor(part).expand(len(like), -1) for part in series) for name, series in _SERIES.items()
-    }
+
+    def repeated(part: list[float]) -> Tensor:
+        return like.new_tensor(part).expand(len(like), -1)
+
+    return {name: (repeated(cos), repeated(sin)) for name, (cos, sin) in _SERIES.items()}
 
 
 def vary_curves(

@@ -113,16 +113,14 @@ def _arm(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
     builder.ball(f"{side}_fingers", skeleton.joints[f"{side}_fingers"], radii["fingers"])
     builder.join(f"{side}_shoulder", "trunk7", "trunk6")
     builder.join(f"{side}_shoulder", "neck", "trunk7")  # slope from the neck to the shoulder
-    builder.chain(
-        *(f"{side}_{name}" for name in ("shoulder", "biceps", "elbow", "forearm", "wrist", "hand", "fingers"))
-    )
+    parts = ("shoulder", "biceps", "elbow", "forearm", "wrist", "hand", "fingers")
+    builder.chain(*(f"{side}_{name}" for name in parts))
 
 
 def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton, side: str) -> None:
     """Add a leg, the trousers and a shoe."""
-    hip, knee, ankle, heel, ball, toe = (
-        skeleton.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle", "heel", "ball", "toe")
-    )
+    names = ("hip", "knee", "ankle", "heel", "ball", "toe")
+    hip, knee, ankle, heel, ball, toe = (skeleton.joints[f"{side}_{name}"] for name in names)
     radii, foot = body.radii, skeleton.frames[f"{side}_foot"]
     # Leg: the calf is behind the line from knee to ankle.
     down = (ankle - knee) / (ankle - knee).norm(dim=-1, keepdim=True)

@@ -127,9 +127,8 @@ def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
         return low + drawn[name] ** power * (high - low)
 
     # Level of each rectangle, [q, s, f]: 0 if the sequence lacks it, then following its course over time.
-    level = within("level") * (
-        drawn["present"] < table["chance"] * severities(place_draws, take_draws, strength)[:, None]
-    )
+    severity = severities(place_draws, take_draws, strength)[:, None]
+    level = within("level") * (drawn["present"] < table["chance"] * severity)
     course = courses(draws, "comes and goes", visible.shape[1], table["period"])
     level = level[:, None] * ((torch.special.ndtri(within("share"))[:, None] - course) * _STEEPNESS).clamp(0, 1)
     level = level * visible[..., None]

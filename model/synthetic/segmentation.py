@@ -91,9 +91,8 @@ def _grain_positions(draws: Draws, place_draws: Draws, take_draws: Draws, streng
     s, device = box.shape[1], box.device
     severity = severities(place_draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))
-    growth = (
-        place_draws.normal("swell", *GROWTH)[:, None] * min(strength, 1.0) + GROWTH_CHANGE * severity * course[..., 0]
-    )
+    growth = place_draws.normal("swell", *GROWTH)[:, None] * min(strength, 1.0)
+    growth = growth + GROWTH_CHANGE * severity * course[..., 0]
     ragged = RAGGEDNESS * severity * (0.5 * course[..., 1]).exp()
     limits = torch.tensor(_DENSITIES, device=device)
     limits = (limits[1:] + limits[:-1]) / 2

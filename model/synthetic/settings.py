@@ -8,9 +8,8 @@ from model.synthetic.camera import VIEWS
 
 VERSION = 2  # raise it whenever the same settings give different pixels
 SETTINGS_FILE = "synthetic.json"  # next to the subjects' folders; readers of the tree ignore plain files there
-SEQ_TYPES = tuple(
-    f"{condition}-{take:02d}" for condition, takes in (("nm", 6), ("bg", 2), ("cl", 2)) for take in range(1, takes + 1)
-)
+TAKES = {"nm": 6, "bg": 2, "cl": 2}  # per condition, as in CASIA-B
+SEQ_TYPES = tuple(f"{condition}-{take:02d}" for condition, count in TAKES.items() for take in range(1, count + 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,9 +119,8 @@ def _trunk(body: Body, gait: Gait, turn: Tensor) -> tuple[Tensor, Tensor]:
     tilt, lean, kyphosis = _radians(gait.pelvis_tilt), _radians(gait.lean), _radians(gait.kyphosis)
     # Forward bend by level: tilted pelvis, upright waist, rounded upper back. The mean over the trunk is the lean.
     bend = lean + tilt * (1 - 2 * high).clamp(-0.3, 1) * 0.6 + kyphosis * (2 * high**2 - 0.7)  # [b, l]
-    frames = orientation(
-        between(pelvis_yaw, thorax_yaw), bob[..., None] + bend[:, None], between(pelvis_roll, thorax_roll)
-    )
+    yaw, roll = between(pelvis_yaw, thorax_yaw), between(pelvis_roll, thorax_roll)
+    frames = orientation(yaw, bob[..., None] + bend[:, None], roll)
     # Positions: sum of the steps from level to level, then a shift from the crotch to the hips.
     steps = (levels[1:] - levels[:-1]) * body.lengths["trunk"][:, None]  # [b, l - 1]
     middle = (frames[:, :, 1:, :, 2] + frames[:, :, :-1, :, 2]) / 2

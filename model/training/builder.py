@@ -60,9 +60,8 @@ def build_trainer(
     train = data.train
     state, model = _build_state(settings, mode, device, len(train.index.subjects))
     step = _build_step(settings, state, model, mode, device)
-    sampler = PKSampler(
-        train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank, settings.sampler == "views"
-    )
+    by_view = settings.sampler == "views"
+    sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank, by_view)
     resident = data.resident and fits_device(train, device)
     packed = mode.fused or (device.type == "cpu" and settings.kernels != "plain")
     loader = BatchLoader(train, sampler, device, settings.num_workers, resident, packed, settings.augment)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.common.files import atomic_file, os_errors_as_user_errors
+from model.common.files import os_errors_as_user_errors, write_file
 from model.common.schema import parse_checked
 from model.network.triplet import TripletLosses
 
@@ -89,8 +89,7 @@ class LogBook:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         to_score = None if scored else iteration
         kept = [line for line in lines if _iteration_of(line, to_score) <= iteration]
-        with atomic_file(self.path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_file(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, iteration: int, point: dict) -> None:
         with os_errors_as_user_errors(self.path):

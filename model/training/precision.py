@@ -14,32 +14,7 @@ from model.training.apex_package import ADVICE, import_apex_amp
 
 
 class Precision:
-    """How one training step runs: here in float32 without a loss scale. Other precisions override the methods."""
-
-    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """Compute the gradients of `loss`, scaled if the precision needs it."""
-        loss.backward()
-
-    def step(self, optimizer: Optimizer) -> None:
-        """Take one step, or skip it if a gradient is not finite and the precision can lower its scale."""
-        optimizer.step()
-
-    def sync_master_weights(self) -> None:
-        """Copy the weights of the network, just loaded, to the master weights, if the precision has any.
-
-        Call this before the state of the optimizer is loaded. Without master weights, the optimizer steps the weights
-        of the network, which are float32.
-        """
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Load what `state_dict` returned."""
-
-
-class TorchPrecision(Precision):
-    """A GradScaler for a network that computes in half precision; it is disabled if gradients need no scale.
+    """A training step with a GradScaler, which is disabled if gradients need no scale, as in float32.
 
     The scaler is the device's own if it has one. An Ascend 910 or 310P saturates on overflow, maps NaN to 0 and sets
     an overflow flag: torch's scaler, which looks for infinite gradients, would never see one and would double its
@@ -49,24 +24,34 @@ class TorchPrecision(Precision):
         loss_scale: `dynamic`, or a number for a static scale.
     """
 
-    def __init__(self, device: torch.device, scales: bool, loss_scale: str):
+    def __init__(self, device: torch.device, scales: bool = False, loss_scale: str = "dynamic"):
         self.static = None if loss_scale == "dynamic" else float(loss_scale)
-        scaler = class_of(kind_of(device).scaler) or partial(torch.amp.GradScaler, device.type)
+        scaler = (class_of(kind_of(device).scaler) if scales else None) or partial(torch.amp.GradScaler, device.type)
         self.scaler = scaler(init_scale=self.static or 65536.0, enabled=scales)
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Compute the gradients of `loss`, scaled if the precision needs it."""
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: Optimizer) -> None:
+        """Take one step, or skip it if a gradient is not finite and the precision can lower its scale."""
         self.scaler.step(optimizer)
         # torch's scaler has no option for a static scale, and torch_npu's static mode ignores overflows. If each
         # update sets the scale, it stays the same and steps with infinite gradients are still skipped.
         self.scaler.update(self.static)
 
+    def sync_master_weights(self) -> None:
+        """Copy the weights of the network, just loaded, to the master weights, if the precision has any.
+
+        Call this before the state of the optimizer is loaded. Without master weights, the optimizer steps the weights
+        of the network, which are float32.
+        """
+
     def state_dict(self) -> dict:
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
+        """Load what `state_dict` returned."""
         if state:
             self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu's state has this key in addition
 
@@ -98,13 +83,15 @@ class ApexPrecision(Precision):
                 "give a fixed scale such as --loss_scale 32, use --amp torch, or build apex with --npu_float_status"
             ) from error
         except RuntimeError as error:  # NVIDIA's apex refuses an NPU, Ascend's refuses a GPU
-            raise UsageError(
-                f"--amp apex: this apex does not take a network on {device} ({first_line(error)}); {ADVICE}"
-            ) from error
+            problem = f"this apex does not take a network on {device} ({first_line(error)})"
+            raise UsageError(f"--amp apex: {problem}; {ADVICE}") from error
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         with self.amp.scale_loss(loss, optimizer) as scaled:
             scaled.backward()
+
+    def step(self, optimizer: Optimizer) -> None:
+        optimizer.step()
 
     @torch.no_grad()
     def sync_master_weights(self) -> None:
@@ -137,10 +124,8 @@ def make_precision(
     mode: ComputeMode, network: nn.Module, optimizer: Optimizer, device: torch.device, loss_scale: str
 ) -> tuple[Precision, nn.Module, Optimizer]:
     """Return the precision, and the network and optimizer to train, both of which apex replaces."""
-    if mode.amp == "torch":
-        scales = mode.needs_loss_scale or loss_scale != "dynamic"
-        return TorchPrecision(device, scales, loss_scale), network, optimizer
     if mode.amp == "apex":
         apex = ApexPrecision(import_apex_amp(), network, optimizer, loss_scale)
         return apex, apex.network, apex.optimizer
-    return Precision(), network, optimizer
+    scales = mode.amp == "torch" and (mode.needs_loss_scale or loss_scale != "dynamic")
+    return Precision(device, scales, loss_scale), network, optimizer

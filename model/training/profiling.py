@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from model.common.errors import UsageError
+from model.common.errors import UsageError, counted
 from model.common.messages import RESULT
 from model.devices.device import kind_of, synchronize
 
@@ -42,63 +42,42 @@ class Profiling:
                 "numbered from 1, and the last is included"
             )
         self.done = 0  # iterations of this run
-        self.traced = 0
-        self.profiler = None
 
     def __enter__(self) -> "Profiling":
-        if self.start == 1:
-            self._begin()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end()
-
-    def step(self) -> None:
-        """Call this after each iteration."""
-        self.done += 1
-        if self.profiler is not None:
-            self.traced += 1
-            synchronize(self.device)  # kernels that the iteration launched belong to it
-            self.profiler.step()
-        if self.done == self.start - 1:
-            self._begin()
-        elif self.done == self.stop:
-            self._end()
-
-    def _begin(self) -> None:
         module = importlib.import_module(kind_of(self.device).profiler)
-        self.folder.mkdir(parents=True, exist_ok=True)
         activity, action = module.ProfilerActivity, module.ProfilerAction
-        iterations = self.stop - self.start + 1
 
-        def schedule(step: int) -> object:
+        def schedule(done: int) -> object:
             """Replace the profiler's schedule, which warns if there is no warm-up; the iterations before were one."""
-            if step >= iterations:
+            if not self.start <= done + 1 <= self.stop:
                 return action.NONE
-            return action.RECORD if step < iterations - 1 else action.RECORD_AND_SAVE
+            return action.RECORD_AND_SAVE if done + 1 == self.stop else action.RECORD
 
-        synchronize(self.device)
         self.profiler = module.profile(
             activities=list({activity.CPU, getattr(activity, self.device.type.upper())}),
             schedule=schedule,
             on_trace_ready=module.tensorboard_trace_handler(str(self.folder), f"rank{self.rank}"),
         )
         self.profiler.start()
+        return self
 
-    def _end(self) -> None:
-        """Stop the profiler. It has written its files after the last iteration of the range; if not, it does so now."""
-        if self.profiler is not None:
-            self.profiler.stop()
-            self.profiler = None
+    def __exit__(self, *error: object) -> None:
+        self.profiler.stop()  # writes the files if the run ended within the range
+
+    def step(self) -> None:
+        """Call this after each iteration."""
+        self.done += 1
+        if self.start - 1 <= self.done <= self.stop:
+            synchronize(self.device)  # kernels that the iteration launched belong to it
+        self.profiler.step()
 
     def report(self) -> None:
         """Log the folder of the trace, or why there is none."""
-        if not self.traced:
-            log.warning(
-                "nothing profiled: the run ended after %d iterations, before --start_step %d", self.done, self.start
-            )
+        last = min(self.done, self.stop)
+        if last < self.start:
+            ended = counted(self.done, "iteration")
+            log.warning("nothing profiled: the run ended after %s, before --start_step %d", ended, self.start)
             return
-        last = self.start + self.traced - 1
         log.log(
             RESULT,
             "profiled iterations %d to %d of this run: %s (tensorboard --logdir, or ui.perfetto.dev)",

@@ -227,9 +227,7 @@ class Trainer:
         speed = "%(iterations_per_second).2f iterations/s, %(sequences_per_second).1f sequences/s"
         lines = [f"%(iterations)d iterations in %(seconds).1f s: {speed}"]
         if not summary["iterations"]:
-            lines = [
-                "nothing to do: iteration %(iteration)d has been reached already; more --iters continue the training"
-            ]
+            lines = ["nothing to do: iteration %(iteration)d is already reached; more --iters continue the training"]
         elif self.writing:
             lines.append("wrote %(checkpoint)s")
             if stopped_by:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.common.files import atomic_file
+from model.common.files import write_file
 from model.common.messages import RESULT
 from model.config import ModelConfig
 
@@ -46,5 +46,4 @@ def log_for_the_zoo(
     title = "------------------ Final result ------------------"
     log.log(RESULT, "\n".join([title, f"Final Performance images/sec : {images:.3f}", *lines]))
     if folder is not None:
-        with atomic_file(folder / f"{case}.log") as part:
-            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_file(folder / f"{case}.log", "".join(f"{line}\n" for line in lines))

@@ -46,7 +46,5 @@ def _printable(name: str, folder: Path) -> str:
     """Return `name`. Raises UserError if it cannot be a label in lists, logs and JSON: it must be printable text."""
     if NOT_PRINTABLE.search(name):
         shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
-        raise UserError(
-            f"{folder}: contains the name {shown!r}, which has control characters or is not UTF-8; rename it"
-        )
+        raise UserError(f"{folder}: the name {shown!r} has control characters or is not UTF-8; rename it")
     return name

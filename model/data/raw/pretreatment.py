@@ -105,14 +105,12 @@ def _checked_sequences(source: Path, target: Path, quiet: bool, layout: str) -> 
                 f"{sequence.path / sequence.files[0]}: pickles of OpenGait contain aligned frames; "
                 f"skip pretreatment and pass {source} to training and testing"
             )
-        names = {aligned_name(frame): frame for frame in sequence.files}
+        names: dict[str, str] = {}
         for frame in sequence.files:
             name = aligned_name(frame)
-            if names[name] != frame:
-                one, other = frame, names[name]
-                raise UserError(
-                    f"{sequence.path}: {one} and {other} would both be written as {name}; rename or delete one of them"
-                )
+            if names.setdefault(name, frame) != frame:
+                both = f"{names[name]} and {frame} would both be written as {name}"
+                raise UserError(f"{sequence.path}: {both}; rename or delete one of them")
     if _looks_aligned(sequences):
         moving = "" if layout == DEFAULT else f", move the frames to {LAYOUTS[DEFAULT].path}"
         raise UsageError(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from model.common.errors import UserError
-from model.common.files import atomic_file
+from model.common.files import write_file
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.raw.image_header import JPEG_START, image_error
 
@@ -121,9 +121,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def write_png(path: Path | str, image: np.ndarray) -> None:
     """Write uint8 [h, w] as an 8-bit grey PNG. The file is replaced atomically."""
-    data = encode_png(image)
-    with atomic_file(path) as part:
-        part.write_bytes(data)
+    write_file(path, encode_png(image))
 
 
 def align(sil: np.ndarray) -> np.ndarray | None:
@@ -173,8 +171,6 @@ def remove_specks(sil: np.ndarray) -> np.ndarray:
     Specks are connected components of pixels that are not 0, diagonal neighbours included, with less than a twentieth
     of the area of the largest one. A head or a shank that is cut off is larger.
     """
-    import cv2
-
     _, labels, stats, _ = cv2.connectedComponentsWithStats(sil, connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA]
     specks = area < MIN_COMPONENT * area[1:].max(initial=0)
@@ -203,9 +199,8 @@ def cut_sides(frames: np.ndarray) -> np.ndarray:
     ValueError for other shapes.
     """
     if frames.ndim < 2 or frames.shape[-2] != FRAME_HEIGHT or not FRAME_WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:
-        raise ValueError(
-            f"frames of shape {tuple(frames.shape)}: expected [..., {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]"
-        )
+        expected = f"[..., {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]"
+        raise ValueError(f"frames of shape {tuple(frames.shape)}: expected {expected}")
     left = (frames.shape[-1] - FRAME_WIDTH) // 2
     return frames[..., left : left + FRAME_WIDTH]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.common.errors import UserError
+from model.common.errors import UserError, counted
 from model.common.natural_order import natural_key
 from model.data.raw.folders import PICKLE_SUFFIX, Folder
 from model.data.raw.layouts import LAYOUTS, recognized
@@ -32,9 +32,8 @@ def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
     elif levels == 3 and missing == 1:
         problem = f", so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
     else:
-        problem = (
-            f", so the tree lacks {missing} of {levels} levels of folders; if {root} is a part of a tree, give {above}"
-        )
+        lacking = f"the tree lacks {missing} of {levels} levels of folders"
+        problem = f", so {lacking}; if {root} is a part of a tree, give {above}"
     raise UserError(f"{folder.path}: contains frames (such as {frames[0]}){problem}; expected {LAYOUTS[layout].path}")
 
 
@@ -78,9 +77,8 @@ def reject_tree_without_frames(root: Path, layout: str) -> None:
         advice = f"run pretreatment.py with --layout {known} on {frame.parents[2]}"
     else:
         advice = f"give {frame.parents[levels]}" + (" or omit --layout" if levels == 2 else "")
-    raise UserError(
-        f"{root}: the first frame is {frame}, {too_deep} level{'s' * (too_deep > 1)} too deep: {advice}; {expected}"
-    )
+    found = f"the first frame is {frame}, {counted(too_deep, 'level')} too deep"
+    raise UserError(f"{root}: {found}: {advice}; {expected}")
 
 
 def _first_files(root: Path) -> tuple[Path | None, Path | None]:

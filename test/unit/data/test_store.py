@@ -90,7 +90,7 @@ def test_skipped_files_are_reported_at_each_opening(tree, tmp_path, caplog):
         assert "001-nm-01-000-001.png" in caplog.text
         position = [store.index.name(i) for i in range(len(store.index))].index("001/nm-01/000")
         assert store.index.frames[position] == len(list((tree / "001/nm-01/000").iterdir())) - 1
-        with pytest.raises(UserError, match=r"1 unreadable files.*001-nm-01-000-001\.png"):
+        with pytest.raises(UserError, match=r"1 unreadable file,.*001-nm-01-000-001\.png"):
             open_data(tree, tmp_path / "stores")
 
 
@@ -210,7 +210,7 @@ def test_a_link_to_itself_is_an_unreadable_frame(tree, tmp_path):
     loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, which the stamp covers
     loop.symlink_to(loop)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"1 unreadable files.*000\.png: cannot be read"):
+        with pytest.raises(UserError, match=r"1 unreadable file,.*000\.png: cannot be read"):
             open_data(tree, tmp_path / "stores")
     assert len(open_data(tree, tmp_path / "stores", skip_bad=True).index) == 8
 

@@ -34,7 +34,7 @@ class SmallNetwork(nn.Module):
 def new_step(network=None, **settings) -> TrainingStep:
     network = network or SmallNetwork()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    return TrainingStep(network, optimizer, Precision(), LossMeter(CPU), replace(SETTINGS, **settings))
+    return TrainingStep(network, optimizer, Precision(CPU), LossMeter(CPU), replace(SETTINGS, **settings))
 
 
 def batch_of(frames: int, seed: int) -> Batch:

@@ -13,7 +13,7 @@ from model.common.errors import UsageError
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
 from model.training.apex_package import import_apex_amp
-from model.training.precision import Precision, TorchPrecision, make_precision
+from model.training.precision import Precision, make_precision
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def gaitset_problem(amp_dtype=None):
 
 @pytest.mark.parametrize(("dtype", "expected"), [("", torch.bfloat16), ("fp16", torch.float16)])
 def test_autocast_learns_nearly_like_float32(dtype, expected):
-    exact_output, exact = one_step(Precision(), *gaitset_problem())
+    exact_output, exact = one_step(Precision(CPU), *gaitset_problem())
     mode = make_compute_mode("torch", dtype, "plain", CPU)
     start, optimizer, sils = gaitset_problem(mode.amp_dtype)
     precision, network, optimizer = make_precision(mode, start, optimizer, CPU, "1024")
@@ -84,7 +84,7 @@ def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
 
 def test_static_scale_does_not_change_and_steps_with_infinite_gradients_are_skipped():
     network, optimizer, x = small_problem()
-    precision = TorchPrecision(CPU, True, "32")
+    precision = Precision(CPU, True, "32")
     _, before = one_step(precision, network, optimizer, x)
     assert precision.scaler.get_scale() == 32
     step_with_infinite_gradients(precision, network, optimizer, x)
@@ -94,10 +94,10 @@ def test_static_scale_does_not_change_and_steps_with_infinite_gradients_are_skip
 
 def test_dynamic_scale_decreases_and_its_state_is_restored():
     network, optimizer, x = small_problem()
-    precision = TorchPrecision(CPU, True, "dynamic")
+    precision = Precision(CPU, True, "dynamic")
     step_with_infinite_gradients(precision, network, optimizer, x)
     assert precision.scaler.get_scale() == 32768
-    other = TorchPrecision(CPU, True, "dynamic")
+    other = Precision(CPU, True, "dynamic")
     other.scaler.scale(torch.ones(1))
     other.load_state_dict(precision.state_dict())
     assert other.scaler.get_scale() == 32768
