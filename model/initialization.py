@@ -19,7 +19,7 @@ from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
 from model.data.partition import Data, check_partition_file, make_partition, partition_path, resolve_partition
-from model.data.store import Packing, SilhouetteStore, open_store, ready_store
+from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
 from model.devices.device import to_device, warn_of_rounding
 from model.devices.opening import open_device
@@ -48,8 +48,7 @@ def open_dataset(
 
     def ready() -> Path:
         check_partition_file(partition)  # before the store is built, which can take minutes
-        packing = Packing(config.data.pickle, skip_bad, quiet)
-        return ready_store(config.data.dataset_path, config.work_path / "store", packing)
+        return ready_store(config.data.dataset_path, config.work_path / "store", config.data.pickle, skip_bad, quiet)
 
     store = open_store(distributed.run_on_rank0(ready), bool(cache))
     subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)

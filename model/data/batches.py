@@ -30,16 +30,7 @@ class Batch(NamedTuple):
     labels: Tensor | None = None
 
 
-class Gathered(NamedTuple):
-    """A batch on the host: silhouettes, or their rows if the frames are resident, and `ends` as in Batch.
-
-    `changes` holds the parameters of `augmentation`, or None.
-    """
-
-    chosen: Tensor
-    ends: Tensor | None
-    labels: Tensor
-    changes: Tensor | None
+Gathered = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # see `BatchLoader.gather`
 
 
 class BatchLoader:
@@ -66,18 +57,23 @@ class BatchLoader:
         self.frames = frames.to(device) if resident else frames
 
     def gather(self, iteration: int) -> Gathered:
-        """Prepare the batch of an iteration on the host: the silhouettes, or their rows if the frames are resident."""
+        """Prepare the batch of an iteration on the host.
+
+        Returns:
+            The silhouettes, or their rows if the frames are resident; ends and labels as in Batch; the parameters of
+            `augmentation`, or None.
+        """
         sampler = self.sampler
         sequences, rows = sampler.plan(iteration)
-        arrays = (*pack(rows), sampler.labels[sequences]) if self.packed else (rows, None, sampler.labels[sequences])
-        chosen, ends, labels = (None if array is None else torch.from_numpy(array) for array in arrays)
+        rows, ends = pack(rows) if self.packed else (rows, None)
+        chosen, labels = torch.from_numpy(rows), torch.from_numpy(sampler.labels[sequences])
         if not self.resident:
             chosen = self._frames_at(chosen)
         changes = draw_changes(sampler.seed, sampler.rank, iteration, len(sequences)) if self.augmented else None
-        gathered = Gathered(chosen, ends, labels, changes)
+        gathered = chosen, None if ends is None else torch.from_numpy(ends), labels, changes
         if self.device.type == "cpu":
             return gathered
-        return Gathered(*(None if part is None else part.pin_memory() for part in gathered))
+        return tuple(None if part is None else part.pin_memory() for part in gathered)
 
     def _frames_at(self, rows: Tensor) -> Tensor:
         flat = self.frames.index_select(0, rows.flatten())

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -70,53 +70,46 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     return SilhouetteStore(path, index, frames)
 
 
-class Packing(NamedTuple):
-    """How to build a store.
-
-    Attributes:
-        pickle: the pickle to read if there are several per view, see `choose_pickles`.
-        skip_bad: leave unreadable images out instead of raising UserError.
-        workers: number of processes; None: one per core.
-    """
-
-    pickle: str = ""
-    skip_bad: bool = False
-    quiet: bool = False
-    workers: int | None = None
+def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **options: Any) -> SilhouetteStore:
+    """Open a store, an aligned tree of images or a tree of OpenGait pickles. `options` are those of `ready_store`."""
+    return open_store(ready_store(path, store_root, **options), cache)
 
 
-def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **packing: Any) -> SilhouetteStore:
-    """Open a store, an aligned tree of images or a tree of OpenGait pickles."""
-    return open_store(ready_store(path, store_root, Packing(**packing)), cache)
-
-
-def ready_store(path: Path | str, store_root: Path | str, packing: Packing) -> Path:
+def ready_store(
+    path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False, quiet: bool = False,
+    workers: int | None = None,
+) -> Path:  # fmt: skip
     """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
 
     The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
     changed according to `source_stamp`, which does not detect an overwritten frame in the middle of a sequence. If
     another process builds it, this one waits.
 
+    Args:
+        pickle: the pickle to read if there are several per view, see `choose_pickles`.
+        skip_bad: leave unreadable images out instead of raising UserError.
+        workers: number of processes; None: one per core.
+
     Raises:
-        UsageError: if `path` does not exist, or if `packing.pickle` is given for data without pickles.
+        UsageError: if `path` does not exist, or if `pickle` is given for data without pickles.
         UserError: for raw frames, unreadable images (unless `skip_bad`), or a wrong folder layout.
     """
     path = Path(path)
     if is_store(path):
-        if packing.pickle:
-            raise UsageError(f"--pickle {packing.pickle}: {path} is a store, without pickles; omit the option")
+        if pickle:
+            raise UsageError(f"--pickle {pickle}: {path} is a store, without pickles; omit the option")
         return path
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
         raise UsageError(f"{path}: {problem}; give --data_path a tree that pretreatment.py has aligned, or a store")
     path = path.resolve()
-    store = store_path(path, store_root, packing.pickle)
+    store = store_path(path, store_root, pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         source = current_source(path, store)
         if source is None:
-            build_store(path, store, packing)
+            build_store(path, store, pickle, skip_bad, quiet, workers)
         else:
-            _report_unreadable(path, source["faults"], packing.skip_bad)
+            _report_unreadable(path, source["faults"], skip_bad)
     return store
 
 
@@ -141,17 +134,19 @@ def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
-def build_store(tree: Path, store: Path, packing: Packing) -> None:
+def build_store(
+    tree: Path, store: Path, pickle: str = "", skip_bad: bool = False, quiet: bool = False, workers: int | None = None
+) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
-    sequences = choose_pickles(scan_tree(tree, packing.quiet), packing.pickle)
+    sequences = choose_pickles(scan_tree(tree, quiet), pickle)
     # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
-        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, packing)
-        _report_unreadable(tree, unreadable, packing.skip_bad)
+        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, quiet, workers)
+        _report_unreadable(tree, unreadable, skip_bad)
         for note, count in notes.items():
             log.info("%s: %d sequences: %s", tree, count, note)
         kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
@@ -165,7 +160,9 @@ def build_store(tree: Path, store: Path, packing: Packing) -> None:
         write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 
-def _pack_frames(sequences: list[SequenceFolder], path: Path, packing: Packing) -> tuple[list, list, Counter]:
+def _pack_frames(
+    sequences: list[SequenceFolder], path: Path, quiet: bool, workers: int | None
+) -> tuple[list, list, Counter]:
     """Write the frames of all sequences to `path`.
 
     Returns:
@@ -176,9 +173,9 @@ def _pack_frames(sequences: list[SequenceFolder], path: Path, packing: Packing) 
     unreadable: list[str] = []
     notes: Counter[str] = Counter()
     files = sum(len(sequence.files) for sequence in sequences)
-    workers = (packing.workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
+    workers = (workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
     contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
-    bar = progress_bar(total=files, unit="files", what="packing", quiet=packing.quiet)
+    bar = progress_bar(total=files, unit="files", what="packing", quiet=quiet)
     with path.open("wb") as file, bar:
         for sequence, (frames, messages, changes) in zip(sequences, contents, strict=True):
             unreadable += messages
