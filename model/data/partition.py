@@ -10,7 +10,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from model.common.errors import UserError, first_line
+from model.common.errors import UserError, counted, first_line
 from model.common.json_files import write_json
 from model.common.natural_order import natural_key
 from model.common.schema import check, read_checked
@@ -115,17 +115,18 @@ def resolve_partition(given: str | None, default: Path, present: Sequence[str], 
     partition = read_partition(path)
     both = sorted({*partition.train} & {*partition.test}, key=natural_key)
     if both:
-        raise UserError(f"{path}: {len(both)} subjects are in both sets ({', '.join(both[:5])})")
+        raise UserError(f"{path}: {counted(len(both), 'subject')} in both sets ({', '.join(both[:5])})")
     unknown = sorted({*partition.train, *partition.test} - set(present), key=natural_key)
     if unknown:
-        found = f"{len(unknown)} subjects are not in the data ({', '.join(unknown[:5])})"
-        expected = f"which have {len(present)} subjects ({', '.join(list(present)[:5])}{', ...' * (len(present) > 5)})"
+        found = f"{counted(len(unknown), 'subject')} not in the data ({', '.join(unknown[:5])})"
+        names = f"{', '.join(list(present)[:5])}{', ...' * (len(present) > 5)}"
+        expected = f"which have {counted(len(present), 'subject')} ({names})"
         raise UserError(f"{path}: {found}, {expected}; {_remedy(path, given is not None, default)}")
     unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
     if unnamed and not given:
         log.warning(
-            "%s does not contain %d subjects of the data (%s), so they are not used; delete the file to create it "
-            "again", path, len(unnamed), ", ".join(unnamed[:5]),
+            "%s does not contain %s of the data (%s), so they are not used; delete the file to create it "
+            "again", path, counted(len(unnamed), "subject"), ", ".join(unnamed[:5]),
         )  # fmt: skip
     return partition
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, counted
 from model.data.raw.folders import PICKLE_SUFFIX
 from model.data.raw.silhouette import BadImage
 from model.data.raw.tree import SequenceFolder
@@ -47,8 +47,11 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
             used[patterns[kinds]] = used.get(patterns[kinds], 0) + 1
         chosen.append(replace(sequence, files=files))
     for kind, count in used.items():
-        log.info("%d views contain several pickles: reading %s%s (--pickle NAME chooses another)",
-                 count, kind, PICKLE_SUFFIX)  # fmt: skip
+        log.info(
+            "%s with several pickles: reading %s (--pickle NAME chooses another)",
+            counted(count, "view"),
+            kind + PICKLE_SUFFIX,
+        )
     return chosen
 
 

@@ -148,13 +148,14 @@ def build_store(
         lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, quiet, workers)
         _report_unreadable(tree, unreadable, skip_bad)
         for note, count in notes.items():
-            log.info("%s: %d sequences: %s", tree, count, note)
+            log.info("%s: %s: %s", tree, counted(count, "sequence"), note)
         kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
         if not kept:
-            raise UserError(f"{tree}: no readable frame in {len(sequences)} sequences")
+            raise UserError(f"{tree}: no readable frame in {counted(len(sequences), 'sequence')}")
         empty = [sequence.name for sequence, length in zip(sequences, lengths, strict=True) if not length]
         if empty:
-            log.warning("%d sequences have no readable frame and are omitted: %s", len(empty), ", ".join(empty[:5]))
+            omitted = counted(len(empty), "sequence")
+            log.warning("omitting %s without a readable frame: %s", omitted, ", ".join(empty[:5]))
         labels = ([getattr(sequence, name) for sequence in kept] for name in LABELS)
         write_index(part, *labels, [length for length in lengths if length])
         write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})

@@ -11,7 +11,7 @@ import numpy as np
 from torch import from_numpy
 
 from model.checkpoints.metadata import checksum
-from model.common.errors import UsageError, UserError, some_names
+from model.common.errors import UsageError, UserError, counted, some_names
 from model.common.natural_order import natural_key
 from model.data.store import SilhouetteStore
 from model.evaluation.distance import euclidean_distance
@@ -59,9 +59,13 @@ def enroll_action(options: Namespace, default_config: Path) -> dict[str, Any]:
 
     count = enrol(options.gallery_file, encoder, entries())
     gallery = read_gallery(options.gallery_file)
-    print(f"enrolled {count:,} sequences of {len(set(names.values())):,} people in {options.gallery_file}, which now "
-          f"has {len(gallery):,} sequences of {len(gallery.people):,} people")  # fmt: skip
+    enrolled, now = _amount(count, len(set(names.values()))), _amount(len(gallery), len(gallery.people))
+    print(f"enrolled {enrolled} in {options.gallery_file}, which now has {now}")
     return {"enrolled": count, "gallery": _summary(gallery)}
+
+
+def _amount(sequences: int, people: int) -> str:
+    return f"{counted(sequences, 'sequence')} of {counted(people, 'person', 'people')}"
 
 
 def read_names(path: Path, tracks: Sequence[str]) -> dict[str, str]:
@@ -119,7 +123,7 @@ def who_action(options: Namespace, default_config: Path) -> dict[str, Any]:
 def _print_result(sequence: str, frames: int, known: bool | None, nearest: list[dict[str, Any]]) -> None:
     best = nearest[0]["person"]
     decision = {True: best, False: "unknown", None: f"nearest is {best}, not decided"}
-    print(f"{sequence} ({frames} frames): {decision[known]}")
+    print(f"{sequence} ({counted(frames, 'frame')}): {decision[known]}")
     width = max(len(match["person"]) for match in nearest)
     for number, match in enumerate(nearest, 1):
         percent = _percent(match["probability"])
@@ -161,15 +165,15 @@ def list_action(options: Namespace, _: Path) -> dict[str, Any]:
     gallery = read_gallery(options.gallery_file)
     summary = _summary(gallery)
     people = summary["people"]
-    print(f"{options.gallery_file}: {len(gallery):,} sequences of {len(people):,} people, {gallery.encoder.name}")
+    print(f"{options.gallery_file}: {_amount(len(gallery), len(people))}, {gallery.encoder.name}")
     for person in people:
-        print(f"{person['name']}: {person['sequences']} sequences, views {', '.join(person['views'])}")
+        print(f"{person['name']}: {counted(person['sequences'], 'sequence')}, views {', '.join(person['views'])}")
     return summary
 
 
 def remove_action(options: Namespace, _: Path) -> dict[str, Any]:
     count = remove(options.gallery_file, options.people[0])
-    print(f"removed {count:,} sequences of {options.people[0]} from {options.gallery_file}")
+    print(f"removed {counted(count, 'sequence')} of {options.people[0]} from {options.gallery_file}")
     return {"removed": count}
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
 from model.common.cores import core_count
-from model.common.errors import UsageError, UserError, run_command
+from model.common.errors import UsageError, UserError, counted, run_command
 from model.common.files import is_plain_name
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
@@ -94,7 +94,7 @@ def main() -> int:
             log.warning("%s: only %d of its %d frames can be decoded; the file may be damaged", video.path,
                         result.frames, video.frame_count)  # fmt: skip
         speed = f"{result.frames / result.seconds:.0f} frames/s" if result.seconds else "already complete"
-        print(f"{video.path}: {result.frames} frames, {len(result.tracks)} sequences, {speed}")
+        print(f"{video.path}: {counted(result.frames, 'frame')}, {counted(len(result.tracks), 'sequence')}, {speed}")
         if previews:
             print(f"preview in {previews[video.name]}")
     if options.json:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from model.common.cores import map_in_processes, stopped
-from model.common.errors import UserError
+from model.common.errors import UserError, counted
 from model.common.files import atomic_folder, is_plain_name, os_errors_as_user_errors
 from model.common.json_files import write_json
 from model.common.lock import locked
@@ -120,7 +120,8 @@ def _follow(
             bar.update()
     tracker.close()
     if not detected:
-        raise UserError(f"{video.path}: nothing moves in its {number} frames; film walking people with a fixed camera")
+        frames = counted(number, "frame")
+        raise UserError(f"{video.path}: nothing moves in its {frames}; film walking people with a fixed camera")
     return tracks, number
 
 

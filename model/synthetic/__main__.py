@@ -47,7 +47,7 @@ from pathlib import Path
 
 from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.cores import core_count
-from model.common.errors import UsageError, run_command
+from model.common.errors import UsageError, counted, run_command
 from model.devices.opening import open_device
 from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
 from model.synthetic.settings import WalkerSettings
@@ -68,16 +68,17 @@ def main() -> None:
     if options.video is not None:
         if options.video.suffix.lower() != ".mp4":
             raise UsageError(f"--video: must end in .mp4, not {options.video.name!r}")
-        print(f"{WALKERS} walkers, {write_video(options.video, settings)} frames, in {options.video}")
+        print(f"{WALKERS} walkers, {counted(write_video(options.video, settings), 'frame')}, in {options.video}")
     summaries = []
     if options.output_path is not None:
         summaries.append(write_tree(options.output_path, settings, options.worker_num, options.quiet))
     if options.store is not None:
         device = open_device(options.device)
         summaries.append(write_store(options.store, settings, device, options.quiet))
-    text = "{subjects} subjects, {sequences} sequences, {frames} frames in {seconds:.1f} s"
     for one in summaries:
-        print((text + " ({frames_per_second:.0f} frames/s) in {output_path}").format(**one))
+        written = ", ".join(counted(one[f"{noun}s"], noun) for noun in ("subject", "sequence", "frame"))
+        speed = "{seconds:.1f} s ({frames_per_second:.0f} frames/s)".format(**one)
+        print(f"{written} in {speed} in {one['output_path']}")
 
 
 def _preview(path: Path, settings: WalkerSettings) -> None:
@@ -88,7 +89,9 @@ def _preview(path: Path, settings: WalkerSettings) -> None:
     gif = path.with_suffix(".gif")
     write_preview(path, contact_sheet(settings, subjects, takes, settings.views))
     write_animation(gif, animation(settings, subjects[:4], takes, settings.views))
-    print(f"contact sheet of {len(subjects)} subjects, takes {', '.join(takes)}, in {path}; walking, in {gif}")
+    print(
+        f"contact sheet of {counted(len(subjects), 'subject')}, takes {', '.join(takes)}, in {path}; walking, in {gif}"
+    )
 
 
 def build_parser() -> CommandParser:

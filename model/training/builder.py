@@ -11,7 +11,7 @@ from torch import nn
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import Encoder
 from model.checkpoints.retention import RunCheckpoints
-from model.common.errors import UsageError, UserError
+from model.common.errors import UsageError, UserError, counted
 from model.common.geometry import STRIPS
 from model.config import Config, ModelConfig
 from model.data.batches import BatchLoader, fits_device
@@ -86,8 +86,9 @@ def build_trainer(
         folder = config.work_path / "log" / config.experiment
         logbook = LogBook(folder, state.iteration, scored=state.evaluated >= state.iteration)
     log.info(
-        "training %s on %s: %d subjects, %d sequences, %d frames%s", config.experiment, describe(device),
-        len(train.index.subjects), len(train.index), train.index.frames.sum(),
+        "training %s on %s: %s, %s, %s%s", config.experiment, describe(device),
+        counted(len(train.index.subjects), "subject"), counted(len(train.index), "sequence"),
+        counted(train.index.frames.sum(), "frame"),
         ", resident on the device" if resident else "",
     )  # fmt: skip
     return Trainer(

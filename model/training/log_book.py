@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.common.errors import counted
 from model.common.files import os_errors_as_user_errors, write_file
 from model.common.schema import parse_checked
 from model.network.triplet import TripletLosses
@@ -44,7 +45,11 @@ def log_line(iteration: int, point: dict) -> str:
     return (
         f"iter {iteration}: {losses}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
         f"{point['iterations_per_second']:.2f} it/s"
-        + (f", {point['skipped']} steps skipped because gradients overflowed" if point.get("skipped") else "")
+        + (
+            f", {counted(point['skipped'], 'step')} skipped because gradients overflowed"
+            if point.get("skipped")
+            else ""
+        )
     )
 
 

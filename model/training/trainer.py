@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from model.checkpoints.retention import RunCheckpoints
-from model.common.errors import UserError
+from model.common.errors import UserError, counted
 from model.common.json_files import write_json
 from model.common.messages import RESULT, progress_bar
 from model.config import Config
@@ -225,7 +225,7 @@ class Trainer:
 
     def _print_summary(self, summary: dict[str, Any], stopped_by: int) -> None:
         speed = "%(iterations_per_second).2f iterations/s, %(sequences_per_second).1f sequences/s"
-        lines = [f"%(iterations)d iterations in %(seconds).1f s: {speed}"]
+        lines = [f"{counted(summary['iterations'], 'iteration')} in %(seconds).1f s: {speed}"]
         if not summary["iterations"]:
             lines = ["nothing to do: iteration %(iteration)d is already reached; more --iters continue the training"]
         elif self.writing:

@@ -116,7 +116,7 @@ def words_of(options: str, files: dict) -> list:
             1,
             r"no test sequences.*assigns 0 of 4 subjects to test; choose another .*--pid_num",
         ),
-        ("test", "--partition zoe.json --checkpoint encoder.ptm", 1, r"zoe\.json.*1 subjects are not in .* \(zoe\)"),
+        ("test", "--partition zoe.json --checkpoint encoder.ptm", 1, r"zoe\.json.*1 subject not in .* \(zoe\)"),
         ("test", "--pid_num 2 --iter 500", 1, r"00500-encoder.*no such checkpoint"),
         ("test", "--pid_num 2", 1, r"no checkpoint of GaitSet_Synthetic.*--checkpoint"),
         (

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from model.common.cores import core_count, map_in_processes, stopped
-from model.common.errors import UsageError, UserError, os_errors_as
+from model.common.errors import UsageError, UserError, counted, os_errors_as
 from model.common.files import remove_leftovers
 from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT
 from model.common.lock import locked
@@ -64,7 +64,9 @@ def pretreat(
         with os_errors_as(output_error):
             target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
-        report.log.write(0, "START", f"{source} to {target}: {len(jobs)} sequences, {summary.frames} frames")
+        report.log.write(
+            0, "START", f"{source} to {target}: {counted(len(jobs), 'sequence')}, {counted(summary.frames, 'frame')}"
+        )
         with os_errors_as(output_error):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs

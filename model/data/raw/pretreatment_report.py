@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.common.errors import UsageError, UserError, one_line, os_errors_as
+from model.common.errors import UsageError, UserError, counted, one_line, os_errors_as
 from model.common.messages import progress_bar
 from model.data.raw.aligned_sequence import SequenceResult
 from model.data.raw.silhouette import DROP_REASONS, MIN_FRAMES
@@ -39,9 +39,9 @@ class PretreatmentSummary:
 
     def __str__(self) -> str:
         return (
-            f"{self.sequences} sequences: {self.done} done, {self.unchanged} kept from before, "
-            f"{self.empty} empty, {self.short} short; {self.frames} frames: {self.kept} kept, "
-            f"{self.dropped} dropped, {self.unreadable} unreadable; {self.frames_worked_on} frames in "
+            f"{counted(self.sequences, 'sequence')}: {self.done} done, {self.unchanged} kept from before, "
+            f"{self.empty} empty, {self.short} short; {counted(self.frames, 'frame')}: {self.kept} kept, "
+            f"{self.dropped} dropped, {self.unreadable} unreadable; {counted(self.frames_worked_on, 'frame')} in "
             f"{self.seconds:.1f} s, {self.frames_per_second:.0f} frames/s"
         )
 
@@ -49,7 +49,7 @@ class PretreatmentSummary:
         """Describe why frames were dropped and how frames were changed on reading, one line each."""
         dropped = ", ".join(f"{count} {reason}" for reason, count in Counter(self.drop_reasons).most_common())
         notes = [f"dropped frames: {dropped}"] if dropped else []
-        return notes + [f"{count} sequences: {note}" for note, count in self.readings.items()]
+        return notes + [f"{counted(count, 'sequence')}: {note}" for note, count in self.readings.items()]
 
 
 _UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM)
@@ -113,11 +113,11 @@ class Reporter:
             if result.rejected:
                 self.problem(result.number, "FAIL", f"{result.rejected} (the sequence is left out)")
             elif result.kept < MIN_FRAMES:
-                few = f"only {result.kept} of {result.frames} frames are usable"
-                none = f"none of {result.frames} frames is usable, the sequence is skipped"
+                few = f"usable frames: only {result.kept} of {result.frames}"
+                none = f"no usable frame among {result.frames}, the sequence is skipped"
                 self.problem(result.number, "WARNING", f"{result.name}: {few if result.kept else none}")
             if result.changed:
-                done = f"{result.name}: {result.worked_on} frames done, {result.kept} kept"
+                done = f"{result.name}: {counted(result.worked_on, 'frame')} done, {result.kept} kept"
                 self.log.write(result.number, "FINISH", done)
             self.bar.update(result.frames)
 

@@ -125,7 +125,7 @@ def test_only_files_that_the_program_created_may_be_deleted(tmp_path, place, adv
     standard, given = tmp_path / "work/partition/p.json", tmp_path / place
     standard.parent.mkdir(parents=True)
     write_partition(given, Partition(("a",), ("zoe",)))
-    message = rf"1 subjects are not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
+    message = rf"1 subject not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
     with pytest.raises(UserError, match=message) as error:
         resolve_partition(str(given), standard, ["a", "b"], UNUSED)
     assert ("delete" in str(error.value)) == advice.startswith("delete")
@@ -135,12 +135,12 @@ def test_new_subjects_cause_a_warning(tmp_path, caplog):
     standard = tmp_path / "p.json"
     write_partition(standard, Partition(("a",), ("b",)))
     resolve_partition(None, standard, ["a", "b", "c"], Partition(("a", "b"), ("c",)))
-    assert "does not contain 1 subjects of the data (c)" in caplog.text
+    assert "does not contain 1 subject of the data (c)" in caplog.text
 
 
 def test_a_subject_in_both_sets_is_rejected(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
-    with pytest.raises(UserError, match=r"1 subjects are in both sets \(b\)"):
+    with pytest.raises(UserError, match=r"1 subject in both sets \(b\)"):
         resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], UNUSED)
 
 

@@ -157,7 +157,7 @@ def test_all_views_use_the_same_kind_and_the_choice_is_reported_once(tmp_path, c
     store = open_data(tree, tmp_path / "stores")
     assert all(np.array_equal(store.sequence(i), CONTENTS["sils"]) for i in range(4))
     (report,) = [record.message for record in caplog.records if "--pickle" in record.message]
-    assert report == "3 views contain several pickles: reading <view>-aligned-sils.pkl (--pickle NAME chooses another)"
+    assert report == "3 views with several pickles: reading <view>-aligned-sils.pkl (--pickle NAME chooses another)"
 
 
 def test_each_choice_has_its_own_store(tmp_path):
