@@ -18,7 +18,6 @@ from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 from model.config_options import add_options
 
-ROOT = Path(__file__).resolve().parent
 CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
 
 
@@ -59,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     set_up_logging(options.quiet)
     # The export is float32 for every training precision.
     overrides = {**overrides_of(options), "total_iter": None, "frame_num": None, "amp": "off"}
-    config = load_config(options.config or ROOT / "config_1p.py", overrides)
+    config = load_config(options.config, overrides)
     loaded = load_network(config, options.input_path, options.iters, torch.device("cpu"))
     network, checkpoint = loaded.network, loaded.checkpoint
     if options.whole or options.int8:

@@ -41,7 +41,6 @@ from model.evaluation.protocols import plan_of
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
-ROOT = Path(__file__).resolve().parent
 DEFAULT_REPORT = Path()  # placeholder: the name is known after the test
 RUNTIMES = ("torch", "auto", "benchmark", "ais_bench", "acl", "onnxruntime")
 
@@ -100,8 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     if world.size > 1 and (options.pre_process or options.post_process or options.runtime != "torch"):
         raise UsageError("only --runtime torch can use several processes: start this command without torchrun")
     processes = 8 if options.use_8p_model else world.size
-    default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
-    config = load_config(options.config or default, overrides_of(options), processes)
+    config = load_config(options.config, overrides_of(options), processes)
     check_precision_options(options, config.model.amp)
     config.data.protocol  # noqa: B018, raises for an unknown data set now rather than after the embedding
     if options.check:

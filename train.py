@@ -28,7 +28,6 @@ from model.devices.world import set_environment, world_from_environment
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 
-ROOT = Path(__file__).resolve().parent
 log = logging.getLogger(__name__)
 
 
@@ -90,8 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_environment(options)
     world = world_from_environment()
     processes = max(world.size, options.device_num or 1)
-    default = ROOT / ("config_8p.py" if processes > 1 else "config_1p.py")
-    config = load_config(options.config or default, overrides_of(options), processes)
+    config = load_config(options.config, overrides_of(options), processes)
     check_precision_options(options, config.model.amp)
     status = start_processes(options, config, world.size)
     if status is not None:

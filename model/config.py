@@ -142,8 +142,8 @@ class Config:
         return self.work_path / "checkpoint" / self.model.model_name
 
 
-def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, processes: int = 1) -> Config:
-    """Read a configuration file.
+def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = None, processes: int = 1) -> Config:
+    """Read a configuration file, by default config_1p.py or, for several processes, config_8p.py.
 
     Args:
         overrides: values for keys that replace those of the file. None means not given.
@@ -152,7 +152,8 @@ def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None, pr
     Relative paths in the file are relative to the file. Raises UsageError with the key if a key is unknown or a value
     has a wrong type or is out of range.
     """
-    path = Path(path)
+    default = "config_8p.py" if processes > 1 else "config_1p.py"
+    path = Path(path or Path(__file__).resolve().parents[1] / default)
     if not path.is_file():
         raise UsageError(f"--config {path}: no such file")
     try:

@@ -84,9 +84,9 @@ class Embedder(NamedTuple):
     batches: Iterator[tuple[np.ndarray, np.ndarray]]
 
 
-def open_embedder(options: Namespace, default_config: Path) -> Embedder:
+def open_embedder(options: Namespace) -> Embedder:
     """Open the network and the data of the options of a command that embeds sequences, by default of all subjects."""
-    config = load_config(options.config or default_config, overrides_of(options))
+    config = load_config(options.config, overrides_of(options))
     device = open_device(options.device, config.visible_devices, jit_compile=not getattr(options, "rt2", False))
     loaded = load_network(config, options.checkpoint, getattr(options, "iter", None), device)
     part = getattr(options, "part", "all")

@@ -25,8 +25,6 @@ from model.common.errors import run_command
 from model.common.messages import set_up_logging
 from model.config_options import add_common_options, add_options, add_precision_options
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.embed", description=__doc__)
@@ -53,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     from model.initialization import open_embedder
 
     check_format(options.output)
-    config, device, loaded, store, batches = open_embedder(options, ROOT / "config_1p.py")
+    config, device, loaded, store, batches = open_embedder(options)
     facts = {
         "checkpoint": str(loaded.checkpoint), "data": str(config.data.dataset_path), "dataset": config.data.dataset,
         "part": options.part, "device": describe(device), "amp": config.model.amp, **provenance(),

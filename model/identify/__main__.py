@@ -25,7 +25,6 @@ from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 from model.config_options import add_common_options, add_options
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names of each action
 
 
@@ -65,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     from model.common.json_files import write_json
     from model.identify.actions import ACTIONS
 
-    result = ACTIONS[action](options, ROOT / "config_1p.py")
+    result = ACTIONS[action](options)
     if options.json:
         write_json(options.json, result)
 

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 SHOWN = 5  # nearest people per sequence
 
 
-def _open(options: Namespace, default_config: Path, gallery: Gallery | None = None) -> tuple[Embedder, Encoder]:
+def _open(options: Namespace, gallery: Gallery | None = None) -> tuple[Embedder, Encoder]:
     """Open the tree and the encoder of the options. Raises UserError if `gallery` belongs to another encoder."""
-    opened = open_embedder(options, default_config)
+    opened = open_embedder(options)
     checkpoint = opened.loaded.checkpoint
     encoder = Encoder(checkpoint.name, checksum(checkpoint) or "", opened.loaded.network.hidden_dim)
     if gallery is not None:
@@ -36,14 +36,14 @@ def _open(options: Namespace, default_config: Path, gallery: Gallery | None = No
     return opened, encoder
 
 
-def _embed(options: Namespace, default_config: Path, gallery: Gallery) -> tuple[SilhouetteStore, np.ndarray]:
+def _embed(options: Namespace, gallery: Gallery) -> tuple[SilhouetteStore, np.ndarray]:
     """Return the sequences of the tree and their embeddings [n, values]."""
-    opened, _ = _open(options, default_config, gallery)
+    opened, _ = _open(options, gallery)
     return opened.store, np.concatenate([values.reshape(len(values), -1) for _, values in opened.batches])
 
 
-def enroll_action(options: Namespace, default_config: Path) -> dict[str, Any]:
-    opened, encoder = _open(options, default_config)
+def enroll_action(options: Namespace) -> dict[str, Any]:
+    opened, encoder = _open(options)
     index = opened.store.index
     names = read_names(options.names, index.subjects) if options.names else {name: name for name in index.subjects}
 
@@ -93,9 +93,9 @@ def read_names(path: Path, tracks: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def who_action(options: Namespace, default_config: Path) -> dict[str, Any]:
+def who_action(options: Namespace) -> dict[str, Any]:
     gallery = _people(options)
-    store, embeddings = _embed(options, default_config, gallery)
+    store, embeddings = _embed(options, gallery)
     calibration, distances = _calibrated(options, gallery, embeddings)
     results, rows = [], []
     for position, found in enumerate(distances):
@@ -134,12 +134,12 @@ def _percent(probability: float | None) -> str:
     return "" if probability is None else f"  same person {100 * probability:.1f} %"
 
 
-def verify_action(options: Namespace, default_config: Path) -> dict[str, Any]:
+def verify_action(options: Namespace) -> dict[str, Any]:
     gallery = _people(options)
     calibration, _ = _calibrated(options, gallery)
     sequences, found = [], []
     if options.data_path:
-        store, embeddings = _embed(options, default_config, gallery)
+        store, embeddings = _embed(options, gallery)
         sequences = [store.index.name(position) for position in range(len(embeddings))]
     # A track can have the name of a person: the first name prefers the tree, the second the gallery.
     for name, prefer_tree in zip(options.people, (True, False), strict=True):
@@ -161,7 +161,7 @@ def verify_action(options: Namespace, default_config: Path) -> dict[str, Any]:
             "probability": probability, "far": options.far, "best": options.best}  # fmt: skip
 
 
-def list_action(options: Namespace, _: Path) -> dict[str, Any]:
+def list_action(options: Namespace) -> dict[str, Any]:
     gallery = read_gallery(options.gallery_file)
     summary = _summary(gallery)
     people = summary["people"]
@@ -171,7 +171,7 @@ def list_action(options: Namespace, _: Path) -> dict[str, Any]:
     return summary
 
 
-def remove_action(options: Namespace, _: Path) -> dict[str, Any]:
+def remove_action(options: Namespace) -> dict[str, Any]:
     count = remove(options.gallery_file, options.people[0])
     print(f"removed {counted(count, 'sequence')} of {options.people[0]} from {options.gallery_file}")
     return {"removed": count}

@@ -42,14 +42,15 @@ examples:
 exit status: 0 done, 1 the job failed, 2 bad arguments
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, counted, run_command
+from model.data.raw.silhouette import write_png
 from model.devices.opening import open_device
-from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
+from model.synthetic.preview import animation, contact_sheet, write_animation
 from model.synthetic.settings import WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
@@ -85,13 +86,11 @@ def _preview(path: Path, settings: WalkerSettings) -> None:
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; give --preview the name of a PNG file")
     takes = settings.takes if len(settings.takes) <= 3 else tuple(t for t in settings.takes if t.endswith("-01"))
-    subjects = settings.subject_numbers[:8]
-    gif = path.with_suffix(".gif")
-    write_preview(path, contact_sheet(settings, subjects, takes, settings.views))
-    write_animation(gif, animation(settings, subjects[:4], takes, settings.views))
-    print(
-        f"contact sheet of {counted(len(subjects), 'subject')}, takes {', '.join(takes)}, in {path}; walking, in {gif}"
-    )
+    shown, gif = replace(settings, takes=takes, subjects=min(settings.subjects, 8)), path.with_suffix(".gif")
+    write_png(path, contact_sheet(shown).contiguous().numpy())
+    write_animation(gif, animation(replace(shown, subjects=min(shown.subjects, 4))))
+    sheet = f"contact sheet of {counted(shown.subjects, 'subject')}, takes {', '.join(takes)}"
+    print(f"{sheet}, in {path}; walking, in {gif}")
 
 
 def build_parser() -> CommandParser:

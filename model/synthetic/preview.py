@@ -1,6 +1,7 @@
 """Preview pictures: a contact sheet of subjects, conditions and views, and an animation of the same people."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,51 +9,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.common.gif import write_gif
-from model.data.raw.silhouette import write_png
 from model.synthetic.camera import FPS, IMAGE_HEIGHT, IMAGE_WIDTH
-from model.synthetic.walkers import Takes, WalkerSettings, pose_figures, render_views
+from model.synthetic.settings import WalkerSettings
+from model.synthetic.walkers import Takes, pose_figures, render_views
 
 CELL_HEIGHT, CELL_WIDTH = 128, 76  # pixels per person
 MAX_ANIMATED_VIEWS = 6
 
 
-def contact_sheet(
-    settings: WalkerSettings, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]
-) -> Tensor:
-    """Return a grey picture, uint8 [len(subjects) * len(seq_types) * CELL_HEIGHT, len(views) * 2 * CELL_WIDTH].
+def contact_sheet(settings: WalkerSettings) -> Tensor:
+    """Return a grey picture: one line of CELL_HEIGHT rows per subject and take, two CELL_WIDTH columns per view. uint8
 
     Each view shows two moments around the middle, a quarter of a second apart: legs apart and legs together.
     """
     middle = settings.frames // 2
-    moments = [max(middle - 3, 0), min(middle + 3, settings.frames - 1)]
-    cells = _cells(settings, subjects, seq_types, views, moments)
+    cells = _cells(settings, [max(middle - 3, 0), min(middle + 3, settings.frames - 1)])
     return cells.permute(0, 3, 1, 2, 4).flatten(2).flatten(0, 1)
 
 
-def animation(
-    settings: WalkerSettings, subjects: Sequence[int], seq_types: Sequence[str], views: Sequence[str]
-) -> Tensor:
+def animation(settings: WalkerSettings) -> Tensor:
     """Return pictures [frames, rows, columns] uint8: one line per subject and take, one column per view.
 
     At most MAX_ANIMATED_VIEWS evenly spaced views are shown.
     """
-    step = -(-len(views) // MAX_ANIMATED_VIEWS)
-    cells = _cells(settings, subjects, seq_types, views[::step], range(settings.frames))
+    step = -(-len(settings.views) // MAX_ANIMATED_VIEWS)
+    cells = _cells(replace(settings, views=settings.views[::step]), range(settings.frames))
     return cells.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
 
 
-def _cells(settings, subjects, seq_types, views, moments: Sequence[int]) -> Tensor:
+def _cells(settings: WalkerSettings, moments: Sequence[int]) -> Tensor:
     """Return the cells [subjects and takes, views, moments, CELL_HEIGHT, CELL_WIDTH]."""
     cells = []
-    for subject in subjects:
-        takes = Takes.of([subject], seq_types)
-        frames = render_views(settings, takes, pose_figures(settings, takes), views).frames()
+    for subject in settings.subject_numbers:
+        takes = Takes.of([subject], settings.takes)
+        frames = render_views(settings, takes, pose_figures(settings, takes), settings.views).frames()
         cells += [_cell(sils[moment]) for sils in frames.split(settings.frames) for moment in moments]
-    return torch.stack(cells).unflatten(0, (-1, len(views), len(moments)))
-
-
-def write_preview(path: Path | str, sheet: Tensor) -> None:
-    write_png(path, sheet.contiguous().numpy())
+    return torch.stack(cells).unflatten(0, (-1, len(settings.views), len(moments)))
 
 
 def write_animation(path: Path | str, pictures: Tensor) -> None:

@@ -14,12 +14,12 @@ from raw_trees import contents, images
 from walker_parameters import render_sequence
 
 from model.common.errors import UsageError, run_command
-from model.data.raw.silhouette import align, cut_sides
+from model.data.raw.silhouette import align, cut_sides, write_png
 from model.data.raw.tree import scan_tree
 from model.data.store import open_store
 from model.synthetic import store_writer
 from model.synthetic.__main__ import main
-from model.synthetic.preview import animation, contact_sheet, write_animation, write_preview
+from model.synthetic.preview import animation, contact_sheet, write_animation
 from model.synthetic.settings import WalkerSettings
 from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
@@ -145,8 +145,9 @@ def test_a_failed_store_leaves_no_files(tmp_path, monkeypatch):
 
 
 def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
-    sheet = contact_sheet(WalkerSettings(frames=9), [1, 2], ["nm-01", "bg-01", "cl-01"], ["000", "090"])
-    write_preview(tmp_path / "sheet.png", sheet)
+    takes, views = ("nm-01", "bg-01", "cl-01"), ("000", "090")
+    sheet = contact_sheet(WalkerSettings(frames=9, subjects=2, takes=takes, views=views))
+    write_png(tmp_path / "sheet.png", sheet.contiguous().numpy())
     image = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(image, sheet.numpy())
     cells = image.reshape(6, image.shape[0] // 6, 4, image.shape[1] // 4).transpose(0, 2, 1, 3).reshape(24, -1)
@@ -156,8 +157,8 @@ def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
 
 
 def test_the_animation_shows_every_frame(tmp_path):
-    settings = WalkerSettings(frames=7, noise=0.0)
-    pictures = animation(settings, [1, 2], ["nm-01", "cl-01"], ["000", "090"])
+    takes, views = ("nm-01", "cl-01"), ("000", "090")
+    pictures = animation(WalkerSettings(frames=7, noise=0.0, subjects=2, takes=takes, views=views))
     assert len(pictures) == 7 and not torch.equal(pictures[0], pictures[3])
     write_animation(tmp_path / "walk.gif", pictures)
     from PIL import Image
