@@ -13,6 +13,7 @@ import numpy as np
 from model.common.errors import UserError, counted, first_line
 from model.common.json_files import write_json
 from model.common.natural_order import natural_key
+from model.common.rules import text
 from model.common.schema import check, read_checked
 from model.data.array_pickle import read_array
 from model.data.raw.silhouette import BadImage, read_regular_file
@@ -155,26 +156,17 @@ def _read_ragged(path: Path) -> Partition:
         file = io.BytesIO(content)
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = header(file)
+        _, _, dtype = header(file)
         if dtype.hasobject:
             parts = read_array(file.read())
         else:
-            if dtype.kind not in "US" or len(shape) != 2 or by_columns or file.tell() == len(content):
-                raise ValueError(f"an array of {dtype} {list(shape)}, expected two lists of subjects")
-            parts = _text(np.frombuffer(content, dtype, offset=file.tell()).reshape(shape))
-        train, test = check(parts, [[str]])
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            if array.dtype.kind == "U" and (array.view(array.dtype.str[0] + "u4") > 0x10FFFF).any():
+                raise ValueError("it contains invalid text, which NumPy does not check")
+            parts = (array.astype(str) if array.dtype.kind == "S" else array).tolist()
+        train, test = check(parts, [[text((bool, "a name"))]])
     except BadImage as error:
         raise UserError(str(error)) from None
     except _DAMAGE as error:
         raise UserError(f"{path}: not a partition of the original tool ({first_line(error)[:200]})") from error
     return Partition(tuple(train), tuple(test))
-
-
-def _text(array: np.ndarray) -> list[list[str]]:
-    """Convert an array of str or bytes to lists. Raises ValueError for invalid text, which NumPy does not check."""
-    if array.dtype.kind == "S":
-        return array.astype(str).tolist()
-    codes = array.view(array.dtype.str[0] + "u4")  # in the byte order of the array
-    if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
-        raise ValueError("it contains invalid text")
-    return array.tolist()
