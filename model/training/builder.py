@@ -93,7 +93,7 @@ def build_trainer(
     )  # fmt: skip
     return Trainer(
         config=config, state=state, step=step, loader=loader, checkpoints=checkpoints, device=device, world=world,
-        progress=Progress(state.meter, state.optimizer, settings, device, world, logbook),
+        progress=Progress(state, settings, device, world, logbook),
         evaluate=evaluate, evaluable=evaluable, profiling=profiling, quiet=quiet, writing=writing,
     )  # fmt: skip
 
@@ -124,10 +124,7 @@ def _build_step(
     as_graph = mode.fused and kind.graph is not None and distributed.backend() in (None, kind.backends[0])
     if not as_graph:
         model = distributed.wrap(model, device)
-    step = TrainingStep(
-        model, state.optimizer, state.precision, state.meter, settings, reference_loss=not mode.triton,
-        classifier=state.classifier,
-    )  # fmt: skip
+    step = TrainingStep(model, state, settings, reference_loss=not mode.triton)
     return CudaGraphStep(step, device) if as_graph else step
 
 

@@ -6,15 +6,14 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch.optim import Optimizer
 
 from model.config import ModelConfig
 from model.devices import distributed
 from model.devices.device import synchronize
 from model.devices.world import World
-from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, LossMeter, is_collapsed, log_line
+from model.training.log_book import COLLAPSE_ADVICE, FIELDS, LogBook, is_collapsed, log_line
 from model.training.optimizer import steps_taken
-from model.training.state import NonFiniteError
+from model.training.state import NonFiniteError, TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,7 @@ NOT_FINITE = "iteration {}: the loss, a weight or Adam's state is not a finite n
 class Progress:
     """Counts and times the iterations of a run. All processes compute a log point; the main process writes it."""
 
-    meter: LossMeter
-    optimizer: Optimizer
+    state: TrainingState
     settings: ModelConfig
     device: torch.device
     world: World
@@ -44,7 +42,7 @@ class Progress:
         """Start the clock after `iteration`."""
         self.total_iter = total_iter
         self._since = self._started = self._warm = time.perf_counter(), iteration
-        self._stepped = steps_taken(self.optimizer)
+        self._stepped = steps_taken(self.state.optimizer)
         self.skipped = 0  # steps of this run that were skipped because gradients overflowed
         self._skipped_in_a_row = 0
 
@@ -70,12 +68,12 @@ class Progress:
         seconds = time.perf_counter() - since
         point = self.mean_losses()
         point |= {
-            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "lr": float(self.state.optimizer.param_groups[0]["lr"]),
             "hard_or_full": self.settings.hard_or_full_trip,
             "iterations_per_second": (iteration - before) / seconds,
             "skipped": self._count_skipped(iteration - before),
         }
-        self.meter.reset()
+        self.state.meter.reset()
         self.last_point = point
         if self.world.is_main:
             log.info(log_line(iteration, point))
@@ -90,13 +88,13 @@ class Progress:
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean losses since the last log point. Collective call."""
-        means = self.meter.means().float()
+        means = self.state.meter.means().float()
         distributed.average_in_place(means)
         return dict(zip(FIELDS, means.tolist(), strict=True))
 
     def _count_skipped(self, iterations: int) -> int:
         """Return how many of the last `iterations` changed no weight."""
-        stepped = steps_taken(self.optimizer)
+        stepped = steps_taken(self.state.optimizer)
         skipped = iterations - (stepped - self._stepped)
         self._stepped = stepped
         self.skipped += skipped

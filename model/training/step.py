@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from model.config import ModelConfig
 from model.devices import distributed
 from model.network.triplet import triplet_losses
-from model.training.classifier import Classifier
-from model.training.log_book import LossMeter
-from model.training.precision import Precision
+from model.training.state import TrainingState
 
 
 @dataclass
@@ -23,17 +20,13 @@ class TrainingStep:
         flat_gradients: one tensor that holds all gradients (`distributed.flatten_gradients`), so that each iteration
             writes them to the same memory. The network is then not wrapped. `exchange` averages the gradients between
             `gradients` and `update`, each of which can be a CUDA graph.
-        classifier: adds its cross entropy, with the weight `cross_entropy` of the settings.
     """
 
     model: nn.Module
-    optimizer: Optimizer
-    precision: Precision
-    meter: LossMeter
+    state: TrainingState
     settings: ModelConfig
     reference_loss: bool = False
     flat_gradients: Tensor | None = None
-    classifier: Classifier | None = None
 
     def __call__(self, sils: Tensor, ends: Tensor | None, labels: Tensor | None = None) -> None:
         self.gradients(sils, ends, labels)
@@ -45,14 +38,14 @@ class TrainingStep:
         embeddings = self.model(sils, ends=ends)
         losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, self.reference_loss)
         loss = (losses.full if self.settings.hard_or_full_trip == "full" else losses.hard).mean()
-        if self.classifier is not None:
-            loss = loss + self.settings.cross_entropy * self.classifier(embeddings, labels)
+        if self.state.classifier is not None:
+            loss = loss + self.settings.cross_entropy * self.state.classifier(embeddings, labels)
         if self.flat_gradients is not None:
             self.flat_gradients.zero_()
         else:
-            self.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
-        self.precision.backward(loss, self.optimizer)
-        self.meter.add(losses)
+            self.state.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
+        self.state.precision.backward(loss, self.state.optimizer)
+        self.state.meter.add(losses)
 
     def exchange(self) -> None:
         """Average the gradients over processes, unless the wrapper of the network has done it."""
@@ -60,4 +53,4 @@ class TrainingStep:
             distributed.average_in_place(self.flat_gradients)
 
     def update(self) -> None:
-        self.precision.step(self.optimizer)
+        self.state.precision.step(self.state.optimizer)

@@ -37,6 +37,7 @@ from model.synthetic.walkers import Takes, pose_figures, render_views
 from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep
 from model.training.log_book import LossMeter
 from model.training.precision import make_precision
+from model.training.state import TrainingState
 from model.training.step import TrainingStep
 
 LENGTH = 80  # frames per sequence, about as in CASIA-B
@@ -100,8 +101,8 @@ def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Ca
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
     precision, network, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
     recorded = mode.fused and kind_of(device).graph is not None
-    meter = LossMeter(device)
-    step = TrainingStep(network, optimizer, precision, meter, settings, reference_loss=not mode.triton)
+    state = TrainingState(network, optimizer, precision, LossMeter(device))
+    step = TrainingStep(network, state, settings, reference_loss=not mode.triton)
     frames, rows = drawn_frames(options)
     ends = None
     if mode.fused or (device.type == "cpu" and settings.kernels == "auto"):

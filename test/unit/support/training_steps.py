@@ -11,6 +11,7 @@ from model.data.batches import Batch
 from model.training.classifier import Classifier
 from model.training.log_book import LossMeter
 from model.training.precision import Precision
+from model.training.state import TrainingState
 from model.training.step import TrainingStep
 
 CPU = torch.device("cpu")
@@ -34,7 +35,8 @@ class SmallNetwork(nn.Module):
 def new_step(network=None, **settings) -> TrainingStep:
     network = network or SmallNetwork()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    return TrainingStep(network, optimizer, Precision(CPU), LossMeter(CPU), replace(SETTINGS, **settings))
+    state = TrainingState(network, optimizer, Precision(CPU), LossMeter(CPU))
+    return TrainingStep(network, state, replace(SETTINGS, **settings))
 
 
 def batch_of(frames: int, seed: int) -> Batch:
@@ -46,4 +48,6 @@ def batch_of(frames: int, seed: int) -> Batch:
 
 def with_classifier(weight: float) -> TrainingStep:
     torch.manual_seed(0)
-    return replace(new_step(cross_entropy=weight), classifier=Classifier(3, 5, 4))
+    step = new_step(cross_entropy=weight)
+    step.state.classifier = Classifier(3, 5, 4)
+    return step

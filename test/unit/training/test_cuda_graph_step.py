@@ -176,7 +176,7 @@ def test_graphs_read_the_labels_of_each_batch(recorder):
     for number in range(6):
         direct(*batch_of(7, number))
     assert torch.equal(recorder.step.model.matrix, direct.model.matrix)
-    assert torch.equal(recorder.step.classifier.norm.running_mean, direct.classifier.norm.running_mean)
+    assert torch.equal(recorder.step.state.classifier.norm.running_mean, direct.state.classifier.norm.running_mean)
 
 
 @pytest.mark.parametrize("sizes", [[7] * 6, [7, 9, 7, 11, 9, 7, 11, 11, 9]], ids=["one size", "three sizes"])

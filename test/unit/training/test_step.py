@@ -31,7 +31,7 @@ def test_step_computes_loss_gradients_adam_and_meter(kind):
         names = ("hard", "full", "full_num", "mean_dist")
         sums += torch.stack([getattr(losses, name).detach().mean() for name in names])
     assert torch.equal(step.model.matrix, network.matrix)
-    assert torch.allclose(step.meter.sums, sums)
+    assert torch.allclose(step.state.meter.sums, sums)
     assert not torch.equal(network.matrix, SmallNetwork().matrix)
 
 
