@@ -24,8 +24,15 @@ from model.data.index import SequenceIndex
 from model.data.pickle_choice import choose_pickles
 from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import read_sequence
-from model.data.source_stamp import first_and_last, source_stamp
-from model.data.store_index import INDEX, read_index, read_source, write_index, write_source
+from model.data.store_index import (
+    INDEX,
+    first_and_last,
+    read_index,
+    read_source,
+    source_stamp,
+    write_index,
+    write_source,
+)
 
 FRAMES = "frames.u8"
 FRAME_BYTES = FRAME_HEIGHT * FRAME_WIDTH
@@ -101,7 +108,7 @@ def ready_store(
         return path
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
-        raise UsageError(f"{path}: {problem}; give --data_path a tree that pretreatment.py has aligned, or a store")
+        raise UsageError(f"{path}: {problem}; give a tree that pretreatment.py aligned, or a store, with --data_path")
     path = path.resolve()
     store = store_path(path, store_root, pickle)
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):

@@ -1,10 +1,12 @@
-"""The two JSON files of a store: the labels of the frames, and the source tree.
+"""The two JSON files of a store: the labels of the frames, and the source tree with a stamp that detects changes.
 
 Both contain a checksum because a changed label would lead to a wrong accuracy table without an error.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from model.common.geometry import LABELS
 from model.common.json_files import seal
 from model.common.schema import check, read_checked
 from model.data.index import SequenceIndex
+from model.data.raw.folders import is_folder
+from model.data.raw.tree import SequenceFolder
 
 FORMAT = "gaitset-store-2"
 INDEX, SOURCE = "index.json", "source.json"
@@ -74,3 +78,49 @@ def read_source(store: Path) -> dict[str, Any] | None:
 def write_source(folder: Path, source: dict[str, Any]) -> None:
     """Write the source of a store: tree, stamp and ends (see `source_stamp`), and faults, the skipped files."""
     _write_sealed(folder / SOURCE, source)
+
+
+def first_and_last(sequences: list[SequenceFolder], root: Path) -> dict[str, tuple[str, str]]:
+    """Return the first and last file of each non-empty folder, relative to `root`, for `source_stamp`."""
+    return {s.path.relative_to(root).as_posix(): (s.files[0], s.files[-1]) for s in sequences if s.files}
+
+
+def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
+    """Return a digest that changes with the tree at `root`, or None if a part of the tree is missing.
+
+    It covers the list of view folders, their modification times, and size and modification time of the first and last
+    file of each (to detect tools that overwrite all frames). These are three stat calls per sequence instead of about
+    eighty: 0.3 s for CASIA-B.
+    """
+    digest = hashlib.sha256()
+    existing = set()
+    for relative in _view_folders(root, "", 3):
+        folder = f"{root}/{relative}"
+        if relative in ends:
+            existing.add(relative)
+            paths = [folder, *(f"{folder}/{name}" for name in ends[relative])]
+        else:
+            paths = [folder]  # an empty folder, whose time changes when files are added
+        digest.update(relative.encode())
+        for number, path in enumerate(paths):
+            try:
+                status = os.stat(path)  # noqa: PTH116, 40,000 Path objects would double the time
+            except FileNotFoundError:
+                return None
+            except OSError:  # for example a link to itself, which is reported when it is read
+                digest.update(b" unreadable")
+                continue
+            size = status.st_size if number else 0  # the size of a folder is not meaningful
+            digest.update(b" %d %d" % (status.st_mtime_ns, size))
+    return digest.hexdigest() if len(existing) == len(ends) else None
+
+
+def _view_folders(root: Path, inner: str, depth: int) -> Iterator[str]:
+    """Yield the folders `depth` levels below the folder `inner` of `root`, sorted, relative to `root`."""
+    if not depth:
+        yield inner
+        return
+    with os.scandir(f"{root}/{inner}") as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_folder(entry))
+    for name in names:
+        yield from _view_folders(root, f"{inner}/{name}" if inner else name, depth - 1)

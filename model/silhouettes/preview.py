@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from model.common.gif import write_gif
-from model.common.mp4 import write_mp4
+from model.common.moving_pictures import write_gif, write_mp4
 from model.data.raw.video import Video
 
 COLOURS = ((60, 180, 75), (48, 130, 245), (216, 99, 67), (180, 30, 145), (25, 225, 255), (240, 240, 70))  # blue first

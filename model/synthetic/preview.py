@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.common.gif import write_gif
+from model.common.moving_pictures import write_gif
 from model.synthetic.camera import FPS, IMAGE_HEIGHT, IMAGE_WIDTH
 from model.synthetic.settings import WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from model.common.errors import UsageError
-from model.common.mp4 import write_mp4
+from model.common.moving_pictures import write_mp4
 from model.synthetic.camera import FPS
 from model.synthetic.settings import WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views

@@ -1,6 +1,9 @@
 """Backward pass and optimizer step in full precision, in torch's mixed precision, or with apex."""
 
+import importlib
+import importlib.util
 from functools import partial
+from importlib import metadata
 from types import ModuleType
 
 import torch
@@ -10,7 +13,12 @@ from torch.optim import Optimizer
 from model.common.errors import UsageError, first_line
 from model.devices.device import class_of, kind_of
 from model.network.compute_mode import ComputeMode
-from model.training.apex_package import ADVICE, import_apex_amp
+
+USE_TORCH = "use --amp torch, which takes the same --loss_scale"
+APEX_ADVICE = (
+    f"{USE_TORCH}, or build apex from source: Ascend's patched version for an NPU; the package named apex in the "
+    "Python package index is unrelated"
+)
 
 
 class Precision:
@@ -84,7 +92,7 @@ class ApexPrecision(Precision):
             ) from error
         except RuntimeError as error:  # NVIDIA's apex refuses an NPU, Ascend's refuses a GPU
             problem = f"this apex does not take a network on {device} ({first_line(error)})"
-            raise UsageError(f"--amp apex: {problem}; {ADVICE}") from error
+            raise UsageError(f"--amp apex: {problem}; {APEX_ADVICE}") from error
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         with self.amp.scale_loss(loss, optimizer) as scaled:
@@ -118,6 +126,46 @@ class ApexPrecision(Precision):
             master.copy_(saved)
         if self.dynamic:
             self.amp.load_state_dict(state["amp"])
+
+
+def import_apex_amp() -> ModuleType:
+    """Return `apex.amp`. Raise UsageError with one line that names the installed package, if any."""
+    reason, advice = "apex is not installed", APEX_ADVICE
+    if importlib.util.find_spec("apex") is not None:
+        try:
+            amp = importlib.import_module("apex.amp")
+        except Exception as error:  # the unrelated package imports a web framework, the right one compiled extensions
+            reason = _explain(error)
+            if _is_too_old(error):
+                advice = USE_TORCH
+        else:
+            if hasattr(amp, "initialize"):
+                return amp
+            reason = "the installed apex has no amp.initialize"
+    raise UsageError(f"--amp apex: {reason}; {advice}")
+
+
+def _is_too_old(error: Exception) -> bool:
+    """Return whether apex imports a part of torch that this torch no longer has, such as torch._six."""
+    return isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torch"
+
+
+def _explain(error: Exception) -> str:
+    """Identify the installed package by its metadata and by the error of its import."""
+    try:
+        fields = dict(metadata.metadata("apex").items())
+    except metadata.PackageNotFoundError:  # imported from a folder
+        fields = {}
+    name = f"apex {fields['Version']}" if fields.get("Version") else "apex"
+    missing = getattr(error, "name", None) or ""
+    if "yramid" in fields.get("Summary", "") or missing.startswith("pyramid"):
+        return f"the installed {name} is the package index's, a toolkit for web sites"
+    if _is_too_old(error):
+        return f"the installed {name} is made for an older torch than {torch.__version__} ({first_line(error)})"
+    if isinstance(error, ModuleNotFoundError) and missing == "apex.amp":
+        origin = "NVIDIA's of after May 2025" if importlib.util.find_spec("apex.normalization") else "one"
+        return f"the installed {name} is {origin} without amp"
+    return f"apex.amp of the installed {name} cannot be loaded ({first_line(error)})"
 
 
 def make_precision(

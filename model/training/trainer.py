@@ -25,13 +25,13 @@ from model.devices import distributed
 from model.devices.device import describe
 from model.devices.world import World, launched_by_torchrun, survive_to_report
 from model.training.cuda_graph_step import CudaGraphStep
+from model.training.log_book import log_for_the_zoo
 from model.training.optimizer import set_learning_rate
 from model.training.profiling import Profiling
 from model.training.progress import NOT_FINITE, Progress
 from model.training.state import NonFiniteError, TrainingState, map_tensors
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
-from model.training.zoo_log import log_for_the_zoo
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import pytest
 from model.common.errors import UsageError, UserError
 from model.common.json_files import read_json, write_json
 from model.data import store as store_module
-from model.data.source_stamp import source_stamp
 from model.data.store import current_source, is_store, open_data, open_store, store_path
+from model.data.store_index import source_stamp
 
 FRAME = "001/nm-01/000/001-nm-01-000-001.png"
 

@@ -12,8 +12,7 @@ from torch import nn
 from model.common.errors import UsageError
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
-from model.training.apex_package import import_apex_amp
-from model.training.precision import Precision, make_precision
+from model.training.precision import Precision, import_apex_amp, make_precision
 
 CPU = torch.device("cpu")
 

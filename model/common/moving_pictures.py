@@ -1,14 +1,25 @@
-"""Write frames as an MP4 file, atomically."""
+"""Write moving pictures as GIF and MP4 files, atomically."""
 
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
+
+if TYPE_CHECKING:  # only previews need it
+    from PIL.Image import Image
+
+
+def write_gif(path: Path | str, pictures: "Iterable[Image]", milliseconds: float) -> None:
+    """Write a GIF that repeats forever and shows each picture for `milliseconds`."""
+    first, *others = pictures
+    with atomic_file(path) as part:
+        first.save(part, "GIF", save_all=True, append_images=others, duration=round(milliseconds), loop=0)
 
 
 def write_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
