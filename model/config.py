@@ -64,11 +64,11 @@ class DataConfig:
     resolution: str = key("64", "height of the silhouettes; no other value is supported", one_of("64"))
     dataset: str = key("CASIA-B", "data set, which selects the protocol and is a part of checkpoint names: CASIA-B, "
                        "OUMVLP, CASIA-A, Synthetic, or another name", FILE_NAME)
-    gallery: tuple[str, ...] = key((), "takes to search in: names or patterns, such as walk1 or 'nm-0[1-4]'; none for "
-                                   "those of the data set", TAKES)
+    gallery: tuple[str, ...] = key((), "takes to search in: names or patterns, such as walk1 or 'nm-0[1-4]'; empty: "
+                                   "the takes of the data set", TAKES)
     probe: tuple[str, ...] = key((), "takes to identify, with or without a condition, which otherwise is the name up "
                                  "to its first hyphen, in capitals: walk2, or NM=nm-05,nm-06 CL=cl-01", TAKES)
-    pid_num: int = key(73, "number of training subjects if there is no partition file", COUNT)
+    pid_num: int = key(73, "number of training subjects without a partition file", COUNT)
     pid_shuffle: bool = key(False, "shuffle the subjects with a fixed seed before the split")
 
     @property

@@ -3,19 +3,16 @@
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL.Image import Image
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
 
-if TYPE_CHECKING:  # only previews need it
-    from PIL.Image import Image
 
-
-def write_gif(path: Path | str, pictures: "Iterable[Image]", milliseconds: float) -> None:
+def write_gif(path: Path | str, pictures: Iterable[Image], milliseconds: float) -> None:
     """Write a GIF that repeats forever and shows each picture for `milliseconds`."""
     first, *others = pictures
     with atomic_file(path) as part:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from model.common.moving_pictures import write_gif
@@ -49,8 +50,6 @@ def _cells(settings: WalkerSettings, moments: Sequence[int]) -> Tensor:
 
 def write_animation(path: Path | str, pictures: Tensor) -> None:
     """Write a GIF that repeats forever, in real time."""
-    from PIL import Image  # only previews need it
-
     write_gif(path, map(Image.fromarray, pictures.numpy()), 1000 / FPS)
 
 

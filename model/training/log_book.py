@@ -85,6 +85,8 @@ class LogBook:
             scored: whether the score of iteration `start` is valid. Otherwise its line is removed, because the run
                 computes it again.
         """
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, and a measurement needs no log
+
         self.path = folder / "train.jsonl"
         with os_errors_as_user_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ class LogBook:
                 else:
                     last = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.path.stat().st_mtime))
                     self.path.replace(self.path.with_name(f"train-{last}.jsonl"))
-            self.writer = _summary_writer(folder, start)
+            self.writer = SummaryWriter(str(folder), purge_step=start or None)
 
     def _keep_until(self, iteration: int, scored: bool) -> None:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -106,15 +108,13 @@ class LogBook:
         with os_errors_as_user_errors(self.path):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"iteration": iteration, **point}) + "\n")
-            if self.writer is not None:
-                for name, value in point.items():
-                    if isinstance(value, int | float):
-                        self.writer.add_scalar(name, value, iteration)
+            for name, value in point.items():
+                if isinstance(value, int | float):
+                    self.writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        if self.writer is not None:
-            with os_errors_as_user_errors(self.path):
-                self.writer.close()
+        with os_errors_as_user_errors(self.path):
+            self.writer.close()
 
 
 def _iteration_of(line: str, to_score: int | None) -> float:
@@ -125,15 +125,6 @@ def _iteration_of(line: str, to_score: int | None) -> float:
         return math.inf
     superseded = point["iteration"] == to_score and "rank1" in point
     return math.inf if superseded else point["iteration"]
-
-
-def _summary_writer(folder: Path, start: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # an optional package
-    except ImportError:
-        log.warning("tensorboard is not installed: TensorBoard scalars are not written")
-        return None
-    return SummaryWriter(str(folder), purge_step=start or None)
 
 
 ZOO_FRAMES = 30  # frames per sequence of the recipe; the Ascend model zoo scales its images/sec to it
