@@ -47,11 +47,8 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
             used[patterns[kinds]] = used.get(patterns[kinds], 0) + 1
         chosen.append(replace(sequence, files=files))
     for kind, count in used.items():
-        log.info(
-            "%s with several pickles: reading %s (--pickle NAME chooses another)",
-            counted(count, "view"),
-            kind + PICKLE_SUFFIX,
-        )
+        views = f"{counted(count, 'view')} with several pickles"
+        log.info("%s: reading %s%s (--pickle NAME chooses another)", views, kind, PICKLE_SUFFIX)
     return chosen
 
 

@@ -20,19 +20,12 @@ from model.common.files import atomic_folder
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
 from model.common.lock import locked
 from model.common.messages import progress_bar
+from model.data import store_index
 from model.data.index import SequenceIndex
 from model.data.pickle_choice import choose_pickles
 from model.data.raw.tree import SequenceFolder, scan_tree
 from model.data.source import read_sequence
-from model.data.store_index import (
-    INDEX,
-    first_and_last,
-    read_index,
-    read_source,
-    source_stamp,
-    write_index,
-    write_source,
-)
+from model.data.store_index import INDEX, first_and_last, source_stamp
 
 FRAMES = "frames.u8"
 FRAME_BYTES = FRAME_HEIGHT * FRAME_WIDTH
@@ -62,7 +55,7 @@ def is_store(path: Path) -> bool:
 def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
     """Open a store. With `cache`, read all frames into memory. Raises UserError if the store is invalid."""
     path = Path(path)
-    index, file = read_index(path), path / FRAMES
+    index, file = store_index.read_index(path), path / FRAMES
     rows = int(index.frames.sum())
     with os_errors_as(f"{file}: cannot be read"):
         size = file.stat().st_size
@@ -126,7 +119,7 @@ def current_source(tree: Path, store: Path) -> dict[str, Any] | None:
         return None
     try:
         open_store(store)
-        source, reason = read_source(store), f"{tree} has changed"
+        source, reason = store_index.read_source(store), f"{tree} has changed"
         if source is not None and source["stamp"] == source_stamp(tree, source["ends"]):
             return source
     except UserError as error:
@@ -164,8 +157,8 @@ def build_store(
             omitted = counted(len(empty), "sequence")
             log.warning("omitting %s without a readable frame: %s", omitted, ", ".join(empty[:5]))
         labels = ([getattr(sequence, name) for sequence in kept] for name in LABELS)
-        write_index(part, *labels, [length for length in lengths if length])
-        write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
+        store_index.write_index(part, *labels, [length for length in lengths if length])
+        store_index.write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 
 def _pack_frames(

@@ -48,14 +48,10 @@ class LossMeter:
 def log_line(iteration: int, point: dict) -> str:
     """Return the line that reports a log point."""
     losses = ", ".join(f"{name}={point[name]:.8f}" for name in FIELDS)
+    skipped = f", {counted(point['skipped'], 'step')} skipped because gradients overflowed" if point["skipped"] else ""
     return (
         f"iter {iteration}: {losses}, lr={point['lr']:.6f}, hard or full={point['hard_or_full']}, "
-        f"{point['iterations_per_second']:.2f} it/s"
-        + (
-            f", {counted(point['skipped'], 'step')} skipped because gradients overflowed"
-            if point.get("skipped")
-            else ""
-        )
+        f"{point['iterations_per_second']:.2f} it/s{skipped}"
     )
 
 

@@ -7,6 +7,7 @@ this module, so it does not import torch.
 
 import time
 from contextlib import ExitStack, closing
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import cv2
@@ -64,9 +65,8 @@ def pretreat(
         with os_errors_as(output_error):
             target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
-        report.log.write(
-            0, "START", f"{source} to {target}: {counted(len(jobs), 'sequence')}, {counted(summary.frames, 'frame')}"
-        )
+        amount = f"{counted(len(jobs), 'sequence')}, {counted(summary.frames, 'frame')}"
+        report.log.write(0, "START", f"{source} to {target}: {amount}")
         with os_errors_as(output_error):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
@@ -140,16 +140,10 @@ def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
 
 def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
     """Group complete sequences into tasks that are small enough for all workers to finish at about the same time."""
-    size = min(TASK_FRAMES, sum(len(job.frames) for job in jobs) // (8 * workers))
-    tasks: list[list[SequenceJob]] = []
-    frames = size
-    for job in jobs:
-        if frames >= size:
-            tasks.append([])
-            frames = 0
-        tasks[-1].append(job)
-        frames += len(job.frames)
-    return tasks
+    before = list(accumulate((len(job.frames) for job in jobs), initial=0))  # frames before each sequence
+    size = max(1, min(TASK_FRAMES, before[-1] // (8 * workers)))
+    groups = groupby(zip(jobs, before, strict=False), key=lambda pair: pair[1] // size)
+    return [[job for job, _ in group] for _, group in groups]
 
 
 def _pretreat_task(jobs: list[SequenceJob]) -> list[SequenceResult]:
