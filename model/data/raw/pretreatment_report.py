@@ -113,8 +113,9 @@ class Reporter:
             if result.rejected:
                 self.problem(result.number, "FAIL", f"{result.rejected} (the sequence is left out)")
             elif result.kept < MIN_FRAMES:
-                few = f"usable frames: only {result.kept} of {result.frames}"
-                none = f"no usable frame among {result.frames}, the sequence is skipped"
+                frames = counted(result.frames, "frame")
+                few = f"only {result.kept} of {frames} can be used"
+                none = f"none of {frames} can be used, the sequence is skipped"
                 self.problem(result.number, "WARNING", f"{result.name}: {few if result.kept else none}")
             if result.changed:
                 done = f"{result.name}: {counted(result.worked_on, 'frame')} done, {result.kept} kept"
