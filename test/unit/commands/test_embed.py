@@ -119,20 +119,6 @@ def test_strip_labels_follow_the_order_of_the_network():
         assert value == pytest.approx(own + (2000 if label.branch == "global" else 0))
 
 
-def test_failed_job_keeps_the_existing_file(tmp_path):
-    index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 3])
-    path = tmp_path / "e.nc"
-    path.write_text("of an earlier run")
-
-    def batches():
-        yield np.array([0]), np.zeros((1, 62, 4), np.float32)
-        raise UserError("the disk is gone")
-
-    with pytest.raises(UserError, match="the disk is gone"):
-        write_embeddings(path, index, batches(), {}, 4)
-    assert path.read_text() == "of an earlier run" and [p.name for p in tmp_path.iterdir()] == ["e.nc"]
-
-
 def test_unknown_suffix_and_missing_package_are_errors(small, monkeypatch):
     _, options = small
     assert "the suffix must be one of .nc, .parquet" in one_line_error(
@@ -146,13 +132,15 @@ def test_unknown_suffix_and_missing_package_are_errors(small, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_non_finite_embeddings_are_not_written(tmp_path, suffix, value):
+def test_non_finite_embeddings_are_an_error_that_keeps_the_existing_file(tmp_path, suffix, value):
     index = SequenceIndex.from_lengths(["a", "b"], ["nm-01"] * 2, ["000"] * 2, [3, 4])
     embeddings = np.zeros((2, 62, 4), np.float32)
     embeddings[1, 7, 2] = value
+    path = tmp_path / f"e{suffix}"
+    path.write_bytes(b"before")
     with pytest.raises(UserError, match="the embedding of b/nm-01/000 contains values that are not finite"):
-        write_embeddings(tmp_path / f"e{suffix}", index, [(np.arange(2), embeddings)], {}, 4)
-    assert not list(tmp_path.iterdir())
+        write_embeddings(path, index, [(np.arange(2), embeddings)], {}, 4)
+    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])

@@ -60,7 +60,7 @@ def test_published_figures_are_printed_next_to_ours_if_the_protocol_has_any():
     assert f"{result_of().including()['NM']:.3f}" in ours
     assert original.split("|")[1].split() == ["95.405", "88.284", "72.041"]
     assert original.split("|")[2].split() == ["94.964", "87.239", "70.355"]
-    assert om.split("|")[1].split() == ["95.512", "-", "-"]
+    assert om.split("|")[1].split() == ["95.512", "-", "-"] and "93.744" in text
     assert "95.405" not in result_text(result_of("Synthetic"))
 
 
@@ -121,11 +121,6 @@ def test_the_page_is_well_formed_and_self_contained(views):
     cells = [a for tag, a in outline.tags if tag == "td" and "title" in a]
     np.testing.assert_allclose([float(a["title"]) for a in cells], result.cells().flatten())
     assert sum(a.get("class") == "identical" for a in cells) == 3 * len(views)
-
-
-def test_page_shows_published_figures_only_if_the_protocol_has_any():
-    for dataset, shown in (("CASIA-B", True), ("Synthetic", False)):
-        assert ("95.405" in report_page(ReportInputs(result_of(dataset), {})).html) == shown
 
 
 def test_published_figures_per_view_have_the_published_means():
