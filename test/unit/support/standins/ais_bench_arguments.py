@@ -105,7 +105,7 @@ def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
     add("--input", type=readable)
     add("--output", type=writable)
     add("--output_dirname", type=writable)
-    add("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
+    add("--outfmt", default="BIN", choices=["BIN"])  # of the real tool's formats
     add("--batchsize", type=POSITIVE)
     add("--device", type=DEVICES, default=[0])
     if not os.environ.get("STANDIN_OLD"):

@@ -125,7 +125,7 @@ def run_on_device(args: argparse.Namespace, device: int, files: list[Path] | Non
             features = model.run(values)
             times.append((time.perf_counter() - start) * 1000)
         if folder:
-            listed = write_results(folder, i, batch, features, args.outfmt) if files else write_pure(folder, features)
+            listed = write_results(folder, i, batch, features) if files else write_pure(folder, features)
             summary["filesinfo"] |= listed
     print()
     return report(summary, times, args.batchsize or model.batch_size, folder)
@@ -140,21 +140,14 @@ def values_of(batch: list[Path | None], model: OmModel) -> np.ndarray:
     return np.frombuffer(content, "<f4")
 
 
-def write_results(
-    folder: Path, number: int, batch: list[Path | None], features: np.ndarray, outfmt: str
-) -> dict[int, dict]:
+def write_results(folder: Path, number: int, batch: list[Path | None], features: np.ndarray) -> dict[int, dict]:
     """Write one file per sequence and return the entries of summary.json."""
     listed = {}
     for j, (file, feature) in enumerate(zip(batch, features, strict=True)):
         if file is None or (os.environ.get("STANDIN_LOSE") and (number, j) == (0, 0)):
             continue
-        out = folder / f"{file.name.split('.')[0]}_0.{outfmt.lower()}"
-        if outfmt == "NPY":
-            np.save(out, feature)
-        elif outfmt == "TXT":
-            np.savetxt(out, feature.reshape(-1, feature.shape[-1]), "%f", newline=" \n")
-        else:
-            feature.tofile(out)
+        out = folder / f"{file.name.split('.')[0]}_0.bin"
+        feature.tofile(out)
         out.chmod(FILE_MODE)
         listed[number * len(batch) + j] = {"infiles": [str(file)], "outfiles": [str(out)]}
     return listed
