@@ -77,8 +77,7 @@ def select(device: torch.device) -> None:
 
     A new thread starts with device 0. Pinning memory there would allocate memory on a device of another process.
     """
-    if device.type != "cpu":
-        torch.get_device_module(device).set_device(device)
+    torch.get_device_module(device).set_device(device)
 
 
 def describe(device: torch.device) -> str:
@@ -102,15 +101,13 @@ def adam_options(device: torch.device) -> dict[str, bool]:
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all work."""
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
+    torch.get_device_module(device).synchronize(device)
 
 
 def free_memory(device: torch.device) -> int | None:
     """Return the free bytes on the device, or None for the CPU and if the device cannot report it."""
-    if device.type == "cpu" or not hasattr(torch.get_device_module(device), "mem_get_info"):
-        return None
-    return torch.get_device_module(device).mem_get_info(device)[0]
+    module = torch.get_device_module(device)
+    return module.mem_get_info(device)[0] if hasattr(module, "mem_get_info") else None
 
 
 def fits(size: int, device: torch.device, share: float = 0.5) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, checker, shape_inference
 
-from model.common.errors import UserError, first_line
+from model.common.errors import first_line
 from model.export.onnx_file import inputs_of, load_onnx, shape_of
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 
@@ -33,13 +33,6 @@ OPERATORS = (
 SHAPE_OPERATORS = ("Shape", "Gather", "Slice")  # compute shapes from a symbolic batch; ATC evaluates them
 _STATIC_SHAPES = "export static shapes"
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
-
-
-def require_suitable(path: Path, failure: str) -> None:
-    """Raise UserError that begins with `failure` if `lint_onnx` finds a problem in the model at `path`."""
-    problems = lint_onnx(path)
-    if problems:
-        raise UserError(f"{failure}: {in_short(problems)}")
 
 
 def in_short(problems: Sequence[str]) -> str:

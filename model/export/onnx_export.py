@@ -19,7 +19,7 @@ from model.common.files import atomic_file
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 from model.common.messages import progress_bar
 from model.export.input_files import FRAME_NUM
-from model.export.lint import OPSET, require_suitable
+from model.export.lint import OPSET, in_short, lint_onnx
 from model.export.onnx_file import load_onnx, shape_of
 from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
 from model.network.gaitset import GaitSet
@@ -87,7 +87,9 @@ def export_onnx(
         bar.update()
         model = strip_metadata(load_onnx(part))
         part.write_bytes(model.SerializeToString(deterministic=True))
-        require_suitable(part, f"{path}: not written, because the exported graph does not suit ATC")
+        problems = lint_onnx(part)
+        if problems:
+            raise UserError(f"{path}: not written, because the exported graph does not suit ATC: {in_short(problems)}")
         bar.update()
         comparison = compare_with_torch(network, runtime(part), Path(path))
         facts = describe(part, model)

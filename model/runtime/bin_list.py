@@ -38,11 +38,10 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
             size = file.stat().st_size
         is_whole = size > 0 and size % frame_bytes == 0
         frames = f"{size // frame_bytes} frames" if is_whole else "not a whole number of frames"
-        expected = expected or (size if is_whole else None)
-        if expected is None:
-            raise UserError(
-                f"{file}: {size} bytes ({frames}), but a frame has {frame_bytes} bytes; create the input files again"
-            )
+        if expected is None and not is_whole:
+            problem = f"{size} bytes ({frames}), but a frame has {frame_bytes} bytes"
+            raise UserError(f"{file}: {problem}; create the input files again")
+        expected = expected or size
         if size != expected:
             raise UserError(
                 f"{file}: {size} bytes ({frames}), but {reference} has {expected} ({expected // frame_bytes} frames); "

@@ -47,15 +47,17 @@ def run_on_chips(task: Task, device_ids: list[int]) -> dict[str, Any]:
     Raises:
         UserError: with the number of the device, if the model fails on one of them. No results are written then.
     """
+    count = 0  # of the list
     if task.info:
         check_replaceable(task.result_folder, ".bin")
-        device_ids = _with_work(task, device_ids)
+        count = len(check_bins(task.info, None))
+        device_ids = _with_work(device_ids, count, task.batch())
     start = time.perf_counter()
     devices = _run_divided(task, device_ids) if task.info and task.runtime == "ais_bench" else None
     tasks = [task._replace(device_id=number, quiet=True) for number in device_ids]
     if devices is None:
         start = time.perf_counter()
-        devices = _run_shares(task, tasks) if task.info else _run_all(tasks)
+        devices = _run_shares(task, tasks, count) if task.info else _run_all(tasks)
     seconds = time.perf_counter() - start
     for own, device in zip(tasks, devices, strict=True):
         device["result"] = str(task.result_folder) if task.info else None
@@ -66,9 +68,8 @@ def run_on_chips(task: Task, device_ids: list[int]) -> dict[str, Any]:
     return summary
 
 
-def _with_work(task: Task, device_ids: list[int]) -> list[int]:
-    """Return the devices that get at least one batch of the list."""
-    count, size = len(check_bins(task.info, None)), task.batch()
+def _with_work(device_ids: list[int], count: int, size: int) -> list[int]:
+    """Return the devices that get at least one batch of `size` of the `count` sequences."""
     batches = -(-count // size)
     if batches < len(device_ids):
         idle = ", ".join(map(str, device_ids[batches:]))
@@ -85,9 +86,9 @@ def _run_divided(task: Task, device_ids: list[int]) -> list[dict[str, Any]] | No
         return None
 
 
-def _run_shares(task: Task, tasks: list[Task]) -> list[dict[str, Any]]:
-    """Run the model on a share of the list per task, and move all results to one folder."""
-    count, size, name = len(check_bins(task.info, None)), task.batch(), task.result_folder.name
+def _run_shares(task: Task, tasks: list[Task], count: int) -> list[dict[str, Any]]:
+    """Run the model on a share of the `count` sequences per task, and move all results to one folder."""
+    size, name = task.batch(), task.result_folder.name
     bounds = [min(count, -(-count // size) * i // len(tasks) * size) for i in range(len(tasks) + 1)]
     shares = [
         own._replace(share=share, result_folder=task.next_to_results(f"{name}_share{own.device_id}"))

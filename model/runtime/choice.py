@@ -52,23 +52,28 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     if model.suffix in CHECKPOINTS and model.is_file():
         raise UserError(f"{model}: is a checkpoint, not a model; export it first: pth2onnx.py --checkpoint {model}")
     om, onnx = _om_of(model), _onnx_of(model)
-    if direct and om is None and onnx is None:
-        by_length = _choose_by_length(runtime, model)
-        if by_length is not None:
-            return by_length
-    if runtime == "auto" and model.suffix == ".onnx" and onnx is not None:
-        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: --model is an ONNX file")
+    if direct and om is None and onnx is None and (by_length := _choose_by_length(runtime, model)):
+        return by_length
     if runtime == "auto":
         return _choose(model, om, onnx, direct)
-    file = onnx if runtime == "onnxruntime" else om
-    if file is None:
-        raise UserError(_missing(runtime, model, om, onnx))
     if runtime in _OM_TOOLS:
-        _OM_TOOLS[runtime](file)
+        if om is None:
+            existing = f"only {onnx} exists; " if onnx else ""
+            advice = f"{existing}create one with test/pth2om.sh and CANN"
+            raise UserError(f"{model}: no om file for --runtime {runtime}; {advice}")
+        _OM_TOOLS[runtime](om)
+    elif onnx is None and om is None:
+        raise UserError(f"{model}: no such ONNX file; create it with pth2onnx.py")
+    elif onnx is None:
+        problem = "ONNX Runtime cannot run om files, and there is no ONNX file of this name"
+        raise UserError(f"{om}: {problem}; create one with pth2onnx.py")
+    file = om if runtime in _OM_TOOLS else onnx
     return Choice(runtime, file, f"runtime {runtime} with {file}, as requested")
 
 
 def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Choice:
+    if model.suffix == ".onnx" and onnx is not None:
+        return Choice("onnxruntime", onnx, f"runtime onnxruntime with {onnx}: --model is an ONNX file")
     unavailable = []
     for name in sorted(_OM_TOOLS, key=lambda name: direct and name != "acl") if om else []:
         try:
@@ -105,17 +110,6 @@ def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
         why = f"runtime {name} with {stem}_f*{suffix}, for {', '.join(map(str, paths))} frames"
         return Choice(name, stem, why, paths)
     return None
-
-
-def _missing(runtime: str, model: Path, om: Path | None, onnx: Path | None) -> str:
-    """Explain that the file for a requested runtime does not exist."""
-    if runtime != "onnxruntime":
-        existing = f"only {onnx} exists; " if onnx else ""
-        return f"{model}: no om file for --runtime {runtime}; {existing}create one with test/pth2om.sh and CANN"
-    if om is None:
-        return f"{model}: no such ONNX file; create it with pth2onnx.py"
-    problem = "ONNX Runtime cannot run om files, and there is no ONNX file of this name"
-    return f"{om}: {problem}; create one with pth2onnx.py"
 
 
 def _om_of(model: Path) -> Path | None:

@@ -77,11 +77,19 @@ def run_info_list(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
         progress_bar(total=len(files), unit="sequences", what=runtime.facts()["runtime"], quiet=task.quiet) as bar,
     ):
         _run_batches(runtime, batches, part, seconds, bar, known, *digests)
-    wall = time.perf_counter() - start
-    performance = _performance(runtime, seconds, len(files), wall)
-    stages = _stages(seconds, len(files), wall, performance["device_throughput"])
+    wall, count = time.perf_counter() - start, len(files)
+    figures = runtime.figures(np.array(seconds["infer"]) * 1000)
+    # The names of the stages and of their figures are those of the benchmark tool.
+    stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
+    for stage, values in seconds.items():
+        extra = {"Interface throughputRate": figures["device_throughput"]} if stage == "infer" else {}
+        stages[stage] = {"throughputRate": count / sum(values), **extra, "moduleLatency": sum(values) / count * 1000}
     write_performance(task.summary_path(runtime.batch_size).with_suffix(".txt"), stages)
-    return {**runtime.facts(), **performance, "info": str(task.info), "result": str(task.result_folder)}
+    return {
+        **runtime.facts(), "batch_size": runtime.batch_size, "sequences": count, "batches": len(batches),
+        "seconds": wall, "e2e_throughput": count / wall, "inference_throughput": count / sum(seconds["infer"]),
+        **figures, "info": str(task.info), "result": str(task.result_folder),
+    }  # fmt: skip
 
 
 def _run_batches(
@@ -131,23 +139,3 @@ def _run_batches(
         results = zip(batches, map(infer, image_seqs), strict=True)
         for count in prefetch(write, results, 1, _PREFETCH):
             bar.update(count)
-
-
-def _performance(runtime: StaticRuntime, seconds: dict[str, list[float]], count: int, wall: float) -> dict[str, Any]:
-    return {
-        "batch_size": runtime.batch_size, "sequences": count, "batches": len(seconds["infer"]), "seconds": wall,
-        "e2e_throughput": count / wall, "inference_throughput": count / float(np.sum(seconds["infer"])),
-        **runtime.figures(np.array(seconds["infer"]) * 1000),
-    }  # fmt: skip
-
-
-def _stages(
-    seconds: dict[str, list[float]], count: int, wall: float, device_throughput: float
-) -> dict[str, dict[str, float]]:
-    """Return the figures of each stage under the names of the benchmark tool."""
-    stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
-    for stage, values in seconds.items():
-        total = float(np.sum(values))
-        extra = {"Interface throughputRate": device_throughput} if stage == "infer" else {}
-        stages[stage] = {"throughputRate": count / total, **extra, "moduleLatency": total / count * 1000}
-    return stages

@@ -62,7 +62,7 @@ def table_rows(rows: Sequence[Figures]) -> tuple[tuple[str, ...], list[tuple[str
     for published in published_for(rows):
         for batch, rate in published.throughput.items():
             of_card = {_CARD: rate} if published.chips > 1 else {}
-            lines.append({"runtime": published.card, "batch": str(batch), _ONE: rate / published.chips, **of_card})
+            lines.append({"runtime": published.card, "batch": batch, _ONE: rate / published.chips, **of_card})
     return columns, [tuple(_cell(line.get(name)) for name in columns) for line in lines]
 
 
@@ -94,9 +94,8 @@ def _values(row: Figures) -> dict[str, Any]:
     """Return the known values of a row by column."""
     chips = CARD_CHIPS.get(row.chip or "", 1)
     card = row.device * chips if row.device is not None and row.chips == 1 and chips > 1 else None
-    batch = None if row.batch_size is None else str(row.batch_size)
     device = {_ONE if row.chips == 1 else _ALL_CHIPS: row.device, _CARD: card}
-    return {**row.latency_ms, "runtime": row.runtime, "batch": batch, "end to end": row.end_to_end, **device}
+    return {**row.latency_ms, "runtime": row.runtime, "batch": row.batch_size, "end to end": row.end_to_end, **device}
 
 
 def _cell(value: str | float | None) -> str:

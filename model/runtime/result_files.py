@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from model.common.errors import UserError, os_errors_as
-from model.common.geometry import FLOAT32, STRIPS
+from model.common.geometry import FLOAT32
 from model.common.messages import progress_bar
 from model.data.index import SequenceIndex
-from model.export.manifest import FILLER_PREFIX, Manifest, digest_of, read_manifest
+from model.export.manifest import FILLER_PREFIX, Manifest, digest_of
 from model.runtime.result_record import read_record
 
 logger = logging.getLogger(__name__)
 
-EMBEDDING_SHAPE = (STRIPS, 256)
 TOOLS = {"_1": "benchmark, which numbers outputs from 1", "_0": "ais_bench, which numbers them from 0"}
 OUR_SUFFIX = "_1"
 _TIME_STAMP = re.compile(r"\d{4}(_\d\d){2}-\d\d(_\d\d){2}")  # name of the output folder of ais_bench
@@ -31,10 +30,7 @@ _PERFORMANCE = ("perf_vision_", "PureInfer_")  # text files of benchmark that ar
 
 
 def read_results(
-    result_folder: Path | str,
-    manifest: Manifest | Path | str,
-    embedding_shape: tuple[int, ...] = EMBEDDING_SHAPE,
-    quiet: bool = True,
+    result_folder: Path, manifest: Manifest, embedding_shape: tuple[int, ...], quiet: bool = True
 ) -> tuple[np.ndarray, SequenceIndex]:
     """Read the embeddings of all sequences of a manifest.
 
@@ -49,10 +45,8 @@ def read_results(
         UserError: with the names of the first files, if results are missing, unexpected, of the wrong size,
             different from the result record, equal for different input files, or not finite.
     """
-    if not isinstance(manifest, Manifest):
-        manifest = read_manifest(manifest)
     stems = [Path(entry["file"]).stem for entry in manifest.entries]
-    folder, present = _present(Path(result_folder))
+    folder, present = _present(result_folder)
     kind = next((Path(name).suffix for name in present), ".bin")
     suffix = f"{_suffix_of(folder, present, set(stems))}{kind}"
     names = [f"{stem}{suffix}" for stem in stems]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.common.errors import UserError
+from model.common.geometry import STRIPS
 from model.common.json_files import write_json
 from model.export.input_files import FixedLength, write_input_files
 from model.runtime.acl_runtime import AclRuntime
@@ -19,7 +20,7 @@ from model.runtime.benchmark_tool import run_benchmark
 from model.runtime.choice import Choice
 from model.runtime.info_list import embed_fixed, run_info_list
 from model.runtime.ort_runtime import OrtRuntime
-from model.runtime.result_files import EMBEDDING_SHAPE, read_results
+from model.runtime.result_files import read_results
 from model.runtime.static_runtime import StaticRuntime
 from model.runtime.task import Task
 from model.runtime.variable_length_runtime import VariableLengthRuntime, embed_variable_length, is_variable_length
@@ -50,7 +51,6 @@ def run(task: Task) -> dict[str, Any]:
     else:
         with open_runtime(task) as runtime:
             summary = run_info_list(runtime, task) if task.info else _measure(runtime, task)
-    task.result_folder.parent.mkdir(parents=True, exist_ok=True)
     return summary if task.info else summary | {"runtime": f"{task.runtime}, no data", "loop": task.loop}
 
 
@@ -107,8 +107,7 @@ def embed(
         manifest = write_input_files(store, None, bins, info, length, quiet=quiet)
         run(task._replace(info=info, result_folder=results))
         size = next(results.iterdir()).stat().st_size
-        shape = (EMBEDDING_SHAPE[0], max(1, size // (4 * EMBEDDING_SHAPE[0])))
-        return read_results(results, manifest, shape)[0]
+        return read_results(results, manifest, (STRIPS, max(1, size // (4 * STRIPS))))[0]
 
 
 def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLength) -> np.ndarray:

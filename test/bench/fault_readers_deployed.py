@@ -61,7 +61,7 @@ def results(folder: Path) -> Target:
     names = ("0099_1.bin", "0000_0.bin", "x.bin", "filler_0000_1.bin", "notes.txt")
     record = chain.folder / "results_record.json"
     good = record.read_bytes()
-    right, index = read_results(chain.results, chain.folder / "bins.json", SHAPE)
+    right, index = read_results(chain.results, read_manifest(chain.folder / "bins.json"), SHAPE)
 
     def read(draw: random.Random) -> None:
         shutil.rmtree(chain.results)
@@ -74,7 +74,7 @@ def results(folder: Path) -> Target:
         record.write_bytes(good if draw.random() < 0.9 else mutate.bytes_of(good, [good], draw))
         if by_hand:
             record.unlink()
-        found, labels = read_results(chain.results, chain.folder / "bins.json", SHAPE)
+        found, labels = read_results(chain.results, read_manifest(chain.folder / "bins.json"), SHAPE)
         assert labels.subject.tolist() == index.subject.tolist() and np.isfinite(found).all() and len(found) == COUNT
         assert by_hand or np.array_equal(found, right), "different results under these names"
 

@@ -56,8 +56,9 @@ def convert(
     with opened_log(log_file or om.with_suffix(".atc.log")) as log, atomic_file(om) as part:
         # atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-            command = command_for(atc, source, Path(scratch) / om.stem, soc_version, options)
-            run_atc(command, Path(scratch), log).replace(part)
+            stem = Path(scratch) / om.stem
+            command = command_for(atc, source, stem, soc_version, options)
+            run_atc(command, stem, log).replace(part)
         content = part.read_bytes()
     return {
         "om": str(om), "model": str(source.path), "soc_version": soc_version, "batch_size": source.shape[0],
@@ -79,14 +80,14 @@ def model_options(tool: Path, source: Source, stem: Path) -> list[str]:
     return [str(tool), "--framework=5", f"--model={source.path}", f"--output={stem}", shape]
 
 
-def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
-    """Run `command` in `folder` and return the om that it wrote there. Raise UserError unless it succeeded.
+def run_atc(command: Sequence[str], stem: Path, log: TextIO) -> Path:
+    """Run `command` and return its om, whose path begins with `stem`. Raise UserError unless it succeeded.
 
     Success means exit status 0, the line that reports it, and exactly one om. Some versions of atc add the host's
     system and processor to its name.
     """
     environment = environment_for(command[0])
-    output, status = run_logged(command, folder, log, environment)
+    output, status = run_logged(command, stem.parent, log, environment)
     if status != 0 and MISSING_DRIVER in output:
         fallback = _driver_stub_folder(Path(command[0]))
         if fallback is not None:
@@ -94,15 +95,15 @@ def run_atc(command: Sequence[str], folder: Path, log: TextIO) -> Path:
             log.write(f"\nretry with {fallback} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
             paths = [environment.get("LD_LIBRARY_PATH", ""), str(fallback)]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
-            output, status = run_logged(command, folder, log, environment)
+            output, status = run_logged(command, stem.parent, log, environment)
     see_log = f"its output is in {log.name}"
     if status != 0 or FAILURE in output:
         python = shutil.which("python3", path=environment.get("PATH")) or "python3"
         raise UserError(f"atc failed with status {status}: {explain(output, status, python)}; {see_log}")
     if SUCCESS not in output:
         raise UserError(f"atc ended with status 0 but did not report success; {see_log}")
-    stem = Path(next(option for option in command if option.startswith("--output=")).partition("=")[2])
-    found = [path for path in (stem.with_name(f"{stem.name}.om"), *folder.glob(f"{stem.name}_*.om")) if path.is_file()]
+    candidates = (stem.with_name(f"{stem.name}.om"), *stem.parent.glob(f"{stem.name}_*.om"))
+    found = [path for path in candidates if path.is_file()]
     if len(found) != 1 or not found[0].stat().st_size:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(f"atc reported success, but instead of one {stem.name}.om it left: {names}; {see_log}")

@@ -8,7 +8,7 @@ from tiny_store import TinyStore
 
 from model.evaluation.cross_view import evaluate_index
 from model.export.input_files import FixedLength, write_input_files
-from model.export.manifest import digest_of, manifest_path
+from model.export.manifest import digest_of, manifest_path, read_manifest
 from model.runtime.info_list import run_info_list
 from model.runtime.result_files import read_results
 from model.runtime.static_runtime import StaticRuntime
@@ -57,7 +57,7 @@ class Chain:
         run_info_list(Model(), Task("onnxruntime", Path("model"), self.info, self.results, quiet=True))
 
     def table(self):
-        embeddings, index = read_results(self.results, manifest_path(self.bins), SHAPE)
+        embeddings, index = read_results(self.results, read_manifest(manifest_path(self.bins)), SHAPE)
         return json.dumps(evaluate_index(embeddings, index, "CASIA-B").to_json(), sort_keys=True), embeddings
 
     def bin(self, number):
