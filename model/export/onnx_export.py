@@ -149,13 +149,7 @@ def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, 
     found = np.concatenate([runtime.run(batch) for batch in np.split(image_seq, sequences // runtime.batch_size)])
     with torch.inference_mode():
         expected = torch.cat([network(torch.from_numpy(one[None])) for one in image_seq]).numpy()
-    difference, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
-    if not difference <= TOLERANCE * largest:
-        raise UserError(
-            f"{name}: not written, because ONNX Runtime differs from torch by {difference:.3g}, and at most "
-            f"{TOLERANCE * largest:.3g} is allowed ({TOLERANCE:g} of the largest value); check that the weights are "
-            "finite"
-        )
+    difference, largest = require_agreement(name, found, expected)
     return {
         "largest_difference": difference,
         "largest_value": largest,
@@ -163,6 +157,21 @@ def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, 
         "compared_sequences": sequences,
         "compared_with": runtime.facts()["version"],
     }
+
+
+def require_agreement(name: Path | str, found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Return the largest difference between embeddings of ONNX Runtime and of torch, and torch's largest value.
+
+    Raises UserError if the difference is NaN or exceeds TOLERANCE times the largest value.
+    """
+    difference, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    if not difference <= TOLERANCE * largest:
+        raise UserError(
+            f"{name}: not written, because ONNX Runtime differs from torch by {difference:.3g}, and at most "
+            f"{TOLERANCE * largest:.3g} is allowed ({TOLERANCE:g} of the largest value); check that the weights are "
+            "finite"
+        )
+    return difference, largest
 
 
 def walking_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:

@@ -53,6 +53,13 @@ def sparse():
     return model
 
 
+def with_function():
+    model = tiny_model()
+    body = [node("LeakyRelu", inputs=["x"], outputs=["y"])]
+    model.functions.append(helper.make_function("own", "f", ["x"], ["y"], body, [helper.make_opsetid("", 11)]))
+    return model
+
+
 RANK_5 = with_nodes(
     node("Unsqueeze", "widen", outputs=["wide"], axes=[0]),
     node("ReduceMax", "pool", inputs=["wide"], axes=[2], keepdims=0),
@@ -94,6 +101,7 @@ AXES_AS_INPUT = tiny_model([node("Unsqueeze", "wide", ["image_seq", "axes"])], o
         (INVALID, True, "not a valid ONNX graph"),
         (with_ones(np.float64), True, "Add"),
         (sparse(), True, "1 sparse weights"),
+        (with_function(), True, "1 functions in the model"),
         (AXES_AS_INPUT, False, "has axes as input"),
         (with_nodes(INDICES, output_shape=(2, 4, 7, 5)), False, "MaxPool node pool also returns indices"),
     ],
