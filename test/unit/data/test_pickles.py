@@ -26,7 +26,7 @@ def random_frames(*shape):
     return np.random.default_rng(0).choice(np.uint8([0, 1, 2, 9, 250, 255]), size=shape)
 
 
-@pytest.mark.parametrize("width", [44, 54, 64])
+@pytest.mark.parametrize("width", [44, 45, 54, 63, 64])
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_opengait_pickles_are_read(tmp_path, width, protocol):
     frames = random_frames(5, 64, width)

@@ -1,6 +1,5 @@
 """Conversion of ONNX to om with the stand-in for atc, its environment, and scripts that misbehave."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import onnx
 import pytest
 from cann_folder import ARCH, write_script
-from scripts import run_module
 from standins.om_file import read_om
 from tiny_onnx import converted
 
@@ -120,15 +118,6 @@ def test_options_are_passed_to_atc_with_absolute_paths(cann, model, tmp_path, mo
     assert shlex.join(options) in Path(facts["log"]).read_text()
     with pytest.raises(UserError, match=r"E10001.*precision_mode.*correct --atc_options"):
         converted(model, options=["--precision_mode=fp8"])
-
-
-def test_command_line_checks_and_converts(cann, model, tmp_path):
-    done = run_module("model.export.atc", "--check", "--soc_version=Ascend310P3", model)
-    assert (done.returncode, done.stdout) == (0, "Ascend310P3\n"), done.stderr
-    assert not model.with_suffix(".om").exists()
-    done = run_module("model.export.atc", "--soc_version=Ascend310P3", "--json", tmp_path / "om.json", model)
-    assert done.returncode == 0 and f"wrote {model.with_suffix('.om')}" in done.stdout, done.stderr
-    assert json.loads((tmp_path / "om.json").read_text())["om"] == str(model.with_suffix(".om"))
 
 
 # The driver library, and the Python with CANN's packages

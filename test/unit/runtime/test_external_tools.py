@@ -1,17 +1,27 @@
-"""Runs of benchmark, ais_bench and msit on stand-ins that reject what the real tools reject or do not document."""
+"""Runs of benchmark, ais_bench and msit on stand-ins that are as strict as the tools, and the search for the tools."""
 
 import json
+import platform
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ascend import assert_embeddings, assert_results, names_in, place_benchmark, replace_ais_bench_by_msit
+from ascend import (
+    STANDINS,
+    assert_embeddings,
+    assert_results,
+    executable,
+    names_in,
+    place_benchmark,
+    replace_ais_bench_by_msit,
+)
 
 from model.common.errors import UserError
 from model.export.manifest import read_info, write_info
 from model.runtime.ais_bench_tool import find_ais_bench
-from model.runtime.benchmark_tool import benchmark_command
+from model.runtime.benchmark_tool import benchmark_command, find_benchmark, tool_name
 from model.runtime.performance_files import read_figures
 from model.runtime.runners import run_and_record
 
@@ -150,3 +160,65 @@ def test_temporary_folder_that_the_tool_rejects(here, task, monkeypatch):
     message = r"failed with exit status 2: \[ERROR\] path contains illegal char, legal chars"
     with pytest.raises(UserError, match=message):
         run_and_record(task("ais_bench", result_folder=place / "dump"))
+
+
+# The search for the tools, and their names
+
+
+def test_python_of_msit(here, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH")
+    python = executable(here / "python3.9", f'#!/bin/sh\nPYTHONPATH="{STANDINS}/python" exec "{sys.executable}" "$@"\n')
+    for first in (f"#!{python}", f"#!/usr/bin/env {python}"):
+        executable(here / "msit", f"{first}\n")
+        monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+        assert find_ais_bench() == [str(python), "-m", "ais_bench"]
+
+
+def test_python_of_the_environment_variable(here, monkeypatch):
+    monkeypatch.setenv("AIS_BENCH_PYTHON", sys.executable)
+    assert find_ais_bench() == [sys.executable, "-m", "ais_bench"]
+    for wrong in ("/usr/bin/false", str(here / "gone")):
+        monkeypatch.setenv("AIS_BENCH_PYTHON", wrong)
+        with pytest.raises(UserError, match=f"AIS_BENCH_PYTHON={wrong}: not a Python with the module ais_bench"):
+            find_ais_bench()
+
+
+def test_tool_for_language_models_with_the_same_name(here, monkeypatch):
+    (here / "ais_bench" / "benchmark").mkdir(parents=True)
+    (here / "ais_bench" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    with pytest.raises(UserError, match="ais_bench not found"):
+        find_ais_bench()
+
+
+def test_search_path_of_benchmark(deployed, here, monkeypatch):
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    with pytest.raises(
+        UserError, match=rf"{tool_name()} not found in the working directory, the folder of .*; set BENCHMARK_TOOL"
+    ):
+        find_benchmark(deployed.om(1))
+    assert find_benchmark(here / "some.om") == here / tool_name()
+    monkeypatch.setenv("PATH", f"{here}:/usr/bin")
+    assert find_benchmark(deployed.om(1)) == here / tool_name()
+    other = place_benchmark(here / "elsewhere")
+    assert find_benchmark(deployed.om(1)) == other
+    for given in (here, here / tool_name()):
+        monkeypatch.setenv("BENCHMARK_TOOL", str(given))
+        assert find_benchmark(deployed.om(1)) == here / tool_name()
+
+
+def test_benchmark_that_is_not_executable(deployed, here):
+    (here / tool_name()).chmod(0o644)
+    with pytest.raises(UserError, match=r"not executable; run chmod \+x "):
+        find_benchmark(deployed.om(1))
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [("x86_64", "benchmark.x86_64"), ("AMD64", "benchmark.x86_64"), ("aarch64", "benchmark.aarch64"),
+     ("arm64", "benchmark.aarch64")],
+)  # fmt: skip
+def test_name_of_benchmark_by_processor(monkeypatch, machine, name):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert tool_name() == name

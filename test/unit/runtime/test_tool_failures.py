@@ -110,18 +110,6 @@ def test_missing_part_of_the_wheels(here, refusal, monkeypatch):
     assert message in refusal("ais_bench")
 
 
-@both_tools
-def test_failed_run_keeps_earlier_results(here, task, tool):
-    results = here / "result" / "dumpOutput_device0"
-    results.mkdir(parents=True)
-    (results / "0000_1.bin").write_bytes(b"of before")
-    with pytest.raises(UserError):
-        run_and_record(task(tool, device_id=9))
-    assert (results / "0000_1.bin").read_bytes() == b"of before"
-    run_and_record(task(tool))
-    assert len(names_in(results)) == 5
-
-
 @pytest.mark.parametrize(
     "summary",
     [

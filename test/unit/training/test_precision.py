@@ -31,11 +31,6 @@ def one_step(precision, network, optimizer, x):
     return output, next(network.parameters()).detach().clone()
 
 
-def step_with_infinite_gradients(precision, network, optimizer, x):
-    precision.backward((network(x) * torch.inf).sum(), optimizer)
-    precision.step(optimizer)
-
-
 def test_off_computes_in_float32():
     network, optimizer, x = small_problem()
     precision, same, _ = make_precision(ComputeMode(), network, optimizer, CPU, "dynamic")
@@ -79,27 +74,6 @@ def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
     precision.step(optimizer)
     # The step is the learning rate, independent of the scale.
     assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))
-
-
-def test_static_scale_does_not_change_and_steps_with_infinite_gradients_are_skipped():
-    network, optimizer, x = small_problem()
-    precision = Precision(CPU, True, "32")
-    _, before = one_step(precision, network, optimizer, x)
-    assert precision.scaler.get_scale() == 32
-    step_with_infinite_gradients(precision, network, optimizer, x)
-    assert torch.equal(network.weight, before)
-    assert precision.scaler.get_scale() == 32
-
-
-def test_dynamic_scale_decreases_and_its_state_is_restored():
-    network, optimizer, x = small_problem()
-    precision = Precision(CPU, True, "dynamic")
-    step_with_infinite_gradients(precision, network, optimizer, x)
-    assert precision.scaler.get_scale() == 32768
-    other = Precision(CPU, True, "dynamic")
-    other.scaler.scale(torch.ones(1))
-    other.load_state_dict(precision.state_dict())
-    assert other.scaler.get_scale() == 32768
 
 
 def test_apex_for_another_device_is_reported(monkeypatch):

@@ -4,14 +4,11 @@ import itertools
 import json
 import math
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from scripts import ROOT
-from training_runs import TOTAL, arguments, files_of, log_points, same, stop_at, train, weights
+from training_runs import TOTAL, files_of, log_points, same, stop_at, train, weights
 
 from model.common.errors import UserError
 from model.common.json_files import read_json
@@ -57,25 +54,6 @@ def test_resumed_run_with_all_options_equals_an_uninterrupted_run(aligned_tree, 
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     rates = [point["lr"] for point in log_points(tmp_path / "a")]
     assert rates == [1e-4 * (1 + math.cos(math.pi * number / 8)) / 2 for number in range(8)]
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, tmp_path):
-    """SIGKILL, like a power failure, writes nothing: training resumes from the last complete checkpoint."""
-    command = [sys.executable, str(ROOT / "train.py"), *arguments(aligned_tree, tmp_path / "a", "--iters", 10_000)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    files = files_of(tmp_path / "a")
-    deadline = time.monotonic() + 120
-    while files.last_complete() is None and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    last = files.last_complete()
-    assert last
-    total = last + 4
-    assert train(aligned_tree, tmp_path / "a", "--iters", total, "--restore_iter", -1) == 0
-    assert train(aligned_tree, tmp_path / "b", "--iters", total) == 0
-    assert same(weights(tmp_path / "a", total), weights(tmp_path / "b", total))
 
 
 def test_another_seed_gives_other_weights_and_keep_keeps_more_checkpoints(aligned_tree, unbroken, tmp_path):

@@ -174,15 +174,6 @@ def test_read_reports_path_and_reason(tmp_path):
         assert str(tmp_path / f"{name}.png") in str(caught.value) and isinstance(caught.value, UserError)
 
 
-@pytest.mark.parametrize("width, first", [(64, 10), (44, 0), (46, 1), (45, 0), (63, 9)])
-def test_cut_sides(width, first):
-    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 64, width), dtype=np.uint8)
-    cut = cut_sides(frames)
-    assert cut.shape == (2, 3, 64, 44)
-    np.testing.assert_array_equal(cut, frames[:, :, :, first : first + 44])
-    np.testing.assert_array_equal(cut_sides(frames[0, 0]), cut[0, 0])
-
-
 @pytest.mark.parametrize("shape", [(64, 43), (64, 65), (63, 64), (44, 64), (64,), (1, 240, 320)])
 def test_cut_sides_rejects_other_shapes(shape):
     with pytest.raises(ValueError, match="expected"):
