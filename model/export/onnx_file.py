@@ -43,7 +43,7 @@ def _external_files(message) -> list[str]:
         return found
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for each in value if _is_repeated(value) else (value,):
+            for each in (value,) if hasattr(value, "DESCRIPTOR") else value:  # a message, or several
                 found += _external_files(each)
     return found
 
@@ -68,7 +68,3 @@ def with_input_shape(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProt
         dimension.dim_value = size
     fixed.graph.ClearField("value_info")
     return fixed
-
-
-def _is_repeated(value) -> bool:
-    return hasattr(value, "__len__") and not hasattr(value, "DESCRIPTOR")

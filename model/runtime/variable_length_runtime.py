@@ -30,11 +30,7 @@ class VariableLengthRuntime:
     """
 
     def __init__(
-        self,
-        onnx_path: Path | str,
-        threads: int | None = None,
-        frame_chunk: int = FRAME_CHUNK,
-        check: bool = True,
+        self, onnx_path: Path | str, threads: int | None = None, frame_chunk: int = FRAME_CHUNK, check: bool = True
     ):
         self.path = Path(onnx_path)
         self.threads = threads or core_count()

@@ -60,6 +60,12 @@ def with_function():
     return model
 
 
+def with_second_input():
+    model = tiny_model()
+    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.FLOAT, [2]))
+    return model
+
+
 RANK_5 = with_nodes(
     node("Unsqueeze", "widen", outputs=["wide"], axes=[0]),
     node("ReduceMax", "pool", inputs=["wide"], axes=[2], keepdims=0),
@@ -102,6 +108,7 @@ AXES_AS_INPUT = tiny_model([node("Unsqueeze", "wide", ["image_seq", "axes"])], o
         (with_ones(np.float64), True, "Add"),
         (sparse(), True, "1 sparse weights"),
         (with_function(), True, "1 functions in the model"),
+        (with_second_input(), True, "the inputs have the names image_seq, lengths, but must have exactly one"),
         (AXES_AS_INPUT, False, "has axes as input"),
         (with_nodes(INDICES, output_shape=(2, 4, 7, 5)), False, "MaxPool node pool also returns indices"),
     ],
