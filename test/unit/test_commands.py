@@ -1,14 +1,13 @@
 """Errors of the entry scripts for wrong arguments or data: one line and the correct exit status."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 from raw_trees import write
-from scripts import ROOT, load_script, one_line_error, run_script
+from scripts import ROOT, load_script, one_line_error, run_quietly, run_script
 from training_runs import arguments, run_test, train
 from walkers import write_aligned_tree
 
@@ -82,7 +81,7 @@ def test_closed_pipe_causes_no_traceback():
         "run_command(lambda: [print('x' * 999) for _ in range(9999)] and None)"
     )
     command = f'"{sys.executable}" -c "{code}" | head -n 1; exit "${{PIPESTATUS[0]}}"'
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_quietly(["bash", "-c", command], ROOT, {})
     assert (done.returncode, done.stderr) == (141, "")
 
 

@@ -1,6 +1,5 @@
 """The shell drivers: help, rejected options, and the paths and commands that they pass on."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from ascend import executable
 from cann_folder import write_cann, write_script
 from hostile_values import DRIVERS, RECORDER
 from options_page import parser_of
-from scripts import ROOT, one_line_error, run_driver, succeed
+from scripts import ROOT, one_line_error, run_driver, run_quietly, succeed
 
 pytestmark = pytest.mark.slow
 PTH2OM = "pth2om.sh --cann_path={}/cann"
@@ -53,9 +52,7 @@ def test_scripts_are_strict_and_parse(path):
 )
 def test_gaitset_output_sets_the_output_folder(tmp_path, given, expected):
     command = ["bash", "-c", f'source "{ROOT}/test/env.sh"; echo "$OUTPUT"']
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"GAITSET_OUTPUT": given}, capture_output=True, text=True, check=True
-    )
+    done = run_quietly(command, tmp_path, {"GAITSET_OUTPUT": given})
     assert done.stdout.strip() == str(expected).format(tmp_path)
 
 

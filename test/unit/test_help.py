@@ -3,12 +3,11 @@
 import argparse
 import re
 import shlex
-import subprocess
 import sys
 
 import pytest
 from options_page import PARSERS, parse_command, parser_of
-from scripts import ROOT, one_line_error, run_driver, run_module, run_script
+from scripts import ROOT, one_line_error, run_driver, run_module, run_quietly, run_script
 
 from model import __version__
 
@@ -82,8 +81,6 @@ def test_a_missing_package_is_one_line_with_the_installation(command):
     """Python with -S finds no installed packages."""
     name = [command] if command.endswith(".py") else ["-m", command]
     arguments = PATHS if command == "pretreatment.py" else ()
-    done = subprocess.run(
-        [sys.executable, "-S", *name, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_quietly([sys.executable, "-S", *name, *arguments], ROOT, {})
     assert re.search(r"has no package \w+; install .*--setup_only.*activate", one_line_error(done, 1))
     assert done.stderr.count("\n") == 1

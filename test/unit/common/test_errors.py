@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import ROOT
+from scripts import BARE, ROOT, run_quietly
 
 from model.common.errors import one_line
 
@@ -24,10 +24,7 @@ OUT_OF_MEMORY = "out of memory; use a smaller batch or fewer processes, or close
 
 def end_of(work: str, **environment: str) -> tuple[int, str]:
     """Run `work` as a command. Return its exit status and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", START.format(work)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
-        env={"PATH": "/usr/bin:/bin", **environment},
-    )  # fmt: skip
+    done = run_quietly([sys.executable, "-c", START.format(work)], ROOT, environment, BARE)
     return done.returncode, done.stderr
 
 
@@ -99,7 +96,7 @@ def test_sigterm_runs_the_cleanup_of_a_single_process(tmp_path, processes):
     finally:
         open({str(tmp_path / "cleaned_up")!r}, "w")
 """
-    environment = {"PATH": "/usr/bin:/bin"} | ({} if processes is None else {"WORLD_SIZE": processes})
+    environment = BARE | ({} if processes is None else {"WORLD_SIZE": processes})
     process = subprocess.Popen(
         [sys.executable, "-c", START.format(work)], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,11 +1,10 @@
 """NetCDF files on file systems without locks, and the reasons of failures."""
 
 import shutil
-import subprocess
 import sys
 
 import pytest
-from scripts import ROOT
+from scripts import BARE, ROOT, run_quietly
 from small_disk import no_file_larger_than
 
 from model.common.netcdf import netcdf_errors
@@ -46,8 +45,7 @@ def without_locks(folder, **environment) -> str:
         pytest.skip("strace is not installed")
     trace = ["strace", "-f", "-qq", "-e", "trace=flock", "-e", "inject=flock:error=ENOLCK", "-o", folder / "calls"]
     command = [*trace, sys.executable, "-c", PROGRAM, folder]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = run_quietly(command, ROOT, {"HOME": str(folder), "OMP_NUM_THREADS": "1", **environment}, BARE)
     if "ptrace" in done.stderr:
         pytest.skip(f"strace is not permitted here: {done.stderr}")
     assert (done.returncode, done.stderr) == (0, "")

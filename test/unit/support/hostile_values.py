@@ -1,12 +1,10 @@
 """Run shell drivers with values that a shell could execute. A script records the commands that they start."""
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 from ascend import executable
-from scripts import ROOT
+from scripts import BARE, ROOT, run_quietly
 
 MARKER = "was_here"  # the file that a value creates if it is executed
 DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.read_text().startswith("#!"))  # others are sourced
@@ -61,13 +59,10 @@ def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[i
     record.unlink(missing_ok=True)
     arguments = [f"--{name}={value}" for name, value in options.items()] if way == "arguments" else []
     variables = {name.upper(): value for name, value in options.items()} if way == "environment" else {}
-    fixed = {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        ["bash", str(ROOT / "test" / driver), *arguments], cwd=folder, capture_output=True, timeout=60, check=False,
-        env={**fixed, "PYTHON": str(folder / "record"), "ARGUMENTS": str(record), **variables},
-    )  # fmt: skip
+    fixed = {"HOME": str(folder), "LC_ALL": "C.UTF-8", "PYTHON": str(folder / "record"), "ARGUMENTS": str(record)}
+    done = run_quietly(["bash", str(ROOT / "test" / driver), *arguments], folder, fixed | variables, BARE)
     started = record.read_bytes().decode().split("\0") if record.exists() else []
-    return done.returncode, done.stderr.decode(), started
+    return done.returncode, done.stderr, started
 
 
 def check_passed_options(folder: Path, driver: str, value: str, way: str) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 from forking import python_command
 
 ROOT = Path(__file__).resolve().parents[3]
+BARE = {"PATH": "/usr/bin:/bin"}  # the environment of a new system
 
 
 def load_script(name: str) -> ModuleType:
@@ -51,10 +52,10 @@ def summary_of(driver: str) -> dict:
     return json.loads((output / f"{driver}.json").read_text())
 
 
-def run_quietly(command: list[str], cwd: Path | None, environment: dict[str, str]):
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=600
-    )
+def run_quietly(command: list, cwd: Path | None, environment: dict[str, str], base=os.environ):
+    """Run a command with `environment` added to the variables `base`. Return the completed process."""
+    variables = {**base, **environment}
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=600)
 
 
 def one_line_error(done, status: int) -> str:
