@@ -162,7 +162,7 @@ def calibration_sequences(options, config, held_out: int = 0):
     from model.export.int8 import CALIBRATION_SEQUENCES, spread_positions
     from model.initialization import open_dataset
 
-    train = open_dataset(config, options.partition, quiet=options.quiet).train
+    train = open_dataset(config, options.partition).train
     positions = spread_positions(train.index.frames, CALIBRATION_SEQUENCES + held_out)
     others = positions[1 :: CALIBRATION_SEQUENCES // held_out + 1] if held_out else []
     positions = [position for position in positions if position not in others]

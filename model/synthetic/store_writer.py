@@ -31,7 +31,7 @@ POSE_CHUNK, POSE_CHUNK_ON_CPU = 64, 32  # batches posed together: posing is thou
 CONCURRENT_BATCHES = 3  # on an accelerator, each in its own thread
 
 
-def write_store(path: Path | str, settings: WalkerSettings, device: torch.device, quiet: bool = False) -> dict:
+def write_store(path: Path | str, settings: WalkerSettings, device: torch.device) -> dict:
     """Write the store with `synthetic.json` in it. The folder appears only when it is complete.
 
     Sequences without a usable frame are left out.
@@ -53,7 +53,7 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
         remove_leftovers(path.parent, path.name, keep_running=True)
         names = map(settings.folder_name, settings.subject_numbers)
         labels = list(product(names, sorted(settings.takes), settings.views))
-        bar = progress_bar(total=len(labels), unit="sequences", what="walking", quiet=quiet)
+        bar = progress_bar(total=len(labels), unit="sequences", what="walking")
         with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
             written = None
             for frames, usable in _batches(settings, device):
