@@ -60,13 +60,10 @@ def pretreat(
     with ExitStack() as stack:
         report = Reporter(summary, stack.enter_context(log or LogFile()))
         stack.callback(report.bar.close)
-        output_error = f"{target}: cannot be used as output"
-        with os_errors_as(output_error):
-            target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
         amount = f"{counted(len(jobs), 'sequence')}, {counted(summary.frames, 'frame')}"
         report.log.write(0, "START", f"{source} to {target}: {amount}")
-        with os_errors_as(output_error):
+        with os_errors_as(f"{target}: cannot be used as output"):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
         workers = workers or core_count()
