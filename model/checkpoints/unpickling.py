@@ -56,14 +56,10 @@ def _rebuild_tensor(
     return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)
 
 
-def _layout(number: int) -> int:
-    """Return the number of a memory layout, which newer versions of torch_npu pickle as an enumeration."""
-    return number
-
-
 _ALLOWED_GLOBALS = [
     (function, name)
     for kind in DEVICE_KINDS.values()
-    for function, name in ((_rebuild_tensor, kind.tensor_function), (_layout, kind.layout_class))
+    # Newer versions of torch_npu pickle the number of a memory layout as an enumeration, here it is an int.
+    for function, name in ((_rebuild_tensor, kind.tensor_function), (int, kind.layout_class))
     if name is not None
 ]

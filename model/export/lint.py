@@ -15,8 +15,7 @@ import onnx
 from onnx import TensorProto, checker, shape_inference
 
 from model.common.errors import first_line
-from model.export.onnx_file import inputs_of, load_onnx, shape_of
-from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
+from model.export.onnx_file import INPUT_NAME, OUTPUT_NAME, inputs_of, load_onnx, shape_of
 
 OPSET = 11
 MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads

@@ -20,8 +20,7 @@ from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 from model.common.messages import progress_bar
 from model.export.input_files import FRAME_NUM
 from model.export.lint import OPSET, in_short, lint_onnx
-from model.export.onnx_file import load_onnx, shape_of
-from model.export.tensor_names import INPUT_NAME, OUTPUT_NAME
+from model.export.onnx_file import INPUT_NAME, OUTPUT_NAME, load_onnx, shape_of
 from model.network.gaitset import GaitSet
 
 FRAME_SHAPE = (FRAME_HEIGHT, FRAME_WIDTH)

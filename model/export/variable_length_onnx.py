@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from model.common.geometry import PYRAMID, STRIPS
-from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
+from model.export.onnx_file import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import GaitSet
 

@@ -16,7 +16,7 @@ from typing import Any
 from model.common.errors import UserError
 from model.common.files import is_file
 from model.common.schema import read_checked
-from model.export.atc.tool_output import output_of
+from model.export.atc.commands import output_of
 from model.runtime.external_tool import figures_of, run_tool, summary_of
 from model.runtime.staging import BINS, accepted_path, collect, staged
 from model.runtime.task import Task

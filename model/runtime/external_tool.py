@@ -12,8 +12,8 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.export.atc.advice import coded_error, uncoded_reason
+from model.export.atc.commands import opened_log, run_logged
 from model.export.atc.soc_version import soc_versions
-from model.export.atc.tool_output import opened_log, run_logged
 from model.runtime.performance_files import Figures, read_figures
 from model.runtime.task import Task
 

@@ -8,8 +8,7 @@ import numpy as np
 from model.common.cores import core_count
 from model.common.errors import UserError, first_line
 from model.common.onnx_runtime import import_onnxruntime
-from model.export.onnx_file import self_contained
-from model.export.tensor_names import SILS_NAME
+from model.export.onnx_file import SILS_NAME, self_contained
 from model.runtime.static_runtime import StaticRuntime
 
 

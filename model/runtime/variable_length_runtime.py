@@ -10,9 +10,8 @@ from model.common.errors import UserError
 from model.common.messages import progress_bar
 from model.data.store import SilhouetteStore
 from model.export.input_files import fixed_length
-from model.export.onnx_file import load_onnx
+from model.export.onnx_file import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME, load_onnx
 from model.export.processor_check import MAX_ERROR, check_error, read_sils
-from model.export.tensor_names import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.runtime.ort_runtime import open_session, run_session
 
 FRAME_CHUNK = 256  # maximum frames per run, of a batch or of a part of a long sequence; it limits the memory

@@ -20,9 +20,8 @@ from model.common.command_line import CommandParser
 from model.common.errors import UsageError, run_command
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
-from model.export.atc.arguments import check_options, check_path, find_atc, parse_input_shape
+from model.export.atc import arguments
 from model.export.atc.convert import convert, source_of
-from model.export.atc.precision import check_precision, precision_option, precision_option_of_aoe
 from model.export.atc.soc_version import choose_soc_version
 from model.export.atc.tuning import CHOICES, JOBS, tune
 
@@ -30,35 +29,35 @@ from model.export.atc.tuning import CHOICES, JOBS, tune
 def main() -> None:
     options = _parser().parse_args()
     set_up_logging(quiet=True)
-    shape = parse_input_shape(options.input_shape)
+    shape = arguments.parse_input_shape(options.input_shape)
     batch = f"_bs{shape[0]}" if shape and shape[0] > 1 else ""
     oms = [model.with_name(f"{model.stem.removesuffix(batch)}{batch}.om") for model in options.models]
     for model, om in zip(options.models, oms, strict=True):
         if model.suffix != ".onnx":
             raise UsageError(f"{model}: is not an ONNX file by its name; give a name that ends in .onnx")
-        check_path(model)
-        check_path(om)
+        arguments.check_path(model)
+        arguments.check_path(om)
     if len(options.models) > 1 and (options.json or options.log_file):
         raise UsageError(
             f"--json and --log_file: are for a single model, found {len(options.models)}; omit them or give one model"
         )
-    more = check_options(options.atc_options, options.relative_to)
-    check_precision(options.precision, more)
-    atc = find_atc()
+    more = arguments.check_options(options.atc_options, options.relative_to)
+    arguments.check_precision(options.precision, more)
+    atc = arguments.find_atc()
     soc_version, why = choose_soc_version(options.soc_version)
     if not options.soc_version:
         print(f"SoC version {soc_version}: {why}", file=sys.stderr)
     if options.check:
         print(soc_version)
         return
-    more += precision_option(atc, options.precision)
+    more += arguments.precision_option(atc, options.precision)
     for model, om in zip(options.models, oms, strict=True):
         source, tuned = source_of(model, shape, not options.no_lint), []
         if options.aoe:
             jobs, aoe_log = CHOICES[options.aoe], options.log_file and options.log_file.with_suffix(".aoe.log")
             named = " and ".join(JOBS[job] for job in jobs)
             print(f"aoe tunes the {named} of {model.name}; this can take hours", flush=True)
-            tuned = tune(source, om, jobs, precision_option_of_aoe(options.precision), aoe_log)
+            tuned = tune(source, om, jobs, arguments.precision_option_of_aoe(options.precision), aoe_log)
         print(f"atc compiles {model.name} for {soc_version}; this can take minutes", flush=True)
         facts = convert(source, om, soc_version, more, options.log_file)
         facts["aoe"] = tuned

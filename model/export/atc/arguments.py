@@ -1,4 +1,8 @@
-"""Check what is passed to ATC before a model is exported: options, paths and the atc command itself."""
+"""Check what is passed to ATC before a model is exported: options, precision, paths and the atc command itself.
+
+Sources of the precision: CANN's ATC guide, pages --precision_mode and --precision_mode_v2 (from CANN 6.3.RC2). The
+guide recommends the second option, and the two exclude each other.
+"""
 
 import re
 import shlex
@@ -6,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from model.common.errors import UsageError, UserError
+from model.export.atc.commands import environment_for, output_of
 
 _PATH_CHARACTERS = re.compile(r"[\u4e00-\u9fa5A-Za-z0-9./_-]+")  # those that ATC accepts
 # Options of atc that are refused, with the reason.
@@ -28,6 +33,16 @@ _REFUSED = {
 _FILES = ("cluster_config", "compression_optimize_conf", "customize_dtypes", "fusion_switch_file", "keep_dtype",
           "modify_mixlist", "op_debug_config", "op_name_map", "op_precision_mode")  # fmt: skip
 _PATHS = (*_FILES, "check_report", "debug_dir", "mdl_bank_path", "op_bank_path", "op_compiler_cache_dir")
+
+# Names of the precision of an om in the options of different CANN versions.
+OLD, NEW = "precision_mode", "precision_mode_v2"
+# must_keep_origin_dtype (origin) is not a precision for this model: operators that the AI Core has only in fp16 would
+# run on the AI CPU, or atc fails.
+PRECISIONS = {
+    "fp16": {OLD: "force_fp16", NEW: "fp16"},
+    "fp32": {OLD: "force_fp32", NEW: "cube_fp16in_fp32out"},
+    "mixed": {OLD: "allow_mix_precision", NEW: "mixed_float16"},
+}
 
 
 def check_options(text: str, folder: Path | None = None) -> list[str]:
@@ -99,3 +114,26 @@ def find_atc() -> Path:
             "set_env.sh; test/pth2om.sh also takes CANN's folder with --cann_path, and needs no atc with --onnx-only"
         )
     return Path(found).absolute()  # absolute, because atc runs in another folder
+
+
+def check_precision(precision: str, atc_options: list[str]) -> None:
+    """Raise UsageError if the precision is unknown, or if `atc_options` contain a precision, too."""
+    if precision and precision not in PRECISIONS:
+        raise UsageError(f"--precision={precision}: unknown; choose one of {', '.join(PRECISIONS)}")
+    given = next((option for option in atc_options if option.startswith("--precision_mode")), None)
+    if precision and given:
+        raise UsageError(f"--precision={precision}: --atc_options already contains {given}; give only one of them")
+
+
+def precision_option(atc: Path, precision: str) -> list[str]:
+    """Return the option of this atc for `precision`; an empty list for an empty text, which keeps atc's default."""
+    if not precision:
+        return []
+    printed = output_of([str(atc), "--help"], environment_for(str(atc)), must_succeed=False)
+    name = NEW if printed and f"--{NEW}" in printed else OLD  # all versions know the older option
+    return [f"--{name}={PRECISIONS[precision][name]}"]
+
+
+def precision_option_of_aoe(precision: str) -> list[str]:
+    """Return the option of aoe, which knows only the older names."""
+    return [f"--{OLD}={PRECISIONS[precision][OLD]}"] if precision else []

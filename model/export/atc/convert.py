@@ -1,13 +1,11 @@
 """Convert one ONNX file to one om, which is written only if atc reports success in every way."""
 
 import hashlib
-import importlib.util
 import logging
 import os
 import platform
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ from model.common.errors import UsageError, UserError
 from model.common.files import atomic_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.atc.tool_output import opened_log, run_logged
+from model.export.atc.commands import environment_for, opened_log, run_logged
 from model.export.lint import failures, in_short, is_static, risks
 from model.export.onnx_file import inputs_of, load_onnx, shape_of, with_input_shape
 
@@ -108,21 +106,6 @@ def run_atc(command: Sequence[str], stem: Path, log: TextIO) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(f"atc reported success, but instead of one {stem.name}.om it left: {names}; {see_log}")
     return found[0]
-
-
-def environment_for(atc: str) -> dict[str, str]:
-    """Return this process's environment, changed so that atc finds a suitable python3.
-
-    atc compiles operators with the first python3 on the PATH. If this is the virtual environment of this program and
-    it lacks the packages that CANN needs, remove it from the PATH.
-    """
-    environment = dict(os.environ)
-    own_bin = Path(sys.prefix) / "bin"
-    if sys.prefix != sys.base_prefix and importlib.util.find_spec("decorator") is None and Path(atc).parent != own_bin:
-        folders = environment.get("PATH", "").split(os.pathsep)
-        environment["PATH"] = os.pathsep.join(folder for folder in folders if Path(folder) != own_bin)
-        environment.pop("VIRTUAL_ENV", None)
-    return environment
 
 
 def cann_version(atc: Path) -> str | None:

@@ -7,7 +7,7 @@ and NPU Name of `npu-smi info -t board`), and the published source of npu-smi, w
 import re
 
 from model.common.errors import UsageError, UserError
-from model.export.atc.tool_output import output_of
+from model.export.atc.commands import output_of
 
 PUBLISHED = "Ascend310"  # the SoC of the published om
 _FORM = re.compile(r"Ascend\d\w*(-\d+)?", re.ASCII)

@@ -17,8 +17,8 @@ from typing import Any
 
 from model.common.files import os_errors_as_user_errors
 from model.export.atc.arguments import check_path
-from model.export.atc.convert import Source, environment_for, model_options
-from model.export.atc.tool_output import opened_log, run_logged
+from model.export.atc.commands import environment_for, opened_log, run_logged
+from model.export.atc.convert import Source, model_options
 
 logger = logging.getLogger(__name__)
 

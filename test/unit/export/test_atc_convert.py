@@ -1,5 +1,6 @@
 """Conversion of ONNX to om with the stand-in for atc, its environment, and scripts that misbehave."""
 
+import importlib.util
 import shlex
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from standins.om_file import read_om
 from tiny_onnx import converted
 
 from model.common.errors import UserError
-from model.export.atc import convert as converting
 from model.export.atc.arguments import check_options
-from model.export.atc.convert import Source, command_for, environment_for
+from model.export.atc.commands import environment_for
+from model.export.atc.convert import Source, command_for
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +166,7 @@ def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_dec
     own = tmp_path / "bin"
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", "/usr")
-    monkeypatch.setattr(converting.importlib.util, "find_spec", lambda _: object() if has_decorator else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if has_decorator else None)
     monkeypatch.setenv("PATH", f"{own}:/usr/bin")
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
     environment = environment_for("/cann/bin/atc")

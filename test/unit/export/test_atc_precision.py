@@ -9,7 +9,7 @@ from cann_folder import write_script
 
 from model.common.errors import UsageError
 from model.export.atc import __main__ as command
-from model.export.atc.precision import PRECISIONS
+from model.export.atc.arguments import PRECISIONS
 from model.export.atc.tuning import figures_of_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cann")]

@@ -4,7 +4,7 @@ import pytest
 from cann_folder import write_command, write_script
 
 from model.common.errors import UsageError, UserError
-from model.export.atc import soc_version, tool_output
+from model.export.atc import commands, soc_version
 from model.export.atc.soc_version import choose_soc_version, parse_chips, read_board, soc_version_of
 
 # Output of a driver of 2025 for a card with two chips. Its columns have another width.
@@ -80,7 +80,7 @@ def test_default_without_a_working_npu_smi(tmp_path, monkeypatch, script):
     if script:
         write_script(tmp_path / "npu-smi", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(tool_output, "TIMEOUT", 0.2)
+    monkeypatch.setattr(commands, "TIMEOUT", 0.2)
     assert choose_soc_version("")[0] == "Ascend310"
 
 

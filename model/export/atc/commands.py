@@ -1,8 +1,10 @@
-"""Output of the commands of Ascend's software, in a log or, of short commands, returned."""
+"""Run commands of Ascend's software with the environment that they need, and keep or return their output."""
 
+import importlib.util
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,3 +60,18 @@ def run_logged(
     log.seek(0, os.SEEK_END)
     log.write(f"\nexit status {status}\n")
     return output, status
+
+
+def environment_for(atc: str) -> dict[str, str]:
+    """Return this process's environment, changed so that atc finds a suitable python3.
+
+    atc compiles operators with the first python3 on the PATH. If this is the virtual environment of this program and
+    it lacks the packages that CANN needs, remove it from the PATH.
+    """
+    environment = dict(os.environ)
+    own_bin = Path(sys.prefix) / "bin"
+    if sys.prefix != sys.base_prefix and importlib.util.find_spec("decorator") is None and Path(atc).parent != own_bin:
+        folders = environment.get("PATH", "").split(os.pathsep)
+        environment["PATH"] = os.pathsep.join(folder for folder in folders if Path(folder) != own_bin)
+        environment.pop("VIRTUAL_ENV", None)
+    return environment
