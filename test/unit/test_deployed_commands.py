@@ -56,6 +56,8 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix, devices):
         assert (throughput["runtime"], throughput["batch_size"], throughput["sequences"]) == (taken, batch_size, 80)
     assert summary["accuracy_bs1"]["rank1"] == summary["accuracy_bs16"]["rank1"]
     assert summary["performance"]["accuracy_agrees"] is True and "equal in all 2 files" in done.stdout
+    published = {"card": "Ascend 310", "chips": 4, "throughput": {"1": 599.98, "16": 684.812}}
+    assert summary["performance"]["published"][0] == published
     rows = summary["performance"]["rows"]
     assert [row["chip"] for row in rows] == ["Ascend310"] * (2 if devices == "1" else 6)
     assert [row["chips"] for row in rows] == ([1, 1] if devices == "1" else [1, 1, 2] * 2), "each chip, and their sum"

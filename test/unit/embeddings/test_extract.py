@@ -11,7 +11,7 @@ from threads import torch_threads
 from model.data.index import SequenceIndex
 from model.data.store import SilhouetteStore
 from model.devices.world import World
-from model.embeddings.extract import _batches, _cut, embed_sequences, extract
+from model.embeddings.extract import _batches, embed_sequences, extract
 from model.network import GaitSet
 
 CPU = torch.device("cpu")
@@ -76,19 +76,6 @@ def test_threads_take_whole_batches_and_change_no_bit(network, store, expected, 
     assert (ours - alone).abs().max() < 3e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 10, 50])
-def test_all_chunks_but_the_last_are_full_and_cover_all_sequences(size):
-    pieces = list(_cut(LENGTHS, size))
-    assert [sum(parts) for parts, _ in pieces[:-1]] == [size] * (len(pieces) - 1)
-    rebuilt: list[int] = []
-    for parts, continued in pieces:
-        if continued:
-            rebuilt[-1] += parts[0]
-            parts = parts[1:]
-        rebuilt += parts
-    assert rebuilt == LENGTHS
-
-
 @pytest.mark.parametrize("frame_chunk", [1, 4, 9, 11, 20, 1000])
 def test_automatic_batches_are_as_full_as_the_chunk_size_allows(frame_chunk):
     positions, lengths = np.array([3, 7, 8, 20, 21]), np.array(LENGTHS)
@@ -109,18 +96,14 @@ def test_batches_have_the_given_number_of_sequences(batch_size, sizes):
     assert np.concatenate(batches).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_no_sequences_give_no_batches():
-    nothing = np.array([], np.int64)
-    assert _batches(nothing, nothing, 0, 8) == _batches(nothing, nothing, 3, 8) == []
-
-
 def test_a_process_without_sequences_takes_part_in_gathering(network, store, monkeypatch):
     gathered = []
     gather = "model.devices.distributed.gather_rows"
     monkeypatch.setattr(gather, lambda rows, total, device: gathered.append((rows, total)))
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
-    extract(network, alone, CPU, 1, World(1, 1, 2), quiet=True)
-    assert [(tuple(rows.shape), total) for rows, total in gathered] == [((0, 62, 256), 1)]
+    for batch_size in (0, 1):
+        extract(network, alone, CPU, batch_size, World(1, 1, 2), quiet=True)
+    assert [(tuple(rows.shape), total) for rows, total in gathered] == [((0, 62, 256), 1)] * 2
 
 
 def test_embeddings_are_float32_with_autocast(network, store, expected, monkeypatch):

@@ -15,7 +15,7 @@ from model.common.errors import UsageError, UserError
 pytestmark = pytest.mark.slow
 
 
-def symbolic_model(path):
+def symbolic_model(path, *more):
     """Write a model like the export of the NPU port: a symbolic batch size, from which it computes a shape."""
     nodes = [
         helper.make_node("Shape", ["image_seq"], ["shape"], "shape"),
@@ -25,6 +25,7 @@ def symbolic_model(path):
         helper.make_node("Unsqueeze", ["image_seq"], ["wide"], "widen", axes=[0]),
         helper.make_node("ReduceMax", ["wide"], ["pooled"], "pool", axes=[2], keepdims=0),
         helper.make_node("Reshape", ["pooled", "target"], ["feature"], "fold"),
+        *more,
     ]
     weights = [constant("first", [0]), constant("begin", [0]), constant("end", [2]), constant("rest", [6, 8])]
     onnx.save(tiny_model(nodes, batch="-1", output_shape=("-1", 6, 8), initializers=weights), path)
@@ -45,6 +46,12 @@ def test_a_symbolic_batch_size_is_fixed_by_the_input_shape(cann, tmp_path, caplo
     assert read_om(model.with_suffix(".om"))[0]["input_shape"] == [batch_size, 4, 8, 6]
     assert f"--input_shape=image_seq:{batch_size},4,8,6" in Path(facts["log"]).read_text()
     assert caplog.messages == []
+
+
+def test_a_risk_of_a_model_with_a_fixed_batch_size_is_a_warning(cann, tmp_path, caplog):
+    act = helper.make_node("Relu", ["pooled"], ["more"], "act")
+    converted(symbolic_model(tmp_path / "zoo.onnx", act), input_shape=[16, 4, 8, 6])
+    assert len(caplog.messages) == 1 and "operator Relu of node act" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("shape", [[16, 4, 8], [16, 4, 8, 7], [3, 2, 4, 8, 6]])

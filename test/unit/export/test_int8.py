@@ -13,9 +13,8 @@ from model.common.errors import UserError
 from model.common.onnx_runtime import import_onnxruntime
 from model.export.int8 import measure_ranges, spread_positions
 from model.export.onnx_export import walking_pixels
-from model.export.quantization import quantize_weights, saturates
+from model.export.quantization import saturates
 from model.export.variable_length import export_int8, export_variable_length
-from model.export.variable_length_onnx import weights_of
 from model.network import GaitSet
 from model.runtime.variable_length_runtime import VariableLengthRuntime
 
@@ -58,13 +57,6 @@ def nodes_of(graph, kind):
     return [node for node in graph.node if node.op_type == kind]
 
 
-def session_of(model):
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def test_embeddings_are_close_to_torch(trained, exported):
     """Use figures that are not in the calibration."""
     random = np.random.default_rng(8)
@@ -76,49 +68,8 @@ def test_embeddings_are_close_to_torch(trained, exported):
     assert error < 0.06, error  # 0.04; with ReLU and the weights for LeakyReLU it would be 0.10
 
 
-def convolution_operands(path, constants, sils):
-    """Yield for each convolution the uint8 maps of one frame [positions, k] and the int8 weights [k, outputs]."""
-    model = onnx.load(path)
-    nodes = nodes_of(model.graph, "QLinearConv")
-    made = [node.input[0] for node in nodes]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made)
-    for node, maps in zip(nodes, session_of(model).run(made, {"sils": sils}), strict=True):
-        weight, zero = constants[node.input[3]], constants[node.input[2]]
-        pads = next(attribute.ints for attribute in node.attribute if attribute.name == "pads")
-        edges = [(pads[0], pads[2]), (pads[1], pads[3]), (0, 0)]
-        padded = np.pad(maps[0], edges, constant_values=zero.item())  # h, w, c
-        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (0, 1))  # h, w, c, kh, kw
-        columns = windows.transpose(0, 1, 3, 4, 2).reshape(-1, weight[0].size)
-        yield columns, weight.transpose(2, 3, 1, 0).reshape(weight[0].size, -1)
-
-
-def vpmaddubsw(maps, weight):
-    """Compute sums like x86 processors without VNNI: two products at a time, saturated at int16."""
-    sums = np.zeros((len(maps), weight.shape[1]), np.int32)
-    for first in range(0, len(weight), 2):
-        pair = maps[:, first : first + 2].astype(np.int32) @ weight[first : first + 2].astype(np.int32)
-        sums += np.clip(pair, -32768, 32767)
-    return sums
-
-
-def test_no_sum_saturates_without_vnni(trained, exported, constants):
-    """All sums are exact. With weights that use the full range of int8, an order of the products saturates."""
-    sils = walking_pixels(1, np.random.default_rng(8))[None]
-    operands = list(convolution_operands(exported[0], constants, sils))
-    assert len(operands) == 6
-    for maps, weight in operands:
-        assert np.array_equal(vpmaddubsw(maps, weight), maps.astype(np.int32) @ weight.astype(np.int32))
-    maps, full_range = operands[1][0], quantize_weights(weights_of(trained.set_layer2.forward_block))[0]
-    saturated = 0
-    for channel in full_range.transpose(0, 2, 3, 1).reshape(len(full_range), -1, 1):
-        order = np.argsort(channel[:, 0])
-        sums = vpmaddubsw(maps[:, order], channel[order])
-        saturated += not np.array_equal(sums, maps.astype(np.int32) @ channel.astype(np.int32))
-    assert saturated > 0
-
-
 def test_no_pair_of_weights_can_saturate(graph, constants):
+    """So no sum of products saturates without VNNI, in any order. test_quantization.py tests `saturates`."""
     weights = [constants[node.input[3]] for node in nodes_of(graph, "QLinearConv")]
     assert len(weights) == 6 and not any(saturates(weight).any() for weight in weights)
     # A channel uses more than 7 bits if one of its weights is much larger than the others.
@@ -165,7 +116,8 @@ def test_activations_are_leaky_relu_rounded_once(graph, constants):
         opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
         model = onnx.helper.make_model(part, opset_imports=opsets, ir_version=8)
         integers = np.arange(256, dtype=np.uint8)
-        found = session_of(model).run(None, {first.input[0]: integers})[0]
+        session = import_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        found = session.run(None, {first.input[0]: integers})[0]
         scale, zero_point = (constants[name].item() for name in conv.input[6:8])
         real = scale * (integers.astype(np.float64) - zero_point)
         scale, zero_point = (constants[name].item() for name in second.input[6:8])

@@ -1,17 +1,13 @@
 """Hand-built graphs, each with one problem for ATC, and the finding of the lint. Nodes at the limits of ATC."""
 
-import warnings
-
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import constant, tiny_model, with_nodes
 
 from model.common.errors import UserError
 from model.export.lint import failures, lint_onnx, operator_limits, risks
-from model.export.onnx_file import load_onnx, with_input_shape
 
 SHAPE = constant("shape", [2, 4, 8, 6])
 FOLD = helper.make_node("Reshape", ["image_seq", "shape"], ["folded"], "fold")
@@ -163,44 +159,6 @@ def test_a_name_that_is_not_utf8_is_a_problem(monkeypatch):
     """onnx's checker raises UnicodeDecodeError for a node whose name was damaged."""
     monkeypatch.setattr(onnx.checker, "check_model", lambda model: b"\xc0".decode())
     assert any("not a valid ONNX graph" in finding for finding in lint_onnx(tiny_model()))
-
-
-class DynamicNetwork(torch.nn.Module):
-    """The operations of the published networks, which read the batch size from their input."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(1, 4, 5, padding=2, bias=False)
-        self.pool = torch.nn.MaxPool2d(2)
-        self.fc = torch.nn.Parameter(torch.zeros(3, 4, 2))
-
-    def forward(self, image_seq):
-        maps = image_seq.unsqueeze(2)
-        n, s, c, h, w = maps.size()
-        maps = self.pool(torch.nn.functional.leaky_relu(self.conv(maps.view(-1, c, h, w))))
-        _, c, h, w = maps.size()
-        maps = torch.max(maps.view(n, s, c, h, w), 1)[0]  # a reduction of rank 5
-        strips = [maps.view(maps.size(0), maps.size(1), count, -1) for count in (1, 2)]
-        features = torch.cat([strip.mean(3) + strip.max(3)[0] for strip in strips], 2)
-        return features.permute(2, 0, 1).contiguous().matmul(self.fc).permute(1, 0, 2).contiguous()
-
-
-def test_an_export_with_a_symbolic_batch_size_has_no_problem_once_it_is_fixed(tmp_path):
-    path, names = tmp_path / "zoo.onnx", {"input_names": ["image_seq"], "output_names": ["feature"]}
-    axes = {"image_seq": {0: "-1"}, "feature": {0: "-1"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            DynamicNetwork(), (torch.zeros(1, 3, 8, 6),), str(path), dynamo=False, opset_version=11, dynamic_axes=axes,
-            **names,
-        )  # fmt: skip
-    model = load_onnx(path)
-    assert {"Shape", "Gather"} <= {node.op_type for node in model.graph.node}
-    assert len(failures(model)) == 1 and "has shape ['-1', 3, 8, 6], but it must be static" in failures(model)[0]
-    fixed = with_input_shape(model, [16, 3, 8, 6])
-    assert failures(fixed) == [] and risks(fixed, symbolic=True) == []
-    fixed.graph.node.append(node("Relu", "act", inputs=["feature"], outputs=["more"]))
-    assert any("operator Relu of node act" in risk for risk in risks(fixed, symbolic=True))
 
 
 # Nodes at each limit of an operator, and one step beyond it

@@ -69,12 +69,14 @@ def test_a_refused_list_writes_no_results(run, tmp_path):
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_input_file_that_changes_during_the_run(tmp_path, task, gone):
-    """An error of the reading thread is raised, and no partial results remain."""
+    """An error of the reading thread is raised, no partial results remain, and earlier results are kept."""
     files = [tmp_path / f"{i:04d}.bin" for i in range(6)]
     for file in files:
         file.write_bytes(bytes(SIZE))
     write_info(tmp_path / "shrinks.info", files)
     mine = task("onnxruntime", 1, info=tmp_path / "shrinks.info")
+    mine.result_folder.mkdir(parents=True)
+    (mine.result_folder / "0000_1.bin").write_bytes(b"of before")
     runtime = OrtRuntime(mine.model)
     run = runtime.run
 
@@ -85,7 +87,7 @@ def test_input_file_that_changes_during_the_run(tmp_path, task, gone):
     runtime.run = shrinking
     with pytest.raises(UserError, match=r"0005\.bin: " + ("cannot be read" if gone else "its size changed")):
         run_info_list(runtime, mine)
-    assert not mine.result_folder.exists()
+    assert [path.read_bytes() for path in mine.result_folder.iterdir()] == [b"of before"]
 
 
 # Checks of a list

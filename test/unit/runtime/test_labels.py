@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from deployed_chain import COUNT, SHAPE, Chain, Model
+from deployed_chain import COUNT, Chain
 
 from model.common.errors import UserError
 from model.common.json_files import read_json, write_json
-from model.export.manifest import manifest_path, read_info
+from model.export.manifest import manifest_path
 
 
 class CheckedChain(Chain):
@@ -202,20 +202,3 @@ def test_warning_about_results_without_record(chain, caplog):
     assert "results are assigned to sequences by file name only" in caplog.text
     shutil.rmtree(chain.bins)  # as if only the results were copied from the machine with the chip
     assert chain.is_right()
-
-
-def test_interrupted_run_keeps_earlier_results(chain, monkeypatch):
-    before = {path.name: path.read_bytes() for path in chain.results.iterdir()}
-    calls = itertools.count()
-
-    def stop(self, image_seq):
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return np.zeros((2, *SHAPE), "<f4")
-
-    monkeypatch.setattr(Model, "run", stop)
-    with pytest.raises(KeyboardInterrupt):
-        chain.run()
-    assert {path.name: path.read_bytes() for path in chain.results.iterdir()} == before
-    assert chain.is_right()
-    assert [file.name for file in read_info(chain.info)] == [f"{i:04d}.bin" for i in range(COUNT)]

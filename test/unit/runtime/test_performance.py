@@ -1,10 +1,8 @@
 import json
-import sys
 
 import pytest
 
 from model.common.errors import UserError
-from model.runtime import performance
 from model.runtime.performance import compare_accuracy, table
 from model.runtime.performance_files import Figures
 
@@ -115,19 +113,3 @@ def test_invalid_accuracy_file(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(UserError, match=r"x\.json: no rank1 found \(.+\); expected a file of test\.py --json"):
         compare_accuracy([tmp_path / "x.json"])
-
-
-def test_command(tmp_path, monkeypatch, capsys):
-    tool = tmp_path / "perf_vision_batchsize_16_device_0.txt"
-    tool.write_text(
-        "[e2e] throughputRate: 1, latency: 2\n[infer] throughputRate: 3, Interface throughputRate: 171.203\n"
-    )
-    rank1 = accuracy(tmp_path, "a.json", 95.5)
-    arguments = [tool, "--accuracy", rank1, rank1, "--chip", "Ascend310", "--json", tmp_path / "out.json"]
-    monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments)])
-    performance.main()
-    printed = capsys.readouterr().out
-    assert "684.812" in cells(printed, "benchmark")[0] and "equal in all 2 files" in printed
-    content = json.loads((tmp_path / "out.json").read_text())
-    assert content["rows"][0]["device"] == 171.203 and content["accuracy_agrees"] is True
-    assert content["published"][0] == {"card": "Ascend 310", "chips": 4, "throughput": {"1": 599.98, "16": 684.812}}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from forking import python_command
 from npu_runs import APEX, HALF, OLDER, TOTAL, arguments, part, weights
-from scripts import one_line_error, run_driver, run_quietly, summary_of
+from scripts import one_line_error, run_quietly
 from standins.npu_machine import STANDINS, npu_environment
 from training_runs import files_of, log_points, same
 from walkers import write_aligned_tree
@@ -179,15 +179,3 @@ def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, 
     for point in (*ours, *theirs):
         del point["iterations_per_second"]
     assert ours == theirs
-
-
-def test_the_driver_of_one_npu_measures_and_profiles(npu_library, aligned_tree, tmp_path):
-    """test_ascend_chain.py runs the configuration with eight devices."""
-    recipe = ("--pid_num", 2, "--batch_size_p", 2, "--batch_size_m", 1, "--frame_num", 1)
-    options = [f"--data_path={aligned_tree}", "--dataset=Synthetic", f"--work_path={tmp_path}", "--iters=2"]
-    options += ["--device=npu", "--rt2", "--profiling=CANN", "--start_step=1", "--stop_step=1", "--", *recipe]
-    eight = npu_environment(npu_library, NPUSIM_DEVICES="8")
-    done = run_driver("train_performance_1p.sh", *options, cwd=tmp_path, **eight)
-    assert done.returncode == 0, done.stderr
-    assert summary_of("train_performance_1p")["performance"]["sequences_per_second"] > 0
-    assert list(tmp_path.glob("profile/*/rank0_*_ascend_pt")) and "profiled iterations 1 to 1" in done.stdout
