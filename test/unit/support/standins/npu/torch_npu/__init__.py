@@ -56,20 +56,6 @@ def _set_device(device) -> None:
         )
 
 
-class _Device:
-    """Context manager that changes the current device."""
-
-    def __init__(self, device):
-        self.index = _index(device)
-
-    def __enter__(self):
-        self.before = _library.npusim_current()
-        _set_device(self.index)
-
-    def __exit__(self, *exception):
-        _set_device(self.before)
-
-
 class _Noted:
     """Attributes that are switches of the device: settable, and noted in `calls`."""
 
@@ -101,7 +87,6 @@ def _npu_module() -> types.ModuleType:
     module.device_count = lambda: _library.npusim_count()
     module.current_device = lambda: _library.npusim_current()
     module.set_device = _set_device
-    module.device = _Device
     module.get_device_name = _get_device_name
     module.synchronize = lambda device=None: None
     module.empty_cache = lambda: None

@@ -1,7 +1,6 @@
 """torch_npu.npu.amp.GradScaler and its overflow flag on chips without infinity.
 
-As in the real torch_npu, overflow is only checked with `dynamic`, an overflow in one process applies to all processes,
-and a state must contain `dynamic`.
+As in the real torch_npu, an overflow in one process applies to all processes, and a state must contain `dynamic`.
 """
 
 import torch
@@ -38,23 +37,19 @@ class GradScaler(torch.amp.GradScaler):
         dynamic=True,
         enabled=True,
     ):
+        if not dynamic:
+            raise ValueError("the stand-in checks overflow, which needs dynamic=True")
         super().__init__("npu", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
-        self._dynamic = dynamic
         self._cleared = False
 
     def scale(self, outputs):
-        if self._enabled and self._dynamic and not self._cleared:
+        if self._enabled and not self._cleared:
             if not is_support_inf_nan():
                 clear_npu_overflow_flag()
             self._cleared = True
         return super().scale(outputs)
 
     def _unscale_grads_(self, optimizer, inv_scale, found_inf, allow_fp16):
-        if not self._dynamic:
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    p.grad.mul_(inv_scale)
-            return {found_inf.device: found_inf}
         found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
         if not is_support_inf_nan():
             seen = torch.full((1,), float(get_npu_overflow_flag()), device=found_inf.device)
@@ -65,22 +60,19 @@ class GradScaler(torch.amp.GradScaler):
         return found
 
     def _maybe_opt_step(self, optimizer, optimizer_state, *args, **kwargs):
-        if self._dynamic and sum(each.item() for each in optimizer_state["found_inf_per_device"].values()):
+        if sum(each.item() for each in optimizer_state["found_inf_per_device"].values()):
             print("Gradient overflow. Skipping step")
             return None
         return optimizer.step(*args, **kwargs)
 
     def update(self, new_scale=None):
         self._cleared = False
-        if new_scale is not None or self._dynamic:
-            return super().update(new_scale)
-        self._per_optimizer_states.clear()
-        return None
+        return super().update(new_scale)
 
     def state_dict(self):
-        return {**super().state_dict(), **({"dynamic": self._dynamic} if self._enabled else {})}
+        return {**super().state_dict(), **({"dynamic": True} if self._enabled else {})}
 
     def load_state_dict(self, state):
         if self._enabled:
             super().load_state_dict(state)
-            self._dynamic = state["dynamic"]
+            assert state["dynamic"]

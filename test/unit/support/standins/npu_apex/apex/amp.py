@@ -1,10 +1,10 @@
-"""amp.initialize, scale_loss, state_dict, load_state_dict and master_params of Ascend's patched apex.
+"""amp.initialize, scale_loss, state_dict and load_state_dict of Ascend's patched apex.
 
 O2: the weights of the model become float16 and its outputs float32. On the first use of the optimizer (`zero_grad`, or
 `scale_loss` before a backward pass), its float32 master weights are created from the float16 weights, and its step
 copies them back. The `zero_grad` of the optimizer takes no arguments. A dynamic scale is halved on overflow, which
-skips the step, and doubled after 2000 steps without overflow. A static scale never skips a step. On chips without
-infinity, a flag of the device signals overflow.
+skips the step. The real one also doubles it after 2000 steps without overflow. A static scale never skips a step. On
+chips without infinity, a flag of the device signals overflow.
 """
 
 import importlib
@@ -31,9 +31,6 @@ class LossScaler:
             self.unskipped = 0
             return True
         self.unskipped += 1
-        if self.unskipped == 2000 and self.dynamic:
-            self.scale = min(self.scale * 2, 2.0**24)
-            self.unskipped = 0
         return False
 
 
@@ -149,8 +146,3 @@ def state_dict(destination=None):
 def load_state_dict(state) -> None:
     _state.scaler.scale = state["loss_scaler0"]["loss_scale"]
     _state.scaler.unskipped = state["loss_scaler0"]["unskipped"]
-
-
-def master_params(optimizer):
-    for group in optimizer.param_groups:
-        yield from group["params"]
