@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 from ascend import executable
+from options_page import driver_options
 from scripts import BARE, ROOT, run_quietly
 
 MARKER = "was_here"  # the file that a value creates if it is executed
+OPTIONS = {path.name: driver_options(path) for path in (ROOT / "test").glob("*.sh")}
 DRIVERS = sorted(p.name for p in (ROOT / "test").glob("*.sh") if p.read_text().startswith("#!"))  # others are sourced
 VALUES = [
     "$(touch was_here)", "'\"'; touch was_here #", "a[$(touch was_here)]", "a\ntouch was_here", "-rf /", "步态 数据",
@@ -16,9 +18,7 @@ VALUES = [
 ]  # fmt: skip
 # Options that a driver parses itself, with a valid value: the flags, and these. It passes on all others.
 PARSED_OPTIONS = {
-    name: "False"
-    for path in (ROOT / "test").glob("*.sh")
-    for name in re.findall(r"^ *option (\w+) False", path.read_text(), re.MULTILINE)
+    name: "False" for options in OPTIONS.values() for name, default, _ in options if default == "False"
 } | {
     "batch_sizes": "1", "processes": "1", "onnx_only": "True", "cann_path": "", "device": "cpu", "loop": "2",
     "runtime": "onnxruntime", "bin_path": "bins", "config": "", "device_id": "0", "partition": "all", "aoe": "both",
@@ -36,10 +36,7 @@ esac
 
 def options_of(driver: str) -> list[str]:
     """Return the names of the options that the driver declares."""
-    text = (ROOT / "test" / driver).read_text()
-    if "\ntrain_" in text:
-        text += (ROOT / "test" / "train_common.sh").read_text()
-    return re.findall(r"^ *option (\w+)", text, re.MULTILINE)
+    return [name for name, _, _ in OPTIONS[driver]]
 
 
 def prepare(folder: Path) -> None:

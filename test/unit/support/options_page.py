@@ -62,7 +62,7 @@ def options_tables() -> str:
     parts += [
         _table(f"bash test/{path.name}", "option", rows)
         for path in sorted((ROOT / "test").glob("*.sh"))
-        if (rows := _driver_options(path))
+        if (rows := _driver_rows(path))
     ]
     configuration = {"data": DataConfig, "model": ModelConfig}
     parts += [_table(f"Configuration: {name}", "key", _keys(part)) for name, part in configuration.items()]
@@ -93,17 +93,20 @@ def _options(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
     return rows
 
 
-def _driver_options(path: Path) -> list[tuple[str, str]]:
+def driver_options(path: Path) -> list[tuple[str, str, str]]:
     """The lines `option NAME DEFAULT "HELP"` of a shell driver and of the file it shares them through."""
     text = path.read_text(encoding="utf-8")
-    if not text.startswith("#!"):
+    if not text.startswith("#!"):  # sourced by others
         return []
     if "declare_training_options" in text or re.search(r"^train_(full|performance) ", text, re.MULTILINE):
         text += (ROOT / "test/train_common.sh").read_text(encoding="utf-8")
-    found = re.findall(r'^\s*option (\w+) ("[^"]*"|\S+) "(.*)"$', text, re.MULTILINE)
+    return re.findall(r'^\s*option (\w+) ("[^"]*"|\S+) "(.*)"$', text, re.MULTILINE)
+
+
+def _driver_rows(path: Path) -> list[tuple[str, str]]:
     return [
         (f"`--{name}`", _cell(help_text) + ("" if default in ('""', '"$1"') or "$" in default else f" [{default}]"))
-        for name, default, help_text in found
+        for name, default, help_text in driver_options(path)
     ]
 
 
