@@ -51,13 +51,15 @@ def main() -> int:
     from dataclasses import asdict
 
     from model.common.json_files import write_json
+    from model.common.messages import set_up_logging
     from model.data.raw.pretreatment import pretreat
     from model.data.raw.pretreatment_report import LogFile, default_log_file
 
+    set_up_logging(options.quiet)
     log_file = options.log_file or default_log_file(options.output_path)
     summary = pretreat(
         options.input_path, options.output_path, options.worker_num, log=LogFile(log_file, options.log),
-        invert=options.invert, specks=options.remove_specks, skip_bad=options.skip_bad, quiet=options.quiet,
+        invert=options.invert, specks=options.remove_specks, skip_bad=options.skip_bad,
         layout=options.layout,
     )  # fmt: skip
     if options.json:

@@ -23,25 +23,25 @@ CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
-    parser.add_argument("--input_path", "--checkpoint", type=Path, metavar="FILE", help="encoder to export (default: "
-                        "the checkpoint of the config and --iters)")  # fmt: skip
-    parser.add_argument("--iters", type=int, default=-1, metavar="N", help="iteration of the checkpoint; -1: "
-                        "total_iter of the config, else the last (default: -1)")  # fmt: skip
+    parser.add_argument("--input_path", "--checkpoint", type=Path, help="encoder to export (default: the checkpoint of "
+                        "the config and --iters)")  # fmt: skip
+    parser.add_argument("--iters", type=int, default=-1, help="iteration of the checkpoint; -1: total_iter of the "
+                        "config, else the last")  # fmt: skip
     add_options(parser, "config", "work_path")
-    parser.add_argument("--output_path", type=Path, metavar="FILE", help="file to write (default: gaitset_submit.onnx, "
-                        "with suffix _bs<N> or _f<N>)")  # fmt: skip
-    parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="fixed batch size (default: 1)")
-    parser.add_argument("--frame_num", type=positive, nargs="+", default=[100], metavar="N", help="fixed number of "
-                        "frames (default: 100); several values write several models for test.py")  # fmt: skip
+    parser.add_argument("--output_path", type=Path, help="file to write (default: gaitset_submit.onnx, with suffix "
+                        "_bs<N> or _f<N>)")  # fmt: skip
+    parser.add_argument("--batch_size", type=positive, default=1, help="fixed batch size")
+    parser.add_argument("--frame_num", type=positive, nargs="+", default=[100], help="fixed number of frames (default: "
+                        "100); several values write several models for test.py")  # fmt: skip
     group = parser.add_argument_group("for ONNX Runtime on the CPU (not for ATC)")
     group.add_argument("--whole", action="store_true", help="export a float32 model for sequences of any length")
     group.add_argument("--int8", action="store_true", help="export a model for sequences of any length with "
                        "8-bit set layers")  # fmt: skip
     group = parser.add_argument_group("training sequences for 8-bit calibration")
     group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="write the calibration sequences to "
-                       "DIR, as input files for Ascend's AMCT (default: none)")  # fmt: skip
+                       "DIR, as input files for Ascend's AMCT")  # fmt: skip
     add_options(group, "dataset_path", *CALIBRATION_DATA[1:])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary of the export")
+    parser.add_argument("--json", type=Path, help="write a summary of the export")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")
     return parser
 
@@ -162,7 +162,7 @@ def calibration_sequences(options, config, held_out: int = 0):
     from model.export.int8 import CALIBRATION_SEQUENCES, spread_positions
     from model.initialization import open_dataset
 
-    train = open_dataset(config, options.partition, quiet=options.quiet).train
+    train = open_dataset(config, options.partition).train
     positions = spread_positions(train.index.frames, CALIBRATION_SEQUENCES + held_out)
     others = positions[1 :: CALIBRATION_SEQUENCES // held_out + 1] if held_out else []
     positions = [position for position in positions if position not in others]

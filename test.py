@@ -157,15 +157,13 @@ def test(options: argparse.Namespace, config, world, output) -> None:
     device = open_device(requested, config.visible_devices, world.local_rank, jit_compile=not options.rt2)
     distributed.start(world, device)
     try:
-        data = open_dataset(
-            config, options.partition, cache=options.cache, skip_bad=options.skip_bad, quiet=options.quiet
-        )
+        data = open_dataset(config, options.partition, cache=options.cache, skip_bad=options.skip_bad)
         store, protocol = data.test, config.data.protocol
         plan_of(store.index.seq_type, store.index.view, protocol)  # raises if a part is empty before the embedding
         details = {"device": describe(device), "processes": world.size}
         if choice is None:
             loaded = load_network(config, options.checkpoint, options.iter, device)
-            embeddings = extract(loaded.network, store, device, options.batch_size, world, options.quiet)
+            embeddings = extract(loaded.network, store, device, options.batch_size, world)
             model, details = loaded.checkpoint, {**details, **training_details(loaded.metadata)}
         else:
             length = FixedLength(options.bin_frames, options.padding, options.truncate)

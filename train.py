@@ -140,11 +140,9 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
     if options.checkpoint is not None:  # checked now rather than after a large data set has been packed
         initial = read_encoder(options.checkpoint)
         initial.require_sizes(Sizes(config.model.hidden_dim, config.model.channels))
-    data = open_dataset(config, options.partition, cache=options.cache, skip_bad=options.skip_bad, quiet=options.quiet)
-    trainer = build_trainer(
-        config, data, device, world, initial=initial, quiet=options.quiet,
-        writing=not options.performance, profiling=profiling,
-    )  # fmt: skip
+    data = open_dataset(config, options.partition, cache=options.cache, skip_bad=options.skip_bad)
+    writing = not options.performance
+    trainer = build_trainer(config, data, device, world, initial=initial, writing=writing, profiling=profiling)
     stopped_by = trainer.run(config.model.total_iter)
     return trainer.report(stopped_by, options.json, options.zoo_log, options.zoo_path)
 

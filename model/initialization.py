@@ -31,9 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def open_dataset(
-    config: Config, partition: str | None = None, *, cache: bool | None = None, skip_bad: bool = False,
-    quiet: bool = False,
-) -> Data:  # fmt: skip
+    config: Config, partition: str | None = None, *, cache: bool | None = None, skip_bad: bool = False
+) -> Data:
     """Open the data of a configuration. Rank 0 builds the store and the partition if they are missing.
 
     Only rank 0, because each process would build the same files, and would find them changed by the others.
@@ -48,7 +47,7 @@ def open_dataset(
 
     def ready() -> Path:
         check_partition_file(partition)  # before the store is built, which can take minutes
-        return ready_store(config.data.dataset_path, config.work_path / "store", config.data.pickle, skip_bad, quiet)
+        return ready_store(config.data.dataset_path, config.work_path / "store", config.data.pickle, skip_bad)
 
     store = open_store(distributed.run_on_rank0(ready), bool(cache))
     subjects, split = store.index.subjects, (config.data.dataset, config.data.pid_num, config.data.pid_shuffle)
@@ -90,12 +89,10 @@ def open_embedder(options: Namespace) -> Embedder:
     device = open_device(options.device, config.visible_devices, jit_compile=not getattr(options, "rt2", False))
     loaded = load_network(config, options.checkpoint, getattr(options, "iter", None), device)
     part = getattr(options, "part", "all")
-    data = open_dataset(
-        config, "all" if part == "all" else options.partition, cache=options.cache, skip_bad=options.skip_bad,
-        quiet=options.quiet,
-    )  # fmt: skip
+    partition = "all" if part == "all" else options.partition
+    data = open_dataset(config, partition, cache=options.cache, skip_bad=options.skip_bad)
     store = data.train if part == "train" else data.test
-    batches = stream(loaded.network, store, device, options.batch_size, quiet=options.quiet)
+    batches = stream(loaded.network, store, device, options.batch_size)
     on_host = ((positions, embeddings.float().cpu().numpy()) for positions, embeddings in batches)
     return Embedder(config, device, loaded, store, on_host)
 

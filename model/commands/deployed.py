@@ -18,7 +18,7 @@ from model.runtime.result_files import read_results
 
 def pre_process(options: Namespace, config: Config, folder: Path) -> None:
     """Write the test sequences as input files of fixed length, with a list and a manifest."""
-    data = open_dataset(config, options.partition, skip_bad=options.skip_bad, quiet=options.quiet)
+    data = open_dataset(config, options.partition, skip_bad=options.skip_bad)
     info = folder.with_name(folder.name + ".info")
     length = FixedLength(options.bin_frames, options.padding, options.truncate)
     partition = {"TEST_SET": list(data.partition.test)}

@@ -31,14 +31,10 @@ def options_parser() -> CommandParser:
     add_common_options(parser)
     add_precision_options(parser, "off", "torch")
     group = parser.add_argument_group("embeddings")
-    group.add_argument("--output", type=Path, required=True, metavar="FILE", help="output file, .nc or .parquet")
+    group.add_argument("--output", type=Path, required=True, help="output file, .nc or .parquet")
     add_options(group, "checkpoint", "batch_size")
-    group.add_argument(
-        "--iter", type=int, metavar="N", help="iteration of the config's checkpoint (default: the newest)"
-    )
-    group.add_argument(
-        "--part", choices=("all", "train", "test"), default="all", help="subjects to embed (default: all)"
-    )
+    group.add_argument("--iter", type=int, help="iteration of the config's checkpoint (default: the newest)")
+    group.add_argument("--part", choices=("all", "train", "test"), default="all", help="subjects to embed")
     return parser
 
 

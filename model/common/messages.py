@@ -1,7 +1,7 @@
 """Log lines and progress bars of all commands.
 
 INFO is progress, WARNING a possible problem (printed with `warning: `), and RESULT the result of the command. `--quiet`
-hides INFO and the bars.
+hides INFO, and bars are shown only with INFO.
 """
 
 import logging
@@ -42,16 +42,18 @@ def set_up_logging(quiet: bool, main_process: bool = True) -> None:
 
 
 def progress_bar(
-    items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, quiet: bool, first: int = 0
+    items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, first: int = 0,
+    quiet: bool = False,
 ) -> "tqdm[T]":  # fmt: skip
-    """Return a progress bar on standard error. It is shown on a terminal only.
+    """Return a progress bar on standard error. It is shown on a terminal, unless INFO is hidden (see above).
 
     Args:
         items: iterable to wrap.
         total: number of items if they have no length, or the sum of all `update` calls.
         first: number of items that are already done.
     """
+    hidden = quiet or not logging.getLogger().isEnabledFor(logging.INFO)
     return tqdm(
-        items, total=total, unit=f" {unit}", desc=what, disable=True if quiet else None, initial=first, leave=False,
+        items, total=total, unit=f" {unit}", desc=what, disable=True if hidden else None, initial=first, leave=False,
         dynamic_ncols=True,
     )  # fmt: skip

@@ -76,9 +76,8 @@ def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **o
 
 
 def ready_store(
-    path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False, quiet: bool = False,
-    workers: int | None = None,
-) -> Path:  # fmt: skip
+    path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False, workers: int | None = None
+) -> Path:
     """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
 
     The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
@@ -107,7 +106,7 @@ def ready_store(
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         source = current_source(path, store)
         if source is None:
-            build_store(path, store, pickle, skip_bad, quiet, workers)
+            build_store(path, store, pickle, skip_bad, workers)
         else:
             _report_unreadable(path, source["faults"], skip_bad)
     return store
@@ -134,18 +133,16 @@ def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
-def build_store(
-    tree: Path, store: Path, pickle: str = "", skip_bad: bool = False, quiet: bool = False, workers: int | None = None
-) -> None:
+def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: int | None) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
-    sequences = choose_pickles(scan_tree(tree, quiet), pickle)
+    sequences = choose_pickles(scan_tree(tree), pickle)
     # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
         raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
-        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, quiet, workers)
+        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, workers)
         _report_unreadable(tree, unreadable, skip_bad)
         for note, count in notes.items():
             log.info("%s: %s: %s", tree, counted(count, "sequence"), note)
@@ -161,9 +158,7 @@ def build_store(
         store_index.write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 
-def _pack_frames(
-    sequences: list[SequenceFolder], path: Path, quiet: bool, workers: int | None
-) -> tuple[list, list, Counter]:
+def _pack_frames(sequences: list[SequenceFolder], path: Path, workers: int | None) -> tuple[list, list, Counter]:
     """Write the frames of all sequences to `path`.
 
     Returns:
@@ -176,7 +171,7 @@ def _pack_frames(
     files = sum(len(sequence.files) for sequence in sequences)
     workers = (workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
     contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
-    bar = progress_bar(total=files, unit="files", what="packing", quiet=quiet)
+    bar = progress_bar(total=files, unit="files", what="packing")
     with path.open("wb") as file, bar:
         for sequence, (frames, messages, changes) in zip(sequences, contents, strict=True):
             unreadable += messages

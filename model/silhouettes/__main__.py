@@ -85,7 +85,7 @@ def main() -> int:
     settings = Settings(options.view, options.min_frames, options.min_height, identity)
     preview, several = options.preview, len(videos) > 1
     previews = {n: preview.with_stem(f"{preview.stem}-{n}") if several else preview for n in videos} if preview else {}
-    results = extract_all(list(videos.values()), workers, options.quiet, tree=options.output, settings=settings,
+    results = extract_all(list(videos.values()), workers, tree=options.output, settings=settings,
                           make_segmenter=make_segmenter, previews=previews)  # fmt: skip
     tracks = {}
     for video, result in zip(videos.values(), results, strict=True):

@@ -54,15 +54,15 @@ class Result(NamedTuple):
     seconds: float
 
 
-def extract_all(videos: Sequence[Video], workers: int, quiet: bool, **options) -> Iterator[Result]:
+def extract_all(videos: Sequence[Video], workers: int, **options) -> Iterator[Result]:
     """Yield the result of `extract` for each video. Several workers process one video each, with the same result."""
-    work = partial(extract, quiet=quiet or workers > 1, **options)
+    work = partial(extract, **options)
     # The processes share the cores.
     return map_in_processes(work, videos, min(workers, len(videos)), initializer=partial(cv2.setNumThreads, 1))
 
 
 def extract(
-    video: Video, tree: Path, settings: Settings, make_segmenter: Callable[[Video], Segmenter], quiet: bool = False,
+    video: Video, tree: Path, settings: Settings, make_segmenter: Callable[[Video], Segmenter],
     previews: dict[str, Path] | None = None,
 ) -> Result:  # fmt: skip
     """Write the sequences of one video, unless they are complete, and the preview of its name in `previews`.
@@ -86,7 +86,7 @@ def extract(
             with os_errors_as_user_errors(tree):
                 _remove_earlier(tree, video, record.exists())
                 write_json(record, {"complete": False})  # its tracks belong to this command, also if the run is killed
-            tracks, frames = _follow(video, folder, settings, make_segmenter(video), quiet)
+            tracks, frames = _follow(video, folder, settings, make_segmenter(video))
             result = Result(tracks, frames, time.perf_counter() - start)
             write_json(record, {"complete": True, "description": source, "frames": frames, "tracks": tracks})
     if previews:
@@ -95,7 +95,7 @@ def extract(
 
 
 def _follow(
-    video: Video, folder: Callable[[str], Path], settings: Settings, segmenter: Segmenter, quiet: bool
+    video: Video, folder: Callable[[str], Path], settings: Settings, segmenter: Segmenter
 ) -> tuple[dict[str, int], int]:
     """Write the tracks of a video. Return their numbers of frames, and the number of frames of the video."""
     tracks: dict[str, int] = {}
@@ -109,7 +109,7 @@ def _follow(
 
     tracker = Tracker(lambda d: encode_png(d.in_picture(video.size)), write, settings.min_frames, settings.min_height)
     number = detected = 0
-    with progress_bar(total=video.frame_count or None, unit="frames", what=video.name, quiet=quiet) as bar:
+    with progress_bar(total=video.frame_count or None, unit="frames", what=video.name) as bar:
         # One thread decodes while this one tracks. The segmenter has a state, so frames stay in order.
         for number, frame in enumerate(prefetch(lambda frame: frame, video.frames(), 1, 4), 1):
             if stopped():

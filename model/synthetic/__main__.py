@@ -48,6 +48,7 @@ from pathlib import Path
 from model.common.command_line import CommandParser, parsed_as, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, counted, run_command
+from model.common.messages import set_up_logging
 from model.data.raw.silhouette import write_png
 from model.devices.opening import open_device
 from model.synthetic.preview import animation, contact_sheet, write_animation
@@ -61,6 +62,7 @@ _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(","
 
 def main() -> None:
     options = build_parser().parse_args()
+    set_up_logging(options.quiet)
     settings = WalkerSettings(**{field.name: getattr(options, field.name) for field in fields(WalkerSettings)})
     if not (options.output_path or options.store or options.preview or options.video):
         raise UsageError("nothing to write: give at least one of --output_path, --store, --preview and --video")
@@ -72,10 +74,10 @@ def main() -> None:
         print(f"{WALKERS} walkers, {counted(write_video(options.video, settings), 'frame')}, in {options.video}")
     summaries = []
     if options.output_path is not None:
-        summaries.append(write_tree(options.output_path, settings, options.worker_num, options.quiet))
+        summaries.append(write_tree(options.output_path, settings, options.worker_num))
     if options.store is not None:
         device = open_device(options.device)
-        summaries.append(write_store(options.store, settings, device, options.quiet))
+        summaries.append(write_store(options.store, settings, device))
     for one in summaries:
         written = ", ".join(counted(one[f"{noun}s"], noun) for noun in ("subject", "sequence", "frame"))
         speed = "{seconds:.1f} s ({frames_per_second:.0f} frames/s)".format(**one)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from model.common.errors import UsageError, UserError
-from model.common.files import atomic_folder, os_errors_as_user_errors, remove_leftovers
+from model.common.files import atomic_folder
 from model.common.json_files import write_json
 from model.common.messages import progress_bar
 from model.common.prefetch import prefetch
@@ -31,7 +31,7 @@ POSE_CHUNK, POSE_CHUNK_ON_CPU = 64, 32  # batches posed together: posing is thou
 CONCURRENT_BATCHES = 3  # on an accelerator, each in its own thread
 
 
-def write_store(path: Path | str, settings: WalkerSettings, device: torch.device, quiet: bool = False) -> dict:
+def write_store(path: Path | str, settings: WalkerSettings, device: torch.device) -> dict:
     """Write the store with `synthetic.json` in it. The folder appears only when it is complete.
 
     Sequences without a usable frame are left out.
@@ -48,28 +48,25 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
         raise UsageError(f"{path}: already exists; give --store a new folder")
     start = time.perf_counter()
     counts: list[int] = []  # usable frames of each sequence
-    with os_errors_as_user_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent, path.name, keep_running=True)
-        names = map(settings.folder_name, settings.subject_numbers)
-        labels = list(product(names, sorted(settings.takes), settings.views))
-        bar = progress_bar(total=len(labels), unit="sequences", what="walking", quiet=quiet)
-        with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
-            written = None
-            for frames, usable in _batches(settings, device):
-                # One batch is written while the next ones are computed.
-                if written is not None:
-                    written.result()
-                written = writer.submit(file.write, frames)
-                counts += usable
-                bar.update(len(usable))
-            written.result()
-            rows = [(*label, count) for label, count in zip(labels, counts, strict=True) if count]
-            if not rows:
-                raise UserError("no frame shows a usable walker; increase --frames or reduce --noise")
-            file.flush()
-            write_index(part, *map(list, zip(*rows, strict=True)))
-            write_json(part / SETTINGS_FILE, settings.description() | {"complete": True})
+    names = map(settings.folder_name, settings.subject_numbers)
+    labels = list(product(names, sorted(settings.takes), settings.views))
+    bar = progress_bar(total=len(labels), unit="sequences", what="walking")
+    with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
+        written = None
+        for frames, usable in _batches(settings, device):
+            # One batch is written while the next ones are computed.
+            if written is not None:
+                written.result()
+            written = writer.submit(file.write, frames)
+            counts += usable
+            bar.update(len(usable))
+        written.result()
+        rows = [(*label, count) for label, count in zip(labels, counts, strict=True) if count]
+        if not rows:
+            raise UserError("no frame shows a usable walker; increase --frames or reduce --noise")
+        file.flush()
+        write_index(part, *map(list, zip(*rows, strict=True)))
+        write_json(part / SETTINGS_FILE, settings.description() | {"complete": True})
     return settings.summary(path, len(rows), sum(counts), time.perf_counter() - start)
 
 

@@ -18,7 +18,7 @@ from model.synthetic.settings import SETTINGS_FILE, WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
 
-def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int = 1, quiet: bool = False) -> dict:
+def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int = 1) -> dict:
     """Write the tree, and `synthetic.json` next to the subjects. Only missing sequences are written.
 
     The bytes do not depend on `workers`.
@@ -35,7 +35,7 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
     with os_errors_as_user_errors(root):
         _claim(root, settings)
         tasks = [(root, settings, subject, take) for subject in settings.subject_numbers for take in settings.takes]
-        with progress_bar(total=len(tasks), unit="takes", what="walking", quiet=quiet) as bar:
+        with progress_bar(total=len(tasks), unit="takes", what="walking") as bar:
             # All processes use one thread: they share the cores, and sums have the same order in all of them.
             one_thread, threads = partial(torch.set_num_threads, 1), torch.get_num_threads()
             one_thread()

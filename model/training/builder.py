@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 def build_trainer(
     config: Config, data: Data, device: torch.device, world: World, *, initial: Encoder | None = None,
-    quiet: bool = False, writing: bool = True, profiling: Profiling | None = None,
+    writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
     """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
 
@@ -65,7 +65,7 @@ def build_trainer(
     resident = data.resident and fits_device(train, device)
     packed = mode.fused or (device.type == "cpu" and settings.kernels != "plain")
     loader = BatchLoader(train, sampler, device, settings.num_workers, resident, packed, settings.augment)
-    evaluate = _build_evaluation(config, data, state.network, device, world, quiet) if settings.eval_iter else None
+    evaluate = _build_evaluation(config, data, state.network, device, world) if settings.eval_iter else None
 
     checkpoints = RunCheckpoints(CheckpointFiles(config.checkpoint_folder, config.experiment), settings.keep)
     iteration = iteration_to_resume(checkpoints.files, settings.restore_iter)
@@ -94,7 +94,7 @@ def build_trainer(
     return Trainer(
         config=config, state=state, step=step, loader=loader, checkpoints=checkpoints, device=device, world=world,
         progress=Progress(state, settings, device, world, logbook),
-        evaluate=evaluate, evaluable=evaluable, profiling=profiling, quiet=quiet, writing=writing,
+        evaluate=evaluate, evaluable=evaluable, profiling=profiling, writing=writing,
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def _build_step(
 
 
 def _build_evaluation(
-    config: Config, data: Data, network: GaitSet, device: torch.device, world: World, quiet: bool
+    config: Config, data: Data, network: GaitSet, device: torch.device, world: World
 ) -> Callable[[], float | None]:
     """Return a function that computes the score of the network on the main process, and None on the others.
 
@@ -141,7 +141,7 @@ def _build_evaluation(
         log.warning("--eval_iter: %s", note)
 
     def score() -> float | None:
-        embeddings = extract(network, test, device, world=world, quiet=quiet)
+        embeddings = extract(network, test, device, world=world)
         if embeddings is None:
             return None
         return selection_score(evaluate_index(embeddings, test.index, protocol, Streaming(device)))

@@ -64,7 +64,6 @@ class Trainer:
     evaluate: Callable[[], float | None] | None = None
     evaluable: bool = True
     profiling: Profiling | None = None
-    quiet: bool = False
     writing: bool = True
     last_good: tuple[int, dict[str, Any]] | None = None
 
@@ -75,9 +74,8 @@ class Trainer:
             NonFiniteError: at the next log point or checkpoint after a loss, weight, optimizer state or embedding
                 became NaN or infinite. The state of the last finite log point is then saved.
         """
-        quiet = self.quiet or not self.world.is_main
         first = self.state.iteration
-        bar = progress_bar(total=total_iter, first=first, unit="iterations", what="training", quiet=quiet)
+        bar = progress_bar(total=total_iter, first=first, unit="iterations", what="training")
         stop = StopSignals(ignore_second=launched_by_torchrun())
         with stop, logging_redirect_tqdm(), bar, self.profiling or nullcontext():
             self.progress.start(first, total_iter)

@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-") as folder:
-        store = open_data(options.data_path, folder, quiet=True)
+        store = open_data(options.data_path, folder)
         images = np.stack([store.sequence(i).mean(0, dtype=np.float32).ravel() for i in range(len(store.index))])
     result = evaluate_index(torch.from_numpy(images / 255), store.index, options.dataset)
     matrix = result.accuracy[..., 0]  # [condition, probe view, gallery view]

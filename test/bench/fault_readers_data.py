@@ -115,7 +115,7 @@ def trees(folder: Path) -> Target:
             with suppress(OSError):  # the combination is not possible
                 add(root.joinpath(*names), draw)
         found = {s.name: s for s in scan_tree(root)}
-        store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7, quiet=True)
+        store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7)
         for i in range(len(store.index)):
             assert len(store.sequence(i)) and store.index.name(i) in found
 
@@ -167,7 +167,7 @@ def _check_partition(path: Path) -> None:
 
 def stores(folder: Path) -> Target:
     tree = write_aligned_tree(folder / "tree", subjects=1, seq_types=("nm-01", "nm-02"), frames=2)
-    path = open_data(tree, folder / "stores", quiet=True).path
+    path = open_data(tree, folder / "stores").path
 
     def read() -> list[str]:
         current_source(tree, path)

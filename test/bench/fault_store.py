@@ -5,4 +5,4 @@ from model.config import load_config
 from model.initialization import open_dataset
 
 if __name__ == "__main__":
-    run_command(lambda: open_dataset(load_config("recipe.py"), quiet=True) and None)
+    run_command(lambda: open_dataset(load_config("recipe.py")) and None)

@@ -144,7 +144,7 @@ def video_figure() -> Figure:
         path = Path(folder, "walk.mp4")
         write_video(path, WalkerSettings(subjects=3))
         video = Video.open(path)
-        tracks = extract(video, Path(folder, "tree"), Settings(), BackgroundSegmenter, quiet=True).tracks
+        tracks = extract(video, Path(folder, "tree"), Settings(), BackgroundSegmenter).tracks
         sils = [[read_image(file) for file in sorted(Path(folder, "tree", track).rglob("*.png"))] for track in tracks]
         number = len(sils[0]) // 2
         frame = next(itertools.islice(video.frames(), number, None))

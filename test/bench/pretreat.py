@@ -105,12 +105,12 @@ def measure(source: Path, scratch: Path, workers: int, repeats: int) -> dict[str
     for repeat in range(repeats):
         plain_rates.append(plain_pretreat(source, scratch / f"plain-{workers}-{repeat}", workers))
         ours = scratch / f"ours-{workers}-{repeat}"
-        rates.append(pretreat(source, ours, workers, quiet=True).frames_per_second)
+        rates.append(pretreat(source, ours, workers).frames_per_second)
     return {
         "frames_per_second": round(max(rates)),
         "plain_frames_per_second": round(max(plain_rates)),
         "ratio": round(max(rates) / max(plain_rates), 2),
-        "second_run_seconds": round(pretreat(source, ours, workers, quiet=True).seconds, 3),
+        "second_run_seconds": round(pretreat(source, ours, workers).seconds, 3),
     }
 
 
@@ -125,7 +125,7 @@ def main() -> None:
         source = options.input_path or Path(scratch, "raw")
         if options.input_path is None:
             takes = WalkerSettings(subjects=options.subjects, frames=options.frames, takes=("nm-01", "nm-02"))
-            write_tree(source, takes, core_count(), quiet=True)
+            write_tree(source, takes, core_count())
         for workers in options.worker_num:
             by_workers[workers] = figures = measure(source, Path(scratch), workers, options.repeats)
             print(f"{workers} workers: {figures}", flush=True)

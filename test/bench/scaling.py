@@ -79,10 +79,9 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
     )  # fmt: skip
     data_config = DataConfig(dataset_path=folder / "store", dataset="CASIA-B", pid_num=options.subjects)
     config = Config(work_path=folder / "one", data=data_config, model=model)
-    data = open_dataset(config, quiet=True)
+    data = open_dataset(config)
     trainers = [
-        build_trainer(config, data, device, World(rank, 0, processes), quiet=True, writing=False)
-        for rank in range(processes)
+        build_trainer(config, data, device, World(rank, 0, processes), writing=False) for rank in range(processes)
     ]
     step = getattr(trainers[0].step, "step", trainers[0].step)  # the iteration without its CUDA graph
     parameters = list(trainers[0].state.network.parameters())

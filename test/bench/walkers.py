@@ -42,11 +42,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gaitset-bench-", dir=options.folder) as temporary:
         folder = Path(temporary)
         if in_tree:
-            done = write_tree(folder / "tree", replace(settings, subjects=in_tree), core_count(), quiet=True)
+            done = write_tree(folder / "tree", replace(settings, subjects=in_tree), core_count())
             figures["tree"] = {key: done[key] for key in SHOWN}
         for _ in range(options.rounds):
             shutil.rmtree(folder / "store", ignore_errors=True)
-            done = write_store(folder / "store", settings, device, quiet=True)
+            done = write_store(folder / "store", settings, device)
             figures.setdefault("store", []).append({key: done[key] for key in SHOWN})
     report("making walkers", cores=core_count(), store_device=describe(device), **figures)
 

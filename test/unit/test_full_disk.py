@@ -33,7 +33,7 @@ def writer(name, folder, aligned_tree, seed):
     bins = folder / "b", folder / "b.info", FixedLength(5)
     return {
         "checkpoint": lambda: CheckpointFiles(folder, "x").save(1, parts, {}),
-        "store": lambda: open_data(aligned_tree, folder, quiet=True),
+        "store": lambda: open_data(aligned_tree, folder),
         "bins": lambda: write_input_files(TinyStore(), None, *bins, quiet=True),
         "onnx": lambda: export_onnx(network, folder / "m.onnx", 1, 2, runtime=OrtRuntime),
         "record of results": lambda: write_record(folder / "r", {f"{i}": "x" * 32 for i in range(200)}, {}),
@@ -75,8 +75,8 @@ def test_errors_of_the_netcdf_library_are_one_line(tmp_path):
 def test_pretreatment_resumes_when_there_is_space_again(tmp_path):
     raw = make_tree(tmp_path / "raw")
     with pytest.raises(UserError, match=r"No space left|too large"), no_file_larger_than(200):
-        pretreat(raw, tmp_path / "aligned", 1, quiet=True)
-    pretreat(raw, tmp_path / "aligned", 1, quiet=True)
+        pretreat(raw, tmp_path / "aligned", 1)
+    pretreat(raw, tmp_path / "aligned", 1)
     assert_aligned(raw, tmp_path / "aligned")
 
 

@@ -69,7 +69,7 @@ def test_triton_kernels_are_not_used_for_channels_that_they_do_not_support(monke
 
 
 def run(config, initial=None):
-    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=initial, quiet=True)
+    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=initial)
     assert trainer.run(config.model.total_iter) == 0
     return trainer
 
@@ -101,7 +101,7 @@ def test_training_starts_from_an_encoder_and_the_metadata_record_it(aligned_tree
     encoder, other = encoders
     settings = {"channels": [4, 6, 10], "total_iter": 2}
     config = config_of(aligned_tree, tmp_path, **settings)
-    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=encoder, quiet=True)
+    trainer = build_trainer(config, open_dataset(config), CPU, World(), initial=encoder)
     state, files = trainer.state, trainer.checkpoints.files
     assert state.iteration == 0 and not state.optimizer.state
     assert all(torch.equal(value, encoder.weights[key]) for key, value in state.network.state_dict().items())

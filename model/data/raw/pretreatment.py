@@ -29,7 +29,7 @@ TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
 
 def pretreat(
     input_path: Path | str, output_path: Path | str, workers: int | None = None, *, log: LogFile | None = None,
-    invert: bool = False, specks: bool = False, skip_bad: bool = False, quiet: bool = False, layout: str = DEFAULT,
+    invert: bool = False, specks: bool = False, skip_bad: bool = False, layout: str = DEFAULT,
 ) -> PretreatmentSummary:  # fmt: skip
     """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
 
@@ -42,7 +42,6 @@ def pretreat(
         specks: remove specks (see `remove_specks`).
         skip_bad: do not set `failed` in the summary because of unreadable images, and leave out sequences that do not
             contain white silhouettes on black. If nothing is kept, `failed` is set in any case.
-        quiet: show no progress bar.
         layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default.
 
     Raises:
@@ -51,7 +50,7 @@ def pretreat(
             silhouettes on black (see `content.py`).
     """
     source, target = Path(input_path), Path(output_path)
-    sequences = _checked_sequences(source, target, quiet, layout)
+    sequences = _checked_sequences(source, target, layout)
     jobs = [
         SequenceJob(number, s.name, str(s.path), str(target / s.name), s.files, invert, specks, skip_bad)
         for number, s in enumerate(sequences)
@@ -59,15 +58,12 @@ def pretreat(
     summary = PretreatmentSummary(sequences=len(jobs), frames=sum(len(job.frames) for job in jobs))
     start = time.perf_counter()
     with ExitStack() as stack:
-        report = Reporter(summary, stack.enter_context(log or LogFile()), quiet)
+        report = Reporter(summary, stack.enter_context(log or LogFile()))
         stack.callback(report.bar.close)
-        output_error = f"{target}: cannot be used as output"
-        with os_errors_as(output_error):
-            target.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(target / LOCK, target))
         amount = f"{counted(len(jobs), 'sequence')}, {counted(summary.frames, 'frame')}"
         report.log.write(0, "START", f"{source} to {target}: {amount}")
-        with os_errors_as(output_error):
+        with os_errors_as(f"{target}: cannot be used as output"):
             for seq_type in target.glob("*/*"):
                 remove_leftovers(seq_type)  # hidden folders of killed runs
         workers = workers or core_count()
@@ -92,7 +88,7 @@ def pretreat(
 # Checks before the run
 
 
-def _checked_sequences(source: Path, target: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
+def _checked_sequences(source: Path, target: Path, layout: str) -> list[SequenceFolder]:
     """List the sequences of `source` and raise if they cannot be pretreated into `target`."""
     output, raw = target.resolve(), source.resolve()
     if output == raw or raw in output.parents or output in raw.parents:
@@ -100,7 +96,7 @@ def _checked_sequences(source: Path, target: Path, quiet: bool, layout: str) -> 
             f"{target}: the output must be apart from the input {source}; choose a folder that is not inside it and "
             "does not contain it"
         )
-    sequences = scan_tree(source, quiet, layout)
+    sequences = scan_tree(source, layout)
     for sequence in sequences:
         if sequence.is_pickle:
             raise UsageError(

@@ -98,9 +98,9 @@ def default_log_file(output_path: Path | str) -> str:
 class Reporter:
     """Add results to the summary, the log file and the progress bar, and print problems to stderr."""
 
-    def __init__(self, summary: PretreatmentSummary, log: LogFile, quiet: bool):
+    def __init__(self, summary: PretreatmentSummary, log: LogFile):
         self.summary, self.log = summary, log
-        self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment", quiet=quiet)
+        self.bar = progress_bar(total=summary.frames, unit="frames", what="pretreatment")
 
     def add(self, results: list[SequenceResult]) -> None:
         for result in results:

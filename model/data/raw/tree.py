@@ -38,13 +38,12 @@ class SequenceFolder:
         return pickle.removesuffix(PICKLE_SUFFIX).replace(self.view, "<view>", 1)
 
 
-def scan_tree(root: Path | str, quiet: bool = True, layout: str = DEFAULT) -> list[SequenceFolder]:
+def scan_tree(root: Path | str, layout: str = DEFAULT) -> list[SequenceFolder]:
     """List all sequences below `root`, in natural order of subject, seq_type and view.
 
     Hidden files and files of other types are ignored.
 
     Args:
-        quiet: show no progress bar.
         layout: a name in `LAYOUTS`.
 
     Raises:
@@ -56,17 +55,17 @@ def scan_tree(root: Path | str, quiet: bool = True, layout: str = DEFAULT) -> li
     try:
         if not root.is_dir():
             raise UsageError(f"{root}: no such folder" if not root.exists() else f"{root}: is a file, not a folder")
-        return _scan(root, quiet, layout)
+        return _scan(root, layout)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({os_error_line(error)})") from error
 
 
-def _scan(root: Path, quiet: bool, layout: str) -> list[SequenceFolder]:
+def _scan(root: Path, layout: str) -> list[SequenceFolder]:
     depth = LAYOUTS[layout].levels
     sequences = []
     top = Folder(root)
     tree_errors.reject_shallow_frames(top, root, layout)
-    for first in progress_bar(top.subfolders, unit="subjects", what="listing", quiet=quiet):
+    for first in progress_bar(top.subfolders, unit="subjects", what="listing"):
         folders = [Folder(first)]
         for _ in range(depth - 1):
             for folder in folders:

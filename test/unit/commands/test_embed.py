@@ -36,7 +36,7 @@ def expected(folder, aligned_tree):
     """Return the index and the embeddings, computed one sequence at a time."""
     network = GaitSet(hidden_dim=8, channels=CHANNELS)
     network.load_state_dict(torch.load(folder / "e.ptm", weights_only=True))
-    store = open_data(aligned_tree, folder / "store", quiet=True)
+    store = open_data(aligned_tree, folder / "store")
     cpu = torch.device("cpu")
     rows = [
         embed_sequences(network.eval(), torch.from_numpy(store.sequence(i)), [int(n)], cpu)[0]

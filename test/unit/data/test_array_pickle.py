@@ -67,7 +67,7 @@ def test_nothing_is_executed(name, tmp_path):
     folder.mkdir(parents=True)
     (folder / "000.pkl").write_bytes(program)
     with pytest.raises(UserError, match=r"000\.pkl: not a pickle of a NumPy array"):
-        open_data(tmp_path / "tree", tmp_path / "stores", quiet=True)
+        open_data(tmp_path / "tree", tmp_path / "stores")
     (tmp_path / "p.npy").write_bytes(payloads.npy(program))
     with pytest.raises(UserError, match=r"p\.npy: not a partition"):
         read_partition(tmp_path / "p.npy")

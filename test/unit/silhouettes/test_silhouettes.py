@@ -208,5 +208,5 @@ def test_pedestrians_of_a_real_video(tmp_path, monkeypatch):
     assert run(monkeypatch, "--video", found[0], "--output", tmp_path, "--quiet") == 0
     sequences = frames_of(tmp_path)
     assert len(sequences) >= 20 and min(map(len, sequences.values())) >= 25
-    summary = pretreat(tmp_path, tmp_path.with_name("aligned"), 1, log=LogFile(tmp_path / "log"), quiet=True)
+    summary = pretreat(tmp_path, tmp_path.with_name("aligned"), 1, log=LogFile(tmp_path / "log"))
     assert summary.kept == sum(map(len, sequences.values()))

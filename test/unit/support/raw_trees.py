@@ -11,7 +11,7 @@ from model.data.raw import pretreatment
 from model.data.raw.aligned_sequence import RECORD_FOLDER
 from model.data.raw.silhouette import align, read_image
 
-pretreat = partial(pretreatment.pretreat, workers=1, quiet=True)
+pretreat = partial(pretreatment.pretreat, workers=1)
 
 SEQUENCE = "001/nm-01/000"  # the first of a tree
 BLACK = np.zeros((90, 120), np.uint8)

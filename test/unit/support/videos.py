@@ -10,7 +10,7 @@ from model.silhouettes.extraction import Settings, extract
 
 
 def segmented(video: Path, tree: Path, **settings):
-    return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter, quiet=True)
+    return extract(Video.open(video), tree, Settings(**settings), BackgroundSegmenter)
 
 
 def write_pictures(folder: Path, frames) -> Path:

@@ -32,7 +32,7 @@ SMALL = WalkerSettings(subjects=2, frames=4, views=("000", "090"), takes=("nm-01
 @pytest.fixture(scope="module")
 def small_tree(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("small") / "tree"
-    write_tree(root, SMALL, workers=1, quiet=True)
+    write_tree(root, SMALL, workers=1)
     return root
 
 
@@ -49,7 +49,7 @@ def command(monkeypatch, *arguments: str) -> int:
 
 def test_a_part_of_the_tree_is_the_same_as_in_the_whole(small_tree, tmp_path):
     part = replace(SMALL, subjects=1, first_subject=2, views=("090",), takes=("cl-02",))
-    write_tree(tmp_path / "part", part, workers=1, quiet=True)
+    write_tree(tmp_path / "part", part, workers=1)
     alone = images(tmp_path / "part")
     assert json.loads(alone.pop("synthetic.json"))["complete"] is True and len(alone) == 4
     assert alone.items() <= images(small_tree).items()
@@ -68,7 +68,7 @@ def test_two_processes_write_the_same_bytes_as_one(small_tree, tmp_path, monkeyp
 
 def test_the_tree_has_the_layout_of_casia_b(tmp_path):
     root = tmp_path / "new" / "tree"
-    done = write_tree(root, replace(SMALL, first_subject=9), quiet=True)
+    done = write_tree(root, replace(SMALL, first_subject=9))
     sequences = scan_tree(root)
     names = product(("009", "010"), ("cl-02", "nm-01"), SMALL.views)
     assert [s.name for s in sequences] == ["/".join(name) for name in names]
@@ -91,12 +91,12 @@ def test_the_files_hold_the_rendered_sequence(small_tree):
 
 
 def test_a_second_run_restores_missing_frames(tmp_path):
-    write_tree(tmp_path, SMALL, quiet=True)
+    write_tree(tmp_path, SMALL)
     before = images(tmp_path)
     damaged = tmp_path / "002" / "nm-01" / "090"
     (damaged / "002-nm-01-090-001.png").write_bytes(b"")
     (damaged / "002-nm-01-090-777.png").write_bytes(b"")
-    write_tree(tmp_path, SMALL, quiet=True)
+    write_tree(tmp_path, SMALL)
     assert images(tmp_path) == before
 
 
@@ -113,7 +113,7 @@ def test_names_of_many_subjects_sort_like_numbers():
 @pytest.mark.parametrize("most", [8, 10_000], ids=["a take at a time", "all at once"])
 def test_the_store_equals_the_pretreated_tree(small_tree, tmp_path, monkeypatch, most):
     monkeypatch.setattr(store_writer, "RENDER_CHUNK_ON_CPU", most)
-    done = write_store(tmp_path / "store", SMALL, CPU, quiet=True)
+    done = write_store(tmp_path / "store", SMALL, CPU)
     store, sequences = open_store(tmp_path / "store"), scan_tree(small_tree)
     assert done["sequences"] == len(sequences) and done["frames"] == len(store.frames)
     assert [store.index.name(position) for position in range(len(store.index))] == [s.name for s in sequences]
@@ -127,7 +127,7 @@ def test_the_store_equals_the_pretreated_tree(small_tree, tmp_path, monkeypatch,
 
 
 def test_an_existing_store_is_not_overwritten(tmp_path, monkeypatch, capsys):
-    write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
+    write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU)
     before = (tmp_path / "store" / "frames.u8").read_bytes()
     assert command(monkeypatch, "--store", str(tmp_path / "store"), "--subjects", "1") == 2
     assert "new folder" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_an_existing_store_is_not_overwritten(tmp_path, monkeypatch, capsys):
 def test_a_failed_store_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr(store_writer, "write_index", Mock(side_effect=OSError("disk full")))
     with pytest.raises(Exception, match="disk full"):
-        write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU, quiet=True)
+        write_store(tmp_path / "store", replace(SMALL, subjects=1), CPU)
     assert not list(tmp_path.iterdir())
 
 
@@ -203,7 +203,7 @@ def test_folders_with_other_content_are_rejected_and_unchanged(tmp_path, monkeyp
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    write_tree(tmp_path / "other", replace(SMALL, subjects=1, seed=1), quiet=True)
+    write_tree(tmp_path / "other", replace(SMALL, subjects=1, seed=1))
     before = contents(tmp_path)
     for name in ("occupied", "file", "other"):
         path = str(tmp_path / name)
@@ -225,5 +225,5 @@ def test_settings_out_of_range_are_rejected():
 def test_a_folder_with_other_settings_is_not_written_to(tmp_path, content):
     (tmp_path / "synthetic.json").write_text(content)
     with pytest.raises(UsageError, match="walkers made with other arguments"):
-        write_tree(tmp_path, WalkerSettings(subjects=1, frames=2), quiet=True)
+        write_tree(tmp_path, WalkerSettings(subjects=1, frames=2))
     assert (tmp_path / "synthetic.json").read_text() == content

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from model.common.errors import UsageError, UserError, one_line
+from model.common.messages import set_up_logging
 from model.common.natural_order import natural_key
 from model.data.raw.tree import scan_tree
 
@@ -221,10 +222,13 @@ def test_folder_without_read_permission_is_reported_in_one_line(tmp_path, monkey
 
 
 def test_scan_shows_a_progress_bar_unless_quiet(tmp_path, monkeypatch):
+    """On a terminal, which `disable` None stands for."""
     for name in ("001", "002"):
         touch(tmp_path / name / "nm-01" / "000" / "1.png")
     bar = Mock(side_effect=lambda things, **how: things)
-    monkeypatch.setattr("model.data.raw.tree.progress_bar", bar)
-    assert len(scan_tree(tmp_path)) == len(scan_tree(tmp_path, quiet=False)) == 2
-    shown = [(len(call.args[0]), call.kwargs["unit"], call.kwargs["quiet"]) for call in bar.call_args_list]
-    assert shown == [(2, "subjects", True), (2, "subjects", False)]
+    monkeypatch.setattr("model.common.messages.tqdm", bar)
+    for quiet, main_process in ((True, True), (False, False), (False, True)):
+        set_up_logging(quiet, main_process)
+        assert len(scan_tree(tmp_path)) == 2
+    shown = [(len(call.args[0]), call.kwargs["unit"], call.kwargs["disable"]) for call in bar.call_args_list]
+    assert shown == [(2, " subjects", True), (2, " subjects", True), (2, " subjects", None)]
