@@ -89,25 +89,12 @@ def config_with(folder, text):
     return folder / "c.py"
 
 
-@pytest.mark.parametrize(
-    ("options", "started", "expected"),
-    [
-        ((), {}, 3),
-        (("--device_num", 2), {}, 2),
-        (("--device_num", 1), {}, None),
-        ((), {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, None),
-    ],
-    ids=["config", "option", "one", "launched"],
-)
-def test_device_num_of_the_config_starts_processes(aligned_tree, tmp_path, monkeypatch, options, started, expected):
-    """The command line and a launcher have priority over the configuration."""
+def test_training_in_several_processes_ends_with_their_status(aligned_tree, tmp_path, monkeypatch):
+    """test_launch.py has all combinations of the configuration, the command line and a launcher."""
     calls = []
     monkeypatch.setattr("model.commands.launch.launch", lambda *launched: calls.append(launched[0]) or 7)
-    for name, value in started.items():
-        monkeypatch.setenv(name, value)
     config = config_with(tmp_path, "{'data': {'device_num': 3}}")
-    status = train(aligned_tree, tmp_path, "--config", config, "--iters", 1, "--performance", *options)
-    assert (calls, status) == (([expected], 7) if expected else ([], 0))
+    assert train(aligned_tree, tmp_path, "--config", config) == 7 and calls == [3]
 
 
 @pytest.mark.slow

@@ -43,15 +43,11 @@ def test_invalid_arguments_are_one_line():
 
 
 def test_invalid_master_address_is_a_user_error(monkeypatch):
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    for port in ("x", "70000", "-1", ""):
+    for address, port in (*(("127.0.0.1", port) for port in ("x", "70000", "-1", "")), ("", "29500")):
+        monkeypatch.setenv("MASTER_ADDR", address)
         monkeypatch.setenv("MASTER_PORT", port)
         with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
             distributed.start(World(0, 0, 2), torch.device("cpu"))
-    monkeypatch.setenv("MASTER_PORT", "29500")
-    monkeypatch.setenv("MASTER_ADDR", "")
-    with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT must be set to an address and a port"):
-        distributed.start(World(0, 0, 2), torch.device("cpu"))
 
 
 def set_variables(monkeypatch, variables):
@@ -102,7 +98,10 @@ def test_ranks_of_launchers(monkeypatch, variables, expected):
         ("WORLD_SIZE=1", 2, "starts"),
         ("WORLD_SIZE=", 2, "starts"),
         ("WORLD_SIZE=1", None, None),
+        ("", None, "starts"),
+        ("", 2, "starts"),
         ("", 1, None),
+        ("WORLD_SIZE=1 RANK=0 LOCAL_RANK=0", None, None),
         ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", 2, None),
         ("WORLD_SIZE=2 RANK=1 LOCAL_RANK=1", 3, "--device_num 3, but 2 processes were started"),
     ],
@@ -118,7 +117,7 @@ def test_device_num_starts_its_own_processes_unless_a_launcher_has(
     options, config = SimpleNamespace(device_num=device_num, port=None), SimpleNamespace(device_num=8)
     start_processes = load_script("train").start_processes
     if expected in (None, "starts"):
-        assert start_processes(options, config, started) == (expected and ("starts", device_num))
+        assert start_processes(options, config, started) == (expected and ("starts", device_num or 8))
         ignores = "ignores WORLD_SIZE=2 and RANK=1 of the environment" in capsys.readouterr().err
         assert ignores == (variables == POD and device_num is not None)
     else:

@@ -100,18 +100,14 @@ def test_a_wrong_option_of_the_report_is_one_line(tmp_path, monkeypatch, capsys,
     assert ended.value.code == status and len(lines) == 1 and message in lines[0]
 
 
-DAMAGES = {
+DAMAGES = {  # of the result of four subjects in one view
     "empty": lambda r: r.clear(),
     "no subjects": lambda r: r.pop("per_subject"),
-    "subjects are lists": lambda r: r["per_subject"].update(subjects=[[1]] * len(r["per_subject"]["subjects"])),
-    "a subject twice": lambda r: r["per_subject"]["subjects"].__setitem__(0, r["per_subject"]["subjects"][1]),
-    "views are objects": lambda r: r.update(views=[{}] * len(r["views"])),
-    "more hits than look-ups": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
-        including=[[10**6] * len(r["views"])] * len(r["per_subject"]["subjects"])
-    ),
-    "numbers too large": lambda r: next(iter(r["per_subject"]["conditions"].values())).update(
-        probes=[[10**30] * len(r["views"])] * len(r["per_subject"]["subjects"])
-    ),
+    "subjects are lists": lambda r: r["per_subject"].update(subjects=[[1]] * 4),
+    "a subject twice": lambda r: r["per_subject"].update(subjects=["1", "1", "2", "3"]),
+    "views are objects": lambda r: r.update(views=[{}]),
+    "more hits than look-ups": lambda r: r["per_subject"]["conditions"]["NM"].update(including=[[10**6]] * 4),
+    "numbers too large": lambda r: r["per_subject"]["conditions"]["NM"].update(probes=[[10**30]] * 4),
     "no protocol": lambda r: r.pop("protocol"),
     "protocol is a number": lambda r: r.update(protocol={"name": 5}),
 }
