@@ -84,10 +84,8 @@ class ModelConfig:
     hidden_dim: int = key(256, "numbers per strip of an embedding", SIZE)
     channels: tuple[int, int, int] = key((32, 64, 128), "channels of set layers 1 and 2, 3 and 4, 5 and 6", CHANNELS)
     lr: float = key(1e-4, "learning rate of Adam")
-    schedule: str = key("constant", "keep the learning rate, or lower it to 0 along half a cosine",
-                        one_of("constant", "cosine"))
-    cross_entropy: float = key(0.0, "weight with which the cross entropy of a classifier of the training subjects, "
-                               "which is not part of the encoder, is added to the loss", AT_LEAST_0)
+    schedule: str = key("constant", "learning rate: constant, or half a cosine down to 0", one_of("constant", "cosine"))
+    cross_entropy: float = key(0.0, "weight of the loss of a classifier, which is not part of the encoder", AT_LEAST_0)
     hard_or_full_trip: str = key("full", "batch-all (full) or batch-hard (hard) triplet loss", one_of("full", "hard"))
     batch_size: tuple[int, int] = key((8, 16), "P subjects and K sequences per subject, per process", BATCH_SIZE)
     restore_iter: int = key(0, "iteration to resume from; 0: new run; -1: from the last checkpoint; -2 or auto: from "
@@ -96,8 +94,7 @@ class ModelConfig:
     margin: float = key(0.2, "margin of the triplet loss")
     num_workers: int = key(3, "threads that prefetch batches", THREADS)
     frame_num: int = key(30, "frames drawn from each sequence", SIZE)
-    sampler: str = key("random", "draw any sequences of each subject, or sequences of the same few views for all "
-                       "subjects of a batch", one_of("random", "views"))
+    sampler: str = key("random", "views: the same few views for all subjects of a batch", one_of("random", "views"))
     augment: bool = key(False, "randomly flip, rotate, stretch and erase sequences; not part of the published recipe")
     model_name: str = key("GaitSet", "name of the network in checkpoint names", FILE_NAME)
     save_iter: int = key(1000, "iterations between checkpoints")
@@ -105,10 +102,8 @@ class ModelConfig:
     eval_iter: int = key(0, "iterations between evaluations; 0: no evaluation", COUNT)
     keep: int = key(0, "checkpoints to keep in addition to the last and the best", COUNT)
     amp: str = key("off", "mixed precision", one_of("off", "torch", "apex"))
-    amp_dtype: str = key("", "data type of --amp torch; empty for fp16 on cuda and npu, bf16 on cpu",
-                         one_of("", "fp16", "bf16"))
-    loss_scale: str = key("dynamic", "loss scale with --amp torch or apex: dynamic, or a number; the NPU port used 32",
-                          LOSS_SCALE)
+    amp_dtype: str = key("", "data type of --amp torch; empty: bf16 on cpu, otherwise fp16", one_of("", "fp16", "bf16"))
+    loss_scale: str = key("dynamic", "loss scale of mixed precision: dynamic or a number (NPU port: 32)", LOSS_SCALE)
     kernels: str = key("auto", "auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels "
                        "only", one_of("auto", "plain"))
     seed: int = key(0, "random seed of the initial weights and batches", COUNT)
