@@ -17,7 +17,7 @@ import numpy as np
 from model.common.cores import core_count, map_in_processes
 from model.common.errors import UsageError, UserError, counted, os_errors_as
 from model.common.files import atomic_folder
-from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH, LABELS
+from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 from model.common.lock import locked
 from model.common.messages import progress_bar
 from model.data import store_index
@@ -146,15 +146,15 @@ def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: i
         _report_unreadable(tree, unreadable, skip_bad)
         for note, count in notes.items():
             log.info("%s: %s: %s", tree, counted(count, "sequence"), note)
-        kept = [sequence for sequence, length in zip(sequences, lengths, strict=True) if length]
+        rows = [(s.subject, s.seq_type, s.view, length) for s, length in zip(sequences, lengths, strict=True)]
+        kept = [row for row in rows if row[-1]]
         if not kept:
             raise UserError(f"{tree}: no readable frame in {counted(len(sequences), 'sequence')}")
-        empty = [sequence.name for sequence, length in zip(sequences, lengths, strict=True) if not length]
+        empty = ["/".join(labels) for *labels, length in rows if not length]
         if empty:
             omitted = counted(len(empty), "sequence")
             log.warning("omitting %s without a readable frame: %s", omitted, ", ".join(empty[:5]))
-        labels = ([getattr(sequence, name) for sequence in kept] for name in LABELS)
-        store_index.write_index(part, *labels, [length for length in lengths if length])
+        store_index.write_index(part, kept)
         store_index.write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 

@@ -6,7 +6,7 @@ Both contain a checksum because a changed label would lead to a wrong accuracy t
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +45,15 @@ def read_index(path: Path) -> SequenceIndex:
     return SequenceIndex.from_lengths(*columns, content["frames"])
 
 
-def write_index(
-    folder: Path, subject: Sequence[str], seq_type: Sequence[str], view: Sequence[str], frames: Sequence[int]
-) -> None:
+def write_index(folder: Path, sequences: Iterable[tuple[str, str, str, int]]) -> None:
     """Write the index of a store. Label columns are stored as distinct values and one position in them per sequence.
 
     Args:
-        frames: number of frames of each sequence, in the order of the file of frames.
+        sequences: subject, seq_type, view and number of frames of each sequence, in the order of the file of frames.
     """
+    *columns, frames = zip(*sequences, strict=True)
     index: dict[str, Any] = {"format": FORMAT}
-    for name, labels in zip(LABELS, (subject, seq_type, view), strict=True):
+    for name, labels in zip(LABELS, columns, strict=True):
         values, codes = np.unique(labels, return_inverse=True)
         index |= {name: values.tolist(), f"{name}_code": codes.tolist()}
     index["frames"] = [int(number) for number in frames]

@@ -65,7 +65,7 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
         if not rows:
             raise UserError("no frame shows a usable walker; increase --frames or reduce --noise")
         file.flush()
-        write_index(part, *map(list, zip(*rows, strict=True)))
+        write_index(part, rows)
         write_json(part / SETTINGS_FILE, settings.description() | {"complete": True})
     return settings.summary(path, len(rows), sum(counts), time.perf_counter() - start)
 

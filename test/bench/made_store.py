@@ -62,7 +62,8 @@ def make_store(
             job.result()
     (folder / "walks.npy").unlink()
     subject, seq_type, view = zip(*labels, strict=True)
-    write_index(folder, [f"{s + 1:05d}" for s in subject], seq_type, view, lengths)
+    names = (f"{s + 1:05d}" for s in subject)
+    write_index(folder, zip(names, seq_type, view, lengths, strict=True))
     return {"sequences": len(labels), "frames": shape[0]}
 
 
