@@ -28,9 +28,8 @@ confuses.
 import argparse
 from pathlib import Path
 
-from model.common.command_line import CommandParser, positive
+from model.common.command_line import CommandParser, file_name, positive
 from model.common.errors import UsageError, run_command
-from model.common.files import is_plain_name
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.config import load_config, overrides_of
@@ -58,8 +57,8 @@ def options_parser() -> CommandParser:
     group.add_argument("--runtime", default="torch", choices=RUNTIMES, help="runtime that computes the embeddings; "
                        "auto: the one that the file of --checkpoint needs")  # fmt: skip
     group.add_argument("--threads", type=positive, help="threads of --runtime onnxruntime (default: one per core)")
-    group.add_argument("--name", metavar="NAME", help="name of the files in work/results (default: name of the "
-                       "checkpoint)")  # fmt: skip
+    group.add_argument("--name", type=file_name, metavar="NAME", help="name of the files in work/results "
+                       "(default: name of the checkpoint)")  # fmt: skip
     group.add_argument("--json", type=Path, help="also write the figures to FILE")
     group.add_argument("--check", action="store_true", help="only check the options, the configuration and the file of "
                        "--partition, then exit")  # fmt: skip
@@ -130,8 +129,6 @@ def check_options(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name}: only the report uses it; give --report as well")
     if options.pre_process and options.post_process:
         raise UsageError("--pre_process and --post_process: the model runs between them; give one at a time")
-    if options.name is not None and not is_plain_name(options.name):
-        raise UsageError(f"--name {options.name}: must be a file name without / that does not start with a dot")
     if options.runtime != "torch" and options.checkpoint is None:
         raise UsageError(f"--runtime {options.runtime}: give its model with --checkpoint (pth2onnx.py writes one)")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from model import __version__
 from model.common.errors import give_up, report_missing_packages
+from model.common.files import is_plain_name
 
 # Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
 # if CANN's environment is not set, even if no NPU is needed. `model.devices.extension` imports it when it is needed.
@@ -98,6 +99,7 @@ def parsed_as(
 
 true_or_false = parsed_as(lambda text: {"true": True, "false": False}[text.lower()], "True or False")
 positive = parsed_as(int, "a whole number above 0", lambda number: number > 0)
+file_name = parsed_as(str, "a file name without / that does not start with a dot", is_plain_name)
 rate = parsed_as(float, "a number between 0 and 1, such as 0.01", lambda number: 0 < number < 1)
 
 

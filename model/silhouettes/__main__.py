@@ -24,10 +24,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from model.common.command_line import CommandParser, positive
+from model.common.command_line import CommandParser, file_name, parsed_as, positive
 from model.common.cores import core_count
 from model.common.errors import UsageError, UserError, counted, run_command
-from model.common.files import is_plain_name
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 
@@ -36,16 +35,19 @@ log = logging.getLogger(__name__)
 MIN_DECODED = 0.9  # of the number of frames that the file states, which is an estimate in some formats
 
 
+preview_file = parsed_as(Path, "a file that ends in .mp4 or .gif", lambda path: path.suffix.lower() in (".mp4", ".gif"))
+
+
 def build_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.silhouettes", description=__doc__)
     paths = parser.add_argument_group("paths")
     paths.add_argument("--video", required=True, nargs="+", type=Path, help="videos, or folders of frames")
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
-    paths.add_argument("--preview", type=Path, help="write the video with boxes and numbers as .mp4 or .gif; with "
-                       "several videos, one file per video, with its name")  # fmt: skip
+    paths.add_argument("--preview", type=preview_file, metavar="FILE", help="write the video with boxes and numbers as "
+                       ".mp4 or .gif; with several videos, one file per video, with its name")  # fmt: skip
     paths.add_argument("--json", type=Path, help="write a summary to FILE")
     content = parser.add_argument_group("sequences")
-    content.add_argument("--view", default="000", metavar="NAME", help="name of the view")
+    content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the view")
     content.add_argument("--min_frames", type=positive, default=25, help="least number of frames of a sequence")
     content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
                          "frames are scaled down to 1024 pixels first")  # fmt: skip
@@ -59,19 +61,10 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Raise UsageError for options that contradict each other, before any work."""
-    if (options.segmenter == "maskrcnn") != (options.weights is not None):
-        raise UsageError("--segmenter maskrcnn and --weights FILE belong together; give both or none of them")
-    if not is_plain_name(options.view):
-        raise UsageError(f"--view: must be the name of a folder, not {options.view!r}")
-    if options.preview and options.preview.suffix.lower() not in (".mp4", ".gif"):
-        raise UsageError(f"--preview: must end in .mp4 or .gif, not {options.preview.name!r}")
-
-
 def main() -> int:
     options = build_parser().parse_args()
-    _check(options)
+    if (options.segmenter == "maskrcnn") != (options.weights is not None):
+        raise UsageError("--segmenter maskrcnn and --weights FILE belong together; give both or none of them")
     set_up_logging(options.quiet)
     # Imported here, because argument errors should answer at once.
     from model.data.raw.video import Video

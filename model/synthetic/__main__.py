@@ -58,6 +58,7 @@ from model.synthetic.tree_writer import write_tree
 from model.synthetic.video import WALKERS, write_video
 
 _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
+_video = parsed_as(Path, "a file that ends in .mp4", lambda path: path.suffix.lower() == ".mp4")
 
 
 def main() -> None:
@@ -69,8 +70,6 @@ def main() -> None:
     if options.preview is not None:
         _preview(options.preview, settings)
     if options.video is not None:
-        if options.video.suffix.lower() != ".mp4":
-            raise UsageError(f"--video: must end in .mp4, not {options.video.name!r}")
         print(f"{WALKERS} walkers, {counted(write_video(options.video, settings), 'frame')}, in {options.video}")
     summaries = []
     if options.output_path is not None:
@@ -105,7 +104,7 @@ def build_parser() -> CommandParser:
     output.add_argument("--preview", type=Path, metavar="FILE.png", help="draw a contact sheet of the first 8 "
                         "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the "
                         "first take of each condition. No tree and no store are needed")  # fmt: skip
-    output.add_argument("--video", type=Path, metavar="FILE.mp4", help="film the first 3 subjects in the first of "
+    output.add_argument("--video", type=_video, metavar="FILE.mp4", help="film the first 3 subjects in the first of "
                         "--takes from the side, in front of a textured background with shadows, for at most 48 frames. "
                         "No tree and no store are needed")  # fmt: skip
     content = parser.add_argument_group("walkers")

@@ -185,14 +185,25 @@ def test_a_truncated_video_gives_a_warning_and_one_without_frames_an_error(video
     [
         (("--segmenter", "maskrcnn"), "--weights FILE belong together"),
         (("--weights", "x.pth"), "--weights FILE belong together"),
-        (("--view", "a/b"), "--view: must be the name of a folder, not 'a/b'"),
-        (("--preview", "x.avi"), "--preview: must end in .mp4 or .gif"),
         (("--min_height", "300"), "no sequence: nobody is alone, complete and at least 300 pixels high for 25 frames"),
     ],
 )
 def test_options_that_cannot_work(video, tmp_path, monkeypatch, arguments, message):
     with pytest.raises(UserError, match=message):
         run(monkeypatch, "--video", video, "--output", tmp_path / "tree", "--quiet", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--view", "a/b", "a file name without / that does not start with a dot"),
+        ("--preview", "x.avi", "a file that ends in .mp4 or .gif"),
+    ],
+)
+def test_values_of_the_wrong_kind(monkeypatch, capsys, option, value, expected):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "--video", "walk.mp4", "--output", "tree", option, value)
+    assert f"argument {option}: must be {expected}" in capsys.readouterr().err
 
 
 def test_two_videos_of_one_name(video, tmp_path, monkeypatch):
