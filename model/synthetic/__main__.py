@@ -84,8 +84,6 @@ def main() -> None:
 
 
 def _preview(path: Path, settings: WalkerSettings) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give --preview the name of a PNG file")
     takes = settings.takes if len(settings.takes) <= 3 else tuple(t for t in settings.takes if t.endswith("-01"))
     shown, gif = replace(settings, takes=takes, subjects=min(settings.subjects, 8)), path.with_suffix(".gif")
     write_png(path, contact_sheet(shown).contiguous().numpy())
