@@ -83,24 +83,19 @@ def reject_tree_without_frames(root: Path, layout: str) -> None:
 
 def _first_files(root: Path) -> tuple[Path | None, Path | None]:
     """Search below `root` for the first frame. Return it, and without frames the first file of another type."""
-    other = None
-    pending, seen = [root], set()
-    while pending and len(seen) < MAX_SEARCHED_FOLDERS:
-        folder = pending.pop()
+    other, seen = None, set()
+    for folder, inner, names in os.walk(root, followlinks=True):  # leaves out folders that cannot be listed
         real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder that was searched
+        if real in seen or len(seen) == MAX_SEARCHED_FOLDERS:  # a link to a folder that was searched
+            inner.clear()
             continue
         seen.add(real)
-        try:
-            listed = Folder(folder)
-            frames, inner = listed.frames, listed.subfolders
-            files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-        except OSError:  # a folder that cannot be listed does not hide the images of other folders
-            continue
+        inner[:] = sorted((name for name in inner if not name.startswith(".")), key=natural_key)
+        frames = Folder(Path(folder)).frames
         if frames:
-            return folder / frames[0], None
-        other = other or min(files, key=lambda path: natural_key(path.name), default=None)
-        pending.extend(reversed(inner))
+            return Path(folder, frames[0]), None
+        files = sorted((name for name in names if not name.startswith(".")), key=natural_key)
+        other = other or (Path(folder, files[0]) if files else None)
     return None, other
 
 
