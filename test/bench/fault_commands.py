@@ -4,21 +4,26 @@ A command runs in a fork of this process, which has already imported all librari
 otherwise behaves like the command of a user.
 """
 
+import importlib
 import os
 import runpy
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "unit" / "support")]
+from measuring import ROOT
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from model.checkpoints.metadata import checkpoint_name  # noqa: E402
+from model.checkpoints.metadata import checkpoint_name
+from model.common.cores import block_interrupts
 
 ITERATIONS = 12
 MODEL = {
@@ -29,7 +34,10 @@ DATA = {"dataset_path": "aligned", "dataset": "Synthetic", "pid_num": 2}
 RECIPE = f"conf = {{'WORK_PATH': 'work', 'data': {DATA}, 'model': {MODEL}}}"
 STEM = "GaitSet_Synthetic_2_False_8_0.2_4_full_2"
 ENCODER = f"work/checkpoint/GaitSet/{checkpoint_name(STEM, ITERATIONS, 'encoder')}"
-COMMON = ["--config", "recipe.py", "--device", "cpu", "--quiet"]
+LIBRARIES = (
+    "netCDF4", "onnx.shape_inference", "torch.utils.tensorboard", "xarray", "model.initialization",
+    "model.report.tables", "model.runtime.runners",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,177 +54,164 @@ class Command:
     outputs: tuple[str, ...]
     processes: int = 1
 
-    def run(self) -> int:
-        """Run the command in this process. Returns the exit status."""
-        sys.argv = [self.script, *self.arguments.split()]
-        try:
-            if self.script.endswith(".py"):
-                sys.argv[0] = str(ROOT / self.script)
-                runpy.run_path(sys.argv[0], run_name="__main__")
-            else:
-                runpy.run_module(self.script, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return 0
+    def words(self) -> list[str]:
+        """Return the arguments of the interpreter: a script, or -m and a module, and the arguments of the command."""
+        script = [str(ROOT / self.script)] if self.script.endswith(".py") else ["-m", self.script]
+        return [*script, *shlex.split(self.arguments)]
+
+    def launched(self, name: str, more: str = "") -> "Command":
+        """Return a command that starts the processes of this one with the project's launcher."""
+        arguments = f"--processes {self.processes} {shlex.join(self.words())} {more}"
+        return Command(name, "model.launch", arguments, self.outputs)
+
+    def run(self) -> None:
+        """Run the command in this process, which ends with its exit status."""
+        if self.script.endswith(".py"):
+            sys.argv = self.words()
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            sys.argv = self.words()[1:]
+            runpy.run_module(self.script, run_name="__main__", alter_sys=True)
 
 
-def results(name: str) -> list[str]:
-    return [f"work/results/{name}.{suffix}" for suffix in ("json", "csv", "html", "nc")]
+def _results(name: str) -> tuple[str, ...]:
+    return tuple(f"work/results/{name}.{suffix}" for suffix in ("json", "csv", "html", "nc"))
 
 
-TRAIN = " ".join(COMMON) + " --restore_iter auto"
-EXPORT = f"--config recipe.py --input_path {ENCODER} --output_path m.onnx --batch_size 2 --frame_num 4 --json onnx.json"
-BINS = f"--pre_process {' '.join(COMMON)} --bin_path bins --bin_frames 4 --json bins_done.json"
-INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result --threads 1 --quiet"
-REPORT = f"--post_process {' '.join(COMMON)} --bin_path bins --name report --json table.json"
-TEST = f"{' '.join(COMMON)} --checkpoint {ENCODER} --name tested --json tested.json"
-EMBED = f"{' '.join(COMMON)} --checkpoint {ENCODER} --output embedded.nc"
+_COMMON = "--config recipe.py --device cpu --quiet"
+_TRAIN = f"{_COMMON} --restore_iter auto"
+_EXPORT = f"--config recipe.py --input_path {ENCODER} --output_path m.onnx --batch_size 2 --frame_num 4 --quiet"
+_BINS = f"--pre_process {_COMMON} --bin_path bins --bin_frames 4 --json bins_done.json"
+_INFER = "--runtime onnxruntime --model m.onnx --info bins.info --output result --threads 1 --quiet"
+_REPORT = f"--post_process {_COMMON} --bin_path bins --name report --json table.json"
+_TEST = f"{_COMMON} --checkpoint {ENCODER} --name tested --json tested.json"
+_EMBED = f"{_COMMON} --checkpoint {ENCODER} --output embedded.nc"
 _TRAINED = ("work/checkpoint", "work/log")
 COMMANDS = {
-    one.name: one
-    for one in (
-        Command(
-            "pretreatment", "pretreatment.py", "--input_path raw --output_path out --worker_num 2 --quiet", ("out",)
-        ),
-        Command("store", "fault_store", "", ("work/store", "work/partition")),
-        Command("training", "train.py", TRAIN, _TRAINED),
-        Command("training, 2 processes", "train.py", TRAIN, _TRAINED, processes=2),
-        Command("export", "pth2onnx.py", f"{EXPORT} --quiet", ("m.onnx", "onnx.json")),
-        Command("bins", "test.py", BINS, ("bins", "bins.info", "bins.json", "bins_done.json")),
-        Command("inference", "model.runtime", INFER, ("result",)),
-        Command("report", "test.py", REPORT, (*results("report"), "table.json")),
-        Command("test", "test.py", TEST, (*results("tested"), "tested.json")),
-        Command("embed", "model.embed", EMBED, ("embedded.nc",)),
+    name: Command(name, *parts)
+    for name, *parts in (
+        ("pretreatment", "pretreatment.py", "--input_path raw --output_path out --worker_num 2 --quiet", ("out",)),
+        ("store", "fault_store", "", ("work/store", "work/partition")),
+        ("training", "train.py", _TRAIN, _TRAINED),
+        ("training, 2 processes", "train.py", _TRAIN, _TRAINED, 2),
+        ("export", "pth2onnx.py", f"{_EXPORT} --json onnx.json", ("m.onnx", "onnx.json")),
+        ("bins", "test.py", _BINS, ("bins", "bins.info", "bins.json", "bins_done.json")),
+        ("inference", "model.runtime", _INFER, ("result",)),
+        ("report", "test.py", _REPORT, (*_results("report"), "table.json")),
+        ("test", "test.py", _TEST, (*_results("tested"), "tested.json")),
+        ("embed", "model.embed", _EMBED, ("embedded.nc",)),
     )
 }
 
 
-def changed_path(root: Path, events: tuple[str, ...], event: str, arguments: tuple) -> str | None:
-    """Return the path that an audit event changes, if it is one of `events` and the path is below `root`."""
-    if event not in events or (event == "open" and not _for_writing(arguments[1], arguments[2])):
-        return None
-    path = arguments[event in ("os.rename", "os.link")]
-    is_below = isinstance(path, str | bytes) and os.path.normpath(Path.cwd() / os.fsdecode(path)).startswith(f"{root}/")
-    return os.fsdecode(path) if is_below else None
+@dataclass
+class Job:
+    """A running command. All its processes belong to one process group. Their errors are in the file `log`."""
+
+    processes: list[ForkProcess]
+    log: Path
+
+    def wait(self, seconds: float = 120) -> list[int | None]:
+        """Wait for the command and for orphans in its process group. Returns exit statuses, negative for signals."""
+        deadline, late = time.monotonic() + seconds, False
+        while (running := any([process.is_alive() for process in self.processes])) or self.signal(0, to_all=True):
+            if time.monotonic() > deadline:
+                late = late or running
+                self.signal(signal.SIGKILL, to_all=True)
+            time.sleep(0.002)
+        assert not late, f"still running after {seconds} s: {self.stderr()}"
+        return [process.exitcode for process in self.processes]
+
+    def signal(self, number: int, to_all: bool = False, rank: int = 0) -> bool:
+        """Send a signal to one process or to the process group. Returns False if it has ended."""
+        try:
+            if to_all:
+                os.killpg(self.processes[0].pid, number)
+            else:
+                os.kill(self.processes[rank].pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def stderr(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def start(command: Command, folder: Path, before: Callable[[], None] | None = None, new_log: bool = True) -> Job:
+    """Start a command in `folder`. Each of its processes calls `before` first."""
+    job = Job([], folder.parent / ".stderr")  # outside of the folder, whose disk may be full
+    if new_log:
+        job.log.unlink(missing_ok=True)
+    world: dict[str, str] = {}
+    if command.processes > 1:
+        port = 20000 + os.getpid() % 5000 + time.monotonic_ns() // 1000 % 20000
+        world = {"WORLD_SIZE": f"{command.processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    for rank in range(command.processes):
+        ranks = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"} if world else {}
+        group = job.processes[0].pid if job.processes else 0
+        process = get_context("fork").Process(target=_run, args=(command, folder, group, world | ranks, before))
+        with block_interrupts():
+            process.start()
+        job.processes.append(process)
+        with suppress(PermissionError, ProcessLookupError):  # the process also does this itself, and may have ended
+            os.setpgid(process.pid, job.processes[0].pid)
+    return job
+
+
+def _run(
+    command: Command, folder: Path, group: int, variables: dict[str, str], before: Callable[[], None] | None
+) -> None:
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        os.setpgid(0, group)
+        os.chdir(folder)
+        for number, name, how in ((1, "../.stdout", os.O_TRUNC), (2, "../.stderr", os.O_APPEND)):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | how), number)
+        os.environ |= variables
+        if before is not None:
+            before()
+        command.run()
+    except KeyboardInterrupt:  # before the command installed its handler
+        sys.exit(130)
+
+
+def preload() -> None:
+    """Import the libraries that the commands need."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    sys.modules["model.common.onnx_runtime"].import_onnxruntime()
+    sys.modules["torch"].set_num_threads(1)
+
+
+_EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "os.remove", "os.rmdir")
+
+
+def watch_changes(root: Path, on_change: Callable[[str, str], None]) -> None:
+    """Let this process call `on_change(event, path)` before each call that changes a file or folder below `root`.
+
+    These are Python's calls that create, open for writing, write (os.write), rename or delete.
+    """
+    process, original_write = os.getpid(), os.write
+
+    def check(event: str, path: object) -> None:
+        if os.getpid() == process and isinstance(path, str | bytes):
+            place = os.path.normpath(Path.cwd() / os.fsdecode(path))
+            if place.startswith(f"{root}/"):
+                on_change(event, place)
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event in _EVENTS and (event != "open" or _for_writing(*arguments[1:])):
+            check(event, arguments[event in ("os.rename", "os.link")])
+
+    def write(descriptor: int, data: bytes) -> int:
+        check("write", os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        return original_write(descriptor, data)
+
+    os.write = write
+    sys.addaudithook(hook)
 
 
 def _for_writing(mode: object, flags: object) -> bool:
     if isinstance(mode, str):
         return any(letter in mode for letter in "wax+")
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-
-
-def preload() -> None:
-    """Import the libraries that the commands need."""
-    import netCDF4  # noqa: F401
-    import onnx.shape_inference  # noqa: F401
-    import torch.utils.tensorboard
-    import xarray  # noqa: F401
-
-    import model.initialization
-    import model.report.tables
-    import model.runtime.runners  # noqa: F401
-    from model.common.onnx_runtime import import_onnxruntime
-
-    import_onnxruntime()
-    torch.set_num_threads(1)
-
-
-@dataclass
-class Job:
-    """A running command. All its processes belong to one process group."""
-
-    processes: list[int]
-    folder: Path
-    ended: dict[int, int] = field(default_factory=dict)
-
-    def poll(self) -> bool:
-        """Return whether all processes have ended."""
-        for process in self.processes:
-            if process not in self.ended:
-                found, status = os.waitpid(process, os.WNOHANG)
-                if found:
-                    self.ended[process] = os.waitstatus_to_exitcode(status)
-        return len(self.ended) == len(self.processes)
-
-    def wait(self, seconds: float = 120) -> list[int]:
-        """Wait for the command and for orphans in its process group. Returns exit statuses, negative for signals."""
-        deadline = time.monotonic() + seconds
-        while not self.poll():
-            if time.monotonic() > deadline:
-                self.signal(signal.SIGKILL, to_all=True)
-                raise TimeoutError(f"still running after {seconds} s: {self.stderr()}")
-            time.sleep(0.002)
-        while self._group_lives():
-            if time.monotonic() > deadline:
-                self.signal(signal.SIGKILL, to_all=True)
-            time.sleep(0.005)
-        return [self.ended[process] for process in self.processes]
-
-    def _group_lives(self) -> bool:
-        try:
-            os.killpg(self.processes[0], 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
-
-    def signal(self, number: int, to_all: bool = False, rank: int = 0) -> None:
-        try:
-            if to_all:
-                os.killpg(self.processes[0], number)
-            else:
-                os.kill(self.processes[rank], number)
-        except ProcessLookupError:
-            pass  # the process has already ended
-
-    def stderr(self) -> str:
-        log = self.folder.parent / ".stderr"  # outside of the folder, whose disk may be full
-        return log.read_text(errors="replace") if log.exists() else ""
-
-
-def start(command: Command, folder: Path, before: Callable[[], None] | None = None, new_log: bool = True) -> Job:
-    """Start a command in `folder`. Each of its processes calls `before` first."""
-    if new_log:
-        (folder.parent / ".stderr").unlink(missing_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    port = str(20000 + os.getpid() % 5000 + time.monotonic_ns() // 1000 % 20000)
-    processes: list[int] = []
-    for rank in range(command.processes):
-        process = os.fork()
-        if process == 0:
-            _run_process(command, folder, rank, port, processes[0] if processes else 0, before)
-        processes.append(process)
-        with suppress(PermissionError, ProcessLookupError):  # the process also does this itself, and may have ended
-            os.setpgid(process, processes[0])
-    return Job(processes, folder)
-
-
-def _run_process(
-    command: Command, folder: Path, rank: int, port: str, group: int, before: Callable[[], None] | None
-) -> None:
-    """Run the command and exit."""
-    status = 70
-    try:
-        os.setpgid(0, group)
-        os.chdir(folder)
-        out = os.open("../.stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        log = os.open("../.stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(log, 2)
-        if command.processes > 1:
-            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{command.processes}"}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        if before is not None:
-            before()
-        status = command.run()
-        sys.stdout.flush()
-    except KeyboardInterrupt:  # before the command installed its handler
-        status = 130
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        status = 1
-    finally:
-        os._exit(status)

@@ -5,6 +5,7 @@
 
 import copy
 import json
+import os
 import random
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,23 @@ def write(path: Path, good: Any, draw: random.Random, others: Sequence[bytes] = 
         text = lines_of(good, draw) if isinstance(good, str) else json_text(good, draw)
         path.write_text(text, errors="surrogatepass")
     return path
+
+
+def make(path: Path, content: Any) -> None:
+    """Make a folder (dict), a file (bytes), an empty file of a size (int), a link to a path, or a pipe (None)."""
+    if isinstance(content, dict):
+        path.mkdir()
+        for name, part in content.items():
+            make(path / name, part)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, int):
+        path.touch()
+        os.truncate(path, content)
+    elif isinstance(content, Path):
+        path.symlink_to(content)
+    else:
+        os.mkfifo(path)
 
 
 def file_target(path: Path, contents: Sequence[Any], read: Callable[[Path], object]) -> Target:

@@ -1,19 +1,17 @@
 """Fuzz targets for images, trees, pickles, partitions and stores."""
 
 import io
-import itertools
 import logging
 import os
 import pickle
 import random
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import fault_mutations as mutate
 import numpy as np
-from fault_mutations import Target, file_target, sealed_target
+from fault_mutations import Target, file_target, make, sealed_target
 from payloads import programs
 from raw_trees import encoded
 from walkers import write_aligned_tree
@@ -26,22 +24,19 @@ from model.data.raw.tree import scan_tree
 from model.data.source import read_pickle, to_frame_size
 from model.data.store import current_source, open_data, open_store
 
-FRAME = np.pad(np.full((60, 40), 255, np.uint8), ((2, 2), (12, 12)))
+PIXELS = np.pad(np.full((60, 40), 255, np.uint8), ((2, 2), (12, 12)))
+FRAME = encoded(".png", PIXELS)
 
 
 def images(folder: Path) -> Target:
     """A modified PNG gives the same pixels or is rejected, because it has checksums."""
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
-    pictures = [
-        *grey, cv2.cvtColor(grey[0], cv2.COLOR_GRAY2BGR), cv2.cvtColor(grey[1], cv2.COLOR_GRAY2BGRA),
-        grey[2].astype(np.uint16) * 257, np.full((1, 1), 255, np.uint8), np.full((240, 320), 255, np.uint8),
-    ]  # fmt: skip
-    good = {suffix: [encoded(suffix, p) for p in pictures if suffix == ".png" or p.dtype == np.uint8]
-            for suffix in (".png", ".bmp", ".jpg")}  # fmt: skip
-    everything = [
-        *itertools.chain(*good.values()),
-        *(encoded(suffix, pictures[3]) for suffix in (".tiff", ".webp", ".ppm")),
-    ]
+    colour = cv2.cvtColor(grey[0], cv2.COLOR_GRAY2BGR)
+    pictures = [*grey, colour, np.full((1, 1), 255, np.uint8), np.full((240, 320), 255, np.uint8)]
+    only_png = [cv2.cvtColor(grey[1], cv2.COLOR_GRAY2BGRA), grey[2].astype(np.uint16) * 257]
+    good = {suffix: [encoded(suffix, picture) for picture in pictures] for suffix in (".png", ".bmp", ".jpg")}
+    good[".png"] += [encoded(".png", picture) for picture in only_png]
+    everything = sum(good.values(), [encoded(suffix, colour) for suffix in (".tiff", ".webp", ".ppm")])
     pixels = {cv2.imdecode(np.frombuffer(data, np.uint8), 0).tobytes() for data in good[".png"]}
 
     def read(draw: random.Random) -> None:
@@ -58,20 +53,14 @@ def images(folder: Path) -> Target:
 
 def image_files(folder: Path) -> Target:
     """Files that are empty, have a wrong suffix, or are not regular files."""
+    links = [folder / "a.png", Path("/dev/zero"), folder, folder / "nowhere", Path("/proc/self/mem")]
+    sizes = (0, 1, 1 << 20, 1 << 33)
 
     def read(draw: random.Random) -> None:
         path = folder / draw.choice(("a.png", "b.PNG", "步态 1.jpg", "c.bmp"))
         path.unlink(missing_ok=True)
-        kind = draw.randrange(6)
-        if kind == 0:
-            os.mkfifo(path)
-        elif kind == 1:
-            path.symlink_to(draw.choice((path, Path("/dev/zero"), folder, folder / "nowhere", Path("/proc/self/mem"))))
-        elif kind == 2:
-            with path.open("wb") as file:
-                file.truncate(draw.choice((0, 1, 1 << 20, 1 << 33)))
-        else:
-            mutate.write(path, encoded(".png", FRAME), draw)
+        damaged = mutate.bytes_of(FRAME, [FRAME], draw)
+        make(path, draw.choice((None, draw.choice(links), draw.choice(sizes), damaged, damaged, damaged)))
         read_image(path)
 
     return read
@@ -80,40 +69,22 @@ def image_files(folder: Path) -> Target:
 def trees(folder: Path) -> Target:
     """Trees of wrong depth, with loops, hidden files or unusual names give a correct store or an error."""
     logging.getLogger("model.data.store").setLevel(logging.ERROR)
-    frame = encoded(".png", FRAME)
-    contents = [
-        *[frame] * 20, b"", b"no image", frame[:60], encoded(".bmp", 0 * FRAME), encoded(".png", FRAME[:9, :20]),
-        pickle.dumps(np.zeros((2, 64, 44), np.uint8)),
-    ]  # fmt: skip
-    labels = ["001", "002", "nm-01", "NM-01", "000", "090", "张三 李", "²"]
-    wild_labels = [*labels, ".hidden", "a\nb", os.fsdecode(b"\xff"), "Thumbs.db"]
-    files = ["1.png", "01.png", "1.PNG", "2.jpg", "3.bmp", "²3.png", "090.pkl", "x.txt", "._1.png", ".DS_Store",
-             "Thumbs.db"]  # fmt: skip
     root = folder / "tree"
-
-    def add(place: Path, draw: random.Random) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        for _ in range(draw.randrange(4)):
-            path, kind = place / draw.choice(files), draw.randrange(25)
-            if os.path.lexists(path):
-                continue
-            if kind == 0:
-                path.symlink_to(draw.choice((path, root, folder / "nowhere", place)))
-            elif kind == 1:
-                path.mkdir()
-            elif kind == 2:
-                os.mkfifo(path)
-            else:
-                path.write_bytes(draw.choice(contents))
+    frames, views, takes = {"1.png": FRAME, "2.png": FRAME}, ("000", "090"), ("nm-01", "nm-02")
+    good = {subject: {take: {view: dict(frames) for view in views} for take in takes} for subject in ("001", "002")}
+    parts = [
+        FRAME, FRAME[:60], b"", b"no image", encoded(".bmp", 0 * PIXELS), encoded(".png", PIXELS[:9, :20]),
+        pickle.dumps(np.zeros((2, 64, 44), np.uint8)), 0, 1 << 33, {}, {"1.png": FRAME}, {"000": {"1.png": FRAME}},
+        None, root, root / "001/nm-01", folder / "nowhere",
+    ]  # fmt: skip
+    names = [
+        "003", "NM-01", "张三 李", "²", ".hidden", "a\nb", os.fsdecode(b"\xff"), "Thumbs.db", "01.png", "1.PNG",
+        "2.jpg", "3.bmp", "²3.png", "090.pkl", "x.txt", "._1.png", ".DS_Store",
+    ]  # fmt: skip
 
     def read(draw: random.Random) -> None:
         shutil.rmtree(root, ignore_errors=True)
-        root.mkdir()
-        for _ in range(draw.randrange(1, 7)):
-            wild = draw.random() < 0.1
-            names = [draw.choice(wild_labels if wild else labels) for _ in range(draw.randrange(5) if wild else 3)]
-            with suppress(OSError):  # the combination is not possible
-                add(root.joinpath(*names), draw)
+        make(root, mutate.structure_of(mutate.structure_of(good, draw, parts, names), draw, parts, names))
         found = {s.name: s for s in scan_tree(root)}
         store = open_data(root, folder / "stores", skip_bad=draw.random() < 0.7)
         for i in range(len(store.index)):

@@ -11,7 +11,7 @@ import fault_mutations as mutate
 import numpy as np
 import torch
 from deployed_chain import COUNT, SHAPE, Chain
-from fault_mutations import Target, file_target, sealed_target
+from fault_mutations import Target, file_target, make, sealed_target
 
 from model.export.lint import lint_onnx
 from model.export.manifest import Manifest, read_manifest
@@ -65,11 +65,9 @@ def results(folder: Path) -> Target:
 
     def read(draw: random.Random) -> None:
         shutil.rmtree(chain.results)
-        chain.results.mkdir()
         name, content = draw.choice(list(files.items()))
         changed = files | {name: mutate.bytes_of(content, list(files.values()), draw)} if draw.random() < 0.2 else files
-        for name, content in mutate.structure_of(changed, draw, [*wrong, *files.values()], names).items():
-            (chain.results / name).write_bytes(content)
+        make(chain.results, mutate.structure_of(changed, draw, [*wrong, *files.values()], names))
         by_hand = draw.random() < 0.3
         record.write_bytes(good if draw.random() < 0.9 else mutate.bytes_of(good, [good], draw))
         if by_hand:

@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from fault_commands import COMMANDS, ROOT, changed_path, start
+from fault_commands import COMMANDS, start, watch_changes
 from fault_workspace import Workspace
+from measuring import ROOT
 
 # The system calls that reach another machine or create a file.
 CALLS = "connect,bind,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
 _ADDRESS = re.compile(r'sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?"([^"]+)"')
 _PATH = re.compile(r'^(\w+)\((?:AT_FDCWD, )?"([^"]+)"(.*)\) = \d')
 _DNS = "53"
-EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link")
 
 
 def network(workspace: Workspace, count: int, seed: int) -> dict:
@@ -32,11 +32,9 @@ def network(workspace: Workspace, count: int, seed: int) -> dict:
     for name, command in COMMANDS.items():
         with tempfile.TemporaryDirectory(prefix="home-") as home, tempfile.TemporaryDirectory(prefix="calls-") as calls:
             folder = workspace.reset(command)
-            script = [str(ROOT / command.script)] if command.script.endswith(".py") else ["-m", command.script]
-            if command.processes > 1:
-                script = ["-m", "model.launch", "--processes", str(command.processes), *script]
+            as_user = command.launched(name) if command.processes > 1 else command
             strace = ["strace", "-qq", "-ff", "-e", f"trace={CALLS}", "-e", "signal=none", "-s4096", "-o", f"{calls}/c"]
-            words = [*(strace if shutil.which("strace") else []), sys.executable, *script, *command.arguments.split()]
+            words = [*(strace if shutil.which("strace") else []), sys.executable, *as_user.words()]
             done = subprocess.run(
                 words, cwd=folder, env=_bare_environment(home), capture_output=True, text=True, errors="replace",
                 timeout=600, check=False,
@@ -95,27 +93,21 @@ def ranks(workspace: Workspace, count: int, seed: int) -> dict:
     notes = workspace.trial.parent / "notes"
     failures: list[str] = []
     cases = {}
-    for name in ("training", "test"):
+    for command in ("training", "test"):
+        name = f"{command}, {count} processes"
         shutil.rmtree(notes, ignore_errors=True)
         notes.mkdir()
-        job = start(replace(COMMANDS[name], processes=count), folder, lambda: _note_changes(workspace.trial, notes))
+        job = start(replace(COMMANDS[command], processes=count), folder, lambda: _note_changes(folder, notes))
         if set(job.wait(300)) != {0}:
             failures.append(f"{name}: {job.stderr()[-600:]}")
         changes = {note.name: set(note.read_text().splitlines()) for note in notes.iterdir()}
-        cases[f"{name}, {count} processes"] = sum(map(len, changes.values()))
-        by_others = sorted(path for rank, paths in changes.items() if rank != "0" for path in paths)
-        if by_others:
+        cases[name] = sum(map(len, changes.values()))
+        if by_others := sorted(path for rank, paths in changes.items() if rank != "0" for path in paths):
             failures.append(f"{name}: ranks above 0 changed {by_others[:5]}")
-        print(f"{name}, {count} processes: {cases[f'{name}, {count} processes']} changed files", flush=True)
+        print(f"{name}: {cases[name]} changed files", flush=True)
     return {"cases": cases, "failures": failures}
 
 
 def _note_changes(root: Path, notes: Path) -> None:
     note = (notes / os.environ["RANK"]).open("a", buffering=1)
-
-    def hook(event: str, arguments: tuple) -> None:
-        path = changed_path(root, EVENTS, event, arguments)
-        if path is not None:
-            note.write(f"{path}\n")
-
-    sys.addaudithook(hook)
+    watch_changes(root, lambda event, path: note.write(f"{path}\n"))

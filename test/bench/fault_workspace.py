@@ -2,28 +2,28 @@
 
 import hashlib
 import json
-import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fault_commands import COMMANDS, RECIPE, Command, Job, start
+from fault_commands import COMMANDS, RECIPE, Command, start
 from raw_trees import make_tree
 from walkers import write_aligned_tree
 
 # Files that differ from run to run, and temporary files of this project.
 VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_vision|train-\d)")
 LEFTOVER = re.compile(r"(^|/)\.[^/]*\.(part|old|lock)(/|$)")
-# These commands replace existing files. The others continue them.
-REPLACING = ("export", "bins", "inference", "report", "test", "embed")
+# If the first file exists, all files of the second name must exist.
+IMPLIED_FILES = {"bins.info": "bins.json", "bins.json": "bins/", "result/dumpOutput_device0_record.json": "result/dump"}
+# Files that describe other files. They are deleted before the others are replaced, and written last.
+DELETED_FIRST = re.compile(r"^bins\.(info|json)$|^bins_done|_record\.json$|^bins/")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Data for the commands.
+    """Data for the commands. The checks raise AssertionError.
 
     complete: folder with all inputs and outputs of the commands.
     trial: folder in which the commands run. It is always the same, because the name of a store contains its path.
@@ -46,33 +46,45 @@ class Workspace:
             _remove(self.trial / output)
         return self.trial
 
-    def check_complete_files(self, command: Command) -> str | None:
-        """Return an error if a file has other content than after an uninterrupted run.
+    def run_uninterrupted(self, command: Command) -> None:
+        """Run a command in the trial folder, and record its duration and its result."""
+        begin = time.perf_counter()
+        job = start(command, self.trial)
+        assert set(job.wait()) == {0}, (command.name, job.stderr())
+        self.seconds[command.name] = time.perf_counter() - begin
+        self.expected[command.name] = contents(self.trial, command)
 
-        Logs grow during a run, and earlier checkpoints are checked by resuming from them.
+    def check_files(self, command: Command, had_output: bool, finished: bool = False) -> None:
+        """Check the files after a stopped or failed run: they are complete, and no file of an earlier run is lost.
+
+        Logs grow during a run, and earlier checkpoints are checked by resuming from them. After a finished run, all
+        files must exist.
         """
-        expected = self.expected[command.name]
-        for name, digest in contents(self.trial, command).items():
-            if not name.endswith(".jsonl") and "/checkpoint/" not in name and expected.get(name) != digest:
-                return f"{name} is incomplete"
-        return None
+        found, expected = contents(self.trial, command), self.expected[command.name]
+        for name, digest in found.items():
+            grows = name.endswith(".jsonl") or "/checkpoint/" in name
+            assert grows or expected.get(name) == digest, f"{name} is incomplete"
+        missing = expected.keys() - found.keys()
+        for name, implied in IMPLIED_FILES.items():
+            has_all = not any(other.startswith(implied) for other in missing)
+            assert name not in found or has_all, f"{name} exists without {implied}"
+        lost = sorted(n for n in missing if finished or (had_output and not DELETED_FIRST.search(n)))
+        assert not lost, f"lost {lost[:3]}"
 
-    def check_rerun(self, command: Command) -> str | None:
-        """Run the same command again, and return an error unless the result equals that of an uninterrupted run."""
+    def check_rerun(self, command: Command) -> None:
+        """Check that the same command ends with the result of an uninterrupted run."""
         job = start(command, self.trial)
         statuses = job.wait()
-        if set(statuses) != {0}:
-            return f"the same command ended with {statuses}: {job.stderr()[-600:]}"
-        return self.check_result(command)
+        assert set(statuses) == {0}, f"the same command ended with {statuses}: {job.stderr()[-600:]}"
+        self.check_result(command)
 
-    def check_result(self, command: Command) -> str | None:
-        """Return an error unless all files equal those of an uninterrupted run and no temporary file is left."""
+    def check_result(self, command: Command) -> None:
+        """Check that all files equal those of an uninterrupted run and that no temporary file is left."""
         found, expected = contents(self.trial, command), self.expected[command.name]
-        if found != expected:
-            different = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-            return f"different result: {different[:4]}"
+        different = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
+        assert not different, f"different result: {different[:4]}"
         left = leftovers(self.trial, command)
-        return f"temporary files left: {left[:4]}" if left else None
+        assert not left, f"temporary files left: {left[:4]}"
 
 
 def _remove(path: Path) -> None:
@@ -92,44 +104,13 @@ def prepare(folder: Path) -> Workspace:
     workspace = Workspace(complete, trial, {}, {})
     for command in COMMANDS.values():
         if command.processes == 1:
-            _run_uninterrupted(workspace, command)
+            workspace.run_uninterrupted(command)
     shutil.copytree(trial, complete)
     for command in COMMANDS.values():
         if command.processes > 1:
             workspace.reset(command)
-            _run_uninterrupted(workspace, command)
+            workspace.run_uninterrupted(command)
     return workspace
-
-
-def _run_uninterrupted(workspace: Workspace, command: Command) -> None:
-    begin = time.perf_counter()
-    job = start(command, workspace.trial)
-    assert set(job.wait()) == {0}, (command.name, job.stderr())
-    workspace.seconds[command.name] = time.perf_counter() - begin
-    workspace.expected[command.name] = contents(workspace.trial, command)
-
-
-def run_trials(
-    shares: Mapping[str, float], count: int, draw: random.Random, trial: Callable[[Command, float], str | None]
-) -> dict:
-    """Call `trial` for `count` cases, distributed over the commands by their shares.
-
-    `trial` gets the command and a position from 0 to 1 that is spread evenly over the cases of the command. It returns
-    an error, or None if the case passed. With fewer cases than commands, some commands get none.
-    """
-    numbers = {name: int(count * share / sum(shares.values())) for name, share in shares.items()}
-    for name in draw.sample(list(shares), k=min(len(shares), count - sum(numbers.values()))):
-        numbers[name] += 1
-    failures: list[str] = []
-    for name, number in numbers.items():
-        for case in range(number):
-            failure = trial(COMMANDS[name], (case + draw.random()) / number)
-            if failure:
-                failures.append(f"{name}: {failure}")
-                print(failures[-1], flush=True)
-        if number:
-            print(f"{name}: {number} cases", flush=True)
-    return {"cases": {name: number for name, number in numbers.items() if number}, "failures": failures}
 
 
 def contents(folder: Path, command: Command) -> dict[str, str]:
@@ -149,12 +130,6 @@ def leftovers(folder: Path, command: Command) -> list[str]:
     folders = {(folder / output).parent for output in command.outputs} | {folder / output for output in command.outputs}
     names = {file.relative_to(folder).as_posix() for path in folders if path.is_dir() for file in path.rglob(".*")}
     return sorted(name for name in names if LEFTOVER.search(name))
-
-
-def traceback_in(job: Job) -> str | None:
-    """Return an error if a process printed a traceback."""
-    text = job.stderr()
-    return f"traceback: {text[-700:]}" if "Traceback" in text else None
 
 
 def _reproducible_content(file: Path) -> bytes:

@@ -19,22 +19,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import fault_attacks
 import fault_commands
-import fault_disks
 import fault_fuzz
-import fault_interruptions
-import fault_launches
 import fault_watching
 import fault_workspace
 
 EXPERIMENTS: dict[str, tuple[Callable[..., dict], int, int]] = {  # with the number of cases: full, and with --small
     "network": (fault_watching.network, 1, 1),
     "fuzz": (fault_fuzz.fuzz, 120_000, 300),
-    "stops": (fault_interruptions.stops, 240, 3),
-    "launches": (fault_launches.launches, 21, 0),
-    "disks": (fault_disks.small_disks, 160, 2),
-    "failing_calls": (fault_disks.failing_calls, 400, 3),
-    "races": (fault_interruptions.races, 80, 2),
+    "stops": (fault_attacks.stops, 240, 3),
+    "launches": (fault_attacks.launches, 22, 0),
+    "disks": (fault_attacks.small_disks, 160, 2),
+    "failing_calls": (fault_attacks.failing_calls, 400, 3),
+    "races": (fault_attacks.races, 80, 2),
     "ranks": (fault_watching.ranks, 8, 2),
 }
 

@@ -13,10 +13,10 @@ LISTENING = "0A"
 TOTAL = 60
 
 
-def launch(tree, work, *more, restarts=3, python=None):
-    """Start a training in two processes, which are forks unless `python` names an interpreter. Return the launcher."""
+def launch(tree, work, *more, restarts=3):
+    """Start a training in two forked processes. Return the launcher."""
     options = arguments(tree, work, "--iters", TOTAL, "--save_iter", 5, "--quiet", *more)
-    command = [python or python_command(), "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
+    command = [python_command(), "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
     return subprocess.Popen(
         [*command, str(ROOT / "train.py"), *options], cwd=ROOT, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
