@@ -58,8 +58,8 @@ def build_trainer(
     if settings.cross_entropy and (world.size > 1 or mode.amp == "apex"):
         raise UsageError("--cross_entropy: only one process, without --amp apex, can train the classifier")
     train = data.train
-    state, model = _build_state(settings, mode, device, len(train.index.subjects))
-    step = _build_step(settings, state, model, mode, device)
+    state, model = build_state(settings, mode, device, len(train.index.subjects))
+    step = build_step(settings, state, model, mode, device)
     by_view = settings.sampler == "views"
     sampler = PKSampler(train.index, *settings.batch_size, settings.frame_num, settings.seed, world.rank, by_view)
     resident = data.resident and fits_device(train, device)
@@ -98,7 +98,7 @@ def build_trainer(
     )  # fmt: skip
 
 
-def _build_state(
+def build_state(
     settings: ModelConfig, mode: ComputeMode, device: torch.device, subjects: int
 ) -> tuple[TrainingState, nn.Module]:
     """Return the initial state, and the network that runs forward (apex may replace it)."""
@@ -116,7 +116,7 @@ def _build_state(
     return TrainingState(network, optimizer, precision, LossMeter(device), classifier=classifier), model
 
 
-def _build_step(
+def build_step(
     settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
 ) -> TrainingStep | CudaGraphStep:
     """Return the training iteration, as CUDA graphs if batches are packed and the device can capture them."""

@@ -26,19 +26,16 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.data.batches import pack
-from model.devices.device import adam_options, kind_of, synchronize, to_device
+from model.devices.device import synchronize
 from model.devices.opening import resolve_device
-from model.network import GaitSet
 from model.network.compute_mode import make_compute_mode
 from model.synthetic.alignment import align_crops
 from model.synthetic.camera import VIEWS
 from model.synthetic.settings import SEQ_TYPES, WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
+from model.training.builder import build_state, build_step
 from model.training.cuda_graph_step import FIRST_EAGER, CudaGraphStep
-from model.training.log_book import LossMeter
 from model.training.precision import make_precision
-from model.training.state import TrainingState
-from model.training.step import TrainingStep
 
 LENGTH = 80  # frames per sequence, about as in CASIA-B
 
@@ -92,26 +89,20 @@ def plain_iteration(options: argparse.Namespace, device: torch.device) -> Callab
 
 
 def our_iteration(options: argparse.Namespace, device: torch.device) -> tuple[Callable[[], None], dict[str, bool]]:
-    """Return an iteration built like in `model.training.builder`, and the optimizations that it uses."""
+    """Return an iteration of train.py, and the optimizations that it uses."""
     settings = ModelConfig(
         batch_size=(options.p, options.k), frame_num=options.frames, amp=options.amp, kernels=options.kernels
     )
-    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device)
-    network = to_device(GaitSet(amp_dtype=mode.amp_dtype, fused=mode.fused), device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, **adam_options(device))
-    precision, network, optimizer = make_precision(mode, network, optimizer, device, settings.loss_scale)
-    recorded = mode.fused and kind_of(device).graph is not None
-    state = TrainingState(network, optimizer, precision, LossMeter(device))
-    step = TrainingStep(network, state, settings, reference_loss=not mode.triton)
+    mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, settings.channels)
+    state, network = build_state(settings, mode, device, options.p)
+    step = build_step(settings, state, network, mode, device)
     frames, rows = drawn_frames(options)
     ends = None
     if mode.fused or (device.type == "cpu" and settings.kernels == "auto"):
         rows, ends = pack(rows)
         ends = torch.from_numpy(ends).to(device)
     sils = torch.from_numpy(frames[rows]).to(device)
-    if recorded:
-        step = CudaGraphStep(step, device)
-    return lambda: step(sils, ends), {"kernels": mode.fused, "recorded": recorded}
+    return lambda: step(sils, ends), {"kernels": mode.fused, "recorded": isinstance(step, CudaGraphStep)}
 
 
 def measure(version: str, options: argparse.Namespace) -> dict:
