@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any
     import_netcdf4()  # xarray would report a missing package as a ValueError
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
-    with atomic_file(path) as part, netcdf_errors(part):
-        dataset.to_netcdf(part, engine="netcdf4")
+    # In a thread, because Ctrl-C inside xarray's locks would leave one locked, and closing the file would wait forever.
+    with atomic_file(path) as part, netcdf_errors(part), ThreadPoolExecutor(1) as pool:
+        pool.submit(dataset.to_netcdf, part, engine="netcdf4").result()
 
 
 def _csv_rows(result: CrossViewResult) -> Iterator[list[Any]]:

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import logging
+import signal
 import sys
 
 import numpy as np
@@ -98,6 +99,31 @@ def test_netcdf_keeps_values_and_labels(tmp_path):
         assert dataset["condition"].values.tolist() == ["NM", "BG", "CL"]
         assert dataset["probe_view"].values.tolist() == ["000", "018", "090"]
         assert json.loads(dataset.attrs["details"])["command"] == DETAILS["command"]
+
+
+def test_an_interrupt_inside_the_locks_of_xarray_does_not_block(tmp_path, monkeypatch):
+    """Ctrl-C arrives right after a lock was acquired, while the file is written."""
+    locks = pytest.importorskip("xarray.backends.locks")
+    acquire, acquired, interrupted = locks.acquire, [], []
+
+    def acquire_and_interrupt(lock, **options):
+        acquired.append(acquire(lock, **options))
+        if len(acquired) in interrupted:
+            signal.raise_signal(signal.SIGINT)
+        return acquired[-1]
+
+    monkeypatch.setattr(locks, "acquire", acquire_and_interrupt)
+    write_results(result_of(), tmp_path, "whole", DETAILS)
+    interrupted.append(len(acquired) + len(acquired) // 2)
+    previous = signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("still waiting"))
+    signal.alarm(20)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_results(result_of(), tmp_path, "r", DETAILS)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+    assert not (tmp_path / "r.nc").exists()
 
 
 @pytest.mark.parametrize("package", ["xarray", "netCDF4"])
