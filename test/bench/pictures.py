@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -110,9 +111,7 @@ def _pipeline(raw: Path, aligned: Path, checkpoint: Path) -> Figure:
         (embedding.clip(*np.percentile(embedding, (2, 98))), "viridis", "4  62 strips × 256 numbers"),
     )
     for axes, (picture, colours, title) in zip(panels, pictures, strict=True):
-        axes.imshow(picture, cmap=colours, aspect="auto" if picture.shape == embedding.shape else "equal")
-        axes.set_title(title, fontsize=11, color=LIGHT["text"])
-        axes.set_axis_off()
+        _show(axes, picture, title, colours, aspect="auto" if picture.shape == embedding.shape else "equal")
     return figure
 
 
@@ -153,16 +152,15 @@ def video_figure() -> Figure:
     figure = Figure(figsize=(11, 3.4), layout="constrained", facecolor=LIGHT["page"])
     panels = figure.subplots(1, 2, width_ratios=(1.0, 1.4))
     rows = [_tiled(list(cut_sides(masks)), 1, 9) for masks in cropped]
-    for axes, picture, title in zip(
-        panels,
-        (preview[..., ::-1], np.concatenate(rows)),
-        ("preview", "aligned silhouettes of tracks 1 to 3"),
-        strict=True,
-    ):
-        axes.imshow(picture, cmap="gray")
-        axes.set_title(title, fontsize=11, color=LIGHT["text"])
-        axes.set_axis_off()
+    _show(panels[0], preview[..., ::-1], "preview")
+    _show(panels[1], np.concatenate(rows), "aligned silhouettes of tracks 1 to 3")
     return figure
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str, colours: str = "gray", **options) -> None:
+    axes.imshow(picture, cmap=colours, **options)
+    axes.set_title(title, fontsize=11, color=LIGHT["text"])
+    axes.set_axis_off()
 
 
 def _tiled(frames: list[np.ndarray], rows: int, columns: int) -> np.ndarray:
