@@ -245,8 +245,9 @@ def races(workspace: Workspace, count: int, seed: int) -> dict:
 
 
 def _race(case: Case) -> None:
-    first = case.start()
-    time.sleep(case.draw.uniform(0, 0.9) * case.workspace.seconds[case.name])
+    first, moment = case.start(), case.draw.uniform(0, 0.9) * case.workspace.seconds[case.name]
+    case.what = f"second start after {moment:.3f} s"
+    time.sleep(moment)
     second = case.start(new_log=False)
     statuses, text = first.wait() + second.wait(), second.stderr()
     assert "Traceback" not in text, f"traceback: {text[-700:]}"

@@ -5,6 +5,7 @@ import logging
 import math
 import random
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import fault_mutations as mutate
@@ -16,7 +17,7 @@ from tiny_checkpoints import saved, saved_sets
 
 from model.checkpoints.loading import load_encoder, load_optimizer
 from model.common import lock
-from model.config import build_config, load_config
+from model.config import DataConfig, ModelConfig, build_config, load_config
 from model.network import GaitSet
 from model.training.log_book import LogBook
 
@@ -127,12 +128,8 @@ def lock_files(folder: Path) -> Target:
 
 
 def configs(folder: Path) -> Target:
-    data = {"dataset_path": "d", "dataset": "CASIA-B", "pid_num": 73, "pid_shuffle": False, "resolution": "64"}
-    settings = {
-        "hidden_dim": 8, "lr": 1e-4, "margin": 0.2, "batch_size": [8, 16], "total_iter": 10, "seed": 0, "frame_num": 30,
-        "loss_scale": "dynamic", "model_name": "GaitSet", "restore_iter": 0,
-    }  # fmt: skip
-    good = {"WORK_PATH": "work", "CUDA_VISIBLE_DEVICES": "0", "data": data, "model": settings}
+    parts = {"data": asdict(DataConfig(dataset_path="d")), "model": asdict(ModelConfig())}
+    good = {"WORK_PATH": "work", "CUDA_VISIBLE_DEVICES": "0", **json.loads(json.dumps(parts))}
 
     def read(draw: random.Random) -> None:
         given = {"batch_size": (draw.choice((None, 4)), 2)} if draw.random() < 0.2 else {}
