@@ -160,8 +160,8 @@ def test_missing_packages_of_atcs_python_are_explained(cann, model, monkeypatch,
     assert "EC0010" in str(caught.value) and f"{bare} -m pip install attrs" in str(caught.value)
 
 
-@pytest.mark.parametrize(("has_decorator", "kept"), [(False, False), (True, True)])
-def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_decorator, kept):
+@pytest.mark.parametrize("has_decorator", [False, True])
+def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_decorator):
     """atc runs the first python3 on the PATH, which in an activated .venv is ours."""
     own = tmp_path / "bin"
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
@@ -170,6 +170,6 @@ def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_dec
     monkeypatch.setenv("PATH", f"{own}:/usr/bin")
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
     environment = environment_for("/cann/bin/atc")
-    assert environment["PATH"] == (f"{own}:/usr/bin" if kept else "/usr/bin")
-    assert ("VIRTUAL_ENV" in environment) == kept
+    assert environment["PATH"] == (f"{own}:/usr/bin" if has_decorator else "/usr/bin")
+    assert ("VIRTUAL_ENV" in environment) == has_decorator
     assert environment_for(str(own / "atc"))["PATH"] == f"{own}:/usr/bin"

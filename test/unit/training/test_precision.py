@@ -31,14 +31,6 @@ def one_step(precision, network, optimizer, x):
     return output, next(network.parameters()).detach().clone()
 
 
-def test_off_computes_in_float32():
-    network, optimizer, x = small_problem()
-    precision, same, _ = make_precision(ComputeMode(), network, optimizer, CPU, "dynamic")
-    assert isinstance(precision, Precision) and same is network
-    output, _ = one_step(precision, network, optimizer, x)
-    assert output.dtype == torch.float32
-
-
 def gaitset_problem(amp_dtype=None):
     torch.manual_seed(0)
     network = GaitSet(8, amp_dtype)
