@@ -2,8 +2,9 @@
 
 import onnx
 import pytest
-from cann_folder import STANDINS, run_standin
+from cann_folder import STANDINS
 from onnx import TensorProto, helper
+from scripts import run_script
 from tiny_onnx import constant, tiny_model, with_nodes
 
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ def atc(tmp_path, monkeypatch):
         onnx.save(graph or tiny_model(), tmp_path / "m.onnx")
         defaults = {"framework": 5, "model": tmp_path / "m.onnx", "output": tmp_path / "m", "soc_version": "Ascend310"}
         arguments = [f"--{name}={value}" for name, value in {**defaults, **flags}.items() if value is not None]
-        return run_standin(STANDINS / "atc", *arguments)
+        return run_script(STANDINS / "atc", *arguments)
 
     return run
 

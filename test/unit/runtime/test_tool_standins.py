@@ -1,7 +1,8 @@
 """The stand-ins of benchmark and ais_bench reject what the real tools reject or do not document."""
 
 import pytest
-from cann_folder import STANDINS, run_standin
+from cann_folder import STANDINS
+from scripts import run_script
 
 from model.export.manifest import read_info
 from model.runtime.benchmark_tool import benchmark_command
@@ -18,7 +19,7 @@ def benchmark(deployed, here, task):
         command = benchmark_command(here, str(deployed.om(4)), task("benchmark"))
         changes = {f"-input_text_path={INFO}": f"-input_text_path={deployed.info}"} | changes
         arguments = [changed for part in command[1:] if (changed := changes.get(part, part))]
-        return run_standin(STANDINS / "benchmark.x86_64", *arguments)
+        return run_script(STANDINS / "benchmark.x86_64", *arguments)
 
     return run
 
@@ -57,7 +58,7 @@ def test_benchmark_rejects_undocumented_lists(deployed, here, benchmark):
 
 
 def ais_bench(*arguments):
-    return run_standin(STANDINS / "python" / "ais_bench" / "__main__.py", *arguments)
+    return run_script(STANDINS / "python" / "ais_bench" / "__main__.py", *arguments)
 
 
 def test_ais_bench_rejects_arguments_and_paths(deployed, here):

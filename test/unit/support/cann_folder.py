@@ -1,13 +1,8 @@
 """A CANN folder like that of its installer, with the stand-ins: set_env.sh, and atc in the folder that it expects."""
 
 import platform
-import runpy
 import shlex
-import subprocess
 import sys
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 STANDINS = Path(__file__).resolve().parent / "standins"
@@ -50,22 +45,3 @@ def write_cann(folder: Path, latest: str = "latest", version: str = "8.0.0") -> 
     (home / ARCH / "ascend_toolkit_install.info").write_text(f"package_name=Ascend-cann-toolkit\nversion={version}\n")
     (folder / "set_env.sh").write_text(SET_ENV % {"latest": f"/{latest}" if latest else ""})
     return folder
-
-
-def run_standin(path: Path, *arguments: object) -> subprocess.CompletedProcess:
-    """Run a stand-in in this process, which saves the import of its libraries. An exception is status 1."""
-    output, errors, status = StringIO(), StringIO(), 0
-    before = list(sys.argv), list(sys.path)
-    sys.argv = [path.name, *map(str, arguments)]
-    sys.path.insert(0, str(path.parent))
-    try:
-        with redirect_stdout(output), redirect_stderr(errors):
-            runpy.run_path(str(path), run_name="__main__")
-    except SystemExit as end:
-        status = end.code or 0
-    except Exception:
-        status = 1
-        errors.write(traceback.format_exc())
-    finally:
-        sys.argv, sys.path[:] = before
-    return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
