@@ -153,9 +153,8 @@ def test_means_skip_missing_cells():
     assert set(cells) == {("000", "000"), ("000", "030"), ("015", "000"), ("015", "030")}
     assert result.including(rounded=False)["NM"] == pytest.approx(np.mean(list(cells.values())))
     per_view = result.per_probe_view(rounded=False)["NM"]
-    assert per_view == pytest.approx(
-        {"000": cells["000", "030"], "015": (cells["015", "000"] + cells["015", "030"]) / 2}
-    )
+    mean_of_015 = (cells["015", "000"] + cells["015", "030"]) / 2
+    assert per_view == pytest.approx({"000": cells["000", "030"], "015": mean_of_015})
     assert result.excluding(rounded=False)["NM"] == pytest.approx(np.mean(list(per_view.values())))
 
 

@@ -75,17 +75,16 @@ def test_explain_quotes_the_error_and_gives_advice(printed, quoted, advice):
     assert quoted in line and advice in line and "\n" not in line and "PID" not in line
 
 
+NOT_LOADED = "atc.bin: error while loading shared libraries: {}: cannot open shared object file: No"
+
+
 @pytest.mark.parametrize(
     ("printed", "quoted", "advice"),
     [
-        (
-            f"atc.bin: error while loading shared libraries: {library}: cannot open shared object file: No",
-            library,
-            advice,
-        )
-        for library, advice in (("libascend_hal.so", "comes with the NPU driver"), ("libge_compiler.so", "set_env.sh"))
-    ]
-    + [("/cann/bin/atc: line 21: /cann/bin/atc.bin: No such file or directory", "atc.bin", "is incomplete")],
+        (NOT_LOADED.format("libascend_hal.so"), "libascend_hal.so", "comes with the NPU driver"),
+        (NOT_LOADED.format("libge_compiler.so"), "libge_compiler.so", "set_env.sh"),
+        ("/cann/bin/atc: line 21: /cann/bin/atc.bin: No such file or directory", "atc.bin", "is incomplete"),
+    ],
 )
 def test_explain_an_atc_that_does_not_start(printed, quoted, advice):
     line = explain(printed, 127)
@@ -127,11 +126,9 @@ def test_explain_ignores_output_before_the_failure_line():
 
 def test_explain_finds_a_missing_module_before_the_failure_line():
     """Older versions of atc print it there."""
-    printed = (
-        f"ModuleNotFoundError: No module named '_struct'\n{FAILED}E40000: Failed to import te.platform.log_util.\n"
-    )
-    line = explain(printed, 255, "/usr/bin/python3")
-    assert line.startswith("ModuleNotFoundError: No module named '_struct'; atc compiles with /usr/bin/python3")
+    missing = "ModuleNotFoundError: No module named '_struct'"
+    line = explain(f"{missing}\n{FAILED}E40000: Failed to import te.platform.log_util.\n", 255, "/usr/bin/python3")
+    assert line.startswith(f"{missing}; atc compiles with /usr/bin/python3")
 
 
 def test_explain_shortens_long_messages():

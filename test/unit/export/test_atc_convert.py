@@ -30,11 +30,8 @@ def test_convert_writes_the_om_next_to_its_model(cann, model):
     names = sorted(p.name for p in model.parent.iterdir())
     assert names == ["gaitset_submit.atc.log", "gaitset_submit.om", "gaitset_submit.onnx"]
     log = Path(facts["log"]).read_text()
-    assert (
-        "--soc_version=Ascend310P3" in log
-        and "ATC run success, welcome to the next use." in log
-        and "noise of the operator compiler" in log
-    )
+    assert "--soc_version=Ascend310P3" in log and "ATC run success, welcome to the next use." in log
+    assert "noise of the operator compiler" in log
 
 
 def test_command_is_the_published_one():

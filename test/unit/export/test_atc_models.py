@@ -35,10 +35,7 @@ def symbolic_model(path, *more):
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_a_symbolic_batch_size_is_fixed_by_the_input_shape(cann, tmp_path, caplog, batch_size):
     model = symbolic_model(tmp_path / "zoo.onnx")
-    unsuitable = (
-        r"zoo\.onnx: does not suit ATC: input image_seq has shape \['-1', 4, 8, 6\], but .* --input_shape=image_seq:N"
-    )
-    with pytest.raises(UserError, match=unsuitable):
+    with pytest.raises(UserError, match=r"does not suit ATC: .* \['-1', 4, 8, 6\], .*--input_shape=image_seq:N"):
         converted(model)
     assert [path.name for path in tmp_path.glob("zoo*")] == ["zoo.onnx"], "atc was not run"
     facts = converted(model, input_shape=[batch_size, 4, 8, 6])

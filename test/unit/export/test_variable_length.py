@@ -61,9 +61,8 @@ def assert_near(found, expected):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sequences_of_any_length_agree_with_torch(models, store, expected, threads):
-    assert_near(
-        embed_variable_length(VariableLengthRuntime(models / "whole.onnx", threads), store, quiet=True), expected
-    )
+    runtime = VariableLengthRuntime(models / "whole.onnx", threads)
+    assert_near(embed_variable_length(runtime, store, quiet=True), expected)
 
 
 @pytest.mark.parametrize("frame_chunk", [1, 7, 16])

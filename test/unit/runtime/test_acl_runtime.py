@@ -97,12 +97,9 @@ def not_yet_held(name):
 
 def test_message_of_acl_is_included(deployed, acl, monkeypatch):
     acl.fail["mdl.load_from_file"] = 500002
-    monkeypatch.setattr(
-        acl, "get_recent_err_msg", lambda: "EZ9999: Inner Error!\nEZ9999  no memory\nTraceBack", raising=False
-    )
-    with pytest.raises(
-        UserError, match=r"with code 500002: EZ9999: no memory; was the om file converted for this chip"
-    ):
+    message = "EZ9999: Inner Error!\nEZ9999  no memory\nTraceBack"
+    monkeypatch.setattr(acl, "get_recent_err_msg", lambda: message, raising=False)
+    with pytest.raises(UserError, match=r"code 500002: EZ9999: no memory; was the om file converted for this chip"):
         AclRuntime(deployed.om(1))
 
 

@@ -55,14 +55,12 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, bat
 
 @pytest.mark.parametrize("dataset", ["Synthetic", None])
 def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_path, dataset):
-    info = tmp_path / "some-bin.info"
-    write_input_files(
-        TinyStore([2]), None, tmp_path / "some-bin", info, FixedLength(2), dataset=dataset or "", quiet=True
-    )
+    bins, info = tmp_path / "some-bin", tmp_path / "some-bin.info"
+    write_input_files(TinyStore([2]), None, bins, info, FixedLength(2), dataset=dataset or "", quiet=True)
     program, script, *words = shlex.split(command._next_command(info, tmp_path / "results"))
     assert (program, script) == ("python", "test.py")
     options = parser_of(script).parse_args(words)
-    assert (options.dataset, options.bin_path) == (dataset, tmp_path / "some-bin") and options.post_process
+    assert (options.dataset, options.bin_path) == (dataset, bins) and options.post_process
     info.with_suffix(".json").unlink()
     assert "--dataset" not in command._next_command(info, tmp_path / "results")
 

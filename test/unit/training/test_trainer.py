@@ -147,9 +147,7 @@ def test_number_of_kept_checkpoints_is_configured(aligned_tree, tmp_path, keep, 
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 3])
-def test_kill_during_a_deletion_leaves_no_part_of_the_checkpoint(
-    aligned_tree, unbroken, tmp_path, deleted, monkeypatch
-):
+def test_kill_during_a_deletion_leaves_no_part_of_it(aligned_tree, unbroken, tmp_path, monkeypatch, deleted):
     """The run is killed while it deletes the previous checkpoint. Nothing is written after that."""
     with monkeypatch.context() as patch:
         unlink, count = Path.unlink, itertools.count(1)
