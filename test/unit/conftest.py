@@ -2,6 +2,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from walkers import write_aligned_tree
@@ -11,23 +12,18 @@ import model  # noqa: F401  sets the variable that disables ONNX Runtime's telem
 REAL_DATA = "casia-a-10"  # ten subjects of CASIA Gait Dataset A, for research use: never part of this repository
 
 
-def _restored_environment() -> Iterator[None]:
-    """Restore the environment: commands in this process set the visible devices in it."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
 @pytest.fixture(autouse=True)
 def environment_of_the_test() -> Iterator[None]:
-    yield from _restored_environment()
+    """Restore the environment: commands in this process set the visible devices in it."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment_of_the_module() -> Iterator[None]:
     """Fixtures of modules also run commands, before the environment of the first test is saved."""
-    yield from _restored_environment()
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
