@@ -17,8 +17,8 @@ _SHARED = {
     "work_path": {"metavar": "DIR", "help": "folder for checkpoints, partitions, stores, logs and results (default: "
                   "from the config)"},
     "skip_bad": {"action": "store_true", "help": "skip unreadable images instead of stopping"},
-    "device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device such as "
-               "cuda:1 (default: auto, which is npu, cuda or cpu)"},
+    "device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device such "
+               "as cuda:1 (default: auto, which is npu, cuda or cpu)"},
     "cache": {"action": "store_true", "default": None, "help": "True: read all frames into memory first; False: never "
               "copy all frames to the device (default: frames stay in the memory-mapped store, and training copies "
               "them to the device if they fit)"},
