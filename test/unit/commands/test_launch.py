@@ -12,6 +12,7 @@ from launching import TOTAL, children, launch, listening, wait_for, workers_of
 from scripts import ROOT, load_script, one_line_error, run_module
 from training_runs import files_of, same, weights
 
+from model.commands.launch import start_processes
 from model.common.errors import UsageError, UserError
 from model.devices import distributed
 from model.devices.world import World, launch_name, world_from_environment
@@ -109,13 +110,10 @@ def test_ranks_of_launchers(monkeypatch, variables, expected):
 def test_device_num_starts_its_own_processes_unless_a_launcher_has(
     monkeypatch, capsys, variables, device_num, expected
 ):
-    import model.commands.launch
-
     set_variables(monkeypatch, variables)
-    monkeypatch.setattr(model.commands.launch, "launch", lambda processes, *_: ("starts", processes))
+    monkeypatch.setattr("model.commands.launch.launch", lambda processes, *_: ("starts", processes))
     started = world_from_environment().size
     options, config = SimpleNamespace(device_num=device_num, port=None), SimpleNamespace(device_num=8)
-    start_processes = load_script("train").start_processes
     if expected in (None, "starts"):
         assert start_processes(options, config, started) == (expected and ("starts", device_num or 8))
         ignores = "ignores WORLD_SIZE=2 and RANK=1 of the environment" in capsys.readouterr().err
