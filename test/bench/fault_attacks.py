@@ -147,7 +147,7 @@ def _stop_launch(case: Case) -> None:
         with suppress(FileNotFoundError):  # the launcher has ended
             ranks = workers_of(launcher)
         time.sleep(0.02)
-    after = case.draw.uniform(0, case.workspace.seconds[case.command.name])
+    after = case.draw.uniform(0, 0.8 * case.workspace.seconds[case.command.name])  # the ranks started after a while
     case.what = f"after {after:.1f} s"
     time.sleep(after)
     with suppress(ProcessLookupError):  # training has already ended
