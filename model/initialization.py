@@ -18,6 +18,7 @@ from model.checkpoints.metadata import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config, load_config, overrides_of
+from model.config_options import check_precision_options
 from model.data.partition import Data, check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
@@ -86,6 +87,7 @@ class Embedder(NamedTuple):
 def open_embedder(options: Namespace) -> Embedder:
     """Open the network and the data of the options of a command that embeds sequences, by default of all subjects."""
     config = load_config(options.config, overrides_of(options))
+    check_precision_options(options, config.model.amp)
     device = open_device(options.device, config.visible_devices, jit_compile=not getattr(options, "rt2", False))
     loaded = load_network(config, options.checkpoint, getattr(options, "iter", None), device)
     part = getattr(options, "part", "all")

@@ -10,7 +10,7 @@ from scripts import one_line_error, run_module
 from small_disk import no_file_larger_than
 
 from model.commands import embed
-from model.common.errors import UserError
+from model.common.errors import UsageError, UserError
 from model.data.index import SequenceIndex
 from model.data.store import open_data
 from model.embeddings.extract import embed_sequences
@@ -117,6 +117,12 @@ def test_strip_labels_follow_the_order_of_the_network():
         top, bottom = label.strip * height, (label.strip + 1) * height - 1
         own = (top + bottom) / 2 + bottom  # mean + max
         assert value == pytest.approx(own + (2000 if label.branch == "global" else 0))
+
+
+def test_data_type_without_mixed_precision_is_an_error(small):
+    folder, options = small
+    with pytest.raises(UsageError, match="--amp_dtype bf16 needs --amp torch, but this run uses float32"):
+        embed.main([*options, "--amp_dtype", "bf16", "--output", str(folder / "bf16.parquet")])
 
 
 def test_unknown_suffix_and_missing_package_are_errors(small, monkeypatch):
