@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,10 +157,12 @@ def _read_ragged(path: Path) -> Partition:
         file = io.BytesIO(content)
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        _, _, dtype = header(file)
+        shape, _, dtype = header(file)
         if dtype.hasobject:
             parts = read_array(file.read())
         else:
+            if not math.prod(shape) * dtype.itemsize:  # the lists of an array without bytes can fill the memory
+                raise ValueError(f"an array of {dtype} {list(shape)} without text")
             array = np.load(io.BytesIO(content), allow_pickle=False)
             if array.dtype.kind == "U" and (array.view(array.dtype.str[0] + "u4") > 0x10FFFF).any():
                 raise ValueError("it contains invalid text, which NumPy does not check")

@@ -98,6 +98,16 @@ def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("<U0", (2, 10**9)), ("|S0", (2, 1)), ("<U3", (10**9, 0)), ("<U3", (2, 0))]
+)
+def test_npy_without_text_is_rejected_before_its_lists_fill_the_memory(tmp_path, dtype, shape):
+    header = str({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
+    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool .*without text"):
+        read_partition(tmp_path / "p.npy")
+
+
 @pytest.mark.parametrize("content", ['{"TRAIN_SET": []}', "[1]", '{"TRAIN_SET": [1], "TEST_SET": []}', "no json"])
 def test_invalid_partition_files_are_rejected(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
