@@ -136,6 +136,14 @@ def test_run_that_ends_before_the_range_is_reported(tmp_path, caplog):
     assert not (tmp_path / "p").exists()
 
 
+def test_folder_that_cannot_be_created_is_an_error_before_the_range(tmp_path):
+    (tmp_path / "file").touch()
+    profiling = Profiling(tmp_path / "file", CPU, start=3)
+    with pytest.raises(FileExistsError):
+        run(profiling, 9)
+    assert profiling.done == 2
+
+
 @pytest.mark.parametrize(("start", "stop"), [(5, 3), (0, 3), (-2, 3), (1, 0), (12, -2)])
 def test_empty_range_is_rejected(tmp_path, start, stop):
     with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: the range is empty"):
