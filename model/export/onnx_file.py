@@ -1,10 +1,12 @@
 """ONNX files: the names of inputs and outputs, and reading them from any source, with errors in one line."""
 
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from model.common.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import onnx
 
 # Inputs and outputs of exported models.
 INPUT_NAME = "image_seq"  # static models: float32 pixels from 0 to 1
@@ -16,11 +18,13 @@ POOLED = (2, 4, 6)  # set layers whose maps are set-pooled
 EARLIER, MAXIMA = "earlier", "maxima"
 
 
-def load_onnx(path: Path | str) -> onnx.ModelProto:
+def load_onnx(path: Path | str) -> "onnx.ModelProto":
     """Read a model without the weights that it keeps in other files. Raise UserError that names `path`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such ONNX file; create it with pth2onnx.py")
+    import onnx  # here, because the runtimes of Ascend import this module, and they run without it
+
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError: its module depends on the version of protobuf
@@ -57,7 +61,7 @@ def _external_files(message) -> list[str]:
     return found
 
 
-def inputs_of(model: onnx.ModelProto) -> list:
+def inputs_of(model: "onnx.ModelProto") -> list:
     """Return the inputs of the graph without those that are names of weights."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
@@ -69,7 +73,7 @@ def shape_of(value) -> list[int | str]:
     return [each.dim_value if each.HasField("dim_value") else each.dim_param or "?" for each in dimensions]
 
 
-def with_input_shape(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:
+def with_input_shape(model: "onnx.ModelProto", shape: list[int]) -> "onnx.ModelProto":
     """Return a copy whose first input has the shape `shape`, without the inner shapes, which depend on it."""
     fixed = type(model)()
     fixed.CopyFrom(model)

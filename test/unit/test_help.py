@@ -84,3 +84,13 @@ def test_a_missing_package_is_one_line_with_the_installation(command):
     done = run_quietly([sys.executable, "-S", *name, *arguments], ROOT, {})
     assert re.search(r"has no package \w+; install .*--setup_only.*activate", one_line_error(done, 1))
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted({*PARSERS} - {"model.synthetic", "model.export.atc"}))
+def test_help_answers_without_large_packages(command):
+    name = [command] if command.endswith(".py") else ["-m", command]
+    done = run_quietly([sys.executable, "-X", "importtime", *name, "--help"], ROOT, {})
+    imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
+    assert done.returncode == 0 and "argparse" in imported
+    assert not imported & {"matplotlib", "onnx", "onnxruntime", "torch", "xarray"}
