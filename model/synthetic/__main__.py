@@ -58,6 +58,7 @@ from model.synthetic.tree_writer import write_tree
 from model.synthetic.video import WALKERS, write_video
 
 _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
+_preview_file = parsed_as(Path, "the name of a file", lambda path: not path.is_dir())
 _video = parsed_as(Path, "a file that ends in .mp4", lambda path: path.suffix.lower() == ".mp4")
 
 
@@ -99,7 +100,7 @@ def build_parser() -> CommandParser:
     output = parser.add_argument_group("output")
     output.add_argument("--output_path", type=Path, metavar="DIR", help="new or empty folder for the raw tree")
     output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store")
-    output.add_argument("--preview", type=Path, metavar="FILE.png", help="draw a contact sheet of the first 8 "
+    output.add_argument("--preview", type=_preview_file, metavar="FILE.png", help="draw a contact sheet of the first 8 "
                         "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the "
                         "first take of each condition. No tree and no store are needed")  # fmt: skip
     output.add_argument("--video", type=_video, metavar="FILE.mp4", help="film the first 3 subjects in the first of "

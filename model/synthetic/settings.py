@@ -42,7 +42,7 @@ class WalkerSettings:
         counts = dict.fromkeys(("frames", "subjects", "first_subject"), 1)
         for name, least in {**counts, **dict.fromkeys(("seed", "noise", "cameras", "bodies", "gaits"), 0)}.items():
             if not least <= getattr(self, name) < float("inf"):
-                raise UsageError(f"--{name}: must be at least {least}, not {getattr(self, name)}")
+                raise UsageError(f"--{name}: must be at least {least} and finite, not {getattr(self, name)}")
         for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
             chosen = getattr(self, name)
             unknown = [one for one in chosen if one not in known]

@@ -181,7 +181,8 @@ def test_the_animation_shows_every_frame(tmp_path):
         ("--first_subject 0", "--first_subject"), ("--seed -1", "--seed"), ("--noise -0.5", "--noise"),
         ("--noise nan", "--noise"), ("--cameras -1", "--cameras"), ("--gaits x", "--gaits"),
         ("--views 000,017", "'017'"), ("--takes nm-07", "'nm-07'"), ("--takes ,", "--takes"),
-        ("--subject 3", "--subject"), ("--store s --device none", "--device"),
+        ("--subject 3", "--subject"), ("--store s --device none", "--device"), ("--preview .", "--preview"),
+        ("--noise inf", "finite"),
     ],
 )  # fmt: skip
 def test_bad_arguments_end_with_status_2_and_one_line(tmp_path, monkeypatch, capsys, arguments, named):
