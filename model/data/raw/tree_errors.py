@@ -85,8 +85,10 @@ def _first_files(root: Path) -> tuple[Path | None, Path | None]:
     """Search below `root` for the first frame. Return it, and without frames the first file of another type."""
     other, seen = None, set()
     for folder, inner, names in os.walk(root, followlinks=True):  # leaves out folders that cannot be listed
+        if len(seen) == MAX_SEARCHED_FOLDERS:
+            break
         real = os.path.realpath(folder)
-        if real in seen or len(seen) == MAX_SEARCHED_FOLDERS:  # a link to a folder that was searched
+        if real in seen:  # a link to a folder that was searched
             inner.clear()
             continue
         seen.add(real)

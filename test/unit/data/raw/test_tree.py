@@ -9,6 +9,7 @@ import pytest
 from model.common.errors import UsageError, UserError, one_line
 from model.common.messages import set_up_logging
 from model.common.natural_order import natural_key
+from model.data.raw import tree_errors
 from model.data.raw.tree import scan_tree
 
 
@@ -101,6 +102,17 @@ def test_the_folder_that_the_error_names_can_be_scanned(tmp_path):
         scan_tree(tmp_path)
     advised = str(caught.value).partition(": give ")[2].partition(";")[0]
     assert [s.name for s in scan_tree(advised)] == ["001/nm-01/000"]
+
+
+def test_the_search_for_a_frame_ends_after_a_number_of_folders(tmp_path, monkeypatch):
+    for name in ("1", "2", "3", "4", "5"):
+        (tmp_path / name).mkdir()
+    touch(tmp_path / "6" / "a" / "b" / "c" / "1.png")
+    monkeypatch.setattr(tree_errors, "MAX_SEARCHED_FOLDERS", 3)
+    listed = Mock(wraps=os.scandir)
+    monkeypatch.setattr(os, "scandir", listed)
+    assert tree_errors._first_files(tmp_path) == (None, None)
+    assert str(tmp_path / "4") not in map(str, (call.args[0] for call in listed.call_args_list))
 
 
 LAYOUT_CASES = {
