@@ -38,7 +38,7 @@ def options_parser() -> CommandParser:
     add_options(parser.add_argument_group("protocol"), "gallery", "probe")
     recipe = parser.add_argument_group("recipe")
     add_options(recipe, "total_iter", "frame_num", "lr", "schedule", "cross_entropy", "sampler", "hard_or_full_trip")
-    add_options(recipe, "augment", "num_workers")
+    add_options(recipe, "unit_strips", "augment", "num_workers")
     add_options(recipe, "restore_iter", type=restore_iter, metavar="N")
     for name, meaning in (("p", "subjects per batch and process"), ("m", "sequences per subject in a batch")):
         recipe.add_argument(f"--batch_size_{name}", type=positive, help=f"{meaning} (default: from the config)")
@@ -139,7 +139,8 @@ def train(options: argparse.Namespace, config, device, world, profiling) -> int:
     initial = None
     if options.checkpoint is not None:  # checked now rather than after a large data set has been packed
         initial = read_encoder(options.checkpoint)
-        initial.require_sizes(Sizes(config.model.hidden_dim, config.model.channels))
+        settings = config.model
+        initial.require_sizes(Sizes(settings.hidden_dim, settings.channels, settings.unit_strips))
     data = open_dataset(config, options.partition, cache=options.cache, skip_bad=options.skip_bad)
     writing = not options.performance
     trainer = build_trainer(config, data, device, world, initial=initial, writing=writing, profiling=profiling)

@@ -86,6 +86,8 @@ class ModelConfig:
     lr: float = key(1e-4, "learning rate of Adam")
     schedule: str = key("constant", "learning rate: constant, or half a cosine down to 0", one_of("constant", "cosine"))
     cross_entropy: float = key(0.0, "weight of the loss of a classifier, which is not part of the encoder", AT_LEAST_0)
+    unit_strips: bool = key(False, "scale each strip of an embedding to length 1, so that distances depend on cosines; "
+                            "not part of the published recipe")
     hard_or_full_trip: str = key("full", "batch-all (full) or batch-hard (hard) triplet loss", one_of("full", "hard"))
     batch_size: tuple[int, int] = key((8, 16), "P subjects and K sequences per subject, per process", BATCH_SIZE)
     restore_iter: int = key(0, "iteration to resume from; 0: new run; -1: from the last checkpoint; -2 or auto: from "

@@ -121,14 +121,14 @@ def load_network(config: Config, checkpoint: Path | None, iteration: int | None,
         checkpoint = _find_checkpoint(config, iteration)
         log.info("checkpoint: %s", checkpoint)
     encoder = read_encoder(checkpoint)
-    hidden_dim, channels = encoder.sizes
+    hidden_dim, channels, unit_strips = encoder.sizes
     settings = config.model
     mode = ComputeMode()
     if settings.amp == "torch":
         mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, channels)
     else:
         warn_of_rounding(device)
-    network = GaitSet(hidden_dim, mode.amp_dtype, mode.fused, channels)
+    network = GaitSet(hidden_dim, mode.amp_dtype, mode.fused, channels, unit_strips)
     network.load_state_dict(encoder.weights)
     return LoadedNetwork(to_device(network, device).eval(), checkpoint, encoder.metadata)
 

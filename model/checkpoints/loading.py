@@ -89,7 +89,7 @@ class Encoder:
 
     def require_sizes(self, expected: Sizes) -> None:
         """Raise UserError with the keys to change in the configuration, unless the sizes are those of `expected`."""
-        sizes, wanted = ((size.hidden_dim, list(size.channels)) for size in (self.sizes, expected))
+        sizes, wanted = ((size.hidden_dim, list(size.channels), size.unit_strips) for size in (self.sizes, expected))
         wrong = [
             f"{key} of the config must be {found}, not {given}"
             for key, found, given in zip(Sizes._fields, sizes, wanted, strict=True)
@@ -129,7 +129,7 @@ def read_encoder(path: Path) -> Encoder:
 def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
     """Load a checkpoint into a network of the same sizes. Return its metadata. Raises UserError as `read_encoder`."""
     encoder = read_encoder(path)
-    encoder.require_sizes(Sizes(network.hidden_dim, network.channels))
+    encoder.require_sizes(Sizes(network.hidden_dim, network.channels, network.unit_strips is not None))
     network.load_state_dict(encoder.weights)
     return encoder.metadata
 

@@ -23,10 +23,11 @@ _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|network|encoder)\.)+")
 
 
 class Sizes(NamedTuple):
-    """Sizes of a GaitSet that its weights determine."""
+    """Sizes of a GaitSet that its weights determine, and whether it scales the strips of embeddings to length 1."""
 
     hidden_dim: int
     channels: tuple[int, ...]
+    unit_strips: bool = False
 
 
 def find_state(content: Any) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> Sizes:
     for layer, default in zip((1, 3, 5), SET_CHANNELS, strict=True):
         weight = state.get(f"set_layer{layer}.forward_block.conv.weight")
         channels.append((weight.shape[0] if weight is not None and weight.ndim else 0) or default)
-    return Sizes(hidden_dim or 256, tuple(channels))
+    return Sizes(hidden_dim or 256, tuple(channels), "unit_strips" in state)
 
 
 def differences(sizes: Sizes, state: Mapping[str, Tensor]) -> list[str]:
@@ -83,7 +84,7 @@ def differences(sizes: Sizes, state: Mapping[str, Tensor]) -> list[str]:
     another shape, in the order of the network."""
     # A damaged file can state sizes whose network would not fit the memory, so that its weights are not allocated.
     with torch.device("meta"):
-        expected = GaitSet(sizes.hidden_dim, channels=sizes.channels).state_dict()
+        expected = GaitSet(sizes.hidden_dim, channels=sizes.channels, unit_strips=sizes.unit_strips).state_dict()
     found = []
     for key, weight in expected.items():
         if key not in state:

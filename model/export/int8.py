@@ -35,6 +35,8 @@ CALIBRATION_SEQUENCES = 16
 HELD_OUT_SEQUENCES = 4  # further sequences, on which the exported file is compared with torch
 FIT_FRAMES = 4  # of each calibration sequence, used to choose the scales of the weights
 POOLING_CHUNK = 8  # frames per window of set pooling
+RANGE_STRIDE = 7  # one of so many values of a map is used to choose the range of a layer
+RANGE_FACTORS = 2.0 ** -np.arange(10)  # candidates for the lower end of a range, relative to the smallest value
 RELU_LAYERS = (1, 3, 5)  # their maps are read only by the next layer, whose weights replace the negative side
 
 
@@ -69,7 +71,7 @@ class Int8SetLayers(SetLayers):
             scale = np.tile(scale, FOLDED_PIXELS)
         smallest, largest = self.ranges[number]
         # A convolution saturates at the smallest value that its output represents: at 0, this is ReLU.
-        before, self.params = self.params, quant_params(0 if number in RELU_LAYERS else smallest, largest)
+        before, self.params = self.params, quant_params(smallest, largest)
         x = graph(
             "QLinearConv", x, *_constants(graph, before), graph.constant(weight), graph.constant(scale),
             graph.constant(np.zeros(len(scale), np.int8)), *_constants(graph, self.params),
@@ -143,14 +145,39 @@ def fit_weights(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, 
 
 
 def measure_ranges(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, tuple[float, float]]:
-    """Return the smallest and largest output of each set layer's convolution over `sequences`."""
+    """Return the range of values of each set layer's convolution that uint8 should represent, from `sequences`.
+
+    The upper end is the largest value. The lower end is 0 in layers that use ReLU. In the others, it is the one with
+    which the activation changes least (`fit_smallest`), for the values that max or set pooling keeps.
+    """
     blocks = set_blocks(network)
-    edges: dict[int, list[torch.Tensor]] = {number: [] for number in blocks}
+    largest = dict.fromkeys(blocks, 0.0)
+    kept: dict[int, list[torch.Tensor]] = {number: [] for number in blocks if number not in RELU_LAYERS}
     with torch.inference_mode():
         for sequence in sequences:
             maps = torch.from_numpy(sequence).unsqueeze(1).float() / 255
             for number, block in blocks.items():
                 maps = block.conv(maps)
-                edges[number] += maps.aminmax()
-                maps = F.leaky_relu(F.max_pool2d(maps, 2) if block.pooling else maps, NEGATIVE_SLOPE)
-    return {number: (float(min(found)), float(max(found))) for number, found in edges.items()}
+                largest[number] = max(largest[number], float(maps.max()))
+                maps = F.max_pool2d(maps, 2) if block.pooling else maps
+                if number in kept:
+                    pooled = maps.amax(0) if number == max(blocks) else maps
+                    kept[number].append(pooled.flatten()[:: RANGE_STRIDE if number < max(blocks) else 1])
+                maps = F.leaky_relu(maps, NEGATIVE_SLOPE)
+    smallest = {number: fit_smallest(torch.cat(values), largest[number]) for number, values in kept.items()}
+    return {number: (smallest.get(number, 0.0), largest[number]) for number in blocks}
+
+
+def fit_smallest(values: torch.Tensor, largest: float) -> float:
+    """Return the lower end of the range of uint8 with which leaky_relu(values) changes least.
+
+    A negative value is divided by 100 afterwards. So it can be better to represent large ones by the end of the range
+    and thereby all others more precisely.
+    """
+    expected, errors = F.leaky_relu(values, NEGATIVE_SLOPE), {}
+    for factor in RANGE_FACTORS:
+        candidate = factor * min(float(values.min()), 0.0)
+        scale, zero_point = quant_params(candidate, largest)
+        rounded = ((values / scale).round() + zero_point).clamp(0, 255) - zero_point
+        errors[candidate] = float((F.leaky_relu(scale * rounded, NEGATIVE_SLOPE) - expected).square().mean())
+    return min(errors, key=errors.get)

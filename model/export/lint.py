@@ -28,6 +28,7 @@ MAX_WINDOW_SIDE, MAX_WINDOW_AREA, MAX_STRIDE = 255, 255, 63
 OPERATORS = (
     *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
     *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
+    *("ReduceL2", "Div"),  # of `unit_strips`
 )
 SHAPE_OPERATORS = ("Shape", "Gather", "Slice")  # compute shapes from a symbolic batch; ATC evaluates them
 _STATIC_SHAPES = "export static shapes"
@@ -128,7 +129,7 @@ def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
             yield f"operator {full} of node {name} is not among those that ATC is known to convert; {remedy}"
         if kind == "MaxPool" and len(node.output) > 1:
             yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
-        if kind in ("ReduceMax", "ReduceMean", "Unsqueeze"):
+        if kind in ("ReduceMax", "ReduceMean", "ReduceL2", "Unsqueeze"):
             # Missing axes mean all axes in one version of ATC and none in another, and neither reports an error.
             if len(node.input) > 1:
                 yield f"{kind} node {name} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
@@ -188,7 +189,7 @@ def operator_limits(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -
         yield f"has an input of {len(shape)} axes, but {most}; flatten axes before it"
     if node.op_type == "MaxPool":
         yield from _pooling_limits({name: value for name, value in attributes.items() if value}, shape)
-    elif node.op_type in ("ReduceMax", "ReduceMean"):
+    elif node.op_type in ("ReduceMax", "ReduceMean", "ReduceL2"):
         axes = [axis % len(shape) if -len(shape) <= axis < len(shape) else None for axis in attributes.get("axes", ())]
         if None in axes or len(set(axes)) < len(axes):
             yield f"reduces over axes {list(attributes['axes'])} of {len(shape)}; name each axis once"

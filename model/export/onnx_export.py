@@ -198,7 +198,7 @@ def _trace(network: StaticGaitSet, path: Path) -> None:
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
-            network,
+            network.eval(),  # the exporter restores the mode, and in training mode strips keep their lengths
             (example,),
             str(path),
             dynamo=False,

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from model.common.geometry import PYRAMID, STRIPS
 from model.export.onnx_file import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NAME
 from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
-from model.network.gaitset import GaitSet
+from model.network.gaitset import SMALLEST_LENGTH, GaitSet
 
 OPSET = 17
 MAP_SIZES = dict(zip(POOLED, ((32, 22), (16, 11), (16, 11)), strict=True))  # [h, w] of the maps that are pooled
@@ -134,7 +134,11 @@ def _embed(graph: Graph, layers: SetLayers, pooled2: str, pooled4: str, pooled6:
     strips = graph("Concat", *(strip for both in pyramids for strip in both), axis=2)
     features = graph("Transpose", strips, perm=(2, 0, 1))
     matrices = layers.weight(graph, layers.network.fc_bin[0].detach().cpu().float().numpy())
-    graph("Transpose", graph("MatMul", features, matrices), perm=(1, 0, 2), name=OUTPUT_NAME)
+    products = graph("MatMul", features, matrices)
+    if layers.network.unit_strips is not None:
+        lengths = graph("ReduceL2", products, axes=(2,))
+        products = graph("Div", products, graph("Add", lengths, graph.constant(np.float32(SMALLEST_LENGTH))))
+    graph("Transpose", products, perm=(1, 0, 2), name=OUTPUT_NAME)
 
 
 def _pyramid(graph: Graph, maps: str) -> list[str]:

@@ -19,6 +19,8 @@ from model.network import cpu_training, kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import horizontal_pyramid_pooling, set_pooling
 
+SMALLEST_LENGTH = 1e-6  # avoids a division by 0, also in half precision
+
 
 class GaitSet(nn.Module):
     """Map the silhouettes of each sequence to an embedding [62, hidden_dim].
@@ -34,6 +36,10 @@ class GaitSet(nn.Module):
         fused: use the Triton kernels of `model.network.kernels` for uint8 silhouettes. They need `amp_dtype`, a device
             that supports them, and channels that they support.
         channels: of the maps of set layers 1 and 2, 3 and 4, 5 and 6.
+        unit_strips: scale each strip of an embedding to length 1. The squared distance of two embeddings is then
+            2 · (62 - sum of the cosines between their strips), so Euclidean distances rank by cosines. Not part of the
+            paper. It is a buffer, so that the weights say whether they were trained for it, or None. In training mode,
+            embeddings keep their lengths, which the classifier needs, and the loss scales them.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class GaitSet(nn.Module):
         amp_dtype: torch.dtype | None = None,
         fused: bool = False,
         channels: Sequence[int] = SET_CHANNELS,
+        unit_strips: bool = False,
     ):
         super().__init__()
         assert not fused or kernels.supports(channels), f"the Triton kernels do not support channels {channels}"
@@ -63,6 +70,7 @@ class GaitSet(nn.Module):
             # too large. So the initial embeddings are small, and the margin of 0.2 is large compared with their
             # distances. A correct fan would start training at another loss.
             nn.init.xavier_uniform_(parameter)
+        self.register_buffer("unit_strips", torch.ones(()) if unit_strips else None)
 
     @property
     def hidden_dim(self) -> int:
@@ -133,7 +141,7 @@ class GaitSet(nn.Module):
         The maps are those after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
         """
         if self.fused:
-            return _fused_layers().embed(self, pooled2, pooled4, pooled6)
+            return self._scaled(_fused_layers().embed(self, pooled2, pooled4, pooled6))
         # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))
         pooled_global = self.gl_layer4(self.gl_layer3(pooled_global + pooled4)) + pooled6
@@ -143,7 +151,17 @@ class GaitSet(nn.Module):
             strips += levels
         # One matrix [c, d] per strip, as a batched product over p.
         features = torch.cat(strips, 2).permute(2, 0, 1)  # p n c
-        return features.matmul(self.fc_bin[0]).permute(1, 0, 2)  # n p d
+        return self._scaled(features.matmul(self.fc_bin[0]).permute(1, 0, 2))  # n p d
+
+    def _scaled(self, embeddings: Tensor) -> Tensor:
+        return embeddings if self.training or self.unit_strips is None else scale_strips(embeddings)
+
+
+def scale_strips(embeddings: Tensor) -> Tensor:
+    """Divide each strip by its length, in float32. A strip of zeros stays. [n, p, d] -> [n, p, d]"""
+    if embeddings.dtype != torch.float32:  # a conversion without effect would be a node of exported graphs
+        embeddings = embeddings.float()
+    return embeddings / (embeddings.norm(dim=2, keepdim=True) + SMALLEST_LENGTH)
 
 
 def _fused_layers():

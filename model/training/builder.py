@@ -103,7 +103,8 @@ def build_state(
 ) -> tuple[TrainingState, nn.Module]:
     """Return the initial state, and the network that runs forward (apex may replace it)."""
     torch.manual_seed(settings.seed)  # the same initial weights in every process
-    network = to_device(GaitSet(settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels), device)
+    sizes = settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels
+    network = to_device(GaitSet(*sizes, settings.unit_strips), device)
     # apex patches the optimizer itself, so it gets torch's Adam, as in the NPU port, and not the device's own.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
     trained, classifier = nn.ModuleList([network]), None

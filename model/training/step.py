@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.devices import distributed
+from model.network.gaitset import scale_strips
 from model.network.triplet import triplet_losses
 from model.training.state import TrainingState
 
@@ -36,7 +37,8 @@ class TrainingStep:
     def gradients(self, sils: Tensor, ends: Tensor | None, labels: Tensor | None = None) -> None:
         """Compute the gradients of a batch and add its losses to the meter."""
         embeddings = self.model(sils, ends=ends)
-        losses = triplet_losses(embeddings, *self.settings.batch_size, self.settings.margin, self.reference_loss)
+        compared = scale_strips(embeddings) if self.settings.unit_strips else embeddings
+        losses = triplet_losses(compared, *self.settings.batch_size, self.settings.margin, self.reference_loss)
         loss = (losses.full if self.settings.hard_or_full_trip == "full" else losses.hard).mean()
         if self.state.classifier is not None:
             loss = loss + self.settings.cross_entropy * self.state.classifier(embeddings, labels)

@@ -51,7 +51,7 @@ def test_opengait_state_dicts_load_in_all_forms(tmp_path, form):
     assert torch.equal(found.weights["set_layer4.forward_block.conv.weight"],
                        state["set_block2.forward_block.2.conv.weight"])  # fmt: skip
     assert torch.equal(found.weights["fc_bin.0"][0], state["Head.fc_bin"][30])  # the whole height, last in OpenGait
-    assert found.sizes == (3, CHANNELS)
+    assert found.sizes == (3, CHANNELS, False)
 
 
 def of_names(*names: str) -> dict:
@@ -139,7 +139,7 @@ def theirs(tmp_path_factory, request):
 
 def test_the_embedding_is_the_same_strip_by_strip(theirs):
     network, _, path = theirs
-    hidden_dim, channels = read_encoder(path).sizes
+    hidden_dim, channels, _ = read_encoder(path).sizes
     assert hidden_dim == 16 and channels in OPENGAIT_CHANNELS
     ours = GaitSet(hidden_dim, channels=channels)
     load_encoder(ours, path)

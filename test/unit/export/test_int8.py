@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model.checkpoints.bundled import bundled_encoder
 from model.checkpoints.loading import load_encoder
 from model.common.errors import UserError
 from model.common.onnx_runtime import import_onnxruntime
-from model.export.int8 import measure_ranges, spread_positions
+from model.export.int8 import RELU_LAYERS, measure_ranges, spread_positions
 from model.export.onnx_export import walking_pixels
 from model.export.quantization import saturates
 from model.export.variable_length import export_int8, export_variable_length
@@ -135,22 +136,36 @@ def test_layers_that_only_the_next_layer_reads_saturate_at_zero(graph, constants
     assert all(zero_point > 0 for _, zero_point in outputs[1::2])
 
 
-def test_measured_ranges_are_those_of_the_convolutions(trained, figures):
-    reached = {}
-    for number in range(1, 7):
-        conv = getattr(trained, f"set_layer{number}").forward_block.conv
-        conv.register_forward_hook(
-            lambda module, inputs, output, number=number: reached.setdefault(number, []).extend(
-                [output.min().item(), output.max().item()]
-            )
-        )
+def outputs_of_convolutions(network, one):
+    """Return the outputs of the six set layers' convolutions, [f, c, h, w] each."""
+    outputs, blocks = [], [getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)]
+    hooks = [block.conv.register_forward_hook(lambda *of: outputs.append(of[-1].clone())) for block in blocks]
     with torch.inference_mode():
-        for one in figures:
-            trained(torch.from_numpy(one[None]))
-    for number in range(1, 7):
-        getattr(trained, f"set_layer{number}").forward_block.conv._forward_hooks.clear()
-    for number, found in measure_ranges(trained, figures).items():
-        assert found == pytest.approx((min(reached[number]), max(reached[number])), rel=1e-4)
+        network(torch.from_numpy(one[None]))
+    for hook in hooks:
+        hook.remove()
+    return outputs[:6]
+
+
+def test_measured_ranges_end_at_the_largest_output_and_change_the_activation_least(trained, figures):
+    outputs = list(zip(*(outputs_of_convolutions(trained, one) for one in figures), strict=True))
+    for number, (smallest, largest) in measure_ranges(trained, figures).items():
+        maps = [each.double() for each in outputs[number - 1]]
+        assert largest == pytest.approx(max(each.max().item() for each in maps), rel=1e-4)
+        if number in RELU_LAYERS:
+            assert smallest == 0
+            continue
+        pooled = [each.amax(0, keepdim=True) if number == 6 else F.max_pool2d(each, 2) for each in maps]
+        values = torch.cat([each.flatten() for each in pooled]).numpy()
+        expected = np.where(values < 0, 0.01 * values, values)
+
+        def error(end, values=values, expected=expected, largest=largest):
+            step = (largest - end) / 255
+            rounded = np.clip(np.rint(values / step), round(end / step), round(end / step) + 255) * step
+            return np.square(np.where(rounded < 0, 0.01 * rounded, rounded) - expected).mean()
+
+        least = min(error(values.min() / 2**halvings) for halvings in range(10))
+        assert values.min() <= smallest < 0 and error(smallest) <= 1.1 * least  # a part of the values was measured
 
 
 def test_calibration_sequences_are_spread_and_have_frames():
