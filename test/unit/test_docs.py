@@ -37,12 +37,12 @@ def _drawn(chart, colours, file_format):
 SMALLER = {  # replacements for hardware, duration and size in a command
     "--(nproc_per_node|device_num) 8": r"--\1 2",
     "--device cuda:1": "--device cpu",
-    r"--subjects (124|50|4)( --frames \d+| --device cuda| --takes \S+)?": "--subjects 1 --frames 2 --takes nm-01",
-    "--subjects 24 --frames 20": "--subjects 4 --frames 3",
-    "--pid_num 12 --device cpu": "--pid_num 2 --device cpu",
+    r"--subjects (124|50|4)\b(?! --frames 20)( --frames \d+| --device cuda| --takes \S+)?": "--subjects 1 --frames 2 --takes nm-01",
+    "--subjects 40 --frames 20": "--subjects 4 --frames 3",
+    "--pid_num 20 --device cpu": "--pid_num 2 --device cpu",
     "--batch_size_p 6 --batch_size_m 4 --frame_num 8 --iters 100": "--iters 2",
-    "work/checkpoint/GaitSet/GaitSet_Synthetic-v2-encoder.ptm": "some-encoder.ptm",
-    "GaitSet_Synthetic_12_False_256_0.2_24_full_8-00100": "GaitSet_Synthetic_2_False_8_0.2_4_full_2-00002",
+    "work/checkpoint/GaitSet/GaitSet_Synthetic-v3-encoder.ptm": "unit-encoder.ptm",
+    "GaitSet_Synthetic_20_False_256_0.2_24_full_8-00100": "GaitSet_Synthetic_2_False_8_0.2_4_full_2-00002",
     "/data/": "data/",
     r"CASIA-B_\.\.\._30": "CASIA-B_73_False_256_0.2_128_full_30",
     "torchrun": "python -m torch.distributed.run",
@@ -115,6 +115,8 @@ def sandbox(tmp_path_factory):
     trained = "work/checkpoint/GaitSet/GaitSet_CASIA-B_3_False_8_0.2_4_full_2-80000-encoder.ptm"
     for name in ("a-encoder.ptm", "b-encoder.ptm", "some-encoder.ptm", FULL, trained):
         torch.save(network.state_dict(), home / name)
+    unit = GaitSet(**small_network.conf["model"], unit_strips=True)
+    torch.save(unit.state_dict(), home / "unit-encoder.ptm")
     torch.save({"model": TheirGaitSet(8, (4, 6, 10)).state_dict()}, home / "GaitSet-40000.pt")
     return home
 

@@ -27,7 +27,7 @@ unchecked = partial(VariableLengthRuntime, check=False)
 @pytest.fixture(scope="module")
 def trained():
     """A trained network: with random weights, few values are on the negative side of LeakyReLU."""
-    network = GaitSet().eval()
+    network = GaitSet(unit_strips=True).eval()
     load_encoder(network, bundled_encoder())
     return network
 
@@ -66,7 +66,7 @@ def test_embeddings_are_close_to_torch(trained, exported):
         expected = trained(torch.from_numpy(sils)).numpy()
     found = VariableLengthRuntime(exported[0]).run(sils)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    assert error < 0.06, error  # 0.04; with ReLU and the weights for LeakyReLU it would be 0.10
+    assert error < 0.12, error  # 0.10; 0.37 with ReLU and the weights for LeakyReLU, 0.14 without `fit_smallest`
 
 
 def test_no_pair_of_weights_can_saturate(graph, constants):
@@ -183,7 +183,7 @@ def test_too_few_calibration_sequences_are_an_error(trained, figures, tmp_path):
 def test_a_large_error_on_held_out_sequences_is_refused(trained, figures, tmp_path):
     """The ranges of empty frames do not fit silhouettes."""
     empty = [np.zeros_like(figures[0])]
-    with pytest.raises(UserError, match=r"not written.*held-out .* differ from torch's by .* at most 10 % is allowed"):
+    with pytest.raises(UserError, match=r"not written.*held-out .* differ from torch's by .* at most 20 % is allowed"):
         export_int8(trained, tmp_path / "wrong.onnx", empty, figures[3:], runtime=unchecked)
     assert not list(tmp_path.iterdir())
 
