@@ -37,7 +37,7 @@ def _drawn(chart, colours, file_format):
 SMALLER = {  # replacements for hardware, duration and size in a command
     "--(nproc_per_node|device_num) 8": r"--\1 2",
     "--device cuda:1": "--device cpu",
-    r"--subjects (124|50|4)\b(?! --frames 20)( --frames \d+| --device cuda| --takes \S+)?": "--subjects 1 --frames 2 --takes nm-01",
+    r"--subjects (124|50|4)\b( --frames \d+| --device cuda| --takes \S+)?": "--subjects 1 --frames 2 --takes nm-01",
     "--subjects 40 --frames 20": "--subjects 4 --frames 3",
     "--pid_num 20 --device cpu": "--pid_num 2 --device cpu",
     "--batch_size_p 6 --batch_size_m 4 --frame_num 8 --iters 100": "--iters 2",
