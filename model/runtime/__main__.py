@@ -30,7 +30,7 @@ def main() -> None:
     from model.runtime.task import Task
 
     options = _parser().parse_args()
-    set_up_logging(quiet=True)
+    set_up_logging(options.quiet)
     device_ids, loop = parse_device_ids(options.device_id), options.loop
     if options.info is None and loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")

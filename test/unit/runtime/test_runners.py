@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from unittest.mock import MagicMock
 
 import pytest
 from ascend import FRAMES, assert_embeddings, assert_results, names_in, replace_ais_bench_by_msit, run_command_line
@@ -51,6 +52,16 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, bat
     assert runtime == "ais_bench" or f"{summary['e2e_throughput']:.2f} sequences/s end to end" in printed
     assert ("one chip only" in printed) == (runtime != "onnxruntime")
     assert "as requested" in printed.splitlines()[0]
+
+
+@pytest.mark.parametrize(("quiet", "disable"), [([], None), (["--quiet"], True)])
+def test_the_command_shows_a_progress_bar_unless_quiet(deployed, here, monkeypatch, quiet, disable):
+    """On a terminal, which `disable` None stands for."""
+    bar = MagicMock()
+    monkeypatch.setattr("model.common.messages.tqdm", bar)
+    model = deployed.om(4).with_suffix(".onnx")
+    run_command_line(monkeypatch, command, "--model", model, "--info", deployed.info, "--output", "r", *quiet)
+    assert [call.kwargs["disable"] for call in bar.call_args_list] == [disable]
 
 
 @pytest.mark.parametrize("dataset", ["Synthetic", None])
