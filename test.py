@@ -1,7 +1,7 @@
 """Test GaitSet: cross-view recognition of the test subjects.
 
   python test.py --data_path work/CASIA-B-pre                              the last checkpoint of the experiment
-  python test.py --data_path work/CASIA-B-pre --report                     also write a page with figures
+  python test.py --data_path work/CASIA-B-pre --report                     also write a page with charts
   python test.py --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --json rank1.json
   torchrun --nproc_per_node 8 test.py --use_8p_model True                  embed on several devices
   python test.py --dataset CASIA-A --partition all --data_path people-pre --checkpoint some-encoder.ptm
@@ -59,11 +59,11 @@ def options_parser() -> CommandParser:
     group.add_argument("--threads", type=positive, help="threads of --runtime onnxruntime (default: one per core)")
     group.add_argument("--name", type=file_name, metavar="NAME", help="name of the files in work/results "
                        "(default: name of the checkpoint)")  # fmt: skip
-    group.add_argument("--json", type=Path, help="also write the figures to FILE")
+    group.add_argument("--json", type=Path, help="also write the results to FILE")
     group.add_argument("--check", action="store_true", help="only check the options, the configuration and the file of "
                        "--partition, then exit")  # fmt: skip
     group = parser.add_argument_group("report")
-    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, help="write a page with figures, which "
+    group.add_argument("--report", type=Path, nargs="?", const=DEFAULT_REPORT, help="write a page with charts, which "
                        "are also written as PNG (default FILE: work/results/<name>.html)")  # fmt: skip
     group.add_argument("--throughput", type=Path, nargs="+", default=(), help="measurements of python -m model.runtime "
                        "or of a benchmark tool to show in the report")  # fmt: skip

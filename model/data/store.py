@@ -162,8 +162,8 @@ def _pack_frames(sequences: list[SequenceFolder], path: Path, workers: int | Non
     """Write the frames of all sequences to `path`.
 
     Returns:
-        The number of frames per sequence, one message per unreadable file, and the number of sequences per note on how
-        frames were changed on reading.
+        The number of frames of each sequence; a message for each unreadable file; and the number of sequences for each
+        note, which says how their frames were changed while they were read.
     """
     lengths: list[int] = []
     unreadable: list[str] = []

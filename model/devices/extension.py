@@ -1,7 +1,8 @@
 """Import of the extension module that adds a device to torch, with a diagnosis if the import fails.
 
-The module is imported only if its device is requested, because it needs libraries of its vendor and fails together with
-`import torch` if their environment is not set (see `model.common.command_line`). The diagnosis covers messages of
+The module is imported only if its device is requested, because it needs the vendor's libraries. If their environment
+variables are not set and torch loads the module automatically, `import torch` fails. `model.common.command_line`
+therefore disables the automatic loading. The diagnosis covers messages of
 torch_npu 2.11 to 2.13 and of the system's loader. Other messages are passed on unchanged.
 """
 

@@ -1,4 +1,4 @@
-"""Pieces of a gallery and chunks of probes that fit on a device together, and the order in which they meet.
+"""Pieces of a gallery and chunks of probes that fit on a device together, and the order of their comparison.
 
 The gallery is processed in pieces that fit on the device, and the probes in chunks. Impostors can be counted only after
 all mates of a probe are known. Pieces are therefore cut by subject, with all views of a subject together, and probes

@@ -1,6 +1,6 @@
 """Count the impostors closer than each mate for a gallery of any size, in bounded memory on the device.
 
-See `gallery_pieces.py` for the order in which probes and gallery meet.
+`gallery_pieces.py` describes the order in which probes and gallery are compared.
 """
 
 from dataclasses import dataclass

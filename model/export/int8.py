@@ -35,7 +35,7 @@ CALIBRATION_SEQUENCES = 16
 HELD_OUT_SEQUENCES = 4  # further sequences, on which the exported file is compared with torch
 FIT_FRAMES = 4  # of each calibration sequence, used to choose the scales of the weights
 POOLING_CHUNK = 8  # frames per window of set pooling
-RANGE_STRIDE = 7  # one of so many values of a map is used to choose the range of a layer
+RANGE_STRIDE = 7  # every 7th value of a map is used to choose the range of a layer
 RANGE_FACTORS = 2.0 ** -np.arange(10)  # candidates for the lower end of a range, relative to the smallest value
 RELU_LAYERS = (1, 3, 5)  # their maps are read only by the next layer, whose weights replace the negative side
 
@@ -145,10 +145,10 @@ def fit_weights(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, 
 
 
 def measure_ranges(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[int, tuple[float, float]]:
-    """Return the range of values of each set layer's convolution that uint8 should represent, from `sequences`.
+    """Return the lower and upper end of the values that uint8 represents after the convolution of each set layer.
 
-    The upper end is the largest value. The lower end is 0 in layers that use ReLU. In the others, it is the one with
-    which the activation changes least (`fit_smallest`), for the values that max or set pooling keeps.
+    The upper end is the largest value for `sequences`. The lower end is 0 in layers that use ReLU. In the others,
+    `fit_smallest` chooses it for the values that remain after max pooling (layers 2 and 4) or set pooling (layer 6).
     """
     blocks = set_blocks(network)
     largest = dict.fromkeys(blocks, 0.0)
@@ -169,10 +169,10 @@ def measure_ranges(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[in
 
 
 def fit_smallest(values: torch.Tensor, largest: float) -> float:
-    """Return the lower end of the range of uint8 with which leaky_relu(values) changes least.
+    """Return the lower end of the uint8 range that changes leaky_relu(values) least.
 
-    A negative value is divided by 100 afterwards. So it can be better to represent large ones by the end of the range
-    and thereby all others more precisely.
+    LeakyReLU divides negative values by 100, so an error in them matters little. It can be better to clip the most
+    negative values to the end of the range, because the steps become smaller and all other values more precise.
     """
     expected, errors = F.leaky_relu(values, NEGATIVE_SLOPE), {}
     for factor in RANGE_FACTORS:

@@ -79,8 +79,9 @@ def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.n
 def fit_to_relu(weight: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     """Change float32 weights [o, i, k, k] so that they take relu(maps) instead of `maps` [f, i, h, w].
 
-    The convolution of the negative side is predicted from the positive side by linear regression. After LeakyReLU, the
-    negative side is small and depends on the positive side so strongly that little is lost.
+    relu discards the negative values of `maps`. Linear regression predicts their share of the convolution from the
+    positive values, and the weights include this prediction. Little is lost, because LeakyReLU makes negative values
+    small, and they depend strongly on the positive ones.
     """
     size, edge = weight[0].size, weight.shape[-1] // 2
     positive = maps.relu()

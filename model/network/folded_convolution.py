@@ -1,4 +1,4 @@
-"""3×3 convolutions in the form in which cuDNN computes them fastest: with the same products, and a few zeros added.
+"""3×3 convolutions in the shape that cuDNN computes fastest. They multiply the same numbers, plus a few zeros.
 
 cuDNN reaches half of its usual rate if a convolution has 64 or fewer output channels. So two neighbouring columns of
 the output become one with twice the channels: a 3×4 kernel with a stride of 2 columns, which holds the 3×3 kernel

@@ -36,10 +36,10 @@ class GaitSet(nn.Module):
         fused: use the Triton kernels of `model.network.kernels` for uint8 silhouettes. They need `amp_dtype`, a device
             that supports them, and channels that they support.
         channels: of the maps of set layers 1 and 2, 3 and 4, 5 and 6.
-        unit_strips: scale each strip of an embedding to length 1. The squared distance of two embeddings is then
-            2 · (62 - sum of the cosines between their strips), so Euclidean distances rank by cosines. Not part of the
-            paper. It is a buffer, so that the weights say whether they were trained for it, or None. In training mode,
-            embeddings keep their lengths, which the classifier needs, and the loss scales them.
+        unit_strips: scale each strip of an embedding to length 1; not part of the paper. The squared Euclidean distance
+            of two embeddings is then 2 · (62 - sum of the cosines between their strips), so it gives the same ranking
+            as the cosines. In training mode, the network does not scale the strips, because the classifier needs their
+            lengths; the loss scales them. If enabled, it is a buffer, so that a checkpoint contains the setting.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ class GaitSet(nn.Module):
 
 
 def scale_strips(embeddings: Tensor) -> Tensor:
-    """Divide each strip by its length, in float32. A strip of zeros stays. [n, p, d] -> [n, p, d]"""
-    if embeddings.dtype != torch.float32:  # a conversion without effect would be a node of exported graphs
+    """Divide each strip by its length, in float32. A strip of zeros remains zero. [n, p, d] -> [n, p, d]"""
+    if embeddings.dtype != torch.float32:  # .float() would add a Cast to exported graphs even without effect
         embeddings = embeddings.float()
     return embeddings / (embeddings.norm(dim=2, keepdim=True) + SMALLEST_LENGTH)
 

@@ -20,7 +20,7 @@ _FIELDS = """trunk shoulder drape sleeve sleeve_length thigh knee cuff sole heel
 
 
 class Outfit(namedtuple("Outfit", _FIELDS)):
-    """Thickness of clothes over the skin in metres, by body part: float32 [b] unless stated.
+    """Clothes of b takes. Each field is float32 [b]: the thickness over the skin in metres, unless stated otherwise.
 
     trunk, sleeve      of the upper garment; `sleeve_length` is 1 to the elbow, 2 to the wrist
     shoulder           additional thickness at the shoulders (pads and seams)

@@ -18,7 +18,7 @@ from model.devices import triton_support
 from model.synthetic.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Cameras
 from model.synthetic.figure import Figure
 
-CORNERS = 11  # corners on each side of a polygon; the edge between two of them cuts 1.2 % off the radius of a circle
+CORNERS = 11  # on each side of a polygon; if the outline is a circle, edges are up to 1.2 % of the radius inside it
 _FLAT = 1e-4  # rows between two corners; an edge that is flatter than this bounds no row
 _UNBOUNDED = 1e6  # column
 

@@ -61,7 +61,7 @@ class Precision:
     def load_state_dict(self, state: dict) -> None:
         """Load what `state_dict` returned."""
         if state:
-            self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu's state has this key in addition
+            self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu reads a key that torch does not save
 
 
 class ApexPrecision(Precision):
