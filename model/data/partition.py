@@ -161,7 +161,7 @@ def _read_ragged(path: Path) -> Partition:
         if dtype.hasobject:
             parts = read_array(file.read())
         else:
-            if not math.prod(shape) * dtype.itemsize:  # the lists of an array without bytes can fill the memory
+            if not math.prod(shape) * dtype.itemsize:  # many empty texts: no bytes, but a huge list
                 raise ValueError(f"an array of {dtype} {list(shape)} without text")
             array = np.load(io.BytesIO(content), allow_pickle=False)
             if array.dtype.kind == "U" and (array.view(array.dtype.str[0] + "u4") > 0x10FFFF).any():

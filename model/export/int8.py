@@ -161,8 +161,8 @@ def measure_ranges(network: GaitSet, sequences: Sequence[np.ndarray]) -> dict[in
                 largest[number] = max(largest[number], float(maps.max()))
                 maps = F.max_pool2d(maps, 2) if block.pooling else maps
                 if number in kept:
-                    pooled = maps.amax(0) if number == max(blocks) else maps
-                    kept[number].append(pooled.flatten()[:: RANGE_STRIDE if number < max(blocks) else 1])
+                    # Set pooling precedes the activation of layer 6. Of the other, larger maps a part is enough.
+                    kept[number].append(maps.amax(0).flatten() if number == 6 else maps.flatten()[::RANGE_STRIDE])
                 maps = F.leaky_relu(maps, NEGATIVE_SLOPE)
     smallest = {number: fit_smallest(torch.cat(values), largest[number]) for number, values in kept.items()}
     return {number: (smallest.get(number, 0.0), largest[number]) for number in blocks}

@@ -59,7 +59,7 @@ class Precision:
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Load what `state_dict` returned."""
+        """Load the result of `state_dict`."""
         if state:
             self.scaler.load_state_dict({"dynamic": True, **state})  # torch_npu reads a key that torch does not save
 
@@ -134,7 +134,7 @@ def import_apex_amp() -> ModuleType:
     if importlib.util.find_spec("apex") is not None:
         try:
             amp = importlib.import_module("apex.amp")
-        except Exception as error:  # the unrelated package imports a web framework, the right one compiled extensions
+        except Exception as error:  # the unrelated package imports a web framework, apex imports extensions
             reason = _explain(error)
             if _is_too_old(error):
                 advice = USE_TORCH

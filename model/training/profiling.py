@@ -51,7 +51,7 @@ class Profiling:
             """Replace the profiler's schedule, which warns if there is no warm-up; the iterations before were one."""
             if not self.start <= done + 1 <= self.stop:
                 return action.NONE
-            self.folder.mkdir(parents=True, exist_ok=True)  # torch's error for it would not be an OSError
+            self.folder.mkdir(parents=True, exist_ok=True)  # torch raises RuntimeError if it cannot
             return action.RECORD_AND_SAVE if done + 1 == self.stop else action.RECORD
 
         self.profiler = module.profile(

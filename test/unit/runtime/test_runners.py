@@ -56,7 +56,7 @@ def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, bat
 
 @pytest.mark.parametrize(("quiet", "disable"), [([], None), (["--quiet"], True)])
 def test_the_command_shows_a_progress_bar_unless_quiet(deployed, here, monkeypatch, quiet, disable):
-    """On a terminal, which `disable` None stands for."""
+    """tqdm shows a bar on a terminal if `disable` is None."""
     bar = MagicMock()
     monkeypatch.setattr("model.common.messages.tqdm", bar)
     model = deployed.om(4).with_suffix(".onnx")

@@ -47,7 +47,7 @@ def python_command() -> str:
     client.write_text(f'#!/bin/sh\n{SOCKET}="{address}" exec "{sys.executable}" -I -S "{__file__}" "$@"\n')
     client.chmod(0o755)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    # The first test that starts the server can have a path of its own, which the jobs of later tests must not inherit.
+    # The test that starts the server can set PYTHONPATH. The jobs of later tests must not inherit it.
     environment.pop("PYTHONPATH", None)
     server = subprocess.Popen(
         [sys.executable, __file__, str(address), str(client)], env=environment, cwd="/", stdin=subprocess.PIPE,

@@ -234,7 +234,7 @@ def test_folder_without_read_permission_is_reported_in_one_line(tmp_path, monkey
 
 
 def test_scan_shows_a_progress_bar_unless_quiet(tmp_path, monkeypatch):
-    """On a terminal, which `disable` None stands for."""
+    """tqdm shows a bar on a terminal if `disable` is None."""
     for name in ("001", "002"):
         touch(tmp_path / name / "nm-01" / "000" / "1.png")
     bar = Mock(side_effect=lambda things, **how: things)
