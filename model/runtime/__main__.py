@@ -7,11 +7,11 @@
     python -m model.runtime --model gaitset_submit --info CASIA-B-bin.info --device_id 0,1,2,3       all chips of a card
     python -m model.runtime --model gaitset_submit.om --info CASIA-B-bin.info --compare gaitset_submit.onnx
 
-Without --runtime, the om file is used if it exists and a runtime for it is installed, otherwise the ONNX file.
-Results are written to OUTPUT/dumpOutput_device<ID>/, performance figures to
-OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt (in the format of the benchmark tool) and .json. With several devices,
-each runs a share of the list (ais_bench divides it if it can, otherwise each device has its own process), and the
-folder of the first one receives all results.
+Without --runtime, the om file is used if it exists and a runtime for it is installed. Otherwise the ONNX file is used.
+Results are written to OUTPUT/dumpOutput_device<ID>/. Performance figures are written to
+OUTPUT/perf_vision_batchsize_<B>_device_<ID>.txt, in the format of the benchmark tool, and to a .json file of the same
+name. With several devices, each device runs a share of the list, and the result folder of the first device receives
+all results. ais_bench divides the list itself if it can. Otherwise each device is used by a separate process.
 """
 
 from pathlib import Path
@@ -62,7 +62,10 @@ def main() -> None:
 
 
 def _next_command(info: Path, results: Path) -> str:
-    """Return the command that evaluates the results. The manifest names the data set; a list made by hand has none."""
+    """Return the command that evaluates the results. The data set is taken from the manifest, if there is a manifest.
+
+    A list that was written by hand has no manifest.
+    """
     from model.export.manifest import manifest_path, read_manifest
 
     bins = info.with_suffix("")
@@ -111,23 +114,26 @@ def _device_line(summary: dict[str, Any]) -> str:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.runtime", description=__doc__)
     add = parser.add_argument
-    add("--runtime", default="auto", help="auto, onnxruntime, or for om files benchmark, ais_bench or acl. Default: "
-        "auto")  # fmt: skip
-    add("--model", type=Path, required=True, help="om or ONNX file, or the common part of both names, such as "
-        "gaitset_submit")  # fmt: skip
+    add("--runtime", default="auto", help="runtime: onnxruntime for ONNX files, benchmark, ais_bench or acl for om "
+        "files, or auto to select a runtime that is installed. Default: auto")  # fmt: skip
+    add("--model", type=Path, required=True, help="om or ONNX file, or the common part of the names of an om and an "
+        "ONNX file, such as gaitset_submit")  # fmt: skip
     add("--info", type=Path, help="list of input files, one `index path width height` per line; required without "
         "--loop")  # fmt: skip
-    add("--loop", type=positive, metavar="N", help="run N batches of zeros without input files and results")
+    add("--loop", type=positive, metavar="N", help="measure the model with N batches of zeros. This reads no input "
+        "files and writes no results")  # fmt: skip
     add("--output", type=Path, default=Path("result"), help="folder of the results. Default: result")
-    add("--device_id", default="0", metavar="ID[,ID...]", help="number of the device, or of several that share the "
-        "list; the first names the results. Default: 0")  # fmt: skip
-    add("--batch_size", type=positive, help="batch size of the om file, for benchmark and ais_bench. Default: 16 for "
-        "x_bs16.om, otherwise 1")  # fmt: skip
-    add("--threads", type=positive, help="threads of ONNX Runtime. Default: one per core")
-    add("--warmup", type=positive, default=1, help="batches before the measured ones, for acl and onnxruntime. "
-        "Default: 1")  # fmt: skip
-    add("--compare", type=Path, metavar="FILE.onnx", help="compare the results with those of this ONNX file instead")
-    add("--limit", type=positive, default=220, metavar="N", help="number of sequences for --compare. Default: 220")
+    add("--device_id", default="0", metavar="ID[,ID...]", help="number of the device, or numbers of several devices "
+        "that share the list. The first number is part of the name of the result folder. Default: 0")  # fmt: skip
+    add("--batch_size", type=positive, help="batch size of the om file, for benchmark and ais_bench. Default: the "
+        "number in the file name, such as 16 for x_bs16.om, or 1 if the name has none")  # fmt: skip
+    add("--threads", type=positive, help="number of threads of ONNX Runtime. Default: one per core")
+    add("--warmup", type=positive, default=1, help="number of batches to run before the measurement, for acl and "
+        "onnxruntime. Default: 1")  # fmt: skip
+    add("--compare", type=Path, metavar="FILE.onnx", help="instead of the performance, report how much the results "
+        "of --model differ from the results of this ONNX file")  # fmt: skip
+    add("--limit", type=positive, default=220, metavar="N", help="maximum number of sequences for --compare. Default: "
+        "220")  # fmt: skip
     add("--json", type=Path, help="also write the summary to this file")
     add("--quiet", action="store_true", help="disable the progress bar")
     return parser

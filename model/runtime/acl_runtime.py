@@ -1,7 +1,8 @@
-"""Run an om file with pyACL, the Python binding of Ascend's CANN, without an external tool or files.
+"""Run an om file with pyACL, the Python binding of Ascend's CANN. This needs no external tool and no input files.
 
-The calls follow the documents: init, set_device, create_context, load_from_file, descriptions, data sets with one
-buffer each; memcpy, execute, memcpy; then all resources are released in reverse order.
+The order of the calls follows CANN's documentation. Opening a model calls init, set_device, create_context and
+load_from_file, then creates the description of the model and two data sets with one buffer each, for the input and the
+output. Running a batch calls memcpy, execute and memcpy. At the end, all resources are released in reverse order.
 """
 
 import time
@@ -23,8 +24,8 @@ _BYTE = 1  # NumPy's type number of int8, for ptr_to_numpy
 _FLOAT32 = 0
 _TYPES = {0: "float32", 1: "float16", 2: "int8", 3: "int32", 4: "uint8", 9: "int64", 11: "float64"}
 _REPEATED = 100002  # acl.init was already called in this process, for example by torch_npu
-# The call that releases the resource of another call. Its arguments are the handle that the other call returned, or the
-# arguments of that call if it returned none.
+# The call that releases a resource, by the call that acquires it. The release gets the handle that the acquiring call
+# returned. If the acquiring call returned no handle, the release gets the arguments of the acquiring call.
 _RELEASE = {
     "rt.set_device": "rt.reset_device", "rt.create_context": "rt.destroy_context", "mdl.load_from_file": "mdl.unload",
     "mdl.create_desc": "mdl.destroy_desc", "mdl.create_dataset": "mdl.destroy_dataset", "rt.malloc": "rt.free",
@@ -42,12 +43,12 @@ _ADVICE = {
 class AclRuntime(StaticRuntime):
     """Run an om file of static shape on one chip.
 
-    An instance must be used in the thread that created it. If ACL is already initialized in this process, its
-    device is used and remains open.
+    An instance must be used in the thread that created it. If other code has already initialized ACL in this process,
+    the instance does not finalize ACL and does not reset the device.
 
     Raises:
-        UserError: with the name and code of a failed ACL call, or if the om file has dynamic shapes, several
-            inputs or a type other than float32.
+        UserError: if an ACL call fails, with its name and error code, or if the om file has dynamic shapes, several
+            inputs or outputs, or a type other than float32.
     """
 
     name = "acl"
@@ -66,7 +67,7 @@ class AclRuntime(StaticRuntime):
     def _run(self, image_seq: np.ndarray) -> np.ndarray:
         host, keep = self._pointer_to(np.ascontiguousarray(image_seq, np.float32))
         self._call("rt.memcpy", *self._input, host, image_seq.size * 4, _HOST_TO_DEVICE)
-        del keep  # the pointer is no longer used
+        del keep  # needed only as long as the pointer is used
         start = time.perf_counter()
         self._call("mdl.execute", self._model, self._inputs, self._outputs)
         self.device_ms.append((time.perf_counter() - start) * 1000)
@@ -102,7 +103,10 @@ class AclRuntime(StaticRuntime):
         flat = self._shape("output")
         per_vector, rest = divmod(int(np.prod(flat)), self.batch_size * STRIPS)
         if rest:
-            raise UserError(f"{self.path}: output shape is {list(flat)}, expected [{self.batch_size}, {STRIPS}, d]")
+            raise UserError(
+                f"{self.path}: its output has shape {list(flat)}, expected [{self.batch_size}, {STRIPS}, d]; convert a "
+                "model of this project with test/pth2om.sh"
+            )
         self.output_shape = (self.batch_size, STRIPS, per_vector)
         self._inputs, self._input = self._data_set("input", self.input_shape)
         self._outputs, self._output = self._data_set("output", self.output_shape)
@@ -112,7 +116,7 @@ class AclRuntime(StaticRuntime):
         """Return the shape of the only input or output, which must be float32 and static."""
         count = self._function(f"mdl.get_num_{kind}s")(self._description)
         if count != 1:
-            hint = " (dynamic shapes add one)" if kind == "input" else ""
+            hint = " (dynamic shapes add an input)" if kind == "input" else ""
             raise UserError(f"{self.path}: has {count} {kind}s{hint}, expected one; convert it with test/pth2om.sh")
         dims = tuple(self._call(f"mdl.get_{kind}_dims", self._description, 0)["dims"])
         number = self._function(f"mdl.get_{kind}_data_type")(self._description, 0)
@@ -124,21 +128,27 @@ class AclRuntime(StaticRuntime):
         return dims
 
     def _data_set(self, kind: str, shape: tuple[int, ...]) -> tuple[Any, tuple[int, int]]:
-        """Create a data set with one device buffer of the size that the om file specifies.
+        """Create a data set with one device buffer, whose size is read from the om file.
 
         Returns:
             The data set, and the pointer and size of its buffer.
         """
         needed, size = int(np.prod(shape)) * 4, self._function(f"mdl.get_{kind}_size_by_index")(self._description, 0)
         if size < needed:
-            raise UserError(f"{self.path}: its {kind} has {size} bytes, but its shape needs {needed}; convert it again")
+            raise UserError(
+                f"{self.path}: its {kind} has {size} bytes, but its shape needs {needed} bytes; convert it again with "
+                "test/pth2om.sh"
+            )
         data_set = self._call("mdl.create_dataset")
         pointer = self._call("rt.malloc", size, _HUGE_FIRST)
         self._call("mdl.add_dataset_buffer", data_set, self._call("create_data_buffer", pointer, size))
         return data_set, (pointer, size)
 
     def _pointer_to(self, values: np.ndarray) -> tuple[int, Any]:
-        """Return a host pointer and the object that must stay alive. Older CANN versions have only numpy_to_ptr."""
+        """Return a host pointer to `values`, and the object that must stay alive while the pointer is used.
+
+        Older CANN versions have only numpy_to_ptr.
+        """
         util = self._acl.util
         if hasattr(util, "bytes_to_ptr"):
             content = values.tobytes()
@@ -155,9 +165,12 @@ class AclRuntime(StaticRuntime):
         return attrgetter(name)(self._acl)
 
     def _call(self, name: str, *arguments: Any, release: bool = True) -> Any:
-        """Call acl.NAME, check that it succeeded, and return its value if it has one.
+        """Call acl.`name`, check that the call succeeded, and return its value, or None if it returns only a code.
 
-        The error code is the last (or only) value of a call. If the call acquires a resource, `__exit__` releases it.
+        The error code is the last value, or the only value, that a call returns.
+
+        Args:
+            release: if the call acquires a resource, let `__exit__` release the resource.
         """
         result = self._function(name)(*arguments)
         if name in _WITHOUT_CODE:
@@ -185,7 +198,7 @@ class AclRuntime(StaticRuntime):
         )
 
     def _release_later(self, name: str, *arguments: Any) -> None:
-        """Call acl.NAME in `__exit__`. A failure there does not replace an earlier error."""
+        """Let `__exit__` call acl.`name`. If that call fails during another error, the other error is kept."""
 
         def release(kind, error, trace) -> None:
             code = self._function(name)(*arguments)
@@ -196,11 +209,11 @@ class AclRuntime(StaticRuntime):
 
 
 def import_acl():
-    """Import the module acl of CANN. Raises UserError if it is missing or a different package."""
+    """Import CANN's module acl. Raises UserError if acl is missing or is a different package of the same name."""
     try:
         import acl
     except ImportError as error:
-        raise UserError(f"pyACL cannot be imported ({error}); it is part of CANN: source its set_env.sh") from error
+        raise UserError(f"pyACL cannot be imported ({error}); pyACL is part of CANN: source its set_env.sh") from error
     if not hasattr(acl, "mdl") or not hasattr(acl, "rt"):
         origin = getattr(acl, "__file__", None) or "a folder of this name"
         raise UserError(f"the module acl ({origin}) is not Ascend's pyACL; uninstall it and source CANN's set_env.sh")

@@ -1,7 +1,7 @@
-"""Run an om file with Ascend's `ais_bench`, or with `msit benchmark` if only that is installed.
+"""Run an om file with Ascend's `ais_bench`, or with `msit benchmark` if only msit is installed.
 
-The module `ais_bench` may belong to another Python because its wheels exist for few versions. $AIS_BENCH_PYTHON
-selects the interpreter.
+The module `ais_bench` may be installed in a different Python than the one that runs this project, because its wheels
+exist only for a few Python versions. $AIS_BENCH_PYTHON selects the Python with `ais_bench`.
 """
 
 import os
@@ -22,23 +22,24 @@ from model.runtime.staging import BINS, accepted_path, collect, staged
 from model.runtime.task import Task
 
 VARIABLE = "AIS_BENCH_PYTHON"
-# Option names of the newest version and of msit.
+# The options whose names differ in the newest version of ais_bench and in msit, by their documented names.
 _NEWEST = {"--output_dirname": "--output-dirname", "--divide_input": "--divide-input"}
 _MSIT = _NEWEST | {"--model": "--om-model", "--batchsize": "--batch-size"}
-# The first line of a script of Python, with the interpreter as group 1.
+# The first line of a Python script, with the interpreter as group 1.
 _SHEBANG = re.compile(r"#!\s*(?:(?:\S*/)?env\s+)?((?:\S*/)?python[^\s/]*)(?=\s|$)")
 # Checks for the submodule `infer` because a tool for language models is also called ais_bench.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('ais_bench.infer') is None)"
 
 
 def find_ais_bench() -> list[str]:
-    """Return the start of the command: `python -m ais_bench` or `msit benchmark`.
+    """Return the first words of the command: `python -m ais_bench` or `msit benchmark`.
 
-    Tries $AIS_BENCH_PYTHON, or this Python, python3 and the Python of msit. Raises UserError if none is found.
+    If $AIS_BENCH_PYTHON is set, only that Python is tried. Otherwise this Python, python3 and the Python of msit are
+    tried, and then msit itself. Raises UserError if ais_bench is not found.
     """
     given = os.environ.get(VARIABLE)
     for python in [given] if given else _pythons():
-        # In a subprocess, because it may be another Python, and the result must match that of `-m`.
+        # A subprocess searches for the module in the same way as `python -m`, even if `python` is a different Python.
         if output_of([python, "-c", _PROBE]) is not None:
             return [python, "-m", "ais_bench"]
     if given:
@@ -52,29 +53,30 @@ def find_ais_bench() -> list[str]:
 
 
 def run_ais_bench(task: Task) -> dict[str, Any]:
-    """Run the list or pure inference, as `run_on_devices` does, and return the summary."""
+    """Run the list or pure inference on the device of the task, and return the summary. See `run_on_devices`."""
     [summary] = run_on_devices(task, [task.device_id])
     return summary
 
 
 def run_on_devices(task: Task, device_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Run the list with one command, which divides it between the devices, or pure inference.
+    """Run the list or pure inference with one command, in which ais_bench divides the list between the devices.
 
-    Results, the tool's own `<results>_summary.json` and a log are written. The tool gives each device an equal number
-    of files in the order of the list, one more to the first ones if they do not divide evenly, and fills the last
-    batch of each device. It does not report end-to-end throughput, so it is None.
+    The results, the tool's own `<results>_summary.json` and a log are written. Each device gets the same number of
+    consecutive files of the list. If the files do not divide evenly, each of the first devices gets one more file. The
+    tool fills the last batch of each device. It does not measure end-to-end throughput, so this figure is None.
 
     Returns:
-        A summary per device, where `seconds` is the duration of the whole command including the loading of the om.
+        One summary per device. Its `seconds` are the duration of the whole command, including loading the om file.
 
     Raises:
-        UserError: if the om file has a different batch size than the task.
+        UserError: if the tool fails, or if the batch size of the om file differs from the batch size of the task.
     """
     beginning, several, size = find_ais_bench(), len(device_ids) > 1, task.batch()
     devices = f"devices_{'_'.join(map(str, device_ids))}" if several else f"device_{task.device_id}"
     log = task.next_to_results(f"ais_bench_{'' if task.info else 'pure_'}batchsize_{size}_{devices}.log").absolute()
     with staged(task, fill=not several) as stage:
-        options: dict[str, Any] = {"--loop": task.loop}  # without --batchsize, the tool reads it from the om file
+        # Without --batchsize, the tool reads the batch size from the om file.
+        options: dict[str, Any] = {"--loop": task.loop}
         if task.info:
             options = {"--input": stage.folder / BINS, "--outfmt": "BIN", "--batchsize": size}
             options |= {"--divide_input": True} if several else {}
@@ -109,17 +111,18 @@ def _summary_path(folder: Path) -> Path:
 def _run(
     beginning: list[str], om: Path, options: dict[str, Any], log: Path, task: Task, device_ids: Sequence[int]
 ) -> tuple[str, float, Path]:
-    """Run the command, and again with the option names of the newest version if the tool does not know the others.
+    """Run the command. If the tool does not know an option, run it again with the option names of the newest version.
 
     Returns:
         The output, the duration in seconds, and the folder of the results.
     """
-    # Newer versions reject an output folder name that exists in their working directory with usual permissions.
+    # Newer versions look for the output folder in their working directory and reject a folder there that all users can
+    # read. The name of the temporary folder makes the name of the output folder unique.
     name = f"{om.parent.name}_results"
     devices = ",".join(map(str, device_ids))
     options = {"--model": om, "--output": om.parent, "--output_dirname": name, "--device": devices} | options
     folder = Path.cwd()
-    if not accepted_path(folder):  # newer versions check the path that --output_dirname has in the working directory
+    if not accepted_path(folder):  # newer versions also check the path of their working directory
         beginning = [str(folder / part) if "/" in part else part for part in beginning]
         folder = om.parent
     tool, command = _tool(beginning), _command(beginning, options)
@@ -133,17 +136,17 @@ def _run(
 
 
 def _command(beginning: list[str], options: dict[str, Any], newest: bool = False) -> list[str]:
-    """Build the documented command.
+    """Build the command line.
 
     Args:
-        options: values by the documented names of the options. The value of a switch is True.
-        newest: use the option names and switches of the newest version.
+        options: values of the options by their documented names. The value of a switch is True.
+        newest: use the option names and switches of the newest version of ais_bench.
     """
     renamed = _MSIT if beginning[-1] == "benchmark" else _NEWEST if newest else {}
     words = list(beginning)
     for option, value in options.items():
         words.append(renamed.get(option, option))
-        if value is not True or not newest:  # older versions need `1` after a switch
+        if value is not True or not newest:  # all other versions need `1` after a switch
             words.append("1" if value is True else str(value))
     return words
 
@@ -160,16 +163,22 @@ def _pythons() -> Iterator[str]:
 
 
 def _check_batch(task: Task, found: int | None) -> None:
-    """Compare with the batch size that the tool reads from the om file: its option affects only the throughput."""
+    """Raise UserError if the batch size that the tool read from the om file differs from the batch size of the task.
+
+    The tool itself does not check it: its option for the batch size affects only the reported throughput.
+    """
     if found is not None and found != task.batch():
         raise UserError(
-            f"{task.model}: its batch size is {found}, not {task.batch()}; use --batch_size {found} or the om file for "
-            f"batch size {task.batch()}"
+            f"{task.model}: its batch size is {found}, expected {task.batch()}; use --batch_size {found}, or the om "
+            f"file for batch size {task.batch()}"
         )
 
 
 def _results(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
-    """Return the result file by input stem, from the tool's summary or, if not listed there, from its naming rule."""
+    """Return the result file of each input stem as the tool's summary lists it.
+
+    For a stem that the summary does not list, the file follows from the tool's naming rule.
+    """
     results = {stem: folder / f"{stem}_0.bin" for stem in stems}  # ais_bench numbers outputs from 0
     schema = {"filesinfo": {str: {"infiles": [str], "outfiles": [str]}}}
     with suppress(UserError):  # there is no summary, or it is damaged

@@ -1,7 +1,7 @@
-"""Run an om file with Ascend's `benchmark.x86_64` (on ARM `benchmark.aarch64`).
+"""Run an om file with Ascend's tool benchmark: `benchmark.x86_64`, or `benchmark.aarch64` on ARM.
 
-The arguments, names and formats follow the documents of the model zoo, because the program is closed source. It
-writes result/ in its working directory.
+The arguments, file names and formats follow the documents of the model zoo, because the source of the tool is not
+public. The tool writes the folder result/ to its working directory.
 """
 
 import os
@@ -16,7 +16,7 @@ from model.runtime.staging import INFO, collect, staged
 from model.runtime.task import Task
 
 VARIABLE = "BENCHMARK_TOOL"
-_SUFFIXES = ("_0", "_1")  # it numbers outputs from 1; some documents use _0
+_SUFFIXES = ("_0", "_1")  # the tool numbers outputs from 1, but some documents show _0
 _PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -46,10 +46,10 @@ def find_benchmark(om: Path) -> Path:
 
 
 def benchmark_command(tool: Path, om: str, task: Task) -> list[str]:
-    """Build the documented command, with single dashes and key=value.
+    """Build the command line of the documents, whose options have the form -key=value.
 
-    The paths of `om` and the list are relative to the working directory, because the tool splits lists, and possibly
-    arguments, at blanks.
+    The paths of `om` and of the list are relative to the working directory of the tool. An absolute path could contain
+    blanks, at which the tool splits the lines of lists, and possibly arguments.
     """
     device, batch, om = f"-device_id={task.device_id}", f"-batch_size={task.batch()}", f"-om_path={om}"
     if task.info is None:
@@ -61,10 +61,10 @@ def benchmark_command(tool: Path, om: str, task: Task) -> list[str]:
 
 
 def run_benchmark(task: Task) -> dict[str, Any]:
-    """Run the list or pure inference, write results, performance file and log, and return the summary.
+    """Run the list or pure inference, write the results, the performance file and the log, and return the summary.
 
-    The names are those of `benchmark`. If the performance file cannot be parsed, the results are kept and the summary
-    describes the problem.
+    Results and performance file keep the names that benchmark gives them. If the performance file cannot be parsed,
+    the results are kept, and `problem` in the summary describes the error.
     """
     tool, kind = find_benchmark(task.model), "benchmark" if task.info else "benchmark_pure"
     log = task.next_to_results(f"{kind}_batchsize_{task.batch()}_device_{task.device_id}.log").absolute()

@@ -11,18 +11,18 @@ from model.export.manifest import FILLER_PREFIX, digest_of, read_info, read_mani
 
 
 def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
-    """Return the input files of an `.info` list, after checks that they exist and have the right size.
+    """Check that the input files of an `.info` list exist and have the right size, and return their paths.
 
-    Paths are resolved against the working directory, or against the folder of the list if the first file exists
-    only there. Files that only complete the last batch (fillers) are omitted.
+    Relative paths are resolved against the working directory. If the first file exists only in the folder of the list,
+    all paths are resolved against that folder. Fillers, which only complete the last batch, are omitted.
 
     Args:
-        shape: [s, h, w] of one sequence as the model takes it. With None (an om file, whose shape cannot be
-            read), all input files must have the size of the first one.
+        shape: shape [s, h, w] of one sequence in the model's input. With None, all input files must have the size of
+            the first file. This is used for om files, whose shape cannot be read.
 
     Raises:
-        UserError: if a file is missing, has another size or is outside the folder of the list, or if two
-            results would have the same name.
+        UserError: if a file is missing, has a different size or is outside the folder of the list, or if two results
+            would have the same name.
     """
     files = [file for file in read_info(info_path) if not file.name.startswith(FILLER_PREFIX)]
     if not files:
@@ -44,14 +44,14 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
         expected = expected or size
         if size != expected:
             raise UserError(
-                f"{file}: {size} bytes ({frames}), but {reference} has {expected} ({expected // frame_bytes} frames); "
-                "use the same number of frames for the input files and the model"
+                f"{file}: {size} bytes ({frames}), but {reference} has {expected} bytes ({expected // frame_bytes} "
+                "frames); use the same number of frames for the input files and the model"
             )
     return files
 
 
 def known_digests(info_path: Path) -> dict[str, str]:
-    """Return the digests of the input files by stem from the manifest of a list, empty without a manifest."""
+    """Return the digests of the input files by stem, from the manifest of a list. Empty if there is no manifest."""
     manifest = info_path.with_suffix(".json")
     return read_manifest(manifest).digests if info_path.suffix == ".info" and manifest.is_file() else {}
 
@@ -60,17 +60,21 @@ def check_digest(path: Path, content: bytes | memoryview, known: Mapping[str, st
     """Return the digest of an input file. Raises UserError if the manifest has another digest for this file."""
     digest = digest_of(content)
     if known.get(path.stem, digest) != digest:
-        raise UserError(f"{path}: does not match its manifest, so it was changed; create the input files again")
+        raise UserError(f"{path}: was changed, because it does not match its manifest; create the input files again")
     return digest
 
 
 def _check_names(info_path: Path, files: list[Path]) -> None:
-    """Require different names, and files inside the folder of the list: a list from elsewhere could name any file."""
+    """Raise UserError if two files have the same stem, or if a file is outside the folder of the list.
+
+    The second check protects other files of the machine: a list from an unknown source could name any file.
+    """
     folder = Path(os.path.normpath(info_path.absolute().parent))
     stems: dict[str, Path] = {}
     for file in files:
         if folder not in Path(os.path.normpath(file.absolute())).parents:
             outside = f"{file} is outside the folder of the list"
-            raise UserError(f"{info_path}: {outside}; create the input files again there")
+            raise UserError(f"{info_path}: {outside}; create the list and its input files again in one folder")
         if stems.setdefault(file.stem, file) is not file:
-            raise UserError(f"{info_path}: {stems[file.stem]} and {file} would have the same result file")
+            same = f"{stems[file.stem]} and {file} would have the same result file"
+            raise UserError(f"{info_path}: {same}; create the list and its input files again")

@@ -1,4 +1,7 @@
-"""Run a model on several chips at once, each on a share of the list, in one ais_bench or in a process per chip."""
+"""Run a model on several chips at the same time, each with a share of the list of input files.
+
+All chips are used by one ais_bench, or each chip is used by a separate process.
+"""
 
 import itertools
 import logging
@@ -27,7 +30,10 @@ def parse_device_ids(text: str) -> list[int]:
     """Return the numbers in a list such as 0,1,2,3. Raise UsageError for other texts and for repeated numbers."""
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() and int(part[:9]) < _MAX_ID for part in parts):
-        raise UsageError(f"--device_id {text}: must be the number of a device, or several such as 0,1,2,3")
+        raise UsageError(
+            f"--device_id {text}: not a list of device numbers; give one number below {_MAX_ID}, or several numbers "
+            "such as 0,1,2,3"
+        )
     numbers = [int(part) for part in parts]
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"--device_id {text}: contains a number twice; give each device once")
@@ -38,16 +44,16 @@ def run_on_chips(task: Task, device_ids: list[int]) -> dict[str, Any]:
     """Run a task on several chips, write all results to one folder, and return the summary.
 
     ais_bench divides the list itself if it can. Otherwise, each chip runs a share of whole batches in its own process,
-    so only the last one needs fillers. Without enough batches, the last chips stay idle. In pure inference, each chip
-    runs all batches.
+    so only the last share needs fillers. If there are fewer batches than chips, the last chips stay idle. In pure
+    inference, each chip runs all batches.
 
     Returns:
-        The summary of `run`, whose throughput is that of all chips, with one summary per chip in `devices`.
+        The summary of `run` with the throughput of all chips together. `devices` contains one summary per chip.
 
     Raises:
-        UserError: with the number of the device, if the model fails on one of them. No results are written then.
+        UserError: if the model fails on a device, with the number of that device. Then no results are written.
     """
-    count = 0  # of the list
+    count = 0  # sequences in the list
     if task.info:
         check_replaceable(task.result_folder, ".bin")
         count = len(check_bins(task.info, None))
@@ -69,7 +75,7 @@ def run_on_chips(task: Task, device_ids: list[int]) -> dict[str, Any]:
 
 
 def _with_work(device_ids: list[int], count: int, size: int) -> list[int]:
-    """Return the devices that get at least one batch of `size` of the `count` sequences."""
+    """Return the devices that get at least one batch, if `count` sequences fill batches of `size` sequences."""
     batches = -(-count // size)
     if batches < len(device_ids):
         idle = ", ".join(map(str, device_ids[batches:]))
@@ -78,7 +84,7 @@ def _with_work(device_ids: list[int], count: int, size: int) -> list[int]:
 
 
 def _run_divided(task: Task, device_ids: list[int]) -> list[dict[str, Any]] | None:
-    """Let one ais_bench divide the list between the devices. Return None if this version cannot, or if it fails."""
+    """Let one ais_bench divide the list between the devices. Return None if ais_bench cannot divide it or fails."""
     try:
         return run_on_devices(task, device_ids)
     except UserError as error:
@@ -87,7 +93,7 @@ def _run_divided(task: Task, device_ids: list[int]) -> list[dict[str, Any]] | No
 
 
 def _run_shares(task: Task, tasks: list[Task], count: int) -> list[dict[str, Any]]:
-    """Run the model on a share of the `count` sequences per task, and move all results to one folder."""
+    """Run each task on its share of the `count` sequences, and move all results to the result folder of `task`."""
     size, name = task.batch(), task.result_folder.name
     bounds = [min(count, -(-count // size) * i // len(tasks) * size) for i in range(len(tasks) + 1)]
     shares = [
@@ -107,7 +113,7 @@ def _run_shares(task: Task, tasks: list[Task], count: int) -> list[dict[str, Any
 
 
 def _run_all(tasks: list[Task]) -> list[dict[str, Any]]:
-    """Run the tasks at the same time. External tools are processes themselves, so threads wait for them."""
+    """Run the tasks at the same time. An external tool is a process itself, so a thread is enough to wait for it."""
     if tasks[0].runtime in TOOLS:
         pool = ThreadPoolExecutor(len(tasks))
     else:
@@ -133,7 +139,7 @@ def _merge(result_folder: Path, shares: list[Path]) -> None:
 
 
 def _summary(devices: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Join the summaries of the chips. The end-to-end throughput counts the time until the slowest chip ends."""
+    """Join the summaries of the chips. The end-to-end throughput uses the time that the slowest chip needs."""
     rates = [device["device_throughput"] for device in devices]
     sequences = sum(device["sequences"] for device in devices)
     end_to_end = [device["e2e_throughput"] for device in devices]

@@ -1,4 +1,4 @@
-"""Select a runtime and a model file: the requested ones, or with `auto` what this machine supports."""
+"""Select the runtime and the model file of a run: as requested, or with `auto` as this machine supports."""
 
 import re
 from collections.abc import Callable
@@ -21,10 +21,11 @@ CHECKPOINTS = (".ptm", ".pt", ".pth")
 
 
 class Choice(NamedTuple):
-    """A runtime, the model file it runs, and a message that explains the choice.
+    """A runtime, the model file that it runs, and a message that explains the choice.
 
     Attributes:
-        by_length: several static models instead of one, by number of frames, in increasing order; else empty.
+        by_length: paths of several models of static shape by their number of frames, in increasing order. They are used
+            instead of `model`. Empty if only `model` is used.
     """
 
     runtime: str
@@ -41,7 +42,8 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     Args:
         runtime: one of `RUNTIMES`.
         model: an om or ONNX file, or the common part of both names without the suffix.
-        direct: the caller has no input files for an external tool, so `auto` tries pyACL first.
+        direct: whether the caller embeds sequences directly, without input files. Then `auto` tries pyACL first,
+            because the external tools need input files, and models for several numbers of frames are allowed.
 
     Raises:
         UsageError: if `runtime` is not one of `RUNTIMES`.
@@ -50,7 +52,8 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
     if runtime not in RUNTIMES:
         raise UsageError(f"--runtime {runtime}: unknown, choose one of {', '.join(RUNTIMES)}")
     if model.suffix in CHECKPOINTS and model.is_file():
-        raise UserError(f"{model}: is a checkpoint, not a model; export it first: pth2onnx.py --checkpoint {model}")
+        found = "is a checkpoint, expected an om or ONNX file"
+        raise UserError(f"{model}: {found}; export it first: pth2onnx.py --checkpoint {model}")
     om, onnx = _om_of(model), _onnx_of(model)
     if direct and om is None and onnx is None and (by_length := _choose_by_length(runtime, model)):
         return by_length
@@ -93,7 +96,10 @@ def _choose(model: Path, om: Path | None, onnx: Path | None, direct: bool) -> Ch
 
 
 def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
-    """Select the models `<stem>_f<frames>` that pth2onnx.py writes for several --frame_num, or None if none exist."""
+    """Select the models `<stem>_f<frames>` that pth2onnx.py writes for several values of --frame_num.
+
+    Returns None if there are no such models that the runtime can run.
+    """
     for name, suffix in (("acl", ".om"), ("onnxruntime", ".onnx")):
         form = re.compile(re.escape(stem.name) + r"_f(\d+)(_linux_\w+)?")
         paths = {int(match[1]): path for path in stem.parent.glob(f"*{suffix}") if (match := form.fullmatch(path.stem))}
@@ -113,7 +119,10 @@ def _choose_by_length(runtime: str, stem: Path) -> Choice | None:
 
 
 def _om_of(model: Path) -> Path | None:
-    """Return the om file, or the newest one with this stem: ATC may append the system and processor to the name."""
+    """Return the om file with the name of the model, or None if there is no such file.
+
+    ATC may append the operating system and the processor to the name. If several om files match, the newest is used.
+    """
     if model.suffix == ".om":
         return model if model.is_file() else None
     stem = _stem(model)

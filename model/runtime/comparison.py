@@ -1,4 +1,4 @@
-"""Compare the results of a deployed model with those of its ONNX file: embeddings, and rank-1 computed from them."""
+"""Compare a deployed model with its ONNX file: the embeddings of both models, and the rank-1 computed from them."""
 
 import logging
 from pathlib import Path
@@ -23,18 +23,18 @@ def compare(task: Task, onnx: Path, limit: int) -> dict[str, Any]:
     The results are kept in `compare/model` and `compare/onnx` next to `task.result_folder`.
 
     Returns:
-        Cosine similarity and largest difference per sequence in short, and rank-1 in percent by condition of both, or
-        in `rank1_problem` the reason why the sequences have no rank-1.
+        The values of `differences`, and the rank-1 of both models in percent by condition. If the sequences have no
+        rank-1, `rank1_problem` is the reason.
 
     Raises:
-        UserError: if a model fails, or the embeddings have different sizes.
+        UserError: if a model fails, or if the embeddings of the two models have different sizes.
     """
     if not onnx.is_file():
         raise UserError(f"--compare {onnx}: no such file; give the ONNX file from which the model was converted")
     if task.model.samefile(onnx):
         log.warning(
-            "--model and --compare are the same file, %s, so their results are equal; to compare an om, convert the "
-            "file with test/pth2om.sh", onnx,
+            "--model and --compare are the same file, %s, so their results are equal; to compare an om file, convert "
+            "this ONNX file with test/pth2om.sh", onnx,
         )  # fmt: skip
     stems = [file.stem for file in check_bins(task.info, None)[:limit]]
     folder, name = task.next_to_results("compare"), task.result_folder.name
@@ -53,7 +53,12 @@ def compare(task: Task, onnx: Path, limit: int) -> dict[str, Any]:
 
 
 def differences(found: np.ndarray, expected: np.ndarray, stems: list[str]) -> dict[str, Any]:
-    """Return the differences of embeddings [n, d]. Sequences with values that are not finite are only counted."""
+    """Return how much the embeddings [n, d] of two models differ.
+
+    Returns:
+        The number of sequences with values that are not finite. Over the other sequences, the mean and lowest cosine
+        similarity, the largest difference and the largest expected value, with the stems of the extreme sequences.
+    """
     finite = np.isfinite(found).all(1) & np.isfinite(expected).all(1)
     facts: dict[str, Any] = {"not_finite": int((~finite).sum())}
     if not finite.any():
@@ -75,8 +80,8 @@ def report_comparison(facts: dict[str, Any]) -> str:
     """Format the result of `compare` as text."""
     lines = ["compared    {model} ({runtime}) with {onnx} (onnxruntime), {sequences} sequences".format(**facts)]
     if facts["not_finite"]:
-        lines.append(f"warning: {facts['not_finite']} sequences have values that are not finite; see --precision of "
-                     "test/pth2om.sh")  # fmt: skip
+        lines.append(f"warning: {facts['not_finite']} sequences have values that are not finite; convert the model "
+                     "with a higher --precision of test/pth2om.sh")  # fmt: skip
     if "cosine_mean" in facts:
         percent = 100 * facts["largest_difference"] / facts["largest_value"] if facts["largest_value"] else 0.0
         lines += [
@@ -91,14 +96,14 @@ def report_comparison(facts: dict[str, Any]) -> str:
 
 
 def _embeddings(task: Task, stems: list[str]) -> np.ndarray:
-    """Run the model, and return the results as [n, d]."""
+    """Run the model, and return its embeddings as [n, d] in the order of `stems`."""
     run_and_record(task)
-    suffix = next(task.result_folder.iterdir()).stem[-2:]  # of the tool
+    suffix = next(task.result_folder.iterdir()).stem[-2:]  # _0 or _1, depending on the runtime
     return np.stack([np.fromfile(task.result_folder / f"{stem}{suffix}.bin", FLOAT32) for stem in stems])
 
 
 def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], info: Path) -> dict[str, Any]:
-    """Return rank-1 of both models in percent by condition under the protocol of the manifest's data set."""
+    """Return the rank-1 of both models in percent by condition. The manifest names the data set and so the protocol."""
     try:
         manifest = read_manifest(info.with_suffix(".json"))
         position = {Path(entry["file"]).stem: i for i, entry in enumerate(manifest.entries)}
@@ -108,7 +113,7 @@ def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], in
         dataset = manifest.settings.get("dataset") or "CASIA-B"
         both = [evaluate_index(embeddings, index, dataset).including() for embeddings in (found, expected)]
     except KeyError as error:
-        return {"rank1_problem": f"{info} contains {error}, which is not in its manifest"}
+        return {"rank1_problem": f"{info}: its entry {error} is not in the manifest; create the input files again"}
     except UserError as error:
         return {"rank1_problem": str(error)}
     return {"rank1_model": both[0], "rank1_onnx": both[1], "rank1_problem": None}

@@ -1,4 +1,4 @@
-"""Run an external tool, Ascend's benchmark or ais_bench, and describe its run: reasons of failures, and the summary."""
+"""Run an external tool (Ascend's benchmark or ais_bench), and report the reason of its failure or a summary."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from model.runtime.task import Task
 
 _MAX_REASON = 200  # characters of a tool's message that an error message quotes
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-# An error in a box, as the command lines of newer tools print it, with its lines as group 1.
+# An error message in a box, as newer versions of ais_bench print it. Group 1 contains the lines of the message.
 _BOX = re.compile(r"^\W{0,9} Error \W*\n((?:[│|].*\n)+)", re.MULTILINE)
 _ADVICE = (
     (r"load model", "was it converted for this chip (--soc_version), and not with a newer CANN version?"),
@@ -28,13 +28,13 @@ _ADVICE = (
 
 
 def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: Task) -> tuple[str, float]:
-    """Run `command` in `folder` with its output in the file `log`.
+    """Run `command` in the working directory `folder`, and write its output to the file `log`.
 
     Returns:
         The output and the duration in seconds.
 
     Raises:
-        UserError: with the first error in the output and the path of the log.
+        UserError: if the command fails, with the first error of its output and the path of the log.
     """
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
@@ -54,10 +54,10 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
 def reason_of(output: str) -> str:
     """Return the reason for a failure from the output of a tool, with advice for known errors.
 
-    This is the text of an error box, else the first [ERROR] line, else CANN's first error with a code, else the last
-    line with letters.
+    The reason is the first of these texts that the output contains: the text of an error box, an [ERROR] line, an error
+    of CANN with a code, or the last line that contains letters.
     """
-    output = _COLOURS.sub("", output.replace("\r", "\n"))  # a progress bar ends each state in a carriage return
+    output = _COLOURS.sub("", output.replace("\r", "\n"))  # a progress bar separates its updates by carriage returns
     box, coded, reason = _BOX.search(output), coded_error(output), uncoded_reason(output)
     if box:
         reason = " ".join(line.strip("│| ") for line in box[1].splitlines())
@@ -71,13 +71,13 @@ def reason_of(output: str) -> str:
 
 
 def figures_of(task: Task, written: Path, target: Path, log: Path | None = None) -> Figures:
-    """Read the tool's performance file, which is copied next to the results.
+    """Read the performance file `written` of a tool, and copy the file to `target` next to the results.
 
     Args:
-        log: printed output, which is read instead if the tool did not write the file.
+        log: file with the printed output of the tool. It is read if the tool did not write a performance file.
 
     Returns:
-        The figures, or figures with `problem` if there are none.
+        The performance figures. If no figures can be read, only `problem` is set, to the reason.
     """
     try:
         if written.is_file():
@@ -92,7 +92,7 @@ def figures_of(task: Task, written: Path, target: Path, log: Path | None = None)
 
 
 def summary_of(task: Task, tool: str, figures: Figures, seconds: float, sequences: int, fillers: int) -> dict[str, Any]:
-    """Return the summary of `python -m model.runtime` with the same keys as `run_info_list`."""
+    """Return the summary of a run. Its keys are the keys of the summary of `run_info_list`."""
     return {
         "runtime": figures.runtime, "version": tool, "provider": f"device {task.device_id}",
         "chip": figures.chip or chip_name(), "model": str(task.model), "batch_size": task.batch(),
@@ -104,9 +104,10 @@ def summary_of(task: Task, tool: str, figures: Figures, seconds: float, sequence
 
 
 def chip_name() -> str | None:
-    """Return the chip name of `npu-smi info`, such as Ascend310P3, or None if unavailable or ambiguous.
+    """Return the chip name of `npu-smi info`, such as Ascend310P3.
 
-    The name is optional: only the comparison with published results uses it.
+    Returns None if npu-smi fails or lists different chips. The name is optional, because only the comparison with
+    published results uses it.
     """
     try:
         names = soc_versions() or []

@@ -1,4 +1,4 @@
-"""Run a model of static shape on the sequences of an `.info` list or of a store."""
+"""Run a model of static shape on the input files of an `.info` list, or on the sequences of a store."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ from model.runtime.result_record import replaced_results
 from model.runtime.static_runtime import StaticRuntime
 from model.runtime.task import Task
 
-_PREFETCH = 2  # batches that are read in advance; the same number may wait for writing
+_PREFETCH = 2  # maximum number of batches that are read in advance, and of results that wait to be written
 
 
 def embed_fixed(
@@ -31,11 +31,11 @@ def embed_fixed(
 ) -> np.ndarray:
     """Compute the embeddings of sequences that are padded or truncated to the model's number of frames.
 
-    Equivalent to writing input files, running their list and reading the results, without the files.
+    The result is the same as from writing input files, running their list and reading the result files.
 
     Args:
-        length: how to pad or truncate; its own number of frames is ignored.
-        positions: positions of the sequences in the store. Default: all.
+        length: how to pad and truncate sequences. `length.frame_num` is ignored.
+        positions: positions of the sequences in the store. Default: all sequences.
 
     Returns:
         Float array [n, 62, d].
@@ -53,14 +53,14 @@ def embed_fixed(
 
 
 def run_info_list(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
-    """Run the model on all input files of a list and write one `<stem>_1.bin` per sequence.
+    """Run the model on the input files of the task and write one result file `<stem>_1.bin` per sequence.
 
-    The last batch is filled by repeating its last sequence, and the fillers get no result. The result folder is
-    replaced as a whole. A performance file in the format of the benchmark tool is written to its parent folder.
+    The last batch is filled by repeating its last sequence. The results of these fillers are not written. The result
+    folder is replaced as a whole. A performance file in the format of the benchmark tool is written next to it.
 
     Returns:
-        Throughput in sequences/s (end to end, of inference with its copies, and of the device alone) and
-        latency in ms per batch on the device.
+        The summary of the run: the throughput in sequences/s (end to end, of inference including the copies to and
+        from the device, and of the device alone) and the latency in ms per batch on the device.
 
     Raises:
         UserError: before the model runs, if an input file is missing or does not have the model's input size.
@@ -79,7 +79,7 @@ def run_info_list(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
         _run_batches(runtime, batches, part, seconds, bar, known, *digests)
     wall, count = time.perf_counter() - start, len(files)
     figures = runtime.figures(np.array(seconds["infer"]) * 1000)
-    # The names of the stages and of their figures are those of the benchmark tool.
+    # The benchmark tool uses the same names of stages and figures.
     stages = {"e2e": {"throughputRate": count / wall, "latency": wall * 1000}}
     for stage, values in seconds.items():
         extra = {"Interface throughputRate": figures["device_throughput"]} if stage == "infer" else {}
@@ -96,12 +96,14 @@ def _run_batches(
     runtime: StaticRuntime, batches: list[list[Path]], folder: Path, seconds: dict[str, list[float]], bar: tqdm,
     known: dict[str, str], read_digests: dict[str, str], written_digests: dict[str, str],
 ) -> None:  # fmt: skip
-    """Read, run and write batches concurrently with a bounded number of batches in memory.
+    """Read, run and write batches concurrently, with a bounded number of batches in memory.
 
     Args:
-        seconds: receives the duration of each batch by stage. Each stage runs in one thread, so no lock is needed.
-        known: expected digests of the input files by stem.
-        read_digests, written_digests: receive the digests of the input files and of the results, by stem.
+        seconds: for each stage, a list to which the duration of each batch is appended. Each stage runs in one
+            thread, so no lock is needed.
+        known: digests of the input files by stem, from the manifest.
+        read_digests: dict to which the digests of the input files are added by stem.
+        written_digests: dict to which the digests of the results are added by the stem of the input file.
     """
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Run a deployed model with ONNX Runtime, on machines without Ascend hardware."""
+"""Run a deployed model with ONNX Runtime, on machines that have no Ascend hardware."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from model.runtime.static_runtime import StaticRuntime
 
 
 class OrtRuntime(StaticRuntime):
-    """Run an ONNX model of static shape. Python releases the session.
+    """Run an ONNX model of static shape. Python's garbage collection releases the session.
 
     Args:
-        threads: threads per operator. Default: one per core available to this process.
+        threads: number of threads per operator. Default: one thread per core that this process may use.
 
     Raises:
-        UserError: if the file is missing or not a supported ONNX model, or has a dynamic shape.
+        UserError: if the file is missing, is not an ONNX model that ONNX Runtime supports, or has a dynamic shape.
     """
 
     name = "onnxruntime"
@@ -50,8 +50,8 @@ class OrtRuntime(StaticRuntime):
 def open_session(path: Path, threads: int):
     """Return a session for an ONNX file and the version of ONNX Runtime. See `OrtRuntime` for errors."""
     ort = import_onnxruntime()
-    # The defaults of the other options are the fastest settings in test/bench/deploy.py --settings: all optimizations,
-    # the memory arena and sequential execution of operators.
+    # All other options keep their defaults (all optimizations, the memory arena and sequential execution of operators).
+    # These defaults are the fastest settings that test/bench/deploy.py --settings measures.
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -60,23 +60,28 @@ def open_session(path: Path, threads: int):
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the exceptions of ONNX Runtime have no other common base class
         reason = first_line(error)
-        raise UserError(f"{path}: ONNX Runtime cannot load this file ({reason}); is it an ONNX file?") from error
+        raise UserError(
+            f"{path}: ONNX Runtime cannot load this file ({reason}); give an ONNX file of pth2onnx.py"
+        ) from error
     return session, ort.__version__
 
 
 def run_session(path: Path, session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
         return session.run(outputs, inputs)
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UserError(f"{path}: ONNX Runtime cannot run it ({first_line(error)})") from error
+    except Exception as error:  # see above
+        raise UserError(f"{path}: ONNX Runtime cannot run this model ({first_line(error)}); export it again") from error
 
 
 def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[int, ...]]:
-    """Return name and shape of the only input or output."""
+    """Return the name and the shape of the only value in `values`, which are the inputs or the outputs of a model.
+
+    Raises UserError if there is not exactly one float32 value with `rank` static dimensions.
+    """
     if any(value.name == SILS_NAME for value in values):
         raise UserError(
-            f"{path}: a variable-length model does not take input files; run python test.py --runtime onnxruntime "
-            f"--checkpoint {path}"
+            f"{path}: is a variable-length model, which cannot read input files; run python test.py --runtime "
+            f"onnxruntime --checkpoint {path}"
         )
     sizes = values[0].shape if len(values) == 1 else []
     static = len(sizes) == rank and all(isinstance(size, int) and size > 0 for size in sizes)

@@ -1,6 +1,6 @@
-"""Figures of runs of a deployed model, and the throughput and latency files of the inference tools that hold them.
+"""Read and write the performance files of the inference tools: throughput and latency of runs of a deployed model.
 
-perf_vision_batchsize_1_device_0.txt        benchmark; also written by `python -m model.runtime`, with .json
+perf_vision_batchsize_1_device_0.txt        benchmark; `python -m model.runtime` writes it too, and a .json file
 PureInfer_perf_of_<om>_in_device_0.txt      benchmark without data
 <folder>_summary.json                       ais_bench; its printed output is supported too
 """
@@ -20,11 +20,11 @@ from model.common.schema import check, parse_checked
 
 _NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)(?![0-9.])"
 _MAX_LINE_LENGTH = 10_000
-_STAGES = {"inference": "infer", "postprocess": "post"}  # names in the second documented format
-# Bounded repetitions: otherwise the time is quadratic in the length of a line.
+_STAGES = {"inference": "infer", "postprocess": "post"}  # benchmark has two documented formats with different names
+# The repetitions are bounded, because otherwise the search time would be quadratic in the length of a line.
 _PAIR = re.compile(rf"\b([A-Za-z][A-Za-z_ ]{{0,40}}?)\s{{0,9}}[:=]\s{{0,9}}{_NUMBER}")
-_MAX_JSON_BYTES = 1 << 26  # ais_bench lists the time of each batch
-_MAX_TEXT_BYTES = 1 << 24  # a log may contain every step of a progress bar
+_MAX_JSON_BYTES = 1 << 26  # the summary of ais_bench lists the time of each batch
+_MAX_TEXT_BYTES = 1 << 24  # a log may contain every update of a progress bar
 _BENCHMARK = (
     "expected lines of benchmark such as `[e2e] throughputRate: 336.39, latency: 148637` and `[infer] throughputRate: "
     "338.442, Interface throughputRate: 787.709, moduleLatency: 2.21785`, or `ave_throughputRate: 38.4344samples/s`"
@@ -42,12 +42,13 @@ class Figures:
     """Performance of one run. Values that the tool does not report are None.
 
     Attributes:
-        end_to_end: throughput in sequences/s including reading and writing.
-        device: throughput in sequences/s of the model alone on one chip.
-        latency_ms: latency per batch on the device, with some of the keys mean, p50, p90 and p99.
-        chip: name such as Ascend310P3, if known.
-        problem: why the figures are missing.
-        chips: number of chips whose throughput is added up in `device`.
+        end_to_end: throughput in sequences/s, including reading and writing files.
+        device: throughput in sequences/s of the model alone, summed over `chips` chips.
+        latency_ms: latency in ms per batch on the device. Possible keys are mean, p50, p90 and p99.
+        source: path of the file that contains the figures.
+        chip: name of the chip, such as Ascend310P3, if known.
+        problem: reason why the figures are missing, if they are.
+        chips: number of chips.
     """
 
     runtime: str
@@ -71,9 +72,9 @@ def write_performance(path: Path, performance: Mapping[str, Mapping[str, float]]
     """Write figures in the format of benchmark.
 
     Args:
-        performance: values by stage (e2e, data read, preprocess, infer, post) and by the tool's names: throughputRate
-            and `Interface throughputRate` in sequences/s, latency of the whole run and moduleLatency of one sequence
-            in ms.
+        performance: figures of each stage (e2e, data read, preprocess, infer, post) by the names that benchmark uses:
+            throughputRate and `Interface throughputRate` in sequences/s, latency in ms of the whole run, and
+            moduleLatency in ms per sequence.
     """
     with atomic_file(path) as part, part.open("w", newline="\n") as file:
         for stage, figures in performance.items():
@@ -81,19 +82,22 @@ def write_performance(path: Path, performance: Mapping[str, Mapping[str, float]]
 
 
 def read_figures(path: Path | str, batch_size: int | None = None) -> Figures:
-    """Read the figures of any supported file; of a log of several devices, their sum.
+    """Read the figures of a supported file. If the file contains several devices, return the figures of their sum.
 
     Args:
-        batch_size: used for files that do not contain the batch size.
+        batch_size: used if the file does not contain the batch size.
 
     Raises:
-        UserError: with the expected format, if the file is not supported or lacks the required figures.
+        UserError: with the expected format, if the format is not supported or a required figure is missing.
     """
     return read_all_figures(path, batch_size)[-1]
 
 
 def read_all_figures(path: Path | str, batch_size: int | None = None) -> list[Figures]:
-    """Like `read_figures`, but return the figures of each device before their sum."""
+    """Read the figures of a supported file: of each device and, for several devices, of their sum as the last element.
+
+    The arguments and errors are the same as for `read_figures`.
+    """
     path, expected = Path(path), _BENCHMARK
     text = _text(path)
     try:
@@ -136,13 +140,13 @@ def _of_benchmark(path: Path, text: str, batch_size: int | None) -> Figures:
         end_to_end = _positive(found.get("e2e", {}).get("throughputRate"), "[e2e] throughputRate")
         rate = infer.get("Interface throughputRate") or infer.get("throughputRate")
         device = _positive(rate, "[infer] throughputRate")
-    # The latencies of benchmark include waiting.
+    # The mean latency is computed from the throughput, because the latencies of benchmark include waiting.
     latency = {"mean": batch_size * 1000 / device} if batch_size else {}
     return Figures(runtime, batch_size, end_to_end, device, latency, str(path))
 
 
 def _of_our_summary(path: Path, content: Mapping[str, Any]) -> list[Figures]:
-    """Read the summary of python -m model.runtime; of a run on several chips, a row per chip and their sum."""
+    """Read the summary of python -m model.runtime: the figures of each chip and, for several chips, of their sum."""
     total = _of_run(path, check(content, _OURS))
     if not content.get("devices"):
         return [total]
@@ -154,7 +158,7 @@ def _of_our_summary(path: Path, content: Mapping[str, Any]) -> list[Figures]:
 
 
 def _of_run(path: Path, content: Mapping[str, Any]) -> Figures:
-    """Read the summary of one run, which has None for values that the tool did not report."""
+    """Read the summary of one run. Values that the tool did not report are None."""
     rates = [
         None if content.get(name) is None else _positive(content[name], name)
         for name in ("e2e_throughput", "device_throughput")
@@ -168,11 +172,11 @@ def _of_run(path: Path, content: Mapping[str, Any]) -> Figures:
 
 
 def _of_summary(path: Path, content: Mapping[str, Any]) -> Figures:
-    """Read the content of summary.json."""
+    """Read the figures from the content of ais_bench's summary.json."""
     times = check(content, {"NPU_compute_time": dict, "npu_compute_time_list": list | None})["NPU_compute_time"]
     figures = _of_ais_bench(path, times, content.get("throughput"))
     listed = content.get("npu_compute_time_list") or []
-    if not listed or isinstance(listed[0], list):  # with several threads it contains pairs of start and end
+    if not listed or isinstance(listed[0], list):  # with several threads, the list contains pairs of start and end
         return figures
     latency = latency_figures([_positive(value, "npu_compute_time_list") for value in listed])
     return replace(figures, latency_ms=latency)
@@ -188,7 +192,7 @@ def _of_ais_bench(path: Path, times: Mapping[str, Any], throughput: Any) -> Figu
 
 
 def _of_printed_lines(path: Path, text: str) -> list[Figures]:
-    """Read the summary blocks that ais_bench prints, one per device. The lines of several blocks may be mixed."""
+    """Read the figures that ais_bench prints: one block of lines per device. Lines of different blocks may be mixed."""
     lines = _lines_of(text)
     blocks = [_printed_times(line) for line in lines if "NPU_compute_time (ms)" in line]
     rates = [rate for rate in (re.search(rf"[tT]hroughput (.*):\s{{0,9}}{_NUMBER}", line) for line in lines) if rate]
@@ -206,14 +210,17 @@ def _of_printed_lines(path: Path, text: str) -> list[Figures]:
 
 
 def _printed_times(line: str) -> dict[str, float]:
-    """Return the times in `min = 0.6, max = 0.7, ...`, or in the table row of the newest version, by their names."""
+    """Return the times in a line by name. The line is `min = 0.6, max = 0.7, ...`, or a table row (newest version)."""
     named = re.findall(rf"\b([a-z]{{1,20}}(?:\([0-9]{{1,3}}%\))?) = {_NUMBER}", line)
     cells = zip(("min", "max", "mean", "median", "P99"), re.findall(rf"│\s{{0,9}}{_NUMBER}", line), strict=False)
     return {name: float(value) for name, value in named or cells}
 
 
 def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
-    """Name the device of each row as the last lines of ais_bench do, sort the rows, and append their sum."""
+    """Add the number of its device to each row, sort the rows by this number, and append their sum.
+
+    The last lines that ais_bench prints contain the number and the throughput of each device.
+    """
     devices = {
         float(throughput): int(device)
         for device, throughput in re.findall(rf"\bdevice_([0-9]{{1,4}}) throughput:{_NUMBER}", text)
@@ -227,12 +234,12 @@ def _with_sum(figures: Sequence[Figures], text: str) -> list[Figures]:
 
 
 def _lines_of(text: str) -> list[str]:
-    """Return the lines except very long ones, which would make the searches slow."""
+    """Return the lines of a text without very long lines, which would make the searches slow."""
     return [line for line in text.splitlines() if len(line) <= _MAX_LINE_LENGTH]
 
 
 def _positive(value: Any, name: str) -> float:
-    """Return the value. Raise ValueError with `name` if it is None or not a positive number."""
+    """Return `value` as a float. Raise ValueError with `name` if `value` is None or not a positive number."""
     if type(value) not in (int, float) or not 0 < value < 1e150:
         raise ValueError(f"{name} is {'missing' if value is None else reprlib.repr(value)}")
     return float(value)

@@ -1,7 +1,7 @@
-"""Record of the input files that a runtime read and the results that it wrote.
+"""Keep the result record: a file with the digests of the input files that a runtime read and of the results it wrote.
 
-Result files contain no labels. The record detects results that were swapped, copied or changed afterwards, and
-results of input files that were created again since.
+The record is needed because result files contain no labels. With the record, `result_files` detects results that were
+swapped, copied or changed after the run, and results whose input files were created again after the run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,20 +19,21 @@ _SCHEMA = {"format": FORMAT, "bins": {str: str}, "results": {str: str}}
 
 
 def record_path(result_folder: Path) -> Path:
-    """Return the path of the record next to the result folder: dumpOutput_device0 -> dumpOutput_device0_record.json."""
+    """Return the path of the record, such as dumpOutput_device0_record.json next to dumpOutput_device0."""
     return result_folder.with_name(f"{result_folder.name}_record.json")
 
 
 def remove_record(result_folder: Path) -> None:
-    """Remove the record. Must be called before the results are replaced, so that it never describes other results."""
+    """Remove the record. Call this before the results are replaced, so that a record never describes other results."""
     record_path(result_folder).unlink(missing_ok=True)
 
 
 @contextmanager
 def replaced_results(result_folder: Path) -> Iterator[tuple[Path, dict[str, str], dict[str, str]]]:
-    """Yield a temporary folder for results, and dicts for the digests of the input files and results by input stem.
+    """Yield a temporary folder for results, and two dicts for the digests of the input files and of the results.
 
-    At the end of the block, the folder replaces `result_folder` as a whole, and the digests become its record.
+    The keys of both dicts are the stems of the input files. At the end of the block, the temporary folder replaces
+    `result_folder` as a whole, and the digests become the record of the new results.
     """
     bins: dict[str, str] = {}
     results: dict[str, str] = {}
@@ -53,7 +54,8 @@ def write_record(result_folder: Path, bins: Mapping[str, str], results: Mapping[
 def read_record(result_folder: Path) -> dict[str, Any] | None:
     """Read the digests of the input files (`bins`) and of the results (`results`), by the stem of the input file.
 
-    Returns None if there is no record (after a manual run). Raises UserError if it is invalid.
+    Returns None if there is no record, because a user ran the tool without this project. Raises UserError if the record
+    is invalid.
     """
     path = record_path(result_folder)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Run a task with its runtime, or compute the embeddings of a store with a selected runtime."""
+"""Run a task with its runtime, or compute the embeddings of a store with the runtime that `choose` selected."""
 
 import logging
 import tempfile
@@ -27,21 +27,22 @@ from model.runtime.variable_length_runtime import VariableLengthRuntime, embed_v
 
 logger = logging.getLogger(__name__)
 
-# Ascend's tools, which read and write files. The other runtimes run in this process.
+# Ascend's tools, which run in their own process and exchange files. The other runtimes run in this process.
 TOOLS: dict[str, Callable[[Task], dict[str, Any]]] = {"benchmark": run_benchmark, "ais_bench": run_ais_bench}
 
 
 def run_and_record(task: Task) -> dict[str, Any]:
-    """Like `run`, and write the summary next to the results."""
+    """Run a task as `run` does, and also write the summary next to the results."""
     summary = run(task)
     write_json(task.summary_path(summary["batch_size"]), summary)
     return summary
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Run the model on the input files of a task and write result and performance files, or run pure inference.
+    """Run a task: its list of input files, which writes result and performance files, or pure inference.
 
-    Pure inference, as Ascend's documents call it, measures the model alone, with batches of zeros and without files.
+    Pure inference is the term of Ascend's documents for a run that measures the model alone. It uses batches of zeros,
+    reads no input files and writes no results.
 
     Returns:
         The summary of the run.
@@ -69,12 +70,15 @@ def _measure(runtime: StaticRuntime, task: Task) -> dict[str, Any]:
 
 @contextmanager
 def open_runtime(task: Task) -> Iterator[StaticRuntime]:
-    """Open the model. Raises UserError if its batch size is another one than that of the task."""
+    """Open the model of a task. Raises UserError if its batch size differs from the batch size of the task."""
     acl = task.runtime == "acl"
     with AclRuntime(task.model, task.device_id) if acl else OrtRuntime(task.model, task.threads) as runtime:
         if task.batch_size not in (None, runtime.batch_size):
-            size = f"its batch size is {runtime.batch_size}, but --batch_size is {task.batch_size}"
-            raise UserError(f"{task.model}: {size}")
+            size = runtime.batch_size
+            raise UserError(
+                f"{task.model}: its batch size is {size}, expected {task.batch_size}; use --batch_size {size}, or a "
+                f"model for batch size {task.batch_size}"
+            )
         yield runtime
 
 
@@ -83,12 +87,12 @@ def embed(
 ) -> np.ndarray:
     """Compute the embeddings of all sequences of a store.
 
-    benchmark and ais_bench read and write files: input files of `length.frame_num` frames and the results are stored
-    in `work_folder` temporarily. The other runtimes use the model's number of frames, or all frames for a
-    variable-length model.
+    benchmark and ais_bench need files: `work_folder` temporarily holds input files of `length.frame_num` frames and the
+    results. The other runtimes use the model's number of frames. A variable-length model uses all frames.
 
     Args:
-        threads: threads of ONNX Runtime. Default: one per core.
+        length: how to pad and truncate sequences.
+        threads: number of threads of ONNX Runtime. Default: one per core.
 
     Returns:
         Float array [N, 62, d].
@@ -111,7 +115,13 @@ def embed(
 
 
 def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLength) -> np.ndarray:
-    """Embed each sequence with the shortest model that takes all its frames, or with the longest model."""
+    """Embed each sequence with the model for the fewest frames that takes all frames of the sequence.
+
+    If no model takes all frames of the sequence, it is truncated for the model that takes the most frames.
+
+    Args:
+        models: paths of the models by their number of frames, in increasing order.
+    """
     lengths, frames = np.array(list(models)), np.asarray(store.index.frames)
     model_of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
     truncated = int((frames > lengths[-1]).sum())
@@ -125,7 +135,10 @@ def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLe
             continue
         with open_runtime(task._replace(model=path)) as runtime:
             if runtime.frame_num != frame_num:
-                raise UserError(f"{path}: takes {runtime.frame_num} frames, but its name says {frame_num}")
+                raise UserError(
+                    f"{path}: takes {runtime.frame_num} frames, but its name says {frame_num} frames; export it again "
+                    "with pth2onnx.py"
+                )
             embedded = embed_fixed(runtime, store, length, task.quiet, positions)
         rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
         rows[positions] = embedded

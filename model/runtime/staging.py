@@ -1,8 +1,8 @@
-"""Input files of an external tool, and its results: a temporary folder for the tool, and the folder of the user.
+"""Prepare the temporary folder in which an external tool runs, and move its results to the user's result folder.
 
-Each tool runs in a temporary folder that holds its input files under simple names: the documents do not say whether
-the paths of a list may contain blanks, and newer tools reject symbolic links, group-writable files and paths with
-other characters than `_TOOL_PATH`. The last batch is filled there as well.
+The temporary folder contains the input files under simple names, for two reasons: the documents do not say whether the
+paths of a list may contain blanks, and newer tools reject symbolic links, group-writable files and paths that do not
+match `_TOOL_PATH`. The fillers of the last batch are created there as well.
 """
 
 import os
@@ -24,15 +24,16 @@ from model.runtime.task import Task
 
 BINS, INFO = "bins", "bins.info"  # names of the folder of input files and of their list
 _REFUSED_MODES = stat.S_IWGRP | stat.S_IWOTH
-_TOOL_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # paths that the tools accept
+_TOOL_PATH = re.compile(r"[A-Za-z0-9_./-]+")  # matches the paths that all tools accept
 
 
 class Staged(NamedTuple):
     """A temporary folder with the om file and, except in pure inference, its input files and their list.
 
     Attributes:
-        sources: the original input files in the order of the list, by the stem of their copy. These stems are plain
-            numbers because a tool may not support dots or blanks.
+        sources: the original input files in the order of the list, by the stem of their copy. The stems of the copies
+            are plain numbers, because a tool may not support dots or blanks.
+        fillers: number of input files that only complete the last batch.
         digests: digests of the input files, by their original stem.
     """
 
@@ -48,12 +49,13 @@ class Staged(NamedTuple):
 
 @contextmanager
 def staged(task: Task, fill: bool = True) -> Iterator[Staged]:
-    """Yield a temporary folder with the om file and the input files of the checked list, if there is one.
+    """Yield a temporary folder with the om file and, if the task has a list, the input files of the checked list.
 
-    The folder is next to the results, or in the system's folder for temporary files if the tools reject that path.
+    The temporary folder is next to the results. If the tools reject that path, it is in the system's folder for
+    temporary files.
 
     Args:
-        fill: fill the last batch.
+        fill: whether to add fillers to complete the last batch.
     """
     if not task.model.is_file():
         raise UserError(f"{task.model}: no such om file; create it with test/pth2om.sh")
@@ -70,8 +72,10 @@ def staged(task: Task, fill: bool = True) -> Iterator[Staged]:
             _link_or_copy(task.model, om)
             yield _stage(task, files, om, fill) if files else Staged(om, {}, 0, {})
     except OSError as error:
-        hint = "" if place == parent else f"; set TMPDIR to a folder with more space than {place}"
-        raise UserError(f"{parent}: running the list failed ({error}){hint}") from error
+        advice = "check the space and the permissions there"
+        if place != parent:
+            advice = f"set TMPDIR to a folder with more space than {place}"
+        raise UserError(f"{parent}: running the list failed ({error}); {advice}") from error
 
 
 def accepted_path(path: Path) -> bool:
@@ -95,22 +99,22 @@ def _stage(task: Task, files: list[Path], om: Path, fill: bool) -> Staged:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Create a hard link if the file system and the tools allow it, otherwise a copy with the required mode."""
+    """Create a hard link if the file system and the tools allow it. Otherwise, create a copy with the required mode."""
     source = source.resolve()
     status = source.stat()
     if not status.st_mode & _REFUSED_MODES and status.st_uid == os.geteuid():
         try:
             return os.link(source, target)
         except OSError:
-            pass  # a different file system, or one without hard links: copy instead
+            pass  # the folders are on different file systems, or the file system does not support hard links
     shutil.copyfile(source, target)
     target.chmod(0o640)
 
 
 def collect(tool: str, results: Mapping[str, Path], stage: Staged, result_folder: Path, log: Path) -> None:
-    """Move the results to `result_folder`, which is replaced as a whole, without those of fillers.
+    """Move the results to `result_folder`, which is replaced as a whole. The results of fillers are not moved.
 
-    Each result gets the original stem of its input file and keeps the output number of the tool.
+    The name of each result is the original stem of its input file, followed by the output number of the tool.
 
     Args:
         results: file of each result, by the stem of the copied input file.
@@ -122,8 +126,8 @@ def collect(tool: str, results: Mapping[str, Path], stage: Staged, result_folder
     if missing:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UserError(
-            f"{tool} succeeded but wrote no result for {len(missing)} of {len(stage.sources)} sequences ({names}); "
-            f"see {log}"
+            f"{tool} wrote no result for {len(missing)} of {len(stage.sources)} sequences ({names}), although its exit "
+            f"status is 0; see {log}"
         )
     with replaced_results(result_folder) as (part, bins, digests):
         bins |= stage.digests

@@ -1,4 +1,4 @@
-"""Base class of the runtimes for models of static shape."""
+"""Define the base class of all runtimes for models of static shape."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from model.runtime.performance_files import latency_figures
 class StaticRuntime(ABC):
     """Run whole batches: float32 [n, s, h, w] of exactly `input_shape` to float32 [n, 62, d].
 
-    A runtime is a context manager that releases its resources at the end.
+    A runtime is a context manager, which releases its resources at the end of the block.
 
     Attributes:
-        device_ms: milliseconds of the model alone in each `run`, or None if the runtime cannot measure it; then
-            the duration of `run` is used.
+        device_ms: duration in ms of the model alone, for each call of `run`. If the runtime cannot measure this
+            duration, `device_ms` is None, and the duration of `run` is used instead.
     """
 
     name: str
@@ -42,24 +42,28 @@ class StaticRuntime(ABC):
 
     @abstractmethod
     def _run(self, image_seq: np.ndarray) -> np.ndarray:
-        """Run one batch of the right shape."""
+        """Run one batch, whose shape `run` has checked."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return the part of the summary that describes the runtime."""
+        """Return the entries of the summary that describe the runtime and the model."""
 
     def warm_up(self, batches: int) -> np.ndarray:
-        """Run batches of zeros, and return such a batch."""
+        """Run the given number of batches of zeros, and return one batch of zeros."""
         zeros = np.zeros(self.input_shape, np.float32)
         for _ in range(batches):
             self.run(zeros)
         return zeros
 
     def figures(self, milliseconds: Sequence[float]) -> dict[str, Any]:
-        """Return throughput and latency of the model alone, from the duration of each of the last calls of `run`."""
+        """Return the throughput and the latency of the model alone.
+
+        Args:
+            milliseconds: durations of the last calls of `run`. If `device_ms` is available, only their number is used.
+        """
         if self.device_ms is not None:
             milliseconds = self.device_ms[-len(milliseconds) :]
-        # The model runs the fillers of the last batch, too.
+        # The throughput includes the fillers of the last batch, because the model computes them too.
         throughput = len(milliseconds) * self.batch_size * 1000 / float(np.sum(milliseconds))
         return {"device_throughput": throughput, "latency_ms": latency_figures(milliseconds)}
 

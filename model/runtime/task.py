@@ -1,4 +1,4 @@
-"""A run of a deployed model: its runtime and files, and how to run it."""
+"""Define the task of a runtime: the deployed model to run, its input files and result folder, and settings."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,19 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """A model, its input files, and the folder of the results. Other files are written next to that folder.
+    """A model, its input files, the folder of its results, and settings.
 
     Attributes:
+        runtime: name of the runtime, one of `choice.RUNTIMES` except auto.
         info: list of input files, or None for pure inference.
-        batch_size: of the om file. With None, it is taken from the file name as test/pth2om.sh sets it.
-        quiet: without a progress bar and the command of the tool.
-        share: first position in the list and the one after the last, to run only a part of it. Default: all.
-        threads: threads of ONNX Runtime. Default: one per core.
-        warmup: batches of zeros before the measured ones. The external tools run their own warmup instead.
+        result_folder: folder of the results. Summaries, performance files and logs are written next to this folder.
+        batch_size: batch size of the om file. If None, the batch size in the file name is used, which test/pth2om.sh
+            has set.
+        quiet: whether to hide the progress bar and the command line of the tool.
+        share: start and end of the part of the list that is run; the end is excluded. Default: the whole list.
+        threads: number of threads of ONNX Runtime. Default: one per core.
+        warmup: number of batches of zeros to run before the measurement. External tools ignore it, because they have
+            their own warmup.
         loop: number of batches of zeros in pure inference.
     """
 
@@ -31,9 +35,9 @@ class Task(NamedTuple):
     loop: int = 1
 
     def batch(self) -> int:
-        """Return the batch size: gaitset_submit_bs16.om -> 16, gaitset_submit.om -> 1, unless it is given.
+        """Return `batch_size`. If it is None, return 16 for gaitset_submit_bs16.om and 1 for gaitset_submit.om.
 
-        ATC may append the name of the system to that of the file.
+        ATC may append the operating system and the processor to the file name, such as _linux_x86_64.
         """
         named = re.search(r"_bs(\d+)(?:_linux_\w+)?$", self.model.stem)
         return self.batch_size or (int(named[1]) if named else 1)

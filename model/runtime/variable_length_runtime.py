@@ -1,4 +1,4 @@
-"""Run a variable-length model with ONNX Runtime, which uses every frame of a sequence once."""
+"""Run a variable-length model with ONNX Runtime. Such a model uses every frame of a sequence exactly once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,8 @@ from model.export.onnx_file import EARLIER, MAXIMA, OUTPUT_NAME, POOLED, SILS_NA
 from model.export.processor_check import MAX_ERROR, check_error, read_sils
 from model.runtime.ort_runtime import open_session, run_session
 
-FRAME_CHUNK = 256  # maximum frames per run, of a batch or of a part of a long sequence; it limits the memory
+# Maximum number of frames per run of the session, for a batch or for a part of a long sequence. It limits the memory.
+FRAME_CHUNK = 256
 
 
 class VariableLengthRuntime:
@@ -22,10 +23,12 @@ class VariableLengthRuntime:
 
     Args:
         frame_chunk: maximum number of frames per run of the session.
-        check: whether to embed the check sequences of an 8-bit file and compare with the embeddings in the file.
+        check: whether to embed the check sequences of an 8-bit model, and to compare the result with the embeddings
+            that are stored in its file.
 
     Raises:
-        UserError: as for `OrtRuntime`, if an 8-bit file has no check sequences, or if their embeddings differ.
+        UserError: if the file is not a variable-length model that ONNX Runtime supports, if an 8-bit model has no
+            check sequences, or if their embeddings differ from the stored embeddings.
     """
 
     def __init__(
@@ -49,15 +52,15 @@ class VariableLengthRuntime:
         sils = read_sils(metadata)
         if sils is None:
             raise UserError(
-                f"{self.path}: this 8-bit model has no check sequences because an older version exported it; its "
-                f"embeddings are wrong on processors without VNNI; {again}"
+                f"{self.path}: this 8-bit model has no check sequences, because an older version of this project "
+                f"exported it, and its embeddings are wrong on processors without VNNI; {again}"
             )
         error = check_error(metadata, self.run(sils))
         if not error <= MAX_ERROR:
             raise UserError(
                 f"{self.path}: ONNX Runtime {self.version} computes wrong 8-bit embeddings on this processor: they "
-                f"differ from those of the export by {100 * error:.1f} %, and at most {100 * MAX_ERROR:.0f} % is "
-                f"allowed; {again} on this machine, or use --whole"
+                f"differ from the embeddings of the export by {100 * error:.1f} %, expected at most "
+                f"{100 * MAX_ERROR:.0f} %; {again} on this machine, or export with --whole instead"
             )
 
     def run(self, sils: np.ndarray) -> np.ndarray:
@@ -75,16 +78,17 @@ class VariableLengthRuntime:
 
 
 def is_variable_length(path: Path) -> bool:
-    """Return whether an ONNX file is a variable-length model, by the name of its first input."""
+    """Return whether an ONNX file is a variable-length model, which the name of its first input shows."""
     inputs = load_onnx(path).graph.input
     return bool(inputs) and inputs[0].name == SILS_NAME
 
 
 def embed_variable_length(runtime: VariableLengthRuntime, store: SilhouetteStore, quiet: bool = False) -> np.ndarray:
-    """Compute the embeddings [N, 62, d] of all sequences of a store, the longest first to allocate memory only once.
+    """Compute the embeddings [N, 62, d] of all sequences of a store.
 
-    Batches contain sequences of similar length. Shorter ones repeat their first frames, which does not change the
-    result of set pooling.
+    The longest sequences run first, so that ONNX Runtime allocates memory only once. A batch contains sequences of
+    similar length. The shorter sequences of a batch repeat their frames, which does not change the result of set
+    pooling.
     """
     frames = np.asarray(store.index.frames)
     if not frames.all():
@@ -103,7 +107,10 @@ def embed_variable_length(runtime: VariableLengthRuntime, store: SilhouetteStore
 
 
 def batches_by_length(frames: np.ndarray, frame_chunk: int) -> Iterator[np.ndarray]:
-    """Yield positions, longest sequences first, in batches of at most `frame_chunk` frames including repeated ones."""
+    """Yield the positions of the sequences in batches, the longest sequences first.
+
+    A batch has at most `frame_chunk` frames, including repeated frames, or consists of a single sequence.
+    """
     order = np.argsort(-frames, kind="stable")
     first = 0
     while first < len(order):

@@ -12,7 +12,7 @@ def here(monkeypatch, tmp_path):
 
 @pytest.fixture
 def task(deployed, tmp_path):
-    """Return a function that describes a run of the deployed model, by default of its list."""
+    """Return a function that makes the task of running the deployed model. By default, the model runs on its list."""
 
     def make(runtime, model_batch=4, **changes):
         model = deployed.om(model_batch).with_suffix(".onnx" if runtime == "onnxruntime" else ".om")

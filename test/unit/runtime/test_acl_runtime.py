@@ -1,4 +1,4 @@
-"""pyACL calls on a stand-in that rejects calls in the wrong order and counts resources that were not released."""
+"""`AclRuntime` with a stand-in for pyACL, which rejects calls in the wrong order and lists unreleased resources."""
 
 import sys
 
@@ -60,7 +60,7 @@ def calls_of_a_run(deployed, acl):
     return dict.fromkeys(acl.calls)
 
 
-# Functions that return a handle have no error code and return None if they fail.
+# These functions return only a handle, without an error code. If they fail, they return None.
 WITHOUT_CODE = {"create_data_buffer", "mdl.create_desc", "mdl.create_dataset"}
 CALLS = [
     "init", "rt.set_device", "rt.create_context", "mdl.load_from_file", "mdl.create_desc", "mdl.get_desc",
@@ -85,12 +85,12 @@ def test_failure_of_each_call_is_one_line_and_resources_are_released(deployed, a
     assert f"acl.{name} " in message and "gaitset_submit.om" in message and "\n" not in message
     assert ("returned no handle" in message) if name in WITHOUT_CODE else ("with code 207001" in message)
     assert set(RELEASING) - {name} - set(acl.calls) <= not_yet_held(name)
-    if name not in RELEASING:  # the stand-in does not release the parent of a resource that was not released
+    if name not in RELEASING:  # if a release fails, the stand-in also refuses to release the resource that contains it
         assert acl.left() == []
 
 
 def not_yet_held(name):
-    """Releasing calls that are not needed if `name` is the first call to fail."""
+    """Return the releasing calls that are not needed if `name` is the first call that fails."""
     reached = CALLS.index(name) if name not in RELEASING else len(CALLS)
     return {back for back, call in RELEASING.items() if CALLS.index(call) >= reached}
 
@@ -123,7 +123,7 @@ def test_om_for_another_chip(deployed, acl, tmp_path):
 
 
 def test_acl_opened_by_torch_npu_stays_open(deployed, acl):
-    """acl.init reports that it was already called, and device and context belong to torch_npu."""
+    """acl.init reports that it was already called. The device and the context belong to torch_npu."""
     assert acl.init() == 0
     acl.rt.set_device(0)
     calls_of_a_run(deployed, acl)
@@ -147,10 +147,10 @@ def foreign_om(tmp_path, shape=(1, 4, 64, 44), output_shape=(1, 64, 44), kind=Te
 @pytest.mark.parametrize(
     ("om", "message"),
     [
-        ({"inputs": 2}, r"has 2 inputs \(dynamic shapes add one"),
+        ({"inputs": 2}, r"has 2 inputs \(dynamic shapes add an input\), expected one; convert"),
         ({"kind": TensorProto.INT64}, r"its input is int64 \[1, 4, 64, 44\], expected float32"),
         ({"shape": (1, 64, 44), "output_shape": (1, 44)}, r"its input is float32 \[1, 64, 44\], expected float32 of"),
-        ({}, r"output shape is \[1, 64, 44\], expected \[1, 62,"),
+        ({}, r"its output has shape \[1, 64, 44\], expected \[1, 62, d\]; convert"),
     ],
 )
 def test_om_of_another_model(acl, tmp_path, om, message):
@@ -162,7 +162,7 @@ def test_om_of_another_model(acl, tmp_path, om, message):
 @pytest.mark.parametrize("kind", ["input", "output"])
 def test_om_with_too_small_buffers(deployed, acl, monkeypatch, kind):
     monkeypatch.setattr(acl.mdl, f"get_{kind}_size_by_index", lambda description, index: 1000)
-    with pytest.raises(UserError, match=rf"its {kind} has 1000 bytes, but its shape needs \d+; convert it again"):
+    with pytest.raises(UserError, match=rf"its {kind} has 1000 bytes, but its shape needs \d+ bytes; convert it again"):
         AclRuntime(deployed.om(1))
     assert acl.left() == []
 

@@ -41,7 +41,7 @@ def test_first_available_tool_is_used(here, monkeypatch):
 
 
 def test_unavailable_tools_are_named(here, monkeypatch):
-    """A tool that is set to a wrong path must not be replaced by another one silently."""
+    """If the variable of a tool contains a wrong path, the use of another tool must be reported."""
     install_ais_bench(monkeypatch)
     why = choose("auto", here / "both").why
     assert "are available (benchmark." in why and "ais_bench not found" not in why
@@ -66,7 +66,8 @@ def test_onnx_file_selects_onnx_runtime(here):
 @pytest.mark.parametrize("runtime", ["auto", "onnxruntime", "acl"])
 def test_a_checkpoint_in_place_of_a_model_names_the_export(here, runtime):
     (here / "some-encoder.ptm").touch()
-    with pytest.raises(UserError, match=r"is a checkpoint, not a model; export it first: pth2onnx\.py --checkpoint"):
+    found = r"is a checkpoint, expected an om or ONNX file; export it first: pth2onnx\.py --checkpoint"
+    with pytest.raises(UserError, match=found):
         choose(runtime, here / "some-encoder.ptm")
 
 
@@ -106,7 +107,7 @@ def test_models_by_length_need_their_runtime(here):
 
 
 def test_names_with_the_system_appended_by_atc(here, monkeypatch):
-    """The newest file is used, not that of an earlier conversion."""
+    """Of the files with and without the name of the system, the newest file is used."""
     install_acl(monkeypatch)
     added = here / "both_linux_aarch64.om"
     added.touch()

@@ -1,4 +1,4 @@
-"""Comparison of a deployed model with its ONNX file: equal files, changed weights, and values that are not finite."""
+"""Comparison of a deployed model with its ONNX file: equal models, changed weights, and values that are not finite."""
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from model.runtime.comparison import differences, report_comparison
 
 @pytest.fixture
 def compare(here, monkeypatch):
-    """Return a function that compares a model with an ONNX file on the list of a deployed model."""
+    """Return a function that compares a model with an ONNX file. Both run on the list of a deployed model."""
 
     def run(deployed, runtime, model, reference, *arguments):
         files = ["--model", model, "--info", deployed.info, "--compare", reference]
@@ -31,11 +31,11 @@ def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, compare, ca
     assert facts["largest_difference"] < 1e-5 * facts["largest_value"]
     assert facts["rank1_model"] == facts["rank1_onnx"] and facts["rank1_problem"] is None
     assert "cosine      mean 1.0000000" in capsys.readouterr().out
-    assert not (here / "r" / "dumpOutput_device0").exists(), "the results of a comparison are not those of the model"
+    assert not (here / "r" / "dumpOutput_device0").exists(), "a comparison must not replace the results of a run"
 
 
 def test_changed_weights_are_found(deployed, here, compare):
-    """The om has the weights of its last layer scaled by 2, which doubles embeddings and keeps their direction."""
+    """The last layer of the om file has doubled weights. This doubles the embeddings and keeps their direction."""
     model = onnx.load(deployed.om(1).with_suffix(".onnx"))
     weights = max(model.graph.initializer, key=lambda tensor: list(tensor.dims)[:1] == [62])
     weights.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weights), weights.name))
@@ -47,7 +47,7 @@ def test_changed_weights_are_found(deployed, here, compare):
 
 
 def deploy_with_labels(folder, *labels):
-    """Deploy the tiny model in `folder`, and change subject and take of its five sequences."""
+    """Deploy the tiny model in `folder`, and change the subjects and takes of its five sequences to `labels`."""
     folder.mkdir()
     deployed = deploy(folder)
     manifest = read_json(folder / "bins.json", sealed=True)
@@ -66,7 +66,7 @@ def test_rank1_without_probes_is_unknown(tmp_path, compare, capsys):
 
 
 def test_rank1_of_both(tmp_path, compare, capsys):
-    """The sequences belong to two subjects with gallery and probes. A file that is compared with itself is reported."""
+    """Two subjects have gallery and probe sequences. The command reports that a file is compared with itself."""
     labels = ("0", "nm-01"), ("1", "nm-01"), ("0", "nm-05"), ("1", "nm-05"), ("1", "nm-06")
     deployed = deploy_with_labels(tmp_path / "d", *labels)
     reference = deployed.om(1).with_suffix(".onnx")

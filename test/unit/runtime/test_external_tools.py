@@ -1,4 +1,7 @@
-"""Runs of benchmark, ais_bench and msit on stand-ins that are as strict as the tools, and the search for the tools."""
+"""Runs with benchmark, ais_bench and msit, and the search for these tools.
+
+The tests use stand-ins, which reject the same arguments and files as the real tools.
+"""
 
 import json
 import platform
@@ -27,7 +30,7 @@ from model.runtime.runners import run_and_record
 
 pytestmark = pytest.mark.slow
 
-SUFFIX = {"benchmark": "_1", "ais_bench": "_0"}  # of the result files
+SUFFIX = {"benchmark": "_1", "ais_bench": "_0"}  # ends of the names of result files
 both_tools = pytest.mark.parametrize("tool", SUFFIX)
 
 
@@ -57,7 +60,7 @@ def test_figures_of_ais_bench(here, task):
 
 
 def test_figures_of_ais_bench_without_its_summary_file(deployed, here, task, monkeypatch):
-    """The printed lines, between progress bars, contain the same figures without the times of the batches."""
+    """The figures are read from the printed lines between progress bars. Only the times of the batches are missing."""
     monkeypatch.setenv("STANDIN_SILENT", "1")
     summary = run_and_record(task("ais_bench"))
     assert summary["device_throughput"] == pytest.approx(4000 / summary["latency_ms"]["mean"])
@@ -88,11 +91,11 @@ def test_command_of_the_documents(task):
 
 
 def test_newest_command_line_of_ais_bench(deployed, here, task, monkeypatch, capfd):
-    """Its option names contain dashes, so the first command fails, and the second one succeeds."""
+    """The option names of the newest version contain dashes, so the first command fails and the second succeeds."""
     monkeypatch.setenv("STANDIN_TYPER", "1")
     summary = run_and_record(task("ais_bench", quiet=False))
     assert summary["device_throughput"] > 0 and summary["latency_ms"]["p99"] > 0
-    printed = read_figures(here / "result" / "ais_bench_batchsize_4_device_0.log")  # its table has four decimals
+    printed = read_figures(here / "result" / "ais_bench_batchsize_4_device_0.log")  # prints times with four decimals
     assert printed.device == pytest.approx(summary["device_throughput"])
     assert printed.latency_ms == {
         name: pytest.approx(summary["latency_ms"][name], abs=1e-4) for name in ("mean", "p50", "p99")
@@ -111,13 +114,14 @@ def test_msit_with_its_option_names(deployed, here, task, monkeypatch):
 
 @both_tools
 def test_files_that_tools_reject(deployed, here, task, tool):
-    """Links, group-writable files and unusual names are replaced by copies, and results keep the original stems.
+    """The tools get copies of links, of group-writable files and of files with unusual names.
 
-    Blanks split the list of benchmark, and ais_bench shortens names at the first dot.
+    The results keep the original stems. The names are unusual in two ways: benchmark splits the lines of its list at
+    blanks, and ais_bench shortens names at the first dot.
     """
     folder = here / "my bins (1)"
     folder.mkdir(mode=0o775)
-    targets = [folder / f"walk {i}.v{i}.bin" for i in (3, 0, 4, 1, 2)]  # the order of the list is not that of the names
+    targets = [folder / f"walk {i}.v{i}.bin" for i in (3, 0, 4, 1, 2)]  # the list is not sorted by name
     for target, file in zip(targets, read_info(deployed.info), strict=True):
         if target == targets[0]:
             target.symlink_to(file)
@@ -140,7 +144,7 @@ def test_files_that_tools_reject(deployed, here, task, tool):
 @both_tools
 @pytest.mark.parametrize("name", ["结果", "my Größe (1)"])
 def test_folders_that_tools_reject(deployed, here, task, monkeypatch, tool, name):
-    """The tool then works in the folder for temporary files, also if the name is that of the working directory."""
+    """If the tool rejects the result folder or the working directory, it runs in the folder for temporary files."""
     place = here / name
     (place / "tmp").mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(here))

@@ -18,7 +18,7 @@ SIZE = 4 * 64 * 44 * 4  # bytes of an input file of four frames
 
 @pytest.fixture
 def run(task):
-    """Return a function that runs a list with ONNX Runtime, by default that of the deployed model."""
+    """Return a function that runs a list with ONNX Runtime. By default, this is the list of the deployed model."""
     return lambda batch_size=1, **changes: run_and_record(task("onnxruntime", batch_size, threads=1, **changes))
 
 
@@ -62,14 +62,14 @@ def test_paths_relative_to_the_working_directory_or_the_list(deployed, run, tmp_
 def test_a_refused_list_writes_no_results(run, tmp_path):
     (tmp_path / "0000.bin").write_bytes(bytes(6 * SIZE // 4))
     write_info(tmp_path / "bad.info", [tmp_path / "0000.bin"])
-    with pytest.raises(UserError, match=rf"bytes \(6 frames\), but the model has {SIZE} \(4 frames\)"):
+    with pytest.raises(UserError, match=rf"bytes \(6 frames\), but the model has {SIZE} bytes \(4 frames\)"):
         run(info=tmp_path / "bad.info")
     assert not (tmp_path / "result").exists()
 
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_input_file_that_changes_during_the_run(tmp_path, task, gone):
-    """An error of the reading thread is raised, no partial results remain, and earlier results are kept."""
+    """The error of the reading thread is raised. No partial results remain, and the earlier results are kept."""
     files = [tmp_path / f"{i:04d}.bin" for i in range(6)]
     for file in files:
         file.write_bytes(bytes(SIZE))
@@ -121,17 +121,17 @@ def test_fillers_of_a_filled_list_are_omitted(bins, tmp_path):
 @pytest.mark.parametrize(
     ("number", "size", "shape", "message"),
     [
-        (3, 2 * FRAME, None, f"{2 * FRAME} bytes (2 frames), but {{first}} has {3 * FRAME} (3 frames); use the same"),
+        (3, 2 * FRAME, None, f"{2 * FRAME} bytes (2 frames), but {{first}} has {3 * FRAME} bytes (3 frames); use"),
         (0, 0, None, f"0 bytes ({NOT_WHOLE}), but a frame has {FRAME} bytes; create"),
         (0, 1000, None, f"1000 bytes ({NOT_WHOLE}), but a frame has {FRAME} bytes; create"),
-        (1, 0, MODEL, f"0 bytes ({NOT_WHOLE}), but the model has {3 * FRAME} (3 frames)"),
-        (1, 1000, MODEL, f"1000 bytes ({NOT_WHOLE}), but the model has {3 * FRAME} (3 frames)"),
-        (0, 3 * FRAME, (100, 64, 44), f"{3 * FRAME} bytes (3 frames), but the model has {100 * FRAME} (100 frames)"),
+        (1, 0, MODEL, f"0 bytes ({NOT_WHOLE}), but the model has {3 * FRAME} bytes (3 frames)"),
+        (1, 1000, MODEL, f"1000 bytes ({NOT_WHOLE}), but the model has {3 * FRAME} bytes (3 frames)"),
+        (0, 3 * FRAME, (100, 64, 44), f"{3 * FRAME} bytes (3 frames), but the model has {100 * FRAME} bytes (100 fra"),
         (2, None, MODEL, "listed in {info} but missing (No such file or directory); create"),
     ],
 )
 def test_file_of_another_size(bins, tmp_path, number, size, shape, message):
-    """Without a shape, all files must have the size of the first one."""
+    """Without the shape of a model, all files must have the size of the first file."""
     bins[number].unlink() if size is None else bins[number].write_bytes(bytes(size))
     with pytest.raises(UserError) as error:
         check_bins(tmp_path / "bins.info", shape)

@@ -1,5 +1,7 @@
-"""Changes of the input files, list, manifest or results between --pre_process and --post_process either keep the right
-table or are errors. Results are never assigned to another person."""
+"""Changes of files between --pre_process and --post_process: each change is harmless or an error.
+
+The tests change input files, their list, the manifest or the results. No change may assign a result to a wrong person.
+"""
 
 import itertools
 import json
@@ -17,7 +19,7 @@ from model.export.manifest import manifest_path
 
 
 class CheckedChain(Chain):
-    """A chain whose table is compared with that of unchanged files."""
+    """A chain whose table is compared with the table of unchanged files."""
 
     def __init__(self, folder, expected):
         super().__init__(folder)
@@ -25,7 +27,7 @@ class CheckedChain(Chain):
         self.record = folder / "results_record.json"
 
     def is_right(self, run=False):
-        """Return True for the expected table and False for an error, which must be one line."""
+        """Return True if the chain gives the expected table, and False if it raises an error of one line."""
         try:
             if run:
                 self.run()
@@ -47,7 +49,7 @@ def expected(tmp_path_factory):
 
 @pytest.fixture
 def written(tmp_path, expected):
-    """A chain that has not run."""
+    """A chain whose input files are written, but whose model has not run."""
     return CheckedChain(tmp_path, expected)
 
 
@@ -122,7 +124,7 @@ DAMAGES = {
 
 @contextmanager
 def damaged(damage, path, other):
-    """Damage two files, and restore them at the end of the block."""
+    """Call `damage`, which changes one or both files, and restore the files at the end of the block."""
     kept = {file: file.read_bytes() for file in (path, other)}
     damage(path, other)
     yield
@@ -132,7 +134,7 @@ def damaged(damage, path, other):
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_input_files_are_errors(chain, damage):
-    """Input files are needed until the model has run, or if the tool is run manually."""
+    """After the run, the input files are checked only if there is no result record."""
     for one, other in ((0, 1), (5, 2), (3, 4)):
         with damaged(damage, chain.bin(one), chain.bin(other)):
             assert not chain.is_right(run=True)
@@ -145,7 +147,7 @@ def test_damaged_input_files_are_errors(chain, damage):
 @pytest.mark.parametrize("manual", [False, True])
 @pytest.mark.parametrize("name", [name for name in DAMAGES if name != "one bit"])
 def test_damaged_results_are_errors(chain, name, manual):
-    """A manual run writes no record of input files and results."""
+    """A manual run of the tool writes no result record."""
     if manual:
         chain.record.unlink()
     for one, other in ((0, 1), (5, 2), (3, 4)):
@@ -155,7 +157,7 @@ def test_damaged_results_are_errors(chain, name, manual):
 
 
 def test_results_of_replaced_input_files_are_errors(chain):
-    """The subjects and names are the same, only the frames differ."""
+    """The replaced files have the same names and subjects, and only their frames differ."""
     chain.write(seed=1)
     assert not chain.is_right()
     chain.write(seed=0)

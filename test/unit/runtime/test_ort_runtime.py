@@ -1,4 +1,4 @@
-"""Models that ONNX Runtime runs and refuses."""
+"""Errors of `OrtRuntime`: files that are not models, unsupported models, and runs that fail."""
 
 import sys
 from types import SimpleNamespace
@@ -58,7 +58,11 @@ def test_without_onnx_runtime(tmp_path, monkeypatch):
 
 
 def model_with(place, location):
-    """image_seq plus a weight in another file, as an initializer, a constant, or a constant in a branch."""
+    """Return a model that adds a weight to image_seq. The weight is stored in the file `location`.
+
+    Args:
+        place: kind of the weight: `initializer`, `constant`, or `branch` for a constant in a branch of an If node.
+    """
     weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], b"\0" * 4, raw=True)
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL
@@ -96,10 +100,10 @@ def test_error_of_a_run_is_one_line(deployed, monkeypatch):
     image_seq = np.zeros(runtime.input_shape, np.float32)
 
     def refuse(*_):
-        raise RuntimeError("bad allocation\nmore lines")  # the common base class of its errors
+        raise RuntimeError("bad allocation\nmore lines")  # a stand-in for the error classes of ONNX Runtime
 
     for run, message in (
-        (refuse, r"cannot run it \(bad allocation\)"),
+        (refuse, r"cannot run this model \(bad allocation\); export"),
         (lambda *_: [image_seq], r"declares \(1, 62, 8\)"),
     ):
         monkeypatch.setattr(runtime, "session", SimpleNamespace(run=run))

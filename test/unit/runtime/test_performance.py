@@ -21,7 +21,7 @@ def test_table_of_measured_and_published_figures():
     text = table(rows)
     assert cells(text, "benchmark") == [["benchmark", "1", "140", "149.995", "599.98", "6.667", "-", "-", "-"]]
     assert cells(text, "ais_bench") == [["ais_bench", "16", "-", "171.203", "684.812", "6.667", "6.6", "7", "8.25"]]
-    # The columns of the chip contain 599.98 / 4 and 684.812 / 4, those of the card the published values.
+    # The column of one chip contains 599.98 / 4 and 684.812 / 4. The column of the card contains the published values.
     assert cells(text, "Ascend 310") == [
         ["Ascend", "310", batch, "-", *rest, "-", "-", "-", "-"]
         for batch, *rest in (("1", "149.995", "599.98"), ("16", "171.203", "684.812"))
@@ -54,7 +54,7 @@ def test_published_results_of_the_chip(chip, cards):
     }
     assert found == cards
     assert sum(" " * 4 in line for line in published) == sum(map(len, cards.values()))
-    assert "AOE: of an om that AOE has tuned" in text
+    assert "AOE: measured with an om file that AOE has tuned" in text
 
 
 def test_sum_of_several_devices_has_its_own_column():
@@ -66,14 +66,14 @@ def test_sum_of_several_devices_has_its_own_column():
     assert lines[1].split("  ")[-1] and "one chip  all chips  310 card (x4)" in lines[1]
     assert lines[2].split()[4:8] == ["-", "100", "-", "400"]
     assert lines[3].split()[4:8] == ["-", "-", "400", "-"]
-    assert "ais_bench does not measure end to end" in lines[-1]
+    assert "ais_bench does not measure the end-to-end throughput" in lines[-1]
 
 
 @pytest.mark.parametrize(("chip", "card", "unknown"), [("Ascend310P3", "-", False), (None, "-", True)])
 def test_only_the_310_is_multiplied(chip, card, unknown):
     text = table([Figures("acl", 1, 100.0, 200.0, LATENCY, chip=chip)])
     assert cells(text, "acl")[0][3:5] == ["200", card]
-    assert ("a card with Ascend 310 has four chips, so multiply by 4" in text) is unknown
+    assert ("an Ascend 310 card has four chips, so multiply `one chip` by 4" in text) is unknown
 
 
 def test_remark_about_cpu_figures():

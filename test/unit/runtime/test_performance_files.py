@@ -1,4 +1,4 @@
-"""Reading all documented forms of performance files, with figures recomputed by hand."""
+"""Performance files in all documented formats. The expected figures are computed by hand."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_module_throughput_without_interface_throughput(tmp_path):
     ],
 )  # fmt: skip
 def test_figures_of_pure_inference(tmp_path, name, text, batch, device, mean):
-    """Its latency is of one sample, so the latency of the batch is computed from the throughput."""
+    """The file contains the latency of one sample, so the latency of a batch is computed from the throughput."""
     figures = read_figures(write(tmp_path, name, text))
     assert (figures.batch_size, figures.end_to_end, figures.device) == (batch, None, device)
     assert figures.latency_ms == ({"mean": pytest.approx(mean, rel=1e-4)} if mean else {})
@@ -105,7 +105,7 @@ def test_figures_of_ais_bench(tmp_path):
 
 
 def test_figures_of_ais_bench_with_threads(tmp_path):
-    """With threads it lists start and end times and reports only the mean."""
+    """With several threads, ais_bench lists start and end times, and reports only the mean."""
     content = SUMMARY | {"NPU_compute_time": {"mean": 10.0, "count": 5}, "npu_compute_time_list": [[0.0, 10.0]]}
     assert read_figures(write(tmp_path, "x_summary.json", content)).latency_ms == {"mean": 10.0}
 
@@ -165,7 +165,11 @@ BLOCKS = {3: (0.5, 2000.0), 0: (0.8, 1250.0)}  # device: mean in ms, throughput 
 
 
 def log_of_devices(order, newest, devices=BLOCKS):
-    """The log of ais_bench --device 3,0, in which two processes print their lines in `order`."""
+    """Return the log of ais_bench --device 3,0, in which two processes print their lines in `order`.
+
+    Args:
+        newest: whether the lines have the format of the newest version, which repeats the mean in the throughput line.
+    """
     lines = []
     for kind, device in order:
         mean, rate = devices[device]
@@ -213,7 +217,7 @@ def test_missing_file(tmp_path):
 
 def test_latency_figures_equal_sorted_values():
     values = np.random.default_rng(1).gamma(2, 3, 101)
-    ordered = sorted(values)  # with 101 values the percentiles are elements of the list
+    ordered = sorted(values)  # of 101 values, each percentile is an element of the list
     figures = latency_figures(values)
     assert figures == pytest.approx(
         {"mean": sum(values) / 101, "p50": ordered[50], "p90": ordered[90], "p99": ordered[99]}

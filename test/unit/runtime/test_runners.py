@@ -1,4 +1,7 @@
-"""All runtimes compute the embeddings of PyTorch, from a list of files and directly from a store. Pure inference."""
+"""Runs with all runtimes: embeddings from a list of files and directly from a store, and pure inference.
+
+All runtimes must compute the same embeddings as PyTorch.
+"""
 
 import json
 import shlex
@@ -33,7 +36,7 @@ def test_store_directly(deployed, here, runtime, batch_size):
 @pytest.mark.parametrize("runtime", ALL)
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_list_with_the_command(deployed, here, monkeypatch, capsys, runtime, batch_size):
-    """Five sequences in batches of four get three fillers, which leave no result."""
+    """Five sequences in batches of four need three fillers, for which no result is written."""
     model = deployed.om(batch_size).with_suffix("")
     arguments = ["--runtime", runtime, "--model", model, "--info", deployed.info, "--output", "r", "--device_id", "1"]
     summary = run_command_line(monkeypatch, command, *arguments, "--batch_size", batch_size, "--quiet")
@@ -79,7 +82,7 @@ def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_p
 @pytest.mark.parametrize("runtime", ALL)
 @pytest.mark.parametrize("kind", [{}, {"info": None, "loop": 3}], ids=["list", "pure"])
 def test_batch_size_other_than_requested(here, task, runtime, kind):
-    message = r"-batch_size=2, but the model's is 4|gaitset_submit_bs4\.o\w+: its batch size is 4, (not|but --batch)"
+    message = r"-batch_size=2, but the model's is 4|gaitset_submit_bs4\.o\w+: its batch size is 4, expected 2; use"
     with pytest.raises(UserError, match=message):
         run_and_record(task(runtime, batch_size=2, **kind))
     assert not [path for path in here.glob("result/*") if not path.name.endswith((".log", "_summary.json"))]
@@ -121,7 +124,7 @@ def test_figures_and_files(deployed, here, measured, runtime, batch_size):
     assert (summary["runtime"], summary["loop"]) == (f"{runtime}, no data", 3)
     assert (summary["batch_size"], summary["sequences"]) == (batch_size, 3 * batch_size)
     assert summary["e2e_throughput"] is None and summary["result"] is None
-    # The latency is that of a batch. The tools print six digits of the throughput.
+    # The latency is per batch. The tolerance is necessary because the tools print six digits of the throughput.
     assert summary["device_throughput"] == pytest.approx(batch_size * 1000 / summary["latency_ms"]["mean"], rel=1e-4)
     written = here / "result" / f"pure_inference_batchsize_{batch_size}_device_1.json"
     assert json.loads(written.read_text()) == summary

@@ -1,4 +1,4 @@
-"""Runs of benchmark and ais_bench that fail, the reason in their output, and the files that they are given."""
+"""Runs of benchmark and ais_bench that fail, the reasons that are found in their output, and their input files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ both_tools = pytest.mark.parametrize("tool", ["benchmark", "ais_bench"])
 
 @pytest.fixture
 def refusal(here, task):
-    """Return a function that runs a task and returns its one-line error. The run leaves only its log."""
+    """Return a function that runs a task and returns its error, which is one line. Only the log of the run remains."""
 
     def run(tool, **changes):
         with pytest.raises(UserError) as error:
@@ -49,9 +49,9 @@ def test_error_of_the_newest_command_line_is_quoted_without_its_box(refusal, mon
          ["failed with exit status 1: [ERROR] size mismatch: -batch_size=2, but the model's is 4; the assumed "
           "batch size of gaitset_submit_bs4.om is 2 (--batch_size); the full output is in ",
           "benchmark_batchsize_2_device_0.log"]),
-        # The run of ais_bench succeeds, but with a wrong throughput.
+        # ais_bench itself would succeed here, but report a wrong throughput.
         ("ais_bench", {"batch_size": 2},
-         ["gaitset_submit_bs4.om: its batch size is 4, not 2; use --batch_size 4 or the om"]),
+         ["gaitset_submit_bs4.om: its batch size is 4, expected 2; use --batch_size 4, or the om file for batch"]),
         ("benchmark", {"device_id": 9}, ["device 9 does not exist"]),
         ("ais_bench", {"device_id": 9},
          ["[ERROR] acl open device 9 failed SetDevice failed.ret=507033 (does the device exist"]),
@@ -88,7 +88,8 @@ def test_input_files_of_another_length_than_the_om(deployed, here, refusal, tool
 def test_missing_result_of_the_tool(refusal, monkeypatch, tool):
     monkeypatch.setenv("STANDIN_LOSE", "1")
     name = tool_name() if tool == "benchmark" else tool
-    assert f"{name} succeeded but wrote no result for 1 of 5 sequences (0000); see " in refusal(tool)
+    expected = f"{name} wrote no result for 1 of 5 sequences (0000), although its exit status is 0; see "
+    assert expected in refusal(tool)
 
 
 def test_benchmark_that_crashes_or_cannot_be_executed(here, refusal):
@@ -99,7 +100,7 @@ def test_benchmark_that_crashes_or_cannot_be_executed(here, refusal):
 
 
 def test_missing_part_of_the_wheels(here, refusal, monkeypatch):
-    """There are two wheels, and the last line of Python names the missing module."""
+    """ais_bench consists of two wheels. If one wheel is missing, the last line of the output names its module."""
     package = here / "half" / "ais_bench"
     (package / "infer").mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""The stand-ins of benchmark and ais_bench reject what the real tools reject or do not document."""
+"""The stand-ins for benchmark and ais_bench reject what the real tools reject and what is not documented."""
 
 import pytest
 from cann_folder import STANDINS
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def benchmark(deployed, here, task):
-    """Return a function that runs the documented command after some changes of its arguments."""
+    """Return a function that changes arguments of the documented command and runs it with the stand-in."""
 
     def run(changes):
         command = benchmark_command(here, str(deployed.om(4)), task("benchmark"))
@@ -101,5 +101,5 @@ def test_ais_bench_restricts_the_permissions_of_its_output(deployed, here):
     done = ais_bench("--model", deployed.om(1), "--input", deployed.folder / "bins", "--output", here / "r")
     assert done.returncode == 0
     assert (here / "r").stat().st_mode & 0o777 == 0o750
-    (summary,) = (here / "r").glob("*_summary.json")  # with the time in its name
+    (summary,) = (here / "r").glob("*_summary.json")  # the name contains the time
     assert (here / "r" / summary.name.removesuffix("_summary.json") / "0000_0.bin").is_file()
