@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the whole chain on synthetic walkers, from the installation to a rank-1 table and a report, on any machine.
-# On two cores, it takes about six minutes with the installation.
+# On two cores, it takes about five minutes with the installation.
 #
 #   bash test/quickstart.sh
 #
