@@ -1,4 +1,4 @@
-"""Frames of a video file or of a folder of pictures, scaled down if they are large."""
+"""Read the frames of a video file or of a folder of pictures. Large frames are scaled down."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,13 @@ import numpy as np
 from model.common.errors import UserError
 from model.data.raw.folders import IMAGE_SUFFIXES, Folder
 
-# FFmpeg writes messages on damaged files to stderr; the errors below replace them. OpenCV reads the variable once.
+# FFmpeg prints messages about damaged files to stderr. The errors below replace these messages. OpenCV reads the
+# variable only once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MAX_SIDE = 1024  # pixels: larger frames are scaled down, because aligned silhouettes have 64 rows
-DEFAULT_FPS = 25.0  # of folders and of videos that do not state it
+DEFAULT_FPS = 25.0  # frames per second of folders, and of videos that do not state a frame rate
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Video:
     Attributes:
         path: a file, or a folder of pictures.
         size: height and width of the frames after scaling, in pixels.
-        frame_count: number of frames as stated by the file, which can be wrong; 0 if it states none.
+        fps: frames per second.
+        frame_count: number of frames that the file states, which can be wrong; 0 if the file states none.
     """
 
     path: Path
@@ -64,9 +66,11 @@ class Video:
     def frames(self, step: int = 1) -> Iterator[np.ndarray]:
         """Yield every `step`-th frame, uint8 [height, width, 3] in OpenCV's order of colours (blue first)."""
         for frame in _decoded(self.path, step):
-            if _scaled(frame.shape[:2]) != self.size:
-                raise UserError(f"{self.path}: the frames have different sizes ({frame.shape[1]}×{frame.shape[0]} "
-                                f"after {self.size[1]}×{self.size[0]}); give one folder per camera")  # fmt: skip
+            size = _scaled(frame.shape[:2])
+            if size != self.size:
+                raise UserError(f"{self.path}: the frames have different sizes ({size[1]}×{size[0]} after "
+                                f"{self.size[1]}×{self.size[0]}, scaled to at most {MAX_SIDE} pixels per side); give "
+                                "one folder per camera")  # fmt: skip
             if frame.shape[:2] != self.size:
                 frame = cv2.resize(frame, self.size[::-1], interpolation=cv2.INTER_AREA)
             yield frame

@@ -39,8 +39,9 @@ def shaking(rng):
         (shaking, "the camera seems to move, .*--segmenter maskrcnn"),
         (lambda rng: [texture(rng, 120, 160)] * 40, "nothing moves in its 40 frames"),
         (lambda rng: [texture(rng, 120, 160), texture(rng, 120, 80)], "the frames have different sizes .80×120 after"),
+        (lambda rng: [texture(rng, 120, 160), texture(rng, 2048, 512)], "256×1024 after 160×120, scaled to at most"),
     ],
-    ids=["panning", "cuts", "shaking", "still", "sizes"],
+    ids=["panning", "cuts", "shaking", "still", "sizes", "a size that is scaled"],
 )
 def test_unsuitable_videos_are_explained(tmp_path, frames, message):
     folder = write_pictures(tmp_path / "frames", frames(np.random.default_rng(0)))
