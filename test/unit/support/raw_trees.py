@@ -44,6 +44,28 @@ def make_tree(root: Path, sequences: int = 4, frames: int = 6, suffix: str = ".p
     return root
 
 
+def with_shadow(mask: np.ndarray) -> np.ndarray:
+    """Add a shadow with the value 127, as OpenCV's background subtraction does."""
+    return np.maximum(mask, np.roll(mask, 15, axis=1) // 2)
+
+
+def with_specks(mask: np.ndarray) -> np.ndarray:
+    """Add specks in two corners. If they were not removed, the aligned figure would extend to these corners."""
+    mask = mask.copy()
+    mask[:2, :2] = mask[-2:, -2:] = mask.max()
+    return mask
+
+
+def changed_tree(root: Path, change, suffix: str = ".png", sequences: int = 2) -> Path:
+    """Write a tree of changed silhouettes with six frames per sequence, of which the first two are empty."""
+    for number in range(sequences):
+        for frame in range(6):
+            image = np.asarray(change(silhouette(100 * number + frame) if frame > 1 else BLACK))
+            image = image if image.dtype == np.uint16 else image.astype(np.uint8)
+            write(root / "001" / f"nm-{number + 1:02d}" / "000" / f"{frame}{suffix}", image)
+    return root
+
+
 def contents(root: Path) -> dict[str, bytes]:
     """Return the bytes of all files below a folder, including the records."""
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from raw_trees import make_tree, pretreat
+from raw_trees import changed_tree, images, make_tree, pretreat
 
 
 @pytest.fixture
@@ -17,6 +17,14 @@ def aligned(tmp_path) -> Path:
 
 @pytest.fixture
 def pretreated(raw, aligned) -> tuple[Path, Path]:
-    """The folders of a run that has finished."""
+    """The input and output folders of a finished run."""
     pretreat(raw, aligned)
     return raw, aligned
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory) -> dict[str, bytes]:
+    """The aligned frames of a `changed_tree` of masks of 0 and 255."""
+    root = tmp_path_factory.mktemp("expected")
+    pretreat(changed_tree(root / "raw", lambda mask: mask), root / "aligned")
+    return images(root / "aligned")

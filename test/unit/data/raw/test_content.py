@@ -1,51 +1,35 @@
-"""Silhouettes as people have them: masks of 0 and 1, alpha channels, JPEG, inverted silhouettes, pictures."""
+"""Pretreatment of other silhouettes than masks of 0 and 255 (such as alpha channels and JPEG), and of wrong content."""
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from raw_trees import (
-    BLACK,
     SEQUENCE,
+    changed_tree,
     contents,
     encoded,
     images,
     make_tree,
     pretreat,
     run_pretreatment,
-    silhouette,
-    write,
+    with_shadow,
+    with_specks,
 )
 
 from model.common.errors import UserError
-from model.data.raw.aligned_sequence import RECORD_FOLDER
 from model.data.raw.pretreatment_report import LogFile
 from model.data.raw.silhouette import align, read_image
 
-RECORD = f"{SEQUENCE}/{RECORD_FOLDER}/record.json"
-
 
 def picture(seed: int) -> np.ndarray:
-    """A picture of a camera: a coarse coloured texture. uint8 [90, 120, 3]"""
+    """Return a coarse coloured texture in place of a picture of a camera. uint8 [90, 120, 3]"""
     return cv2.resize(np.random.default_rng(seed).integers(20, 236, (9, 12, 3), dtype=np.uint8), (120, 90))
 
 
 def with_alpha(colour: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), mask]).astype(np.uint8)
-
-
-def with_shadow(mask: np.ndarray) -> np.ndarray:
-    """The output of OpenCV's background subtraction, which marks shadows with 127."""
-    return np.maximum(mask, np.roll(mask, 15, axis=1) // 2)
-
-
-def with_specks(mask: np.ndarray) -> np.ndarray:
-    """Specks in two corners, at which the aligned figure would end. The reference frames have one component."""
-    mask = mask.copy()
-    mask[:2, :2] = mask[-2:, -2:] = mask.max()
-    return mask
 
 
 WHITE = np.uint8([255, 255, 255])
@@ -74,29 +58,11 @@ USABLE = {
 }
 
 
-def tree_of(root: Path, change, suffix: str = ".png", sequences: int = 2) -> Path:
-    """A tree of changed silhouettes, of which the first two of six per sequence are empty."""
-    for number in range(sequences):
-        for frame in range(6):
-            image = np.asarray(change(silhouette(100 * number + frame) if frame > 1 else BLACK))
-            image = image if image.dtype == np.uint16 else image.astype(np.uint8)
-            write(root / "001" / f"nm-{number + 1:02d}" / "000" / f"{frame}{suffix}", image)
-    return root
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory) -> dict[str, bytes]:
-    """The aligned frames of masks of 0 and 255, which `test_pretreatment.py` compares with `align`."""
-    root = tmp_path_factory.mktemp("expected")
-    pretreat(tree_of(root / "raw", lambda mask: mask), root / "aligned")
-    return images(root / "aligned")
-
-
 @pytest.mark.parametrize("name", USABLE)
 def test_usable_silhouettes_are_read_as_masks(tmp_path, expected, name):
     change, suffix, notes = USABLE[name]
-    raw = tree_of(tmp_path / "raw", change, suffix)
-    for worked_on in (12, 0):  # the second run reads no frame and reports the same
+    raw = changed_tree(tmp_path / "raw", change, suffix)
+    for worked_on in (12, 0):  # the second run reads no frame and has the same messages
         summary = pretreat(raw, tmp_path / "aligned", invert=INVERTED in notes, specks=SPECKS in notes)
         assert images(tmp_path / "aligned") == expected
         assert (summary.frames_worked_on, summary.dropped, summary.failed) == (worked_on, 4, False)
@@ -128,7 +94,7 @@ def test_lossy_silhouettes_are_thresholded_at_half(tmp_path, quality):
 
 def test_jpeg_frame_between_png_frames_is_thresholded(tmp_path):
     raw = make_tree(tmp_path / "raw", 1, frames=30)
-    path = raw / SEQUENCE / "f-001.png"  # not among the frames that are checked
+    path = raw / SEQUENCE / "f-001.png"  # not one of the frames from which the reading is chosen
     path.write_bytes(lossy(path, 30))
     pretreat(raw, tmp_path / "aligned")
     np.testing.assert_array_equal(read_image(tmp_path / "aligned" / SEQUENCE / "f-001.png"), align(thresholded(path)))
@@ -148,27 +114,28 @@ WRONG = {
     "dark pictures": (lambda mask: picture(int(mask.sum())) // 3, False, r"\d\d% of the pixels are neither .* segment"),
     "60 grey rows": (lambda mask: np.repeat(np.uint8([100] * 60 + [255] * 10 + [0] * 30), 100).reshape(100, 100), False,
                      "60% of the pixels are neither black nor white"),
-    "cut out": (lambda mask: picture(3) * (mask[..., None] > 0), False, r"\d+% of the pixels that are not black are n"),
+    "cut out": (lambda mask: picture(3) * (mask[..., None] > 0), False, r"\d+% of the pixels that are not black are g"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_content_ends_the_run_with_the_reason(tmp_path, name):
     change, invert, reason = WRONG[name]
-    raw = tree_of(tmp_path / "raw", change)
+    raw = changed_tree(tmp_path / "raw", change)
     with pytest.raises(UserError, match=rf"raw/001/nm-01/000: {reason}"):
         pretreat(raw, tmp_path / "aligned", invert=invert)
     assert not contents(tmp_path / "aligned")
 
 
 def test_skip_bad_leaves_wrong_sequences_out(tmp_path, capsys):
-    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask), tmp_path / "aligned"
+    raw, aligned = changed_tree(tmp_path / "raw", lambda mask: mask), tmp_path / "aligned"
     pretreat(raw, aligned)
-    tree_of(tmp_path / "other", lambda mask: 255 - mask, sequences=1)
+    changed_tree(tmp_path / "other", lambda mask: 255 - mask, sequences=1)
     for path in (raw / SEQUENCE).iterdir():  # the sequence was aligned before
         path.write_bytes((tmp_path / "other" / path.relative_to(raw)).read_bytes())
-    tree_of(raw, lambda mask: picture(int(mask.sum())), sequences=1).joinpath("001/nm-01").rename(raw / "001" / "nm-03")
-    tree_of(raw, lambda mask: 255 - mask, sequences=1)
+    changed_tree(raw, lambda mask: picture(int(mask.sum())), sequences=1)
+    (raw / "001/nm-01").rename(raw / "001/nm-03")
+    changed_tree(raw, lambda mask: 255 - mask, sequences=1)
     for _ in range(2):
         summary = pretreat(raw, aligned, skip_bad=True, log=LogFile(tmp_path / "log"))
         assert (summary.kept, summary.dropped, summary.unreadable, summary.failed) == (4, 2, 12, False)
@@ -180,73 +147,12 @@ def test_skip_bad_leaves_wrong_sequences_out(tmp_path, capsys):
     assert not (aligned / "001" / "nm-03").exists()
 
 
-# Resuming
-
-
-# One half of each frame is inverted, so that both readings are accepted.
-CHANGES = {"invert": lambda mask: np.hstack([mask, 255 - mask]), "specks": with_specks}
-
-
-@pytest.mark.parametrize("option", CHANGES)
-def test_change_of_an_option_processes_all_frames_again(tmp_path, option):
-    raw, aligned = tree_of(tmp_path / "raw", CHANGES[option], sequences=1), tmp_path / "aligned"
-    trees = []
-    for value, worked_on in [(False, 6), (True, 6), (True, 0), (False, 6)]:
-        assert pretreat(raw, aligned, **{option: value}).frames_worked_on == worked_on
-        trees.append(contents(aligned))
-    assert trees[0] == trees[3] != trees[1] == trees[2]
-
-
-def test_record_of_a_version_without_remove_specks_is_valid(tmp_path):
-    raw, aligned = tree_of(tmp_path / "raw", with_specks, sequences=1), tmp_path / "aligned"
-    pretreat(raw, aligned)
-    record = json.loads((aligned / RECORD).read_bytes())
-    (aligned / RECORD).write_text(json.dumps(record | {"reading": record["reading"][:3]}))
-    assert pretreat(raw, aligned).frames_worked_on == 0
-    assert pretreat(raw, aligned, specks=True).frames_worked_on == 6
-
-
-def test_record_of_an_earlier_version_is_checked_once(tmp_path, expected):
-    """Without the reading, frames were aligned with their grey values: right for 0 and 255, wrong for 0 and 1."""
-    for change, worked_on in [(lambda mask: mask, 0), (lambda mask: mask // 255, 6)]:
-        raw, aligned = tree_of(tmp_path / f"raw{worked_on}", change), tmp_path / f"aligned{worked_on}"
-        pretreat(raw, aligned)
-        file = aligned / RECORD
-        complete = file.read_bytes()
-        file.write_text(json.dumps({key: json.loads(complete)[key] for key in ("version", "frames")}))
-        summary = pretreat(raw, aligned)
-        assert (summary.frames_worked_on, summary.done) == (worked_on, worked_on > 0)
-        record = json.loads(file.read_bytes())
-        assert record["reading"] == json.loads(complete)["reading"]
-        assert record["frames"].keys() == {f"{frame}.png" for frame in range(6)}
-        assert images(aligned) == expected
-
-
-def test_changed_frames_that_change_the_reading_change_the_sequence(tmp_path):
-    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask, sequences=1), tmp_path / "aligned"
-    pretreat(raw, aligned)
-    write(raw / SEQUENCE / "3.png", with_shadow(silhouette(3)))
-    assert pretreat(raw, aligned).frames_worked_on == 6
-    pretreat(raw, tmp_path / "clean")
-    assert contents(aligned) == contents(tmp_path / "clean")
-
-
-@pytest.mark.parametrize("reading", [None, 5, [], [[0], False, False], [[0, "1"], False, False], [None, 1, 0]])
-def test_damaged_reading_is_decided_again(tmp_path, expected, reading):
-    raw, aligned = tree_of(tmp_path / "raw", lambda mask: mask // 255), tmp_path / "aligned"
-    pretreat(raw, aligned)
-    file = aligned / RECORD
-    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"reading": reading, "dropped": {"0.png": 7}}))
-    assert pretreat(raw, aligned).frames_worked_on == 6
-    assert images(aligned) == expected
-
-
 def test_command_prints_how_frames_were_read_inverts_and_removes_specks(tmp_path, capsys, monkeypatch, expected):
-    tree_of(tmp_path / "raw", lambda mask: 1 - with_specks(mask) // 255)
+    changed_tree(tmp_path / "raw", lambda mask: 1 - with_specks(mask) // 255)
     assert run_pretreatment(tmp_path, monkeypatch, "--invert", "--remove_specks") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "2 sequences: " in line][1:] == [
-        "2 sequences: masks of two other values, such as 0 and 1, were scaled to 0 and 255",
+        "2 sequences: masks with two values other than 0 and 255, such as 0 and 1, were scaled to 0 and 255",
         "2 sequences: black and white were exchanged (--invert)",
         "2 sequences: specks were removed (--remove_specks)",
     ]

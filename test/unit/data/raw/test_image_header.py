@@ -66,7 +66,7 @@ def test_decode_reads_the_same_size_as_opencv(suffix, channels):
 
 
 def test_decode_reads_every_kind_of_png():
-    """16 bit, alpha, one bit and palette give 8-bit grey, with any file name."""
+    """All kinds are read as 8-bit grey, even if the name of the file has the suffix .jpg."""
     grey = np.where(picture() > 127, 255, 0).astype(np.uint8)
     rows = b"".join(b"\0" + row.tobytes() for row in grey // 255)
     kinds = {
@@ -81,7 +81,7 @@ def test_decode_reads_every_kind_of_png():
 
 
 def test_no_damage_to_a_png_changes_a_pixel(capfd):
-    """Flip each bit of each byte: it is reported or has no effect, and the decoder prints nothing."""
+    """Flip each bit of each byte: the damage is reported or has no effect, and the decoder prints nothing."""
     for position, byte in enumerate(PNG):
         for bit in range(8):
             try:
@@ -107,7 +107,7 @@ def test_truncation_of_a_bmp_without_length_in_its_header_is_reported():
 
 @pytest.mark.parametrize("suffix", [".tiff", ".webp", ".ppm", ".jp2", ".hdr", ".pfm", ".sr"])
 def test_decode_rejects_other_formats(suffix):
-    """OpenCV would decode them with any file name, but their headers are not checked."""
+    """OpenCV would decode these formats with any file name, but their headers are not checked."""
     try:
         data = encoded(suffix, picture(size=(64, 64, 3)).astype(np.float32 if suffix in (".hdr", ".pfm") else np.uint8))
     except cv2.error:
@@ -139,6 +139,6 @@ def test_read_rejects_pipes_and_devices(tmp_path):
 
 def test_read_rejects_a_file_of_absurd_length(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(1 << 40)  # sparse: needs no disk space
+        file.truncate(1 << 40)  # a sparse file, which needs no disk space
     with pytest.raises(BadImage, match=f"bytes; the supported maximum is {silhouette.MAX_BYTES:,}"):
         read_image(tmp_path / "a.png")

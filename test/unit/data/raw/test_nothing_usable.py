@@ -38,9 +38,9 @@ REASONS = {
     ids=["too small, 0 and 1", "too small", "empty", "too dark", "too thin"],
 )
 def test_nothing_usable_is_a_failure_with_the_reason(tmp_path, capsys, monkeypatch, image, reason):
-    for number in range(21):  # more sequences than problems are printed
+    for number in range(21):  # one sequence more than the number of warnings that are printed
         write(tmp_path / "raw" / "1" / "nm-01" / str(number) / "0.png", image)
-    for _ in range(2):  # the second run knows the reason from the record
+    for _ in range(2):  # the second run reads the reason from the record
         assert run_pretreatment(tmp_path, monkeypatch, "--skip_bad", "--json=summary.json") == 1
         output = capsys.readouterr()
         assert "next:" not in output.out and f"dropped frames: 21 {reason}" in output.out

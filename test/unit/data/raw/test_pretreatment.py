@@ -125,7 +125,7 @@ def test_pretreat_rejects_a_tree_of_pickles(raw, aligned):
 def test_pretreat_rejects_output_inside_input_and_input_inside_output(raw, tmp_path, output):
     (tmp_path / "other").mkdir()
     before = contents(tmp_path)
-    with pytest.raises(UsageError, match="apart"):
+    with pytest.raises(UsageError, match="must be separate folders"):
         pretreat(raw, tmp_path / output)
     assert contents(tmp_path) == before
 
@@ -143,7 +143,7 @@ def test_pretreat_rejects_a_file_at_the_output_path(raw, aligned, blocked):
 
 
 def run(*arguments: object, cwd: Path):
-    """Run the command in an interpreter: it starts faster than a fork with torch, which it does not import."""
+    """Run the command in a new interpreter. A fork of this process would be slower because torch is imported."""
     return run_script("pretreatment.py", *arguments, cwd=cwd, python=sys.executable)
 
 
@@ -165,7 +165,7 @@ def test_command_exit_status_with_unreadable_images(raw, tmp_path):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and str(bad) in done.stderr and "1 unreadable" in done.stdout
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"error: {raw}: images that cannot be read: 1 of 24; repair them") and "--skip_bad" in last
+    assert last.startswith(f"error: {raw}: 1 of 24 images cannot be read; repair them") and "--skip_bad" in last
     assert "next:" not in done.stdout, "the command failed"
     done = run(*arguments, "--skip_bad", "--quiet", cwd=tmp_path)
     assert done.returncode == 0 and str(bad) in done.stderr and done.stdout == ""

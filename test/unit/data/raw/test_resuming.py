@@ -1,4 +1,4 @@
-"""Runs of the pretreatment that continue an earlier one, which was complete, changed, damaged or stopped."""
+"""Pretreatment that continues an earlier run, after the run was stopped, or its input or output has changed."""
 
 import os
 import signal
@@ -86,11 +86,11 @@ def test_next_run_finishes_a_stopped_run(long_tree, tmp_path, aligned, number):
     process = subprocess.Popen(
         [sys.executable, ROOT / "pretreatment.py", f"--input_path={raw}", f"--output_path={aligned}", "--worker_num=2"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # Shells ignore SIGINT in background jobs, and the command would inherit this.
+        # Shells start background jobs with SIGINT ignored, and the command would inherit this.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while process.poll() is None and len(list(aligned.glob("*/nm-01/000"))) < 2:
-        time.sleep(0.001)  # wait until the run has finished some sequences
+        time.sleep(0.001)  # wait until the run has finished two sequences
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), errors
@@ -104,7 +104,7 @@ def test_next_run_finishes_a_stopped_run(long_tree, tmp_path, aligned, number):
 
 
 def test_leftovers_of_a_killed_run_are_removed(raw, aligned):
-    # A worker of the killed run can survive for a moment, so a running process does not protect its folder.
+    # A worker of a killed run can survive for a moment, so its folder is removed even if the process still exists.
     write(aligned / "001" / "nm-01" / f".000.{os.getppid()}.part" / "f-001.png", silhouette(1))
     pretreat(raw, aligned)
     assert_aligned(raw, aligned)

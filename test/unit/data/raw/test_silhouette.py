@@ -14,7 +14,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "support" / "reference" / "ali
 
 
 def slow_align(image: np.ndarray) -> np.ndarray | None:
-    """The same arithmetic in Python, pixel by pixel. Only the bicubic resize uses OpenCV."""
+    """Align an image in Python, pixel by pixel. Only the bicubic resize uses OpenCV."""
     pixels = image.tolist()
     if sum(map(sum, pixels)) <= 10000:
         return None
@@ -70,7 +70,7 @@ def test_align_equals_loops_on_grey_noise_of_many_sizes():
 
 @pytest.mark.parametrize("column", [0, 31, 32, 33, 199])
 def test_align_a_person_of_one_column_at_the_borders_and_where_padding_begins(column):
-    """The original already pads if the window begins at 0, for column 32. The result must not differ."""
+    """The original also pads for column 32, for which the crop starts at column 0. The result must be equal."""
     image = np.zeros((64, 200), np.uint8)
     image[:, column] = 255
     aligned = align(image)
@@ -100,7 +100,7 @@ def test_align_accepts_views_of_larger_images():
 
 
 def slow_remove_specks(mask: np.ndarray) -> np.ndarray:
-    """Flood fill from each white pixel, one pixel at a time."""
+    """Find the connected components with a flood fill, pixel by pixel."""
     left, found = set(zip(*mask.nonzero(), strict=True)), []
     while left:
         front = [left.pop()]

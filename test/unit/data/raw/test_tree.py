@@ -1,4 +1,4 @@
-"""Listing of trees of silhouettes."""
+"""Listing of the sequences in trees of silhouettes, and errors for other trees."""
 
 import os
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_scan_reports_the_folder_of_images_at_another_depth(tmp_path, where):
     assert "\n" not in str(caught.value)
 
 
-# Images, the folder that is given, and the message, in which {} is the folder of the test.
+# For each case: the only file, the folder that is given, and a part of the message. {} is the folder of the test.
 MISPLACED = {
     "two levels deeper": (
         "DatasetB-1/silhouettes/001/nm-01/000/1.png", "", "{}: the first frame is {}/DatasetB-1/silhouettes/001/nm-01/"
@@ -77,7 +77,7 @@ MISPLACED = {
     "the folder of a subject": ("001/nm-01/090/1.png", "001", "{}/001 appears to be the folder of a subject: give {};"),
     "the folder of a take": ("001/nm-01/090/1.png", "001/nm-01", "lacks 2 of 3 levels of folders; if {}/001/nm-01 is a "
                              "part of a tree, give {};"),
-    "the folder of a sequence": ("001/nm-01/090/1.png", "001/nm-01/090", "itself: if it is the folder of a sequence, "
+    "the folder of a sequence": ("001/nm-01/090/1.png", "001/nm-01/090", "itself: if this is the folder of a sequence, "
                                  "give {};"),
     "archives": ("DatasetB/001.tar.gz", "", "contains no images; the first file is {}/DatasetB/001.tar.gz, unpack"),
     "other files": ("001/nm-01/000/10.npy", "", "contains no images; the first file is {}/001/nm-01/000/10.npy; exp"),
@@ -130,7 +130,7 @@ LAYOUT_CASES = {
 def test_layouts_give_the_labels_in_natural_order(tmp_path, layout):
     for folder in LAYOUT_CASES[layout]:
         touch(tmp_path / folder / "1.png")
-    (tmp_path / "lists" / "of").mkdir(parents=True)  # a folder that does not fit, without frames
+    (tmp_path / "lists" / "of").mkdir(parents=True)  # a folder without frames whose name does not fit the layout
     found = {s.path.relative_to(tmp_path).as_posix(): s.name for s in scan_tree(tmp_path, layout=layout) if s.files}
     assert found == LAYOUT_CASES[layout]
     assert list(found.values()) == sorted(found.values(), key=lambda name: [natural_key(p) for p in name.split("/")])
@@ -141,8 +141,12 @@ def test_layouts_give_the_labels_in_natural_order(tmp_path, layout):
     [
         ("oumvlp", ["001/nm-01/1.png"], "{}/001/nm-01: does not fit --layout oumvlp; expected ROOT/Silhouette_<view>"),
         ("casia-a", ["fyc/side/1.png"], "{}/fyc/side: does not fit --layout casia-a; expected ROOT/<subject>/<view>_"),
-        ("oumvlp", ["000-00/1/1.png", "Silhouette_000-00/1/1.png"], "both are 1/00/000 in --layout oumvlp"),
-        ("casia-a", ["fyc/45_1/1.png", "fyc/045_1/1.png"], "both are fyc/nm-01/045 in --layout casia-a"),
+        (
+            "oumvlp",
+            ["000-00/1/1.png", "Silhouette_000-00/1/1.png"],
+            "are the sequence 1/00/000 in --layout oumvlp",
+        ),
+        ("casia-a", ["fyc/45_1/1.png", "fyc/045_1/1.png"], "are the sequence fyc/nm-01/045 in --layout casia-a"),
         ("hid", ["001/nm-01/000/1.png"], "1 level too deep: give {}/001 or omit --layout; expected ROOT/<subject>"),
         ("hid", ["001/1.png"], "{}/001: contains frames (such as 1.png), so the tree lacks 1 of 2 levels of folders"),
         ("hid", ["1/2/1.png", "1/3/x/1.png"], "{}/1/3/x: contains frames (such as 1.png) one level too deep"),
@@ -196,7 +200,7 @@ def test_circular_links_are_ignored(tmp_path):
     (tmp_path / "001" / "nm-01" / "loop").symlink_to(tmp_path / "001" / "nm-01" / "loop")
     (tmp_path / "001" / "nm-01" / "000" / "up").symlink_to(tmp_path)
     assert [s.name for s in scan_tree(tmp_path)] == ["001/nm-01/000"]
-    (tmp_path / "again").symlink_to(tmp_path)  # the tree inside itself: its frames are too deep
+    (tmp_path / "again").symlink_to(tmp_path)  # a link to the tree inside the tree, so its frames are too deep
     with pytest.raises(UserError, match="too deep"):
         scan_tree(tmp_path)
 
