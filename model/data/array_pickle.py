@@ -1,11 +1,12 @@
-"""A reader of NumPy arrays in untrusted pickles that never unpickles them.
+"""Read NumPy arrays from untrusted pickles without unpickling them.
 
-A pickle is a program: unpickling imports and calls the functions that it names. OpenGait stores silhouettes in pickles,
-the original tool its partitions.
+A pickle is a program: unpickling imports and calls the functions that the pickle names. OpenGait stores silhouettes in
+pickles, and the original tool stores its partitions in pickles.
 
-This module executes only the few opcodes that an array consists of. They build a description of the calls, a tree of
-`Call` objects, without calling anything. The array is then made from the checked description. NumPy's own functions
-are not called either, because with a false data type NumPy reads and writes memory outside the array.
+This module executes only the few opcodes that pickles of arrays contain, and calls no function. Instead of each call,
+it creates a `Call` object that describes the call. The array is then built from this description after it was checked.
+NumPy's functions in the description are not called either, because NumPy reads and writes memory outside the array if
+the data type is wrong.
 """
 
 import io
@@ -17,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-MAX_OPCODES = 1 << 20  # an array has about thirty, a partition a few per subject
+MAX_OPCODES = 1 << 20  # an array has about thirty opcodes, a partition has a few opcodes per subject
 
 
 @dataclass
 class Call:
-    """A call that unpickling would make: name of the function, arguments, and the state it would set in the result."""
+    """A call that unpickling would make: the function, its arguments, and the state that the result would get."""
 
     name: str
     arguments: Any
@@ -57,7 +58,7 @@ def _describe(data: bytes) -> Any:
                 raise ValueError(f"more than {MAX_OPCODES} opcodes, far more than an array has")
             if opcode.name == "STOP":
                 if len(stack) != 1:
-                    raise ValueError("damaged (it ends too early or too late)")
+                    raise ValueError(f"damaged ({len(stack)} values at its end, expected 1)")
                 return stack[0]
             _execute(opcode.name, argument, stack, memo)
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -66,7 +67,7 @@ def _describe(data: bytes) -> Any:
 
 
 def _execute(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    """Execute an opcode, calls by pushing their description. Raises ValueError for opcodes that arrays do not have."""
+    """Execute an opcode. A call pushes its description. Raises ValueError for opcodes that arrays do not have."""
     if name in _PUSH:
         stack.append(_PUSH[name](stack, argument))
     elif name in ("APPEND", "APPENDS"):
@@ -84,12 +85,12 @@ def _execute(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -
 
 
 def _pop(stack: list[Any], count: int) -> tuple:
-    """Remove and return the last items. Raises IndexError if there are fewer."""
+    """Remove and return the last `count` items. Raises IndexError if the stack has fewer items."""
     return tuple([stack.pop() for _ in range(count)][::-1])
 
 
 def _pop_to_mark(stack: list[Any]) -> list[Any]:
-    """Remove and return the items above the last mark, and remove the mark. Raises IndexError without a mark."""
+    """Remove and return the items after the last mark, and remove the mark. Raises IndexError if there is no mark."""
     mark = len(stack) - 1
     while stack[mark] is not _MARK:
         mark -= 1
@@ -104,7 +105,8 @@ def _call(called: Any, arguments: Any) -> Call:
     return Call(called.name, arguments)
 
 
-# Opcodes that push one value: functions of the stack, from which they may take items, and of the argument.
+# Opcodes that push one value. Each function computes the value from the stack, from which it may remove items, and from
+# the argument of the opcode.
 _PUSH: dict[str, Callable[[list, Any], Any]] = {
     **dict.fromkeys(
         ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE",
@@ -125,12 +127,12 @@ _CORES = ("numpy.core", "numpy._core")
 _RECONSTRUCT = {f"{core}.multiarray._reconstruct" for core in _CORES}
 _FROM_BUFFER = {f"{core}.numeric._frombuffer" for core in _CORES}
 _DTYPE, _ENCODE = "numpy.dtype", "_codecs.encode"
-_NO_BYTES = {"__builtin__.bytes", "builtins.bytes"}  # older protocols write b"" as a call
+_NO_BYTES = {"__builtin__.bytes", "builtins.bytes"}  # older protocols write b"" as a call of bytes()
 _ALLOWED = {*_RECONSTRUCT, *_FROM_BUFFER, *_NO_BYTES, _DTYPE, _ENCODE}
 
 
 def _build_array(value: Any) -> np.ndarray | list:
-    """Build the array from its description. Raises ValueError for anything but an array of bytes or of objects."""
+    """Build the array from its description. Raises ValueError if it is not a valid array of uint8 or of objects."""
     try:
         content, dtype, shape, order, axes = _parts_of(value)
         type_name, shape = _type_of(dtype), tuple(shape)
@@ -150,7 +152,10 @@ def _build_array(value: Any) -> np.ndarray | list:
 
 
 def _parts_of(value: Any) -> tuple[Any, Any, Any, str, Any]:
-    """Return content, type, shape, memory order (C or F) and, if the order is neither, the order of the axes."""
+    """Return content, type, shape, memory order (C or F) and the order of the axes.
+
+    The order of the axes is None if the array is stored in C or F order.
+    """
     if isinstance(value, Call) and value.name in _RECONSTRUCT:
         shape, dtype, by_columns, content = value.state[-4:]
         return content, dtype, shape, "F" if by_columns else "C", None
@@ -161,7 +166,7 @@ def _parts_of(value: Any) -> tuple[Any, Any, Any, str, Any]:
 
 
 def _type_of(dtype: Any) -> str:
-    """Return the type code of a described data type, with one code for all object types."""
+    """Return the type code in the description of a data type. All object types have the code O."""
     if not isinstance(dtype, Call) or dtype.name != _DTYPE:
         raise ValueError("its type is damaged")
     code = dtype.arguments[0]
@@ -171,7 +176,7 @@ def _type_of(dtype: Any) -> str:
 
 
 def _bytes_of(content: Any) -> bytes:
-    """Return the content as bytes. Older protocols have no bytes type and describe them as encoded text."""
+    """Return the content as bytes. Older protocols have no type for bytes and store them as encoded text."""
     if isinstance(content, Call) and content.name == _ENCODE:
         text, encoding = content.arguments
         if encoding not in ("latin1", "latin-1"):

@@ -1,10 +1,10 @@
 """Augmentation of training batches: random changes of each sequence, the same for all its frames.
 
-It is not part of the published training procedure; `--augment` turns it on. The host draws the parameters for many
-iterations together: about 600 operations on small tensors, which would slow down a device by their launches. The device
-transforms the pixels.
+Augmentation is not part of the published training procedure; `--augment` turns it on. The host draws the parameters for
+many iterations together, with about 600 operations on small tensors. On a device, launching so many operations would
+take too long. The device transforms the pixels.
 
-Axes: n sequences, f frames of all sequences.
+Axes: n sequences, f frames of all sequences together.
 """
 
 import functools
@@ -17,21 +17,21 @@ from torch import Tensor
 from model.common.counter_random import Draws
 from model.common.geometry import FRAME_HEIGHT, FRAME_WIDTH
 
-FLIP = 0.5  # probability of a mirror image, which is the person seen from the other side
-ROTATION = 3.0  # degrees; this and the next two are standard deviations
-STRETCH = 0.05  # of the width relative to the height; the common scale has half of it
-SHIFT = 1.5  # pixels, horizontal
+FLIP = 0.5  # probability of a mirror image, which shows the person from the other side
+ROTATION = 3.0  # standard deviation in degrees
+STRETCH = 0.05  # standard deviation of log(width / height); the standard deviation of log(height) is half of this
+SHIFT = 1.5  # standard deviation of the horizontal shift in pixels
 ERASE = 0.2  # probability of a black rectangle
 ITERATION_CHUNK = 64  # iterations whose parameters are drawn together
 
 
 def draw_changes(seed: int, rank: int, iteration: int, sequences: int) -> Tensor:
-    """Draw the parameters for each sequence of a batch. They depend on the arguments only.
+    """Draw the parameters for each sequence of a batch. The parameters depend only on the arguments.
 
     Returns:
         float32 [n, 10] on the host. Columns 0 to 5: the affine map from a pixel of the result to a pixel of the source,
-        in the units of grid_sample (-1 to 1). Columns 6 to 9: first and last row, first and last column of the erased
-        rectangle in pixels. It is empty if first > last.
+        in the units of grid_sample (-1 to 1). Columns 6 to 9: top, bottom, left and right of the erased rectangle, in
+        pixels. The rectangle is empty if top > bottom.
     """
     return _block(seed, rank, iteration // ITERATION_CHUNK, sequences)[iteration % ITERATION_CHUNK]
 
@@ -46,23 +46,23 @@ def _block(seed: int, rank: int, number: int, sequences: int) -> Tensor:
 
 
 def _affine_maps(draws: Draws) -> Tensor:
-    """Draw flip, rotation, scale and shift per sequence as affine maps [n, 6]."""
+    """Draw flip, rotation, scale and shift for each sequence. Returns affine maps [n, 6]."""
     turn = draws.normal("turn", sd=math.radians(ROTATION))
     both, across = draws.normal("size", sd=STRETCH / 2), draws.normal("width", sd=STRETCH)
     mirror = torch.where(draws.chance("flip", FLIP), -1.0, 1.0)
     wide, tall = mirror * (-both - across).exp(), (-both).exp()
     cos, sin = turn.cos(), turn.sin()
     shift = draws.normal("shift", sd=SHIFT) * (2 / FRAME_WIDTH)
-    # Rotate in pixels, which are square. The units of grid_sample are not.
+    # The units of grid_sample have different lengths in the two directions, so the rotation converts them to pixels.
     first = cos * wide, -sin * wide * (FRAME_HEIGHT / FRAME_WIDTH), shift
     second = sin * tall * (FRAME_WIDTH / FRAME_HEIGHT), cos * tall, 0 * shift
     return torch.stack([*first, *second], 1)
 
 
 def _erased_rectangles(draws: Draws) -> Tensor:
-    """Draw a rectangle per sequence, or an empty one: [n, 4].
+    """Draw the erased rectangle of each sequence, which is empty for most sequences: [n, 4].
 
-    It has at most a fifth of the height and half of the width.
+    A rectangle has at most a fifth of the height and half of the width of a frame.
     """
     row, column = draws.uniform("erase row", 0, FRAME_HEIGHT), draws.uniform("erase column", 0, FRAME_WIDTH)
     tall, wide = draws.uniform("erase height", 1, FRAME_HEIGHT / 10), draws.uniform("erase width", 1, FRAME_WIDTH / 4)
@@ -72,11 +72,11 @@ def _erased_rectangles(draws: Draws) -> Tensor:
 
 
 def augment(sils: Tensor, sequence: Tensor, changes: Tensor) -> Tensor:
-    """Flip, rotate, stretch, shift and erase on the device of `sils`. uint8 [f, 64, 44] -> uint8 [f, 64, 44].
+    """Transform frames and erase rectangles, on the device of `sils`. uint8 [f, 64, 44] -> uint8 [f, 64, 44].
 
     Args:
         sequence: int64 [f], the row of `changes` for each frame.
-        changes: float32 [n, 10], see `draw_changes`.
+        changes: float32 [n, 10], the parameters from `draw_changes`.
     """
     changes = changes[sequence]
     # Move the pixels.

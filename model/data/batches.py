@@ -14,15 +14,15 @@ from model.data.store import SilhouetteStore
 from model.devices.device import copy_to, fits, select
 
 RESIDENT_SHARE = 0.5  # maximum share of the free device memory for resident frames
-PACK_TO = 64  # the number of frames of a packed batch is a multiple of this, so that few sizes occur
+PACK_TO = 64  # the number of frames of a packed batch is rounded up to a multiple of this, so that few sizes occur
 
 
 class Batch(NamedTuple):
     """Silhouettes of P·K sequences on the device, uint8, and the numbers of their subjects, int64 [P·K].
 
-    - Not packed: sils [P·K, frame_num, 64, 44], ends None.
-    - Packed, without repeated frames: sils [f, 64, 44], ends int32 [P·K + 1]. Sequence i has the frames ends[i] to
-      ends[i + 1] - 1. Frames after the last end belong to no sequence.
+    - Not packed: sils [P·K, frame_num, 64, 44]; ends is None.
+    - Packed, without repeated frames: sils [f, 64, 44]; ends int32 [P·K + 1]. Sequence i consists of the frames ends[i]
+      to ends[i + 1] - 1. Frames from ends[P·K] on belong to no sequence.
     """
 
     sils: Tensor
@@ -34,17 +34,17 @@ Gathered = tuple[Tensor, Tensor | None, Tensor, Tensor | None]  # see `BatchLoad
 
 
 class BatchLoader:
-    """Yield the batches that `sampler` plans, on `device`, starting at any iteration.
+    """Yields the batches that `sampler` plans, on `device`, starting at any iteration.
 
-    Batches are gathered by threads, not by processes: gathering is one indexed copy, which releases the interpreter
-    lock.
+    Batches are gathered by threads, not by processes, because gathering is one indexed copy, which releases the
+    interpreter lock.
 
     Args:
-        workers: number of threads; 0 gathers between the iterations.
-        resident: keep all frames in device memory and transfer row numbers only.
-        packed: transfer each frame of a sequence once, even if it was drawn several times. Repeated members do not
-            change a set, and so not the embedding.
-        augmented: change each sequence randomly, depending on seed, rank and iteration only.
+        workers: number of threads that prefetch batches; 0: each batch is gathered when it is needed.
+        resident: keep all frames in device memory and transfer only row numbers.
+        packed: transfer each frame of a sequence once, even if the frame was drawn several times. Repeated frames do
+            not change the set of frames, so they do not change the embedding.
+        augmented: change each sequence randomly. The changes depend only on seed, rank, iteration and position.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class BatchLoader:
         """Prepare the batch of an iteration on the host.
 
         Returns:
-            The silhouettes, or their rows if the frames are resident; ends and labels as in Batch; the parameters of
-            `augmentation`, or None.
+            The silhouettes, or their rows if the frames are resident; ends and labels as in Batch; the parameters from
+            `draw_changes`, or None without augmentation.
         """
         sampler = self.sampler
         sequences, rows = sampler.plan(iteration)
@@ -80,7 +80,7 @@ class BatchLoader:
         return flat.view(*rows.shape, *flat.shape[1:])
 
     def deliver(self, gathered: Gathered) -> Batch:
-        """Transfer a batch to the device and augment it. Does not synchronize with the device."""
+        """Transfer a batch to the device and augment the batch, without synchronizing with the device."""
         sils, ends, labels, changes = (None if part is None else copy_to(part, self.device) for part in gathered)
         if self.resident:
             sils = self._frames_at(sils)
@@ -98,7 +98,7 @@ class BatchLoader:
 
 
 def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:
-    """Return the sequence of each frame of a batch, the last one for frames that belong to no sequence."""
+    """Return the position of the sequence of each frame, int64 [f]. Frames of no sequence get the last position."""
     if ends is None:
         n, frames = sils.shape[:2]
         return torch.arange(n, device=sils.device).repeat_interleave(frames, output_size=n * frames)
@@ -107,17 +107,17 @@ def _sequence_of_frames(sils: Tensor, ends: Tensor | None) -> Tensor:
 
 
 def pack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Remove repeated rows within each sequence: [n, s] -> rows int64 [f], grouped by sequence, ends int32 [n + 1].
+    """Remove repeated rows within each sequence: [n, s] -> rows int64 [f], grouped by sequence, and ends int32 [n + 1].
 
-    f is rounded up to a multiple of PACK_TO, at most n·s. The additional rows are after the last end, so they belong to
-    no sequence.
+    f is rounded up to a multiple of PACK_TO, but is at most n·s. The added rows are after the last end, so they belong
+    to no sequence.
     """
-    # Sorted rows are repeated if they equal their predecessor.
+    # After sorting, a repeated row equals its predecessor.
     ordered = np.sort(rows, axis=1)
     new = np.ones(rows.shape, bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     ends = np.concatenate([[0], np.cumsum(new.sum(1))]).astype(np.int32)
-    # Fill up with any row.
+    # Fill the additional rows with any valid row.
     distinct = ordered[new]
     size = min(-(-len(distinct) // PACK_TO) * PACK_TO, rows.size)
     packed = np.full(size, distinct[0])

@@ -10,11 +10,12 @@ from model.common.natural_order import natural_key
 
 @dataclass(frozen=True)
 class SequenceIndex:
-    """Columns of equal length with one entry per sequence, in the order in which the sequences were given.
+    """Columns of equal length with one entry per sequence.
 
-    subject, seq_type, view: labels, arrays of str.
-    offset: first row of the sequence in the packed frames.
-    frames: number of rows.
+    Attributes:
+        subject, seq_type, view: labels, arrays of str.
+        offset: first row of the sequence in the packed frames.
+        frames: number of rows of the sequence.
     """
 
     subject: np.ndarray
@@ -44,7 +45,7 @@ class SequenceIndex:
         return f"{self.subject[position]}/{self.seq_type[position]}/{self.view[position]}"
 
     def take(self, positions: np.ndarray) -> "SequenceIndex":
-        """Return the entries at `positions` (integers or a mask), in their order."""
+        """Return the entries at `positions` (integers or a mask), in the order of `positions`."""
         return SequenceIndex(*(column[positions] for column in vars(self).values()))
 
     def of_subjects(self, subjects: Iterable[str]) -> "SequenceIndex":

@@ -1,4 +1,4 @@
-"""Partition of the subjects into a training and a test set, and the parts of a store for them."""
+"""Split the subjects into a training set and a test set, and select the sequences of each set from a store."""
 
 import io
 import logging
@@ -37,7 +37,7 @@ class Partition:
 class Data:
     """The store of all sequences, and its parts for training and testing.
 
-    `resident`: training keeps the frames on the device if they fit.
+    `resident`: training keeps the frames in device memory if they fit.
     """
 
     store: SilhouetteStore
@@ -58,7 +58,7 @@ class Data:
             raise UserError(
                 f"{self.store.path}: no {name} sequences: the partition assigns {len(subjects)} of "
                 f"{len(self.store.index.subjects)} subjects to {name}; choose another number "
-                "of training subjects with --pid_num, or name the subjects in a --partition"
+                "of training subjects with --pid_num, or give a file that lists the subjects with --partition"
             )
         return SilhouetteStore(self.store.path, index, self.store.frames)
 
@@ -71,7 +71,7 @@ def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: boo
 def make_partition(
     subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False, seed: int = 0
 ) -> Partition:
-    """Use the first `pid_num` subjects, in natural order or shuffled, for training and the others for testing."""
+    """Use the first `pid_num` subjects, in natural order or shuffled, for training, and the others for testing."""
     usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()), key=natural_key)
     if pid_shuffle:
         random.Random(seed).shuffle(usable)
@@ -79,7 +79,7 @@ def make_partition(
 
 
 def read_partition(path: Path) -> Partition:
-    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a ragged .npy of the original tool."""
+    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a .npy file of the original tool."""
     if path.suffix == ".npy":
         return _read_ragged(path)
     schema, expected = {"TRAIN_SET": [str], "TEST_SET": [str]}, '{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}'
@@ -98,15 +98,15 @@ def check_partition_file(given: str | None) -> None:
 
 
 def resolve_partition(given: str | None, default: Path, present: Sequence[str], made: Partition) -> Partition:
-    """Return the partition of a command, checked against the subjects of the data.
+    """Return the partition that a command uses, checked against the subjects of the data.
 
     Args:
         given: `all` (all subjects are test subjects), a file, or None for the file `default`.
-        default: file that is created with the partition `made` if it does not exist.
+        default: the default file. If it does not exist, it is created with the partition `made`.
         present: subjects of the data.
 
     Raises:
-        UserError: if a subject is in both sets or not in the data.
+        UserError: if a subject is in both sets, or is not in the data.
     """
     if given == "all":
         return Partition((), tuple(sorted(present, key=natural_key)))
@@ -117,40 +117,45 @@ def resolve_partition(given: str | None, default: Path, present: Sequence[str], 
     partition = read_partition(path)
     both = sorted({*partition.train} & {*partition.test}, key=natural_key)
     if both:
-        raise UserError(f"{path}: {counted(len(both), 'subject')} in both sets ({', '.join(both[:5])})")
+        found = f"{counted(len(both), 'subject')} in both the training and the test set ({', '.join(both[:5])})"
+        raise UserError(f"{path}: {found}; remove each of these subjects from one set")
     unknown = sorted({*partition.train, *partition.test} - set(present), key=natural_key)
     if unknown:
         found = f"{counted(len(unknown), 'subject')} not in the data ({', '.join(unknown[:5])})"
         names = f"{', '.join(list(present)[:5])}{', ...' * (len(present) > 5)}"
-        expected = f"which have {counted(len(present), 'subject')} ({names})"
-        raise UserError(f"{path}: {found}, {expected}; {_remedy(path, given is not None, default)}")
+        expected = f"the data have {counted(len(present), 'subject')} ({names})"
+        raise UserError(f"{path}: {found}; {expected}; {_remedy(path, given is not None, default)}")
     unnamed = sorted({*made.train, *made.test} - {*partition.train, *partition.test}, key=natural_key)
     if unnamed and not given:
         log.warning(
-            "%s does not contain %s of the data (%s), so they are not used; delete the file to create it "
-            "again", path, counted(len(unnamed), "subject"), ", ".join(unnamed[:5]),
+            "%s does not contain %s of the data (%s), so their sequences are not used; delete the file to create it "
+            "again with all subjects", path, counted(len(unnamed), "subject"), ", ".join(unnamed[:5]),
         )  # fmt: skip
     return partition
 
 
 def _remedy(path: Path, given: bool, default: Path) -> str:
-    """Return what to do about a partition that does not fit. Only files that the program created may be deleted."""
+    """Return advice for a partition file that does not fit the data.
+
+    The advice is to delete the file only if the program has created it.
+    """
     if not given:
-        return "delete the file to create it for these data, or give another one with --partition"
+        return "delete the file to create it for these data, or give another file with --partition"
     if path.resolve().parent == default.resolve().parent:
         return "delete the file and omit --partition to create it for these data"
     return "correct the file, or omit --partition to split the subjects by --pid_num"
 
 
-MAX_BYTES = 1 << 26  # of a partition of the original tool
+MAX_BYTES = 1 << 26  # maximum size of a partition file of the original tool
 # NumPy raises one of these for a damaged header, depending on the damage.
 _DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError)
 
 
 def _read_ragged(path: Path) -> Partition:
-    """Read a pair of lists: a text array for equal lengths, otherwise a pickle in the .npy file.
+    """Read a .npy file with two lists of subjects.
 
-    The pickle is not executed, see `array_pickle`.
+    NumPy stores two lists of equal length as an array of text, and other lists as a pickle. The pickle is not executed
+    (see `array_pickle`).
     """
     try:
         content = read_regular_file(path, MAX_BYTES)
@@ -161,11 +166,12 @@ def _read_ragged(path: Path) -> Partition:
         if dtype.hasobject:
             parts = read_array(file.read())
         else:
-            if not math.prod(shape) * dtype.itemsize:  # many empty texts: no bytes, but a huge list
-                raise ValueError(f"an array of {dtype} {list(shape)} without text")
+            if not math.prod(shape) * dtype.itemsize:  # empty strings take no bytes in the file but a lot of memory
+                raise ValueError(f"its array of shape {list(shape)} and type {dtype} contains no text")
             array = np.load(io.BytesIO(content), allow_pickle=False)
+            # NumPy does not check the characters.
             if array.dtype.kind == "U" and (array.view(array.dtype.str[0] + "u4") > 0x10FFFF).any():
-                raise ValueError("it contains invalid text, which NumPy does not check")
+                raise ValueError("it contains characters that are not Unicode")
             parts = (array.astype(str) if array.dtype.kind == "S" else array).tolist()
         train, test = check(parts, [[text((bool, "a name"))]])
     except BadImage as error:

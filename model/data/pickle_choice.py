@@ -1,7 +1,7 @@
 """Choose the pickle that holds the silhouettes of a sequence in multi-modal trees of OpenGait.
 
-Such a tree has several pickles per view, for example 000-aligned-sils.pkl, 000-ratios.pkl, 000-rgbs.pkl and
-000-sils.pkl, or 06-000-Camera-Sils_aligned.pkl among 17 others.
+Such a tree has several pickles per view: for example 000-aligned-sils.pkl, 000-ratios.pkl, 000-rgbs.pkl and
+000-sils.pkl; or 18 pickles, one of which is 06-000-Camera-Sils_aligned.pkl.
 """
 
 import logging
@@ -23,8 +23,9 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
     """Return the sequences with one pickle each. Sequences of images and empty sequences are not changed.
 
     Args:
-        name: the pickle to use, as given with --pickle, see `_named`. Empty: `<view>.pkl`; otherwise the only pickle
-            whose name contains "aligned" and "sil"; otherwise the only one whose content fits. The choice is logged.
+        name: the value of --pickle, see `_named`. If it is empty, the first pickle that exists of these: `<view>.pkl`;
+            the only pickle with "aligned" and "sil" in its name; the only pickle that contains aligned silhouettes.
+            The choice is logged.
 
     Raises:
         UsageError: if `name` is given, but there are no pickles.
@@ -33,8 +34,8 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
     if name and not any(sequence.is_pickle for sequence in sequences):
         raise UsageError(f"--pickle {name}: the data contain no pickles; omit the option")
     chosen: list[SequenceFolder] = []
-    patterns: dict[tuple[str, ...], str] = {}  # the kind that is read, by the kinds of pickles in a view
-    used: dict[str, int] = {}
+    patterns: dict[tuple[str, ...], str] = {}  # the kind to read, for each set of kinds that a view has
+    used: dict[str, int] = {}  # number of views with several pickles, for each kind that is read
     for sequence in sequences:
         files = sequence.files
         if sequence.is_pickle and name:
@@ -48,14 +49,15 @@ def choose_pickles(sequences: Sequence[SequenceFolder], name: str = "") -> list[
         chosen.append(replace(sequence, files=files))
     for kind, count in used.items():
         views = f"{counted(count, 'view')} with several pickles"
-        log.info("%s: reading %s%s (--pickle NAME chooses another)", views, kind, PICKLE_SUFFIX)
+        log.info("%s: reading %s%s (--pickle NAME chooses another pickle)", views, kind, PICKLE_SUFFIX)
     return chosen
 
 
 def _named(sequence: SequenceFolder, name: str) -> str:
-    """Return the pickle with the stem `name` or `<view>-<name>`, otherwise the only one that matches as a pattern.
+    """Return the pickle with the stem `name`, `<view>-<name>` or `<view>_<name>`.
 
-    A pattern matches the whole stem or its end after - or _, so that `sils` also finds `01-000-sils`.
+    If there is none, `name` is a pattern that must match only one pickle. The pattern matches the whole stem, or the
+    end of the stem after - or _, so `sils` also finds `01-000-sils`.
     """
     stems = {file.removesuffix(PICKLE_SUFFIX): file for file in sequence.files}
     for stem in (name, f"{sequence.view}-{name}", f"{sequence.view}_{name}"):
@@ -69,7 +71,7 @@ def _named(sequence: SequenceFolder, name: str) -> str:
 
 
 def _fitting(sequence: SequenceFolder) -> str:
-    """Return the pickle of the silhouettes. Raises UserError if that is not clear."""
+    """Return the pickle of the silhouettes. Raises UserError if no pickle or several pickles could hold them."""
     files = sequence.files
     if sequence.view + PICKLE_SUFFIX in files:
         return sequence.view + PICKLE_SUFFIX
@@ -90,7 +92,8 @@ def _fitting(sequence: SequenceFolder) -> str:
         problem = f"{len(fitting)} of {len(files)} pickles could hold the silhouettes ({', '.join(fitting)})"
         raise UserError(f"{sequence.path}: {problem}; {_advice(sequence, fitting[0])}")
     problem = "; ".join(f"{file}: {reason}" for file, reason in reasons.items())
-    raise UserError(f"{sequence.path}: none of {len(files)} pickles holds aligned silhouettes ({problem})")
+    found = f"none of {len(files)} pickles holds aligned silhouettes ({problem})"
+    raise UserError(f"{sequence.path}: {found}; give a tree with a pickle of aligned silhouettes per view")
 
 
 def _is_aligned(file: str) -> bool:

@@ -1,4 +1,4 @@
-"""P×K batches: P subjects, K sequences per subject, and a fixed number of frames per sequence."""
+"""Plan P×K batches: P subjects, K sequences per subject, and a fixed number of frames per sequence."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from model.data.index import SequenceIndex
 
 
 class BatchPlan(NamedTuple):
-    """Planned batch.
+    """The sequences and frames of a batch.
 
     Attributes:
-        sequences: positions in the index [P·K], grouped by subject.
-        rows: rows of the packed frames [P·K, frame_num].
+        sequences: positions in the index, [P·K], grouped by subject.
+        rows: rows of the packed frames, [P·K, frame_num].
     """
 
     sequences: np.ndarray
@@ -21,16 +21,19 @@ class BatchPlan(NamedTuple):
 
 
 class PKSampler:
-    """Draw P subjects without replacement, then K sequences per subject and `frame_num` frames per sequence, both with
-    replacement.
+    """Draws P = `subjects` subjects, K = `sequences` sequences per subject, and `frame_num` frames per sequence.
+
+    Subjects are drawn without replacement. Sequences and frames are drawn with replacement.
 
     The batch of an iteration depends only on (seed, rank, iteration). Prefetching, stopping and resuming do not change
-    it, and no state is saved. All sequences can be drawn; in the original, `> 0` instead of `>= 0` excludes the first.
+    the batch, and no state is saved. All sequences can be drawn. The original compares with `> 0` instead of `>= 0`, so
+    it never draws the first sequence.
 
-    With `by_view`, a batch has only K / 2 views, the same for all subjects, so that negatives more often have the view
-    of the anchor. A subject that lacks a view gives any of its sequences instead.
+    With `by_view`, all sequences of a batch have one of K / 2 views, so negatives more often have the same view as the
+    anchor. For a view that a subject lacks, any sequence of the subject is drawn instead.
 
-    `labels` [sequences] are the numbers of the subjects.
+    Attributes:
+        labels: int64 [sequences in the index], the number of the subject of each sequence.
 
     Raises:
         UserError: if there are fewer than P subjects.
@@ -49,10 +52,11 @@ class PKSampler:
         self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
         self.subjects, self.sequences, self.labels, self.by_view = subjects, sequences, codes, by_view
         views = np.unique(index.view, return_inverse=True)[1]
-        self.by_subject = np.lexsort((views * by_view, codes))  # positions, grouped by subject and perhaps view
+        self.by_subject = np.lexsort((views * by_view, codes))  # positions, by subject and (with `by_view`) by view
+        # Number of sequences of each subject, and position of the first one in `by_subject`.
         self.count = np.bincount(codes)
         self.first = np.cumsum(self.count) - self.count
-        # The same for each view of a subject.
+        # The same numbers for each view of each subject.
         self.view_count = np.zeros((len(names), views.max() + 1), np.int64)
         np.add.at(self.view_count, (codes, views), 1)
         self.view_first = self.view_count.cumsum().reshape(self.view_count.shape) - self.view_count

@@ -14,7 +14,7 @@ from model.data.raw.content import choose_reading, sample_frames
 from model.data.raw.silhouette import BadImage, Pixels, cut_sides, read_pixels, read_regular_file
 from model.data.raw.tree import SequenceFolder
 
-MAX_PICKLE_BYTES = 1 << 29  # more than an hour of silhouettes
+MAX_PICKLE_BYTES = 1 << 29  # silhouettes of more than an hour
 HALVED = "frames of height 128 are reduced to 64 (mean of 2×2 pixels)"
 
 
@@ -22,7 +22,7 @@ def read_pickle(path: Path) -> np.ndarray:
     """Read the silhouettes of an OpenGait pickle without unpickling (see `array_pickle`).
 
     Returns uint8 [frames, h, w]: h = 64 and w = 44 to 64, or h = 128 and w = 44 to 128. Raises BadImage if the file is
-    not a pickle of silhouettes, and UserError if the frames have another size.
+    not a pickle of silhouettes, and UserError if the frames have a different size.
     """
     data = read_regular_file(path, MAX_PICKLE_BYTES)
     try:
@@ -30,13 +30,13 @@ def read_pickle(path: Path) -> np.ndarray:
     except ValueError as error:
         raise BadImage(f"{path}: not a pickle of a NumPy array ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3:
-        found = list(array.shape) if isinstance(array, np.ndarray) else "objects"
-        raise BadImage(f"{path}: contains {found}, expected [frames, height, width]")
+        found = f"shape {list(array.shape)}" if isinstance(array, np.ndarray) else "objects"
+        raise BadImage(f"{path}: contains an array of {found}, expected [frames, height, width]")
     height, width = array.shape[1:]
     if height not in (FRAME_HEIGHT, 2 * FRAME_HEIGHT) or not FRAME_WIDTH <= width <= height:
         raise UserError(
             f"{path}: frames of {height}×{width}, expected aligned frames of 64×44 to 64×64 or 128×44 to 128×128; to "
-            "align them, write them as images in place of the pickle and run pretreatment.py on the tree"
+            "align the frames, replace the pickle by images of the frames and run pretreatment.py on the tree"
         )
     return array
 
@@ -44,9 +44,9 @@ def read_pickle(path: Path) -> np.ndarray:
 def to_frame_size(array: np.ndarray) -> np.ndarray:
     """Return the frames of a pickle as uint8 [frames, 64, 44].
 
-    Height 64: cut the sides. Height 128: cut the sides to 88 columns, or fill them with black, and take the mean of
-    each block of 2×2 pixels, rounded half up as by OpenCV's INTER_AREA. Black columns keep the proportions of the
-    person in frames of fewer than 88 columns.
+    Frames of height 64 are cropped at both sides. Frames of height 128 are cropped to 88 columns, or padded with black
+    columns, which keeps the proportions of the person. Then each block of 2×2 pixels becomes one pixel, the mean
+    rounded half up as in OpenCV's INTER_AREA.
     """
     if array.shape[1] == FRAME_HEIGHT:
         return cut_sides(array)
@@ -62,12 +62,12 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list
     """Read a sequence.
 
     Returns:
-        The readable frames, uint8 [frames, 64, 44], one message per unreadable file, and notes on how frames were
-        changed on reading.
+        The readable frames, uint8 [frames, 64, 44]; a message for each unreadable file; and messages that describe how
+        the frames were changed.
 
     Raises:
-        UserError: if frames do not have the aligned size, as in a tree of raw silhouettes, or are not white silhouettes
-            on black.
+        UserError: if the frames do not have the aligned size, as in a tree of raw silhouettes, or if they are not white
+            silhouettes on black.
     """
     frames, unreadable = [], []
     if sequence.is_pickle:
@@ -83,7 +83,7 @@ def read_sequence(sequence: SequenceFolder) -> tuple[np.ndarray, list[str], list
                 unreadable.append(str(error))
                 continue
             height, width = pixels.grey.shape
-            if height != FRAME_HEIGHT or not FRAME_WIDTH <= width <= ALIGNED_WIDTH:  # then the whole tree is raw
+            if height != FRAME_HEIGHT or not FRAME_WIDTH <= width <= ALIGNED_WIDTH:  # probably the whole tree is raw
                 raise UserError(
                     f"{sequence.path / file}: {height}×{width}, expected aligned frames of {FRAME_HEIGHT}×"
                     f"{ALIGNED_WIDTH}: run pretreatment.py on this tree and use its output"

@@ -1,8 +1,8 @@
-"""Store of silhouettes: one packed, memory-mapped file of all frames and a labelled index.
+"""Store of silhouettes: one packed, memory-mapped file of all frames, and an index with their labels.
 
 A store is a folder with `frames.u8` (uint8 [frames, 64, 44], the sequences one after another), `index.json` (the
-encoded columns of SequenceIndex) and `source.json` (the source tree and a stamp that detects changes). It is built once
-from an aligned tree and then opened in milliseconds.
+encoded columns of SequenceIndex) and `source.json` (the source tree and a stamp that detects changes). A store is built
+once from an aligned tree and can then be opened in milliseconds.
 """
 
 import hashlib
@@ -66,37 +66,38 @@ def open_store(path: Path | str, cache: bool = False) -> SilhouetteStore:
         frames = np.fromfile(file, np.uint8).reshape(shape)
     else:  # copy on write, because torch warns about read-only arrays
         mapped = np.memmap(file, np.uint8, mode="c", shape=shape)
-        frames = np.asarray(mapped)  # the same memory; slicing a memmap takes several microseconds
+        frames = np.asarray(mapped)  # shares the memory; slicing a np.memmap would take several microseconds
     return SilhouetteStore(path, index, frames)
 
 
 def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **options: Any) -> SilhouetteStore:
-    """Open a store, an aligned tree of images or a tree of OpenGait pickles. `options` are those of `ready_store`."""
+    """Open a store, an aligned tree of images or a tree of OpenGait pickles. `options` are passed to `ready_store`."""
     return open_store(ready_store(path, store_root, **options), cache)
 
 
 def ready_store(
     path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False, workers: int | None = None
 ) -> Path:
-    """Return the path of the store: `path` itself, or the store of the tree at `path`, which is built if needed.
+    """Return the path of a store: `path` if it is a store, otherwise the store of the tree at `path`.
 
     The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
     changed according to `source_stamp`, which does not detect an overwritten frame in the middle of a sequence. If
-    another process builds it, this one waits.
+    another process is building the store, this process waits.
 
     Args:
-        pickle: the pickle to read if there are several per view, see `choose_pickles`.
+        pickle: the pickle to read if there are several pickles per view, see `choose_pickles`.
         skip_bad: leave unreadable images out instead of raising UserError.
         workers: number of processes; None: one per core.
 
     Raises:
         UsageError: if `path` does not exist, or if `pickle` is given for data without pickles.
-        UserError: for raw frames, unreadable images (unless `skip_bad`), or a wrong folder layout.
+        UserError: if the frames are not aligned, if the layout of the folders is wrong, or if images are unreadable and
+            `skip_bad` is False.
     """
     path = Path(path)
     if is_store(path):
         if pickle:
-            raise UsageError(f"--pickle {pickle}: {path} is a store, without pickles; omit the option")
+            raise UsageError(f"--pickle {pickle}: {path} is a store, which contains no pickles; omit the option")
         return path
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
@@ -113,7 +114,10 @@ def ready_store(
 
 
 def current_source(tree: Path, store: Path) -> dict[str, Any] | None:
-    """Return the source of a store that is up to date. None if it must be built, with a log line if it exists."""
+    """Return the source of a store that is up to date, or None if the store must be built.
+
+    If the store exists but must be built again, the reason is logged.
+    """
     if not is_store(store):
         return None
     try:
@@ -140,7 +144,7 @@ def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: i
     ends = first_and_last(sequences, tree)
     stamp = source_stamp(tree, ends)
     if stamp is None:
-        raise UserError(f"{tree}: changed during the scan; run again when the tree is complete")
+        raise UserError(f"{tree}: changed while it was listed; run the command again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
         lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, workers)
         _report_unreadable(tree, unreadable, skip_bad)
@@ -149,7 +153,8 @@ def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: i
         rows = [(s.subject, s.seq_type, s.view, length) for s, length in zip(sequences, lengths, strict=True)]
         kept = [row for row in rows if row[-1]]
         if not kept:
-            raise UserError(f"{tree}: no readable frame in {counted(len(sequences), 'sequence')}")
+            found = f"no readable frame in {counted(len(sequences), 'sequence')}"
+            raise UserError(f"{tree}: {found}; repair the files, or give another tree with --data_path")
         empty = ["/".join(labels) for *labels, length in rows if not length]
         if empty:
             omitted = counted(len(empty), "sequence")
@@ -163,7 +168,7 @@ def _pack_frames(sequences: list[SequenceFolder], path: Path, workers: int | Non
 
     Returns:
         The number of frames of each sequence; a message for each unreadable file; and the number of sequences for each
-        note, which says how their frames were changed while they were read.
+        message that describes how frames were changed.
     """
     lengths: list[int] = []
     unreadable: list[str] = []

@@ -1,6 +1,6 @@
 """The two JSON files of a store: the labels of the frames, and the source tree with a stamp that detects changes.
 
-Both contain a checksum because a changed label would lead to a wrong accuracy table without an error.
+Each file contains a checksum, because a changed label would lead to a wrong accuracy table without an error.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def read_index(path: Path) -> SequenceIndex:
     content = read_checked(path / INDEX, schema, problem, advice, sealed=True)
     count = len(content["frames"])
     try:
-        # Label columns are distinct values and one position in them per sequence.
+        # The label columns are encoded as in `write_index`.
         check(content, {f"{name}_code": [range(len(content[name]))] for name in LABELS})
         columns = [np.asarray(content[name], np.str_)[content[f"{name}_code"]] for name in LABELS]
         if not count or any(len(column) != count for column in columns):
@@ -46,7 +46,10 @@ def read_index(path: Path) -> SequenceIndex:
 
 
 def write_index(folder: Path, sequences: Iterable[tuple[str, str, str, int]]) -> None:
-    """Write the index of a store. Label columns are stored as distinct values and one position in them per sequence.
+    """Write the index of a store.
+
+    Each label column is stored as a list of its distinct values, and the position of the value of each sequence in this
+    list.
 
     Args:
         sequences: subject, seq_type, view and number of frames of each sequence, in the order of the file of frames.
@@ -61,12 +64,12 @@ def write_index(folder: Path, sequences: Iterable[tuple[str, str, str, int]]) ->
 
 
 def _write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with a checksum on one line, because indented columns would have a line per sequence."""
+    """Write JSON with a checksum, all on one line, because indented columns would have one line per sequence."""
     path.write_text(seal(json.dumps(content)), encoding="utf-8")
 
 
 def read_source(store: Path) -> dict[str, Any] | None:
-    """Read the source of a store, or return None if the file is damaged."""
+    """Return the source of a store (see `write_source`), or None if the file is damaged."""
     try:
         source = read_checked(store / SOURCE, _SOURCE, "damaged", "build the store again", sealed=True)
     except UserError:
@@ -75,7 +78,7 @@ def read_source(store: Path) -> dict[str, Any] | None:
 
 
 def write_source(folder: Path, source: dict[str, Any]) -> None:
-    """Write the source of a store: tree, stamp and ends (see `source_stamp`), and faults, the skipped files."""
+    """Write the source of a store: tree, stamp and ends (see `source_stamp`), and a message per unreadable file."""
     _write_sealed(folder / SOURCE, source)
 
 
@@ -87,9 +90,9 @@ def first_and_last(sequences: list[SequenceFolder], root: Path) -> dict[str, tup
 def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
     """Return a digest that changes with the tree at `root`, or None if a part of the tree is missing.
 
-    It covers the list of view folders, their modification times, and size and modification time of the first and last
-    file of each (to detect tools that overwrite all frames). These are three stat calls per sequence instead of about
-    eighty: 0.3 s for CASIA-B.
+    The digest covers the names and modification times of all view folders. To detect tools that overwrite all frames,
+    it also covers the size and modification time of the first and last file of each folder (`ends`). This takes three
+    stat calls per sequence, 0.3 s for CASIA-B, instead of about eighty.
     """
     digest = hashlib.sha256()
     existing = set()
@@ -99,14 +102,14 @@ def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
             existing.add(relative)
             paths = [folder, *(f"{folder}/{name}" for name in ends[relative])]
         else:
-            paths = [folder]  # an empty folder, whose time changes when files are added
+            paths = [folder]  # an empty folder; its modification time changes when files are added
         digest.update(relative.encode())
         for number, path in enumerate(paths):
             try:
                 status = os.stat(path)  # noqa: PTH116, 40,000 Path objects would double the time
             except FileNotFoundError:
                 return None
-            except OSError:  # for example a link to itself, which is reported when it is read
+            except OSError:  # for example a link to itself; the error is reported when the file is read
                 digest.update(b" unreadable")
                 continue
             size = status.st_size if number else 0  # the size of a folder is not meaningful

@@ -15,8 +15,8 @@ from model.devices.device import copy_to, fits, select
 from model.devices.world import World
 from model.network.gaitset import GaitSet
 
-# Frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache of a core; on a
-# device, many frames keep it busy. This limits the memory for sequences of any length.
+# Number of frames that pass the set layers together. On the CPU, few frames keep the feature maps in the cache of a
+# core. On a device, many frames keep the device busy. The chunks also limit the memory for long sequences.
 FRAME_CHUNK_ON_CPU, FRAME_CHUNK = 16, 8192
 READERS = 4  # threads that prefetch sequences from the store
 
@@ -27,11 +27,11 @@ def embed_sequences(
 ) -> Tensor:
     """Embed n sequences whose frames are concatenated.
 
-    Sequences are not padded. Frames pass the set layers in chunks of `frame_chunk`, and set pooling combines the parts
-    of a sequence.
+    Sequences are not padded. Frames pass the set layers in chunks, and set pooling combines the parts of a sequence.
 
     Args:
         frames: uint8 [sum(lengths), 64, 44].
+        frame_chunk: number of frames per chunk; 0: a number for the type of the device.
 
     Returns:
         float32 [n, 62, d] on `device`.
@@ -41,11 +41,11 @@ def embed_sequences(
     with network.autocast():
         for chunk, (parts, continued) in zip(chunks, _cut(lengths, len(chunks[0])), strict=True):
             for stage, pooled in zip(stages, network.pooled_maps(copy_to(chunk, device), parts), strict=True):
-                if continued:  # combine the first part with the last one of the previous chunk
+                if continued:  # combine the first part with the last part of the previous chunk
                     cut = stage[-1][-1]
                     torch.maximum(cut, pooled[0], out=cut)
                     pooled = pooled[1:]
-                if len(pooled):  # empty for a chunk from the middle of a sequence
+                if len(pooled):  # empty if the whole chunk was the middle or the end of a sequence
                     stage.append(pooled)
         return network.embed(*map(torch.cat, stages))
 
@@ -57,7 +57,8 @@ def _frame_chunk(device: torch.device) -> int:
 def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
     """Cut concatenated sequences into chunks of `size` frames.
 
-    Yields for each chunk the lengths of its parts and whether the first part continues the previous chunk.
+    For each chunk, yields the lengths of its parts, and whether its first part continues the last sequence of the
+    previous chunk.
     """
     ends = np.cumsum(lengths)
     for start in range(0, ends[-1], size):
@@ -118,7 +119,10 @@ def stream(
 
 
 def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: int) -> list[np.ndarray]:
-    """Split positions into batches of `batch_size`, or for 0 into batches of at most `frame_chunk` frames."""
+    """Split positions into batches of `batch_size` sequences.
+
+    If `batch_size` is 0, a batch has at most `frame_chunk` frames, or is one longer sequence.
+    """
     if batch_size:
         return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
     batches, start = [], 0
@@ -134,7 +138,7 @@ def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: 
 def _prefetch_batches(
     store: SilhouetteStore, batches: list[np.ndarray], device: torch.device
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Yield batches with their frames, uint8 [f, 64, 44], which threads prefetch."""
+    """Yield batches with their frames, uint8 [f, 64, 44]. Threads prefetch the frames."""
 
     def read(batch: np.ndarray) -> Tensor:
         shape = (int(store.index.frames[batch].sum()), *store.frames.shape[1:])

@@ -1,4 +1,4 @@
-"""Write embeddings and labels in batches to files for other programs.
+"""Write embeddings and their labels, batch by batch, to files for other programs.
 
 NAME.nc        NetCDF-4 with the dimensions sequence, bin and embedding; xarray opens it with all labels
 NAME.parquet   Parquet with one row per sequence and the embedding as a list of bins x d numbers
@@ -20,12 +20,12 @@ from model.common.netcdf import import_netcdf4, netcdf_errors
 from model.data.index import SequenceIndex
 from model.network.pooling import strip_labels
 
-Write = Callable[[np.ndarray, np.ndarray], None]  # of the embeddings [b, 62, dim] at positions [b]
+Write = Callable[[np.ndarray, np.ndarray], None]  # (positions [b], embeddings [b, 62, dim]): write the embeddings
 ROW_CHUNK = 64  # rows per chunk of the file: 4 MB of embeddings
 
 
 def check_format(path: Path) -> None:
-    """Check the suffix. Raises UsageError if it is unknown, UserError if its package is missing."""
+    """Check the suffix. Raises UsageError if it is unknown, and UserError if its package cannot be imported."""
     if path.suffix not in _FORMATS:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(_FORMATS)}")
     package, import_package, _ = _FORMATS[path.suffix]
@@ -91,7 +91,7 @@ def embedding_blocks(file: Any, rows: int) -> Iterator[np.ndarray]:
 
 
 def parquet_rows(file: Any, rows: Sequence[int], columns: list[str]) -> Any:
-    """Return columns of some rows of an open Parquet file. Only the row groups that contain them are read."""
+    """Return `columns` of `rows` of an open Parquet file. Only the row groups that contain these rows are read."""
     import pyarrow
 
     wanted, parts, start = np.unique(rows), [], 0
@@ -155,7 +155,8 @@ def _parquet(path: Path, index: SequenceIndex, facts: dict[str, Any], dim: int) 
         yield write
 
 
-# By suffix: the package, its import, and the context manager that opens a file and gives the function to write to it.
+# For each suffix: the package, the function that imports the package, and the context manager that opens a file and
+# yields the function that writes embeddings.
 _FORMATS: dict[str, tuple[str, Callable, Callable]] = {
     ".nc": ("netCDF4", import_netcdf4, _netcdf),
     ".parquet": ("pyarrow", lambda: importlib.import_module("pyarrow"), _parquet),

@@ -1,7 +1,7 @@
-"""Full disks: a one-line error, and existing files are kept.
+"""If the disk is full, commands report a one-line error and keep existing files.
 
-A limit on the size of files replaces the full disk, and the system enforces it at every write. The benchmark faults.py
-fills real disks.
+Instead of filling a disk, these tests limit the size of files, which the system enforces at every write. The benchmark
+`faults.py` fills real disks.
 """
 
 import pytest
@@ -52,7 +52,7 @@ def test_existing_files_are_kept_and_the_error_is_one_line(aligned_tree, tmp_pat
         assert "\n" not in str(caught.value)
         after = contents(tmp_path)
         assert not [path for path in after if ".part" in path]
-        # A report has several files, each of which is complete. Bins lose their list while they are written.
+        # A report consists of several files, and each file is complete. While bins are written, their list is deleted.
         assert after == before or name in ("report", "bins")
     write()
     assert contents(tmp_path)
@@ -69,7 +69,7 @@ def test_errors_of_the_netcdf_library_are_one_line(tmp_path):
         except UserError as error:
             assert "cannot be written" in str(error)
             assert not (folder / "r.nc").exists()
-    assert not (tmp_path / "9000" / "r.nc").exists(), "the smallest limit must be too small"
+    assert not (tmp_path / "9000" / "r.nc").exists(), "the smallest limit must be too small for the file"
 
 
 def test_pretreatment_resumes_when_there_is_space_again(tmp_path):

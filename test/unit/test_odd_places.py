@@ -1,4 +1,4 @@
-"""Names that could break a page, and folders that a user without a name cannot write."""
+"""Names that could break the page of a report, and commands of a user without a name in a read-only folder."""
 
 import shutil
 import subprocess

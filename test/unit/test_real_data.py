@@ -1,4 +1,4 @@
-"""The whole chain on real silhouettes: ten people of CASIA-A, seven train and three test."""
+"""All commands on real silhouettes: ten people of CASIA-A, seven for training and three for testing."""
 
 import hashlib
 import json
@@ -15,12 +15,12 @@ from model.identify import __main__ as identify
 from model.identify.gallery import Gallery, read_gallery
 from model.identify.matching import calibrate, fuse
 
-EVERY = 4  # choice of five of ten people that is tested; 1 gives the figures of the documentation
-LONGEST = 128  # frames; the longest of these sequences has 127, so nothing is cut and repeating is exact
+EVERY = 4  # every fourth choice of five of the ten people is tested; 1 gives the numbers of the documentation
+LONGEST = 128  # frames; the longest sequence has 127 frames, so no frame is cut off and padding by repetition is exact
 
 
 def embed_each_sequence_once(monkeypatch):
-    """Keep the embeddings of one network. They depend on the frames alone, see test_extract.py."""
+    """Cache the embeddings of one network. An embedding depends only on the frames of its sequence."""
     known, compute = {}, extract.embed_sequences
 
     def embed(network, frames, lengths, device):
@@ -71,7 +71,7 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path, monkeypatch
     assert tables[0] == tables[1]
     assert tables[0]["views"] == ["000", "045", "090"]
     assert tables[0]["galleries"] == {"000": 6, "045": 6, "090": 6}
-    # The bundled encoder, which has seen none of these people, identifies them.
+    # The bundled encoder was trained on none of these people and identifies them.
     embed_each_sequence_once(monkeypatch)
     everybody = ["--partition", "all", "--device", "cpu", "--json", str(tmp_path / "bundled.json")]
     test([*data[:4], "--work_path", str(tmp_path / "nothing here"), *everybody])
@@ -80,14 +80,17 @@ def test_real_people_go_through_the_whole_chain(real_data, tmp_path, monkeypatch
     same_view = sum(matrix[i][i] for i in range(3)) / 3
     assert "GaitSet_Synthetic-v" in bundled["details"]["model"]
     assert same_view >= 96 and bundled["rank1"]["NM"]["excluding"] >= 56
-    # A network after six iterations still recognizes people from the same view by their shape.
+    # A network that was trained for only six iterations recognizes people in the same view by their shape.
     diagonal = [tables[0]["rank1"]["NM"]["matrix"][i][i] for i in range(3)]
     assert sum(diagonal) / 3 > 50
     check_identification(tmp_path, np.array(matrix))
 
 
 def check_identification(folder, matrix):
-    """Enrol takes 1 and 2 and identify takes 3 and 4: the closed set equals test.py, and strangers are rejected."""
+    """Enrol the takes 1 and 2, and identify the takes 3 and 4. Rank-1 of the closed set equals the result of test.py.
+
+    People who are not enrolled are rejected.
+    """
     trees = {"enrolled": ("nm-01", "nm-02"), "probes": ("nm-03", "nm-04")}
     galleries = {}
     for name, takes in trees.items():
@@ -112,8 +115,8 @@ def check_identification(folder, matrix):
         found[i, j] = 100 * (nearest == probes.person_ids[rows]).mean()
     np.testing.assert_allclose(found, matrix)
 
-    # Open set, choices of five enrolled people: the mean false accept rate is near the requested one, and most
-    # sequences of enrolled people get their name. One sequence per person in the last row.
+    # Open set, with five of ten people enrolled: the mean false accept rate is near the requested rate, and most
+    # sequences of enrolled people get the correct name. In the last case, one sequence per person is enrolled.
     one = (enrolled.labels["take"] == "nm-01") & (enrolled.labels["view"] == "090")
     everything = np.ones(len(one), bool)
     for rows, best, far, highest, lowest in (
@@ -139,7 +142,10 @@ class InMemory(Gallery):
 
 
 def open_set(enrolled, values, kept, probes, distance, best, far):
-    """FAR, and detection and identification rate, of choices of five of ten people. `distance` [probes, rows]"""
+    """Return the false accept rate and the detection and identification rate for choices of five of ten people.
+
+    `distance` [probes, rows]
+    """
     tested = np.isin(probes.labels["view"], enrolled.labels["view"][kept])
     rates = []
     for chosen in list(combinations(range(10), 5))[::EVERY]:

@@ -1,21 +1,21 @@
 """Pretreatment of one sequence: align and write the frames that are missing or outdated, and record the result.
 
-The file `<sequence>/.pretreatment/record.json` records per source frame its size, its modification time and the size of
-the aligned file, which is null if the frame was dropped. There is one record per sequence, and not one for the whole
-tree, for these reasons:
+Each sequence has a record, the file `<sequence>/.pretreatment/record.json`. For each source frame, it contains the size
+and the modification time of the source file, and the size of the aligned file (null if the frame was dropped).
 
-* A new sequence is written to a hidden folder next to its final path, including the record, and then renamed. So frames
-  and record are consistent even if the run is killed, and frames need no renames of their own.
-* Checking a finished tree needs one small file and two folder listings per sequence, which the workers read.
-* A changed or new source frame differs in size or time, a missing, empty or truncated aligned frame in size. Only these
-  frames are processed again. Each is written to a temporary file in `.pretreatment` and renamed, the record last. If
-  the run is killed before that, the next run finds the old record and processes these frames again.
+* A new sequence is written to a hidden folder next to its final path. Then this folder, which includes the record, is
+  renamed. So the frames agree with the record even if the run is killed, and the frames need no separate renames.
+* To check a finished tree, the workers read one small file and two folder listings per sequence.
+* A new or changed source frame differs from the record in size or modification time. A missing, empty or truncated
+  aligned frame differs from the record in size. Only these frames are processed again. Each aligned frame is written to
+  a temporary file in `.pretreatment` and renamed, and the record is written last. If the run is killed before the
+  record is written, the next run finds the old record and processes these frames again.
 * Dropped frames are recorded with the reason, so they are not processed again. Unreadable frames are not recorded, so
-  every run retries and reports them until they are repaired.
-* The record contains how the frames were read (see `content.py`). The decision is repeated if the frames, `--invert` or
-  `--remove_specks` change. If it differs, all frames of the sequence are processed again.
-* The record is in a folder because the original's loader reads every file of a sequence as an image but ignores
-  folders. It moves with the sequence when subjects are copied or trees are merged.
+  every run tries to read them again and reports them until they are repaired.
+* The record also contains how the frames were read (see `content.py`). This decision is made again if the frames,
+  `--invert` or `--remove_specks` change. If the decision differs, all frames of the sequence are processed again.
+* The record is in a subfolder because the original's data loader ignores folders but reads every file of a sequence as
+  an image. The record stays with its sequence when subjects are copied or trees are merged.
 """
 
 import errno
@@ -35,17 +35,24 @@ from model.data.raw.silhouette import DROP_REASONS, BadImage, Pixels, align, dro
 
 RECORD_FOLDER = ".pretreatment"
 RECORD = f"{RECORD_FOLDER}/record.json"
-RECORD_VERSION = 1  # increase it if the arithmetic of `align` changes: all frames are then processed again
+RECORD_VERSION = 1  # increase this if the arithmetic of `align` changes: all frames are then processed again
 
-Write = Callable[[str, "bytes | None"], None]  # writes a file of the sequence, or deletes it for None
+Write = Callable[[str, "bytes | None"], None]  # (name, content): write a file of the sequence; None: delete the file
 
 
 @dataclass(frozen=True)
 class SequenceJob:
-    """A sequence to process: its number in the log, its name, both folders and the names of the source frames.
+    """A sequence to process.
 
-    With `invert`, the figure is black on white. With `specks`, specks are removed. With `skip_bad`, a sequence that
-    does not contain silhouettes is left out; otherwise it ends the run.
+    Attributes:
+        number: the number of the sequence in the log file.
+        name: subject/seq_type/view.
+        source: the folder of the raw frames.
+        target: the folder of the aligned frames.
+        frames: the names of the raw frames.
+        invert: the silhouettes are black on white.
+        specks: remove specks.
+        skip_bad: leave the sequence out if it does not contain silhouettes, instead of ending the run.
     """
 
     number: int
@@ -60,7 +67,7 @@ class SequenceJob:
 
 @dataclass
 class SequenceResult:
-    """The numbers of frames of a processed sequence, and its problems."""
+    """The result for one sequence: the numbers of its frames, and its problems."""
 
     number: int
     name: str
@@ -68,9 +75,9 @@ class SequenceResult:
     kept: int = 0
     worked_on: int = 0
     changed: bool = False
-    dropped: dict[str, str] = field(default_factory=dict)  # the reason per frame dropped in this run
-    dropped_before: Counter[str] = field(default_factory=Counter)  # frames dropped in earlier runs, by reason
-    unreadable: list[str] = field(default_factory=list)  # a message per unreadable frame
+    dropped: dict[str, str] = field(default_factory=dict)  # the reason for each frame that this run dropped
+    dropped_before: Counter[str] = field(default_factory=Counter)  # number of frames dropped in earlier runs, by reason
+    unreadable: list[str] = field(default_factory=list)  # a message for each unreadable frame
     rejected: str | None = None  # why the sequence is left out
     reading: Reading = field(default_factory=Reading)
 
@@ -83,11 +90,11 @@ def aligned_name(frame: str) -> str:
 def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> SequenceResult:
     """Process the frames that are missing or outdated according to the record and the listings of both folders.
 
-    No file is left incomplete.
+    Files get their final name only when they are complete, so a killed process leaves no incomplete frame.
 
     Raises:
-        BadContent: if the sequence does not contain silhouettes, unless `job.skip_bad`.
-        KeyboardInterrupt: between two frames if `stopped()` returns True.
+        BadContent: if the sequence does not contain silhouettes and `job.skip_bad` is False.
+        KeyboardInterrupt: if `stopped()`, which is called before each frame, returns True.
     """
     result = SequenceResult(job.number, job.name, len(job.frames))
     present = _listing(job.target)
@@ -101,7 +108,7 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
     entries = {f: e for f, e in known.items() if e[:2] == stamps.get(f) and e[2] == sizes.get(aligned_name(f))}
     todo = [frame for frame in job.frames if frame not in entries]
     removed = record.frames.keys() - known.keys()
-    # Decide how to read the frames. A record of an earlier version has no reading: grey values were left unchanged.
+    # Decide how to read the frames. Earlier versions left grey values unchanged and wrote records without a reading.
     result.reading, samples = record.reading or Reading(), {}
     if todo or removed or record.reading is None or record.reading[2:] != (job.invert, job.specks):
         samples = sample_frames(job.frames, lambda frame: read_pixels(f"{job.source}/{frame}"))
@@ -131,7 +138,8 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
                     raise KeyboardInterrupt
                 result.worked_on += 1
                 data = _aligned_file(job, frame, samples, result)
-                # Size and time were taken before the frame was read, so the next run sees a change in between.
+                # The size and the time were taken before the frame was read. If the frame changed in between, the next
+                # run detects the change.
                 if data is not None or frame in result.dropped:
                     entries[frame] = [*stamps[frame], data and len(data)]
                 write(aligned_name(frame), data)
@@ -143,8 +151,10 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
 
 
 def _aligned_file(job: SequenceJob, frame: str, samples: dict[str, Pixels], result: SequenceResult) -> bytes | None:
-    """Return the content of the aligned file of a frame; None if the frame is unreadable or dropped, with the reason
-    in `result`. `samples` holds frames that are decoded already."""
+    """Return the content of the aligned file of a frame, or None if the frame is unreadable or dropped.
+
+    The reason is added to `result`. `samples` contains the frames that were already decoded.
+    """
     try:
         pixels = samples.get(frame) or read_pixels(f"{job.source}/{frame}")
     except BadImage as error:
@@ -171,21 +181,22 @@ def _listing(folder: str) -> dict[str, os.stat_result] | None:
 
 
 class Record(NamedTuple):
-    """The metadata of a sequence.
+    """The content of the record of a sequence.
 
     Attributes:
-        frames: [size, modification time, aligned size or None if the frame was dropped] by frame.
+        frames: for each frame, the list [size, modification time in ns, size of the aligned file]. The last value is
+            None if the frame was dropped.
         reading: how the frames were read; None in a record of an earlier version.
-        dropped: the reason per dropped frame, a key of DROP_REASONS.
+        dropped: the reason for each dropped frame, a key of DROP_REASONS.
     """
 
-    frames: dict[str, list] = {}  # noqa: RUF012, never changed
+    frames: dict[str, list] = {}  # noqa: RUF012, the default is never changed
     reading: Reading | None = None
     dropped: dict[str, str] = {}  # noqa: RUF012
 
 
 def _read_record(target: str) -> Record:
-    """Return the metadata of a sequence, empty without a valid file."""
+    """Return the record of a sequence, or an empty record if the file is missing or invalid."""
     schema = {"version": RECORD_VERSION, "frames": {str: list}, "dropped": dict | None}
     try:
         record = parse_checked(Path(target, RECORD).read_bytes(), schema)
@@ -202,7 +213,10 @@ def _read_record(target: str) -> Record:
 def _writer(target: str, present: dict | None) -> Iterator[Write]:
     """Yield a function that writes or deletes files of the sequence folder `target`.
 
-    A new folder appears at the end, complete. In an existing folder, `present`, each file is replaced atomically.
+    A new folder gets its final name at the end of the block. In an existing folder, each file is replaced atomically.
+
+    Args:
+        present: the files of the folder by name, or None if the folder does not exist.
     """
     if present is None:
         with atomic_folder(target) as part:
@@ -225,7 +239,7 @@ def _writer(target: str, present: dict | None) -> Iterator[Write]:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write a file with three system calls, fewer than Python's file objects need."""
+    """Write a file with three system calls. Python's file objects need more."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if os.write(descriptor, data) != len(data):

@@ -1,8 +1,8 @@
-"""Decide from a few frames of a sequence how its frames become white silhouettes on black, or why they cannot.
+"""Decide from a few frames of a sequence how to convert all its frames to white silhouettes on black, or reject them.
 
 Silhouettes come as masks of 0 and 255, as masks of 0 and 1, with grey edges, as JPEG files with compression noise, or
-as an alpha channel. Inverted silhouettes and pictures of a camera look like valid input to all later steps, so they are
-rejected here. Worker processes import this module, so it does not import torch.
+as an alpha channel. This module rejects inverted silhouettes and pictures of a camera, because no later step would
+detect them. Worker processes import this module, so it does not import torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,28 +16,32 @@ from model.common.errors import UserError
 from model.common.schema import check
 from model.data.raw.silhouette import BadImage, Pixels, remove_specks
 
-SAMPLES, MAX_TRIES = 3, 8  # frames with content to find per sequence, and frames to read at most
-GREY_LEVELS = slice(32, 224)  # neither black nor white; JPEG files of masks contain up to 2 % of them at any quality
-MAX_GREY = 0.2  # of a raw frame: strongly blurred masks reach 0.11, pictures of a camera have 0.9, dark ones 0.4
-MAX_GREY_FIGURE = 0.9  # of the pixels that are not black: masks reduced to 16 rows reach 0.83, persons cut out 0.96
-MAX_GREY_ALIGNED = 0.5  # of an aligned frame: figures enlarged from 16 rows reach 0.30
+SAMPLES = 3  # number of frames with content to find in a sequence
+MAX_TRIES = 8  # maximum number of frames to read for them
+# Levels that are neither black nor white. JPEG files of masks have them in up to 2 % of the pixels, at any quality.
+GREY_LEVELS = slice(32, 224)
+# Maximum shares of pixels with GREY_LEVELS, and measured shares:
+MAX_GREY = 0.2  # of a raw frame: up to 0.11 in strongly blurred masks, 0.4 in dark pictures of a camera, 0.9 in others
+MAX_GREY_FIGURE = 0.9  # of the pixels that are not black: up to 0.83 in masks reduced to 16 rows, 0.96 in cut-outs
+MAX_GREY_ALIGNED = 0.5  # of an aligned frame: up to 0.30 in figures enlarged from 16 rows
 FULL_RANGE = (0, 255)
 
 T = TypeVar("T")
 
 
-class BadContent(UserError):  # noqa: N818, as BadImage
+class BadContent(UserError):  # noqa: N818, named like BadImage
     """The images of a sequence are readable but are not white silhouettes on black."""
 
 
 class Reading(NamedTuple):
-    """The way from the pixels of a sequence to masks. The default leaves the grey values unchanged.
+    """How to convert the pixels of a sequence to masks. The default leaves the grey values unchanged.
 
     Attributes:
-        levels: the grey levels of background and figure; frames are thresholded halfway between them.
+        levels: the grey levels of background and figure; frames are thresholded halfway between these levels. None: no
+            threshold.
         alpha: the alpha channel is the mask.
-        invert: exchange black and white after that.
-        specks: remove specks at the end.
+        invert: exchange black and white after thresholding.
+        specks: remove specks after the inversion.
     """
 
     levels: tuple[int, int] | None = None
@@ -47,14 +51,14 @@ class Reading(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any) -> "Reading | None":
-        """Return the reading that was written as a JSON list, or None if there is none or it is damaged."""
+        """Convert a JSON list back to a reading. Returns None if `value` is None or damaged."""
         try:
             levels, *flags = check(value, [list | bool | None])
             levels = levels if levels is None else tuple(check(levels, [int]))
         except ValueError:
             return None
         valid = (levels is None or len(levels) == 2) and all(type(flag) is bool for flag in flags)
-        return cls(levels, *flags) if valid and len(flags) in (2, 3) else None  # two in earlier versions
+        return cls(levels, *flags) if valid and len(flags) in (2, 3) else None  # earlier versions wrote two flags
 
     def channel(self, pixels: Pixels) -> np.ndarray:
         """Return the channel that holds the mask. uint8 [h, w]"""
@@ -66,7 +70,10 @@ class Reading(NamedTuple):
         return remove_specks(sil) if self.specks else sil
 
     def apply(self, grey: np.ndarray, default: tuple[int, int] | None = None) -> np.ndarray:
-        """Threshold at the middle of `levels` (None: of `default`) and invert. uint8 [..., w] of any shape."""
+        """Threshold halfway between `levels`, or between `default` if `levels` is None, and invert. uint8 [..., w]
+
+        If both are None, the grey values are kept.
+        """
         levels = self.levels or default
         if levels:
             rows = np.ascontiguousarray(grey).reshape(-1, grey.shape[-1])
@@ -74,25 +81,26 @@ class Reading(NamedTuple):
         return 255 - grey if self.invert else grey
 
     def notes(self) -> list[str]:
-        """Describe how the frames are changed, for the user."""
+        """Return messages for the user that describe how the frames are changed."""
         notes = ["the alpha channel is the mask"] if self.alpha else []
         if self.levels == FULL_RANGE:
             notes.append("lossy (JPEG) or grey frames were thresholded at 128 of 255")
         elif self.levels:
-            notes.append("masks of two other values, such as 0 and 1, were scaled to 0 and 255")
+            notes.append("masks with two values other than 0 and 255, such as 0 and 1, were scaled to 0 and 255")
         notes += ["black and white were exchanged (--invert)"] * self.invert
         return notes + ["specks were removed (--remove_specks)"] * self.specks
 
 
 def sample_frames(frames: Sequence[T], read: Callable[[T], Pixels]) -> dict[T, Pixels]:
-    """Read evenly spread frames until three of them have content. Unreadable frames are skipped.
+    """Read evenly spread frames until three of them have content, which means pixels of different values.
 
-    Frames before a person enters the picture are often black.
+    One frame is not enough, because frames are often black before a person enters the picture. Unreadable frames are
+    skipped.
     """
     samples, with_content = {}, 0
     chosen = [frames[len(frames) * eighth // MAX_TRIES] for eighth in (4, 2, 6, 1, 3, 5, 7, 0) if len(frames)]
     for frame in dict.fromkeys(chosen):
-        with suppress(BadImage):  # reported when the frame is processed
+        with suppress(BadImage):  # the error is reported when the frame is processed
             samples[frame] = read(frame)
             with_content += _varies(samples[frame].grey) or _alpha_varies(samples[frame])
         if with_content == SAMPLES:
@@ -106,7 +114,7 @@ def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, 
     Args:
         where: the path of the sequence, for the error.
         invert: the user says that the figure is black on white.
-        aligned: the frames are aligned, so their edges are grey from scaling and are left unchanged.
+        aligned: the frames are aligned. Scaling made their edges grey, so grey values are left unchanged.
 
     Raises:
         BadContent: if all samples with content are inverted, or are pictures of a camera instead of masks.
@@ -117,7 +125,7 @@ def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, 
     images = [image for image in images if _varies(image)] or images
     if not images:
         return reading
-    # The grey levels decide between a mask of two values, a grey mask and a picture.
+    # The grey levels show whether the frames are masks of two values, grey masks or pictures.
     histograms = np.stack([cv2.calcHist([image], [0], None, [256], [0, 256]).ravel() for image in images])
     levels = histograms.any(0).nonzero()[0].tolist()
     if len(levels) > 2:
@@ -146,7 +154,7 @@ def _reject_pictures(where: str, histograms: np.ndarray, aligned: bool) -> None:
     if share.min() > (MAX_GREY_ALIGNED if aligned else MAX_GREY):
         problem = f"{share.mean():.0%} of the pixels are neither black nor white"
     elif not aligned and of_figure.min() > MAX_GREY_FIGURE:
-        problem = f"{of_figure.mean():.0%} of the pixels that are not black are not white either"
+        problem = f"{of_figure.mean():.0%} of the pixels that are not black are grey, not white"
     else:
         return
     raise BadContent(

@@ -1,4 +1,4 @@
-"""The folders and frames in a folder of a tree of silhouettes. Hidden names are ignored."""
+"""List the subfolders and the frames of a folder in a tree of silhouettes. Hidden files and folders are ignored."""
 
 import os
 from pathlib import Path
@@ -8,11 +8,11 @@ from model.common.natural_order import natural_key
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 PICKLE_SUFFIX = ".pkl"
-VIDEO_RECORDS = ".silhouettes"  # folder in a tree that `python -m model.silhouettes` has written
+VIDEO_RECORDS = ".silhouettes"  # hidden folder that `python -m model.silhouettes` writes into its output tree
 
 
 class Folder:
-    """A folder of a tree, listed once."""
+    """A folder of a tree. It is listed once, when the object is created."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -27,7 +27,7 @@ class Folder:
 
     @property
     def frames(self) -> tuple[str, ...]:
-        """The names of the images in natural order. Without images, those of the pickles."""
+        """The names of the images, or of the pickles if there are no images, in natural order."""
         names = [entry.name for entry in self._entries]
         images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
         frames = images or [name for name in names if name.endswith(PICKLE_SUFFIX)]
@@ -35,7 +35,7 @@ class Folder:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Return whether an entry is a folder or a link to a folder. A link to itself is not."""
+    """Return whether an entry is a folder or a link to a folder. Returns False for a link that points to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -43,8 +43,8 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def _printable(name: str, folder: Path) -> str:
-    """Return `name`. Raises UserError if it cannot be a label in lists, logs and JSON: it must be printable text."""
+    """Return `name`. Raises UserError if it is not printable text, which lists, logs and JSON files need."""
     if NOT_PRINTABLE.search(name):
         shown = name.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()
-        raise UserError(f"{folder}: the name {shown!r} has control characters or is not UTF-8; rename it")
+        raise UserError(f"{folder}: the name {shown!r} contains control characters or is not UTF-8; rename it")
     return name

@@ -1,8 +1,8 @@
 """Checks of PNG, BMP and JPEG files that find damage and unreasonable sizes before the pixels are decoded.
 
-Decoders trust the header: a file of a hundred bytes that claims 20,000 × 20,000 pixels takes 400 MB of memory. They
-also ignore damage: OpenCV before 5.0 decodes the available part of a truncated file and leaves the rest grey or black,
-without an error.
+Decoders trust the header: a file of a hundred bytes that claims 20,000 × 20,000 pixels takes 400 MB of memory. Decoders
+also ignore damage: OpenCV before 5.0 decodes the available part of a truncated file and leaves the other pixels grey or
+black, without an error.
 """
 
 import struct
@@ -12,14 +12,15 @@ from collections.abc import Callable
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 BMP_START = b"BM"
-MAX_PIXELS = 1 << 26  # of an image; raw silhouettes have 240×320
+MAX_PIXELS = 1 << 26  # maximum size of an image; raw silhouettes of CASIA-B have 240×320 pixels
 
-_JPEG_SIZES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # frame headers
-_JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without content
+# Markers of the frame headers, which contain the size of the image, and markers without a length and content.
+_JPEG_SIZES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}
 
 
 def image_error(data: bytes) -> str | None:
-    """Return what is wrong with the bytes of an image file, as far as it shows without decoding, or None."""
+    """Check the bytes of an image file without decoding the pixels. Returns a description of the error, or None."""
     if not data:
         return "empty file"
     for start, read_size in _FORMATS.items():
@@ -37,7 +38,7 @@ def image_error(data: bytes) -> str | None:
 
 
 def _png(data: bytes) -> tuple[int, int]:
-    """Return (width, height) after checking the checksum of every chunk and that the last chunk is present."""
+    """Return (width, height). The checksum of every chunk and the presence of the last chunk are checked first."""
     if data[12:16] != b"IHDR":
         raise ValueError("damaged image (no header)")
     size = struct.unpack_from(">II", data, 16)
@@ -54,9 +55,9 @@ def _png(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:
-    """Return (width, height), which precede the first scan.
+    """Return (width, height) from the frame header, which precedes the first scan.
 
-    The end is searched after the last scan, because a thumbnail in the header has its own size, scan and end.
+    The end marker is searched after the last scan, because a thumbnail in the header has its own size, scan and end.
     """
     if data.find(JPEG_END, max(data.rfind(JPEG_SCAN), 0)) < 0:
         raise IndexError
@@ -78,7 +79,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
 def _bmp(data: bytes) -> tuple[int, int]:
     """Return (width, height).
 
-    Some programs write 0 as the size of the file. For uncompressed pixels it follows from width and height.
+    Some programs write 0 as the size of the file. For uncompressed pixels, the size is computed from width and height.
     """
     total, _, pixels, header = struct.unpack_from("<IIII", data, 2)
     if header == 12:

@@ -1,4 +1,4 @@
-"""Layouts of trees of silhouettes: the folders above the frames, and the labels that their names give."""
+"""Layouts of trees of silhouettes: the levels of folders above the frames, and the labels in the folder names."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class Layout:
 
     Attributes:
         path: the layout and an example, for messages.
-        labels_of: function of the names of two folders that returns the labels, or None if the names do not fit. None
-            for three levels, whose names are the labels.
-        recognizable: a fitting pair of names hardly occurs in trees of another layout.
+        labels_of: for two levels, a function that converts the names of the two folders to labels, or returns None if
+            the names do not fit. For three levels, None, because the names are the labels.
+        recognizable: names that fit this layout hardly occur in trees of other layouts.
     """
 
     path: str
@@ -54,6 +54,6 @@ LAYOUTS = {
 
 
 def recognized(first: str, second: str) -> str | None:
-    """Return the name of the layout of two levels to which the names of two folders belong, if there is one."""
+    """Return the name of the recognizable layout that the names of two folders fit, or None."""
     fitting = (name for name, layout in LAYOUTS.items() if layout.recognizable and layout.labels_of(first, second))
     return next(fitting, None)

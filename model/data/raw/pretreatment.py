@@ -1,8 +1,8 @@
-"""Pretreatment of a tree of raw silhouettes: write the same tree of aligned 64×64 PNG files, with all cores.
+"""Pretreatment of a tree of raw silhouettes: write a tree of aligned 64×64 PNG files, on all cores.
 
-A run continues where an earlier one ended; `aligned_sequence.py` describes how. Sequences that were removed from the
-input stay in the output. A lock prevents two runs from writing one output at the same time. Worker processes import
-this module, so it does not import torch.
+A run continues where an earlier run ended; `aligned_sequence.py` describes how. Sequences that were removed from the
+input stay in the output. A lock prevents two runs from writing the same output at the same time. Worker processes
+import this module, so it does not import torch.
 """
 
 import time
@@ -24,30 +24,31 @@ from model.data.raw.silhouette import BadImage, read_image
 from model.data.raw.tree import SequenceFolder, scan_tree
 
 LOCK = ".pretreatment.lock"
-TASK_FRAMES = 256  # frames per task of a worker, which takes about 0.1 s
+TASK_FRAMES = 256  # frames per task of a worker process; a task takes about 0.1 s
 
 
 def pretreat(
     input_path: Path | str, output_path: Path | str, workers: int | None = None, *, log: LogFile | None = None,
     invert: bool = False, specks: bool = False, skip_bad: bool = False, layout: str = DEFAULT,
 ) -> PretreatmentSummary:  # fmt: skip
-    """Align each frame below `input_path` that is not aligned yet, into the same tree below `output_path`.
+    """Align the frames below `input_path` and write the aligned frames below `output_path`.
 
-    Unreadable images are reported on stderr, skipped and counted.
+    Frames that earlier runs have aligned are skipped. Unreadable images are reported on stderr, skipped and counted.
 
     Args:
-        workers: number of processes (None: one per core). The output does not depend on it.
-        log: file that lists sequences without or with few frames, dropped frames and, as FAIL, unreadable images.
+        workers: number of processes (None: one per core). The output does not depend on this number.
+        log: log file with a line for each sequence with few or no usable frames, for each dropped frame and, marked as
+            FAIL, for each unreadable image.
         invert: the silhouettes are black on white.
         specks: remove specks (see `remove_specks`).
         skip_bad: do not set `failed` in the summary because of unreadable images, and leave out sequences that do not
-            contain white silhouettes on black. If nothing is kept, `failed` is set in any case.
-        layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default.
+            contain white silhouettes on black. If no frame is kept, `failed` is set nevertheless.
+        layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default layout.
 
     Raises:
-        UsageError: if the paths cannot be correct, for example the output inside the input or an aligned input.
-        UserError: if the tree has another depth, the output cannot be written, or a sequence does not contain white
-            silhouettes on black (see `content.py`).
+        UsageError: if a path is wrong, for example if the output is inside the input, or the input is already aligned.
+        UserError: if the input does not have the depth of `layout`; if the output cannot be written; or if a sequence
+            does not contain white silhouettes on black (see `content.py`) and `skip_bad` is False.
     """
     source, target = Path(input_path), Path(output_path)
     sequences = _checked_sequences(source, target, layout)
@@ -76,8 +77,8 @@ def pretreat(
             report.conclude(f"{source}: no frame is usable: {nothing_kept(summary)}")
         elif summary.failed:
             report.conclude(
-                f"{source}: images that cannot be read: {summary.unreadable} of {summary.frames}; repair them and run "
-                "the command again, or pass --skip_bad to leave them out"
+                f"{source}: {summary.unreadable} of {counted(summary.frames, 'image')} cannot be read; repair them and "
+                "run the command again, or pass --skip_bad to leave them out"
             )
         summary.seconds = time.perf_counter() - start
         summary.frames_per_second = summary.frames_worked_on / summary.seconds
@@ -93,15 +94,15 @@ def _checked_sequences(source: Path, target: Path, layout: str) -> list[Sequence
     output, raw = target.resolve(), source.resolve()
     if output == raw or raw in output.parents or output in raw.parents:
         raise UsageError(
-            f"{target}: the output must be apart from the input {source}; choose a folder that is not inside it and "
-            "does not contain it"
+            f"{target}: the output and the input {source} must be separate folders; choose an output folder that is "
+            "not inside the input and does not contain the input"
         )
     sequences = scan_tree(source, layout)
     for sequence in sequences:
         if sequence.is_pickle:
             raise UsageError(
                 f"{sequence.path / sequence.files[0]}: pickles of OpenGait contain aligned frames; "
-                f"skip pretreatment and pass {source} to training and testing"
+                f"skip pretreatment and give {source} to training and testing"
             )
         names: dict[str, str] = {}
         for frame in sequence.files:
@@ -113,19 +114,22 @@ def _checked_sequences(source: Path, target: Path, layout: str) -> list[Sequence
         moving = "" if layout == DEFAULT else f", move the frames to {LAYOUTS[DEFAULT].path}"
         raise UsageError(
             f"{source}: the tree is already aligned: its frames are {FRAME_HEIGHT}×{ALIGNED_WIDTH} and the person "
-            f"has the full height; skip pretreatment{moving}, or pass the raw silhouettes"
+            f"has the full height; skip pretreatment{moving}, or give the raw silhouettes"
         )
     return sequences
 
 
 def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
-    """Return whether frames of up to eight sequences are 64×64 with white pixels in the first and last two rows."""
+    """Return whether the frames are 64×64 with pixels of the person in the first two and in the last two rows.
+
+    One frame of each of at most eight sequences is checked.
+    """
     with_frames = [sequence for sequence in sequences if sequence.files]
     aligned = []
     for sequence in with_frames[:: max(1, len(with_frames) // 8)][:8]:
         try:
             image = read_image(sequence.path / sequence.files[len(sequence.files) // 2])
-        except BadImage:  # reported when the frame is processed
+        except BadImage:  # the error is reported when the frame is processed
             continue
         aligned.append(image.shape == (FRAME_HEIGHT, ALIGNED_WIDTH) and image[:2].any() and image[-2:].any())
     return bool(aligned) and all(aligned)
@@ -136,7 +140,7 @@ def _looks_aligned(sequences: list[SequenceFolder]) -> bool:
 
 def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
     """Group complete sequences into tasks that are small enough for all workers to finish at about the same time."""
-    before = list(accumulate((len(job.frames) for job in jobs), initial=0))  # frames before each sequence
+    before = list(accumulate((len(job.frames) for job in jobs), initial=0))  # number of frames before each sequence
     size = max(1, min(TASK_FRAMES, before[-1] // (8 * workers)))
     groups = groupby(zip(jobs, before, strict=False), key=lambda pair: pair[1] // size)
     return [[job for job, _ in group] for _, group in groups]
@@ -144,7 +148,7 @@ def _tasks(jobs: list[SequenceJob], workers: int) -> list[list[SequenceJob]]:
 
 def _pretreat_task(jobs: list[SequenceJob]) -> list[SequenceResult]:
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(0)  # the processes use all cores, so threads in each of them would be slower
+    cv2.setNumThreads(0)  # the processes already use all cores, so additional threads would slow them down
     try:
         # After an error or Ctrl-C, the workers end at the next frame and remove their temporary files.
         return [pretreat_sequence(job, stopped) for job in jobs]

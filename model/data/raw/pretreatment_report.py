@@ -1,4 +1,4 @@
-"""Reports of pretreatment: the summary, the log file, the progress bar and the warnings."""
+"""Report the progress and the result of pretreatment: summary, log file, progress bar and warnings."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ from model.common.messages import progress_bar
 from model.data.raw.aligned_sequence import SequenceResult
 from model.data.raw.silhouette import DROP_REASONS, MIN_FRAMES
 
-MAX_WARNINGS = 20  # on stderr; the log file has all
+MAX_WARNINGS = 20  # on stderr; the log file contains all warnings
 
 
 @dataclass
 class PretreatmentSummary:
-    """The numbers of a run. `frames` counts the frames of the input: kept + dropped + unreadable."""
+    """The numbers of a run. `frames` is the number of frames of the input: kept + dropped + unreadable."""
 
     sequences: int = 0
-    done: int = 0  # sequences with at least one frame processed
-    unchanged: int = 0  # sequences without any work
+    done: int = 0  # sequences in which at least one frame was processed or removed
+    unchanged: int = 0  # all other sequences
     empty: int = 0  # sequences without a usable frame
     short: int = 0  # sequences with fewer than MIN_FRAMES usable frames, but at least one
     frames: int = 0
@@ -32,10 +32,11 @@ class PretreatmentSummary:
     frames_worked_on: int = 0
     seconds: float = 0.0
     frames_per_second: float = 0.0
-    failed: bool = False  # nothing is kept, or there are unreadable images and `skip_bad` is off
-    problems: list[str] = field(default_factory=list)  # a message per unreadable frame and per empty or short sequence
-    drop_reasons: dict[str, int] = field(default_factory=dict)  # dropped frames by reason
-    readings: dict[str, int] = field(default_factory=dict)  # sequences by how their frames were changed on reading
+    failed: bool = False  # no frame is kept, or there are unreadable images and `skip_bad` is False
+    # A message for each unreadable frame, for each sequence that is left out, empty or short, and for a failed run.
+    problems: list[str] = field(default_factory=list)
+    drop_reasons: dict[str, int] = field(default_factory=dict)  # number of dropped frames for each reason
+    readings: dict[str, int] = field(default_factory=dict)  # number of sequences for each message of `Reading.notes`
 
     def __str__(self) -> str:
         return (
@@ -46,7 +47,7 @@ class PretreatmentSummary:
         )
 
     def notes(self) -> list[str]:
-        """Describe why frames were dropped and how frames were changed on reading, one line each."""
+        """Return a line on the reasons of dropped frames, and a line for each change to the frames that were read."""
         dropped = ", ".join(f"{count} {reason}" for reason, count in Counter(self.drop_reasons).most_common())
         notes = [f"dropped frames: {dropped}"] if dropped else []
         return notes + [f"{counted(count, 'sequence')}: {note}" for note, count in self.readings.items()]
@@ -58,10 +59,11 @@ _UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno
 class LogFile:
     """A log file in the original's format, opened for appending. Without a path, nothing is written.
 
-    Entering it raises UsageError if the path is not usable, and writing raises UserError, for example on a full disk.
+    Entering the context raises UsageError if the path is not usable. `write` raises UserError if the file cannot be
+    written, for example because the disk is full.
 
     Args:
-        log_all: also write the lines START and FINISH, as in the original.
+        log_all: also write the lines START and FINISH, as the original does.
     """
 
     def __init__(self, path: Path | str | None = None, log_all: bool = False):
@@ -79,7 +81,7 @@ class LogFile:
 
     def __exit__(self, *error: object) -> None:
         if self.stream:
-            with suppress(OSError):  # each line has been flushed, or its error was raised
+            with suppress(OSError):  # each line was already flushed, or `write` has raised its error
                 self.stream.close()
 
     def write(self, number: int, comment: str, message: str) -> None:
@@ -89,14 +91,14 @@ class LogFile:
 
 
 def default_log_file(output_path: Path | str) -> str:
-    """Return ./pretreatment.log, or that name in the output folder if the log in the current folder is read-only."""
+    """Return ./pretreatment.log, or pretreatment.log in the output folder if the first one cannot be written."""
     name = "pretreatment.log"
     writable = os.access(name if Path(name).exists() else ".", os.W_OK)
     return f"./{name}" if writable else str(Path(output_path, name))
 
 
 class Reporter:
-    """Add results to the summary, the log file and the progress bar, and print problems to stderr."""
+    """Adds results to the summary, the log file and the progress bar, and prints problems to stderr."""
 
     def __init__(self, summary: PretreatmentSummary, log: LogFile):
         self.summary, self.log = summary, log
@@ -115,7 +117,7 @@ class Reporter:
             elif result.kept < MIN_FRAMES:
                 frames = counted(result.frames, "frame")
                 few = f"only {result.kept} of {frames} can be used"
-                none = f"none of {frames} can be used, the sequence is skipped"
+                none = f"none of {frames} can be used, so the sequence is skipped"
                 self.problem(result.number, "WARNING", f"{result.name}: {few if result.kept else none}")
             if result.changed:
                 done = f"{result.name}: {counted(result.worked_on, 'frame')} done, {result.kept} kept"
@@ -138,7 +140,7 @@ class Reporter:
         summary.frames_worked_on += result.worked_on
 
     def problem(self, number: int, comment: str, message: str) -> None:
-        """Log a problem, add it to the summary and print it to stderr unless there are too many."""
+        """Log a problem, add it to the summary, and print it to stderr if it is one of the first MAX_WARNINGS."""
         self.log.write(number, comment, message)
         self.summary.problems.append(message)
         excess = len(self.summary.problems) - MAX_WARNINGS
@@ -147,7 +149,7 @@ class Reporter:
             self.bar.write(f"warning: {shown}", file=sys.stderr)
 
     def conclude(self, message: str) -> None:
-        """Log the reason why the whole run failed and print it to stderr, however many problems were printed."""
+        """Log the reason why the whole run failed and print it to stderr, even after MAX_WARNINGS problems."""
         self.log.write(0, "FAIL", message)
         self.summary.problems.append(message)
         self.bar.write(f"error: {one_line(message)}", file=sys.stderr)
@@ -161,7 +163,7 @@ _ADVICE = {
 
 
 def nothing_kept(summary: PretreatmentSummary) -> str:
-    """Return how many frames were not usable for which reason, and what to do."""
+    """Return the number of unusable frames for each reason, and advice on the most frequent reason."""
     reasons = Counter(summary.drop_reasons).most_common()
     parts = [f"{count} are {reason} ({DROP_REASONS.get(reason, 'see the log file')})" for reason, count in reasons]
     parts += [f"{summary.unreadable} cannot be read"] * (summary.unreadable > 0)

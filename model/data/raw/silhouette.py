@@ -1,4 +1,4 @@
-"""Read, align, fill, write and crop a single silhouette.
+"""Functions that read, align, clean, write and crop a single silhouette.
 
 Worker processes import this module, so it does not import torch.
 """
@@ -17,11 +17,11 @@ from model.common.geometry import ALIGNED_WIDTH, FRAME_HEIGHT, FRAME_WIDTH
 from model.data.raw.image_header import JPEG_START, image_error
 
 MIN_PIXEL_SUM = 10000  # a silhouette with at most this sum is noise, not a person
-MAX_HOLE = 0.03  # of the area of a box: smaller holes are filled, larger ones are between legs or arms
-MIN_COMPONENT = 0.05  # of the area of the largest connected component: smaller ones are specks
-MIN_FRAMES = 5  # a sequence with fewer frames causes a warning
+MAX_HOLE = 0.03  # share of the pixels of a mask: smaller holes are filled, larger holes are gaps between legs or arms
+MIN_COMPONENT = 0.05  # share of the area of the largest connected component: smaller components are specks
+MIN_FRAMES = 5  # a sequence with fewer usable frames causes a warning
 
-MAX_BYTES = 1 << 28  # of an image file: enough for MAX_PIXELS in uncompressed colour
+MAX_BYTES = 1 << 28  # maximum size of an image file: enough for MAX_PIXELS in uncompressed colour
 
 
 # Reasons that `drop_reason` returns, with their meaning.
@@ -34,7 +34,7 @@ DROP_REASONS = {
 
 
 class Pixels(NamedTuple):
-    """The decoded pixels of an image: grey uint8 [h, w], alpha uint8 [h, w] or None, and whether it was a JPEG file."""
+    """The decoded pixels of an image: grey uint8 [h, w], alpha uint8 [h, w] or None. `lossy` is True for JPEG files."""
 
     grey: np.ndarray
     alpha: np.ndarray | None = None
@@ -42,7 +42,7 @@ class Pixels(NamedTuple):
 
 
 class BadImage(UserError):  # noqa: N818, the name says more than ImageError
-    """An image file is missing, empty, damaged or not an image. The message starts with its path."""
+    """A file is missing, empty, damaged or does not contain silhouettes. The message starts with the path."""
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -84,17 +84,18 @@ def read_regular_file(path: Path | str, max_bytes: int) -> bytes:
 def decode_pixels(data: bytes, path: Path | str) -> Pixels:
     """Decode the bytes of a PNG, BMP or JPEG file. Raises BadImage, whose message names `path`.
 
-    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them. Images of 16
-    bits are reduced to 8 bits, unless all their values fit in 8 bits, as in masks of 0 and 1.
+    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them. 16-bit images
+    are reduced to their 8 high bits. If all values are below 256, as in masks of 0 and 1, the values are kept instead.
     """
     error = image_error(data)
     if error:
         raise BadImage(f"{path}: {error}")
     lossy = data.startswith(JPEG_START)
-    try:  # JPEG files have no alpha channel, and OpenCV rotates them as their header says only in this mode
-        mode = cv2.IMREAD_GRAYSCALE if lossy else cv2.IMREAD_UNCHANGED
+    # JPEG files have no alpha channel. OpenCV applies the rotation in their header only if they are read as grey.
+    mode = cv2.IMREAD_GRAYSCALE if lossy else cv2.IMREAD_UNCHANGED
+    try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-    except cv2.error:  # raised for some errors; for others the result is None
+    except cv2.error:  # OpenCV raises it for a few kinds of damage and returns None for the others
         image = None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"{path}: damaged, or not an image")
@@ -109,9 +110,10 @@ def decode_pixels(data: bytes, path: Path | str) -> Pixels:
 def encode_png(image: np.ndarray) -> bytes:
     """Encode uint8 [h, w] as an 8-bit grey PNG.
 
-    Row filters are turned off if this version of OpenCV has the option: the rows of silhouettes are a few runs of equal
-    values, which compress best unfiltered. The other defaults (level 1, run lengths) are the fastest. They are not
-    passed explicitly, because that would enable the slow selection among all filters.
+    Row filters are turned off if this version of OpenCV has the option. The rows of silhouettes consist of a few runs
+    of equal values, which compress best without a filter. OpenCV's defaults for the other options (compression level 1,
+    run-length strategy) are the fastest values. They are not passed explicitly, because OpenCV would then try all
+    filters for each row, which is slow.
     """
     flags = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
     done, data = cv2.imencode(".png", image, flags)
@@ -125,10 +127,10 @@ def write_png(path: Path | str, image: np.ndarray) -> None:
 
 
 def align(sil: np.ndarray) -> np.ndarray | None:
-    """Align a silhouette: scale the person to the full height and centre it. uint8 [h, w] -> uint8 [64, 64].
+    """Align a silhouette: scale the person to the full height and centre the person. uint8 [h, w] -> uint8 [64, 64].
 
-    The arithmetic is bit-exact to the original's pretreatment (AbnerHqC/GaitSet, `pretreatment.py`, which takes it from
-    the literature on gait energy images):
+    The result is equal, bit by bit, to the result of the original's pretreatment (AbnerHqC/GaitSet, `pretreatment.py`),
+    which follows the literature on gait energy images:
 
     1. Remove the black rows above and below the person.
     2. Resize to 64 rows, bicubic, with the aspect ratio kept.
@@ -137,9 +139,9 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     4. Crop 64 columns around the x-centre. Columns outside the image are black.
 
     Returns:
-        None if there is no usable person: the pixel sum is at most 10000; the image is so narrow (h > 64·w) that no
-        column is left after resizing, for which the original raises an error; or the person is so thin that the
-        resizing, which samples pixels, misses it.
+        The aligned silhouette, or None if there is no usable person: the pixel sum is at most 10000; the image is so
+        narrow that no column is left after resizing (more than 64·w rows after step 1; the original raises an error);
+        or the person is so thin that the resizing, which samples pixels, misses the person.
     """
     # Too few white pixels are noise.
     row_sums = cv2.reduce(sil, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
@@ -152,7 +154,7 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     if width == 0:
         return None
     resized = cv2.resize(sil[top : top + rows], (width, FRAME_HEIGHT), interpolation=cv2.INTER_CUBIC)
-    # The x-centre is the column number 32 of the result.
+    # The x-centre becomes column 32 of the result.
     running = cv2.reduce(resized, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
     if running[-1] == 0:
         return None
@@ -168,8 +170,8 @@ def align(sil: np.ndarray) -> np.ndarray | None:
 def remove_specks(sil: np.ndarray) -> np.ndarray:
     """Clear the specks of a silhouette, uint8 [h, w]. A speck above the head makes the aligned person smaller.
 
-    Specks are connected components of pixels that are not 0, diagonal neighbours included, with less than a twentieth
-    of the area of the largest one. A head or a shank that is cut off is larger.
+    Specks are connected components of pixels that are not 0 (diagonal neighbours are connected) with less than 5 % of
+    the area of the largest component. A head or a lower leg that is separated from the body is larger than a speck.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(sil, connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA]
@@ -195,8 +197,8 @@ def drop_reason(sil: np.ndarray, channel: np.ndarray) -> str:
 def cut_sides(frames: np.ndarray) -> np.ndarray:
     """Crop frames to the width that the network reads. uint8 [..., 64, w] -> view [..., 64, 44], with 44 <= w <= 64.
 
-    Both sides lose the same number of columns, ten for w = 64. If w is odd, the right side loses one more. Raises
-    ValueError for other shapes.
+    Both sides lose the same number of columns, ten for w = 64. If w is odd, the right side loses one column more.
+    Raises ValueError for other shapes.
     """
     if frames.ndim < 2 or frames.shape[-2] != FRAME_HEIGHT or not FRAME_WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:
         expected = f"[..., {FRAME_HEIGHT}, {FRAME_WIDTH} to {ALIGNED_WIDTH}]"
@@ -206,7 +208,7 @@ def cut_sides(frames: np.ndarray) -> np.ndarray:
 
 
 def fill_small_holes(mask: np.ndarray) -> np.ndarray:
-    """Return a copy of a mask in which black regions that are enclosed and small are white. uint8 [h, w]"""
+    """Return a copy of a mask in which small holes (black regions enclosed by white) are white. uint8 [h, w]"""
     outside = cv2.copyMakeBorder(255 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= MAX_HOLE * mask.size

@@ -1,4 +1,4 @@
-"""The sequences in a tree of raw silhouettes, aligned silhouettes or OpenGait's pickles, see `layouts.py`."""
+"""List the sequences in a tree of raw silhouettes, aligned silhouettes or OpenGait's pickles (see `layouts.py`)."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,9 +14,9 @@ from model.data.raw.layouts import DEFAULT, LAYOUTS
 
 @dataclass(frozen=True)
 class SequenceFolder:
-    """The folder of one sequence: its three labels, its path and the names of its frames in natural order.
+    """The folder of one sequence: its three labels, its path and the names of its files in natural order.
 
-    `files` contains the names of the images, or of all pickles in a tree of OpenGait. It can be empty.
+    `files` contains the names of the images. If there are no images, it contains the names of all pickles of OpenGait.
     """
 
     subject: str
@@ -41,14 +41,14 @@ class SequenceFolder:
 def scan_tree(root: Path | str, layout: str = DEFAULT) -> list[SequenceFolder]:
     """List all sequences below `root`, in natural order of subject, seq_type and view.
 
-    Hidden files and files of other types are ignored.
+    Hidden files, and files that are neither images nor pickles, are ignored.
 
     Args:
         layout: a name in `LAYOUTS`.
 
     Raises:
         UsageError: if `root` is not a folder.
-        UserError: if there are no images, if there are images at another depth than in the layout, if names do not fit
+        UserError: if there are no images, if there are images at the wrong depth for the layout, if names do not fit
             the layout, if a folder cannot be read, or if a name is not printable text.
     """
     root = Path(root)
@@ -81,7 +81,8 @@ def _scan(root: Path, layout: str) -> list[SequenceFolder]:
         sequences.sort(key=lambda s: [natural_key(label) for label in (s.subject, s.seq_type, s.view)])
         for one, other in pairwise(sequences):
             if one.name == other.name:
-                raise UserError(f"{one.path} and {other.path}: both are {one.name} in --layout {layout}; rename one")
+                both = f"both are the sequence {one.name} in --layout {layout}; rename one of the folders"
+                raise UserError(f"{one.path} and {other.path}: {both}")
     else:
         tree_errors.reject_nested_oumvlp([sequence.path for sequence in sequences if sequence.files])
     return sequences

@@ -1,6 +1,4 @@
-"""Errors for trees whose frames are at another depth than in the layout. They name the missing level or the folder to
-give.
-"""
+"""Errors for trees with frames at the wrong depth. The messages name the missing level or the folder to give."""
 
 import os
 import re
@@ -17,7 +15,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
-    """Raise UserError if there are frames in `folder`, which is above the level of sequences."""
+    """Raise UserError if `folder`, which is above the level of the sequences, contains frames."""
     frames = folder.frames
     if not frames:
         return
@@ -26,9 +24,9 @@ def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
     parents = [root.resolve(), *root.resolve().parents]
     above = parents[min(missing, len(parents) - 1)]  # at most the root of the file system
     if folder.subfolders:
-        problem = " next to folders: move them to the folder of a sequence or delete them"
+        problem = " next to folders: move the frames to the folder of a sequence or delete the frames"
     elif not names:
-        problem = f" itself: if it is the folder of a sequence, give {above}"
+        problem = f" itself: if this is the folder of a sequence, give {above}"
     elif levels == 3 and missing == 1:
         problem = f", so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
     else:
@@ -38,7 +36,10 @@ def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
 
 
 def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool) -> str:
-    """Return the remedy if there are only two levels of folders: no views, or the folder of one subject was given."""
+    """Describe the error and the remedy for a tree with only two of three levels of folders.
+
+    Either the level of the views is missing, or the user gave the folder of one subject.
+    """
     if re.fullmatch(r"[A-Za-z]+-?[0-9]+", names[0]) and re.fullmatch(r"[0-9]{3}", names[1]):  # nm-01/090
         return f"{root} appears to be the folder of a subject: give {above}"
     known = recognized(*names)
@@ -52,18 +53,21 @@ def _missing_view(names: Sequence[str], root: Path, above: Path, is_pickle: bool
 
 
 def reject_deep_frames(sequence: Path, layout: str) -> None:
-    """Raise UserError if there are frames in a folder of an empty sequence, in a tree with other sequences."""
+    """Raise UserError if a subfolder of an empty sequence contains frames. Other sequences of the tree have frames."""
     for folder in Folder(sequence).subfolders:
         frames = Folder(folder).frames
         if frames:
             raise UserError(
                 f"{folder}: contains frames (such as {frames[0]}) one level too deep, unlike other sequences of this "
-                f"tree; move them to {sequence}; expected {LAYOUTS[layout].path}"
+                f"tree; move the frames to {sequence}; expected {LAYOUTS[layout].path}"
             )
 
 
 def reject_tree_without_frames(root: Path, layout: str) -> None:
-    """Raise UserError: no frames are at the level of the layout. If frames are deeper, name the folder to give."""
+    """Raise UserError because no frames are at the depth of the layout.
+
+    If there are frames at a greater depth, the message names the folder to give.
+    """
     expected = f"expected {LAYOUTS[layout].path}"
     frame, other = _first_files(root)
     if frame is None:
@@ -82,13 +86,13 @@ def reject_tree_without_frames(root: Path, layout: str) -> None:
 
 
 def _first_files(root: Path) -> tuple[Path | None, Path | None]:
-    """Search below `root` for the first frame. Return it, and without frames the first file of another type."""
+    """Return (first frame below `root`, None). If there are no frames: (None, first other file or None)."""
     other, seen = None, set()
-    for folder, inner, names in os.walk(root, followlinks=True):  # leaves out folders that cannot be listed
+    for folder, inner, names in os.walk(root, followlinks=True):  # skips folders that cannot be listed
         if len(seen) == MAX_SEARCHED_FOLDERS:
             break
         real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder that was searched
+        if real in seen:  # a link to a folder that was already searched
             inner.clear()
             continue
         seen.add(real)
@@ -102,9 +106,12 @@ def _first_files(root: Path) -> tuple[Path | None, Path | None]:
 
 
 def reject_nested_oumvlp(sequences: Sequence[Path]) -> None:
-    """Raise UserError if a folder above OU-MVLP's was given, so that its views look like takes."""
+    """Raise UserError if the given folder is one level above the root of OU-MVLP.
+
+    Without this check, the folders `Silhouette_<view>-<take>` would be read as takes.
+    """
     if all(re.fullmatch(r"Silhouette_[0-9]{3}-[0-9]{2}", path.parent.name) for path in sequences):
         raise UserError(
-            f"{sequences[0]}: appears to be {LAYOUTS['oumvlp'].path}; run pretreatment.py with --layout oumvlp on "
-            f"{sequences[0].parents[1]}"
+            f"{sequences[0]}: appears to have the layout {LAYOUTS['oumvlp'].path}; run pretreatment.py with --layout "
+            f"oumvlp on {sequences[0].parents[1]}"
         )

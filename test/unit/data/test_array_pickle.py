@@ -1,4 +1,4 @@
-"""Untrusted files execute nothing: every payload as silhouettes, partition and checkpoint."""
+"""Reading untrusted files executes nothing: each payload is read as silhouettes, as a partition and as a checkpoint."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def written():
 for name, program in payloads.programs().items():
     with contextlib.suppress(BaseException):
         pickle.loads(program)
-    until = time.monotonic() + 10  # a started process that is not awaited needs some time
+    until = time.monotonic() + 10  # some payloads start a process and do not wait for it
     while not written() and time.monotonic() < until:
         time.sleep(0.01)
     print(name, end=": written\\n" if written() else ": harmless\\n")
@@ -48,7 +48,7 @@ def no_marker(tmp_path, monkeypatch):
 
 
 def test_payloads_work_when_unpickled(tmp_path):
-    """Check that the payloads of the tests below are effective."""
+    """Each payload of the tests below writes a file when it is unpickled."""
     (tmp_path / "there").mkdir()
     command = [sys.executable, "-c", POTENT, str(ROOT)]
     done = subprocess.run(command, cwd=tmp_path / "there", capture_output=True, text=True, check=True, timeout=60)
@@ -117,7 +117,7 @@ def test_other_values(array, message):
 
 
 def test_false_sizes_allocate_no_memory():
-    """The unpickler of Python allocates memory for a memo of two billion entries for these ten bytes."""
+    """For the first ten bytes, Python's unpickler would allocate memory for a memo of two billion entries."""
     place = payloads.struct.pack("<I", 2**31)
     kept = payloads.whole(b"K\x01r" + place)
     assert kept.startswith(b"\x80\x04")

@@ -13,7 +13,7 @@ def drawn(count: int, iteration: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def no_changes(monkeypatch):
-    """Disable all changes; a test enables its own."""
+    """Disable all changes. Each test enables the change that it checks."""
     for name in ("FLIP", "ROTATION", "STRETCH", "SHIFT", "ERASE"):
         monkeypatch.setattr(augmentation, name, 0.0)
     monkeypatch.setattr(augmentation, "_block", augmentation._block.__wrapped__)
@@ -21,7 +21,7 @@ def no_changes(monkeypatch):
 
 
 def figure(frames: int) -> torch.Tensor:
-    """A box with an arm to the right."""
+    """Return frames of a box with an arm to the right."""
     sils = torch.zeros(frames, 64, 44, dtype=torch.uint8)
     sils[:, 8:56, 16:28] = 255
     sils[:, 20:24, 28:38] = 255
@@ -88,13 +88,13 @@ def test_frames_of_a_sequence_change_equally():
     assert not torch.equal(together[0], together[1])
     alone = augment(sils[:1], torch.tensor([0]), drawn(3)[2:])
     assert torch.equal(alone[0], together[4])
-    assert torch.allclose(drawn(3), drawn(8)[:3])  # independent of the number of sequences
+    assert torch.allclose(drawn(3), drawn(8)[:3])  # the parameters do not depend on the number of sequences
     assert not torch.equal(augment(sils, sequence, drawn(3, 1)), together)
 
 
 @pytest.mark.parametrize("iteration", [0, 63, 64, 1000])
 def test_parameters_depend_on_iteration_rank_and_seed(iteration):
-    """Parameters are drawn for many iterations together and must not depend on the first iteration."""
+    """Parameters are drawn for many iterations together, and must not depend on the iteration at which a run starts."""
     augmentation._block.cache_clear()
     started_here = draw_changes(1, 2, iteration, 5)
     augmentation._block.cache_clear()

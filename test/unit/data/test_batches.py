@@ -1,4 +1,4 @@
-"""P×K batches: the plan of the sampler, and batches on the device in order with any number of prefetching threads."""
+"""P×K batches: the plan of the sampler, and the content and order of the batches with any number of threads."""
 
 import threading
 from collections import Counter
@@ -51,7 +51,7 @@ def test_batches_are_in_order_from_any_iteration(store, workers, resident, packe
 def test_a_packed_batch_contains_each_drawn_frame_of_a_sequence_once(frames):
     """From sequences of 5 to 16 frames, 1 to 40 frames are drawn, of which 1 to 16 are distinct.
 
-    The last sequence is the second one again, because a sequence can be drawn twice for a subject.
+    The last sequence is equal to the second sequence, because a sequence can be drawn twice for a subject.
     """
     rng = np.random.default_rng(frames)
     starts, lengths = [0, 5, 14, 30, 42, 49, 5], [5, 9, 16, 12, 7, 11, 9]
@@ -88,7 +88,7 @@ def test_frames_are_never_resident_on_the_cpu(store):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_augmented_batches_depend_on_the_iteration_only(store, packed):
-    """The batch equals frames augmented directly, with equal changes for all frames of a sequence, packed or not."""
+    """A batch equals frames that are augmented by hand, with the same changes for all frames of a sequence."""
     plain = loader_of(store, packed=packed)
     loaders = [loader_of(store, workers=workers, packed=packed, augmented=True) for workers in (0, 2)]
     first, second = ([batch.sils for batch in loader.batches(2, 5)] for loader in loaders)

@@ -1,4 +1,4 @@
-"""Partitions: creation, reading of all supported formats, and no unpickling."""
+"""Partitions: creation, reading of all supported formats, and rejection of damaged and harmful files."""
 
 import json
 import sys
@@ -71,7 +71,7 @@ def test_a_harmful_npy_is_rejected_and_never_executed(tmp_path):
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
 def test_npy_with_invalid_text_is_rejected(tmp_path, order, code):
-    """NumPy raises a SystemError for it, or returns strings that cannot be encoded."""
+    """For such text, NumPy raises a SystemError or returns strings that cannot be encoded."""
     array = np.array([["001", "002"], ["003", "004"]]).astype(f"{order}U3")
     np.save(tmp_path / "p.npy", array)
     assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
@@ -104,7 +104,7 @@ def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
 def test_npy_without_text_is_rejected_before_its_lists_fill_the_memory(tmp_path, dtype, shape):
     header = str({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool .*without text"):
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool .*contains no text"):
         read_partition(tmp_path / "p.npy")
 
 
@@ -135,7 +135,7 @@ def test_only_files_that_the_program_created_may_be_deleted(tmp_path, place, adv
     standard, given = tmp_path / "work/partition/p.json", tmp_path / place
     standard.parent.mkdir(parents=True)
     write_partition(given, Partition(("a",), ("zoe",)))
-    message = rf"1 subject not in the data \(zoe\), which have 2 subjects \(a, b\); {advice}"
+    message = rf"1 subject not in the data \(zoe\); the data have 2 subjects \(a, b\); {advice}"
     with pytest.raises(UserError, match=message) as error:
         resolve_partition(str(given), standard, ["a", "b"], UNUSED)
     assert ("delete" in str(error.value)) == advice.startswith("delete")
@@ -150,7 +150,7 @@ def test_new_subjects_cause_a_warning(tmp_path, caplog):
 
 def test_a_subject_in_both_sets_is_rejected(tmp_path):
     write_partition(tmp_path / "p.json", Partition(("a", "b"), ("b",)))
-    with pytest.raises(UserError, match=r"1 subject in both sets \(b\)"):
+    with pytest.raises(UserError, match=r"1 subject in both the training and the test set \(b\); remove"):
         resolve_partition(str(tmp_path / "p.json"), tmp_path / "s.json", ["a", "b"], UNUSED)
 
 

@@ -1,4 +1,4 @@
-"""OpenGait's pickles: one or several per view, of height 64 or 128. Aligned frames that are not masks of 0 and 255."""
+"""Reading of OpenGait's pickles, and of aligned frames that are not masks of 0 and 255."""
 
 import pickle
 
@@ -22,7 +22,7 @@ def write_pickle(root, content, protocol=4, name="0001/nm-01/000/000.pkl"):
 
 
 def random_frames(*shape):
-    """Frames of mostly black and white pixels, because grey frames are rejected as pictures."""
+    """Return random frames of mostly black and white pixels, because grey frames are rejected as pictures."""
     return np.random.default_rng(0).choice(np.uint8([0, 1, 2, 9, 250, 255]), size=shape)
 
 
@@ -35,7 +35,7 @@ def test_opengait_pickles_are_read(tmp_path, width, protocol):
     assert np.array_equal(store.sequence(0), frames[:, :, left : left + 44])
 
 
-# Width of the frames, and the first of the 88 columns that are read. Columns outside the frame are black.
+# The width of the frames, and the first of the 88 columns that are read. Columns outside the frame are black.
 @pytest.mark.parametrize(("width", "first"), [(128, 20), (88, 0), (100, 6), (101, 6), (87, 0), (60, -14), (44, -22)])
 def test_pickles_of_height_128_are_reduced_to_64(tmp_path, width, first):
     frames = random_frames(3, 128, width)
@@ -68,7 +68,7 @@ def test_enlarged_frames_give_the_store_of_the_images_and_one_report(tmp_path, c
 
 
 def test_a_pickle_of_a_single_frame_is_rejected(tmp_path):
-    """Pickles of other values, and those that execute code, are tested in test_array_pickle.py."""
+    """`test_array_pickle.py` tests pickles with other values and pickles that execute code."""
     with pytest.raises(UserError, match=r"000\.pkl: contains .*\[64, 44\], expected \[frames, height, width\]"):
         open_data(write_pickle(tmp_path / "tree", np.zeros((64, 44), np.uint8)), tmp_path / "stores")
 
@@ -157,7 +157,8 @@ def test_all_views_use_the_same_kind_and_the_choice_is_reported_once(tmp_path, c
     store = open_data(tree, tmp_path / "stores")
     assert all(np.array_equal(store.sequence(i), CONTENTS["sils"]) for i in range(4))
     (report,) = [record.message for record in caplog.records if "--pickle" in record.message]
-    assert report == "3 views with several pickles: reading <view>-aligned-sils.pkl (--pickle NAME chooses another)"
+    choice = "reading <view>-aligned-sils.pkl (--pickle NAME chooses another pickle)"
+    assert report == f"3 views with several pickles: {choice}"
 
 
 def test_each_choice_has_its_own_store(tmp_path):
@@ -178,9 +179,11 @@ GREY = "100% of the pixels are neither black nor white"
 BORDER = "most of the picture, and its border, is white"
 
 
-STORED = {  # change of the aligned frames, expected frames in the store (None: not built), note or reason
+# For each case: a change of the aligned frames, the expected frames in the store (None: the tree is rejected), and a
+# part of the message.
+STORED = {
     "aligned": (lambda frames: frames, lambda frames: frames, ""),
-    "0 and 1": (lambda frames: frames // 128, lambda frames: frames // 128 * 255, "masks of two other values"),
+    "0 and 1": (lambda frames: frames // 128, lambda frames: frames // 128 * 255, "masks with two values other than"),
     "0 and 100": (lambda frames: frames // 128 * 100, lambda frames: frames // 128 * 255, "were scaled to 0 and 255"),
     "inverted": (lambda frames: 255 - frames, None, f"{BORDER}: .*--invert"),
     "inverted 0 and 1": (lambda frames: 1 - frames // 128, None, BORDER),

@@ -82,7 +82,7 @@ def test_a_failed_build_keeps_the_old_store(tree, store, tmp_path):
 
 
 def test_skipped_files_are_reported_at_each_opening(tree, tmp_path, caplog):
-    """A store built with skip_bad must not count as complete later."""
+    """A store that was built with skip_bad must not be accepted later without skip_bad."""
     (tree / FRAME).write_bytes(b"no image")
     for _ in range(2):
         caplog.clear()
@@ -158,12 +158,12 @@ def test_every_damaged_byte_of_an_index_is_detected(store):
 def test_an_inconsistent_index_is_reported_in_one_line(store, change):
     index = store.path / "index.json"
     write_json(index, read_json(index, sealed=True) | change, sealed=True)
-    with pytest.raises(UserError, match=r"index\.json: damaged|frames\.u8: \d+ bytes, -?\d+ expected"):
+    with pytest.raises(UserError, match=r"index\.json: damaged"):
         open_store(store.path)
 
 
 def with_source(ends):
-    """Return a function that replaces the list of the source's files."""
+    """Return a function that writes a source with other first and last files."""
     source = {"stamp": "", "ends": ends, "faults": []}
     return lambda path: write_json(path / "source.json", source, sealed=True)
 
@@ -190,7 +190,7 @@ def test_a_damaged_store_of_a_tree_is_built_again(tree, tmp_path, damage):
 
 
 def test_a_job_waits_while_another_builds_the_store(tree, tmp_path, monkeypatch, caplog):
-    """Two jobs started at the same time share the store: only one of them builds it."""
+    """If two jobs start at the same time, only one of them builds the store."""
     monkeypatch.setattr("model.common.lock._RETRY_SECONDS", 0.01)
     store, build_store = store_path(tree.resolve(), tmp_path / "stores"), store_module.build_store
     slowly = Mock(side_effect=lambda *a, **k: (build_store(*a, **k), time.sleep(0.2)))
@@ -207,7 +207,7 @@ def test_stamp_of_a_tree_without_a_listed_file_is_none(tree):
 
 
 def test_a_link_to_itself_is_an_unreadable_frame(tree, tmp_path):
-    loop = tree / "001/nm-01/000/000.png"  # the first of its sequence, which the stamp covers
+    loop = tree / "001/nm-01/000/000.png"  # the first file of its sequence, so the stamp covers it
     loop.symlink_to(loop)
     for _ in range(2):
         with pytest.raises(UserError, match=r"1 unreadable file,.*000\.png: cannot be read"):

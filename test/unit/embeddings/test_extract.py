@@ -1,4 +1,4 @@
-"""Embeddings of sequences do not depend on the batch size and the chunk size, and equal those of the network."""
+"""Embeddings of sequences do not depend on batch size and chunk size, and equal the network's output for a sequence."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +51,7 @@ def test_embeddings_are_in_the_order_of_the_index_for_any_batch_size(network, st
 
 
 def with_threads(threads: int, network, store) -> torch.Tensor:
-    """Embed with a number of threads, and check that it stays the same, also for new threads."""
+    """Embed with a number of threads, and check that this number is not changed, also for threads that start later."""
     with torch_threads(threads):
         embeddings = extract(network, store, CPU, quiet=True)
         with ThreadPoolExecutor(1) as pool:
@@ -114,7 +114,7 @@ def test_embeddings_are_float32_with_autocast(network, store, expected, monkeypa
 
 
 def test_embeddings_are_float32_with_half_precision_weights(store, expected):
-    """Apex converts the weights during training."""
+    """Apex converts the weights to half precision during training."""
     torch.manual_seed(0)
     half = GaitSet().to(torch.bfloat16).eval()
     ours = extract(half, store, CPU, 5, quiet=True)
