@@ -1,4 +1,4 @@
-"""GaitSet, the set network, and its triplet losses."""
+"""The GaitSet network and its triplet losses."""
 
 from model.network.gaitset import GaitSet
 from model.network.triplet import TripletLosses, triplet_losses

@@ -1,4 +1,4 @@
-"""The precision and the kernels with which a network computes, decided once for all processes."""
+"""Choose the precision and the kernels of a network. All processes of a run make the same choice."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ComputeMode:
-    """How a network computes; the default is float32 with torch's own kernels.
+    """The precision and the kernels of a network. The default is float32 with torch's own kernels.
 
     Attributes:
-        amp: off, torch or apex.
-        amp_dtype: dtype of autocast; None without autocast, as with apex, which converts the weights instead.
-        needs_loss_scale: whether gradients can underflow in `amp_dtype`.
-        triton: whether Triton kernels compute the loss and, in half precision, the set layers.
-        channels: of the set layers.
+        amp: kind of mixed precision: `off`, `torch` or `apex`.
+        amp_dtype: dtype of autocast if `amp` is `torch`, otherwise None. apex converts the weights instead.
+        needs_loss_scale: whether the loss must be scaled, because gradients can underflow in `amp_dtype`.
+        triton: whether Triton kernels compute the loss. If `fused` is True, they also compute the network.
+        channels: numbers of channels of the three pairs of set layers.
     """
 
     amp: str = "off"
@@ -37,9 +37,10 @@ class ComputeMode:
 
     @property
     def fused(self) -> bool:
-        """Whether Triton kernels compute the set layers.
+        """Whether the network uses Triton kernels.
 
-        They are not used in float32, because they round to half precision, or for channels that they do not support.
+        In float32 it does not, because its Triton kernels compute in half precision. It also does not if the kernels
+        do not support the numbers of channels.
         """
         return self.triton and self.amp_dtype is not None and kernels.supports(self.channels)
 
@@ -47,13 +48,16 @@ class ComputeMode:
 def make_compute_mode(
     amp: str, amp_dtype: str, kernels_wanted: str, device: torch.device, channels: Sequence[int] = SET_CHANNELS
 ) -> ComputeMode:
-    """Return the mode for `--amp`, `--amp_dtype` (empty: the default of the device) and `--kernels`. Collective call.
+    """Return the mode for the values of `--amp`, `--amp_dtype` and `--kernels`. Collective call.
+
+    Args:
+        amp_dtype: `fp16`, `bf16`, or an empty string for the default of the device.
 
     Raises:
         UsageError: if apex or the device cannot compute in `amp_dtype`.
     """
     if amp == "apex" and amp_dtype == "bf16":
-        raise UsageError("--amp apex computes in fp16: use --amp_dtype bf16 with --amp torch")
+        raise UsageError("--amp apex --amp_dtype bf16: apex computes only in fp16; use --amp torch for bf16")
     if amp == "off":
         warn_of_rounding(device)
     dtype, needs_loss_scale = precision_of(device, amp_dtype or None) if amp == "torch" else (None, False)
@@ -64,9 +68,10 @@ def make_compute_mode(
 
 
 def use_triton_kernels(kernels_wanted: str, device: torch.device) -> bool:
-    """Return whether to use Triton kernels: if enabled and supported on every rank. Collective call.
+    """Return True if Triton kernels are enabled and work on every rank. Collective call.
 
-    All ranks must agree, because with these kernels the gradients travel in other messages.
+    All ranks must use the same kernels, because the exchange of gradients depends on the kernels: CudaGraphStep sends
+    all gradients in one message, and DistributedDataParallel sends them in several messages.
     """
     if kernels_wanted == "plain":
         return False

@@ -1,4 +1,4 @@
-"""The set layers and set pooling for training on the CPU, a few frames at a time and one thread per group of frames."""
+"""Set layers and set pooling for training on the CPU. Threads process the frames in chunks, one chunk per thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.devices.all_cores import map_on_all_cores
 from model.network import sparse_layers
 from model.network.pooling import set_pooling
 
-FRAME_CHUNK = 20  # frames that pass the layers together, unless a single sequence has more
+FRAME_CHUNK = 20  # maximum number of frames in a chunk; a longer sequence is a chunk alone
 
 
 def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -19,7 +19,7 @@ def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor
 
     Args:
         network: the GaitSet whose weights are used.
-        frames: uint8 [f, 64, 44] on the CPU, sequence after sequence.
+        frames: uint8 [f, 64, 44] on the CPU, the frames of one sequence after another.
         lengths: number of frames of each sequence.
     """
     weights = network.set_weights()
@@ -34,10 +34,11 @@ def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor
 
 
 class _ChunkedSetLayers(torch.autograd.Function):
-    """Forward and backward pass per chunk of sequences, so that its maps stay in the cache of the core.
+    """Run the forward and backward passes chunk by chunk, so that the maps of a chunk stay in the cache of a core.
 
-    `pooled` maps (weights, frames, lengths) of a chunk to its pooled maps. The weights can be in any form.
-    The gradients of the chunks are added in their order. So the result does not depend on the number of threads.
+    The function `pooled(weights, frames, lengths)` returns the set-pooled maps of one chunk. It receives the weights
+    unchanged. The gradients of the chunks are added in the order of the chunks, so the result does not depend on the
+    number of threads.
     """
 
     @staticmethod
@@ -68,7 +69,7 @@ class _ChunkedSetLayers(torch.autograd.Function):
 
 
 def _chunks(frames: Tensor, lengths: Sequence[int]) -> Iterator[tuple[Tensor, list[int]]]:
-    """Split the frames into groups of complete sequences of about FRAME_CHUNK frames, with their lengths."""
+    """Split the frames into chunks of complete sequences. Yield the frames and the sequence lengths of each chunk."""
     start, group = 0, []
     for length in lengths:
         if group and sum(group) + length > FRAME_CHUNK:

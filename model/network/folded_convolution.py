@@ -1,8 +1,9 @@
-"""3×3 convolutions in the shape that cuDNN computes fastest. They multiply the same numbers, plus a few zeros.
+"""3×3 convolutions, rearranged into shapes that cuDNN computes faster.
 
-cuDNN reaches half of its usual rate if a convolution has 64 or fewer output channels. So two neighbouring columns of
-the output become one with twice the channels: a 3×4 kernel with a stride of 2 columns, which holds the 3×3 kernel
-twice. Channels last, two neighbouring columns of 64 channels are one of 128 channels: no map is copied.
+With 64 or fewer output channels, cuDNN reaches only half of its usual rate. So two neighbouring columns of the output
+are computed as one column with twice the channels. The convolution then has a stride of 2 columns and a 3×4 kernel that
+contains the 3×3 kernel twice, shifted by one column; its other elements are 0. If maps are stored channels last, two
+neighbouring columns of 64 channels occupy the same memory as one column of 128 channels, so no map is copied.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 class Convolution(torch.autograd.Function):
     """3×3 convolution with padding 1: (maps [f, i, h, w], weight [o, i, 3, 3]) -> [f, o, h, w], channels last.
 
-    The maps have half precision and an even width. The weight has any dtype and is rounded to that of the maps.
+    The maps have half precision and an even width. The weight can have any dtype and is rounded to the dtype of the
+    maps.
     """
 
     @staticmethod
@@ -32,7 +34,7 @@ class Convolution(torch.autograd.Function):
 
 def _convolve(maps: Tensor, weight: Tensor) -> Tensor:
     o, i, _, _ = weight.shape
-    if not i >= 64 >= o:  # otherwise the 3×4 kernel is slower, as measured
+    if not i >= 64 >= o:  # measured: for other numbers of channels the 3×4 kernel is slower than the 3×3 kernel
         return F.conv2d(maps, weight.to(maps.dtype, memory_format=torch.channels_last), padding=1)
     pair = maps.new_zeros(2, o, 3, 4, i)
     rows = weight.detach().permute(0, 2, 3, 1)
@@ -45,7 +47,7 @@ def _weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     """Return the gradient of the weight [o, i, 3, 3]."""
     o, i = gradient.shape[1], maps.shape[1]
     paired = i < 64
-    if paired:  # cuDNN has no kernel of this generation of GPUs for fewer input channels
+    if paired:  # for fewer than 64 input channels, cuDNN uses kernels of an older generation of GPUs
         maps, gradient = _as_columns(maps, 2), _as_columns(gradient, 2)
     weight = maps.new_empty(gradient.shape[1], maps.shape[1], 3, 3).to(memory_format=torch.channels_last)
     found = torch.ops.aten.convolution_backward(
@@ -53,13 +55,17 @@ def _weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     )[1]
     if not paired:
         return found
-    # Each kernel of three pairs of columns has six columns. Three of them belong to each column of an output pair.
+    # The gradient has kernels of three pairs of columns, which are six columns. Three of the six columns belong to the
+    # first output column of a pair, and three belong to the second output column.
     columns = found.unflatten(0, (2, o)).unflatten(2, (2, i)).permute(0, 1, 3, 4, 5, 2).flatten(4)
     return columns[0, ..., 1:4].float() + columns[1, ..., 2:5]
 
 
 def _as_columns(maps: Tensor, joined: int) -> Tensor:
-    """Join `joined` neighbouring columns into one with all their channels, or for 1 split each column into two."""
+    """Join pairs of columns if `joined` is 2, or split each column into two if `joined` is 1.
+
+    Joining maps [f, c, h, w] to [f, 2·c, h, w / 2]. Splitting maps [f, c, h, w] to [f, c / 2, h, 2·w].
+    """
     f, c, h, w = maps.shape
     shape = (f, h, w // 2, 2 * c) if joined == 2 else (f, h, 2 * w, c // 2)
     return maps.permute(0, 2, 3, 1).reshape(shape).permute(0, 3, 1, 2)

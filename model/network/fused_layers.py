@@ -1,4 +1,4 @@
-"""GaitSet in half precision with fused kernels, for training and for computing embeddings."""
+"""GaitSet in half precision with fused Triton kernels, for training and for computing embeddings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from model.network.kernels.first_layers import FirstLayers
 from model.network.kernels.maxima import Activation, PooledActivation, SetMaximum
 from model.network.kernels.pyramid import Pyramid
 
-MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)  # the kernels of the first layers number the pooled elements in 32 bits
+# The kernels of layers 1 and 2 index the elements of their pooled maps with 32-bit integers.
+MAX_FRAMES = (2**31 - 1) // (32 * 22 * 32)
 
 
 def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,10 +24,10 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
         network: the GaitSet whose weights are used.
         frames: uint8 [f, 64, 44].
         ends: int32 [n + 1], the boundaries of the sequences; see `GaitSet.forward`.
-        dtype: the half precision to compute in.
+        dtype: dtype of the computation, float16 or bfloat16.
 
     Raises:
-        UserError: for more than MAX_FRAMES frames.
+        UserError: if there are more than MAX_FRAMES frames.
     """
     if len(frames) > MAX_FRAMES:
         raise UserError(
@@ -36,14 +37,14 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
     layers = [getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)]
     with torch.autocast(frames.device.type, enabled=False):
         first = [layer.conv.weight for layer in layers[:2]]
-        if not torch.is_grad_enabled():  # FirstLayers cannot detect this and would save the tensors for a backward pass
+        if not torch.is_grad_enabled():  # FirstLayers cannot detect it and would save tensors for a backward pass
             first = [weight.detach() for weight in first]
-        # Layers 1 and 2 with their max pooling, then set pooling.
+        # Layers 1 and 2, max pooling, then set pooling.
         maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(frames, *first, dtype), ends)
         # Layers 3 and 4. Only layer 4 has max pooling.
         maps3 = _activated(Convolution.apply(maps2, layers[2].conv.weight))
         maps4, pooled4 = SetMaximum.apply(PooledActivation.apply(Convolution.apply(maps3, layers[3].conv.weight)), ends)
-        # Layers 5 and 6. LeakyReLU is increasing, so layer 6 needs it only after set pooling.
+        # Layers 5 and 6. LeakyReLU is increasing, so the LeakyReLU of layer 6 can follow set pooling.
         maps5 = _activated(_conv(maps4, layers[4]))
         _, pooled6 = SetMaximum.apply(_conv(maps5, layers[5]), ends)
         return pooled2, pooled4, F.leaky_relu(pooled6, NEGATIVE_SLOPE)
@@ -65,7 +66,7 @@ def _conv(maps: Tensor, layer) -> Tensor:
 
 
 def _activated(maps: Tensor) -> Tensor:
-    """Apply LeakyReLU in place, or to a copy if the maps are not channels last."""
+    """Apply LeakyReLU in place. If the maps need a gradient and are not channels last, apply it to a copy."""
     if not maps.requires_grad:
         return F.leaky_relu(maps, NEGATIVE_SLOPE, inplace=True)
     return Activation.apply(maps.contiguous(memory_format=torch.channels_last))

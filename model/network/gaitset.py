@@ -1,8 +1,8 @@
-"""GaitSet, the set network of figure 2 of the paper.
+"""The GaitSet network, as in figure 2 of the paper.
 
 Chao, He, Zhang and Feng: "GaitSet: Regarding Gait as a Set for Cross-View Gait Recognition", AAAI 2019.
 
-Axes: n sequences, s frames per sequence, f frames of all sequences, c channels, h and w height and width of a map,
+Axes: n sequences, s frames per sequence, f frames of all sequences together, c channels, h rows and w columns of a map,
 p strips (2 · (1 + 2 + 4 + 8 + 16) = 62), d = hidden_dim values per strip.
 """
 
@@ -19,27 +19,31 @@ from model.network import cpu_training, kernels
 from model.network.basic_blocks import BasicConv2d, SetBlock
 from model.network.pooling import horizontal_pyramid_pooling, set_pooling
 
-SMALLEST_LENGTH = 1e-6  # avoids a division by 0, also in half precision
+SMALLEST_LENGTH = 1e-6  # added to the length of a strip to avoid a division by 0; half precision can represent it
 
 
 class GaitSet(nn.Module):
     """Map the silhouettes of each sequence to an embedding [62, hidden_dim].
 
     1. Six set layers process each frame independently.
-    2. Set pooling after layers 2, 4 and 6 reduces the frames of a sequence to one map (section 3.2).
-    3. The global branch, the multilayer global pipeline of section 3.4, processes the pooled maps of all three depths.
-    4. Horizontal pyramid mapping cuts the results of both branches into 31 strips each and multiplies every strip
-       with its own matrix (section 3.3).
+    2. After layers 2, 4 and 6, set pooling reduces the maps of all frames of a sequence to one map (section 3.2). The
+       pooled map after layer 6 is the result of the set branch.
+    3. The global branch processes the pooled maps after layers 2, 4 and 6. The paper calls this branch multilayer
+       global pipeline (section 3.4).
+    4. Horizontal pyramid mapping cuts the result of each branch into 31 strips and multiplies every strip with the
+       matrix of this strip (section 3.3).
 
     Attributes:
-        amp_dtype: half precision to compute in, by autocast; None computes in the precision of the weights.
-        fused: use the Triton kernels of `model.network.kernels` for uint8 silhouettes. They need `amp_dtype`, a device
-            that supports them, and channels that they support.
-        channels: of the maps of set layers 1 and 2, 3 and 4, 5 and 6.
-        unit_strips: scale each strip of an embedding to length 1; not part of the paper. The squared Euclidean distance
-            of two embeddings is then 2 · (62 - sum of the cosines between their strips), so it gives the same ranking
-            as the cosines. In training mode, the network does not scale the strips, because the classifier needs their
-            lengths; the loss scales them. If enabled, it is a buffer, so that a checkpoint contains the setting.
+        amp_dtype: dtype of autocast, float16 or bfloat16. If it is None, autocast is off and the network computes in
+            the dtype of its weights.
+        fused: whether to use the Triton kernels of `model.network.kernels`. They require an `amp_dtype`, supported
+            `channels` and a device on which Triton works. For float silhouettes, torch computes the set layers.
+        channels: numbers of channels of set layers 1 and 2, of set layers 3 and 4, and of set layers 5 and 6.
+        unit_strips: not None if each strip of an embedding is scaled to length 1, which is not part of the paper. The
+            squared Euclidean distance of two embeddings is then 2 · (62 - sum of the cosines between their strips), so
+            distances and cosines give the same ranking. In training mode, the network does not scale the strips,
+            because the classifier needs their lengths; the triplet loss scales them. The attribute is a buffer, so
+            that a checkpoint contains the setting.
     """
 
     def __init__(
@@ -66,9 +70,9 @@ class GaitSet(nn.Module):
         self.gl_layer4 = BasicConv2d(c3, c3, 3)
         self.fc_bin = nn.ParameterList([nn.Parameter(torch.empty(STRIPS, c3, hidden_dim))])
         for parameter in self.parameters():
-            # A quirk of the original that is kept: for the three axes of `fc_bin` torch computes a fan that is far
-            # too large. So the initial embeddings are small, and the margin of 0.2 is large compared with their
-            # distances. A correct fan would start training at another loss.
+            # This keeps a quirk of the original: `fc_bin` has three axes, for which torch computes a fan that is far
+            # too large. So the initial embeddings are small, and the margin of 0.2 is large compared with the distances
+            # between them. With a correct fan, training would start at a different loss.
             nn.init.xavier_uniform_(parameter)
         self.register_buffer("unit_strips", torch.ones(()) if unit_strips else None)
 
@@ -79,14 +83,15 @@ class GaitSet(nn.Module):
     def forward(self, sils: Tensor, lengths: Sequence[int] | None = None, ends: Tensor | None = None) -> Tensor:
         """Return the embeddings [n, 62, hidden_dim].
 
-        The embedding of a sequence does not depend on the other sequences or on how they are packed.
+        The embedding of a sequence does not depend on the other sequences or on packing.
 
         Args:
-            sils: silhouettes, uint8 or float in [0, 1]. Either [n, s, 64, 44], or packed: the frames of all sequences
-                one after another [f, 64, 44].
+            sils: silhouettes, uint8 in [0, 255] or float in [0, 1]. The shape is [n, s, 64, 44], or [f, 64, 44] for
+                packed sequences: the frames of one sequence after another.
             lengths: number of frames of each packed sequence.
-            ends: replaces `lengths` for training if `fused`, or on the CPU: int32 [n + 1] on the device of `sils`.
-                Sequence i has the frames ends[i] to ends[i + 1] - 1. Frames after the last end belong to no sequence.
+            ends: boundaries of packed sequences, int32 [n + 1] on the device of `sils`. Sequence i has the frames
+                ends[i] to ends[i + 1] - 1. Frames after the last boundary belong to no sequence. Training passes
+                `ends` instead of `lengths` if the network is `fused` or on the CPU.
 
         Raises:
             ValueError: if a length is 0 or the lengths do not sum to f.
@@ -100,7 +105,7 @@ class GaitSet(nn.Module):
         return [layer.forward_block.conv.weight for layer in layers]
 
     def autocast(self) -> torch.autocast:
-        """Return the context manager that computes in `amp_dtype`."""
+        """Return a `torch.autocast` context for `amp_dtype`, which has no effect if `amp_dtype` is None."""
         return torch.autocast(self.fc_bin[0].device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def pooled_maps(
@@ -114,7 +119,8 @@ class GaitSet(nn.Module):
             return cpu_training.pooled_maps(self, sils[: ends[-1]], ends.diff().tolist())
         if lengths is not None and (sum(lengths) != len(sils) or min(lengths, default=0) < 1):
             raise ValueError(
-                f"lengths sum to {sum(lengths)}, but there are {len(sils)} frames; each length must be at least 1"
+                f"lengths of {len(lengths)} sequences do not fit {len(sils)} frames: the sum is {sum(lengths)} and the "
+                f"minimum is {min(lengths, default=0)}; the sum must be {len(sils)} and the minimum at least 1"
             )
         sequences = len(sils) if lengths is None else len(lengths)
         return tuple(set_pooling(maps, lengths, sequences) for maps in self.frame_maps(sils.flatten(0, -3)))
@@ -129,7 +135,7 @@ class GaitSet(nn.Module):
             [f, c1, 32, 22], [f, c2, 16, 11] and [f, c3, 16, 11] for channels (c1, c2, c3), by default (32, 64, 128).
         """
         if frames.dtype == torch.uint8:
-            frames = frames.to(self.fc_bin[0].dtype).div_(255)  # half if apex has cast the weights
+            frames = frames.to(self.fc_bin[0].dtype).div_(255)  # the weights are float16 if apex has converted them
         after2 = self.set_layer2(self.set_layer1(frames.unsqueeze(1)))
         after4 = self.set_layer4(self.set_layer3(after2))
         after6 = self.set_layer6(self.set_layer5(after4))
@@ -138,18 +144,19 @@ class GaitSet(nn.Module):
     def embed(self, pooled2: Tensor, pooled4: Tensor, pooled6: Tensor) -> Tensor:
         """Apply the global branch, the pyramid and the 62 matrices to set-pooled maps. [n, c, h, w] each -> [n, 62, d].
 
-        The maps are those after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
+        The arguments are the maps after layers 2, 4 and 6: [n, c1, 32, 22], [n, c2, 16, 11] and [n, c3, 16, 11].
         """
         if self.fused:
             return self._scaled(_fused_layers().embed(self, pooled2, pooled4, pooled6))
-        # Multilayer global pipeline: add the pooled set of the next depth after every two layers.
+        # Global branch: after every two layers, add the set-pooled map of the next depth.
         pooled_global = self.gl_layer2(self.gl_layer1(pooled2))
         pooled_global = self.gl_layer4(self.gl_layer3(pooled_global + pooled4)) + pooled6
-        # The pyramids of both branches, interleaved level by level: the order of `strip_labels` and of `fc_bin`.
+        # For each pyramid level, the strips of the set branch, then the strips of the global branch. The matrices in
+        # `fc_bin` have the same order.
         strips = []
         for levels in zip(horizontal_pyramid_pooling(pooled6), horizontal_pyramid_pooling(pooled_global), strict=True):
             strips += levels
-        # One matrix [c, d] per strip, as a batched product over p.
+        # Multiply each strip with its matrix [c, d], in one batched product over p.
         features = torch.cat(strips, 2).permute(2, 0, 1)  # p n c
         return self._scaled(features.matmul(self.fc_bin[0]).permute(1, 0, 2))  # n p d
 
@@ -158,8 +165,8 @@ class GaitSet(nn.Module):
 
 
 def scale_strips(embeddings: Tensor) -> Tensor:
-    """Divide each strip by its length, in float32. A strip of zeros remains zero. [n, p, d] -> [n, p, d]"""
-    if embeddings.dtype != torch.float32:  # .float() would add a Cast to exported graphs even without effect
+    """Divide each strip by its Euclidean length, in float32. A strip of zeros remains zero. [n, p, d] -> [n, p, d]."""
+    if embeddings.dtype != torch.float32:  # in an exported graph, .float() is a Cast node even if it has no effect
         embeddings = embeddings.float()
     return embeddings / (embeddings.norm(dim=2, keepdim=True) + SMALLEST_LENGTH)
 

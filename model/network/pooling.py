@@ -25,7 +25,10 @@ class StripLabel(NamedTuple):
 
 
 def strip_labels() -> list[StripLabel]:
-    """Labels in the order of the network's output: per pyramid level the set branch, then the global branch."""
+    """Return the labels in the order of the network's output.
+
+    For each pyramid level, the strips of the set branch come first, then the strips of the global branch.
+    """
     return [
         StripLabel(branch, strips, strip)
         for strips in PYRAMID
@@ -38,7 +41,7 @@ def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> 
     """Return the maximum over the frames of each sequence (section 3.2 of the paper, with the statistic max).
 
     Args:
-        maps: [f, c, h, w], the frames of all sequences, sequence after sequence.
+        maps: [f, c, h, w], the maps of all frames of one sequence after another.
         lengths: number of frames of each sequence, or None if all sequences have the same number.
         sequences: number of sequences n.
 
@@ -47,18 +50,19 @@ def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> 
     """
     if lengths is not None and not torch.is_grad_enabled():
         return torch.stack([maximum(sequence) for sequence in maps.split(list(lengths))])
-    # `max` with indices sends the gradient to one frame, as the original does. `amax` would split it between equal
-    # frames, and its compiled half-precision gradient is NaN if rounding hides the equal element.
+    # `max` with indices sends the gradient to one frame, as in the original. `amax` would split the gradient between
+    # equal frames. Compiled in half precision, the gradient of `amax` is NaN if rounding makes every frame differ from
+    # the maximum.
     if lengths is None:
         return maps.unflatten(0, (sequences, -1)).max(1).values
     return torch.stack([sequence.max(0).values for sequence in maps.split(list(lengths))])
 
 
 def maximum(frames: Tensor) -> Tensor:
-    """Return the maximum over the first axis, in halves: on a CPU five times as fast as `max` or `amax`."""
+    """Return the maximum over the first axis by comparing halves. On a CPU this is five times as fast as `max`."""
     while len(frames) > 1:
         half = len(frames) // 2
-        # The frame in the middle of an odd number is compared with itself.
+        # If the number of frames is odd, both parts contain the frame in the middle.
         frames = torch.maximum(frames[: len(frames) - half], frames[half:])
     return frames[0]
 
@@ -68,8 +72,8 @@ def horizontal_pyramid_pooling(maps: Tensor) -> list[Tensor]:
 
     [n, c, h, w] -> one tensor [n, c, strips] per level of PYRAMID. h must be a multiple of 16.
 
-    The map is read once, for the 16 strips of the last level. A strip of any other level joins two strips of the
-    next level, so its mean and maximum follow from theirs.
+    The map is read once, for the 16 strips of the last level. Each strip of the other levels joins two strips of the
+    next level, so its mean and maximum are computed from the means and maxima of these two strips.
     """
     rows = maps.reshape(*maps.shape[:2], PYRAMID[-1], -1)
     mean, maximum = rows.mean(-1), rows.max(-1).values

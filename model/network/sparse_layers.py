@@ -1,10 +1,11 @@
-"""The set layers and set pooling on the CPU, computed only where they see white pixels.
+"""The set layers and set pooling on the CPU, computed only where the maps can differ from 0.
 
-Without biases, a map is 0 wherever its layers see only black pixels. In walkers, that is 45 % of the map after layer 2
-and 18 % of the map after layer 4. So each map is a list of pixels, and each layer computes only the 2×2 tiles that can
-differ from 0.
+The convolutions have no biases, so a pixel of a map is 0 if it depends only on black pixels of the frame. In
+silhouettes of walking persons, this is the case for 45 % of the pixels after layer 2 and 18 % of the pixels after
+layer 4. The other pixels are called *seen*. A map is stored as a list of pixels, and each layer computes only the 2×2
+tiles that contain a seen pixel.
 
-f frames, t tiles, c channels, h and w height and width of a map.
+Axes: f frames, r stored pixels, t tiles, c channels, h and w height and width of a map.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,13 @@ from model.network.pooling import maximum
 
 
 class Map(NamedTuple):
-    """The pixels of a map that can differ from 0.
+    """A map stored as a list of pixels. Pixels that are not stored are 0.
 
     Attributes:
-        rows: [1 + r, c], row 0 is zero.
-        places: int64 [f, h + 2, w + 2], with w rounded up to an even number: the row of each pixel, 0 if it has none.
-            The border is the padding of the next layer.
-        seen: bool [f, h, w], the pixels that can differ from 0.
+        rows: [1 + r, c]. Row 0 is zero, and every other row is one pixel.
+        places: int64 [f, h + 2, w + 2], with w rounded up to an even number: the row of each pixel, or 0 if the pixel
+            is not stored. The border of zeros is the padding of the next layer.
+        seen: bool [f, h, w], whether each pixel can differ from 0.
     """
 
     rows: Tensor
@@ -38,8 +39,9 @@ class Tiles:
     """The 2×2 tiles of a map that contain a seen pixel.
 
     Attributes:
-        seen: bool [f, h / 2, w / 2], whether each tile is one of them.
-        corners: int64 [t], position in the flattened `places` of the top left corner of each 4×4 window.
+        seen: bool [f, h / 2, w / 2], whether each tile contains a seen pixel.
+        corners: int64 [t], the index in the flattened `Map.places` of the top left corner of the 4×4 window of each
+            tile.
     """
 
     def __init__(self, seen: Tensor):
@@ -51,7 +53,7 @@ class Tiles:
         self.corners = self.positions(*self.shape[1:])
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Return the positions of the tiles in a flattened [f, height, width], if each tile is 2×2 of its elements."""
+        """Return the index of the top left element of each tile in a flattened tensor [f, height, width]."""
         n, y, x = map(torch.arange, self.seen.shape)
         positions = (n[:, None, None] * height + 2 * y[:, None]) * width + 2 * x
         return positions.flatten().index_select(0, self.seen.flatten().nonzero().squeeze(1))
@@ -63,7 +65,7 @@ class Tiles:
         return _taken(places, offsets + self.corners)
 
     def places(self) -> Tensor:
-        """Return the places of the pixels of `winograd.convolve`."""
+        """Return `Map.places` for the rows that `winograd.convolve` returns."""
         width = self.shape[2]
         places = self.corners.new_zeros(self.shape)
         pixels = torch.tensor([1, 2, 1 + width, 2 + width]).view(4, 1) + width + self.corners
@@ -72,7 +74,7 @@ class Tiles:
         return places
 
     def pooled_places(self) -> Tensor:
-        """Return the places after pooling, which leaves one pixel per tile."""
+        """Return `Map.places` for the rows after max pooling, which are one pixel per tile."""
         seen = self.seen.flatten()
         places = (seen.cumsum(0) * seen).view(self.seen.shape)
         return F.pad(places, (1, 1 + self.seen.shape[2] % 2, 1, 1))
@@ -82,8 +84,8 @@ def pooled_maps(kernels: Sequence[Tensor], frames: Tensor, lengths: Sequence[int
     """Return the set-pooled maps after layers 2, 4 and 6, [n, c, h, w] each.
 
     Args:
-        kernels: of the six layers, from `kernels_of`.
-        frames: uint8 [f, 64, 44] on the CPU, sequence after sequence.
+        kernels: kernels of the six layers, from `kernels_of`.
+        frames: uint8 [f, 64, 44] on the CPU, the frames of one sequence after another.
         lengths: number of frames of each sequence.
     """
     map2 = _layer(_first_layer(frames, kernels[0]), kernels[1], pooling=True)
@@ -93,9 +95,10 @@ def pooled_maps(kernels: Sequence[Tensor], frames: Tensor, lengths: Sequence[int
 
 
 def are_faster(network) -> bool:
-    """Return whether these layers train faster: in full precision on a processor with AVX2, but without AVX-512.
+    """Return whether this module trains faster than torch's convolutions.
 
-    With AVX-512, oneDNN's convolutions reach twice the rate. The matrix products do not, at least on AMD.
+    This is the case in float32 on a processor that has AVX2 and does not have AVX-512. With AVX-512, oneDNN's
+    convolutions are twice as fast, but the matrix products of this module are not, at least on AMD processors.
     """
     return network.amp_dtype is None and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
@@ -103,7 +106,7 @@ def are_faster(network) -> bool:
 def kernels_of(weights: Sequence[Tensor]) -> list[Tensor]:
     """Return the kernels of the six layers in the form that `pooled_maps` needs.
 
-    The kernel of layer 1 is [4, 36, c]: the 5×5 kernel at the four positions in a 6×6 window.
+    The kernel of layer 1 is [4, 36, c]: the 5×5 kernel at each of the four positions in a 6×6 window.
     """
     first = weights[0][:, 0]
     positions = [F.pad(first, (x, 1 - x, y, 1 - y)).flatten(1).t() for y in (0, 1) for x in (0, 1)]
@@ -136,14 +139,14 @@ def _activated(rows: Tensor) -> Tensor:
 
 
 def _grown(seen: Tensor) -> Tensor:
-    """Return whether each 3×3 neighbourhood contains a seen pixel. bool [f, h, w] -> [f, h, w]."""
+    """Return for each pixel whether the 3×3 pixels around it contain a seen pixel. bool [f, h, w] -> [f, h, w]."""
     padded = F.pad(seen, (1, 1, 1, 1))
     rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
     return rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
 
 
 class _Convolution(torch.autograd.Function):
-    """3×3 convolution of selected tiles: (rows of x, kernels, x, tiles of the output) -> rows of the output."""
+    """3×3 convolution that computes the given tiles: (rows of x, kernels, x, tiles of the output) -> output rows."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, kernels: Tensor, x: Map, tiles: Tiles) -> Tensor:
@@ -156,14 +159,14 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple:
         rows, kernels, windows = ctx.saved_tensors
         back = Tiles(ctx.seen)
-        # The gradient is computed in tiles of the input, then its pixels get the order of the rows of the input.
+        # Compute the gradient in tiles of the input, then bring its pixels into the order of the rows of the input.
         of_pixels = winograd.convolve(gradient, back.windows(ctx.tiles.places()), winograd.adjoint(kernels))
         of_rows = of_pixels.index_select(0, _order(ctx.places, back.places().flatten(), len(rows)))
         return of_rows, winograd.kernels_gradient(rows, windows, gradient), None, None
 
 
 class _Pooling(torch.autograd.Function):
-    """Replace the pixels of each tile by their maximum. Of equal pixels, the first one gets the gradient.
+    """Replace the pixels of each tile by their maximum. The gradient goes to the first pixel that holds the maximum.
 
     torch's own pooling takes twice as long in this layout.
     """
@@ -192,7 +195,7 @@ class _Pooling(torch.autograd.Function):
 
 
 class _SetMaximum(torch.autograd.Function):
-    """The maximum over the frames of each sequence. Of equal frames, the first one gets the gradient."""
+    """The maximum over the frames of each sequence. The gradient goes to the first frame that holds the maximum."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, places: Tensor, width: int, lengths: Sequence[int]) -> Tensor:
@@ -214,18 +217,24 @@ class _SetMaximum(torch.autograd.Function):
         for remaining, highest, sequence, of_sequence in zip(of_pooled, pooled, sequences, of_frames, strict=True):
             for frame, of_frame in zip(sequence, of_sequence, strict=True):
                 torch.mul(remaining, frame == highest, out=of_frame)
-                remaining.sub_(of_frame)  # so that the later frames do not get it
+                remaining.sub_(of_frame)  # so that later frames do not get the same gradient
         order = _order(pixels, torch.arange(1, 1 + len(pixels)), ctx.shape[0])
         return of_pixels.index_select(0, order), None, None, None
 
 
 def _taken(values: Tensor, positions: Tensor) -> Tensor:
-    """Return the elements at positions of the flattened tensor."""
+    """Return the elements of the flattened `values` at `positions`, in the shape of `positions`."""
     return values.flatten().index_select(0, positions.flatten()).view(positions.shape)
 
 
 def _order(places: Tensor, values: Tensor, rows: int) -> Tensor:
-    """Return the value at the place of each row, 0 for row 0 and rows without a place."""
+    """Return for each row the value of the place that holds the row number. Row 0 and rows without a place get 0.
+
+    Args:
+        places: row numbers.
+        values: one value per place.
+        rows: number of rows.
+    """
     order = values.new_zeros(rows)
     order[places.flatten()] = values
     order[0] = 0

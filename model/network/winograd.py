@@ -1,14 +1,15 @@
-"""3×3 convolutions of 2×2 tiles in Winograd's form, with 16 products per tile instead of 36.
+"""3×3 convolutions with Winograd's algorithm, which needs 16 products per 2×2 tile of the output instead of 36.
 
-Lavin and Gray: "Fast Algorithms for Convolutional Neural Networks", 2015, F(2×2, 3×3). Each 4×4 window of the input is
-transformed, multiplied with the transformed kernel element by element, and transformed back to a 2×2 tile. All three
-transforms are sums and differences along both axes, so the rounding errors are as small as in the direct form.
+This is F(2×2, 3×3) of Lavin and Gray: "Fast Algorithms for Convolutional Neural Networks", 2015. Each 4×4 window of the
+input is transformed, multiplied with the transformed kernel element by element, and transformed back to a 2×2 tile. All
+three transforms are sums and differences along both axes, so the rounding errors are as small as in a direct
+convolution.
 
-Maps are lists of pixels, rows [1 + r, c] whose row 0 is zero. A convolution gathers its windows by the numbers of their
-rows, so it computes any selection of tiles.
+A map is a list of pixels: rows [1 + r, c], of which row 0 is zero. A convolution receives the row numbers of the pixels
+of each window, so it can compute any selection of tiles.
 
-t tiles, i input and o output channels. The four positions along an axis of a window have the order 0, 3, 2, 1, in which
-each transform consists of operations on halves.
+Axes: t tiles, i input channels, o output channels. The four positions along each axis of a window have the order
+0, 3, 2, 1. In this order, each transform consists of operations on the two halves of an axis.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 ORDER = (0, 3, 2, 1)
-TAPS = ((1, 0, 0), (0, 0, 1), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5))  # of the transformed kernel, in the same order
+TAPS = ((1, 0, 0), (0, 0, 1), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5))  # transform of one kernel axis, in the same order
 MIRRORED = [1, 0, 2, 3]  # order of the rows of TAPS for the mirrored kernel
-WINDOW_CHUNK = 2**18  # elements of transformed windows that are computed at a time: they stay in the cache
+WINDOW_CHUNK = 2**18  # elements of transformed windows that are computed at a time; so many fit into the cache
 
 
 def kernels(weight: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def kernels(weight: Tensor) -> Tensor:
 
 
 def adjoint(kernels: Tensor) -> Tensor:
-    """Return the kernels that convolve the gradient of the output: [16, i, o] -> [16, o, i]."""
+    """Return the kernels that convolve the output gradient to the input gradient: [16, i, o] -> [16, o, i]."""
     return kernels.unflatten(0, (4, 4))[MIRRORED][:, MIRRORED].flatten(0, 1).transpose(1, 2)
 
 
@@ -38,11 +39,12 @@ def convolve(rows: Tensor, windows: Tensor, kernels: Tensor) -> Tensor:
 
     Args:
         rows: [1 + r, i], the pixels of the input after a row of zeros.
-        windows: int64 [16, t], the row of each position of each window.
+        windows: int64 [16, t], the row number of each position of each window.
         kernels: [16, i, o].
 
     Returns:
-        [1 + 4·t, o]: a row of zeros, then the top left pixels of all tiles, then the top right ones, and so on.
+        [1 + 4·t, o]: a row of zeros, then the top left pixels of all tiles, then all top right pixels, all bottom left
+        pixels and all bottom right pixels.
     """
     _, i, o = kernels.shape
     result = rows.new_empty(1 + 4 * windows.shape[1], o)
@@ -59,7 +61,7 @@ def convolve(rows: Tensor, windows: Tensor, kernels: Tensor) -> Tensor:
 
 
 def kernels_gradient(rows: Tensor, windows: Tensor, gradient: Tensor) -> Tensor:
-    """Return the gradient of the kernels [16, i, o] from that of the result of `convolve`, [1 + 4·t, o]."""
+    """Return the gradient of the kernels, [16, i, o], for a gradient of the result of `convolve`, [1 + 4·t, o]."""
     i, o = rows.shape[1], gradient.shape[1]
     result = rows.new_zeros(16, i, o)
     tiles = gradient[1:].view(2, 2, windows.shape[1], o)
@@ -91,7 +93,7 @@ def _butterfly(x: Tensor, y: Tensor) -> None:
 
 
 def _chunks(windows: Tensor, channels: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield slices of the tiles, with the rows of their windows [16, t]."""
+    """Split the tiles into chunks. Yield the slice of each chunk and the row numbers of its windows."""
     start = 0
     for numbers in windows.split(max(1, WINDOW_CHUNK // (16 * channels)), 1):
         yield slice(start, start + numbers.shape[1]), numbers

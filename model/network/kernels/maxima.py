@@ -1,11 +1,14 @@
 """Triton kernels for LeakyReLU, for max pooling with LeakyReLU and for set pooling.
 
-For the gradient they save one bit per element in LeakyReLU, and the position of each maximum: one byte per element in
-max pooling, one int32 in set pooling.
-LeakyReLU is increasing, so it is applied to the maxima only. Maps are stored channels last and have any float dtype.
+For the backward pass, LeakyReLU saves one bit per element, which is 1 if the element is positive. Max pooling saves a
+code of one byte per maximum. Set pooling saves the frame of each maximum as an int32.
 
-The code of a 2×2 maximum is its index 0 to 3 (upper left, upper right, lower left, lower right), plus 4 if it is
-positive. The code selects both the element that gets the gradient and the slope of LeakyReLU.
+LeakyReLU is increasing, so it can follow max pooling and is applied to the maxima only. Maps are stored channels last
+and can have any float dtype.
+
+The code of a 2×2 maximum is the index of its element, 0 to 3 (upper left, upper right, lower left, lower right), plus 4
+if the maximum is positive. With the code, the backward kernel selects the element that gets the gradient, and the slope
+of LeakyReLU.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BYTE_CHUNK = 512  # bytes of bits, for 8 elements each, per program of LeakyReLU
-BLOCK_CHUNK = 16  # blocks of 2×2 elements, with all their channels, per program of max pooling
+BYTE_CHUNK = 512  # bytes per program of LeakyReLU; each byte holds the bits of 8 elements
+BLOCK_CHUNK = 16  # blocks of 2×2 elements, with all channels, per program of max pooling
 FRAME_CHUNK = 8  # frames that a program of set pooling loads together
 FEATURE_CHUNK = 512  # elements of a map per program of set pooling
 
 
 @triton.jit
 def _load_bytes(maps, bytes, BLOCK: tl.constexpr):
-    """Load the 8 elements of each of the program's bytes. Return them, their offsets, the bytes and which exist."""
+    """Return the 8 elements of each byte of this program, their offsets, the indices of the bytes and a mask.
+
+    The mask is False for bytes after the last byte.
+    """
     byte = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     at = byte.to(tl.int64)[:, None] * 8 + tl.arange(0, 8)[None, :]
     return tl.load(maps + at, (byte < bytes)[:, None], 0.0), at, byte, byte < bytes
@@ -32,10 +38,10 @@ def _load_bytes(maps, bytes, BLOCK: tl.constexpr):
 @triton.jit
 def _activate_kernel(maps, bits, bytes, BLOCK: tl.constexpr):
     z, at, byte, valid = _load_bytes(maps, bytes, BLOCK)
-    # One bit per positive element, and 256 per negative one.
+    # Add one bit for each positive element, and 256 for each negative element.
     signs = tl.sum(tl.where(z > 0, 1 << tl.arange(0, 8)[None, :], tl.where(z < 0, 256, 0)), 1)
     tl.store(bits + byte, (signs & 255).to(tl.uint8), valid)
-    # A byte of elements without a negative one, as in black areas, stays as it is. Not writing it saves time.
+    # Without a negative element, as in black areas, the 8 elements of a byte do not change. Skipping them saves time.
     tl.store(maps + at, tl.maximum(z, (z * 0.01).to(z.dtype)), (valid & (signs >= 256))[:, None])
 
 
@@ -47,7 +53,7 @@ def _activate_backward_kernel(gradient, bits, out, bytes, BLOCK: tl.constexpr):
 
 
 class Activation(torch.autograd.Function):
-    """LeakyReLU, in place, of maps with a multiple of 8 elements, channels last."""
+    """In-place LeakyReLU. The maps must be channels last, and their number of elements a multiple of 8."""
 
     @staticmethod
     def forward(ctx, maps: Tensor) -> Tensor:
@@ -69,7 +75,7 @@ class Activation(torch.autograd.Function):
 
 @triton.jit
 def _corner(block, HALF_WIDTH: tl.constexpr, CHANNELS: tl.constexpr):
-    """Return the offset of the upper left element of each 2×2 block, with blocks numbered over all frames."""
+    """Return the offset of the upper left element of each 2×2 block. `block` counts the blocks of all frames."""
     row, column = block // HALF_WIDTH, block % HALF_WIDTH
     return (row.to(tl.int64) * (4 * HALF_WIDTH) + column * 2) * CHANNELS
 
@@ -114,7 +120,7 @@ def _pool_backward_kernel(gradient, codes, out, blocks, HALF_WIDTH: tl.constexpr
 
 
 class PooledActivation(torch.autograd.Function):
-    """2×2 max pooling, then LeakyReLU. [f, c, h, w] -> [f, c, h/2, w/2], both channels last."""
+    """2×2 max pooling, then LeakyReLU. [f, c, h, w] -> [f, c, h / 2, w / 2], channels last."""
 
     @staticmethod
     def forward(ctx, maps: Tensor) -> Tensor:
@@ -145,7 +151,7 @@ def _set_maximum_kernel(maps, ends, out, largest, FEATURES: tl.constexpr, BLOCK:
     sequence = tl.program_id(1)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     start, end = tl.load(ends + sequence), tl.load(ends + sequence + 1)
-    # The running maximum over the frames of the sequence and, with KEEP, the first frame that holds it.
+    # The maximum over the frames read so far and, if KEEP is set, the first frame that holds this maximum.
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     frame_of_best = tl.zeros((BLOCK,), tl.int32) + start
     for frame in range(start, end, STEP):
@@ -166,9 +172,9 @@ def _set_maximum_kernel(maps, ends, out, largest, FEATURES: tl.constexpr, BLOCK:
 @triton.jit
 def _spread_kernel(gradient, largest, of_maps, out, ends, sequences, frames, FEATURES: tl.constexpr,
                    BLOCK: tl.constexpr, STEP: tl.constexpr, ADD: tl.constexpr):  # fmt: skip
-    """Write the gradient of all frames of one sequence: that of each maximum to its frame, 0 to the others.
+    """Write the gradient of all frames of one sequence. The gradient of a maximum goes to the frame of this maximum.
 
-    With ADD, `of_maps`, the gradient that the maps receive from the next layer, is added. The last program of axis 1
+    If ADD is set, add `of_maps`, the gradient that the maps receive from the next layer. The last program of axis 1
     writes the frames after the last sequence, which get no gradient from set pooling.
     """
     sequence = tl.program_id(1)
@@ -192,11 +198,11 @@ def _spread_kernel(gradient, largest, of_maps, out, ends, sequences, frames, FEA
 class SetMaximum(torch.autograd.Function):
     """Set pooling over packed frames: (maps, ends) -> (maps, pooled [n, c, h, w]).
 
-    The maps are also returned, so that the backward pass can add both gradients of the maps in one kernel: that of the
-    next layer and that of set pooling, which goes to the first frame that holds the maximum.
+    The maps are also returned, for the next layer. So the backward pass can add the gradients from the next layer and
+    from set pooling in one kernel. The gradient of a maximum goes to the first frame that holds this maximum.
 
     maps: [f, c, h, w], channels last; c·h·w is a multiple of FEATURE_CHUNK.
-    ends: int32 [n + 1]. Sequence i has the frames ends[i] to ends[i + 1] - 1, at least one.
+    ends: int32 [n + 1]. Sequence i has the frames ends[i] to ends[i + 1] - 1, which are at least one frame.
     """
 
     @staticmethod

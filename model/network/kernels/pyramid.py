@@ -1,4 +1,4 @@
-"""Triton kernels for horizontal pyramid pooling of both branches, in the order of the network's output."""
+"""Triton kernels for horizontal pyramid pooling of both branches. The strips have the order of the network's output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model.common.geometry import PYRAMID, STRIPS
 
-CHANNEL_CHUNK = 32  # channels of a sequence per program
+CHANNEL_CHUNK = 32  # channels of one sequence per program
 ROWS = tl.constexpr(PYRAMID[-1])  # each row of a map is a strip of the last level
 
 
@@ -23,7 +23,10 @@ def _rows(CHANNELS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr):
 
 @triton.jit
 def _pool_rows(of_set, of_global, offset, branch: tl.constexpr, CHANNELS: tl.constexpr, WIDTH: tl.constexpr):
-    """Return sum, maximum and first column of the maximum of each row. Branch 1 is the sum of both maps."""
+    """Return the sum and the maximum of each row, and the first column that holds the maximum.
+
+    Branch 0 is the set map. Branch 1 is the sum of the set map and the global map.
+    """
     total = tl.zeros(offset.shape, tl.float32)
     largest = tl.full(offset.shape, float("-inf"), tl.float32)
     first = tl.zeros(offset.shape, tl.int32)
@@ -39,7 +42,7 @@ def _pool_rows(of_set, of_global, offset, branch: tl.constexpr, CHANNELS: tl.con
 
 @triton.jit
 def _first_strip(level, branch):
-    """Return the position of the first strip of a branch in the output; level 0 has ROWS strips, level 4 has one."""
+    """Return the index of the first strip of a level and branch in the output. Level 0 has 16 strips, level 4 has 1."""
     return (2 + branch) * (ROWS >> level) - 2
 
 
@@ -49,7 +52,7 @@ def _pyramid_kernel(of_set, of_global, out, sequences, CHANNELS: tl.constexpr, W
     sequence, channel, offset = _rows(CHANNELS, WIDTH, CHUNK)
     for branch in tl.static_range(2):
         total, largest, _ = _pool_rows(of_set, of_global, offset, branch, CHANNELS, WIDTH)
-        # From the last level to the first: each strip joins two strips of the level before.
+        # From 16 strips to 1 strip: each strip joins two strips of the previous level of this loop.
         for level in tl.static_range(5):
             strip = _first_strip(level, branch) + tl.arange(0, ROWS >> level)[:, None]
             value = total / (WIDTH << level) + largest
@@ -63,7 +66,11 @@ def _pyramid_kernel(of_set, of_global, out, sequences, CHANNELS: tl.constexpr, W
 @triton.jit
 def _gradient_of_rows(gradient, largest, branch, sequences, sequence, channel, CHANNELS: tl.constexpr,
                       WIDTH: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
-    """Return the gradients of each element of a row by the means, and of its maximum, summed over the levels."""
+    """Return two gradients of each row, summed over the levels.
+
+    The first gradient comes from the means and belongs to every element of the row. The second gradient comes from the
+    maxima and belongs to the maximum of the row.
+    """
     row = tl.arange(0, ROWS)[:, None]
     of_means = tl.zeros((ROWS, CHUNK), tl.float32)
     of_maximum = tl.zeros((ROWS, CHUNK), tl.float32)
@@ -71,7 +78,7 @@ def _gradient_of_rows(gradient, largest, branch, sequences, sequence, channel, C
         strip = _first_strip(level, branch) + row // (1 << level)
         d = tl.load(gradient + (strip.to(tl.int64) * sequences + sequence) * CHANNELS + channel).to(tl.float32)
         of_means += d / (WIDTH << level)
-        # The maximum of a strip is that of the first of its rows that holds it.
+        # The gradient of a strip's maximum goes to the first row that holds this maximum.
         rows = tl.reshape(largest, (ROWS >> level, 1 << level, CHUNK))
         index = tl.arange(0, 1 << level)[None, :, None]
         first = tl.min(tl.where(rows == tl.max(rows, 1)[:, None, :], index, ROWS), 1)
@@ -96,9 +103,9 @@ def _pyramid_backward_kernel(of_set, of_global, gradient, to_set, to_global, seq
 
 
 class Pyramid(torch.autograd.Function):
-    """Pool both branches: (set, global) [n, c, 16, w], channels last -> [62, n, c], the order of `strip_labels`.
+    """Pool both branches: (set, global) [n, c, 16, w], channels last -> [62, n, c], strips ordered as `strip_labels`.
 
-    The maps of the set branch are added to those of the global branch first. c is a multiple of CHANNEL_CHUNK.
+    Before pooling, the set maps are added to the global maps. c is a multiple of CHANNEL_CHUNK.
     """
 
     @staticmethod

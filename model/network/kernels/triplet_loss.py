@@ -1,4 +1,4 @@
-"""Triton kernels for both triplet losses that store two numbers per pair of embeddings and none per triplet."""
+"""Triton kernels for both triplet losses. They store two numbers per pair of embeddings and nothing per triplet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor
 
 @triton.jit
 def _distances(products, squares, other):
-    """Return the distances to the embeddings `other`. As in `triplet.pairwise_distance`, NaN stays NaN."""
+    """Return distances, given inner products and both squared norms of each pair.
+
+    NaN stays NaN, as in `triplet.pairwise_distance`.
+    """
     squared = squares + other - 2 * products
     return tl.sqrt_rn(tl.where(squared < 0, 0.0, squared))
 
@@ -18,13 +21,13 @@ def _distances(products, squares, other):
 @triton.jit
 def _losses_kernel(products, squares, dist, factors, hardest, sums, margin, strips, K: tl.constexpr, N: tl.constexpr,
                    PADDED_K: tl.constexpr, PADDED_N: tl.constexpr):  # fmt: skip
-    """Process one anchor of one strip: all its negatives against its K positives."""
+    """Process all triplets of one anchor in one strip, one per pair of a positive and a negative."""
     anchor, strip = tl.program_id(0), tl.program_id(1)
     row = (strip.to(tl.int64) * N + anchor) * N
     first = (anchor // K) * K  # the first row of the anchor's subject
     column, k = tl.arange(0, PADDED_N), tl.arange(0, PADDED_K)
     exists = column < N
-    # All columns except those past the end and those of the anchor's subject.
+    # Negatives are all existing columns except the columns of the anchor's subject.
     negative = exists & ((column < first) | (column >= first + K))
     squares += strip * N
     square = tl.load(squares + anchor)
@@ -37,23 +40,24 @@ def _losses_kernel(products, squares, dist, factors, hardest, sums, margin, stri
     # Comparisons with NaN are false. A NaN must count as active, or the loss would hide it.
     active = ((over > 0) | (over != over)) & negative[None, :] & (k < K)[:, None]
     count = active.to(tl.float32)
-    # The factor of each distance in the sum of the active triplets: how many of them contain it.
+    # The factor of each distance in the sum over the active triplets: the number of active triplets that contain the
+    # distance, with a minus sign for negatives.
     as_positive = tl.sum(count, 1)
     tl.store(factors + row + column, -tl.sum(count, 0), negative)
     tl.store(factors + row + own, as_positive, k < K)
-    # Batch-hard. The maximum and the minimum ignore NaN, so it is taken from the sum of all distances.
+    # Batch-hard. The maximum and the minimum ignore NaN, so the sum of all distances shows whether there is a NaN.
     farthest = tl.max(tl.where(k < K, positive, float("-inf")), 0)
     nearest = tl.min(tl.where(negative, d, float("inf")), 0)
     total = tl.sum(tl.where(exists, d, 0.0), 0)
     hard = tl.maximum(margin + farthest - nearest, 0.0)
     hard = tl.where(total == total, hard, total)
-    # Columns of both, or -1 if the anchor has no loss.
+    # Columns of the farthest positive and the nearest negative, or -1 if the loss of the anchor is 0.
     of_hard = hardest + (strip * N + anchor) * 2
     far = tl.min(tl.where((k < K) & (positive == farthest), own, N), 0)
     near = tl.min(tl.where(negative & (d == nearest), column, N), 0)
     tl.store(of_hard, tl.where(hard > 0, far, -1))
     tl.store(of_hard + 1, tl.where(hard > 0, near, -1))
-    # Per anchor: the sum of the active triplets, their number, batch-hard and the sum of the distances.
+    # Per anchor: the sum and the number of the active triplets, the batch-hard loss and the sum of the distances.
     to = sums + strip * N + anchor
     tl.store(to, tl.sum(tl.sum(tl.where(active, over, 0.0), 1), 0))
     tl.store(to + strips * N, tl.sum(as_positive, 0))
@@ -63,7 +67,7 @@ def _losses_kernel(products, squares, dist, factors, hardest, sums, margin, stri
 
 @triton.jit
 def _of_distances(factors, far, near, dist, of_full, of_hard, row, column):
-    """Return the gradient of the distances, divided by them, or 0 for a distance of 0."""
+    """Return the gradient of each distance divided by the distance, or 0 if the distance is 0."""
     found = factors * of_full + of_hard * ((column == far).to(tl.float32) - (column == near).to(tl.float32))
     none = (dist == 0) | (row == column)
     return tl.where(none, 0.0, found / tl.where(none, 1.0, dist))
@@ -71,14 +75,14 @@ def _of_distances(factors, far, near, dist, of_full, of_hard, row, column):
 
 @triton.jit
 def _losses_backward_kernel(dist, factors, hardest, of_full, of_hard, out, N: tl.constexpr, PADDED_N: tl.constexpr):
-    """Write one row of the matrix whose product with the embeddings is their gradient."""
+    """Write one row of a matrix. The product of this matrix with the embeddings is the gradient of the embeddings."""
     i, strip = tl.program_id(0), tl.program_id(1)
     j = tl.arange(0, PADDED_N)
     exists = j < N
     start = strip.to(tl.int64) * N * N
     of_full, of_hard = tl.load(of_full + strip), tl.load(of_hard + strip)
     hardest += strip * N * 2
-    # The pair (i, j) with i as the anchor, then with j.
+    # The gradient of the pair (i, j) with i as the anchor, plus the gradient with j as the anchor.
     at, mirrored = start + i * N + j, start + j * N + i
     found = _of_distances(
         tl.load(factors + at, exists, 0.0), tl.load(hardest + i * 2), tl.load(hardest + i * 2 + 1),
@@ -88,7 +92,7 @@ def _losses_backward_kernel(dist, factors, hardest, of_full, of_hard, out, N: tl
         tl.load(factors + mirrored, exists, 0.0), tl.load(hardest + j * 2, exists, -1),
         tl.load(hardest + j * 2 + 1, exists, -1), tl.load(dist + mirrored, exists, 0.0), of_full, of_hard, j, i,
     )  # fmt: skip
-    # The gradient of |x_i - x_j| is (x_i - x_j) / |x_i - x_j| for x_i.
+    # The gradient of |x_i - x_j| with respect to x_i is (x_i - x_j) / |x_i - x_j|.
     tl.store(out + at, tl.where(j == i, tl.sum(found, 0), -found), exists)
 
 
@@ -97,7 +101,7 @@ class Losses(torch.autograd.Function):
 
     See `model.network.triplet.triplet_losses`, whose implementation in torch is the reference.
 
-    embeddings: float32 [p, n, d] per strip. The K = `sequences` rows of a subject are next to each other.
+    embeddings: float32 [p, n, d]. The K = `sequences` rows of a subject are next to each other.
     """
 
     @staticmethod

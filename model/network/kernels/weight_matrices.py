@@ -1,4 +1,4 @@
-"""The positions of the weights of layers 1 and 2 in the matrices that the kernels of `first_layers` multiply with."""
+"""The positions of the weights of layers 1 and 2 in the matrices that the kernels of `first_layers` use."""
 
 from functools import cache
 
@@ -10,16 +10,21 @@ CHANNELS = 32
 
 
 @cache
-@torch.inference_mode(False)  # training saves these for the backward pass, which rejects inference tensors
+@torch.inference_mode(False)  # training saves these tensors for the backward pass, which rejects inference tensors
 def matrix_layout(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the layout of the weights of both layers, one after another, in the kernels' matrices.
+    """Return four tensors that describe where the matrices of the kernels hold the weights of both layers.
 
-    The index of the weight in each matrix element [26624], one past the last weight for an element that is 0; that 0;
-    and for layer 1 and layer 2 the indices of the elements of the backward kernel's sums that belong to each weight.
+    The weights are numbered: first the 800 weights of layer 1, then the 9216 weights of layer 2.
+
+    Returns:
+        For each matrix element, the number of its weight, [26624]. Elements that are 0 have the number 10016.
+        The number 0 as a tensor [1]. Appended to the weights, it becomes weight 10016.
+        For each weight of layer 1, the indices of its four sums among the sums of the backward kernel, [800, 4].
+        For each weight of layer 2, the indices of its two sums, [9216, 2].
     """
     none = CHANNELS * 25 + CHANNELS * CHANNELS * 9
-    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbours, channel). Its sums are
-    # transposed and exist once per pair of columns.
+    # Layer 1, [32, 64]: row = pixel of the 5×6 window, column = (one of two neighbouring outputs, output channel). The
+    # sums are transposed, and each pair of columns has its own sums.
     pair, row, column = np.ogrid[:2, :32, :64]
     dx = row % 6 - column // 32
     weight = np.where((row < 30) & (dx >= 0) & (dx < 5), (column % 32 * 5 + row // 6) * 5 + dx, none)

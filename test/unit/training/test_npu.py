@@ -145,7 +145,7 @@ NO_FLOAT_STATUS, DYNAMIC = {"NPUSIM_APEX_WITHOUT_FLOAT_STATUS": "1"}, (*APEX, "d
         ({"ASCEND_RT_VISIBLE_DEVICES": "4"}, "ASCEND_RT_VISIBLE_DEVICES=4 must list some of them", "npu", ()),
         ({"NPUSIM_DEVICES": "0"}, "finds no npu device on this machine", "npu:0", ()),
         (RANK_0, "--dist_backend nccl does not support --device npu; use hccl", "npu", ("--dist_backend", "nccl")),
-        ({}, "--amp apex computes in fp16", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
+        ({}, "apex computes only in fp16; use --amp torch", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
         ({}, "apex computes on an NPU or GPU and this is the cpu", "cpu", (*APEX, "32")),
         (NO_FLOAT_STATUS, "this apex cannot find overflows (No module named 'npu_float_status'); give", "npu", DYNAMIC),
     ],
