@@ -1,4 +1,4 @@
-"""Build the trainer of a run from a configuration: state, step, batches, checkpoints, log and evaluation."""
+"""Build the trainer of a run from a configuration, with its state, step, batches, checkpoints, log and evaluation."""
 
 import logging
 import math
@@ -46,17 +46,21 @@ def build_trainer(
     config: Config, data: Data, device: torch.device, world: World, *, initial: Encoder | None = None,
     writing: bool = True, profiling: Profiling | None = None,
 ) -> Trainer:  # fmt: skip
-    """Build the trainer: first the state and the step, then resume the state, then attach what depends on it.
+    """Return the trainer of a run, after loading the checkpoint to resume from, if any.
 
     Args:
-        initial: initial weights of a new run; None for random ones. A resumed run must have started from the same.
-        writing: write checkpoints and the log.
-        profiling: traces some of the iterations.
+        initial: initial weights of a new run; None for random weights. A resumed run must have started from the same
+            weights.
+        writing: whether to write checkpoints and the log.
+        profiling: profiler of a range of iterations, or None.
     """
     settings = config.model
     mode = make_compute_mode(settings.amp, settings.amp_dtype, settings.kernels, device, settings.channels)
     if settings.cross_entropy and (world.size > 1 or mode.amp == "apex"):
-        raise UsageError("--cross_entropy: only one process, without --amp apex, can train the classifier")
+        raise UsageError(
+            f"--cross_entropy: {counted(world.size, 'process', 'processes')} with --amp {mode.amp} cannot train the "
+            "classifier; use one process and --amp torch or off"
+        )
     train = data.train
     state, model = build_state(settings, mode, device, len(train.index.subjects))
     step = build_step(settings, state, model, mode, device)
@@ -101,11 +105,11 @@ def build_trainer(
 def build_state(
     settings: ModelConfig, mode: ComputeMode, device: torch.device, subjects: int
 ) -> tuple[TrainingState, nn.Module]:
-    """Return the initial state, and the network that runs forward (apex may replace it)."""
+    """Return the initial state and the module to call, which is the network or its replacement by apex."""
     torch.manual_seed(settings.seed)  # the same initial weights in every process
     sizes = settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels
     network = to_device(GaitSet(*sizes, settings.unit_strips), device)
-    # apex patches the optimizer itself, so it gets torch's Adam, as in the NPU port, and not the device's own.
+    # apex patches the optimizer, so the optimizer is torch's Adam, as in the NPU port, and not the Adam of the device.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
     trained, classifier = nn.ModuleList([network]), None
     if settings.cross_entropy:
@@ -120,7 +124,11 @@ def build_state(
 def build_step(
     settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
 ) -> TrainingStep | CudaGraphStep:
-    """Return the training iteration, as CUDA graphs if batches are packed and the device can capture them."""
+    """Return the training iteration.
+
+    It runs as CUDA graphs if the network is fused, the device can capture graphs, and the backend of the process group
+    is the device's first choice.
+    """
     kind = kind_of(device)
     as_graph = mode.fused and kind.graph is not None and distributed.backend() in (None, kind.backends[0])
     if not as_graph:
@@ -132,10 +140,10 @@ def build_step(
 def _build_evaluation(
     config: Config, data: Data, network: GaitSet, device: torch.device, world: World
 ) -> Callable[[], float | None]:
-    """Return a function that computes the score of the network on the main process, and None on the others.
+    """Return a function that returns the score of the network on the main process and None on the other processes.
 
     Raises:
-        UserError: if the test data cannot be evaluated: now rather than after an hour of training.
+        UserError: if the test data cannot be evaluated. Otherwise the error would occur after an hour of training.
     """
     test, protocol = data.test, config.data.protocol
     for note in notes_on_subjects(test.index.subject, plan_of(test.index.seq_type, test.index.view, protocol)):
@@ -151,9 +159,9 @@ def _build_evaluation(
 
 
 def selection_score(result: CrossViewResult) -> float:
-    """Return one number to compare checkpoints by: rank-1 excluding identical views, mean over conditions.
+    """Return the score by which checkpoints are compared: rank-1 excluding identical views, mean over conditions.
 
-    Data with a single view have only identical views; then these count.
+    For data with a single view, it is rank-1 including identical views.
     """
     figures = [value for value in result.excluding().values() if not math.isnan(value)]
     return statistics.mean(figures or result.including().values())
@@ -163,7 +171,7 @@ def _is_evaluable(config: Config, data: Data) -> bool:
     """Return whether test.py can evaluate the test subjects, and log a warning if their takes do not fit the protocol.
 
     Raises:
-        UserError: the takes do not fit the protocol, and the user named them.
+        UserError: if the takes do not fit the protocol and the user has chosen the gallery or probe takes.
     """
     test = data.store.index.of_subjects(data.partition.test)
     try:
@@ -172,7 +180,7 @@ def _is_evaluable(config: Config, data: Data) -> bool:
     except UserError as error:
         if config.data.gallery or config.data.probe:
             raise
-        if not isinstance(error, UsageError):  # train.py has warned of a data set without a protocol
+        if not isinstance(error, UsageError):  # train.py has already warned of a data set without a protocol
             log.warning("test.py will not be able to evaluate this training: %s", error)
         return False
     return len(test) > 0

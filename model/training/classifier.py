@@ -1,8 +1,8 @@
 """A classifier of the training subjects, which adds a cross-entropy loss to the triplet loss.
 
 Every strip has a BNNeck (Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", 2019):
-batch normalization between the embedding, which the triplet loss trains, and a linear classifier of unit vectors. It is
-not part of the network: checkpoints and exported models have the same parameters without it.
+batch normalization between the embedding, to which the triplet loss is applied, and a linear classifier of vectors of
+length 1. The classifier is not part of the network, so encoder files and exported models do not contain it.
 
 Axes: n embeddings, p strips, d values per strip, c subjects.
 """
@@ -16,7 +16,7 @@ SMOOTHING = 0.1  # label smoothing
 
 
 class Classifier(nn.Module):
-    """Return the cross entropy of embeddings [n, p, d] and labels int64 [n], averaged over strips."""
+    """Return the cross entropy of embeddings [n, p, d] with labels int64 [n], averaged over strips and embeddings."""
 
     def __init__(self, strips: int, hidden_dim: int, subjects: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A training iteration as CUDA graphs: captured once, then replayed, which needs one call of the host."""
+"""A training iteration as a CUDA graph, which is captured once and then replayed with a single call of the host."""
 
 import math
 from collections import Counter
@@ -12,20 +12,20 @@ from model.devices import distributed
 from model.devices.device import kind_of
 from model.training.step import TrainingStep
 
-FIRST_EAGER = 3  # iterations before the first capture, in which libraries choose and compile kernels
-MAX_GRAPHS = 16  # batches of further sizes run eagerly
+FIRST_EAGER = 3  # minimum number of iterations before the first capture; in these, libraries choose and compile kernels
+MAX_GRAPHS = 16  # maximum number of frame counts with a graph; batches with other frame counts run eagerly
 
 
 class CudaGraphStep:
-    """A TrainingStep on packed batches. Capture one CUDA graph per frame count, on its second occurrence.
+    """Run a TrainingStep on packed batches. Capture one CUDA graph per frame count, on its second occurrence.
 
-    Every call is one training iteration: the iterations before a capture run eagerly, and a capture only records. All
-    graphs share their memory, because only one of them runs at a time.
+    Every call is one training iteration. A capture only records the kernels, so the new graph is also replayed in the
+    same call. All graphs share their memory, because only one of them runs at a time.
 
-    The exchange of gradients between processes is not captured. NCCL requires that all processes capture and replay
-    it at the same time, but each process has its own frame counts; and it does not release a process group while such
-    a graph exists. So the gradients are captured once per frame count, always into the same tensor, and the update
-    after the exchange is captured once.
+    The exchange of gradients between processes is not captured, for two reasons. NCCL requires that all processes
+    capture and replay the exchange at the same time, but the processes have batches with different frame counts. NCCL
+    also does not release a process group while a graph with an exchange exists. So there is one graph per frame count
+    for the gradients, which are always written to the same tensor, and one graph for the update after the exchange.
     """
 
     def __init__(self, step: TrainingStep, device: torch.device):
@@ -34,11 +34,11 @@ class CudaGraphStep:
         self.stream = self.module.Stream(device)
         self.seen: Counter[int] = Counter()
         self.graphs: dict[int, object] = {}
-        self.update: object | None = None  # captured separately from the gradients if there is an exchange
+        self.update: object | None = None  # graph of the update after the exchange, if there is an exchange
         self.exchanges = distributed.active()
         if self.exchanges:
             step.flat_gradients = distributed.flatten_gradients(step.model.parameters())
-        # A graph reads from the addresses of its capture, so each batch is copied to these tensors.
+        # A graph reads from the memory addresses that its capture used, so each batch is copied to these tensors.
         sequences = math.prod(step.settings.batch_size)
         self.sils = torch.empty(sequences * step.settings.frame_num, 64, 44, dtype=torch.uint8, device=device)
         self.ends = torch.empty(sequences + 1, dtype=torch.int32, device=device)
@@ -66,7 +66,7 @@ class CudaGraphStep:
             self.update.replay()
 
     def _run_on_capture_stream(self, *batch: Tensor | None) -> None:
-        """Run eagerly on the stream of the captures: tensors that autograd keeps between iterations are bound to it."""
+        """Run eagerly on the capture stream, to which autograd binds the tensors that it keeps between iterations."""
         self.stream.wait_stream(self.module.current_stream(self.device))
         with self.module.stream(self.stream):
             self.step(*batch)
@@ -75,7 +75,7 @@ class CudaGraphStep:
     def _capture(self, work: Callable[[], None]):
         graph = getattr(self.module, kind_of(self.device).graph)()
         pool = next(iter(self.graphs.values())).pool() if self.graphs else None
-        # thread_local: threads that prefetch batches may allocate memory during the capture.
+        # With `thread_local`, the threads that prefetch batches may allocate memory during the capture.
         with self.module.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
             work()
         return graph

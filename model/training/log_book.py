@@ -1,5 +1,5 @@
 """The training log: mean losses, log lines, train.jsonl, TensorBoard scalars, the warning of a collapsed loss, and the
-last lines of the Ascend model zoo."""
+result lines that the Ascend model zoo's training scripts print."""
 
 import json
 import logging
@@ -22,16 +22,16 @@ from model.network.triplet import TripletLosses
 
 log = logging.getLogger(__name__)
 
-# Names and order of the original's log lines, so that scripts that parse them keep working.
+# Names and order of the losses in the original's log lines, so that scripts that parse these lines keep working.
 FIELDS = ("hard_loss_metric", "full_loss_metric", "full_loss_num", "mean_dist")
 
 
 class LossMeter:
-    """Sums of the losses since the last log point, kept on the device: reading them would synchronize with it."""
+    """Sums of the losses since the last log point, kept on the device, because reading them synchronizes with it."""
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(len(FIELDS), device=device)
-        self.iterations = 0  # the trainer counts, because `add` may run inside a CUDA graph
+        self.iterations = 0  # incremented by the trainer, because replaying a CUDA graph does not call `add`
 
     def add(self, losses: TripletLosses) -> None:
         values = (losses.hard, losses.full, losses.full_num, losses.mean_dist)
@@ -56,7 +56,7 @@ def log_line(iteration: int, point: dict) -> str:
 
 
 def is_collapsed(point: dict, margin: float) -> bool:
-    """Return whether all embeddings are in one point: both losses equal the margin and distances are almost 0."""
+    """Return whether all embeddings are in one point: both losses equal the margin, and distances are almost 0."""
     at_margin = all(abs(point[name] - margin) < 0.01 * margin for name in FIELDS[:2])
     return at_margin and point["mean_dist"] < 0.05 * margin
 
@@ -74,14 +74,14 @@ class LogBook:
     def __init__(self, folder: Path, start: int = 0, scored: bool = True):
         """Open the log of a run that starts after iteration `start`.
 
-        A resumed run keeps the lines up to `start`. A new run renames the log of the previous run to
-        `train-<time of its last line>.jsonl`.
+        A resumed run keeps the lines up to iteration `start`. A new run renames the log of the previous run to
+        `train-<time of the last line>.jsonl`.
 
         Args:
-            scored: whether the score of iteration `start` is valid. Otherwise its line is removed, because the run
-                computes it again.
+            scored: whether the score of iteration `start` is valid. Otherwise the line with this score is removed,
+                because the run computes the score again.
         """
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, and a measurement needs no log
+        from torch.utils.tensorboard import SummaryWriter  # this import takes a second; not every run writes a log
 
         self.path = folder / "train.jsonl"
         with os_errors_as_user_errors(self.path):
@@ -123,20 +123,22 @@ def _iteration_of(line: str, to_score: int | None) -> float:
     return math.inf if superseded else point["iteration"]
 
 
-ZOO_FRAMES = 30  # frames per sequence of the recipe; the Ascend model zoo scales its images/sec to it
+ZOO_FRAMES = 30  # frames of a sequence that the Ascend model zoo counts as one image in its images/sec
 
 
 def log_for_the_zoo(
     summary: Mapping[str, Any], settings: ModelConfig, losses: Mapping[str, Any], folder: Path | None, writing: bool
 ) -> None:
-    """Log the lines of the zoo's `train_full_*.sh`, or of its `train_performance_*.sh` if no checkpoint is `writing`.
+    """Log the result lines that the training scripts of the Ascend model zoo print.
 
-    Programs collect these lines and the file CaseName.log. The zoo's images are sequences of 30 frames.
+    Programs collect these lines and the file `<CaseName>.log`. The zoo counts a sequence of 30 frames as one image.
 
     Args:
-        summary: what `Trainer.report` writes to its JSON file, of a run with iterations.
-        losses: the last log point, or the mean losses of a run that ended before the first.
-        folder: folder for a file with the name of the case and the lines from `Network` on, as the zoo's scripts write.
+        summary: the content of the JSON file of `Trainer.report`, for a run with at least one iteration.
+        losses: the last log point, or the mean losses of a run that ended before its first log point.
+        folder: folder for the file `<CaseName>.log`, which holds the lines from `Network` on; None writes no file.
+        writing: whether the run writes checkpoints. If so, the lines are those of the zoo's `train_full_*.sh`,
+            otherwise of its `train_performance_*.sh`.
     """
     processes = summary["processes"]
     batch = math.prod(settings.batch_size) * processes

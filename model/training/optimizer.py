@@ -1,4 +1,4 @@
-"""Adam, from torch or from the device's own package, and the number of steps that it has taken."""
+"""Create Adam from torch or from the package of the device, set its learning rate, and count its steps."""
 
 import inspect
 from collections.abc import Iterable
@@ -26,13 +26,16 @@ class Adam(torch.optim.Adam):
 def make_adam(
     parameters: Iterable[nn.Parameter], lr: float, device: torch.device, reference: bool = False, fixed: bool = True
 ) -> Optimizer:
-    """Return Adam. Unless `reference`, use the implementation of the device if it has one.
+    """Return an Adam optimizer: the implementation of the device if there is one, otherwise torch's.
 
-    A CUDA graph keeps a learning rate that is a number. If it is not `fixed`, it becomes a tensor on such devices.
+    Each implementation can load the state of the other implementation. The implementation of a device holds references
+    to the first gradients that it sees. These gradients may be zeroed but not dropped, so call `zero_grad()` without
+    arguments, which does what each implementation allows.
 
-    The state of either can be loaded into the other. The device's implementation holds references to the first
-    gradients that it sees, so these may be zeroed but not dropped: call `zero_grad()` without arguments, which does
-    what each optimizer allows.
+    Args:
+        reference: whether to use torch's implementation on every device.
+        fixed: whether the learning rate never changes. Otherwise it is a tensor on devices with CUDA graphs, because
+            the replay of a graph cannot change a number.
     """
     device_adam = None if reference else class_of(kind_of(device).adam)
     if device_adam is None:
@@ -47,15 +50,16 @@ def make_adam(
 def _steps_as_numbers(optimizer: Optimizer) -> None:
     """Convert the step counts of a loaded state to numbers.
 
-    torch's Adam saves them as tensors. NpuFusedAdam increments the count of the first weight and a second count that
-    it took from it. With numbers, as it saves them itself, both are right; one shared tensor would grow by two.
+    torch's Adam saves them as tensors, and NpuFusedAdam saves them as numbers. In each step, NpuFusedAdam increments
+    the count of the first weight and a second count, which it copied from the first weight. If the count is a tensor,
+    both names refer to the same tensor, which grows by two.
     """
     for state in optimizer.state.values():
         state["step"] = int(state["step"])
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate. A tensor keeps its memory, from which CUDA graphs read it."""
+    """Set the learning rate. If it is a tensor, fill this tensor, because CUDA graphs read the rate from its memory."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)
@@ -64,6 +68,6 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def steps_taken(optimizer: Optimizer) -> int:
-    """Return the number of steps that changed the weights. A loss scaler skips steps with non-finite gradients."""
+    """Return the number of steps that changed the weights. Steps that a loss scaler skipped do not count."""
     state = optimizer.state.get(optimizer.param_groups[0]["params"][0], {})
     return int(state.get("step", 0))

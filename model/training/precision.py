@@ -16,19 +16,21 @@ from model.network.compute_mode import ComputeMode
 
 USE_TORCH = "use --amp torch, which takes the same --loss_scale"
 APEX_ADVICE = (
-    f"{USE_TORCH}, or build apex from source: Ascend's patched version for an NPU; the package named apex in the "
-    "Python package index is unrelated"
+    f"{USE_TORCH}, or build apex from source (for an NPU, the version patched by Ascend); the package named apex in "
+    "the Python package index is unrelated"
 )
 
 
 class Precision:
-    """A training step with a GradScaler, which is disabled if gradients need no scale, as in float32.
+    """Backward pass and optimizer step with a GradScaler, which is disabled if gradients need no scale, as in float32.
 
-    The scaler is the device's own if it has one. An Ascend 910 or 310P saturates on overflow, maps NaN to 0 and sets
-    an overflow flag: torch's scaler, which looks for infinite gradients, would never see one and would double its
-    scale forever. torch_npu's scaler reads the flag and synchronizes it between the processes.
+    If the package of the device has a scaler, it replaces torch's scaler. An Ascend 910 or 310P saturates on overflow,
+    maps NaN to 0 and sets an overflow flag. torch's scaler looks for infinite gradients, so it would never find an
+    overflow there and would double its scale forever. torch_npu's scaler reads the flag and synchronizes it between the
+    processes.
 
     Args:
+        scales: whether the scaler is enabled.
         loss_scale: `dynamic`, or a number for a static scale.
     """
 
@@ -38,21 +40,20 @@ class Precision:
         self.scaler = scaler(init_scale=self.static or 65536.0, enabled=scales)
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """Compute the gradients of `loss`, scaled if the precision needs it."""
+        """Compute the gradients of `loss`, multiplied by the loss scale."""
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: Optimizer) -> None:
-        """Take one step, or skip it if a gradient is not finite and the precision can lower its scale."""
+        """Take one optimizer step. An enabled scaler skips the step if a gradient is not finite."""
         self.scaler.step(optimizer)
-        # torch's scaler has no option for a static scale, and torch_npu's static mode ignores overflows. If each
-        # update sets the scale, it stays the same and steps with infinite gradients are still skipped.
+        # torch's scaler has no option for a static scale, and torch_npu's static mode ignores overflows. Setting the
+        # scale in each update keeps it constant, and steps with infinite gradients are still skipped.
         self.scaler.update(self.static)
 
     def sync_master_weights(self) -> None:
-        """Copy the weights of the network, just loaded, to the master weights, if the precision has any.
+        """Copy the weights of the network to the master weights, which only apex has.
 
-        Call this before the state of the optimizer is loaded. Without master weights, the optimizer steps the weights
-        of the network, which are float32.
+        Call this method after loading the weights of the network and before loading the state of the optimizer.
         """
 
     def state_dict(self) -> dict:
@@ -65,16 +66,17 @@ class Precision:
 
 
 class ApexPrecision(Precision):
-    """`amp.initialize` at O2 and `amp.scale_loss`, as in the NPU port (which used a static scale of 32).
+    """Mixed precision of apex at its optimization level O2, as in the NPU port, which used a static scale of 32.
 
-    The network computes with float16 weights; the optimizer steps float32 master weights. apex creates these from the
-    float16 weights at their first use and copies them back after each step. With a dynamic scale apex skips steps with
-    non-finite gradients; with a static scale it does not, so that they end training.
+    The network computes with float16 weights, and the optimizer updates float32 master weights. apex creates the master
+    weights from the float16 weights when they are first used, and copies them back after each step. With a dynamic
+    scale, apex skips steps with non-finite gradients. With a static scale, it takes these steps, so that the weights
+    become non-finite and training ends.
 
-    Resuming is exact from a checkpoint of this project, whose state has the master weights, the scale and the number
-    of steps since it last changed. From the two published files alone it is not exact: the master weights start as the
-    rounded weights of the network, and a dynamic scale starts at its initial value. A static scale comes from the
-    configuration, like the learning rate.
+    Resuming from a complete checkpoint is exact, because its state file holds the master weights, the scale and the
+    number of steps since the scale last changed. Resuming from the encoder and optimizer files alone is not exact: the
+    master weights start as the rounded weights of the network, and a dynamic scale starts at its initial value. A
+    static scale comes from the configuration, like the learning rate.
     """
 
     def __init__(self, amp: ModuleType, network: nn.Module, optimizer: Optimizer, loss_scale: str):
@@ -82,16 +84,17 @@ class ApexPrecision(Precision):
         scale = loss_scale if self.dynamic else float(loss_scale)
         device = next(network.parameters()).device
         if device.type == "cpu":
-            raise UsageError("--amp apex: apex computes on an NPU or GPU and this is the cpu; use --amp torch or off")
+            raise UsageError("--amp apex: apex needs an NPU or GPU, but the device is cpu; use --amp torch or off")
         try:
             self.network, self.optimizer = amp.initialize(network, optimizer, opt_level="O2", loss_scale=scale)
         except ImportError as error:  # a dynamic scale needs a compiled part of Ascend's apex, which is optional
             raise UsageError(
-                f"--amp apex with --loss_scale {loss_scale}: this apex cannot find overflows ({first_line(error)}); "
-                "give a fixed scale such as --loss_scale 32, use --amp torch, or build apex with --npu_float_status"
+                f"--amp apex --loss_scale {loss_scale}: the installed apex cannot detect overflows "
+                f"({first_line(error)}); give a static scale such as --loss_scale 32, use --amp torch, or build apex "
+                "with --npu_float_status"
             ) from error
         except RuntimeError as error:  # NVIDIA's apex refuses an NPU, Ascend's refuses a GPU
-            problem = f"this apex does not take a network on {device} ({first_line(error)})"
+            problem = f"the installed apex does not support a network on {device} ({first_line(error)})"
             raise UsageError(f"--amp apex: {problem}; {APEX_ADVICE}") from error
 
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
@@ -103,10 +106,10 @@ class ApexPrecision(Precision):
 
     @torch.no_grad()
     def sync_master_weights(self) -> None:
-        """Copy the loaded weights to the master weights.
+        """Copy the loaded weights to the master weights, which are created if they do not exist yet.
 
-        Otherwise apex would overwrite the loaded weights with the old master weights, and the state of the optimizer
-        would be loaded as float16, in which squares of gradients are all zero.
+        Otherwise apex would overwrite the loaded weights with the old master weights. In addition, the state of the
+        optimizer would be loaded as float16, in which squares of gradients are rounded to zero.
         """
         for master, weight in zip(self._masters(), self.network.parameters(), strict=True):
             master.copy_(weight)
@@ -134,7 +137,7 @@ def import_apex_amp() -> ModuleType:
     if importlib.util.find_spec("apex") is not None:
         try:
             amp = importlib.import_module("apex.amp")
-        except Exception as error:  # the unrelated package imports a web framework, apex imports extensions
+        except Exception as error:  # of any type: the unrelated package imports a web framework, apex its extensions
             reason = _explain(error)
             if _is_too_old(error):
                 advice = USE_TORCH
@@ -146,32 +149,32 @@ def import_apex_amp() -> ModuleType:
 
 
 def _is_too_old(error: Exception) -> bool:
-    """Return whether apex imports a part of torch that this torch no longer has, such as torch._six."""
+    """Return whether apex failed to import a part of torch that this torch no longer has, such as torch._six."""
     return isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torch"
 
 
 def _explain(error: Exception) -> str:
-    """Identify the installed package by its metadata and by the error of its import."""
+    """Return why `apex.amp` cannot be imported. The metadata and the error identify the installed package."""
     try:
         fields = dict(metadata.metadata("apex").items())
-    except metadata.PackageNotFoundError:  # imported from a folder
+    except metadata.PackageNotFoundError:  # a folder named apex on the import path, which has no metadata
         fields = {}
     name = f"apex {fields['Version']}" if fields.get("Version") else "apex"
     missing = getattr(error, "name", None) or ""
     if "yramid" in fields.get("Summary", "") or missing.startswith("pyramid"):
-        return f"the installed {name} is the package index's, a toolkit for web sites"
+        return f"the installed {name} is the unrelated package of the Python package index, a toolkit for web sites"
     if _is_too_old(error):
         return f"the installed {name} is made for an older torch than {torch.__version__} ({first_line(error)})"
     if isinstance(error, ModuleNotFoundError) and missing == "apex.amp":
-        origin = "NVIDIA's of after May 2025" if importlib.util.find_spec("apex.normalization") else "one"
-        return f"the installed {name} is {origin} without amp"
+        reason = ": NVIDIA removed it in 2025" if importlib.util.find_spec("apex.normalization") else ""
+        return f"the installed {name} has no amp{reason}"
     return f"apex.amp of the installed {name} cannot be loaded ({first_line(error)})"
 
 
 def make_precision(
     mode: ComputeMode, network: nn.Module, optimizer: Optimizer, device: torch.device, loss_scale: str
 ) -> tuple[Precision, nn.Module, Optimizer]:
-    """Return the precision, and the network and optimizer to train, both of which apex replaces."""
+    """Return the precision, the network and the optimizer. apex replaces the given network and optimizer."""
     if mode.amp == "apex":
         apex = ApexPrecision(import_apex_amp(), network, optimizer, loss_scale)
         return apex, apex.network, apex.optimizer

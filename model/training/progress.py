@@ -1,4 +1,4 @@
-"""Log points and speed of a training run."""
+"""Log the losses of a training run, count its skipped steps, and measure its speed."""
 
 import logging
 import math
@@ -17,11 +17,11 @@ from model.training.state import NonFiniteError, TrainingState
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 10  # iterations excluded from the throughput, if the run is much longer
-ALL_SKIPPED = 50  # consecutive skipped steps after which training ends: 65536 halved 50 times scales to zero
+WARM_UP = 10  # first iterations that are excluded from the throughput, if the run is much longer
+ALL_SKIPPED = 50  # consecutive skipped steps after which training ends: halved 50 times, a scale of 65536 is almost 0
 
 OVERFLOW = (
-    "iteration {}: the last {} steps were all skipped because gradients overflow half precision at any loss scale; "
+    "iteration {}: the last {} steps were all skipped because gradients overflow half precision at every loss scale; "
     "try --amp_dtype bf16, --kernels plain or --amp off"
 )
 NOT_FINITE = "iteration {}: the loss, a weight or Adam's state is not a finite number"
@@ -29,7 +29,7 @@ NOT_FINITE = "iteration {}: the loss, a weight or Adam's state is not a finite n
 
 @dataclass
 class Progress:
-    """Counts and times the iterations of a run. All processes compute a log point; the main process writes it."""
+    """Counts and times the iterations of a run. All processes compute the log points; the main process writes them."""
 
     state: TrainingState
     settings: ModelConfig
@@ -47,7 +47,7 @@ class Progress:
         self._skipped_in_a_row = 0
 
     def on_iteration_end(self, iteration: int) -> None:
-        """Restart the clock of the throughput after the warm-up."""
+        """Start measuring the throughput of the run if the warm-up ends with this iteration."""
         if iteration - self._started[1] == WARM_UP and self.total_iter - iteration > 5 * WARM_UP:
             synchronize(self.device)
             self._warm = time.perf_counter(), iteration
@@ -61,7 +61,7 @@ class Progress:
         """Write the mean losses and the speed since the last log point. Collective call.
 
         Raises:
-            NonFiniteError: if a loss is not finite, or all of the last steps were skipped.
+            NonFiniteError: if a loss is not finite, or if at least the last ALL_SKIPPED steps were all skipped.
         """
         synchronize(self.device)
         since, before = self._since
@@ -93,7 +93,7 @@ class Progress:
         return dict(zip(FIELDS, means.tolist(), strict=True))
 
     def _count_skipped(self, iterations: int) -> int:
-        """Return how many of the last `iterations` changed no weight."""
+        """Return how many of the last `iterations` iterations skipped the optimizer step."""
         stepped = steps_taken(self.state.optimizer)
         skipped = iterations - (stepped - self._stepped)
         self._stepped = stepped

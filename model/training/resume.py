@@ -1,5 +1,8 @@
-"""Start training from an encoder, or resume it: exactly from a complete checkpoint, or approximately from the two
-published files."""
+"""Start a training run from the weights of an encoder, or resume a run from a checkpoint.
+
+Resuming from a complete checkpoint is exact: the resumed run equals an uninterrupted run. The original saves only an
+encoder file and an optimizer file. Resuming from these two files alone is approximate.
+"""
 
 import logging
 
@@ -22,7 +25,7 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
         UserError: if a checkpoint is required and there is none.
     """
     restarts = distributed.restarts()
-    if restarts:  # torchrun restarted the processes because one was killed: `restore_iter` was obeyed the first time
+    if restarts:  # torchrun restarted all processes because one was killed; `restore_iter` applied to the first start
         launch = launch_name()
         last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
@@ -37,7 +40,10 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
         return restore_iter
     last = distributed.run_on_rank0(files.last_complete)
     if last is None and restore_iter == RestoreFrom.LAST:
-        raise UserError(f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}")
+        raise UserError(
+            f"--restore_iter -1: {files.folder} has no complete checkpoint of {files.experiment}; start a new run with "
+            "--restore_iter 0, or give the --work_path and the settings of the run to resume"
+        )
     if last is None:
         log.info("no checkpoint of %s yet: starting from the beginning", files.experiment)
     return last
@@ -46,7 +52,11 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
 def resume(
     state: TrainingState, checkpoints: RunCheckpoints, iteration: int, settings: ModelConfig, world: World
 ) -> None:
-    """Load the checkpoint of `iteration` into `state`. Raise UserError if its files are not those of a training run."""
+    """Load the checkpoint of `iteration` into `state`.
+
+    Raises:
+        UserError: if a file of the checkpoint is missing or unreadable, or does not fit this run.
+    """
     files = checkpoints.files
     load_encoder(state.network, files.part(iteration, "encoder"))
     state.precision.sync_master_weights()
@@ -58,8 +68,8 @@ def resume(
     metadata = files.complete_metadata(iteration)
     if metadata is None:
         log.warning(
-            "%s has only the two published files, or they do not match their metadata: training resumes from them, "
-            "but not exactly as if it had never stopped",
+            "%s: the checkpoint is not complete, or its files do not match its metadata; training resumes from the "
+            "encoder and optimizer files, but not exactly as an uninterrupted run",
             files.part(iteration, "encoder"),
         )
         return
@@ -71,13 +81,16 @@ def resume(
         same_precision = _warn_of_differences(metadata, {"world_size": world.size, **vars(settings)})
         state.restore(content, world.rank, world.size, same_precision)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path}: is not the state of a training run ({error})") from error
+        raise UserError(
+            f"{path}: the file does not hold the state of a training run ({error}); resume another checkpoint, or "
+            "delete this file to resume without it"
+        ) from error
 
 
 def start_from(state: TrainingState, checkpoints: RunCheckpoints, encoder: Encoder) -> None:
-    """Load `encoder` as the initial weights of a new run, and record it for the metadata of the run's checkpoints.
+    """Load `encoder` as the initial weights of a new run. The metadata of the run's checkpoints will name its file.
 
-    Optimizer, random numbers and iteration are those of a run with random initial weights.
+    The optimizer, the random numbers and the iteration are the same as in a run with random initial weights.
     """
     state.network.load_state_dict(encoder.weights)
     state.precision.sync_master_weights()
@@ -86,18 +99,18 @@ def start_from(state: TrainingState, checkpoints: RunCheckpoints, encoder: Encod
 
 
 def require_same_start(checkpoints: RunCheckpoints, encoder: Encoder) -> None:
-    """Raise UserError if the resumed run did not start from `encoder`. The checksum decides, not the name."""
+    """Raise UserError if the resumed run did not start from `encoder`. Files are compared by checksum, not by name."""
     recorded = checkpoints.initial_encoder
     if recorded is None or recorded["sha256"] != encoder.sha256:
         start = "random weights" if recorded is None else recorded["file"]
         raise UserError(
             f"--checkpoint {encoder.path}: the run to resume started from {start}; leave out --checkpoint to resume "
-            "it, or start a new run with --restore_iter 0 and another --work_path"
+            "this run, or start a new run with --restore_iter 0 and another --work_path"
         )
 
 
 def _warn_of_differences(metadata: dict, now: dict) -> bool:
-    """Warn if a changed setting makes the resumed run a different one. Return whether the precision is the same."""
+    """Warn of each changed setting that changes the results of the run. Return whether `--amp` is the same."""
     then = {"world_size": metadata["world_size"], **metadata["model"]}
     for key in ("world_size", "seed", "lr", "amp"):
         if then.get(key) != now[key]:

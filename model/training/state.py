@@ -1,4 +1,4 @@
-"""The state of a training run: everything that its checkpoints hold, and the detection of NaN and infinity in it."""
+"""The state of a training run, as its checkpoints hold it, and the detection of NaN and infinity in this state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class TrainingState:
         iteration: number of completed iterations.
         saved_at: iteration of the newest checkpoint on disk.
         evaluated: iteration of the last evaluation.
-        classifier: of the training subjects, if there is one. It is saved with the state, not with the network.
+        classifier: classifier of the training subjects, or None. It is saved in the state file of a checkpoint, not in
+            the encoder file.
     """
 
     network: nn.Module
@@ -44,7 +45,7 @@ class TrainingState:
         return all_finite((self.network.state_dict(), self.optimizer.state_dict()["state"], self.meter.sums))
 
     def parts(self, sums: Tensor) -> dict[str, Any]:
-        """Return the content of the files of a checkpoint.
+        """Return the content of each file of a checkpoint: encoder, optimizer and state.
 
         Args:
             sums: sums of the losses of each rank, [ranks, 4] or [4].
@@ -57,17 +58,17 @@ class TrainingState:
         if self.classifier is not None:
             state["classifier"] = self.classifier.state_dict()
         return {
-            # Other programs read the weights: store them in the dtype and layout that they expect.
+            # Store the weights in the dtype and layout that other programs expect.
             "encoder": {key: value.float().contiguous() for key, value in self.network.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "state": state,
         }
 
     def restore(self, state: Mapping[str, Any], rank: int, world_size: int, same_precision: bool) -> None:
-        """Restore what resuming exactly needs in addition to network and optimizer.
+        """Restore the values that an exact resume needs in addition to the network and the optimizer.
 
         Args:
-            state: the part `state` of a checkpoint.
+            state: content of the state file of a checkpoint.
             same_precision: whether the checkpoint was written with the same `--amp`.
         """
         torch.set_rng_state(state["random"])
@@ -88,5 +89,5 @@ def all_finite(values: Any) -> bool:
 
 
 def map_tensors(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested `values` with `function` applied to each detached tensor."""
+    """Return nested `values` in which each tensor is detached and replaced by the result of `function`."""
     return tree_map_only(Tensor, lambda tensor: function(tensor.detach()), values)

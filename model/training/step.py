@@ -13,14 +13,14 @@ from model.training.state import TrainingState
 
 @dataclass
 class TrainingStep:
-    """One iteration. It reads nothing back from the device.
+    """One training iteration. The host reads no value from the device, so it does not wait for the device.
 
     Attributes:
-        model: the network, or its wrapper that averages gradients over processes.
-        reference_loss: compute the loss with torch's own kernels.
-        flat_gradients: one tensor that holds all gradients (`distributed.flatten_gradients`), so that each iteration
-            writes them to the same memory. The network is then not wrapped. `exchange` averages the gradients between
-            `gradients` and `update`, each of which can be a CUDA graph.
+        model: the network, or DistributedDataParallel around the network, which averages gradients over processes.
+        reference_loss: whether to compute the loss with torch's own kernels.
+        flat_gradients: one tensor that holds all gradients (see `distributed.flatten_gradients`), so that each
+            iteration writes the gradients to the same memory; None if `model` is wrapped or there is one process.
+            `gradients` and `update` can then be CUDA graphs, and `exchange` averages the gradients between them.
     """
 
     model: nn.Module
@@ -45,12 +45,13 @@ class TrainingStep:
         if self.flat_gradients is not None:
             self.flat_gradients.zero_()
         else:
-            self.state.optimizer.zero_grad()  # no arguments: apex's takes none, and torch_npu's must keep the tensors
+            # Without arguments, because apex's method accepts none and torch_npu's optimizer must keep the tensors.
+            self.state.optimizer.zero_grad()
         self.state.precision.backward(loss, self.state.optimizer)
         self.state.meter.add(losses)
 
     def exchange(self) -> None:
-        """Average the gradients over processes, unless the wrapper of the network has done it."""
+        """Average the gradients over processes, unless DistributedDataParallel has already averaged them."""
         if self.flat_gradients is not None:
             distributed.average_in_place(self.flat_gradients)
 

@@ -10,8 +10,8 @@ class StopSignals:
     A second signal raises KeyboardInterrupt.
 
     Args:
-        ignore_second: do not raise. Under torchrun every worker receives Ctrl-C twice, from the terminal and from
-            torchrun, so the second must not interrupt.
+        ignore_second: whether to ignore the second signal. Under torchrun every worker receives Ctrl-C twice, from the
+            terminal and from torchrun, so the second signal must not interrupt.
     """
 
     def __init__(self, ignore_second: bool = False) -> None:
@@ -24,7 +24,7 @@ class StopSignals:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.previous.items():
-            if signal.getsignal(number) == self._record:  # `survive_to_report` may have replaced it
+            if signal.getsignal(number) == self._record:  # `survive_to_report` may have replaced this handler
                 signal.signal(number, handler)
 
     def _record(self, number: int, frame: FrameType | None) -> None:

@@ -35,8 +35,9 @@ from model.training.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-# Iterations between checks whether any process received a stop signal. On a device each check synchronizes with it.
-# On the CPU iterations are long and every one checks: a scheduler sends SIGKILL half a minute after SIGTERM.
+# Number of iterations between checks whether any process received a stop signal. On a GPU or NPU, each check
+# synchronizes with the device. On the CPU, every iteration checks: iterations are long there, and a scheduler sends
+# SIGKILL half a minute after SIGTERM.
 STOP_CHECK_INTERVAL = 10
 
 
@@ -45,12 +46,13 @@ class Trainer:
     """Trains the network of `state`. All processes must call its methods; only the main process writes files.
 
     Attributes:
-        evaluate: returns the score of the network (rank-1 in percent) on the main process, None on the others.
+        evaluate: returns the score of the network (rank-1 in percent) on the main process and None on the other
+            processes.
         evaluable: whether test.py can evaluate the test subjects.
-        profiling: traces some of the iterations.
+        profiling: profiler of a range of iterations, or None.
         writing: whether to write checkpoints.
-        last_good: iteration of the last finite log point and a copy of its state on the device, on the main process:
-            32 MB for the network and Adam's state at hidden_dim 256.
+        last_good: iteration of the last finite log point and a copy of the state at this iteration, on the main
+            process. The copy is on the device. For hidden_dim 256, network and Adam's state take 32 MB.
     """
 
     config: Config
@@ -86,7 +88,7 @@ class Trainer:
 
     def _run(self, total_iter: int, stop: StopSignals, bar: tqdm) -> int:
         settings, state = self.config.model, self.state
-        if self._evaluation_is_due():  # a stopped run saves its checkpoint before the evaluation that is due then
+        if self._evaluation_is_due():  # a run that is stopped saves its checkpoint without the evaluation that is due
             self._evaluate()
             if self.writing and self.world.is_main:
                 self.checkpoints.update_metadata(state.iteration, evaluated=state.evaluated)
@@ -132,21 +134,21 @@ class Trainer:
             self.last_good = self.state.iteration, map_tensors(parts, Tensor.clone)
 
     def _require_finite(self) -> None:
-        """Raise NonFiniteError in all processes if the state of any is not finite. Collective call."""
+        """Raise NonFiniteError in all processes if the state of any process is not finite. Collective call."""
         if distributed.any_process(not self.state.is_finite(), self.device):
             raise NonFiniteError(NOT_FINITE.format(self.state.iteration))
 
     def _save_last_finite_state(self, error: NonFiniteError) -> NonFiniteError:
-        """Save the last finite state. Return the error with resume instructions."""
+        """Save the last finite state if it is not saved yet. Return the error with resume instructions."""
         saved_at = self.state.saved_at or 0
         if self.world.is_main:
             survive_to_report()
         if self.last_good is not None and self.last_good[0] > saved_at:
             self._write(*self.last_good)
             saved_at = self.last_good[0]
-        saved = f"the state of iteration {saved_at} is saved: --restore_iter -1"
-        hint = saved if saved_at else "nothing was saved before it: start again"
-        error = NonFiniteError(f"{error}; {hint} with a lower learning rate or --amp off")
+        saved = f"the state of iteration {saved_at} is saved: resume with --restore_iter -1 and"
+        hint = saved if saved_at else "no earlier state is saved: start again with"
+        error = NonFiniteError(f"{error}; {hint} a lower learning rate or --amp off")
         error.already_reported = not self.world.is_main
         return error
 
@@ -157,18 +159,18 @@ class Trainer:
     def _evaluate(self) -> None:
         start = time.perf_counter()
         iteration = self.state.iteration
-        self.state.evaluated = iteration  # even if it fails: a run resumed from here must not fail again
+        self.state.evaluated = iteration  # even if the evaluation fails, so that a resumed run does not fail again
         score, failure = None, None
         try:
             score = self.evaluate()
-        except UserError as error:  # only the main process evaluates; the others must not wait for it forever
+        except UserError as error:  # only on the main process, for which the other processes must not wait forever
             failure = error
         if distributed.any_process(failure is not None, self.device):
             raise NonFiniteError(f"iteration {iteration}: {failure or 'the evaluation failed'}")
         is_best = score is not None and self.checkpoints.update_best(score, iteration)
         if score is not None:
             self.progress.write_to_logbook(iteration, {"rank1": score})
-        if distributed.any_process(is_best, self.device):  # only the main process knows, but all must save
+        if distributed.any_process(is_best, self.device):  # only the main process has the score, but all must save
             self.save()
         self.progress.exclude_time(time.perf_counter() - start)
 
@@ -177,7 +179,7 @@ class Trainer:
         state = self.state
         if not self.writing or state.saved_at == state.iteration:
             return
-        # Save every rank's sums; restoring their mean would break bit-exact resume.
+        # Save the sums of the losses of every rank. Restoring their mean on every rank would break bit-exact resume.
         sums = distributed.gather_rows(state.meter.sums[None], self.world.size, self.device)
         self._require_finite()
         if self.world.is_main:
@@ -189,7 +191,7 @@ class Trainer:
             "world_size": self.world.size, "device": describe(self.device),
             "evaluated": self.state.evaluated, "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
-        on_host = map_tensors(parts, Tensor.cpu)  # so that machines without such a device can load it
+        on_host = map_tensors(parts, Tensor.cpu)  # so that machines without this device can load the checkpoint
         self.checkpoints.save(iteration, on_host, details)
 
     def report(
@@ -198,8 +200,9 @@ class Trainer:
         """Print how the run ended and what to do next. Return the exit status: 0, or 128 + the signal. Collective call.
 
         Args:
-            zoo_log: end with the last lines of the model zoo's training scripts.
-            zoo_path: folder for a file with these lines.
+            json: file for a summary of the run.
+            zoo_log: whether to print the result lines of the Ascend model zoo's training scripts.
+            zoo_path: folder for a file with these result lines.
         """
         iteration = self.state.iteration
         checkpoint = str(self.checkpoints.files.part(iteration, "encoder")) if self.writing else None
@@ -225,13 +228,13 @@ class Trainer:
         speed = "%(iterations_per_second).2f iterations/s, %(sequences_per_second).1f sequences/s"
         lines = [f"{counted(summary['iterations'], 'iteration')} in %(seconds).1f s: {speed}"]
         if not summary["iterations"]:
-            lines = ["nothing to do: iteration %(iteration)d is already reached; more --iters continue the training"]
+            lines = ["nothing to do: iteration %(iteration)d is already reached; a larger --iters continues training"]
         elif self.writing:
             lines.append("wrote %(checkpoint)s")
             if stopped_by:
-                lines.append("next: the same command with --restore_iter -1 resumes from it")
+                lines.append("next: the same command with --restore_iter -1 resumes from this checkpoint")
             else:
                 embed = "-m model.embed --checkpoint %(checkpoint)s --output embeddings.nc"
                 command = "test.py --checkpoint %(checkpoint)s --report" if self.evaluable else embed
-                lines.append(f"next: python {command}, with the same --data_path and other options")
+                lines.append(f"next: python {command}, with the same data options as this run")
         log.log(RESULT, "\n".join(lines), summary)

@@ -75,8 +75,8 @@ def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before
         with pytest.raises(UserError) as caught:
             train(aligned_tree, tmp_path, *run)
     assert str(caught.value) == (
-        f"iteration {found}: {REASON}; the state of iteration {found - 2} is saved: --restore_iter -1 with a lower "
-        "learning rate or --amp off"
+        f"iteration {found}: {REASON}; the state of iteration {found - 2} is saved: resume with --restore_iter -1 and "
+        "a lower learning rate or --amp off"
     )
     assert files_of(tmp_path).iterations() == [found - 2] and files_of(tmp_path).complete_metadata(found - 2)
     assert same(weights(tmp_path, found - 2), weights(undisturbed, found - 2))
@@ -89,7 +89,7 @@ def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before
 
 def test_nothing_is_saved_before_the_first_log_point(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=1)
-    with pytest.raises(UserError, match=rf"^iteration 2: {REASON}; nothing was saved before it: start again"):
+    with pytest.raises(UserError, match=rf"^iteration 2: {REASON}; no earlier state is saved: start again with a low"):
         train(aligned_tree, tmp_path)
     assert files_of(tmp_path).iterations() == []
 

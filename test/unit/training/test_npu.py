@@ -146,8 +146,8 @@ NO_FLOAT_STATUS, DYNAMIC = {"NPUSIM_APEX_WITHOUT_FLOAT_STATUS": "1"}, (*APEX, "d
         ({"NPUSIM_DEVICES": "0"}, "finds no npu device on this machine", "npu:0", ()),
         (RANK_0, "--dist_backend nccl does not support --device npu; use hccl", "npu", ("--dist_backend", "nccl")),
         ({}, "apex computes only in fp16; use --amp torch", "npu", (*APEX, "32", "--amp_dtype", "bf16")),
-        ({}, "apex computes on an NPU or GPU and this is the cpu", "cpu", (*APEX, "32")),
-        (NO_FLOAT_STATUS, "this apex cannot find overflows (No module named 'npu_float_status'); give", "npu", DYNAMIC),
+        ({}, "apex needs an NPU or GPU, but the device is cpu; use", "cpu", (*APEX, "32")),
+        (NO_FLOAT_STATUS, "apex cannot detect overflows (No module named 'npu_float_status'); give", "npu", DYNAMIC),
     ],
 )
 def test_invalid_options_of_npus_are_one_line(machine, aligned_tree, tmp_path, environment, message, device, options):

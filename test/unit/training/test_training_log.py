@@ -146,5 +146,5 @@ def test_folder_that_cannot_be_created_is_an_error_before_the_range(tmp_path):
 
 @pytest.mark.parametrize(("start", "stop"), [(5, 3), (0, 3), (-2, 3), (1, 0), (12, -2)])
 def test_empty_range_is_rejected(tmp_path, start, stop):
-    with pytest.raises(UsageError, match=rf"^--start_step {start} to --stop_step {stop}: the range is empty"):
+    with pytest.raises(UsageError, match=rf"^--start_step {start} --stop_step {stop}: the range of iterations is inv"):
         Profiling(tmp_path, CPU, start=start, stop=stop)
