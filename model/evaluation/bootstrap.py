@@ -1,12 +1,12 @@
-"""Bootstrap intervals of rank-1 over subjects, and the comparison of two results.
+"""Compute bootstrap intervals of rank-1 over subjects, and compare two results.
 
-Other test subjects would give another rank-1. The bootstrap estimates this variation by drawing the subjects with
-replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). A comparison draws both results together,
-because the same subjects are difficult for both. The variation of training is not included; only training with several
-seeds shows it.
+A test with different subjects would give a different rank-1. The bootstrap estimates this variation by drawing the
+subjects with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). A comparison draws the same
+subjects for both results, because the same subjects are difficult for both. The variation between training runs is not
+included. Only training with several seeds shows that variation.
 
-scipy.stats has no expanded percentile interval and no Holm correction, and its bootstrap resamples the data instead of
-the weights, which needs more memory.
+scipy.stats has neither an expanded percentile interval nor Holm's correction. Its bootstrap copies the resampled data,
+which needs more memory than the weights of the subjects that are used here.
 """
 
 from collections.abc import Iterator
@@ -14,22 +14,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.common.errors import UserError
+from model.common.errors import UserError, counted
 from model.common.natural_order import natural_key
 from model.evaluation.subject_hits import SubjectHits, mean_of_known, percentage
 
 RESAMPLES = 4000
-WEIGHT_CHUNK = 1 << 22  # resampling weights that are in memory together
+WEIGHT_CHUNK = 1 << 22  # largest number of resampling weights in memory at the same time
 CONFIDENCE = 0.95
 OVERALL = "mean"  # name of the mean over the conditions
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One row of a comparison, in percent and percentage points.
+    """One row of a comparison: rank-1 in percent, and differences in percentage points.
 
-    low, high: bounds of the difference second - first.
-    p: p-value of a paired permutation test (random sign flips per subject), with Holm's correction over the conditions.
+    low, high: bounds of the 95 % interval of the difference second - first.
+    p: p-value of a paired permutation test (random sign flips per subject). The p-values of the conditions have Holm's
+        correction for multiple tests. The p-value of the mean has no correction.
     more_than_chance: p is below 0.05 and the interval does not contain 0.
     """
 
@@ -44,7 +45,7 @@ class Difference:
 
 
 def intervals(hits: SubjectHits, kind: str, seed: int = 0) -> np.ndarray:
-    """Return the 95 % interval of rank-1 per condition: [c, 2] in percent, NaN with fewer than two subjects.
+    """Return the 95 % interval of rank-1 per condition: [c, 2] in percent, NaN if there are fewer than two subjects.
 
     `kind` is `including` or `excluding` (identical views).
     """
@@ -56,14 +57,17 @@ def intervals(hits: SubjectHits, kind: str, seed: int = 0) -> np.ndarray:
 
 
 def compare(first: SubjectHits, second: SubjectHits, kind: str, seed: int = 0) -> list[Difference]:
-    """Compare rank-1 of `second` with that of `first`: the mean over the conditions first, then each condition.
+    """Return the differences in rank-1 between `second` and `first`: a row for the mean, then one row per condition.
 
-    Raises UserError unless both results have the same probes of the same subjects.
+    Raises UserError if the results have different sequences or fewer than two subjects.
     """
     check_pairs(first, second)
     count = len(first.subjects)
     if count < 2:
-        raise UserError(f"a comparison needs at least two subjects, the results have {count}")
+        raise UserError(
+            f"cannot compare the two results: they have {counted(count, 'subject')}, expected at least two; test more "
+            "subjects"
+        )
 
     def rank1(weights: np.ndarray) -> list[np.ndarray]:
         return [_with_mean(hits.rank1(kind, weights)) for hits in (first, second)]
@@ -80,7 +84,7 @@ def compare(first: SubjectHits, second: SubjectHits, kind: str, seed: int = 0) -
 
 
 def check_pairs(first: SubjectHits, second: SubjectHits) -> None:
-    """Raise UserError unless both results have the same probes of the same subjects."""
+    """Raise UserError if the results differ in subjects, conditions, views, numbers of probes or gallery views."""
     for what in ("subjects", "conditions", "views"):
         one, other = getattr(first, what), getattr(second, what)
         if one != other:
@@ -89,17 +93,18 @@ def check_pairs(first: SubjectHits, second: SubjectHits) -> None:
                 f"only the {n} has {', '.join(o[:5])}" for n, o in zip(("first", "second"), only, strict=True) if o
             )
             raise UserError(
-                f"the two results have different {what} ({named or 'another order'}); run both tests on the same data"
+                f"cannot compare the two results: they have different {what} ({named or 'in a different order'}); "
+                "run both tests on the same data"
             )
     if not np.array_equal(first.probes, second.probes) or not np.array_equal(first.enrolled, second.enrolled):
         raise UserError(
-            "the two results have different sequences: a subject has more probes in one of them; run both tests on the "
-            "same data"
+            "cannot compare the two results: they have different sequences (the numbers of probes or the gallery views "
+            "differ); run both tests on the same data"
         )
 
 
 def _draws(count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each of `count` subjects is drawn, in blocks [b, count] of RESAMPLES rows in total."""
+    """Yield how often each of `count` subjects is drawn per resample: blocks [b, count], RESAMPLES rows in total."""
     rng = np.random.default_rng(seed)
     block = max(1, min(RESAMPLES, WEIGHT_CHUNK // count))
     for start in range(0, RESAMPLES, block):
@@ -111,13 +116,15 @@ def _draws(count: int, seed: int) -> Iterator[np.ndarray]:
 def _bounds(drawn: np.ndarray, count: int) -> np.ndarray:
     """Return the expanded percentile interval of each column of `drawn`: [2, columns].
 
-    The plain percentile interval is too narrow for few subjects, like a normal interval without Student's t
-    (Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69, 2015, section 5.2).
+    Without the expansion, the percentile interval is too narrow for few subjects. The reason is the same as for an
+    interval that uses the normal distribution instead of Student's t distribution (Hesterberg, What Teachers Should
+    Know About the Bootstrap, The American Statistician 69, 2015, section 5.2).
     """
     from scipy.special import ndtr, stdtrit
 
     tail = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - CONFIDENCE) / 2)))
-    # A resample in which no subject has a condition is NaN. A condition that no subject has is NaN in all resamples.
+    # Rank-1 of a condition is NaN in a resample without probes of this condition. If no subject has such probes, it is
+    # NaN in all resamples.
     known = ~np.isnan(drawn).all(axis=0)
     bounds = np.full((2, drawn.shape[1]), np.nan)
     bounds[:, known] = np.nanquantile(drawn[:, known], [tail, 1 - tail], axis=0)
@@ -125,12 +132,12 @@ def _bounds(drawn: np.ndarray, count: int) -> np.ndarray:
 
 
 def _permutation_test(first: SubjectHits, second: SubjectHits, kind: str, seed: int) -> np.ndarray:
-    """Return p-values of the paired permutation test, which exchanges the two results of random subjects: [1 + c]."""
-    # Contribution of each subject to the difference in rank-1. An exchange flips its sign.
+    """Return p-values [1 + c] of the paired permutation test, which exchanges the two results of random subjects."""
+    # Contribution of each subject to the difference in rank-1. An exchange flips the sign of the contribution.
     difference = getattr(second, kind) - getattr(first, kind)  # [s, c, v]
     shares = mean_of_known(percentage(difference, first.look_ups(kind).sum(axis=0)))  # [s, c]
     shares = _with_mean(shares)  # [s, 1 + c]
-    # Count the exchanges whose difference is at least as large as the observed one.
+    # Count the permutations whose absolute difference is at least as large as the observed absolute difference.
     observed = np.abs(shares.sum(axis=0))
     rng = np.random.default_rng(seed)
     block = max(1, WEIGHT_CHUNK // len(shares))
@@ -150,5 +157,5 @@ def _holm(p: np.ndarray) -> np.ndarray:
 
 
 def _with_mean(values: np.ndarray) -> np.ndarray:
-    """Prepend the mean over the conditions, [..., c] -> [..., 1 + c]. NaN of a missing condition is ignored."""
+    """Prepend the mean over the conditions that are not NaN: [..., c] -> [..., 1 + c]."""
     return np.concatenate([mean_of_known(values)[..., None], values], axis=-1)

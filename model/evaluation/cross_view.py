@@ -1,7 +1,7 @@
-"""Cross-view evaluation: rank-k for each condition, probe view and gallery view.
+"""Evaluate embeddings across views: rank-k and mAP for each condition, probe view and gallery view.
 
-This is the protocol of Yu et al. (ICPR 2006), as printed by GaitSet. Each probe is searched in the gallery of one view
-at a time, so one table cell belongs to one condition, probe view and gallery view.
+This is the protocol of Yu et al. (ICPR 2006) in the form that GaitSet uses. Each probe is searched in the gallery of
+one view at a time, so one table cell belongs to one condition, one probe view and one gallery view.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from model.evaluation.result import CrossViewResult
 from model.evaluation.streaming import Streaming, count_closer_impostors
 from model.evaluation.subject_hits import SubjectHits
 
-RANKS = 20  # the usual length of a cumulative match curve
-TABLE_CHUNK = 1 << 16  # probes whose hits and precisions are computed together
+RANKS = 20  # highest rank, a common length of cumulative match curves
+TABLE_CHUNK = 1 << 16  # number of probes whose hits and precisions are computed together
 
 
 def evaluate_index(
@@ -30,17 +30,18 @@ def evaluate_index(
 ) -> CrossViewResult:  # fmt: skip
     """Return rank-1..`ranks` and mAP of `embeddings` [N, ...] (flattened to [N, d]) under `protocol`.
 
-    All conditions share the distances. The embeddings can be on any device or in a memory-mapped file. A gallery that
-    fits on `settings.device` is copied once. A probe whose subject is missing from a gallery view counts as wrong
-    there, as in the published protocol. Sequences of other seq_types are ignored, with a note in the result.
+    The distances are computed once for all conditions. The embeddings can be on any device or in a memory-mapped file.
+    A gallery that fits on `settings.device` is copied to the device only once. If the subject of a probe is missing
+    from a gallery view, the probe counts as wrong in this view, as in the published protocol. Sequences whose seq_type
+    is not part of the protocol are ignored, and a note in the result counts them.
 
     Args:
         index: the labels of each embedding.
         protocol: a protocol, or the name of a data set.
         settings: device, memory limit and other settings of the computation (default: `Streaming()`).
 
-    Raises UserError if there is nothing to evaluate or an embedding is not finite, and ValueError if the lengths
-    differ.
+    Raises UserError if there are no probes, no gallery, or embeddings that are not finite. Raises ValueError if
+    `embeddings` and `index` have different lengths.
     """
     if len(embeddings) != len(index):
         raise ValueError(f"each sequence needs one embedding, got {len(embeddings)} for {len(index)} sequences")
@@ -83,7 +84,7 @@ def _tabulate(
         counts[i, j] = len(probes)
         if not len(probes):
             continue
-        # The order of operations of the original, hits * 100 / probes, so that values round in the same way.
+        # Compute hits * 100 / probes in this order, as the original does, so that the values round in the same way.
         accuracy[i, j, enrolled] = hits[probes].sum(axis=0)[enrolled] * 100 / len(probes)
         mean_precision[i, j, enrolled] = precision[probes].mean(axis=0)[enrolled] * 100
         without_mate[i, j, enrolled] = no_mate[probes].sum(axis=0)[enrolled]
@@ -95,7 +96,7 @@ def _tabulate(
 
 
 def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:
-    """Return a note on the cells whose gallery contains one subject: their figures are the same for any model."""
+    """Return a note if a gallery contains only one subject, because rank-1 is then the same for any model."""
     names = np.asarray(subjects)
     starts = np.cumsum(plan.gallery_counts)[:-1]
     enrolled = [set(names[rows].tolist()) for rows in np.split(plan.gallery_rows, starts)]
@@ -104,7 +105,7 @@ def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:
         only_it = set(names[plan.probe_rows].tolist()) == everybody
         return [
             f"the gallery contains one subject ({everybody.pop()}): rank-1 is {'100 %' if only_it else 'the same'} for "
-            "any model and says nothing about it; test two or more subjects"
+            "any model and says nothing about the model; test two or more subjects"
         ]
     single = [view for view, of_view in zip(plan.views, enrolled, strict=True) if len(of_view) == 1]
     if not single:
@@ -113,14 +114,14 @@ def notes_on_subjects(subjects: Sequence[str], plan: Plan) -> list[str]:
 
 
 def _collapse_notes(embeddings: Tensor, sample: int = 64) -> list[str]:
-    """Return a warning if the embeddings of sequences from all parts of the data are almost equal."""
+    """Return a warning if `sample` embeddings, evenly spaced in the data, are almost equal."""
     rows = embeddings[torch.linspace(0, len(embeddings) - 1, min(sample, len(embeddings))).long()].float()
     spread = (rows - rows.mean(0)).norm(dim=1).max()
     if len(rows) < 2 or spread > 1e-4 * rows.norm(dim=1).mean():
         return []
     return [
         f"the embeddings of {len(rows)} sequences are almost equal: the network has collapsed, or all sequences are "
-        "the same; these figures say nothing about people"
+        "the same; the figures of this result say nothing about people"
     ]
 
 
@@ -131,7 +132,9 @@ def _coverage_notes(plan: Plan, counts: np.ndarray, without_mate: np.ndarray, ra
     if absent:
         notes.append(f"no gallery sequence in view {', '.join(absent)}: these cells are empty")
     if small:
-        notes.append(f"gallery smaller than {ranks} in view {', '.join(small)}: higher ranks cover the whole gallery")
+        notes.append(
+            f"fewer than {ranks} gallery sequences in view {', '.join(small)}: higher ranks cover the whole gallery"
+        )
     for condition, row, missing in zip(plan.conditions, counts, without_mate, strict=True):
         empty = [view for view, n in zip(plan.views, row, strict=True) if not n]
         if empty:
@@ -140,16 +143,16 @@ def _coverage_notes(plan: Plan, counts: np.ndarray, without_mate: np.ndarray, ra
             look_ups = int(row.sum()) * int((plan.gallery_counts > 0).sum())
             notes.append(
                 f"{condition}: in {int(missing.sum())} of {look_ups} look-ups of a probe in a gallery view, the view "
-                "contains no sequence of the subject; they count as wrong"
+                "contains no sequence of the subject; these look-ups count as wrong"
             )
     return notes
 
 
 def _check_finite(squares: Tensor, index: SequenceIndex) -> None:
-    # |p|^2 + |g|^2 - 2 p.g is at most four times the larger square, so distances cannot overflow either.
+    # |p|^2 + |g|^2 - 2 p.g is at most four times the larger square, so squared distances cannot overflow either.
     bad = (~(4 * squares < INFINITE)).nonzero().flatten().tolist()
     if bad:
         raise UserError(
-            f"{len(bad)} of {len(squares)} embeddings are not finite or too large to square, the first one belongs to "
-            f"sequence {index.name(bad[0])}; check the checkpoint and the precision of the run"
+            f"cannot compute distances: {len(bad)} of {len(squares)} embeddings are not finite or too large to square, "
+            f"the first of them for sequence {index.name(bad[0])}; check the checkpoint and the precision of the run"
         )

@@ -14,12 +14,13 @@ def euclidean_distance(
     """Return sqrt(relu(|p|^2 + |g|^2 - 2 p.g)) for all pairs of rows, [m, d] and [n, d] -> [m, n] float32.
 
     The published figures use this expanded form, which needs only one matrix product. Rounding can make the square of
-    a small distance negative, hence the relu. Distances much smaller than the embeddings have few correct digits. The
-    product uses the precision set for the process. TF32 and HF32 can change ranks, so disable them.
+    a small distance negative, so the relu sets it to 0. A distance that is much smaller than the lengths of the
+    embeddings has few correct digits. The product uses the precision that is set for the process. TF32 and HF32 can
+    change ranks, so disable them.
 
     Args:
         probe_square: |p|^2 [m] if already known. An infinite value makes all distances of its row infinite.
-        gallery_square: |g|^2 [n] if already known, with the same meaning of infinite values.
+        gallery_square: |g|^2 [n] if already known. An infinite value makes all distances of its column infinite.
         out: tensor [m, n] for the result.
     """
     probe, gallery = probe.float(), gallery.float()
@@ -36,8 +37,8 @@ def squared_length(embeddings: Tensor, block_bytes: int = 16 << 20) -> Tensor:
     size = min(n, max(1, block_bytes // (4 * max(1, numbers))))
     buffer = torch.empty(size, numbers, dtype=torch.float32, device=embeddings.device)
     for start in range(0, n, size or 1):
-        # All blocks have the same size, so the last one overlaps the previous one. The summation order within a row
-        # can depend on the block size, and equal rows must have equal squares.
+        # Equal rows must have equal squares, but the summation order within a row can depend on the block size. All
+        # blocks therefore have the same size, and the last block overlaps the block before it.
         start = min(start, n - size)
         torch.sum(buffer.copy_(embeddings[start : start + size]).square_(), dim=1, out=squares[start : start + size])
     return squares

@@ -1,7 +1,8 @@
-"""Statistics of all distances for the report, collected during the evaluation in bounded memory.
+"""Collect statistics of all distances for the report, during the evaluation and in bounded memory.
 
-Histogram counts give the distance histograms and the ROC curve. The nearest mate and the nearest impostor of each
-look-up (one probe in the gallery of one view) show which subjects are confused.
+The statistics are histograms, which also give the ROC curve, and the nearest entries of each look-up (one probe in the
+gallery of one view). The nearest mate (entry of the same subject) and the nearest impostor (entry of another subject)
+show which subjects are confused.
 """
 
 import numpy as np
@@ -11,28 +12,29 @@ from torch import Tensor
 from model.evaluation.metrics import INFINITE
 from model.evaluation.protocols import Plan
 
-# The range is twice the largest length, and distances use only a part of it: some hundreds to thousands of bins.
+# The bins cover distances from 0 to twice the length of the longest embedding. The distances of a test fill only
+# hundreds to thousands of these bins.
 HISTOGRAM_BINS = 1 << 14
-DISTANCE_CHUNK = 1 << 22  # distances that are processed together, which needs about 100 MB
-# This many pairs give smooth curves. In a larger test, only every second, third, ... probe is counted.
+DISTANCE_CHUNK = 1 << 22  # number of distances that are processed together, which needs about 100 MB
+# This number of pairs gives smooth curves. In a larger test, only every second, third, ... probe is counted.
 MAX_PAIRS = 1 << 28
-_MATE, _WRONG = 0, 1  # indices of the nearest mates and of the nearest impostors
+_MATE, _WRONG = 0, 1  # indices of the nearest mates and of the nearest impostors in `_distance` and `_row`
 
 
 class DistanceStatistics:
-    """Histogram of the distances, and nearest mate and impostor of each look-up. `evaluate` fills it.
+    """Histograms of the distances, and nearest mate and impostor of each look-up. `evaluate_index` fills them.
 
-    Attributes are numpy arrays on the host:
+    Attributes after the evaluation, with arrays as numpy arrays on the host:
 
-    counts: [c, 2, 2, bins] int64. Pairs of probe and gallery sequence by condition of the probe, identical views (1) or
-        not (0), and same subject (1, genuine) or not (0, impostor). Bin i holds distances from i to i + 1 times
-        `bin_width`.
-    mate_distance, wrong_distance: [m, v] float32. Distance of the nearest mate and of the nearest impostor in each
-        gallery view, infinite if there is none.
-    mate_row, wrong_row: [m, v] int64. Row of that entry in the embeddings, -1 if there is none. Of several
-        entries at the same distance, it can be any.
+    counts: [c, 2, 2, bins] int64. Number of pairs of a probe and a gallery sequence. The axes are the condition of the
+        probe, different (0) or identical (1) views, impostor (0) or genuine (1) pair, and the distance. Bin i counts
+        distances from i * bin_width to (i + 1) * bin_width.
+    mate_distance, wrong_distance: [m, v] float32. Distances of the nearest mate and of the nearest impostor of each
+        probe in each gallery view. A distance is infinite if there is no such entry.
+    mate_row, wrong_row: [m, v] int64. Rows of these two entries in the embeddings, -1 if there is no such entry. If
+        several entries have the same distance, the row can be that of any of them.
     plan: probes, gallery and views of the evaluation.
-    every: every n-th probe is in `counts`. It is 1 except in a very large test.
+    every: n if only every n-th probe is in `counts`. The value is 1 except in a very large test.
     """
 
     def __init__(self, bins: int = HISTOGRAM_BINS) -> None:
@@ -63,13 +65,13 @@ class DistanceStatistics:
         self._counts = torch.zeros(len(plan.conditions) * 4 * self.bins, dtype=torch.int64, device=device)
 
     def update(self, probes: np.ndarray, rows: Tensor, runs: list[tuple[slice, slice]], distance: Tensor) -> None:
-        """Add the distances between some probes and some gallery entries. Each pair must be added once.
+        """Add the distances between `probes` and the gallery entries `rows`. Each pair must be added exactly once.
 
         Args:
             probes: [k] positions in the plan.
             rows: [n] rows of the gallery entries in the embeddings.
-            runs: slices of views and of their columns; see `gallery_pieces.py`.
-            distance: [>= k, >= n], overwritten.
+            runs: for each run of views, a slice of views and the slice of their columns; see `gallery_pieces.py`.
+            distance: distances in the first k rows and n columns of a larger tensor. They are overwritten.
         """
         device = distance.device
         rows = rows.to(device)
@@ -80,7 +82,7 @@ class DistanceStatistics:
             genuine = self._probe_subject[chunk, None] == self._subject[rows]
             self._count(chunk, rows, part, genuine)
             self._find_mates(chunk, rows, part, genuine)
-            # After this, only impostors have a finite distance.
+            # From here on, only impostors have a distance below INFINITE.
             part.masked_fill_(genuine, INFINITE)
             for views, columns in runs:
                 self._find_impostors(chunk, views, rows[columns], part[:, columns])
@@ -91,13 +93,13 @@ class DistanceStatistics:
             chosen = (probes % self.every == 0).nonzero().flatten()
             probes, distance, genuine = probes[chosen], distance[chosen], genuine[chosen]
         identical = self._probe_view[probes, None] == self._gallery_view[rows]
-        # Index of (condition, identical views, genuine), then of the bin within this group.
+        # Index of the group (condition, identical views, genuine), then index of the bin in all groups.
         group = (self._probe_condition[probes, None] * 4).int() + identical * 2 + genuine
         place = (distance / self.bin_width).int().clamp_max_(self.bins - 1).add_(group, alpha=self.bins)
         self._counts += torch.bincount(place.flatten(), minlength=len(self._counts))
 
     def _find_mates(self, probes: Tensor, rows: Tensor, distance: Tensor, genuine: Tensor) -> None:
-        """Update the nearest mates. A probe has few mates, so all pairs are listed."""
+        """Update the nearest mates. A probe has few mates, so all pairs of a probe and a mate are listed."""
         probe, column = genuine.nonzero(as_tuple=True)
         found, row = distance[probe, column], rows[column]
         place = probes[probe] * len(self.plan.views) + self._gallery_view[row]

@@ -1,10 +1,10 @@
-"""Pieces of a gallery and chunks of probes that fit on a device together, and the order of their comparison.
+"""Divide a gallery into pieces and the probes into chunks that fit on a device, and order their comparisons.
 
-The gallery is processed in pieces that fit on the device, and the probes in chunks. Impostors can be counted only after
-all mates of a probe are known. Pieces are therefore cut by subject, with all views of a subject together, and probes
-are sorted by subject, so that the mates of a chunk are in one piece or in adjacent pieces. After the last of these
-pieces, the chunk is counted in this piece and in all later ones. A second round loads the pieces in front of them
-again, and counts the chunk there.
+The impostors of a probe can be counted only after all its mates are known. The gallery is therefore sorted by subject
+before it is cut into pieces, with all views of a subject together. The probes are also sorted by subject, so the mates
+of a chunk are in one piece or in adjacent pieces. The first round over the pieces finds the mates of each chunk. It
+counts the impostors of the chunk in the last piece with such mates, and in all later pieces. The second round loads the
+earlier pieces again and counts the impostors of the chunk in them.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from model.evaluation.protocols import Plan
 
-# Matrix products have a multiple of this many gallery entries. Some libraries use another summation order for the
-# remainder, and then equal embeddings would not have equal distances.
+# The number of gallery entries in a matrix product is a multiple of this number. Some libraries use a different
+# summation order for the remainder, and equal embeddings would then have different distances.
 ROW_MULTIPLE = 64
 
 
@@ -28,13 +28,16 @@ class Sizes(NamedTuple):
 
 
 def sizes_within(limit: int, embeddings: Tensor, probes: int, galleries: int, probe_chunk: int) -> Sizes:
-    """Return sizes of chunks and pieces that fit together in `limit` bytes. All chunks and pieces are about equal."""
+    """Return sizes such that one chunk and one piece fit in `limit` bytes.
+
+    All chunks have about the same size, and all pieces have about the same size.
+    """
     numbers = embeddings.shape[1]
-    # A probe is stored in its original type and as float32.
+    # A probe is stored in the type of the embeddings and as float32.
     per_probe = (4 + embeddings.element_size()) * numbers + 16
     chunk = _even_size(probes, max(1, min(probe_chunk, limit // 2 // per_probe)))
-    # A gallery entry needs its embedding and, per probe, its distance (4 bytes), a flag (1), and the copy of the flag
-    # in the type of the counts (4) that torch creates for the sum.
+    # A gallery entry needs memory for its embedding. For each probe, it also needs a distance (4 bytes), a flag
+    # (1 byte), and a copy of the flag that torch makes in the type of the counts to sum the flags (4 bytes).
     per_row = 4 * numbers + 16 + (4 + 1 + 4) * chunk
     rows = (limit - chunk * per_probe) // per_row // ROW_MULTIPLE * ROW_MULTIPLE
     rows = _even_size(galleries, max(ROW_MULTIPLE, rows))
@@ -47,17 +50,17 @@ def _even_size(total: int, largest: int) -> int:
 
 
 class Piece(NamedTuple):
-    """A part of the gallery. `rows` of the embeddings are sorted by view, then by subject."""
+    """A part of the gallery, whose entries are sorted by view, then by subject."""
 
-    rows: Tensor
-    keys: Tensor  # view * subjects + subject of each row, ascending
+    rows: Tensor  # rows of the entries in the embeddings
+    keys: Tensor  # view * number of subjects + subject of each entry, ascending
     runs: list[tuple[slice, slice]]  # see `_runs`
     first_subject: int
     last_subject: int
 
 
 def cut_gallery(plan: Plan, subject_ids: np.ndarray, size: int) -> tuple[list[Piece], int]:
-    """Return the gallery in pieces of at most `size` rows, and the largest number of mates of a probe in one view."""
+    """Return pieces of at most `size` gallery entries, and the largest number of mates of a probe in one view."""
     subject = subject_ids[plan.gallery_rows]
     view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
     key = view * (int(subject_ids.max()) + 1) + subject
@@ -76,10 +79,10 @@ def cut_gallery(plan: Plan, subject_ids: np.ndarray, size: int) -> tuple[list[Pi
 
 
 def _runs(counts: np.ndarray) -> list[tuple[slice, slice]]:
-    """Group adjacent views that have the same number of entries, because they can be counted in one operation.
+    """Group adjacent views with the same number of entries, because one operation can count such entries.
 
-    `counts` [v] is the number of entries per view. Returns the slice of views and the slice of entries per group.
-    Usually all views are one group.
+    `counts` [v] is the number of entries per view. Returns a slice of views and the slice of their entries for each
+    group. Usually, all views form one group.
     """
     runs = []
     view = entry = 0
@@ -92,7 +95,7 @@ def _runs(counts: np.ndarray) -> list[tuple[slice, slice]]:
 
 
 class Visit(NamedTuple):
-    """The chunks that are compared with a piece while it is on the device, and the purpose of each comparison."""
+    """The chunks that are compared with a piece while the piece is on the device, and the purpose per chunk."""
 
     piece: Piece
     chunks: list[int]
@@ -101,7 +104,7 @@ class Visit(NamedTuple):
 
 
 def visits_of(pieces: list[Piece], subjects: np.ndarray) -> Iterator[Visit]:
-    """Yield visits so that each chunk meets every piece, the pieces with its mates first.
+    """Yield visits that count each chunk once in every piece, after all mates of the chunk have been found.
 
     `subjects` [chunks, chunk] are the subjects of the probes in ascending order.
     """

@@ -1,23 +1,23 @@
-"""Rank-k hits and average precision, computed by counting instead of sorting.
+"""Compute rank-k hits and average precision by counting impostors instead of sorting distances.
 
-A *mate* is a gallery entry of the probe's own subject, and an *impostor* an entry of another subject. Rank-k and
-average precision follow from one number per probe and mate: the number of impostors whose distance to the probe is at
-most that of the mate. This number is the count of all entries within this distance, which needs no subject labels,
-minus the count of the mates among them.
+A *mate* is a gallery entry of the probe's own subject, and an *impostor* is an entry of another subject. Rank-k and
+average precision need one number per probe and mate: the number of impostors that are at least as close to the probe as
+the mate is. To get this number, all entries within the distance of the mate are counted, which needs no subject labels.
+The number of mates among these entries is then subtracted.
 """
 
 import torch
 from torch import Tensor
 
-# Larger than any distance and its square. It is finite because some NPUs replace infinity by this value, which would
-# break comparisons with infinity.
+# Larger than any distance and any squared distance. The value is finite because some NPUs replace infinity by it, which
+# would break comparisons with infinity.
 INFINITE = torch.finfo(torch.float32).max
 
 
 def nearest_mates(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int) -> Tensor:
     """Return the distances of each probe's mates in each of v galleries, in ascending order: [m, v, most_mates].
 
-    Missing mates have distance INFINITE. No value is copied from the device.
+    Missing mates have distance INFINITE. No value is copied to the host.
 
     Args:
         distance: [m, n] float without NaN.
@@ -38,14 +38,14 @@ def entries_within(distance: Tensor, radius: Tensor) -> Tensor:
 
 
 def closer_impostors(within: Tensor, nearest: Tensor) -> Tensor:
-    """Count the impostors that are at least as close as the i-th nearest mate: [..., r] int32.
+    """Count the impostors that are at least as close as each mate: [..., r] int32, -1 for a missing mate.
 
-    The result is -1 if the probe has fewer than i + 1 mates. Ties count against the probe: an encoder that returns the
-    same embedding for every sequence scores 0. If ties counted in favor of the probe, it would score 100.
+    Ties count against the probe: an encoder that returns the same embedding for every sequence has a rank-1 of 0. If
+    ties counted in favor of the probe, such an encoder would have a rank-1 of 100 %.
 
     Args:
-        within: [..., r], `entries_within` the distances in `nearest`.
-        nearest: [..., r], distances of the mates from `nearest_mates`.
+        within: [..., r], result of `entries_within` for the distances in `nearest`.
+        nearest: [..., r], distances of the mates, result of `nearest_mates`.
     """
     mates_within = torch.searchsorted(nearest, nearest, right=True, out_int32=True)
     return (within - mates_within).masked_fill_(nearest == INFINITE, -1)
@@ -66,8 +66,9 @@ def rank_hits(impostors: Tensor, ranks: int) -> Tensor:
 def average_precision(impostors: Tensor) -> Tensor:
     """Return the mean precision at the mates of each probe: [..., r] -> [...] float64 from 0 to 1.
 
-    `impostors` is the result of `closer_impostors`. The i-th nearest mate (from 1) has rank i + impostors, and the
-    precision at this rank is i / (i + impostors). The result is 0 for a probe without a mate.
+    `impostors` is the result of `closer_impostors`. If n impostors are at least as close as the i-th nearest mate (i
+    from 1), the mate has rank i + n, and the precision at this rank is i / (i + n). The result is 0 for a probe without
+    a mate.
     """
     found = impostors >= 0
     place = torch.arange(1, impostors.shape[-1] + 1, dtype=torch.float64, device=impostors.device)

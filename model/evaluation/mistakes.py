@@ -1,4 +1,7 @@
-"""Mistakes and confusions: look-ups whose nearest gallery entry belongs to a wrong subject."""
+"""Find mistakes and confusions: look-ups whose nearest gallery entry belongs to a wrong subject.
+
+A look-up compares one probe with the gallery of one view.
+"""
 
 from collections import Counter, defaultdict, namedtuple
 from collections.abc import Sequence
@@ -11,20 +14,22 @@ from model.evaluation.distance_statistics import DistanceStatistics
 
 
 class LookUps(namedtuple("LookUps", "probe view missed distance_ratio identical_left_out")):
-    """All look-ups, without identical views if there are several views.
+    """All look-ups of an evaluation. If there are several views, look-ups with identical views are left out.
 
-    probe: [n] position in the plan.
+    probe: [n] position of the probe in the plan.
     view: [n] index of the gallery view.
-    missed: [n] bool, an impostor is at least as close as the nearest mate.
-    distance_ratio: [n] distance of the nearest mate divided by that of the nearest impostor, infinite without a mate.
+    missed: [n] bool. An impostor is at least as close as the nearest mate.
+    distance_ratio: [n] distance of the nearest mate divided by the distance of the nearest impostor. The ratio is
+        infinite without a mate.
+    identical_left_out: whether look-ups with identical views are left out.
     """
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """The nearest entry belongs to `taken_for` in `times` of the `look_ups` of `subject`.
+    """In `times` of the `look_ups` of `subject`, the nearest gallery entry belongs to `taken_for`.
 
-    `conditions` and `views` (probe view, gallery view) count these look-ups.
+    `conditions` and `views` count these mistakes per condition and per pair (probe view, gallery view).
     """
 
     subject: str
@@ -50,10 +55,10 @@ def look_ups(statistics: DistanceStatistics) -> LookUps:
 
 
 def confusions(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str]) -> list[Confusion]:
-    """Return the confused pairs of subjects, most frequent first.
+    """Return the confused pairs of subjects, the most frequent pair first.
 
     Args:
-        seen: look-ups of the evaluation.
+        seen: result of `look_ups`.
         subjects: [N] subject of each embedding.
     """
     plan = statistics.plan
@@ -78,8 +83,8 @@ def confusions(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence
 def hardest(statistics: DistanceStatistics, seen: LookUps, subjects: Sequence[str], count: int) -> np.ndarray:
     """Return positions in `seen` of the `count` misses with the largest distance ratio, one per pair of subjects.
 
-    If there is no miss, the hits with the largest ratio are returned. Look-ups without a mate or without an entry of
-    another subject are excluded, because one of the entries to show is missing.
+    If there is no miss, return the hits with the largest ratio. Look-ups without a mate or without an impostor are
+    excluded, because the report shows both.
     """
     names = np.asarray(subjects)
     complete = np.isfinite(seen.distance_ratio) & (statistics.wrong_row[seen.probe, seen.view] >= 0)

@@ -1,4 +1,4 @@
-"""The table of evaluation protocols, protocols of users, and the split of sequences into gallery and probes."""
+"""Define the evaluation protocols of data sets and of users, and split sequences into gallery and probes."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from model.common.files import is_plain_name
 
 
 class PublishedRow(NamedTuple):
-    """Published rank-1 in percent per condition, None if the source does not report it.
+    """Published rank-1 in percent per condition. A mapping is None if the source does not report these figures.
 
     `per_view` holds rank-1 per condition and probe view, excluding identical views, as printed in `source`.
     """
@@ -27,10 +27,10 @@ class PublishedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """Gallery and probe takes of one data set.
+    """The takes of one data set that are gallery and probes.
 
-    `gallery` and the values of `probes` are seq_types or patterns of them, such as `nm-*`. The keys of `probes` are
-    conditions in print order.
+    `gallery` and the values of `probes` are seq_types or patterns of seq_types, such as `nm-*`. The keys of `probes`
+    are the conditions in print order.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The rows of the embeddings that are probes and gallery. `gallery_rows` are sorted by view."""
+    """The embeddings that are probes and the embeddings that are gallery. `gallery_rows` are sorted by view."""
 
     conditions: tuple[str, ...]
     views: tuple[str, ...]
@@ -56,7 +56,7 @@ class Plan:
 _CASIA_B_GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
 _CASIA_B_PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
 _CASIA_B_VIEWS = tuple(f"{18 * number:03d}" for number in range(11))
-# Their means are 94.96, 87.24 and 70.35, the same as those printed by the original program.
+# The means of these values are 94.96, 87.24 and 70.35. The original program prints the same means.
 _GAITSET_BY_VIEW = {
     "NM": (90.8, 97.9, 99.4, 96.9, 93.6, 91.7, 95.0, 97.8, 98.9, 96.8, 85.8),
     "BG": (83.8, 91.2, 91.8, 88.8, 83.3, 81.0, 84.1, 90.0, 92.2, 94.4, 79.0),
@@ -71,7 +71,7 @@ _CASIA_B_PUBLISHED = (
         "Chao et al., AAAI 2019, Table 1, large-sample training of 74 subjects",
     ),
     PublishedRow("om on Ascend 310", {"NM": 95.512}, None),
-    # The source does not state whether identical views are included. The value and the script suggest it.
+    # The source does not state whether identical views are included. The value and the script suggest that they are.
     PublishedRow("trained on 8 NPUs (most likely including)", {"NM": 93.744}, None),
 )
 PROTOCOLS = (
@@ -88,24 +88,24 @@ def canonical_name(dataset: str) -> str:
 
 
 def protocol_of(dataset: str, gallery: Sequence[str] = (), probe: Sequence[str] = ()) -> Protocol:
-    """Return the protocol of a dataset, or one with takes that the user names.
+    """Return the protocol of a dataset, or a protocol with the takes that the user names.
 
-    Case, `-`, `_` and spaces of the dataset are ignored (OU-MVLP, ou_mvlp, casia-b).
+    Case, `-`, `_` and spaces in `dataset` are ignored (OU-MVLP, ou_mvlp, casia-b).
 
     Args:
-        gallery: takes or patterns, each word one or several of them joined by commas (default: as in the table).
-        probe: the same, with an optional condition in front of each word, `NM=nm-05,nm-06`. Without it, the condition
-            is the name of the take up to its first hyphen, in capitals.
+        gallery: words with one or several takes or patterns, separated by commas (default: the gallery in the table).
+        probe: the same for the probes. A word can start with a condition, as in `NM=nm-05,nm-06`. In words without a
+            condition, the condition of each take is its name up to the first hyphen or wildcard, in capitals.
 
     Raises:
-        UsageError: the dataset is unknown and the takes are not given, or a take belongs to two parts.
+        UsageError: the dataset is unknown and takes are not given, or a take belongs to two parts of the protocol.
     """
     name = canonical_name(dataset)
     known = next((protocol for protocol in PROTOCOLS if protocol.name == name), None)
     if known is None and not (gallery and probe):
         names = ", ".join(protocol.name for protocol in PROTOCOLS)
         raise UsageError(
-            f"no evaluation protocol for dataset {dataset!r}: the known ones are {names}; name the takes of the "
+            f"no evaluation protocol for dataset {dataset!r}: the known datasets are {names}; name the takes of the "
             "gallery and of the probes with --gallery and --probe, for example --gallery walk1 --probe walk2, or write "
             "embeddings without an evaluation with python -m model.embed"
         )
@@ -127,12 +127,13 @@ def _takes_of(option: str, word: str, condition: str = "") -> list[str]:
 
 
 def _probes_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the takes per condition. The default one of `nm-05` is NM, of `walk2` WALK2, of `*` PROBE."""
+    """Return the takes per condition. The default condition is NM for `nm-05`, WALK2 for `walk2`, PROBE for `*`."""
     probes: dict[str, tuple[str, ...]] = {}
     for word in words:
         condition, equals, _ = word.partition("=")
-        if equals and not is_plain_name(condition):  # it becomes part of the names of figures
-            raise UsageError(f"--probe {word}: {condition!r} cannot name a condition; write for example NM=nm-05,nm-06")
+        if equals and not is_plain_name(condition):
+            raise UsageError(f"--probe {word}: the condition {condition!r} cannot be part of a file name of a figure; "
+                             "write for example NM=nm-05,nm-06")  # fmt: skip
         for take in _takes_of("--probe", word, f"{condition}=" if equals else ""):
             name = condition if equals else re.split(r"[-*?\[]", take, maxsplit=1)[0].upper() or "PROBE"
             probes[name] = (*probes.get(name, ()), take)
@@ -140,18 +141,18 @@ def _probes_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _names(take: str, patterns: Sequence[str]) -> bool:
-    """Return whether a take is one of `patterns`, or matches one that has the wildcards *, ? or [...]."""
+    """Return whether a take equals one of `patterns`, or matches a pattern with the wildcards *, ? or [...]."""
     return take in patterns or any(fnmatchcase(take, pattern) for pattern in patterns)
 
 
 def _reject_shared(takes: Iterable[str], parts: Mapping[str, Sequence[str]], error: type[UserError]) -> None:
-    """Raise `error` if a take belongs to several parts of a protocol. A probe would be compared with itself."""
+    """Raise `error` if a take belongs to several parts, for example if a probe would be compared with itself."""
     for take in takes:
         shared = [part for part, patterns in parts.items() if _names(take, patterns)]
         if len(shared) > 1:
             raise error(
-                f"take {take} belongs to {shared[0]} and to {shared[1]}: each take can belong to one of them only; "
-                "change --gallery or --probe"
+                f"take {take} belongs to {shared[0]} and to {shared[1]}: each take can belong to only one part of the "
+                "protocol; change --gallery or --probe"
             )
 
 
@@ -159,7 +160,7 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
     """Split sequences into gallery and probes by their seq_type.
 
     Raises:
-        UserError: one of them is empty, or patterns assign a seq_type to both.
+        UserError: the gallery or the probes are empty, or a seq_type matches patterns of several parts.
     """
     take = np.asarray(seq_types, dtype=str)
     present = np.unique(take).tolist()
@@ -175,9 +176,9 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
     ):
         if not count:
             raise UserError(
-                f"no {part} sequence for protocol {protocol.name}: it needs seq_type {', '.join(wanted)}, but the "
-                f"{len(take)} sequences have seq_type {some_names(take)}; check the data and --dataset, or name the "
-                "takes with --gallery and --probe"
+                f"no {part} sequence for protocol {protocol.name}: the protocol needs seq_type {', '.join(wanted)}, "
+                f"but the {len(take)} sequences have seq_type {some_names(take)}; check the data and --dataset, or "
+                "name the takes with --gallery and --probe"
             )
     notes = [
         f"condition {c} is skipped: no sequence of seq_type {', '.join(protocol.probes[c])}"
@@ -211,5 +212,5 @@ def _normalized(name: str) -> str:
 
 
 def _natural(view: str) -> tuple[bool, int, str]:
-    """Sort key: numbers by value, then other names, for example 000, 018, 90, 180, front."""
+    """Return a sort key that orders numbers by value before all other names: 000, 018, 90, 180, front."""
     return not view.isdecimal(), int(view) if view.isdecimal() else 0, view

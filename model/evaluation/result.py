@@ -1,4 +1,4 @@
-"""The result of a cross-view evaluation: tables, means, and conversion to JSON and xarray."""
+"""Hold the result of a cross-view evaluation: tables, means, and conversion to JSON and xarray."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from model.evaluation.protocols import Protocol
 from model.evaluation.subject_hits import SubjectHits
 
 IDENTICAL_VIEWS = (
-    "including: mean over all cells; excluding: without cells whose probe and gallery have the same view, mean over "
-    "the other gallery views of each probe view, then over the probe views"
+    "including: mean over all cells; excluding: for each probe view, mean over the gallery views other than the probe "
+    "view, then mean over the probe views"
 )
 
 
@@ -20,20 +20,20 @@ IDENTICAL_VIEWS = (
 class CrossViewResult:
     """Tables with axes c conditions, v probe views, v gallery views (the same list) and k ranks from 1.
 
-    A cell without a probe or without a gallery sequence is NaN, and means skip it.
+    A cell without a probe or without a gallery sequence is NaN. Means are taken over the cells that are not NaN.
     """
 
     protocol: Protocol
     conditions: tuple[str, ...]  # conditions with at least one probe, in the order of the protocol
     views: tuple[str, ...]
-    accuracy: np.ndarray  # [c, v, v, k] float64, percent of probes with a mate among the k nearest
+    accuracy: np.ndarray  # [c, v, v, k] float64, percent of probes with a mate among the k nearest gallery entries
     average_precision: np.ndarray  # [c, v, v] float64, percent
     probe_counts: np.ndarray  # [c, v] int64
     gallery_counts: np.ndarray  # [v] int64
-    without_mate: np.ndarray  # [c, v, v] int64, probes without their subject in the gallery view; they count as wrong
+    without_mate: np.ndarray  # [c, v, v] int64, probes whose subject the gallery view lacks; they count as wrong
     notes: tuple[str, ...]
     subject_hits: SubjectHits  # hits at rank 1 per subject
-    gallery_subjects: int  # with 1, all figures are the same for any model
+    gallery_subjects: int  # number of subjects in the gallery; if it is 1, all figures are the same for any model
 
     @property
     def ranks(self) -> int:
@@ -54,7 +54,10 @@ class CrossViewResult:
         return self._named([_mean(_exclude_identical(cells)) for cells in self.cells(rank, rounded)])
 
     def per_probe_view(self, rank: int = 1, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """Return the mean over the other gallery views, per condition and probe view that has probes."""
+        """Return the mean over the gallery views other than the probe view: {condition: {probe view: mean}}.
+
+        Probe views without a probe of the condition are left out.
+        """
         tables = {}
         for condition, cells, counts in zip(self.conditions, self.cells(rank, rounded), self.probe_counts, strict=True):
             means = _exclude_identical(cells)
@@ -62,7 +65,7 @@ class CrossViewResult:
         return tables
 
     def mean_average_precision(self, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """Return {condition: {"including", "excluding"}} in percent, averaged over cells like rank-k."""
+        """Return mAP in percent: {condition: {"including": mean, "excluding": mean}}, with the same means as rank-k."""
         return {
             condition: {"including": _mean(cells), "excluding": _mean(_exclude_identical(cells))}
             for condition, cells in zip(self.conditions, _rounded(self.average_precision, rounded), strict=True)
@@ -127,7 +130,7 @@ class CrossViewResult:
 
 
 def _with_precise(figures: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return the figures of rounded cells per condition, and those of unrounded cells as `full_precision`."""
+    """Return the figures of rounded cells per condition. `full_precision` holds the figures of unrounded cells."""
     precise = figures(rounded=False)
     return {c: {**values, "full_precision": precise[c]} for c, values in figures(rounded=True).items()}
 
@@ -142,14 +145,14 @@ def without_nan(value: Any) -> Any:
 
 
 def _exclude_identical(cells: np.ndarray) -> np.ndarray:
-    """Return the mean of each row [v, v] without its diagonal cell: [v], NaN if no cell remains."""
+    """Return the mean of each row of `cells` [v, v] without the diagonal cell: [v], NaN if no cell remains."""
     off_diagonal = cells.copy()
     np.fill_diagonal(off_diagonal, np.nan)
     return np.array([_mean(row) for row in off_diagonal])
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the values that are not NaN, or NaN without a warning if there is none."""
+    """Return the mean of the values that are not NaN. If there are none, return NaN without a warning."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 

@@ -1,4 +1,4 @@
-"""Count the impostors closer than each mate for a gallery of any size, in bounded memory on the device.
+"""Count the impostors that are at least as close as each mate, for a gallery of any size and in bounded memory.
 
 `gallery_pieces.py` describes the order in which probes and gallery are compared.
 """
@@ -29,8 +29,10 @@ class Streaming:
 
     device: device that computes the distances (default: the device of the embeddings).
     probe_chunk: largest number of probes per chunk.
-    device_bytes: limit for the memory on `device` (default: see `default_bytes`). About 8 bytes per probe, view and
-        mate are not included. One probe and ROW_MULTIPLE gallery entries are always allowed.
+    device_bytes: limit for the memory on `device` (default: see `default_bytes`). The limit does not include about
+        8 bytes for each combination of a probe, a view and a mate. If one probe and ROW_MULTIPLE gallery entries need
+        more memory, the limit is exceeded.
+    quiet: show no progress bar.
     statistics: receives every distance once. Its memory is not included in `device_bytes`.
     """
 
@@ -46,13 +48,13 @@ def count_closer_impostors(
 ) -> Tensor:
     """Return `closer_impostors` of every probe of `plan` in the gallery of every view: [m, v, r] int32 on the CPU.
 
+    The last axis has the largest number of mates of a probe in one view, r.
+
     Args:
         embeddings: [N, d] on any device or in a memory-mapped file. A few rows are read at a time.
         squares: [N] squared lengths of the embeddings.
         subject_ids: [N] numbers from 0.
         settings: `settings.device` must be set.
-
-    Here r is the largest number of mates of a probe in one view.
     """
     device = settings.device
     # Sort the probes by subject, and pad the last chunk with copies of the last probe so that all chunks are full.
@@ -90,7 +92,7 @@ def count_closer_impostors(
 
 
 def default_bytes(device: torch.device) -> int:
-    """Return a quarter of the free memory of an accelerator, or 2 GiB on the CPU and if the device cannot report it."""
+    """Return a quarter of the free memory of an accelerator. Return 2 GiB if the device does not report free memory."""
     free = free_memory(device)
     return CPU_BYTES if free is None else free // FREE_MEMORY_DIVISOR
 
@@ -98,8 +100,8 @@ def default_bytes(device: torch.device) -> int:
 class _Distances:
     """Distances between a chunk of probes and the piece of the gallery that is on the device.
 
-    The matrix product has the same shape and the same buffers for every piece and chunk. Each pair therefore has the
-    same distance in every bit whenever it is computed, and equal embeddings have equal distances.
+    The matrix product has the same shape and the same buffers for every piece and chunk. The distance of a pair is
+    therefore the same in every bit each time it is computed, and equal embeddings have equal distances.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class _Distances:
         self._probe_rows = torch.from_numpy(probe_rows).to(embeddings.device).view(-1, sizes.chunk)
         self._probe_squares = squares[self._probe_rows].to(device)
         numbers = embeddings.shape[1]
-        # Zeros, because the last piece fills only a part of the buffer.
+        # Start with zeros: a piece can leave rows of the buffer empty, and uninitialized memory can contain NaN.
         self._gallery = torch.zeros(sizes.rows, numbers, device=device)
         self._gallery_square = torch.empty(sizes.rows, device=device)
         self._probe = torch.empty(sizes.chunk, numbers, device=device)
@@ -127,7 +129,10 @@ class _Distances:
         self._gallery_square.fill_(INFINITE)[: len(rows)] = self._squares[rows].to(self._gallery.device)
 
     def of_chunk(self, chunk: int) -> Tensor:
-        """Return distances [chunk, rows], INFINITE beyond the last row of the piece. The next call overwrites them."""
+        """Return distances [chunk, rows]. Columns beyond the piece are larger than any distance of two embeddings.
+
+        The next call overwrites the result.
+        """
         self._fetch(self._probe_rows[chunk], self._probe)
         squares = self._probe_squares[chunk], self._gallery_square
         return euclidean_distance(self._probe, self._gallery, *squares, out=self._distance)
@@ -138,13 +143,13 @@ class _Distances:
             return
         size = len(self._staging)
         for part, target in zip(rows.split(size), out.split(size), strict=True):
-            # The copy is synchronous, so the staging buffer can be reused. The device still works on the previous chunk
-            # while these rows are read.
+            # `copy_` returns after the copy is complete, so the next part can overwrite the staging buffer. The device
+            # can still compute the previous chunk while these rows are read.
             target.copy_(torch.index_select(self._embeddings, 0, part, out=self._staging[: len(part)]))
 
 
 class _Counter:
-    """For each probe, the distances of its mates and the number of entries within each of these distances."""
+    """Distances of the mates of each probe, and the number of gallery entries within each of these distances."""
 
     def __init__(self, subjects: Tensor, views: int, most_mates: int, all_subjects: int, device: torch.device) -> None:
         self._nearest = torch.full((*subjects.shape, views, most_mates), INFINITE, device=device)
@@ -153,7 +158,7 @@ class _Counter:
         self._first_key = torch.arange(views, device=device) * all_subjects
 
     def find_mates(self, chunk: int, distance: Tensor, keys: Tensor) -> None:
-        """Merge the mates of a chunk in this piece into those already known."""
+        """Merge the distances of the mates in this piece into the known distances of the mates of the chunk."""
         mate_keys = self._first_key + self._subjects[chunk, :, None]
         first, stop = torch.searchsorted(keys, mate_keys), torch.searchsorted(keys, mate_keys, right=True)
         known = self._nearest[chunk]
@@ -161,13 +166,13 @@ class _Counter:
         known.copy_(torch.cat([known, found], dim=-1).sort(dim=-1).values[..., : known.shape[-1]])
 
     def count(self, chunk: int, distance: Tensor, runs: list[tuple[slice, slice]]) -> None:
-        """Add the entries of this piece within each mate distance."""
+        """Count the entries of this piece within the distance of each mate."""
         for views, entries in runs:
             by_view = distance[:, entries].unflatten(1, (views.stop - views.start, -1))
             self._within[chunk, :, views] += entries_within(by_view, self._nearest[chunk, :, views])
 
     def impostors(self) -> Tensor:
-        """Return `closer_impostors` of all probes, [chunks * chunk, v, most_mates]. It overwrites the counts."""
+        """Return `closer_impostors` of all probes, [chunks * chunk, v, most_mates]. This call overwrites the counts."""
         for within, nearest in zip(self._within, self._nearest, strict=True):
             within.copy_(closer_impostors(within, nearest))
         return self._within.flatten(0, 1)

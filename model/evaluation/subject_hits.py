@@ -1,4 +1,4 @@
-"""Hits at rank 1 per subject, the basis of intervals over subjects and of comparisons of two results."""
+"""Count hits at rank 1 per subject. Confidence intervals and comparisons of two results use these counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ def mean_of_known(values: np.ndarray, axis: int = -1) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SubjectHits:
-    """Counts with axes s subjects, c conditions and v probe views. Their sums over subjects give the table cells.
+    """Counts with axes s subjects, c conditions and v probe views. Their sums over subjects give rank-1 per probe view.
 
-    A look-up is one probe in the gallery of one view. It is a hit if the nearest entry belongs to the correct subject.
+    A look-up compares one probe with the gallery of one view. It is a hit if the nearest entry belongs to the subject
+    of the probe.
     """
 
     subjects: tuple[str, ...]  # in natural order
@@ -43,8 +44,8 @@ class SubjectHits:
         """Count hits per subject.
 
         Args:
-            hits: [m, v] bool, result of the look-up of each probe in each gallery view.
-            probe_subjects: [m] names.
+            hits: [m, v] bool, whether the look-up of each probe in each gallery view is a hit.
+            probe_subjects: [m] subject names of the probes.
         """
         names = np.asarray(probe_subjects).tolist()
         subjects = sorted(set(names), key=natural_key)
@@ -59,14 +60,14 @@ class SubjectHits:
         return cls(tuple(subjects), plan.conditions, plan.views, plan.gallery_counts > 0, probes, including, excluding)
 
     def look_ups(self, kind: str) -> np.ndarray:
-        """Return the number of look-ups of a kind, `including` or `excluding`: [s, c, v]."""
+        """Return the number of look-ups [s, c, v], `including` or `excluding` identical views."""
         galleries = int(self.enrolled.sum()) - (self.enrolled if kind == "excluding" else 0)
         return self.probes * galleries
 
     def rank1(self, kind: str, weights: np.ndarray) -> np.ndarray:
-        """Return rank-1 in percent from unrounded cells if subject s counts weights[..., s] times: [..., c].
+        """Return rank-1 in percent, from unrounded cells, if subject s counts weights[..., s] times: [..., c].
 
-        NaN if there is no look-up, for example for `excluding` with a single view.
+        Rank-1 of a condition without look-ups is NaN, for example `excluding` identical views with a single view.
         """
         shape = (len(self.subjects), -1)
         hits = weights @ getattr(self, kind).reshape(shape).astype(np.float64)
@@ -75,7 +76,10 @@ class SubjectHits:
         return mean_of_known(per_view.reshape(*weights.shape[:-1], len(self.conditions), len(self.views)))
 
     def percentages(self, kind: str, axis: int) -> np.ndarray:
-        """Return the percentage of hits among the look-ups, summed over an axis: [c, v] or [s, c]; NaN without any."""
+        """Return the percentage of hits after summing hits and look-ups over an axis, NaN if there are no look-ups.
+
+        The result is [c, v] for axis 0 (subjects) and [s, c] for axis 2 (probe views).
+        """
         return percentage(getattr(self, kind).sum(axis=axis), self.look_ups(kind).sum(axis=axis))
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +118,8 @@ class SubjectHits:
         most = tables["probes"] * enrolled.sum()
         if not all((tables[kind] <= most).all() for kind in ("including", "excluding")):
             raise ValueError("more hits than look-ups")
-        # Files of earlier versions list 1, 10, 2. The order decides which subjects a bootstrap resample contains.
+        # Files of earlier versions list the subjects as 1, 10, 2. Sort them, because their order decides which subjects
+        # a bootstrap resample contains.
         order = sorted(range(len(own["subjects"])), key=lambda i: natural_key(own["subjects"][i]))
         subjects = tuple(own["subjects"][i] for i in order)
         tables = {kind: table[order] for kind, table in tables.items()}

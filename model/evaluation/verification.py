@@ -1,8 +1,9 @@
-"""Verification (same person or not): ROC curve, equal error rate and true accept rate from distance histograms.
+"""Compute the ROC curve, equal error rate and true accept rate of verification from histograms of distances.
 
-A pair is accepted if its distance is below a threshold. FAR is the share of accepted impostor pairs, and TAR the share
-of accepted genuine pairs. The thresholds are the edges of the histogram bins, so the precision depends on the bin
-width.
+Verification decides whether a pair of sequences shows the same person (genuine pair) or different people (impostor
+pair). A pair is accepted as genuine if its distance is below a threshold. The false accept rate (FAR) is the share of
+impostor pairs that are accepted. The true accept rate (TAR) is the share of genuine pairs that are accepted. The
+thresholds are the edges of the histogram bins, so the precision of the rates depends on the bin width.
 """
 
 from collections import namedtuple
@@ -11,9 +12,9 @@ import numpy as np
 
 
 class Roc(namedtuple("Roc", "threshold far tar genuine impostor")):
-    """ROC curve: `far` and `tar` [t] rise from 0 to 1 with `threshold` [t].
+    """ROC curve: `far` [t] and `tar` [t] rise from 0 to 1 with `threshold` [t].
 
-    `genuine` and `impostor` are the numbers of pairs.
+    `genuine` and `impostor` are the numbers of pairs of each type.
     """
 
     def tar_at(self, far: float) -> float:
@@ -35,7 +36,7 @@ class Roc(namedtuple("Roc", "threshold far tar genuine impostor")):
 
 
 def roc(genuine: np.ndarray, impostor: np.ndarray, bin_width: float) -> Roc:
-    """Return the ROC curve of genuine and impostor pairs, counted in the same bins [bins] from distance 0."""
+    """Return the ROC curve of histograms [bins] of genuine and of impostor pairs, whose bins start at distance 0."""
     total = int(genuine.sum()), int(impostor.sum())
     tar, far = (
         np.concatenate([[0], np.cumsum(n)]) / max(1, t) for n, t in zip((genuine, impostor), total, strict=True)
@@ -44,7 +45,10 @@ def roc(genuine: np.ndarray, impostor: np.ndarray, bin_width: float) -> Roc:
 
 
 def rebinned(counts: np.ndarray, bin_width: float, max_bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Merge counts [..., bins] into at most `max_bins` bins over the used range: edges [n + 1], counts [..., n]."""
+    """Merge histograms [..., bins] into at most `max_bins` wider bins from the first to the last bin that is not empty.
+
+    Returns the edges [n + 1] and the counts [..., n] of the wider bins.
+    """
     used = np.flatnonzero(counts.reshape(-1, counts.shape[-1]).any(axis=0))
     if not len(used):
         return np.array([0.0, bin_width]), np.zeros((*counts.shape[:-1], 1), counts.dtype)

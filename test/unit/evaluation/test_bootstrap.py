@@ -1,4 +1,4 @@
-"""Bootstrap intervals over subjects and paired comparisons: coverage and false positive rate."""
+"""Test bootstrap intervals over subjects and paired comparisons: coverage and false positive rate."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ VIEWS = ("000", "090", "180")
 
 
 def hits_of(chance: np.ndarray, rng: np.random.Generator) -> SubjectHits:
-    """Hits of subjects that are recognized with probability `chance` [s, c], with three views."""
+    """Return hits of subjects that are recognized with probability `chance` [s, c] in each of three views."""
     subjects, conditions = chance.shape
     chance = np.broadcast_to(chance[..., None], (subjects, conditions, len(VIEWS)))
     excluding = rng.binomial(2 * PROBES, chance)
@@ -53,7 +53,7 @@ def test_few_false_positives_and_large_differences_are_found(few_resamples):
 
 
 def test_paired_comparison_is_more_sensitive_than_two_intervals():
-    """All subjects improve slightly, by much less than the subjects differ."""
+    """All subjects improve slightly. The improvement is much smaller than the differences between subjects."""
     rng = np.random.default_rng(3)
     people = np.linspace(0.1, 0.9, 30)[:, None]
     first = hits_of(people, rng)

@@ -1,4 +1,4 @@
-"""Thresholds of distances: quantiles of many people, and Student's distribution for few."""
+"""Test thresholds of distances: a quantile for many people, and Student's t distribution for few people."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_threshold_accepts_the_given_share_of_many_distances(far):
 
 @pytest.mark.parametrize(("people", "each"), [(3, 1), (5, 6), (10, 6), (40, 3)])
 def test_thresholds_of_few_people_accept_about_the_given_share_on_average(people, each):
-    """Half of the variance is common to all distances of a person. A quantile would accept 14 % for five people."""
+    """Half of the variance is common to all distances of a person. For five people, a quantile would accept 14 %."""
     rng = np.random.default_rng(people)
 
     def distances(count: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def test_thresholds_of_few_people_accept_about_the_given_share_on_average(people
 
 def test_extrapolation_uses_the_effective_number_of_distances():
     values = np.random.default_rng(0).normal(10, 1, 5)
-    same = np.repeat(values, 12)  # twelve equal distances per person are five distances
+    same = np.repeat(values, 12)  # twelve equal distances for each of five people count as five distances
     threshold, extrapolated = threshold_at(same, np.repeat(np.arange(5), 12), 0.05)
     logs = np.log(same)
     spread = np.sqrt((4 * 0.15**2 + 4 * logs.var(ddof=1)) / 8 * (1 + 1 / 5))

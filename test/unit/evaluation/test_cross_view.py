@@ -1,4 +1,4 @@
-"""Cross-view tables against figures of the original code and against a loop-based implementation."""
+"""Compare cross-view tables with figures of the original code and with a loop-based implementation."""
 
 import json
 from itertools import product
@@ -30,7 +30,7 @@ def index_of(rows: Rows) -> SequenceIndex:
 
 
 def embeddings_of(rows: Rows, seed: int = 0) -> torch.Tensor:
-    """Embeddings scattered around a center per subject, so that rank-1 is between 0 and 100."""
+    """Return embeddings scattered around a center per subject, so that rank-1 is between 0 and 100."""
     return made_embeddings(index_of(rows), 1.3, seed, 24).flatten(1)
 
 
@@ -41,7 +41,7 @@ def evaluated(rows: Rows, embeddings=None, dataset: str = "CASIA-B", ranks: int 
 
 
 def loop_based_cells(embeddings: torch.Tensor, rows: Rows, protocol: Protocol, ranks: int) -> dict:
-    """{(condition, probe view, gallery view): (rank-1..k, mAP, probes without a mate)}, one probe at a time."""
+    """Return {(condition, probe view, gallery view): (rank-1..k, mAP, probes without a mate)}, computed per probe."""
     x = embeddings.double().flatten(1).numpy()
     cells = {}
     views = {row[2] for row in rows}
@@ -109,7 +109,7 @@ def test_incomplete_data_and_free_names(seed):
     notes = " | ".join(result.notes)
     assert "no gallery sequence in view 45" in notes
     assert "no probe in view" in notes and "135" in notes
-    assert "count as wrong" in notes  # only-probe has no mate anywhere
+    assert "count as wrong" in notes  # subject only-probe has no mate in any view
     assert "xx-01" in notes
 
 
@@ -173,7 +173,7 @@ def test_gallery_of_three_clips_the_ranks():
     assert_equals_loops(result, embeddings, rows, "CASIA-A")
     # Rank 3 covers the whole gallery. Subject z is not enrolled, so rank-5 stays below 100.
     assert result.accuracy[0, 0, 0, 2:].tolist() == [75, 75, 75]
-    assert any("gallery smaller than 5 in view 000 (3)" in note for note in result.notes)
+    assert any("fewer than 5 gallery sequences in view 000 (3)" in note for note in result.notes)
 
 
 PAIR = grid(["a", "b", "c"], TAKES, ["000", "018"])  # two views

@@ -1,4 +1,4 @@
-"""Distances against float64 differences. Histograms and nearest entries against loops over all pairs."""
+"""Compare distances with float64 differences, and histograms and nearest entries with loops over all pairs."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_distance_of_equal_rows_is_not_nan():
-    # |p|^2 + |p|^2 - 2 p.p can round to a negative number. Without the relu, half of these would be NaN.
+    # |p|^2 + |p|^2 - 2 p.p can round to a negative number. Without the relu, half of these distances would be NaN.
     embeddings = randn(200, 300) + 50
     distance = euclidean_distance(embeddings, embeddings)
     assert torch.isfinite(distance).all()
@@ -65,7 +65,7 @@ def test_squared_length_in_blocks(rows_at_once, dtype):
 
 @pytest.mark.parametrize("rows", [1, 5, 17, 33])
 def test_equal_rows_have_equal_squares_in_every_block(rows):
-    # 33 rows in blocks of 16 leave one row. Alone, its 40,000 numbers would be summed by several threads.
+    # Blocks of 16 leave one of 33 rows. In a block with this row only, several threads would sum its 40,000 numbers.
     squares = squared_length(randn(1, 40000).repeat(rows, 1), block_bytes=16 * 40000 * 4)
     assert (squares == squares[0]).all()
 

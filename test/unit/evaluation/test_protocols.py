@@ -80,7 +80,7 @@ def test_views_can_be_an_array():
 def test_users_name_their_own_takes(gallery, probe, takes, probes):
     protocol = protocol_of("mygait", gallery, probe)
     assert (protocol.name, protocol.gallery, protocol.probes) == ("mygait", takes, probes)
-    assert list(protocol.probes) == list(probes)  # the order of the printed table
+    assert list(protocol.probes) == list(probes)  # in the order of the printed table
 
 
 def test_own_takes_of_a_known_dataset_have_no_published_figures():
@@ -100,7 +100,7 @@ def test_own_takes_of_a_known_dataset_have_no_published_figures():
         (["walk1"], ["walk2", "ALL=walk[23]"], r"take walk2 belongs to the probes of WALK2 and to the probes of ALL"),
         (["walk1"], ["NM="], "--probe NM=: a take has no name"),
         (["walk1,"], ["walk2"], "--gallery walk1,: a take has no name"),
-        (["walk1"], ["a/b=walk2"], "'a/b' cannot name a condition"),
+        (["walk1"], ["a/b=walk2"], "the condition 'a/b' cannot be part of a file name"),
     ],
 )
 def test_takes_that_make_no_protocol_are_rejected(gallery, probe, message):

@@ -1,4 +1,4 @@
-"""Results: means, JSON and xarray, and the hits of each subject, whose sums equal the tables."""
+"""Test results: means, JSON, xarray, and the hits of each subject, which give the same rank-1 as the tables."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_unit_weights_give_the_printed_rank1(result):
 
 
 def test_weights_repeat_subjects():
-    """A weight of 2 has the same effect as a second subject with the same embeddings."""
+    """A weight of 2 has the same effect as counting the subject twice."""
     hits = RESULTS["complete"].subject_hits
     weights = np.array([2.0, 0, 1, 1, 3])
     for kind in ("including", "excluding"):

@@ -1,4 +1,4 @@
-"""Streamed impostor counts against brute force in numpy, and the memory that they need."""
+"""Compare streamed impostor counts with brute force in numpy, and check the memory that streaming needs."""
 
 import sys
 from itertools import product
@@ -16,11 +16,11 @@ from model.evaluation.protocols import Plan
 from model.evaluation.streaming import CPU_BYTES, Streaming, count_closer_impostors, default_bytes
 
 CPU = torch.device("cpu")
-LEAST = 0  # bytes: as few gallery entries and probes at a time as there can be
+LEAST = 0  # a memory limit in bytes that gives the smallest chunks and pieces
 
 
 def make_plan(probe_rows: np.ndarray, gallery_rows: np.ndarray, gallery_view: np.ndarray, views: int) -> Plan:
-    """Conditions and views of probes do not matter here."""
+    """Return a plan whose probes all have the same condition and view, because these do not matter here."""
     zeros = np.zeros(len(probe_rows), np.int64)
     order = np.argsort(gallery_view, kind="stable")
     counts = np.bincount(gallery_view, minlength=views)
@@ -29,7 +29,7 @@ def make_plan(probe_rows: np.ndarray, gallery_rows: np.ndarray, gallery_view: np
 
 
 def ragged(seed: int = 0, galleries: int = 300, probes: int = 70) -> tuple[np.ndarray, Plan]:
-    """Subjects and a plan with views of different sizes, one of them empty, and probes with many or no mates."""
+    """Return subjects and a plan with views of different sizes, one empty view, and probes with many or no mates."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(galleries + probes + 20)  # 20 rows are neither probe nor gallery
     subject = rng.integers(0, 60, len(rows))
@@ -39,7 +39,7 @@ def ragged(seed: int = 0, galleries: int = 300, probes: int = 70) -> tuple[np.nd
 
 
 def by_hand(embeddings: np.ndarray, subject: np.ndarray, plan: Plan) -> np.ndarray:
-    """Impostor counts [m, v, r] from exact squares of integers."""
+    """Return impostor counts [m, v, r] from exact squares of integers."""
     x = embeddings.astype(np.int64)
     view = np.repeat(np.arange(len(plan.views)), plan.gallery_counts)
     lists = []
@@ -55,7 +55,7 @@ def by_hand(embeddings: np.ndarray, subject: np.ndarray, plan: Plan) -> np.ndarr
 
 
 def whole_numbers(rows: int, dim: int = 6, seed: int = 1) -> torch.Tensor:
-    """Small integers, so that float32 is exact and many distances are equal."""
+    """Return small integers, so that float32 is exact and many distances are equal."""
     return torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, (rows, dim)).astype(np.float32))
 
 
@@ -103,7 +103,7 @@ def test_collapsed_encoder_counts_all_impostors(dim, device_bytes):
 
 @pytest.mark.parametrize("galleries", [5, 7, 13, 33])
 def test_collapsed_encoder_with_odd_gallery_size(galleries):
-    # Some libraries compute the last columns of a product in another order and with another rounding.
+    # Some libraries compute the last columns of a product in a different order, which rounds differently.
     subject = np.append(np.arange(galleries), np.arange(galleries))
     plan = make_plan(np.arange(galleries), galleries + np.arange(galleries), np.zeros(galleries, np.int64), 1)
     for seed in range(8):
@@ -113,7 +113,7 @@ def test_collapsed_encoder_with_odd_gallery_size(galleries):
 
 
 def test_equal_embeddings_in_other_pieces_are_ties():
-    # Distances of equal embeddings are not exactly 0. Copies must have the same distance as the mates.
+    # Distances of equal embeddings are not exactly 0. Equal embeddings of other subjects must be as far as the mates.
     subject = np.repeat(np.arange(200), 2)
     centre = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) + 5
     embeddings = centre[torch.from_numpy(subject % 4)]
@@ -140,7 +140,7 @@ class Watch(TorchDispatchMode):
         self._storages = {key: value for key, value in self._storages.items() if not value[0].expired()}
         inside = 0
         if function.overloadpacket is torch.ops.aten.sum and args[0].dtype == torch.bool:
-            inside = args[0].numel() * result.element_size()  # torch sums a copy in the type of the result
+            inside = args[0].numel() * result.element_size()  # for a sum, torch copies flags to the type of the result
         self.peak = max(self.peak, sum(size for _, size in self._storages.values()) + inside)
         return result
 
@@ -151,7 +151,7 @@ def test_almost_no_product_is_computed_twice():
     plan = make_plan(np.arange(60), np.arange(300, 600), np.arange(300) % 2, 2)
     with Watch() as watch:
         count(embeddings, subject, plan, 10, LEAST)
-    chunks, pieces = 60, -(-300 // ROW_MULTIPLE)  # of one probe each
+    chunks, pieces = 60, -(-300 // ROW_MULTIPLE)  # each chunk has one probe
     assert chunks * pieces <= watch.products < chunks * pieces + pieces
     with Watch() as watch:
         count(embeddings, subject, plan, 10)
@@ -162,12 +162,14 @@ def test_almost_no_product_is_computed_twice():
 @pytest.mark.parametrize(("numbers", "device_bytes"), [(1500, 1 << 20), (1500, 3 << 20), (60, 1 << 20)])
 def test_memory_stays_within_device_bytes(numbers, device_bytes, dtype):
     subject = np.tile(np.arange(1000), 2)
-    embeddings = torch.zeros(2000, numbers, dtype=dtype)  # 12 or 6 MB, or less than the distances need
+    # 1,500 numbers per embedding need 12 or 6 MB. 60 numbers need less than the distances.
+    embeddings = torch.zeros(2000, numbers, dtype=dtype)
     plan = make_plan(np.arange(1000), np.arange(1000, 2000), np.arange(1000) % 3, 3)
     squares = squared_length(embeddings)
     with Watch() as watch:
         count_closer_impostors(embeddings, squares, subject, plan, Streaming(CPU, 256, device_bytes))
-    of_every_row, of_every_probe = 2000 * 16, 1000 * (64 + 3 * 12)  # rows, squares and subjects; results
+    # Row numbers, squares and subjects of every row, and results of every probe are not limited.
+    of_every_row, of_every_probe = 2000 * 16, 1000 * (64 + 3 * 12)
     assert device_bytes / 3 < watch.peak <= device_bytes + of_every_row + of_every_probe
 
 
@@ -215,7 +217,8 @@ except RuntimeError:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the test limits and reads memory as on Linux")
 def test_memory_mapped_file_is_never_completely_in_memory(tmp_path):
-    # 66 MB on disk, 32 MB of memory. Every second row is a noisy copy of the one before: rank-1 is 100.
+    # The file has 66 MB, and 32 MB of memory are allowed. Every second row is nearly equal to the row before it, so
+    # rank-1 is 100.
     file = tmp_path / "embeddings.f32"
     mapped = np.memmap(file, np.float32, "w+", shape=(2000, 8192))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""ROC, equal error rate and true accept rates against loops over all thresholds."""
+"""Compare ROC, equal error rate and true accept rates with loops over all thresholds."""
 
 import numpy as np
 import pytest
