@@ -1,4 +1,4 @@
-"""The actions of `python -m model.identify`. Each prints its result and returns it as JSON values."""
+"""Run the actions of `python -m model.identify`. Each action prints a result and returns it as JSON values."""
 
 import csv
 import logging
@@ -23,7 +23,7 @@ from model.report.identification import MATCHES, MAX_CARDS, write_identification
 
 log = logging.getLogger(__name__)
 
-SHOWN = 5  # nearest people per sequence
+SHOWN = 5  # number of nearest people that are printed per sequence
 
 
 def _open(options: Namespace, gallery: Gallery | None = None) -> tuple[Embedder, Encoder]:
@@ -52,7 +52,7 @@ def enroll_action(options: Namespace) -> dict[str, Any]:
             for position, embedding in zip(positions.tolist(), embeddings, strict=True):
                 track, take = str(index.subject[position]), str(index.seq_type[position])
                 if track in names:
-                    # Two tracks of one person can have the same take and view.
+                    # Two tracks of one person can have the same take and view, so the new take contains the track.
                     take = take if names[track] == track else f"{track}.{take}"
                     labels = names[track], take, str(index.view[position]), int(index.frames[position])
                     yield Entry(*labels, embedding, *film_strip(opened.store.sequence(position)))
@@ -72,22 +72,24 @@ def read_names(path: Path, tracks: Sequence[str]) -> dict[str, str]:
     """Read the names of tracks from a CSV file with the columns track and name. Rows without a name are ignored.
 
     Raises:
-        UserError: the file has no such columns, or names a track that the tree does not have, or names a track twice.
+        UserError: the file does not have these columns, a track is not in the tree, or a track has two names.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a table of names ({error}); write it as CSV in UTF-8") from error
+        raise UserError(f"{path}: cannot be read as a table of names ({error}); save it as CSV in UTF-8") from error
     names: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         if not {"track", "name"} <= row.keys():
-            raise UserError(f"{path}: the first line is {','.join(map(str, row))}, expected the columns track,name")
+            raise UserError(f"{path}: the first line is {','.join(map(str, row))}; write the columns track,name there")
         track, name = ((row[column] or "").strip() for column in ("track", "name"))
         if name and track not in tracks:
-            raise UserError(f"{path}, line {number}: no track {track!r} in the tree; its tracks: {some_names(tracks)}")
+            raise UserError(f"{path}, line {number}: the tree has no track {track!r}, only {some_names(tracks)}; "
+                            "correct the track")  # fmt: skip
         if name and names.setdefault(track, name) != name:
-            raise UserError(f"{path}, line {number}: track {track} is {names[track]} and {name}; keep one of them")
+            raise UserError(f"{path}, line {number}: track {track} has two names, {names[track]} and {name}; keep one "
+                            "of them")  # fmt: skip
     if not names:
         raise UserError(f"{path}: no names; write one line per track after the line track,name")
     return names
@@ -141,7 +143,7 @@ def verify_action(options: Namespace) -> dict[str, Any]:
     if options.data_path:
         store, embeddings = _embed(options, gallery)
         sequences = [store.index.name(position) for position in range(len(embeddings))]
-    # A track can have the name of a person: the first name prefers the tree, the second the gallery.
+    # A track and a person can have the same name. It then means the track as the first NAME, the person as the second.
     for name, prefer_tree in zip(options.people, (True, False), strict=True):
         in_tree = [i for i, sequence in enumerate(sequences) if f"{sequence}/".startswith(f"{name}/")]
         enrolled = np.flatnonzero(gallery.labels["person"] == name)

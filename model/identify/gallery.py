@@ -1,7 +1,8 @@
-"""The gallery of enrolled people: a Parquet file with one embedding, its labels and a moving silhouette per row.
+"""Read and write a gallery of enrolled people: a Parquet file with one sequence per row.
 
-The file holds the checksum of its encoder, because embeddings of two encoders cannot be compared. It is read and
-rewritten in blocks, so that its size is not limited by the memory.
+A row has an embedding, its labels and an animated silhouette. The file also holds the checksum of the encoder, because
+embeddings of two encoders cannot be compared. The file is read and rewritten in blocks, so a gallery can be larger than
+the memory.
 """
 
 import json
@@ -22,7 +23,7 @@ from model.common.lock import locked
 from model.embeddings.files import check_finite, embedding_blocks, parquet_rows, parquet_schema, parquet_writer
 
 FACTS = b"gaitset_gallery"  # key of the metadata in the file
-ROW_BLOCK = 256  # rows that are read or written together: 16 MB of embeddings
+ROW_BLOCK = 256  # number of rows that are read or written together: 16 MB of embeddings
 COLUMNS = ("person", "take", "view")
 
 
@@ -35,7 +36,7 @@ class Encoder(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A sequence to enrol. `animation` is the film strip of `frames_shown` frames, see `model.report.animation`."""
+    """A sequence to enrol. `animation` is a film strip with `frames_shown` frames; see `model.report.animation`."""
 
     person: str
     take: str
@@ -48,9 +49,9 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Gallery:
-    """The labels of a gallery file, arrays with one entry per sequence, and access to its embeddings.
+    """The labels of a gallery file, with one array entry per sequence, and functions that read the embeddings.
 
-    `person_ids` [N] are positions in `people`, which is sorted.
+    `people` holds the sorted names, and `person_ids` [N] are positions in `people`.
     """
 
     path: Path
@@ -68,13 +69,13 @@ class Gallery:
             yield from embedding_blocks(file, ROW_BLOCK)
 
     def embeddings_of(self, rows: Sequence[int]) -> np.ndarray:
-        """Return the embeddings of some rows, [r, values]."""
+        """Return the embeddings of `rows`, [r, values]."""
         with _opened(self.path) as file:
             column = parquet_rows(file, rows, ["embedding"]).column(0).combine_chunks()
         return column.flatten().to_numpy().reshape(len(rows), -1).copy()  # buffers of pyarrow cannot be written to
 
     def film_strips(self, rows: Sequence[int]) -> dict[int, tuple[str, int, str]]:
-        """Return the name person/take/view, the number of frames and the film strip of some rows."""
+        """Return for each of `rows` the name person/take/view, the number of frames shown and the film strip."""
         with _opened(self.path) as file:
             table = parquet_rows(file, rows, [*COLUMNS, "frames_shown", "animation"]).to_pylist()
         strips = [("/".join(r[c] for c in COLUMNS), r["frames_shown"], r["animation"]) for r in table]
@@ -92,7 +93,7 @@ def read_gallery(path: Path) -> Gallery:
 
 
 def check_encoder(gallery: Gallery, encoder: Encoder) -> None:
-    """Raise UserError if the gallery belongs to another encoder."""
+    """Raise UserError if the gallery was enrolled with a different encoder."""
     if gallery.encoder.sha256 != encoder.sha256:
         raise UserError(
             f"{gallery.path}: enrolled with encoder {gallery.encoder.name} (SHA-256 {gallery.encoder.sha256[:12]}), "
@@ -102,12 +103,13 @@ def check_encoder(gallery: Gallery, encoder: Encoder) -> None:
 
 
 def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
-    """Append entries to the gallery atomically, or create it. Return the number of new entries.
+    """Add entries to the gallery file atomically. The file is created if it does not exist.
 
-    An entry with the person, take and view of an existing one replaces it. The other rows are copied.
+    An entry replaces the existing entry with the same person, take and view. Returns the number of different entries.
 
     Raises:
-        UserError: another encoder, another job that writes the gallery, or embeddings that are not finite.
+        UserError: the gallery was enrolled with a different encoder, another job is writing the gallery, or an
+            embedding is not finite.
     """
     with _locked(path):
         existing = read_gallery(path) if path.exists() else None
@@ -128,7 +130,7 @@ def enrol(path: Path, encoder: Encoder, entries: Iterable[Entry]) -> int:
 
 
 def remove(path: Path, person: str) -> int:
-    """Remove all sequences of a person atomically. Return their number. Raises UserError for an unknown name."""
+    """Remove all sequences of a person atomically. Return how many there were. Raises UserError for an unknown name."""
     with _locked(path):
         gallery = read_gallery(path)
         gone = gallery.labels["person"] == person
@@ -175,7 +177,7 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
     if not path.is_file():
         raise UserError(f"{path}: no such gallery; create it with `python -m model.identify enroll --gallery {path}`")
     try:
-        # With pre-buffering, all blocks that were read stay in memory until the file is closed.
+        # With pre-buffering, all blocks that were read would stay in memory until the file is closed.
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             yield file
     except (pyarrow.ArrowException, OSError) as error:

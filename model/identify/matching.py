@@ -1,8 +1,9 @@
-"""Distances between sequences and enrolled people, and the decisions that follow from the gallery's own distances.
+"""Compute distances between sequences and enrolled people, and calibrate decisions about them.
 
-Several sequences of a person are fused: the distance to a person is the mean of the distances to the nearest three of
-the person's sequences. Each enrolled sequence is compared with all others. The distances to its own person are genuine,
-the distances to other people are impostor distances. They give the thresholds and the probabilities.
+The distance of a sequence to a person is fused: it is the mean of the distances to the person's nearest sequences,
+three by default. For the calibration, enrolled sequences are compared with all other enrolled sequences. The distance
+of a sequence to its own person is a genuine distance, and its distances to other people are impostor distances. The
+thresholds and the probabilities are computed from these genuine and impostor distances.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +19,15 @@ from model.evaluation.distance import euclidean_distance, squared_length
 from model.evaluation.streaming import CPU_BYTES
 from model.identify.gallery import Gallery
 
-BEST = 3  # nearest sequences of a person whose distances are averaged
-MAX_CALIBRATION_PROBES = 500
-MAX_PAIRS = 200_000  # impostor distances that are kept
+BEST = 3  # number of a person's nearest sequences whose distances are averaged
+MAX_CALIBRATION_PROBES = 500  # largest number of enrolled sequences that are compared for the calibration
+MAX_PAIRS = 200_000  # about the largest number of impostor distances that are kept
 
 
 class Distances(NamedTuple):
-    """Fused distances to each person, [people], and the rows of the nearest sequences, [people].
+    """Fused distances of a sequence to each person, [people], and the gallery row of each person's nearest sequence.
 
-    A distance is infinite if a person has no sequence.
+    A distance is infinite if the person has no sequence that can be compared.
     """
 
     distance: np.ndarray
@@ -39,9 +40,9 @@ def person_distances(
     """Compare probes [m, values] with every person of a gallery. Yield the distances of each probe.
 
     Args:
-        best: number of nearest sequences per person whose distances are averaged.
-        exclude: row of the gallery that each of the first probes must not be compared with.
-        memory: bytes for the distances. Large galleries are read once per group of probes that fits.
+        best: number of a person's nearest sequences whose distances are averaged.
+        exclude: the row of the gallery that is not compared with the first probe, then with the second, and so on.
+        memory: bytes for the distances. The gallery is read once for each group of probes whose distances fit.
     """
     size = max(1, memory // (4 * max(1, len(gallery))))
     for start in range(0, len(probes), size):
@@ -57,7 +58,7 @@ def person_distances(
 
 
 def fuse(distance: np.ndarray, person_ids: np.ndarray, people: int, best: int = BEST) -> Distances:
-    """Average the `best` smallest finite distances [n] of each person."""
+    """Average the `best` smallest finite distances of each person, given the distance [n] to each gallery sequence."""
     counts = np.bincount(person_ids, minlength=people)
     order = np.lexsort((distance, person_ids))  # by person, then by distance
     places = np.minimum((np.cumsum(counts) - counts)[:, None] + np.arange(best), len(order) - 1)  # [people, best]
@@ -73,16 +74,18 @@ class Calibration:
     """Thresholds and probabilities from the distances within a gallery.
 
     Attributes:
-        genuine, impostor: fused distances of enrolled sequences to their own person and to other people.
+        genuine: fused distances of enrolled sequences to their own person.
+        impostor: fused distances of enrolled sequences to other people.
         people: number of enrolled people.
         far: false accept rate of the thresholds.
-        threshold: the distance below which a probe gets a name. About the share `far` of unknown people gets one. None
-            if there are too few people.
-        pair_threshold: the distance below which two people are the same, about `far` of different pairs. None if
-            there are too few people.
-        extrapolated: the threshold follows from the distribution of few distances, because they cannot be counted.
-        probability: function of a distance: the probability that both sides are one person, if a priori this is as
-            likely as not. It returns None for too few distances.
+        threshold: a probe gets a name if its distance is below this value. About the share `far` of unknown people
+            gets a name. None if there are too few people.
+        pair_threshold: two sequences or people are the same person if their distance is below this value. About the
+            share `far` of pairs of different people is accepted. None if there are too few people.
+        extrapolated: the threshold is a quantile of an assumed distribution, because there are too few distances to
+            count the share `far` of them.
+        probability: function that returns the probability that a distance is genuine, if a priori the same person and
+            different people are equally likely. The function returns None if there are too few distances.
     """
 
     genuine: np.ndarray
@@ -95,23 +98,24 @@ class Calibration:
     probability: Callable[[float], float | None]
 
     def notes(self) -> list[str]:
-        """Return messages about decisions that the gallery is too small for."""
+        """Return messages about decisions and probabilities for which the gallery is too small."""
         found = []
         if self.threshold is None:
             found.append(
-                f"too few people for a threshold: {self.people} enrolled, at least {MIN_PEOPLE} are needed; enrol more "
-                "people. No decision, distances only"
+                f"no decisions, only distances: a threshold needs at least {MIN_PEOPLE} enrolled people, and the "
+                f"gallery has {self.people}; enrol more people"
             )
         elif self.extrapolated:
             found.append(
                 f"the threshold is an estimate from the distances between {self.people} people; about "
-                f"{int(np.ceil(1 / self.far))} enrolled people are needed to count a false accept rate of {self.far:g}"
+                f"{int(np.ceil(1 / self.far))} enrolled people are needed to measure a false accept rate of "
+                f"{self.far:g}; enrol more people for a more reliable threshold"
             )
         if min(len(self.genuine), len(self.impostor)) < MIN_PAIRS:
             found.append(
-                f"no probabilities: the gallery gives {len(self.genuine)} comparisons of a person's sequence with the "
-                f"person's other sequences and {len(self.impostor)} with other people, and at least {MIN_PAIRS} of "
-                "each are needed; enrol several sequences per person"
+                f"no probabilities: the gallery gives {len(self.genuine)} distances within a person and "
+                f"{len(self.impostor)} distances between people, and at least {MIN_PAIRS} of each are needed; enrol "
+                "several sequences per person"
             )
         return found
 
@@ -119,11 +123,11 @@ class Calibration:
 def calibrate(
     gallery: Gallery, far: float, best: int = BEST, probes: np.ndarray | None = None
 ) -> tuple[Calibration, Iterator[Distances]]:
-    """Compare sequences of the gallery, at most `MAX_CALIBRATION_PROBES`, with all others, and then `probes`.
+    """Compare at most `MAX_CALIBRATION_PROBES` sequences of the gallery with all its other sequences.
 
     Returns:
-        The calibration, and `person_distances` of the probes. A gallery whose distances to all of these sequences fit
-        into the memory is read only once.
+        The calibration, and `person_distances` of `probes`. The gallery is read only once if its distances to all
+        compared sequences and probes fit into the memory.
     """
     rows = np.unique(np.linspace(0, len(gallery) - 1, min(len(gallery), MAX_CALIBRATION_PROBES)).round().astype(int))
     own, people = gallery.person_ids[rows], len(gallery.people)
@@ -139,7 +143,8 @@ def calibrate(
         impostor.append(others[::step])
     genuine, counts, impostor = np.array(genuine), [len(part) for part in impostor], np.concatenate(impostor)
     genuine = genuine[np.isfinite(genuine)]
-    # `nearest` is the least of `people` - 1 distances, but an unknown person has `people` distances.
+    # Each value of `nearest` is the smallest of `people` - 1 distances. The nearest person of an unknown person has the
+    # smallest of `people` distances, so a threshold for `nearest` must be reached less often.
     lower = 1 - (1 - far) ** ((people - 1) / people)
     threshold, extrapolated = threshold_at(np.array(nearest), own, lower)
     pair_threshold, _ = threshold_at(impostor, np.repeat(own, counts), far)

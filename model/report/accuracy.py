@@ -1,4 +1,4 @@
-"""Sections on accuracy: confidence intervals, published results, views, heat maps and ranks."""
+"""Compute the report's sections on accuracy: confidence intervals, published results, views, heat maps and ranks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ RANK_TICKS = (1, 5, 10, 15, 20)
 
 
 def confidence_intervals(inputs: ReportInputs) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of the rank-1 of each condition; empty if figures are not wanted."""
+    """Return the 95 % interval of rank-1 per condition; empty without figures or with fewer than two subjects."""
     hits = inputs.result.subject_hits
     if not inputs.with_figures or len(hits.subjects) < 2:
         return {}
@@ -23,7 +23,7 @@ def confidence_intervals(inputs: ReportInputs) -> dict[str, tuple[float, float]]
 
 
 def published(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Rank-1 next to published figures; None if the protocol has none."""
+    """Rank-1 next to published figures; None if the protocol has no published figures."""
     protocol = inputs.result.protocol
     if not protocol.published:
         return None
@@ -66,7 +66,7 @@ def _view_charts(tables: Mapping[str, Mapping[str, float]], reference: Published
 
 
 def cells(inputs: ReportInputs) -> dict[str, Any]:
-    """Heat maps of the rank-1, one per condition, all with one colour scale that starts at a multiple of ten."""
+    """Heat maps of rank-1, one per condition, with the same colour scale, which starts at a multiple of ten."""
     result = inputs.result
     tables = dict(zip(result.conditions, result.cells(), strict=True))
     low = min(float(np.floor(np.nanmin(result.cells(), initial=100) / 10) * 10), 90.0)
@@ -75,7 +75,7 @@ def cells(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def ranks(inputs: ReportInputs) -> dict[str, Any]:
-    """Higher ranks and mean average precision, with curves if figures are wanted."""
+    """Higher ranks and mean average precision, with curves if `inputs.with_figures` is set."""
     result = inputs.result
     precision = result.mean_average_precision()
     tables = {}

@@ -1,4 +1,4 @@
-"""Animated silhouettes: a PNG with frames side by side, which the style sheet moves without any script."""
+"""Make animated silhouettes: a PNG with frames side by side, which the style sheet of the page moves."""
 
 import base64
 import io
@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 MAX_FRAMES = 24  # about one gait cycle
-GREY_LEVELS = 4  # enough for silhouettes, and small
+GREY_LEVELS = 4  # enough for silhouettes, and few enough for a small file
 
 
 def film_strip(frames: np.ndarray) -> tuple[int, str]:
-    """Return the number of frames shown, at most `MAX_FRAMES`, and a PNG in base64 that has them side by side.
+    """Return the number of frames shown, at most `MAX_FRAMES`, and a PNG in base64 with these frames side by side.
 
     Args:
         frames: silhouettes, uint8 [n, h, w].

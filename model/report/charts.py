@@ -1,4 +1,4 @@
-"""Charts drawn with matplotlib: inline SVG that follows the page's colour theme, and PNG files."""
+"""Draw charts with matplotlib, as inline SVG that follows the page's colour theme and as PNG files."""
 
 import io
 import logging
@@ -15,19 +15,19 @@ from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.report.palette import LIGHT, SERIES, cell_colours
 
-# Inches. A small figure keeps its text readable on a phone, because the figure is scaled to the width of the screen.
+# Sizes in inches. Figures are scaled to the width of the screen, so the text of a small figure is readable on a phone.
 SIZE = (4.8, 3.3)
 WIDE = (5.6, 5.0)
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-# Colours that no chart uses otherwise. Charts are drawn with them, and `svg` replaces each by a variable of the style
-# sheet.
+# SVG charts are drawn in these colours, which no chart uses otherwise. `Chart.svg` then replaces each of them by a
+# variable of the style sheet.
 _PLACEHOLDERS = {role: f"#fe01{number:02x}" for number, role in enumerate(LIGHT)}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Chart of a page.
+    """A chart of a page.
 
     Attributes:
         name: stem of the PNG file and prefix of the ids in the SVG.
@@ -51,7 +51,7 @@ class Chart:
         """Draw the chart as SVG in the colours of the page's theme, with ids that are unique on the page.
 
         Returns:
-            The view box, and the elements inside of the `<svg>` element.
+            The view box, and the elements inside the `<svg>` element.
         """
         text = self._drawn(_PLACEHOLDERS, "svg").decode()
         opening = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', text)
@@ -86,7 +86,7 @@ class Chart:
         }  # fmt: skip
         file = io.BytesIO()
         with rc_context(settings):
-            # The SVG is transparent: the page's background shows through in both themes.
+            # The SVG is transparent, so that the page's background is visible in both themes.
             background = "none" if file_format == "svg" else colours["page"]
             figure = Figure(figsize=self.size, layout="constrained", facecolor=background)
             self.draw(figure.add_subplot(), colours)
@@ -99,9 +99,9 @@ class Chart:
 
 
 class Line(NamedTuple):
-    """Line of a chart through the points `x`, `y` [n].
+    """A line of a chart through the points `x`, `y` [n].
 
-    `style` selects colour, dashes and marker. A `reference` line is drawn faintly, for comparison.
+    `style` is a number from 0 that selects the colour, dashes and marker. A `reference` line is drawn in a soft colour.
     """
 
     label: str
@@ -113,12 +113,14 @@ class Line(NamedTuple):
 
 
 def check_matplotlib() -> None:
-    """Raise UserError if matplotlib is not installed. Hide its messages about its cache of fonts."""
+    """Raise UserError if matplotlib cannot be imported. Hide matplotlib's messages about its font cache."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib  # noqa: F401  # slow to import, and only reports with figures need it
     except ImportError as error:
-        raise UserError(f"the report needs matplotlib; pip install -r requirements.txt ({error})") from error
+        raise UserError(
+            f"cannot draw figures: matplotlib cannot be imported ({error}); run pip install -r requirements.txt"
+        ) from error
 
 
 def percent_limits(values: Any) -> tuple[float, float]:
@@ -132,8 +134,8 @@ def line_chart(
     """Return a chart of `lines`.
 
     Args:
-        settings: properties for matplotlib's `Axes.set`, applied in their order.
-        legend: position of the legend, which is left out for a single line.
+        settings: properties for matplotlib's `Axes.set`, which applies them in the given order.
+        legend: position of the legend. A chart with a single line has no legend.
     """
     categories = lines[0].x if isinstance(lines[0].x[0], str) else None  # view names, evenly spaced
 
@@ -170,9 +172,9 @@ def view_chart(
 
 
 def heat_map(condition: str, cells: np.ndarray, views: Sequence[str], low: float) -> Chart:
-    """Return a heat map of the rank-1 `cells` [v, v] in percent, probe views down, gallery views across.
+    """Return a heat map of rank-1 `cells` [v, v] in percent, with a row per probe view and a column per gallery view.
 
-    Only for the PNG, because the page shows a table. The colour scale starts at `low`.
+    The colour scale starts at `low`. This chart is only written as PNG, because the page shows the cells in a table.
     """
     title = f"{condition}: rank-1 (%) per probe view and gallery view"
 

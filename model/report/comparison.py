@@ -1,4 +1,4 @@
-"""Comparison of two results, and whether their difference is statistically significant."""
+"""Compare two results, and decide whether their difference is statistically significant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +13,8 @@ from model.evaluation.subject_hits import SubjectHits
 METHOD = (
     f"Intervals: {RESAMPLES:,} bootstrap resamples of the subjects, the same for both results. p: permutation test "
     "that swaps the two results of each subject at random; the p-values of the conditions are corrected by Holm's "
-    "method. A difference is significant if p is below 0.05 and the interval excludes 0. Both measure the chance in "
-    "the choice of the test subjects. To measure the chance in training, train again with another --seed."
+    "method. A difference is significant if p is below 0.05 and the interval excludes 0. The interval and p measure "
+    "chance in the choice of the test subjects. To measure chance in training, train again with a different --seed."
 )
 
 
@@ -31,8 +31,8 @@ class Run:
 class Comparison:
     """Two results and the rows of their comparison.
 
-    `rows` maps a kind, "excluding" or "including" identical views, to its rows: the mean, then each condition.
-    "excluding" comes first; it is missing if there is a single view.
+    `rows` maps each kind of rank-1, "excluding" and "including" identical views, to one row for the mean and one row
+    per condition. "excluding" is the first kind. With a single view, "including" is the only kind.
     """
 
     first: Run
@@ -45,13 +45,13 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The mean difference in one sentence."""
+        """The difference in mean rank-1, in one sentence."""
         mean = self.rows[self.kind][0]
         bounds = f"95 % interval {mean.low:+.2f} to {mean.high:+.2f}, p = {mean.p:.2g}"
         if not mean.more_than_chance:
             return (
                 f"B - A is {mean.difference:+.2f} points of rank-1 ({bounds}): the difference is not significant, so "
-                "neither is shown to be better."
+                "neither result is shown to be better."
             )
         better, worse = ("B", "A") if mean.difference > 0 else ("A", "B")
         return (
@@ -89,7 +89,7 @@ def compare_files(first: Path, second: Path) -> Comparison:
     """Compare two results of `test.py --json` that evaluate the same probes.
 
     Raises:
-        UserError: a file is not a result, or the results are of different protocols or probes.
+        UserError: a file is not a result, or the results have different protocols or different probes.
     """
     runs = read_run(first), read_run(second)
     protocols = [run.content["protocol"] for run in runs]
@@ -104,7 +104,7 @@ def compare_files(first: Path, second: Path) -> Comparison:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Return the comparison as printed tables, one per kind, and the verdict."""
+    """Return the comparison as text: one table per kind of rank-1, and the verdict."""
     first, second = comparison.first, comparison.second
     lines = [f"A: {first.path}", f"B: {second.path}", f"{len(first.hits.subjects)} subjects"]
     for kind, rows in comparison.rows.items():
@@ -119,5 +119,5 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def answer(row: Difference) -> str:
-    """Answer whether the difference is significant, and which result is better."""
+    """Return whether the difference is significant and, if so, which result is better."""
     return f"yes, {'B' if row.difference > 0 else 'A'} is better" if row.more_than_chance else "no"

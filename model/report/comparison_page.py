@@ -1,4 +1,4 @@
-"""HTML page that compares two results."""
+"""Write an HTML page that compares two results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,10 @@ DETAILS_SHOWN = ("model", "command", "commit", "device", "machine", "time")
 
 
 def write_comparison(comparison: Comparison, path: Path, quiet: bool = True) -> Path:
-    """Write the page to `path` and its charts as PNG; return the folder of the PNG files.
+    """Write the page to `path`, and its charts as PNG files. Return the folder of the PNG files.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: matplotlib cannot be imported.
     """
     check_matplotlib()
     return write_page(path, comparison_page(comparison), quiet)
@@ -50,7 +50,7 @@ def _table_row(row: Difference) -> list[str]:
 
 
 def _interval_chart(comparison: Comparison) -> Chart:
-    """Draw the difference and its interval for the mean and each condition, from top to bottom."""
+    """Draw the differences and their intervals, with the mean at the top and the conditions below it."""
     rows = list(reversed(comparison.rows[comparison.kind]))
 
     def draw(axes, colours: Mapping[str, str]) -> None:
@@ -70,7 +70,7 @@ def _interval_chart(comparison: Comparison) -> Chart:
 
 
 def _view_charts(comparison: Comparison) -> list[Chart]:
-    """Return one chart of the rank-1 per probe view for each condition, with the same y axis for all."""
+    """Return one chart of rank-1 per probe view for each condition. All charts have the same y axis."""
     hits = comparison.first.hits
     first, second = (run.hits.percentages(comparison.kind, axis=0) for run in (comparison.first, comparison.second))
     charts = []
@@ -85,13 +85,13 @@ def _view_charts(comparison: Comparison) -> list[Chart]:
 
 
 def _gains(comparison: Comparison) -> np.ndarray:
-    """Return B - A of each subject, averaged over conditions: [s]."""
+    """Return the difference in rank-1 (B - A) of each subject, averaged over conditions: [s]."""
     first, second = (run.hits.percentages(comparison.kind, axis=2) for run in (comparison.first, comparison.second))
     return np.nan_to_num(mean_of_known(second - first))
 
 
 def _people_chart(comparison: Comparison) -> Chart:
-    """Draw the gains of all subjects in ascending order as bars."""
+    """Draw the differences (B - A) of all subjects as bars in ascending order."""
     gains = np.sort(_gains(comparison))
 
     def draw(axes, colours: Mapping[str, str]) -> None:
@@ -103,12 +103,15 @@ def _people_chart(comparison: Comparison) -> Chart:
         axes.set(xlabel="people, by B - A in ascending order", ylabel="B - A (points)")
 
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
-    description = f"B recognizes {better} people better, {worse} worse and {len(gains) - better - worse} equally well"
+    description = (
+        f"Compared with A, B recognizes {better} people better, {worse} people worse and "
+        f"{len(gains) - better - worse} people equally well"
+    )
     return Chart("people", description, description, draw, (6.2, 3.0))
 
 
 def _largest_changes(comparison: Comparison) -> dict[str, list[list[str]]]:
-    """Return the names and gains of the subjects with the largest losses and gains, at most `MAX_PEOPLE` each."""
+    """Return tables with the names and B - A of at most `MAX_PEOPLE` subjects with the largest losses and gains."""
     gains, names = _gains(comparison), comparison.first.hits.subjects
     order = np.argsort(gains, kind="stable")
     tables = {

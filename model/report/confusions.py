@@ -1,4 +1,4 @@
-"""Sections on mistakes: which people are confused, in which views, and the silhouettes of the hardest mistakes."""
+"""Compute the report's sections on mistakes: confused people, difficult views, and silhouettes of hard mistakes."""
 
 from collections import Counter
 from typing import Any
@@ -16,7 +16,7 @@ MAX_CURVE_POINTS = 300
 
 
 def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Tables of confused people, of the hardest people and of view pairs; None without distances or other people."""
+    """Tables of confused people, hardest people and hardest view pairs; None without distances or with one person."""
     if inputs.distances is None or inputs.result.gallery_subjects == 1:
         return None
     most_frequent = inputs.confusions[:MAX_PAIRS]
@@ -29,14 +29,14 @@ def confusion_tables(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _breakdown(confusion: Confusion) -> str:
-    """Return the counts of a confusion per condition, and its most frequent pair of views."""
+    """Return a text with the counts of a confusion per condition and its most frequent pair of views."""
     conditions = ", ".join(f"{name} {times:,}" for name, times in confusion.conditions.most_common())
     (probe, gallery), times = confusion.views.most_common(1)[0]
     return f"{conditions}; {probe} → {gallery} ({times:,})"
 
 
 def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
-    """Return the people with the lowest mean rank-1: rank-1 per condition, and the person they are mostly taken for."""
+    """Return table rows of the people with the lowest mean rank-1: name, rank-1 per condition, main confusion."""
     hits = inputs.result.subject_hits
     of_each = hits.percentages(inputs.kind, axis=2)  # [s, c]
     mean = np.nan_to_num(mean_of_known(of_each))
@@ -50,7 +50,7 @@ def _hardest_subjects(inputs: ReportInputs) -> list[list[Any]]:
 
 
 def _hardest_view_pairs(inputs: ReportInputs) -> list[list[Any]]:
-    """Return the pairs of probe and gallery view with the highest share of wrong look-ups."""
+    """Return table rows of the pairs of probe view and gallery view with the highest shares of wrong look-ups."""
     wrong: Counter[tuple[str, str]] = Counter()
     for confusion in inputs.confusions:
         wrong.update(confusion.views)
@@ -78,7 +78,10 @@ def _rank1_curve(inputs: ReportInputs) -> Chart:
 
 
 def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Silhouettes of the hardest mistakes, or of the closest decisions if all are correct; None without either."""
+    """Silhouettes of the hardest mistakes, or of the closest decisions if all look-ups are correct.
+
+    None without distances, or if no look-up has both a mate and an impostor.
+    """
     if inputs.distances is None:
         return None
     positions = hardest(inputs.distances, inputs.look_ups, inputs.embedded.index.subject, MAX_MISTAKES).tolist()
@@ -89,7 +92,7 @@ def hardest_mistakes(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _card(inputs: ReportInputs, position: int, wrong: bool) -> dict[str, Any]:
-    """Return the probe, the nearest sequence of another person and the nearest sequence of the same person."""
+    """Return the probe, the nearest sequence of another person and the nearest sequence of the probe's person."""
     distances, (index, _, frames_of) = inputs.distances, inputs.embedded
     probe, view = inputs.look_ups.probe[position], inputs.look_ups.view[position]
     rows = (

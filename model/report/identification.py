@@ -1,4 +1,4 @@
-"""HTML page of an identification: each probe moves next to its best matches, above the distances of the gallery."""
+"""Write the HTML page of an identification: animated silhouettes of probes and matches, and a chart of distances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from model.report.render import render, render_page
 from model.report.verification import distance_histogram
 
 MAX_CARDS = 60
-MATCHES = 2  # best matches next to each probe
+MATCHES = 2  # number of best matches that are shown next to each probe
 HISTOGRAM_BINS = 60
-Strip = tuple[str, int, str]  # name of a sequence, and its film strip, see `animation`
+Strip = tuple[str, int, str]  # name of a sequence, and the result of `film_strip` for it
 
 
 def write_identification(
@@ -24,8 +24,9 @@ def write_identification(
     """Write the page for the results of `python -m model.identify who`. Raises UserError without matplotlib.
 
     Args:
-        probes, matches: moving silhouettes of the first `MAX_CARDS` results and of their nearest people.
-        calibration: see `model.identify.matching`.
+        probes: animated silhouettes of the first `MAX_CARDS` results.
+        matches: for each of these results, animated silhouettes of the nearest people.
+        calibration: a `Calibration` of `model.identify.matching`.
         enrolled: number of sequences in the gallery.
     """
     check_matplotlib()

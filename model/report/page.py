@@ -1,4 +1,4 @@
-"""HTML page of an evaluation: self-contained, without scripts or network access, for both themes and any width."""
+"""Write the HTML page of an evaluation. It is self-contained, has no scripts, and adapts to the theme and the width."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +20,14 @@ from model.runtime.performance import table_rows
 
 
 class Page(NamedTuple):
-    """HTML of a page and the charts of its sections, which may include charts that only exist as PNG."""
+    """HTML of a page, and the charts of its sections. Some charts are not in the HTML and are only written as PNG."""
 
     html: str
     charts: list[Chart]
 
 
 def report_page(inputs: ReportInputs, quiet: bool = True) -> Page:
-    """Render the page of an evaluation; it has figures if `inputs.with_figures`."""
+    """Render the page of an evaluation, with figures if `inputs.with_figures` is set."""
     sections, charts = [], []
     shared = {"inputs": inputs, "result": inputs.result}
     for anchor, label, make_values in progress_bar(_SECTIONS, unit="sections", what="report", quiet=quiet):
@@ -41,19 +41,19 @@ def report_page(inputs: ReportInputs, quiet: bool = True) -> Page:
 
 
 def write_report(inputs: ReportInputs, path: Path, quiet: bool = True) -> Path:
-    """Write the page with figures to `path` and its charts as PNG; return the folder of the PNG files.
+    """Write the page with figures to `path`, and its charts as PNG files. Return the folder of the PNG files.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: matplotlib cannot be imported.
     """
     check_matplotlib()
     return write_page(path, report_page(replace(inputs, with_figures=True), quiet), quiet)
 
 
 def write_page(path: Path, page: Page, quiet: bool = True) -> Path:
-    """Write `page` to `path` and its charts as PNG to `<stem of path>-figures` next to it; return that folder.
+    """Write `page` to `path`, and its charts as PNG files to the folder `<stem of path>-figures` next to `path`.
 
-    The previous content of the folder is replaced.
+    The previous content of the folder is replaced. Returns the folder.
     """
     folder = path.with_name(f"{path.stem}-figures")
     with atomic_folder(folder) as part:
@@ -65,14 +65,15 @@ def write_page(path: Path, page: Page, quiet: bool = True) -> Path:
 
 
 def throughput(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Measurements of the deployed model next to published ones; None without measurements."""
+    """Measured throughput of the deployed model next to published figures; None without measurements."""
     if not inputs.throughput:
         return None
     heads, rows = table_rows(inputs.throughput)
     return {"heads": heads, "rows": rows}
 
 
-# Anchor and template, entry in the table of contents, function that returns the template's values (None: no section).
+# Name of anchor and template, entry in the table of contents, function that returns the values of the template. If the
+# function returns None, the page does not have the section.
 _SECTIONS = (
     ("published", "Published", accuracy.published),
     ("views", "Views", accuracy.views),

@@ -1,12 +1,13 @@
-"""Colours of the page and its figures for both themes, and their luminance."""
+"""Define the colours of the page and its figures for the light and the dark theme, and compute luminances."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Every colour has a role; figures and the style sheet use roles only. Text has a contrast of at least 4.5 to `page` and
-# `panel`, lines and markers at least 3 (WCAG 2). The series' colours follow Okabe and Ito's palette for all kinds of
-# colour vision, darkened or lightened to reach the contrast. No figure distinguishes series by colour alone.
+# Every colour has a role. Figures and the style sheet only use roles. The contrast to `page` and `panel` is at least
+# 4.5 for text, and at least 3 for lines and markers (WCAG 2). The colours of the series follow Okabe and Ito's palette
+# for all kinds of colour vision. They are darkened or lightened to reach the contrast. No figure distinguishes series
+# by colour alone.
 LIGHT = {
     "page": "#ffffff", "panel": "#f5f7f9", "text": "#1b1f24", "soft": "#57606a", "line": "#d5dae0",
     "c0": "#0072b2", "c1": "#c24e00", "c2": "#007f5c", "c3": "#a2508a", "c4": "#7a6a00",
@@ -19,14 +20,14 @@ DARK = {
 }  # fmt: skip
 SERIES = [role for role in LIGHT if role.startswith("c")]
 
-# Scale of the heat maps in equal steps. A single hue from light to dark is readable without colour vision, too.
+# Colours of the heat maps, at equal steps. A scale of one hue from light to dark is readable without colour vision.
 _SCALE = ((240, 246, 252), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
 
 
 def cell_colours(fraction: float) -> tuple[str, str]:
     """Return background and text colour (#rrggbb) of a heat map cell at `fraction` of the scale, clipped to 0..1.
 
-    The contrast between both is at least 4.5 (WCAG 2).
+    The contrast between the two colours is at least 4.5 (WCAG 2).
     """
     steps = np.linspace(0, 1, len(_SCALE))
     rgb = [round(float(np.interp(fraction, steps, channel))) for channel in zip(*_SCALE, strict=True)]

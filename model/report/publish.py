@@ -1,4 +1,4 @@
-"""Last step of a test: evaluate the embeddings, print and write the tables, and write the report if wanted."""
+"""Finish a test: evaluate the embeddings, print and write the tables, and write the report if it is requested."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from model.runtime.performance_files import read_figures
 class ReportOptions:
     """Options of the report with figures.
 
-    Raises UserError if a package or a file is missing, so that the test fails before its long work.
+    Raises UserError if a package or a file is missing, so that the test fails before it computes the embeddings.
 
     Attributes:
-        page: path of the page; None: next to the tables.
+        page: path of the page (None: next to the tables).
         throughput: files with measurements of the deployed model.
         train_log: a train.jsonl file (default: the log of the run that wrote the checkpoint, if it exists).
     """
@@ -54,7 +54,7 @@ class Output:
         folder: folder of the tables.
         name: stem of their file names (default: from the name of the model).
         json: path of an additional JSON file with the result.
-        report: options of the report with figures; None writes no figures.
+        report: options of the report with figures. None: the report has no figures.
         quiet: show no progress bars.
     """
 

@@ -1,4 +1,4 @@
-"""Rendering of the Jinja2 templates in `templates/`, and the formatting of the values they show."""
+"""Render the Jinja2 templates in `templates/`, and format the values that they show."""
 
 import json
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _FOLDER = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Render `templates/<template>.html`; every value is escaped unless it is `Markup`."""
+    """Render `templates/<template>.html`. Values of a type other than `Markup` are escaped."""
     return Markup(_ENVIRONMENT.get_template(f"{template}.html").render(values))
 
 
 def render_page(title: str, head: Markup, sections: Sequence[tuple[str, str, Markup]]) -> str:
-    """Render a self-contained page without scripts: title, `head`, table of contents and the sections.
+    """Render a self-contained page without scripts: title, `head`, table of contents and `sections`.
 
     Args:
         sections: anchor, entry in the table of contents and rendered body of each section.
@@ -42,7 +42,8 @@ def style_sheet() -> str:
 def shown(value: str | float | None, digits: int = 3) -> str:
     """Format the value of a table cell.
 
-    Texts stay, whole numbers get thousands separators, other numbers `digits` decimals; None and NaN become a dash.
+    Text is unchanged. Integers get thousands separators, other numbers get `digits` decimals. None and NaN become a
+    dash.
     """
     if isinstance(value, str):
         return value

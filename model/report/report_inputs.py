@@ -1,4 +1,4 @@
-"""Inputs of a report: the result, and the optional data that add sections to the page."""
+"""Hold the inputs of a report: the result, and optional data that add sections to the page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ class EmbeddedSequences(NamedTuple):
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Inputs of a report. Only `result` and `details` are required; each other field adds sections.
+    """Inputs of a report. Only `result` and `details` are required. The other fields add sections or figures.
 
     Attributes:
         result: the evaluation.
         details: how the result was made; plain JSON values.
-        distances: nearest sequences and distance histograms that the evaluation collected.
+        distances: nearest sequences and histograms of distances, collected by the evaluation.
         embedded: the evaluated sequences; given if and only if `distances` is given.
         training_log: a train.jsonl file.
         throughput: measurements of the deployed model.
-        with_figures: draw figures and compute confidence intervals; needs matplotlib.
+        with_figures: draw figures, which needs matplotlib, and compute confidence intervals.
     """
 
     result: CrossViewResult
@@ -48,7 +48,7 @@ class ReportInputs:
 
     @property
     def kind(self) -> str:
-        """The kind of rank-1 to show first: "excluding" identical views, or "including" if there is a single view."""
+        """The kind of rank-1 to show first: "excluding" identical views, or "including" them for a single view."""
         single_view = all(np.isnan(value) for value in self.result.excluding().values())
         return "including" if single_view else "excluding"
 
@@ -63,5 +63,5 @@ class ReportInputs:
 
     @cached_property
     def confusions(self) -> list[Confusion]:
-        """Pairs of subjects that were confused, the most frequent first. Requires `distances`."""
+        """Pairs of subjects that were confused, the most frequent pair first. Requires `distances` and `embedded`."""
         return confusions(self.distances, self.look_ups, self.embedded.index.subject)

@@ -1,4 +1,4 @@
-"""Summary of a result in a few sentences: accuracy, weakest views and most frequent confusions."""
+"""Summarize a result in a few sentences: accuracy, weakest views and most frequent confusions."""
 
 from collections import Counter
 from typing import Any
@@ -28,7 +28,7 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 def _weakest_views(inputs: ReportInputs) -> dict[str, Any] | None:
     """Return the probe views with the lowest and the highest rank-1, and the hardest pair of views.
 
-    None for fewer than three views, and if all views are equal.
+    Return None if there are fewer than three views, or if all views have the same rank-1.
     """
     result = inputs.result
     tables = result.per_probe_view().values()

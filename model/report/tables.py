@@ -1,4 +1,4 @@
-"""Tables of a result: the printed text, and the JSON, CSV, NetCDF and HTML files."""
+"""Print the tables of a result, and write them as JSON, CSV, NetCDF and HTML files."""
 
 import csv
 import json
@@ -27,8 +27,9 @@ INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view c
 def result_text(result: CrossViewResult) -> str:
     """Return the result as printed text.
 
-    First come the rank-1 including identical views, excluding them, and per probe view, then rank-5, mAP and published
-    figures. All figures are percentages; every cell is rounded to two decimals before averaging.
+    The first three blocks are rank-1 including identical views, rank-1 excluding identical views, and rank-1 per probe
+    view. Then come rank-5, mAP and published figures. All figures are percentages. Every cell is rounded to two
+    decimals before averaging.
     """
     lines = [f"===Rank-1 ({INCLUDING})===", _named_figures(result.including())]
     lines += [f"===Rank-1 ({EXCLUDING})===", _named_figures(result.excluding())]
@@ -47,9 +48,9 @@ def result_text(result: CrossViewResult) -> str:
 def write_results(
     result: CrossViewResult, folder: Path | str, name: str, details: Mapping[str, Any]
 ) -> dict[str, Path]:
-    """Write `name`.json, .csv, .html and .nc to `folder`; return the paths by kind: json, csv, html, netcdf.
+    """Write `name`.json, .csv, .html and .nc to `folder`. Return the paths as {"json", "csv", "html", "netcdf"}.
 
-    The NetCDF file is skipped with a warning if xarray or netCDF4 is not installed.
+    The NetCDF file is skipped with a warning if xarray or netCDF4 cannot be imported.
 
     Args:
         details: how the result was made (command, config, versions, checkpoint ...); plain JSON values.
@@ -64,7 +65,10 @@ def write_results(
         _write_netcdf(result, written["netcdf"], details)
     except ImportError as error:
         skipped = written.pop("netcdf")
-        logger.warning("%s is not written: it needs the packages xarray and netCDF4 (%s)", skipped.name, error)
+        logger.warning(
+            "%s is not written: xarray or netCDF4 cannot be imported (%s); to get this file, run pip install -r "
+            "requirements.txt", skipped.name, error,
+        )  # fmt: skip
     return written
 
 
@@ -72,13 +76,14 @@ def _write_netcdf(result: CrossViewResult, path: Path, details: Mapping[str, Any
     import_netcdf4()  # xarray would report a missing package as a ValueError
     dataset = result.to_xarray()
     dataset.attrs["details"] = json.dumps(without_nan(dict(details)), ensure_ascii=False)
-    # In a thread, because Ctrl-C inside xarray's locks would leave one locked, and closing the file would wait forever.
+    # Write in a thread, which Ctrl-C does not interrupt. An interrupt inside xarray's locks would leave a lock
+    # acquired, and closing the file would wait for this lock forever.
     with atomic_file(path) as part, netcdf_errors(part), ThreadPoolExecutor(1) as pool:
         pool.submit(dataset.to_netcdf, part, engine="netcdf4").result()
 
 
 def _csv_rows(result: CrossViewResult) -> Iterator[list[Any]]:
-    """Yield the head and one row per cell in full precision; figures of a missing cell are empty."""
+    """Yield a row of column names, then one row per cell in full precision. The figures of missing cells are empty."""
     ranks = [f"rank{k}" for k in range(1, result.ranks + 1)]
     yield ["condition", "probe_view", "gallery_view", *ranks, "map", "probes", "gallery"]
     for i, j, k in np.ndindex(result.average_precision.shape):
@@ -93,7 +98,7 @@ def _named_figures(figures: Mapping[str, float]) -> str:
 
 
 def _figure(value: float) -> str:
-    """Format a mean with three decimals. It is NaN only if identical views are excluded and there is no other view."""
+    """Format a mean with three decimals. A mean is NaN if identical views are excluded and there is a single view."""
     return "none (a single view)" if np.isnan(value) else f"{value:.3f}"
 
 
@@ -117,7 +122,7 @@ def _per_view_lines(result: CrossViewResult) -> list[str]:
 
 
 def _published_lines(result: CrossViewResult) -> list[str]:
-    """Return a table of our rank-1 and the published ones, with identical views on the left, without on the right."""
+    """Return a table of our rank-1 and published rank-1: including identical views left, excluding them right."""
     conditions = list(result.protocol.probes)
     rows = [("ours", result.including(), result.excluding()), *(row[:3] for row in result.protocol.published)]
     width = max(len(row[0]) for row in rows)

@@ -1,4 +1,4 @@
-"""Section on training: curves of losses, active triplets and rank-1 from a train.jsonl file."""
+"""Compute the report's section on training: curves of losses, active triplets and rank-1 from a train.jsonl file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from model.common.schema import check, parse_checked
 from model.report.charts import Chart, Line, line_chart
 from model.report.report_inputs import ReportInputs
 
-MAX_POINTS = 300  # per curve; longer curves show means of neighbouring points
+MAX_POINTS = 300  # largest number of points per curve; longer curves show means of neighbouring points
 _LOSS_FIELDS = ("full_loss_metric", "hard_loss_metric", "full_loss_num", "iterations_per_second", "lr")
 
 
@@ -36,7 +36,7 @@ def training_curves(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _chart(name: str, title: str, y_label: str, points: list[dict], fields: dict[str, str], style: int = 0) -> Chart:
-    """Return a chart of fields of the log, given by their labels; `style` is that of the first line."""
+    """Return a chart with one line per item of `fields` {label: field of the log}. `style` is for the first line."""
     lines, descriptions = [], []
     for label, field in fields.items():
         values = [point[field] for point in points]
@@ -60,7 +60,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 def _parse_line(line: str) -> dict | None:
-    """Return a line with losses or with a score whose numbers are all finite; None for any other line."""
+    """Return the values of a line with losses or a score; None if values are missing or not finite."""
     try:
         point = parse_checked(line, {"iteration": range(1 << 40)})
         fields = {"rank1": float} if "rank1" in point else {"hard_or_full": str, **dict.fromkeys(_LOSS_FIELDS, float)}
@@ -72,7 +72,7 @@ def _parse_line(line: str) -> dict | None:
 def log_of_checkpoint(checkpoint: Path) -> Path | None:
     """Return the train.jsonl of the run that wrote `checkpoint`, or None if the file does not exist.
 
-    A checkpoint is WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, its log
+    A checkpoint is WORK/checkpoint/GaitSet/<experiment>-<iteration>-encoder.ptm, and the log of its run is
     WORK/log/<experiment>/train.jsonl.
     """
     parsed = parse_name(checkpoint.name)
@@ -83,7 +83,7 @@ def log_of_checkpoint(checkpoint: Path) -> Path | None:
 
 
 def thinned(x: list[float], y: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Reduce a curve to at most `MAX_POINTS` points, each the mean of equally many neighbours."""
+    """Reduce a curve to at most `MAX_POINTS` points. Each point is the mean of a group of neighbouring points."""
     group = -(-len(x) // MAX_POINTS)
     starts = np.arange(0, len(x), group)
     counts = np.diff([*starts, len(x)])

@@ -1,4 +1,4 @@
-"""Section on verification: ROC curves, equal error rates and histograms of distances."""
+"""Compute the report's section on verification: ROC curves, equal error rates and histograms of distances."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ MAX_CURVE_POINTS = 400
 
 
 def verification(inputs: ReportInputs) -> dict[str, Any] | None:
-    """ROC, error rates and histograms per condition; None without distances or without pairs of both kinds."""
+    """ROC, error rates and histograms per condition; None without distances, genuine pairs or impostor pairs."""
     distances = inputs.distances
     counts = None if distances is None else distances.counts  # [c, identical views, genuine, bins]
     if counts is None or not counts.any(axis=(0, 1, 3)).all():
@@ -68,9 +68,10 @@ def _sampled(curve: Roc) -> tuple[np.ndarray, np.ndarray]:
 def distance_histogram(
     condition: str, edges: np.ndarray, pairs: np.ndarray, probes: Sequence[float] = (), threshold: float | None = None
 ) -> Chart:
-    """Return the histogram of `pairs` [2, n], impostor and genuine pairs per bin, each as a share of all its pairs.
+    """Return a chart with a histogram of impostor pairs and a histogram of genuine pairs.
 
-    `probes` are distances that are drawn as ticks at the bottom, and `threshold` is drawn as a line.
+    `pairs` [2, n] holds the numbers of impostor and genuine pairs per bin. Each histogram shows them in percent of its
+    total. The distances in `probes` are drawn as ticks at the bottom, and `threshold` is drawn as a line.
     """
     impostor, genuine = (100 * counts / max(1, counts.sum()) for counts in pairs)
 

@@ -1,8 +1,8 @@
-"""Documentation: all commands run.
+"""Test that all commands of the documentation run.
 
-All commands parse as they are written. Python commands also run, in a copy of the entry scripts whose
-configuration is tiny and whose data are a few walkers. Shell drivers run with --dry_run, and the commands that they
-print parse; their real runs are in test_drivers.py. NOT_RUN gives the reason for each exception.
+All commands are parsed as they are written. Python commands are also run, in a copy of the entry scripts with a tiny
+configuration and with a few walkers as data. Shell drivers are run with --dry_run, and the commands that they print are
+parsed. test_driver_runs.py runs the drivers. NOT_RUN gives the reason for each command that is not run.
 """
 
 import re
@@ -29,7 +29,8 @@ FULL = "GaitSet_CASIA-B_73_False_256_0.2_128_full_30-80000-encoder.ptm"
 MODEL = {**small_network.conf["model"], "batch_size": (2, 2), "frame_num": 2, "total_iter": 2, "save_iter": 2}
 MODEL["num_workers"] = 0
 TINY = f"conf = {{'data': {{'dataset_path': 'work/CASIA-B-pre', 'pid_num': 3}}, 'model': {MODEL}}}"
-# In place of matplotlib, which would draw the same charts for a minute. The tests of the report draw them.
+# Replaces the function that draws charts with matplotlib, because drawing the same charts would take a minute. The
+# tests of the report draw charts.
 DRAWING = """
 def _drawn(chart, colours, file_format):
     return b'<svg viewBox="0 0 1 1"></svg>'
@@ -52,8 +53,8 @@ SMALLER = {  # replacements for hardware, duration and size in a command
 }
 NOT_RUN = {
     r"python -m model\.silhouettes .*maskrcnn": "needs downloaded weights: test_mask_rcnn.py runs it with random ones",
-    r"python test/bench/": "benchmarks: test_bench.py runs those with a small setting",
-    r"python test/unit/support/(module_table|options_page)": "generates tables, which test_docs.py compares",
+    r"python test/bench/": "benchmarks: test_bench.py runs those that have a small setting",
+    r"python test/unit/support/(module_table|options_page)": "writes tables, which test_pages.py compares",
     r"python -m$": "not a complete command",
     r"python -m model\.export\.atc ": "needs CANN: test_atc_convert.py runs it with a stand-in",
     r"python datasets/|.*opengait/main\.py": "OpenGait's own command, for comparison",
@@ -88,7 +89,7 @@ def smaller(command: str) -> str:
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
-    """Entry scripts with a tiny configuration, walkers at all paths of the pages, and results."""
+    """Return a folder with entry scripts, a tiny configuration, walkers at all paths of the pages, and checkpoints."""
     home = tmp_path_factory.mktemp("docs")
     for name in ("pretreatment.py", "train.py", "test.py", "pth2onnx.py"):
         shutil.copy(ROOT / name, home)
@@ -125,17 +126,17 @@ def run(command: str, home: Path) -> subprocess.CompletedProcess:
     if re.search(r"\bbash test/", command):
         command = command.replace(".sh", ".sh --dry_run", 1)
     elif re.fullmatch(r"python (-m )?\S+", command) and not re.search(r"train\.py|pth2onnx", command):
-        command += " --help"  # a mere name in a sentence
+        command += " --help"  # the page only names the command in a sentence
     words = shlex.split(command)
     environment = {"PYTHON": python_command(), "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(python_command()).parent}:/usr/bin:/bin"
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         name, _, environment[name] = words.pop(0).partition("=")
-    assert words[0] != "bash" or words[2] == "--dry_run", "a driver must not run, this suite among them"
+    assert words[0] != "bash" or words[2] == "--dry_run", "a driver would run, and run_tests.sh would start this test"
     return run_quietly(words, home, environment)
 
 
-# Later commands read what earlier ones wrote.
+# Commands are run in this order, because later commands read the files of earlier commands.
 ORDER = (
     "model.synthetic --video", "model.silhouettes",
     "--store work/own", "pretreatment.py", "train.py", "pth2onnx.py", "--pre_process", "model.runtime --",
@@ -157,7 +158,7 @@ def test_every_command_of_the_pages_runs(sandbox):
 
 
 def errors_of(commands: list[str], capsys) -> list[str]:
-    """Parse commands. Return those that are wrong with the error."""
+    """Parse commands. Return each wrong command with its error."""
     wrong = []
     for command in commands:
         try:

@@ -1,4 +1,4 @@
-"""Documentation: links, pictures and options exist, tables are current, both languages have the same commands."""
+"""Test the documentation: links, pictures, options, current tables, and equal commands in both languages."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.distributed.run import get_args_parser as torchrun_parser
 
 from model.data.raw.tree import scan_tree
 
-OTHER_OPTIONS = {  # of other programs, which no test can check
+OTHER_OPTIONS = {  # options of other programs, whose existence no test can check
     "apex's setup.py": {"--npu_float_status"}, "OpenGait": {"--cfgs", "--phase"},
     "pip": {"--index-url", "--generate-hashes"}, "tensorboard": {"--logdir"}, "aoe": {"--job_type"},
     "atc": {"--precision_mode", "--precision_mode_v2", "--input_shape", "--framework"},
@@ -64,7 +64,7 @@ def test_links_and_pictures_lead_somewhere(page):
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub makes of the headings of a page."""
+    """Return the anchors that GitHub derives from the headings of a page."""
     heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 

@@ -1,4 +1,4 @@
-"""The gallery file: enrolling, replacing and removing people, and files that are not galleries."""
+"""Test the gallery file: enrolling, replacing and removing people, and files that are not galleries."""
 
 import numpy as np
 import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""`python -m model.identify`: every action of the command, its page and its errors."""
+"""Test `python -m model.identify`: every action of the command, its page and its errors."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_one_sequence_per_person_gives_names_without_probabilities(trees, tmp_pa
     command.main(["who", *options, "--report", str(page)])
     printed, html = capsys.readouterr().out, page.read_text()
     assert "warning: the threshold is an estimate from the distances between 6 people" in printed
-    assert "warning: no probabilities: the gallery gives 0 comparisons" in printed and "same person" not in printed
+    assert "warning: no probabilities: the gallery gives 0 distances" in printed and "same person" not in printed
     assert printed.count(" frames): ") == 6 and " frames): 00" in printed and "not decided" not in printed
     assert "<th>same person</th>" not in html and "for the same person" not in html and "for different people" in html
 
@@ -89,9 +89,9 @@ def test_names_of_tracks_select_who_is_enrolled(trees, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("track,name\n009,anna\n", "line 2: no track '009' in the tree; its tracks: 001, 002"),
-        ("track,name\n001,anna\n001,ben\n", "line 3: track 001 is anna and ben"),
-        ("id,person\n001,anna\n", "the first line is id,person, expected the columns track,name"),
+        ("track,name\n009,anna\n", "line 2: the tree has no track '009', only 001, 002"),
+        ("track,name\n001,anna\n001,ben\n", "line 3: track 001 has two names, anna and ben"),
+        ("id,person\n001,anna\n", "the first line is id,person; write the columns track,name there"),
         ("track,name\n001,\n", "no names; write one line per track"),
     ],
 )
@@ -111,7 +111,7 @@ def test_verify_compares_tracks_and_people(trees, tmp_path, capsys):
         found[pair] = json.loads(result.read_text())
     assert found["001", "001"]["same"] and found["001", "001"]["distance"] > 0
     assert not found["001/nm-01", "005"]["same"] and not found["002", "006"]["same"]
-    assert found["006", "006"]["distance"] < 0.1  # both are the track, because the person was removed
+    assert found["006", "006"]["distance"] < 0.1  # both names are the track, because the person was removed
     assert "001 and 001: the same person (distance" in capsys.readouterr().out
     command.main(["--json", str(result), "verify", "--quiet", "001", *options, "005", *probe])  # in any order
     assert json.loads(result.read_text())["names"] == ["001", "005"]
@@ -122,8 +122,8 @@ def test_verify_compares_tracks_and_people(trees, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["verify", "001"], "verify: expected names: 2, given: 1"),
-        (["remove"], "remove: expected names: 1, given: 0"),
+        (["verify", "001"], "verify: expected 2 names, got 1"),
+        (["remove"], "remove: expected 1 name, got 0"),
         (["who"], "give an aligned tree with --data_path"),
         (["list", "--report", "x.html"], "--report has no effect with list"),
         (["who", "--names", "t.csv", "--data_path", "x"], "--names has no effect with who"),

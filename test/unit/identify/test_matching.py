@@ -1,4 +1,4 @@
-"""Fused distances, thresholds and probabilities against plain computations."""
+"""Compare fused distances, thresholds and probabilities with simple computations from all pairs."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
         genuine.append(np.sort(np.delete(distance[i], i)[np.delete(gallery.person_ids, i) == person])[:3].mean())
         strangers.append(min(others))
     np.testing.assert_allclose(found.genuine, genuine, rtol=1e-4)
-    # Six people compare with five others, a probe with six.
+    # A sequence of the gallery is compared with five other people, a probe is compared with six people.
     expected = threshold_at(np.array(strangers), gallery.person_ids, 1 - 0.9 ** (5 / 6))
     assert found.threshold == pytest.approx(expected[0], rel=1e-4) and found.extrapolated == expected[1]
     near, far = found.probability(min(genuine)), found.probability(max(strangers))
@@ -68,8 +68,8 @@ def test_a_large_gallery_is_read_once_for_a_limited_calibration_and_the_probes(t
 @pytest.mark.parametrize(
     ("people", "messages"),
     [
-        ({"a": 4}, ["too few people for a threshold: 1 enrolled, at least 3", "no probabilities"]),
-        ({"a": 3, "b": 2}, ["too few people for a threshold: 2 enrolled", "5 comparisons of a person"]),
+        ({"a": 4}, ["a threshold needs at least 3 enrolled people, and the gallery has 1", "no probabilities"]),
+        ({"a": 3, "b": 2}, ["the gallery has 2; enrol more people", "5 distances within a person and 5 distances"]),
         (
             {name: 1 for name in "abc"},
             ["about 100 enrolled people are needed", f"at least {MIN_PAIRS} of each are needed"],

@@ -1,4 +1,4 @@
-"""Animated silhouettes."""
+"""Test animated silhouettes."""
 
 import base64
 import io

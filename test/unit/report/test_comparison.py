@@ -1,4 +1,4 @@
-"""Comparison of two results: printed text, JSON and page."""
+"""Test the comparison of two results: printed text, JSON and page."""
 
 import json
 
@@ -19,7 +19,7 @@ SUBJECTS = tuple(f"s{number:02d}" for number in range(16))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Results of the same sequences: a and b differ by noise only, c is much better."""
+    """Return a folder with results of the same sequences: a and b differ only by noise, and c is much better."""
     folder = tmp_path_factory.mktemp("runs")
     index = made_index(SUBJECTS)
     for name, spread, seed in (("a", 1.3, 0), ("b", 1.3, 1), ("c", 0.6, 0)):
@@ -30,7 +30,8 @@ def runs(tmp_path_factory):
 
 def test_the_verdict_separates_noise_from_a_difference(runs):
     same, better = compare_files(runs / "a.json", runs / "b.json"), compare_files(runs / "a.json", runs / "c.json")
-    assert "neither is shown to be better" in same.verdict and not same.rows["excluding"][0].more_than_chance
+    assert "neither result is shown to be better" in same.verdict
+    assert not same.rows["excluding"][0].more_than_chance
     assert better.verdict.startswith("B is better than A by ") and better.rows["excluding"][0].low > 0
     assert compare_files(runs / "c.json", runs / "a.json").verdict.startswith("A is better than B by ")
 
@@ -100,7 +101,7 @@ def test_a_wrong_option_of_the_report_is_one_line(tmp_path, monkeypatch, capsys,
     assert ended.value.code == status and len(lines) == 1 and message in lines[0]
 
 
-DAMAGES = {  # of the result of four subjects in one view
+DAMAGES = {  # changes of the JSON of a result with four subjects and one view
     "empty": lambda r: r.clear(),
     "no subjects": lambda r: r.pop("per_subject"),
     "subjects are lists": lambda r: r["per_subject"].update(subjects=[[1]] * 4),

@@ -6,7 +6,7 @@ from model.report.embedding_map import project
 
 @pytest.mark.parametrize("count", [3, 10])
 def test_few_points_are_projected_onto_two_principal_components(count):
-    """The same as the two largest singular values and their vectors, whose signs are arbitrary."""
+    """The result is equal to the two largest singular values times their vectors, whose signs are arbitrary."""
     points = np.random.default_rng(0).standard_normal((count, 40)).astype(np.float32) + 5
     plane, method = project(points)
     left, lengths, _ = np.linalg.svd(np.float64(points) - points.mean(0, dtype=np.float64), full_matrices=False)

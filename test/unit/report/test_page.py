@@ -1,4 +1,4 @@
-"""Page with figures: its content against plain counts, its size, and its appearance in a real browser."""
+"""Test the page with figures: its content against simple counts, its size, and its appearance in a browser."""
 
 import sys
 from collections import Counter
@@ -40,7 +40,7 @@ def inputs_of(index: SequenceIndex, spread: float = 1.1, dataset: str = "CASIA-B
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Inputs with everything, the page they make and its path."""
+    """Return inputs with all optional data, the page of these inputs, and the path of the page."""
     folder = tmp_path_factory.mktemp("report")
     index = made_index(views=("000", "018", "036", "054", "072", "090"))
     throughput = [Figures("onnxruntime", 16, 6.1, 6.3, {"mean": 2600.0}), Figures("benchmark", 1, 150.0, 152.0)]
@@ -154,7 +154,7 @@ def test_closest_decisions_leave_out_views_without_another_person():
 
 def test_without_matplotlib_the_error_names_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"needs matplotlib; pip install -r requirements\.txt"):
+    with pytest.raises(UserError, match=r"matplotlib cannot be imported .*; run pip install -r requirements\.txt"):
         check_matplotlib()
 
 

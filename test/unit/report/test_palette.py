@@ -1,4 +1,4 @@
-"""Contrast of the colours of the page and its heat maps."""
+"""Test the contrast of the colours of the page and of the heat maps."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ def contrast(one: str, other: str) -> float:
 def test_heat_map_text_is_readable_on_every_colour():
     steps = [cell_colours(i / 500) for i in range(501)]
     assert min(contrast(background, text) for background, text in steps) >= 4.5
-    # Every step is darker, so the order is visible without colour vision and in print.
+    # No step is lighter than the step before it, so the order is visible without colour vision and in print.
     shades = [luminance([int(b[i : i + 2], 16) for i in (1, 3, 5)]) for b, _ in steps]
     assert all(later <= earlier for earlier, later in pairwise(shades))
     assert cell_colours(-3) == steps[0] and cell_colours(7) == steps[-1]

@@ -1,4 +1,4 @@
-"""Pictures of the README from the output of a tiny quickstart."""
+"""Make the pictures of the README from the output of a tiny quickstart."""
 
 import importlib.util
 import shutil

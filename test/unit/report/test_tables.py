@@ -1,4 +1,4 @@
-"""Printed text, files and page without figures of a result."""
+"""Test the printed text, the files and the page without figures of a result."""
 
 import csv
 import functools
@@ -102,7 +102,7 @@ def test_netcdf_keeps_values_and_labels(tmp_path):
 
 
 def test_an_interrupt_inside_the_locks_of_xarray_does_not_block(tmp_path, monkeypatch):
-    """Ctrl-C arrives right after a lock was acquired, while the file is written."""
+    """Ctrl-C arrives immediately after a lock was acquired, while the file is written."""
     locks = pytest.importorskip("xarray.backends.locks")
     acquire, acquired, interrupted = locks.acquire, [], []
 
@@ -132,7 +132,7 @@ def test_without_its_packages_netcdf_is_skipped_with_a_warning(tmp_path, monkeyp
     with caplog.at_level(logging.WARNING):
         written = write_results(result_of(), tmp_path, "run", DETAILS)
     assert set(written) == {"json", "csv", "html"}
-    assert "run.nc is not written: it needs the packages xarray and netCDF4" in caplog.text
+    assert "run.nc is not written: xarray or netCDF4 cannot be imported" in caplog.text
 
 
 @pytest.mark.parametrize("views", [("000", "018", "090"), ("090",)])

@@ -1,4 +1,4 @@
-"""Reading and thinning of training logs."""
+"""Test the reading and thinning of training logs."""
 
 import pytest
 from small_results import write_training_log
