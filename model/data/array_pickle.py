@@ -1,12 +1,12 @@
 """Read NumPy arrays from untrusted pickles without unpickling them.
 
 A pickle is a program: unpickling imports and calls the functions that the pickle names. OpenGait stores silhouettes in
-pickles, and the original tool stores its partitions in pickles.
+pickles, and the original code (AbnerHqC/GaitSet) stores partitions in pickles.
 
-This module executes only the few opcodes that pickles of arrays contain, and calls no function. Instead of each call,
-it creates a `Call` object that describes the call. The array is then built from this description after it was checked.
-NumPy's functions in the description are not called either, because NumPy reads and writes memory outside the array if
-the data type is wrong.
+This module executes only the few opcodes that pickles of arrays contain, and calls no function. In place of each call,
+the module creates a `Call` object that describes the call. The description is checked, and the array is built from the
+checked values. NumPy's functions in the pickle are not called either, because NumPy reads and writes memory outside the
+array if the data type is wrong.
 """
 
 import io
@@ -67,7 +67,10 @@ def _describe(data: bytes) -> Any:
 
 
 def _execute(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    """Execute an opcode. A call pushes its description. Raises ValueError for opcodes that arrays do not have."""
+    """Execute an opcode. A call only pushes its description to the stack.
+
+    Raises ValueError for opcodes that pickles of arrays do not contain.
+    """
     if name in _PUSH:
         stack.append(_PUSH[name](stack, argument))
     elif name in ("APPEND", "APPENDS"):
@@ -132,7 +135,7 @@ _ALLOWED = {*_RECONSTRUCT, *_FROM_BUFFER, *_NO_BYTES, _DTYPE, _ENCODE}
 
 
 def _build_array(value: Any) -> np.ndarray | list:
-    """Build the array from its description. Raises ValueError if it is not a valid array of uint8 or of objects."""
+    """Build an array from its description. Raises ValueError if the array is not a valid array of uint8 or objects."""
     try:
         content, dtype, shape, order, axes = _parts_of(value)
         type_name, shape = _type_of(dtype), tuple(shape)

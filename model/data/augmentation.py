@@ -22,7 +22,7 @@ ROTATION = 3.0  # standard deviation in degrees
 STRETCH = 0.05  # standard deviation of log(width / height); the standard deviation of log(height) is half of this
 SHIFT = 1.5  # standard deviation of the horizontal shift in pixels
 ERASE = 0.2  # probability of a black rectangle
-ITERATION_CHUNK = 64  # iterations whose parameters are drawn together
+ITERATION_CHUNK = 64  # number of iterations whose parameters are drawn together
 
 
 def draw_changes(seed: int, rank: int, iteration: int, sequences: int) -> Tensor:

@@ -18,7 +18,7 @@ PACK_TO = 64  # the number of frames of a packed batch is rounded up to a multip
 
 
 class Batch(NamedTuple):
-    """Silhouettes of P·K sequences on the device, uint8, and the numbers of their subjects, int64 [P·K].
+    """P·K sequences on the device: silhouettes `sils`, uint8, and the numbers of their subjects, `labels`, int64 [P·K].
 
     - Not packed: sils [P·K, frame_num, 64, 44]; ends is None.
     - Packed, without repeated frames: sils [f, 64, 44]; ends int32 [P·K + 1]. Sequence i consists of the frames ends[i]

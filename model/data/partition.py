@@ -79,7 +79,10 @@ def make_partition(
 
 
 def read_partition(path: Path) -> Partition:
-    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a .npy file of the original tool."""
+    """Read {"TRAIN_SET": [...], "TEST_SET": [...]} (also OpenGait's format) or a .npy file of the original code.
+
+    The original code is AbnerHqC/GaitSet.
+    """
     if path.suffix == ".npy":
         return _read_ragged(path)
     schema, expected = {"TRAIN_SET": [str], "TEST_SET": [str]}, '{"TRAIN_SET": ["001", ...], "TEST_SET": [...]}'
@@ -102,7 +105,8 @@ def resolve_partition(given: str | None, default: Path, present: Sequence[str], 
 
     Args:
         given: `all` (all subjects are test subjects), a file, or None for the file `default`.
-        default: the default file. If it does not exist, it is created with the partition `made`.
+        default: the default file. If it does not exist, it is created with the partition in the .npy file of the same
+            name, or with the partition `made` if there is no such file.
         present: subjects of the data.
 
     Raises:
@@ -112,7 +116,7 @@ def resolve_partition(given: str | None, default: Path, present: Sequence[str], 
         return Partition((), tuple(sorted(present, key=natural_key)))
     path = Path(given) if given else default
     if not given and not path.exists():
-        original = path.with_suffix(".npy")  # written by the original tool
+        original = path.with_suffix(".npy")  # written by the original code
         write_partition(path, read_partition(original) if original.exists() else made)
     partition = read_partition(path)
     both = sorted({*partition.train} & {*partition.test}, key=natural_key)
@@ -146,8 +150,8 @@ def _remedy(path: Path, given: bool, default: Path) -> str:
     return "correct the file, or omit --partition to split the subjects by --pid_num"
 
 
-MAX_BYTES = 1 << 26  # maximum size of a partition file of the original tool
-# NumPy raises one of these for a damaged header, depending on the damage.
+MAX_BYTES = 1 << 26  # maximum size of a partition file of the original code
+# NumPy raises one of these errors for a damaged header, depending on the damage.
 _DAMAGE = (ValueError, TypeError, KeyError, SyntaxError, TokenError, OverflowError, MemoryError, RecursionError)
 
 
@@ -166,7 +170,8 @@ def _read_ragged(path: Path) -> Partition:
         if dtype.hasobject:
             parts = read_array(file.read())
         else:
-            if not math.prod(shape) * dtype.itemsize:  # empty strings take no bytes in the file but a lot of memory
+            # Empty strings take no bytes in the file, but a list of very many empty strings would fill the memory.
+            if not math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"its array of shape {list(shape)} and type {dtype} contains no text")
             array = np.load(io.BytesIO(content), allow_pickle=False)
             # NumPy does not check the characters.
@@ -177,5 +182,5 @@ def _read_ragged(path: Path) -> Partition:
     except BadImage as error:
         raise UserError(str(error)) from None
     except _DAMAGE as error:
-        raise UserError(f"{path}: not a partition of the original tool ({first_line(error)[:200]})") from error
+        raise UserError(f"{path}: not a partition of the original GaitSet code ({first_line(error)[:200]})") from error
     return Partition(tuple(train), tuple(test))

@@ -26,11 +26,11 @@ class PKSampler:
     Subjects are drawn without replacement. Sequences and frames are drawn with replacement.
 
     The batch of an iteration depends only on (seed, rank, iteration). Prefetching, stopping and resuming do not change
-    the batch, and no state is saved. All sequences can be drawn. The original compares with `> 0` instead of `>= 0`, so
-    it never draws the first sequence.
+    the batch, and no state is saved. All sequences can be drawn. (The original code, AbnerHqC/GaitSet, compares with
+    `> 0` instead of `>= 0`, so it never draws the first sequence.)
 
-    With `by_view`, all sequences of a batch have one of K / 2 views, so negatives more often have the same view as the
-    anchor. For a view that a subject lacks, any sequence of the subject is drawn instead.
+    With `by_view`, the sequences of a batch have only K / 2 different views, so negatives more often have the same view
+    as the anchor. For a view that a subject lacks, any sequence of the subject is drawn instead.
 
     Attributes:
         labels: int64 [sequences in the index], the number of the subject of each sequence.

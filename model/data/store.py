@@ -193,4 +193,4 @@ def _report_unreadable(tree: Path, messages: list[str], skip_bad: bool) -> None:
         log.warning("unreadable: %s", message)
     if messages and not skip_bad:
         found = f"{counted(len(messages), 'unreadable file')}, such as {messages[0]}"
-        raise UserError(f"{tree}: {found}; repair them or pass --skip_bad")
+        raise UserError(f"{tree}: {found}; repair the files, or pass --skip_bad to leave them out")

@@ -31,7 +31,7 @@ def embed_sequences(
 
     Args:
         frames: uint8 [sum(lengths), 64, 44].
-        frame_chunk: number of frames per chunk; 0: a number for the type of the device.
+        frame_chunk: number of frames per chunk; 0: FRAME_CHUNK_ON_CPU or FRAME_CHUNK.
 
     Returns:
         float32 [n, 62, d] on `device`.

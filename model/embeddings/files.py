@@ -59,7 +59,7 @@ def write_embeddings(
 
 
 def check_finite(embeddings: np.ndarray, names: Sequence[str]) -> None:
-    """Raise UserError with the first name if embeddings [b, ...] contain NaN or infinity."""
+    """Raise UserError if embeddings [b, ...] contain NaN or infinity. The message contains the first of these names."""
     bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(1)
     if bad.any():
         raise UserError(

@@ -1,7 +1,7 @@
 """Pretreatment of one sequence: align and write the frames that are missing or outdated, and record the result.
 
-Each sequence has a record, the file `<sequence>/.pretreatment/record.json`. For each source frame, it contains the size
-and the modification time of the source file, and the size of the aligned file (null if the frame was dropped).
+Each sequence has a record, the file `<sequence>/.pretreatment/record.json`. For each source frame, the record contains
+the size and the modification time of the source file, and the size of the aligned file (null if the frame was dropped).
 
 * A new sequence is written to a hidden folder next to its final path. Then this folder, which includes the record, is
   renamed. So the frames agree with the record even if the run is killed, and the frames need no separate renames.
@@ -14,8 +14,8 @@ and the modification time of the source file, and the size of the aligned file (
   every run tries to read them again and reports them until they are repaired.
 * The record also contains how the frames were read (see `content.py`). This decision is made again if the frames,
   `--invert` or `--remove_specks` change. If the decision differs, all frames of the sequence are processed again.
-* The record is in a subfolder because the original's data loader ignores folders but reads every file of a sequence as
-  an image. The record stays with its sequence when subjects are copied or trees are merged.
+* The record is in a subfolder because the data loader of the original code (AbnerHqC/GaitSet) ignores folders but reads
+  every file of a sequence as an image. The record stays with its sequence when subjects are copied or trees are merged.
 """
 
 import errno
@@ -128,7 +128,7 @@ def pretreat_sequence(job: SequenceJob, stopped: Callable[[], bool]) -> Sequence
     dropped = {f: record.dropped.get(f, "unknown reason") for f, (_, _, size) in entries.items() if size is None}
     result.dropped_before = Counter(dropped.values())
     result.changed = bool(todo or removed)
-    # Delete, process, and write the record last.
+    # Delete removed frames, process the frames in `todo`, and write the record last.
     if result.changed or (record.reading is None and not result.rejected):
         with _writer(job.target, present) as write:
             for frame in removed:

@@ -17,13 +17,13 @@ from model.common.schema import check
 from model.data.raw.silhouette import BadImage, Pixels, remove_specks
 
 SAMPLES = 3  # number of frames with content to find in a sequence
-MAX_TRIES = 8  # maximum number of frames to read for them
+MAX_TRIES = 8  # maximum number of frames to read in this search
 # Levels that are neither black nor white. JPEG files of masks have them in up to 2 % of the pixels, at any quality.
 GREY_LEVELS = slice(32, 224)
-# Maximum shares of pixels with GREY_LEVELS, and measured shares:
-MAX_GREY = 0.2  # of a raw frame: up to 0.11 in strongly blurred masks, 0.4 in dark pictures of a camera, 0.9 in others
-MAX_GREY_FIGURE = 0.9  # of the pixels that are not black: up to 0.83 in masks reduced to 16 rows, 0.96 in cut-outs
-MAX_GREY_ALIGNED = 0.5  # of an aligned frame: up to 0.30 in figures enlarged from 16 rows
+# Maximum shares of pixels with GREY_LEVELS, and measured shares.
+MAX_GREY = 0.2  # of a raw frame; strongly blurred masks have up to 0.11, pictures of a camera 0.9, dark pictures 0.4
+MAX_GREY_FIGURE = 0.9  # of the pixels that are not black; masks of 16 rows have up to 0.83, people cut out 0.96
+MAX_GREY_ALIGNED = 0.5  # of an aligned frame; figures enlarged from 16 rows have up to 0.30
 FULL_RANGE = (0, 255)
 
 T = TypeVar("T")
@@ -70,9 +70,9 @@ class Reading(NamedTuple):
         return remove_specks(sil) if self.specks else sil
 
     def apply(self, grey: np.ndarray, default: tuple[int, int] | None = None) -> np.ndarray:
-        """Threshold halfway between `levels`, or between `default` if `levels` is None, and invert. uint8 [..., w]
+        """Threshold halfway between the two `levels`, and invert if `invert` is set. uint8 [..., w]
 
-        If both are None, the grey values are kept.
+        If `levels` is None, `default` is used instead. If both are None, the frames are not thresholded.
         """
         levels = self.levels or default
         if levels:
@@ -112,12 +112,12 @@ def choose_reading(where: str, samples: Sequence[Pixels], invert: bool = False, 
     """Return how to read the sequence that contains `samples`.
 
     Args:
-        where: the path of the sequence, for the error.
+        where: the path of the sequence, for the message of an error.
         invert: the user says that the figure is black on white.
         aligned: the frames are aligned. Scaling made their edges grey, so grey values are left unchanged.
 
     Raises:
-        BadContent: if all samples with content are inverted, or are pictures of a camera instead of masks.
+        BadContent: if all samples with content are inverted, or if all are pictures of a camera instead of masks.
     """
     alpha = any(map(_alpha_varies, samples))
     reading = Reading(None, alpha, invert)

@@ -1,4 +1,4 @@
-"""Checks of PNG, BMP and JPEG files that find damage and unreasonable sizes before the pixels are decoded.
+"""Check PNG, BMP and JPEG files for damage and unreasonable sizes before the pixels are decoded.
 
 Decoders trust the header: a file of a hundred bytes that claims 20,000 × 20,000 pixels takes 400 MB of memory. Decoders
 also ignore damage: OpenCV before 5.0 decodes the available part of a truncated file and leaves the other pixels grey or
@@ -12,7 +12,7 @@ from collections.abc import Callable
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 BMP_START = b"BM"
-MAX_PIXELS = 1 << 26  # maximum size of an image; raw silhouettes of CASIA-B have 240×320 pixels
+MAX_PIXELS = 1 << 26  # maximum number of pixels of an image; raw silhouettes of CASIA-B have 240×320 pixels
 
 # Markers of the frame headers, which contain the size of the image, and markers without a length and content.
 _JPEG_SIZES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}

@@ -33,7 +33,8 @@ def pretreat(
 ) -> PretreatmentSummary:  # fmt: skip
     """Align the frames below `input_path` and write the aligned frames below `output_path`.
 
-    Frames that earlier runs have aligned are skipped. Unreadable images are reported on stderr, skipped and counted.
+    Frames that were aligned by an earlier run and have not changed are skipped. Unreadable images are reported on
+    stderr, skipped and counted.
 
     Args:
         workers: number of processes (None: one per core). The output does not depend on this number.
@@ -46,7 +47,7 @@ def pretreat(
         layout: layout of the input, a name in `LAYOUTS`. The output always has the three levels of the default layout.
 
     Raises:
-        UsageError: if a path is wrong, for example if the output is inside the input, or the input is already aligned.
+        UsageError: if a path is wrong, for example if the output is inside the input or the input is already aligned.
         UserError: if the input does not have the depth of `layout`; if the output cannot be written; or if a sequence
             does not contain white silhouettes on black (see `content.py`) and `skip_bad` is False.
     """

@@ -57,13 +57,13 @@ _UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno
 
 
 class LogFile:
-    """A log file in the original's format, opened for appending. Without a path, nothing is written.
+    """A log file in the format of the original code, opened for appending. Without a path, nothing is written.
 
     Entering the context raises UsageError if the path is not usable. `write` raises UserError if the file cannot be
     written, for example because the disk is full.
 
     Args:
-        log_all: also write the lines START and FINISH, as the original does.
+        log_all: also write the lines START and FINISH, as the original code does.
     """
 
     def __init__(self, path: Path | str | None = None, log_all: bool = False):
@@ -91,7 +91,7 @@ class LogFile:
 
 
 def default_log_file(output_path: Path | str) -> str:
-    """Return ./pretreatment.log, or pretreatment.log in the output folder if the first one cannot be written."""
+    """Return ./pretreatment.log, or pretreatment.log in the output folder if the first file cannot be written."""
     name = "pretreatment.log"
     writable = os.access(name if Path(name).exists() else ".", os.W_OK)
     return f"./{name}" if writable else str(Path(output_path, name))
@@ -145,7 +145,7 @@ class Reporter:
         self.summary.problems.append(message)
         excess = len(self.summary.problems) - MAX_WARNINGS
         if excess <= 1:
-            shown = "more problems follow; the log file lists all" if excess == 1 else one_line(message)
+            shown = "more problems follow; the log file lists all problems" if excess == 1 else one_line(message)
             self.bar.write(f"warning: {shown}", file=sys.stderr)
 
     def conclude(self, message: str) -> None:

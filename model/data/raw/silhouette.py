@@ -91,7 +91,7 @@ def decode_pixels(data: bytes, path: Path | str) -> Pixels:
     if error:
         raise BadImage(f"{path}: {error}")
     lossy = data.startswith(JPEG_START)
-    # JPEG files have no alpha channel. OpenCV applies the rotation in their header only if they are read as grey.
+    # JPEG files have no alpha channel. They are read as grey, because OpenCV then applies the rotation in their header.
     mode = cv2.IMREAD_GRAYSCALE if lossy else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
@@ -129,25 +129,25 @@ def write_png(path: Path | str, image: np.ndarray) -> None:
 def align(sil: np.ndarray) -> np.ndarray | None:
     """Align a silhouette: scale the person to the full height and centre the person. uint8 [h, w] -> uint8 [64, 64].
 
-    The result is equal, bit by bit, to the result of the original's pretreatment (AbnerHqC/GaitSet, `pretreatment.py`),
-    which follows the literature on gait energy images:
+    The result is equal, bit by bit, to the result of `pretreatment.py` in the original code (AbnerHqC/GaitSet), which
+    follows the literature on gait energy images:
 
     1. Remove the black rows above and below the person.
     2. Resize to 64 rows, bicubic, with the aspect ratio kept.
     3. Find the x-centre: the first column at which the running sum of the columns exceeds half of the total. Specks
-       and swinging arms have little effect on it.
+       and swinging arms have little effect on the x-centre.
     4. Crop 64 columns around the x-centre. Columns outside the image are black.
 
     Returns:
         The aligned silhouette, or None if there is no usable person: the pixel sum is at most 10000; the image is so
-        narrow that no column is left after resizing (more than 64·w rows after step 1; the original raises an error);
+        narrow that no column is left after resizing (more than 64·w rows after step 1; the original code fails);
         or the person is so thin that the resizing, which samples pixels, misses the person.
     """
     # Too few white pixels are noise.
     row_sums = cv2.reduce(sil, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
     if row_sums.sum() <= MIN_PIXEL_SUM:
         return None
-    # Rows of the person, resized to 64.
+    # Cut out the rows of the person and resize them to 64 rows.
     filled = row_sums.nonzero()[0]
     top, rows = int(filled[0]), int(filled[-1] - filled[0]) + 1
     width = FRAME_HEIGHT * sil.shape[1] // rows
@@ -159,7 +159,7 @@ def align(sil: np.ndarray) -> np.ndarray | None:
     if running[-1] == 0:
         return None
     left = int((2 * running).searchsorted(running[-1], side="right")) - ALIGNED_WIDTH // 2
-    # The original pads 32 columns on both sides if `left <= 0 or right >= width`. Filling only the missing columns
+    # The original code pads 32 columns on both sides if `left <= 0 or right >= width`. Filling only the missing columns
     # gives the same pixels.
     first, last = max(left, 0), min(left + ALIGNED_WIDTH, width)
     aligned = np.zeros((FRAME_HEIGHT, ALIGNED_WIDTH), np.uint8)
@@ -195,9 +195,10 @@ def drop_reason(sil: np.ndarray, channel: np.ndarray) -> str:
 
 
 def cut_sides(frames: np.ndarray) -> np.ndarray:
-    """Crop frames to the width that the network reads. uint8 [..., 64, w] -> view [..., 64, 44], with 44 <= w <= 64.
+    """Crop frames to the width that the network reads, without a copy. uint8 [..., 64, 44 to 64] -> [..., 64, 44]
 
-    Both sides lose the same number of columns, ten for w = 64. If w is odd, the right side loses one column more.
+    Both sides lose the same number of columns, ten for width 64. If the width is odd, the right side loses one more
+    column.
     Raises ValueError for other shapes.
     """
     if frames.ndim < 2 or frames.shape[-2] != FRAME_HEIGHT or not FRAME_WIDTH <= frames.shape[-1] <= ALIGNED_WIDTH:

@@ -77,7 +77,7 @@ def test_npy_with_invalid_text_is_rejected(tmp_path, order, code):
     assert read_partition(tmp_path / "p.npy") == Partition(("001", "002"), ("003", "004"))
     array.view(f"{order}u4")[1, 2] = code
     np.save(tmp_path / "p.npy", array)
-    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool"):
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original GaitSet code"):
         read_partition(tmp_path / "p.npy")
 
 
@@ -93,7 +93,7 @@ def test_npy_with_invalid_text_is_rejected(tmp_path, order, code):
 )  # fmt: skip
 def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + bytes(24))
-    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool") as caught:
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original GaitSet code") as caught:
         read_partition(tmp_path / "p.npy")
     assert "\n" not in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_npy_with_a_damaged_header_is_rejected(tmp_path, header):
 def test_npy_without_text_is_rejected_before_its_lists_fill_the_memory(tmp_path, dtype, shape):
     header = str({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original tool .*contains no text"):
+    with pytest.raises(UserError, match=r"p\.npy: not a partition of the original GaitSet code .*contains no text"):
         read_partition(tmp_path / "p.npy")
 
 

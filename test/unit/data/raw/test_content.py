@@ -1,4 +1,4 @@
-"""Pretreatment of other silhouettes than masks of 0 and 255 (such as alpha channels and JPEG), and of wrong content."""
+"""Pretreatment of silhouettes that are not masks of 0 and 255, and of images that are not silhouettes."""
 
 from pathlib import Path
 

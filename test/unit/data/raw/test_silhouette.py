@@ -85,7 +85,7 @@ def test_align_drops_images_without_a_column_after_resizing():
 
 def test_align_pixel_sum_limit():
     image = np.zeros((100, 100), np.uint8)
-    image[:40, 50] = 250  # 10000, the limit
+    image[:40, 50] = 250  # the pixel sum is 10000, the limit
     assert align(image) is None
     image[40, 50] = 1
     assert align(image) is not None
