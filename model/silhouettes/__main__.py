@@ -3,10 +3,10 @@
   TREE/<video>-<track>/<video>/<view>/<video>-<track>-<frame>.png
   TREE/walk-001/walk/000/walk-001-000042.png
 
-The background is learned in a first pass over the video. Then everything that moves is followed from frame to frame. A
-sequence ends where the person touches the border of the picture, merges with another person, or is too small, so the
-same person can have several sequences. The tree is the input of pretreatment.py. Complete videos are skipped when the
-command runs again.
+A first pass over the video learns the background. A second pass follows everything that moves from frame to frame. A
+sequence ends if the person meets another person. It also ends if the person touches the border of the picture or is too
+small for several frames. The same person can therefore have several sequences. The tree is the input of
+pretreatment.py. When the command runs again, it skips complete videos.
 
 examples:
   # one video, with a preview of the sequences
@@ -32,7 +32,7 @@ from model.common.messages import set_up_logging
 
 log = logging.getLogger(__name__)
 
-MIN_DECODED = 0.9  # of the number of frames that the file states, which is an estimate in some formats
+MIN_DECODED = 0.9  # of the frames that the file states; in some formats, the stated number is an estimate
 
 
 preview_file = parsed_as(Path, "a file that ends in .mp4 or .gif", lambda path: path.suffix.lower() in (".mp4", ".gif"))
@@ -41,22 +41,26 @@ preview_file = parsed_as(Path, "a file that ends in .mp4 or .gif", lambda path: 
 def build_parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.silhouettes", description=__doc__)
     paths = parser.add_argument_group("paths")
-    paths.add_argument("--video", required=True, nargs="+", type=Path, help="videos, or folders of frames")
-    paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root of the raw silhouettes")
-    paths.add_argument("--preview", type=preview_file, metavar="FILE", help="write the video with boxes and numbers as "
-                       ".mp4 or .gif; with several videos, one file per video, with its name")  # fmt: skip
-    paths.add_argument("--json", type=Path, help="write a summary to FILE")
+    paths.add_argument("--video", required=True, nargs="+", type=Path, help="video files, or folders of frames")
+    paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root folder of the raw silhouettes")
+    paths.add_argument("--preview", type=preview_file, metavar="FILE", help="write the video with a box and a number "
+                       "for each person, as .mp4 or .gif. Of several videos, write one file each, with the name of the "
+                       "video in its name")  # fmt: skip
+    paths.add_argument("--json", type=Path, help="write the numbers of frames of all videos and sequences to FILE")
     content = parser.add_argument_group("sequences")
-    content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the view")
-    content.add_argument("--min_frames", type=positive, default=25, help="least number of frames of a sequence")
-    content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
-                         "frames are scaled down to 1024 pixels first")  # fmt: skip
+    content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the view, which "
+                         "becomes the name of a folder")  # fmt: skip
+    content.add_argument("--min_frames", type=positive, default=25, help="least number of usable frames of a "
+                         "sequence")  # fmt: skip
+    content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels, "
+                         "after frames with a side of more than 1024 pixels are scaled down to it")  # fmt: skip
     how = parser.add_argument_group("running")
-    how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background: fixed "
-                     "camera; maskrcnn: any camera, but much slower")  # fmt: skip
+    how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background needs a "
+                     "fixed camera; maskrcnn works with any camera, but is much slower")  # fmt: skip
     how.add_argument("--weights", type=Path, help="weights of torchvision's maskrcnn_resnet50_fpn for --segmenter "
                      "maskrcnn; they are never downloaded")  # fmt: skip
-    how.add_argument("--device", default="auto", metavar="NAME", help="device of maskrcnn: auto, cpu, cuda or npu")
+    how.add_argument("--device", default="auto", metavar="NAME", help="device for --segmenter maskrcnn: "
+                     "auto, cpu, cuda or npu")  # fmt: skip
     how.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
@@ -64,16 +68,16 @@ def build_parser() -> CommandParser:
 def main() -> int:
     options = build_parser().parse_args()
     if (options.segmenter == "maskrcnn") != (options.weights is not None):
-        raise UsageError("--segmenter maskrcnn and --weights FILE belong together; give both or none of them")
+        raise UsageError("--segmenter maskrcnn and --weights FILE belong together; give both or neither")
     set_up_logging(options.quiet)
-    # Imported here, because argument errors should answer at once.
+    # Imported here, so that wrong arguments are reported at once.
     from model.data.raw.video import Video
     from model.silhouettes.extraction import Settings, extract_all
 
     videos = {video.name: video for video in map(Video.open, options.video)}
     if len(videos) < len(options.video):
         names = ", ".join(path.name for path in options.video)
-        raise UsageError(f"--video: two of {names} have the same name, which becomes a folder; rename one of them")
+        raise UsageError(f"--video: two of {names} have the same name, which becomes a folder name; rename one of them")
     make_segmenter, identity, workers = _segmenter(options)
     settings = Settings(options.view, options.min_frames, options.min_height, identity)
     preview, several = options.preview, len(videos) > 1
@@ -101,8 +105,11 @@ def main() -> int:
 
 
 def _segmenter(options: argparse.Namespace):
-    """Return the function that makes the segmenter of a video, the name of the segmenter, and the largest number of
-    processes. The name includes the checksum of the weights.
+    """Return how to segment videos.
+
+    Returns:
+        Function that makes the segmenter of a video, name of the segmenter with the checksum of its weights, and
+        largest number of processes.
     """
     if options.segmenter == "background":
         from model.silhouettes.background import BackgroundSegmenter

@@ -1,4 +1,4 @@
-"""People in front of a fixed camera: a background model without shadows, and the regions that differ from it."""
+"""Find people in front of a fixed camera: learn the background, and detect regions that differ from it, not shadows."""
 
 import cv2
 import numpy as np
@@ -7,33 +7,37 @@ from model.common.errors import UserError
 from model.data.raw.video import Video
 from model.silhouettes.detection import Detection
 
-TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known from the first frame
-UNKNOWN_COUNT_STEP = 5  # every fifth frame of a video that does not state their number
-HISTORY, THRESHOLD = 500, 16.0  # MOG2: frames, and squared distance to the background in standard deviations
-BACKGROUND_SHARE = 0.6  # of the frames: a colour that a pixel has less often is in front of the background
-LEARNING_RATE = 0.0005  # during the second pass, slow enough that a person who stands still remains visible
+TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known before the second pass
+UNKNOWN_COUNT_STEP = 5  # train with every fifth frame of a video that does not state its number of frames
+HISTORY, THRESHOLD = 500, 16.0  # of MOG2: number of frames, and squared distance in standard deviations of a colour
+BACKGROUND_SHARE = 0.6  # of the frames: the most frequent colours of a pixel that fill this share are background
+LEARNING_RATE = 0.0005  # of the second pass; low, so that a person who stands still remains visible
 SHADOW, FOREGROUND = 127, 255  # values of MOG2's mask
 GRID = 8  # pixels between the samples of the brightness
-GAIN_RANGE = 0.7, 1.4  # of the correction of the brightness
-MIN_AREA = 60  # pixels of a region
+GAIN_RANGE = 0.7, 1.4  # least and largest factor that corrects the brightness of a frame
+MIN_AREA = 60  # least number of white pixels of a region
 
-# A moving camera changes most of the picture, or shifts it as a whole.
-MOVING_SHARE = 0.5  # median share of changed pixels
-SHIFTED_SHARE, SHIFT = 0.15, 0.01  # median share of changed pixels and median shift, in picture widths
-SHIFT_WIDTH = 192  # pixels of the reduced picture for the shift
+# A moving camera changes most of the pixels, or shifts the picture as a whole.
+MOVING_SHARE = 0.5  # largest median share of changed pixels, for any shift
+SHIFTED_SHARE, SHIFT = 0.15, 0.01  # the median share of changed pixels and the median shift must not both be larger
+SHIFT_WIDTH = 192  # width in pixels of the reduced picture with which the shift is measured, in picture widths
 
 
 class BackgroundSegmenter:
     """Detect everything that moves in front of the fixed background of one video.
 
-    The first pass over the video trains the model. Raises UserError if the camera seems to move.
+    The constructor reads the video once to train the background model.
+
+    Raises:
+        UserError: if the camera seems to move.
     """
 
     def __init__(self, video: Video):
         self.model = cv2.createBackgroundSubtractorMOG2(HISTORY, THRESHOLD, detectShadows=True)
         self.model.setBackgroundRatio(BACKGROUND_SHARE)
         self.reference: np.ndarray | None = None
-        # A cross for specks, and tall kernels, because gaps in a person are mostly between body parts above each other.
+        # Specks are removed with a square. Gaps in a person are mostly between body parts above each other, so they are
+        # closed with kernels that are higher than wide.
         self.speck = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
         self.gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 5))
         self.reach = np.ones((max(3, video.size[0] // 64), 3), np.uint8)
@@ -45,13 +49,13 @@ class BackgroundSegmenter:
         window = cv2.createHanningWindow(small_size, cv2.CV_32F)
         step = max(1, video.frame_count // TRAINING_FRAMES) if video.frame_count else UNKNOWN_COUNT_STEP
         for number, frame in enumerate(video.frames(step), 1):
-            # All frames get the same weight. MOG2's own rate gives more to the first one.
+            # All frames get the same weight. With the default rate of MOG2, the first frame would have a larger weight.
             mask = self.model.apply(self._steady(frame), learningRate=1 / min(number, HISTORY))
             shares.append(cv2.countNonZero(mask) / mask.size)
             small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), small_size, interpolation=cv2.INTER_AREA)
             before, small = small.astype(np.float32), before
             shifts.append(0 if small is None else np.hypot(*cv2.phaseCorrelate(small, before, window)[0]) / SHIFT_WIDTH)
-        # The first frames differ from an empty model, and the first one has no shift.
+        # Leave out the first shares, because the model was still empty, and the shift of the first frame, which is 0.
         share, shift = float(np.median(shares[len(shares) // 5 :])), float(np.median(shifts[1:] or [0]))
         if share > MOVING_SHARE or (share > SHIFTED_SHARE and shift > SHIFT):
             raise UserError(
@@ -61,7 +65,7 @@ class BackgroundSegmenter:
             )
 
     def _steady(self, frame: np.ndarray) -> np.ndarray:
-        """Return the frame with the brightness of the first frame. Lamps and automatic exposure flicker."""
+        """Return the frame with the brightness of the first frame, because lamps and automatic exposure change it."""
         grid = frame[::GRID, ::GRID].astype(np.float32) + 1
         self.reference = grid if self.reference is None else self.reference
         gain = float(np.clip(np.median(self.reference / grid), *GAIN_RANGE))

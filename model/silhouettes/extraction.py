@@ -1,7 +1,7 @@
 """Write the silhouettes of the people in a video: one sequence per track, TREE/<video>-<track>/<video>/<view>/*.png.
 
-The folder of each sequence is written atomically. `TREE/.silhouettes/<video>.json` is written last and describes the
-video and the settings; the next run skips a video whose description is unchanged.
+The folder of each sequence is written atomically. The record `TREE/.silhouettes/<video>.json` is written last, with a
+description of the video and the settings. The next run skips the video if the description and the files are unchanged.
 """
 
 import re
@@ -36,8 +36,13 @@ Segmenter = Callable[[np.ndarray], list[Detection]]
 
 
 class Settings(NamedTuple):
-    """view: name of the folder of the view. min_frames: per sequence. min_height: of a silhouette, in pixels.
-    segmenter: name, and checksum of its weights.
+    """Settings that the silhouettes depend on.
+
+    Attributes:
+        view: name of the folder of the view.
+        min_frames: least number of frames of a sequence.
+        min_height: least height of a silhouette in pixels.
+        segmenter: name of the segmenter, and checksum of its weights.
     """
 
     view: str = "000"
@@ -47,7 +52,13 @@ class Settings(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Number of frames per sequence by the name of the track. `seconds` is 0 for a video that was already complete."""
+    """Result of one video.
+
+    Attributes:
+        tracks: number of frames of each sequence by the name of its track.
+        frames: number of frames of the video.
+        seconds: 0 for a video that was already complete.
+    """
 
     tracks: dict[str, int]
     frames: int
@@ -55,7 +66,7 @@ class Result(NamedTuple):
 
 
 def extract_all(videos: Sequence[Video], workers: int, **options) -> Iterator[Result]:
-    """Yield the result of `extract` for each video. Several workers process one video each, with the same result."""
+    """Yield the result of `extract` for each video. Each worker processes one video at a time, with the same result."""
     work = partial(extract, **options)
     # The processes share the cores.
     return map_in_processes(work, videos, min(workers, len(videos)), initializer=partial(cv2.setNumThreads, 1))
@@ -65,13 +76,16 @@ def extract(
     video: Video, tree: Path, settings: Settings, make_segmenter: Callable[[Video], Segmenter],
     previews: dict[str, Path] | None = None,
 ) -> Result:  # fmt: skip
-    """Write the sequences of one video, unless they are complete, and the preview of its name in `previews`.
+    """Write the sequences of one video if they are not complete yet, then its preview if `previews` is given.
+
+    Args:
+        previews: file of the preview by the name of the video.
 
     Raises:
         UserError: if nobody moves, the camera moves, or the tree cannot be written.
     """
     if not is_plain_name(video.name):
-        raise UserError(f"{video.path}: the name of the video becomes the name of a folder; rename it")
+        raise UserError(f"{video.path}: the name of a video must be suitable as the name of a folder; rename the video")
 
     def folder(track: str) -> Path:
         return tree / track / video.name / settings.view
@@ -85,7 +99,8 @@ def extract(
         if result is None:
             with os_errors_as_user_errors(tree):
                 _remove_earlier(tree, video, record.exists())
-                write_json(record, {"complete": False})  # its tracks belong to this command, also if the run is killed
+                # Marks the tracks as written by this command, even if the run is killed.
+                write_json(record, {"complete": False})
             tracks, frames = _follow(video, folder, settings, make_segmenter(video))
             result = Result(tracks, frames, time.perf_counter() - start)
             write_json(record, {"complete": True, "description": source, "frames": frames, "tracks": tracks})
@@ -110,7 +125,8 @@ def _follow(
     tracker = Tracker(lambda d: encode_png(d.in_picture(video.size)), write, settings.min_frames, settings.min_height)
     number = detected = 0
     with progress_bar(total=video.frame_count or None, unit="frames", what=video.name) as bar:
-        # One thread decodes while this one tracks. The segmenter has a state, so frames stay in order.
+        # A second thread decodes frames while this thread segments and tracks. The segmenter has a state, so frames
+        # must stay in order.
         for number, frame in enumerate(prefetch(lambda frame: frame, video.frames(), 1, 4), 1):
             if stopped():
                 raise KeyboardInterrupt
@@ -126,7 +142,10 @@ def _follow(
 
 
 def _read_complete(record: Path, source: dict, folder: Callable[[str], Path]) -> Result | None:
-    """Return the result of an earlier run. None if it is missing, damaged, interrupted, or of another source."""
+    """Return the result of an earlier run.
+
+    None if its record is missing or damaged, if the run was interrupted, or if video, settings or files have changed.
+    """
     try:
         known = parse_checked(record.read_bytes(), COMPLETE)
     except (FileNotFoundError, ValueError):
@@ -137,7 +156,11 @@ def _read_complete(record: Path, source: dict, folder: Callable[[str], Path]) ->
 
 
 def _remove_earlier(tree: Path, video: Video, known: bool) -> None:
-    """Delete the sequences of an earlier or interrupted run. Raises UserError if another program wrote them."""
+    """Delete the sequences of an earlier run.
+
+    Raises:
+        UserError: if another program wrote them, so that no record is `known`.
+    """
     pattern = re.compile(rf"{re.escape(video.name)}-\d{{3,}}")
     folders = [f for f in tree.iterdir() if pattern.fullmatch(f.name)] if tree.is_dir() else []
     if folders and not known:

@@ -1,4 +1,4 @@
-"""People in the frames of any camera, found by torchvision's Mask R-CNN with the user's weights."""
+"""Find people in the frames of any camera with torchvision's Mask R-CNN and the weights that the user gives."""
 
 from pathlib import Path
 
@@ -14,17 +14,18 @@ from model.silhouettes.detection import Detection
 
 PERSON = 1  # class of COCO
 CLASSES = 91
-MIN_SCORE, MIN_MASK = 0.7, 0.5  # probability of a person, and of a pixel
+MIN_SCORE, MIN_MASK = 0.7, 0.5  # least probability that a box shows a person, and that a pixel belongs to the person
 
 
 class MaskRCNNSegmenter:
     """Detect people with `maskrcnn_resnet50_fpn`.
 
     Args:
-        weights: file with a state dict of 91 classes, such as torchvision's maskrcnn_resnet50_fpn_coco-*.pth.
+        weights: file with the state dict of a network of 91 classes, such as torchvision's
+            maskrcnn_resnet50_fpn_coco-*.pth.
 
     Raises:
-        UserError: if the file does not contain these weights.
+        UserError: if the file does not contain weights of this network.
     """
 
     def __init__(self, weights: Path, device: torch.device):
@@ -33,7 +34,7 @@ class MaskRCNNSegmenter:
             self.network.load_state_dict(load_tensors(weights))
         except (RuntimeError, TypeError, AttributeError) as error:
             raise UserError(f"{weights}: does not fit torchvision's maskrcnn_resnet50_fpn of {CLASSES} classes "
-                            f"({first_line(error)}); give its state dict") from None  # fmt: skip
+                            f"({first_line(error)}); give a state dict of this network") from None  # fmt: skip
         self.network.eval().to(device)
         self.device = device
 

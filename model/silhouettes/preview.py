@@ -1,4 +1,4 @@
-"""Preview: the video with a box, a number and a tinted silhouette for each sequence of the tree."""
+"""Write previews: the video with a box, a number and a tinted silhouette for each person."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,14 +12,17 @@ from model.common.moving_pictures import write_gif, write_mp4
 from model.data.raw.video import Video
 
 COLOURS = ((60, 180, 75), (48, 130, 245), (216, 99, 67), (180, 30, 145), (25, 225, 255), (240, 240, 70))  # blue first
-GIF_WIDTH, GIF_FPS = 480, 10  # GIF files of a full video would be very large
+GIF_WIDTH, GIF_FPS = 480, 10  # pixels and frames/s; a GIF file of the full video would be very large
 
 
 def write_preview(path: Path, video: Video, folders: Sequence[Path]) -> None:
-    """Write an MP4 or GIF file. Raises UserError if OpenCV cannot encode it.
+    """Write the preview of a video as an MP4 or GIF file.
 
     Args:
-        folders: folder of the silhouettes of each track.
+        folders: folders of the silhouettes of the tracks, in the order of their numbers.
+
+    Raises:
+        UserError: if OpenCV cannot encode the file.
     """
     gif = path.suffix.lower() == ".gif"
     step = max(1, round(video.fps / GIF_FPS)) if gif else 1
@@ -38,7 +41,7 @@ def write_preview(path: Path, video: Video, folders: Sequence[Path]) -> None:
 
 
 def draw(frame: np.ndarray, people: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Return a copy of a frame with the silhouettes of people, given by number and mask."""
+    """Return a copy of a frame with the boxes, numbers and silhouettes of `people`, who are pairs (number, mask)."""
     frame = frame.copy()
     for number, mask in people:
         colour = COLOURS[number % len(COLOURS)]

@@ -1,7 +1,8 @@
-"""Tracking: follow the detections of a video, and keep the frames that show one complete person alone.
+"""Follow the detections of a video, and keep the frames that show one complete person alone.
 
-Detections are assigned to the predicted boxes of the tracks. A track ends if the person is lost, merges with another
-one, or stays unusable for several frames: at the border, too small, or with another height or area than before.
+Detections are assigned to the predicted boxes of the tracks. A track ends if the person is lost, or if people merge or
+part. It also ends after several frames in a row without a usable silhouette. A silhouette is not usable if it is at the
+border, too small or too wide, or if its height or area has suddenly changed.
 """
 
 from collections import deque
@@ -13,25 +14,32 @@ from scipy.optimize import linear_sum_assignment
 
 from model.silhouettes.detection import Detection
 
-MAX_GAP = 5  # frames without a usable silhouette within one track
-MAX_DISTANCE = 0.5  # between the predicted and the found centre, in heights of the taller box
-COVERED = 0.5  # of a predicted box: more is covered by a detection that is merged from several people
-MEMORY = 15  # frames with which height and area are compared
-HEIGHT_RANGE, AREA_RANGE = (0.85, 1.18), (0.65, 1.5)  # relative to the median of these frames
-MAX_ASPECT, MAX_MEDIAN_ASPECT, MIN_MEDIAN_ASPECT = 0.95, 0.7, 0.15  # width / height; two people side by side have 0.8
-MIN_WALK = 0.5  # heights between the farthest positions of a person
-PART_AREA = 0.4  # of the area of a track: a region of at least this size that joins or leaves it is another person
+MAX_GAP = 5  # largest number of frames in a row without a usable silhouette in one track
+MAX_DISTANCE = 0.5  # between the centres of the predicted box and the detection, in heights of the taller box
+COVERED = 0.5  # share of a box that must be within another box if two people merge or part
+MEMORY = 15  # number of last detections with which the height and the area of a new detection are compared
+HEIGHT_RANGE, AREA_RANGE = (0.85, 1.18), (0.65, 1.5)  # relative to the medians of the last detections
+MAX_ASPECT = 0.95  # largest width / height of a usable silhouette
+# Range of the median of width / height in the track of one person. For two people side by side, it is 0.8.
+MIN_MEDIAN_ASPECT, MAX_MEDIAN_ASPECT = 0.15, 0.7
+MIN_WALK = 0.5  # least distance between the farthest positions of a person, in heights of the person
+PART_AREA = 0.4  # share of the area of a track; a larger region that joins or leaves the track is another person
 
 
 @dataclass
 class Track:
-    """One person, or several people that cannot be separated (`crowd`).
+    """One person, or several people who cannot be separated.
 
     Attributes:
-        box, area: of the last detection, [4] and pixels; velocity: pixels per frame [2].
-        missed: frames since the last detection; unusable: frames since the last usable silhouette.
-        images: encoded silhouette by frame number; boxes [4] belong to them.
-        recent: height and area of the last detections.
+        box: box of the last detection, [4].
+        area: area of the last detection in pixels.
+        crowd: whether the track shows several people.
+        velocity: columns and rows per frame, [2].
+        missed: number of frames since the last detection.
+        unusable: number of frames since the last usable silhouette.
+        images: encoded usable silhouettes by the number of the frame.
+        boxes: boxes of the usable silhouettes, [4] each.
+        recent: heights and areas of the last detections.
     """
 
     box: np.ndarray
@@ -56,7 +64,7 @@ class Track:
         return float(np.median(np.array(self.recent)[:, 1])) if self.recent else self.area
 
     def has_shrunk(self) -> bool:
-        """Return whether the area of a crowd has dropped because people left it. Perspective changes it slowly."""
+        """Return whether the area has dropped because people left the crowd. Perspective changes it more slowly."""
         areas, third = np.array(self.recent)[:, 1], MEMORY // 3
         return len(areas) == MEMORY and np.median(areas[-third:]) < AREA_RANGE[0] * np.median(areas[:third])
 
@@ -72,11 +80,13 @@ class Track:
 
 
 class Tracker:
-    """Follow detections frame by frame. `finished` is called with each track of a person when it ends.
+    """Follow detections frame by frame.
 
     Args:
-        encode: function from a detection to the content of its file.
-        min_frames: usable frames per track. min_height: pixels.
+        encode: function that returns the content of the image file of a detection.
+        finished: function that is called with the track of each person when the track ends.
+        min_frames: least number of usable silhouettes of a track.
+        min_height: least height of a usable silhouette in pixels.
     """
 
     def __init__(
@@ -111,7 +121,7 @@ class Tracker:
             self._cut(self.tracks.pop(0))
 
     def _cut(self, track: Track, crowd: bool | None = None) -> Track:
-        """End a track, and return a new one at the same place."""
+        """End a track, and return a new track at the same place."""
         if track.is_person(self.min_frames):
             self.finished(track)
         return Track(track.box, track.area, track.crowd if crowd is None else crowd, track.velocity, track.missed)
@@ -120,7 +130,7 @@ class Tracker:
         areas = _areas(np.array([t.box for t in self.tracks]).reshape(-1, 4))
         large = [track.usual_area() for track in self.tracks]
         for index, match in matches.items():
-            # Merged: the same detection covers another track, which has no detection.
+            # Merged: the detection of this track also covers another track, which has no detection.
             others = [
                 other for other, covered in enumerate(overlap[:, match] / np.maximum(areas, 1))
                 if other not in matches and covered > COVERED and self.tracks[other].missed == 0
@@ -129,7 +139,7 @@ class Tracker:
             for other in others:
                 self.tracks[other] = self._cut(self.tracks[other])
                 self.tracks[other].missed = MAX_GAP + 1
-            # Parted: another detection comes out of the box of this track.
+            # Parted: a detection without a track is within the predicted box of this track.
             parted = any(
                 i not in matches.values() and d.area >= PART_AREA * large[index]
                 and overlap[index, i] > COVERED * d.mask.size for i, d in enumerate(detections)
@@ -166,14 +176,17 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the common area of each pair of boxes, [n, 4] and [m, 4] -> [n, m]."""
+    """Return the common area of each pair of boxes: [n, 4] and [m, 4] give [n, m]."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     return np.prod(np.maximum(high - low, 0), axis=2)
 
 
 def _assign(predicted: np.ndarray, boxes: np.ndarray) -> dict[int, int]:
-    """Return the detection of each track that has one. The cost is small for boxes that overlap and are close."""
+    """Return the index of the detection of each track that gets one, with the least total cost.
+
+    The cost of a track and a detection is small if their boxes overlap and are close together.
+    """
     if not len(predicted) or not len(boxes):
         return {}
     overlap = _overlap(predicted, boxes)

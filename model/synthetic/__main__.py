@@ -3,40 +3,42 @@
   DIR/<subject>/<seq_type>/<view>/<subject>-<seq_type>-<view>-<frame>.png
   DIR/001/nm-01/000/001-nm-01-000-001.png
 
-Frames are 8-bit grey images of 240 x 320 pixels, 25 per second: a white person (255) on black (0). Subjects walk along
-a line of 4.4 m, seen by eleven cameras at the same time: 000 from the front, 090 from the left side, 180 from behind. A
-walk longer than the line continues at its beginning, without a break in the steps.
+Frames are 8-bit grey images, 240 pixels high and 320 wide: a white person (255) on black (0). The frame rate is 25
+frames/s. Subjects walk along a line of 4.4 m. Eleven cameras see them at the same time: view 000 from the front, 090
+from the left side, 180 from behind. A subject who reaches the end of the line continues at its beginning, without a
+break in the steps.
 
   nm-01 to nm-06   everyday clothes
-  bg-01, bg-02     with a shoulder bag, a hand bag or a backpack
-  cl-01, cl-02     in a coat or down jacket
+  bg-01, bg-02     everyday clothes and a shoulder bag, a hand bag or a backpack
+  cl-01, cl-02     a coat or a down jacket
 
-The body and gait of a subject depend only on --seed and the number of the subject; the clothes and posture of a take
-also on the take; the segmentation noise also on the view. Therefore a part of a data set has the same bytes as in the
-whole, for any number of processes. DIR/synthetic.json contains the arguments. The command completes a folder made with
-the same arguments, and rejects any other folder that is not empty.
+Body and gait depend on --seed and the number of the subject. Clothes and posture also depend on the take, and
+segmentation noise also depends on the take and the view. A sequence therefore has the same bytes in a data set with
+more or fewer subjects, takes or views, and for any number of processes. DIR/synthetic.json contains the arguments. The
+command completes a folder that was made with the same arguments, and rejects any other folder that is not empty.
 
---store DIR writes aligned frames directly into a packed store, equal to what pretreatment and training make of the raw
-tree; train.py and test.py take it as --data_path. A GPU makes a few hundred thousand frames per second.
+--store DIR writes aligned frames directly into a packed store. The frames are those that pretreatment.py makes of the
+raw tree, except for a few pixels that differ by 1. train.py and test.py read the store as --data_path. A GPU makes a
+few hundred thousand frames per second. --preview and --video need neither a raw tree nor a store.
 
 examples:
   # a small data set: 12 subjects, 1,320 sequences
   python -m model.synthetic --output_path work/synthetic --subjects 12 --frames 30
 
-  # as many subjects, takes and views as CASIA-B, with other people
+  # as many subjects, takes and views as CASIA-B; each --seed gives different people
   python -m model.synthetic --output_path work/synthetic-B --subjects 124 --frames 60 --seed 7
 
-  # some of the same people, from two views, in two takes
+  # five of these 124 people, from two views, in two takes
   python -m model.synthetic --output_path work/some --first_subject 20 --subjects 5 --frames 60 \\
       --seed 7 --views 000,090 --takes nm-01,bg-01
 
-  # preview: a contact sheet, and the animation walkers.gif
+  # a contact sheet of four subjects, and the animation walkers.gif
   python -m model.synthetic --subjects 4 --takes nm-01,bg-01,cl-01 --preview walkers.png
 
-  # a video of three walkers, to try model.silhouettes
+  # a video of three walkers, as an input for model.silhouettes
   python -m model.synthetic --video walkers.mp4
 
-  # as many as CASIA-B, aligned and packed on a GPU
+  # as many subjects as CASIA-B, aligned and packed on a GPU
   python -m model.synthetic --store work/walkers --subjects 124 --frames 80 --device cuda
 
 exit status: 0 done, 1 the job failed, 2 bad arguments
@@ -57,7 +59,7 @@ from model.synthetic.store_writer import write_store
 from model.synthetic.tree_writer import write_tree
 from model.synthetic.video import WALKERS, write_video
 
-_names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names with commas between them")
+_names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names separated by commas")
 _preview_file = parsed_as(Path, "the name of a file", lambda path: not path.is_dir())
 _video = parsed_as(Path, "a file that ends in .mp4", lambda path: path.suffix.lower() == ".mp4")
 
@@ -90,7 +92,7 @@ def _preview(path: Path, settings: WalkerSettings) -> None:
     write_png(path, contact_sheet(shown).contiguous().numpy())
     write_animation(gif, animation(replace(shown, subjects=min(shown.subjects, 4))))
     sheet = f"contact sheet of {counted(shown.subjects, 'subject')}, takes {', '.join(takes)}"
-    print(f"{sheet}, in {path}; walking, in {gif}")
+    print(f"{sheet}, in {path}; animation in {gif}")
 
 
 def build_parser() -> CommandParser:
@@ -98,34 +100,37 @@ def build_parser() -> CommandParser:
     epilog = f"examples:\n{examples.rstrip()}"
     parser = CommandParser(prog="python -m model.synthetic", description=description, epilog=epilog)
     output = parser.add_argument_group("output")
-    output.add_argument("--output_path", type=Path, metavar="DIR", help="new or empty folder for the raw tree")
-    output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store")
-    output.add_argument("--preview", type=_preview_file, metavar="FILE.png", help="draw a contact sheet of the first 8 "
-                        "subjects, and FILE.gif, an animation of the first 4. With more than 3 takes, they show the "
-                        "first take of each condition. No tree and no store are needed")  # fmt: skip
-    output.add_argument("--video", type=_video, metavar="FILE.mp4", help="film the first 3 subjects in the first of "
-                        "--takes from the side, in front of a textured background with shadows, for at most 48 frames. "
-                        "No tree and no store are needed")  # fmt: skip
+    output.add_argument("--output_path", type=Path, metavar="DIR", help="folder for the raw tree: new, empty, "
+                        "or made earlier with the same arguments")  # fmt: skip
+    output.add_argument("--store", type=Path, metavar="DIR", help="new folder for a packed store of aligned frames")
+    output.add_argument("--preview", type=_preview_file, metavar="FILE.png", help="draw FILE.png, a contact sheet of "
+                        "the first 8 subjects, and FILE.gif, an animation of the first 4 subjects. If more than 3 "
+                        "takes are selected, both show only the first take of each condition")  # fmt: skip
+    output.add_argument("--video", type=_video, metavar="FILE.mp4", help="film the first 3 subjects in the first "
+                        "selected take: at most 48 frames, from the side, with shadows and a textured "
+                        "background")  # fmt: skip
     content = parser.add_argument_group("walkers")
     for name, meaning in (
         ("subjects", "number of subjects"),
-        ("frames", "frames per sequence; about 60 for one walk along the line"),
-        ("seed", "random seed; another seed gives other people"),
+        ("frames", "frames per sequence; an average walker needs 86 frames for the whole line"),
+        ("seed", "random seed; each seed gives different people"),
         ("first_subject", "number of the first subject"),
-        ("views", "views, for example 000,090 (default: all)"),
-        ("takes", "takes, for example nm-01,bg-01 (default: all)"),
-        ("noise", "strength of the segmentation noise: 0 for none, 1 as in CASIA-A"),
-        ("cameras", "deviation of each take's cameras from those of CASIA-B: 0 for none"),
-        ("bodies", "how much bodies differ: 0 not at all, 1 as real people do"),
-        ("gaits", "how much gaits differ: 0 not at all, 1 as real people do"),
+        ("views", "names of the views, for example 000,090 (default: all)"),
+        ("takes", "names of the takes, for example nm-01,bg-01 (default: all)"),
+        ("noise", "strength of the segmentation noise: 0 is no noise, 1 is the noise of CASIA-A"),
+        ("cameras", "how far the cameras of each take deviate from the cameras of CASIA-B: 0 is no deviation, 1 is a "
+                    "different place for every take"),
+        ("bodies", "how much the bodies of subjects differ: 0 is not at all, 1 is as much as in real people"),
+        ("gaits", "how much the gaits of subjects differ: 0 is not at all, 1 is as much as in real people"),
     ):  # fmt: skip
         default = getattr(WalkerSettings, name)
         value = {"type": _names, "metavar": "LIST"} if isinstance(default, tuple) else {"type": type(default)}
         content.add_argument(f"--{name}", default=default, help=meaning, **value)
     process = parser.add_argument_group("running")
-    process.add_argument("--worker_num", type=positive, default=core_count(), help="number of processes (default: one "
-                         "per core)")  # fmt: skip
-    process.add_argument("--device", default="cpu", metavar="NAME", help="device for --store: cpu, cuda, npu or auto")
+    process.add_argument("--worker_num", type=positive, default=core_count(), help="number of processes that write the "
+                         "raw tree (default: one per core)")  # fmt: skip
+    process.add_argument("--device", default="cpu", metavar="NAME", help="device that makes the store: cpu, cuda, npu "
+                         "or auto")  # fmt: skip
     process.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 

@@ -1,9 +1,10 @@
-"""Alignment of many silhouettes at once on any device, with the result of `model.data.raw.silhouette.align`.
+"""Align many silhouettes at once on any device, with the result of `model.data.raw.silhouette.align`.
 
-A bicubic resize is two matrix products, one down and one across. OpenCV also computes in float32 and rounds once. A
-pixel differs by 1 only if another order of summation moves a sum across the middle between two integers, which is rare.
+A bicubic resize consists of two matrix products, one along the columns and one along the rows. OpenCV also computes in
+float32 and rounds once, but it sums in a different order. Therefore a pixel differs by 1 in the rare case that a sum is
+close to the middle between two integers.
 
-f frames, h and w of the crops, j columns of the resized crops.
+Shapes: f frames, h x w pixels of the crops.
 """
 
 import torch
@@ -15,14 +16,14 @@ from model.synthetic.camera import IMAGE_WIDTH
 from model.synthetic.render import Crops, extent
 
 _CUBIC = -0.75  # parameter A of OpenCV's bicubic kernel
-_MAX_COLUMNS = 256  # of a resized crop; wider ones (small remnants of a figure) are rare and resized separately
+_MAX_COLUMNS = 256  # of a resized crop; wider crops (of small remnants of a figure) are rare and are resized separately
 
 
 def align_crops(crops: Crops) -> tuple[Tensor, Tensor]:
     """Align all frames that show enough of a person.
 
     Returns:
-        Aligned silhouettes, uint8 [kept, 64, 44], and which frames were kept, bool [f].
+        Aligned silhouettes of the kept frames, uint8 [kept, 64, 44], and whether each frame is kept, bool [f].
     """
     # Rows of each figure, and the size of the whole resized frame.
     masks = crops.masks
@@ -30,7 +31,7 @@ def align_crops(crops: Crops) -> tuple[Tensor, Tensor]:
     tall = last - first + 1
     usable = masks.flatten(1).sum(1) * 255 > MIN_PIXEL_SUM
     wide = torch.where(usable, FRAME_HEIGHT * IMAGE_WIDTH // tall.clamp(min=1), 0)
-    # Frames of usual width together, the few wide ones after them.
+    # Align all frames of usual width together, and then the few wide frames.
     columns = (masks.shape[2] + 8) * wide // IMAGE_WIDTH + 8
     aligned = masks.new_zeros(len(masks), FRAME_HEIGHT, FRAME_WIDTH, dtype=torch.uint8)
     for group in (usable & (columns <= _MAX_COLUMNS), usable & (columns > _MAX_COLUMNS)):
@@ -43,14 +44,14 @@ def align_crops(crops: Crops) -> tuple[Tensor, Tensor]:
 
 
 def _align(masks: Tensor, first: Tensor, tall: Tensor, wide: Tensor, left: Tensor, columns: int):
-    """Return aligned frames [f, 64, 44] uint8, and which of them show anything [f].
+    """Return aligned frames, uint8 [f, 64, 44], and whether each resized crop has a white pixel, bool [f].
 
     Args:
         masks: crops, bool [f, h, w].
         first, tall: first row and number of rows of each figure, [f].
-        wide: columns of the whole resized frame, [f].
-        left: column of the frame at the first pixel of the crop, [f].
-        columns: columns of the resized crops that are computed.
+        wide: number of columns of the whole resized frame, [f].
+        left: column of the first pixel of the crop in the frame, [f].
+        columns: number of columns of the resized crops.
     """
     # Matrix that resizes the rows of the figure to 64 rows.
     device = masks.device
@@ -74,7 +75,7 @@ def _align(masks: Tensor, first: Tensor, tall: Tensor, wide: Tensor, left: Tenso
     cumulative = resized.long().sum(1).cumsum(1)
     total = cumulative[:, -1:]
     centre = (2 * cumulative <= total).sum(1)
-    # 44 columns around the centre: 64, without the sides that training removes.
+    # Take the 44 columns around the centre: an aligned frame has 64 columns, of which training removes 10 on each side.
     before = (ALIGNED_WIDTH // 2) - (ALIGNED_WIDTH - FRAME_WIDTH) // 2
     source = centre[:, None] - before + torch.arange(FRAME_WIDTH, device=device)
     inside = (source >= 0) & (source < columns)

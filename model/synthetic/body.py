@@ -1,6 +1,6 @@
-"""Bodies of subjects: lengths, girths and hair, the same in all takes.
+"""Draw the bodies of subjects: lengths, girths and hair, which are the same in all takes of a subject.
 
-b bodies, l trunk levels.
+Shapes: b bodies, l trunk levels.
 """
 
 import math
@@ -16,19 +16,22 @@ from model.synthetic.scaled_draws import ScaledDraws
 # Levels of the trunk, as fractions of the distance from the hip joints (0) to the shoulders (1): crotch, hips, lower
 # belly, waist, lower ribs, chest, armpits, shoulders, neck.
 TRUNK_LEVELS = (-0.12, 0.05, 0.22, 0.40, 0.58, 0.75, 0.90, 1.00, 1.12)
-SHOULDER_DROP = 0.028  # distance of the joint below the acromion, in statures; keeps the deltoid below the acromion
-# Distance of the centre of each cross section in front of the line of joints, in statures: the lower back is hollow,
-# buttocks and shoulder blades are behind the line. Our own judgement, from figures in profile.
+SHOULDER_DROP = 0.028  # from the acromion down to the shoulder joint, in statures; keeps the deltoid below the acromion
+# Distance of the centre of each cross section in front of the line through the joints, in statures. The lower back is
+# hollow, and buttocks and shoulder blades are behind the line. The values are our own judgement, from people in
+# profile.
 _SHIFT_MAN = (-0.004, -0.011, -0.002, 0.005, 0.004, 0.002, -0.005, -0.010, -0.008)
 _SHIFT_WOMAN = (-0.004, -0.014, -0.003, 0.004, 0.003, 0.001, -0.006, -0.010, -0.008)
-_BELLY = (0.0, 0.1, 0.6, 0.7, 0.5, 0.2, 0.0, 0.0, 0.0)  # fraction of the additional depth that is in front
+# Forward shift of each level as a fraction of its depth above the depth of a lean trunk.
+_BELLY = (0.0, 0.1, 0.6, 0.7, 0.5, 0.2, 0.0, 0.0, 0.0)
 _FIELDS = """female age stature mass lengths radii trunk_width trunk_depth trunk_shift shoulder_half hip_half neck head
     breasts hair"""
 
 
 class Hair(namedtuple("Hair", "thickness tail tail_width bun bob")):
-    """Sizes of the hair in metres [b]; 0 if the hair style lacks that part.
+    """Sizes of the hair in metres, [b] each. If a hair style has no tail, bun or bob, the size of this part is 0.
 
+    thickness           thickness of the hair on the head
     tail, tail_width    length and width of the hair behind the neck
     bun                 radius of a bun at the back of the head
     bob                 length of the hair around the jaw, from the centre of the head downward
@@ -36,18 +39,19 @@ class Hair(namedtuple("Hair", "thickness tail tail_width bun bob")):
 
 
 class Body(namedtuple("Body", _FIELDS)):
-    """Body measures: float32 [b] unless stated. All lengths in metres, `mass` in kilograms, `age` in years.
+    """Body measures: float32 [b] unless stated otherwise. Lengths are in metres, `mass` in kilograms, `age` in years.
 
     female              bool [b]
-    lengths             trunk (hip joints to shoulders), thigh, shank, upper_arm, forearm, hand, foot, ankle_height
-    radii               shoulder, biceps, elbow, forearm, wrist, hand, fingers, hip, thigh, knee, calf, ankle, heel,
-                        ball, toe, neck
+    lengths             by name: trunk (hip joints to shoulders), thigh, shank, upper_arm, forearm, hand, foot,
+                        ankle_height
+    radii               by name: shoulder, biceps, elbow, forearm, wrist, hand, fingers, hip, thigh, knee, calf, ankle,
+                        heel, ball, toe, neck
     trunk_width, trunk_depth, trunk_shift   half width, half depth and forward shift by level [b, l], without breasts
-    shoulder_half, hip_half                 half the distance between the shoulder joints, between the hip joints
-    neck                length such that the upright body has the height `stature`:
+    shoulder_half, hip_half                 half of the distance between both shoulder joints, between both hip joints
+    neck                length of the neck that gives the upright body the height `stature`, which is
                         leg + 1.12 trunk + 1.1 neck + 1.78 head height, as in `skeleton`
-    head                half axes [b, 3]: forward, left, up
-    breasts             distance that they project from the chest, 0 for men
+    head                half axes [b, 3] of the head: forward, left, up
+    breasts             distance by which the breasts project from the chest, 0 for men
     """
 
     @property
@@ -56,7 +60,7 @@ class Body(namedtuple("Body", _FIELDS)):
 
 
 def draw_body(draws: Draws, variety: float = 1.0) -> Body:
-    """Draw one body per key. `variety` scales all differences between people; at 0 everybody is the average man."""
+    """Draw one body per key. `variety` scales all differences between people; at 0, every body is the average man's."""
     scaled = ScaledDraws(draws, "body", variety)
     female = scaled.chance("female", WOMEN)
     stature, mass = draw_stature_and_mass(scaled, female)
@@ -97,10 +101,10 @@ def _lengths(measures: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _radii(measures: dict[str, Tensor], stature: Tensor) -> dict[str, Tensor]:
-    """Return radii: measured girths divided by 2 pi, other radii as fractions of these (our own judgement)."""
+    """Return the radii: drawn girths divided by 2 pi. Factors and the other radii are our own judgement."""
     girth = {name[:-6]: value / (2 * math.pi) for name, value in measures.items() if name.endswith("_girth")}
     bones = measures["foot"] / 0.150 / 1.715
-    # The breadth over the deltoids is 0.432 of the shoulder girth (ANSUR II: 510 of 1180 mm).
+    # The breadth over the deltoids is 0.432 of the shoulder girth (ANSUR II: 510 mm and 1180 mm).
     shoulder = 0.95 * (0.216 * measures["shoulder_girth"] - (measures["biacromial"] / 2 - 0.018))
     return {
         "shoulder": torch.maximum(shoulder, 1.02 * girth["biceps"]),
@@ -123,9 +127,9 @@ def _radii(measures: dict[str, Tensor], stature: Tensor) -> dict[str, Tensor]:
 
 
 def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor, Tensor]:
-    """Return half widths and half depths [b, l] of ellipses that have the drawn girths.
+    """Return the half widths and half depths [b, l] of the cross sections of the trunk, for the drawn girths.
 
-    Real cross sections are not ellipses: their girth is 1.04 times that of an ellipse of the same width and depth.
+    Real cross sections are not ellipses: their girth is 1.04 times the girth of an ellipse of equal width and depth.
     """
 
     def ellipse(girth: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +148,7 @@ def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor
     chest = measures["chest_breadth"] / 2 + 0.008
     chest_deep = measures["chest_depth"] / 2 * torch.where(female, 1.08, 1.13)
     shoulder, neck = measures["biacromial"] / 2, measures["neck_girth"] / (2 * math.pi)
-    # Width and depth from the crotch to the neck: measured levels, and mixtures of neighbours between them.
+    # Half width and half depth from the crotch to the neck. A level without a measure is a mixture of its neighbours.
     levels = (
         (0.66 * hips, 0.79 * hips_deep),
         (hips, hips_deep),
@@ -161,7 +165,7 @@ def _cross_sections(measures: dict[str, Tensor], female: Tensor) -> tuple[Tensor
 
 
 def _shift(scaled: ScaledDraws, female: Tensor, stature: Tensor, depth: Tensor) -> Tensor:
-    """Return the forward shift of each level [b, l]. The spine keeps its place: a belly adds depth in front of it."""
+    """Return the forward shift of each level [b, l]. The spine keeps its place: a belly adds depth mainly in front."""
     base = torch.where(female[:, None], depth.new_tensor(_SHIFT_WOMAN), depth.new_tensor(_SHIFT_MAN))
     lean = torch.where(female, 0.052, 0.058)[:, None] * stature[:, None]
     hollow = scaled.normal("hollow back", 1.0, 0.35)[:, None]
@@ -169,7 +173,7 @@ def _shift(scaled: ScaledDraws, female: Tensor, stature: Tensor, depth: Tensor) 
 
 
 def _draw_hair(scaled: ScaledDraws, female: Tensor) -> Hair:
-    """Draw the hair. Lengths and frequencies of styles are our own judgement."""
+    """Draw the hair. The lengths and the frequencies of the hair styles are our own judgement."""
     tail = scaled.chance("long hair", torch.where(female, 0.45, 0.03))
     bun = scaled.chance("bun", 0.25) & female & ~tail
     bob = scaled.chance("bob", torch.where(female, 0.7, 0.08)) & ~tail & ~bun

@@ -1,6 +1,6 @@
-"""Eleven cameras around one walking line, as in CASIA-B: 000 sees the walker from the front, 180 from behind.
+"""The eleven cameras around the walking line, as in CASIA-B: view 000 is from the front, view 180 is from behind.
 
-b takes, c cameras, s frames, k ellipsoids.
+Shapes: b takes, c cameras, s frames, k ellipsoids.
 """
 
 import math
@@ -15,15 +15,17 @@ from model.common.counter_random import Draws
 VIEWS = tuple(f"{angle:03d}" for angle in range(0, 181, 18))
 IMAGE_HEIGHT, IMAGE_WIDTH = 240, 320  # pixels
 FPS = 25
-PATH = 4.4  # length of the walking line in metres; the camera at its side sees slightly more than the whole line
+PATH = 4.4  # length of the walking line in metres; camera 090 sees slightly more than the whole line
 _FOCAL = 345.0  # pixels
 _HORIZON = 86.0  # image row of points at the height of the camera
 _MIDDLE = _HORIZON + _FOCAL * (1.27 - 1.0) / 5.05  # image row of the point 1 m above the middle of the line
-_NEAREST = 0.5  # least depth in metres: nearer points are projected as if they were at this depth
+_NEAREST = 0.5  # least depth in metres; points that are nearer are projected as if they had this depth
 
 
 class Cameras(namedtuple("Cameras", "position axes focal horizon")):
-    """Horizontal pinhole cameras that look at the middle of the walking line, shared by all takes or one per take.
+    """Horizontal pinhole cameras that look at the middle of the walking line.
+
+    The first dimension of each field is 1 if all takes share the cameras.
 
     position    [b or 1, c, 3], in metres, in the walker's axes (x forward, y left, z up)
     axes        [b or 1, c, 3, 3]; the rows are the directions of image right, image down and depth
@@ -43,7 +45,7 @@ class Cameras(namedtuple("Cameras", "position axes focal horizon")):
         """
         axes = self.axes[:, :, None, None]  # [b, c, 1, 1, 3, 3]
         from_camera = centres[:, None] - self.position[:, :, None, None]
-        # Centres. Sums instead of matrix products, which are slow for a million matrices of 3 x 3.
+        # Centres. They are computed as sums, because matrix products of a million 3 x 3 matrices are slow.
         seen = (axes * from_camera[..., None, :]).sum(-1)
         depth = seen[..., 2:].clamp(min=_NEAREST)
         flat = seen[..., :2] / depth
@@ -57,12 +59,15 @@ class Cameras(namedtuple("Cameras", "position axes focal horizon")):
 
 
 def cameras_of(views: Sequence[str], draws: Draws, variety: float = 0.0) -> Cameras:
-    """Return the cameras of `views`: 4.8 m to 5.3 m from the middle of the line, 1.2 m to 1.35 m high.
+    """Return the cameras of `views`.
+
+    At a variety of 0, the cameras are 4.8 m to 5.3 m from the middle of the line and 1.2 m to 1.35 m high.
 
     Args:
-        draws: of the takes.
-        variety: standard deviation of the cameras of each take. A variety of 1 is 9 degrees around the line, a quarter
-            of the distance and 0.5 m of height, as if every take had been recorded in another place.
+        draws: random numbers of the takes.
+        variety: how far the cameras of each take deviate. At a variety of 1, the standard deviations are 9 degrees of
+            the direction, 25 % of the distance, 0.5 m of the height and 12 % of the zoom, as if every take had been
+            recorded in a different place.
     """
     device = draws.keys.device
     around = torch.tensor([math.radians(int(view)) for view in views], device=device)[None]
@@ -70,7 +75,7 @@ def cameras_of(views: Sequence[str], draws: Draws, variety: float = 0.0) -> Came
     height = 1.27 + 0.08 * (3 * around).cos()
     focal, horizon = torch.full_like(around, _FOCAL), torch.full_like(around, _HORIZON)
     if variety:
-        # Random numbers are indexed by the view itself, not by its position in `views`: the other views have no effect.
+        # Random numbers are indexed by the view, so that the camera of a view does not depend on the other `views`.
         numbers = torch.tensor([VIEWS.index(view) for view in views], device=device)
 
         def drawn(name: str) -> Tensor:
@@ -91,5 +96,5 @@ def cameras_of(views: Sequence[str], draws: Draws, variety: float = 0.0) -> Came
 
 
 def frame_times(frames: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return times [frames] in seconds at 25 frames/s; time 0 is in the middle."""
+    """Return the times [frames] of the frames in seconds. Time 0 is the middle of the sequence."""
     return (torch.arange(frames, dtype=torch.float32, device=device) - (frames - 1) / 2) / FPS

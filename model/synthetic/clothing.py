@@ -1,8 +1,8 @@
-"""Clothes of subjects and takes: everyday clothes, and the coats of condition CL.
+"""Draw clothes: everyday clothes of each subject, and the coats of the takes of condition CL.
 
-b takes. No survey of clothes gives the values that a silhouette needs. All thicknesses, lengths and frequencies in the
-tables are our own judgement, estimated from street photographs and from how much wider real silhouettes are than naked
-bodies. Lengths in metres.
+Shapes: b takes. Lengths are in metres. No survey of clothes gives the values that a silhouette needs. All thicknesses,
+lengths and frequencies in the tables are our own judgement, from street photographs and from the difference in width
+between real silhouettes and naked bodies.
 """
 
 import math
@@ -20,23 +20,29 @@ _FIELDS = """trunk shoulder drape sleeve sleeve_length thigh knee cuff sole heel
 
 
 class Outfit(namedtuple("Outfit", _FIELDS)):
-    """Clothes of b takes. Each field is float32 [b]: the thickness over the skin in metres, unless stated otherwise.
+    """Clothes of b takes. Each field is float32 [b]: a thickness over the skin in metres, unless stated otherwise.
 
-    trunk, sleeve      of the upper garment; `sleeve_length` is 1 to the elbow, 2 to the wrist
+    trunk, sleeve      thickness of the upper garment over trunk and arms
+    sleeve_length      1 if the sleeve ends at the elbow, 2 if it ends at the wrist
     shoulder           additional thickness at the shoulders (pads and seams)
-    drape              0: cloth follows the waist; 1: cloth falls straight from the chest to the hips
-    thigh, knee, cuff  of the trousers; nearly 0 with a skirt
-    sole, heel         height of the sole and additional height of the heel; `shoe` is the extra length of the shoe
-    hem                end of the upper garment, skirt or coat along the leg (0 hip, 1 knee, 2 ankle), -1 for the belt;
-                       `flare` is the distance of the hem from the legs
-    skirt, coat        bool [b]: the hem belongs to a skirt (bare legs below), to a coat (falls from the waist)
-    collar, hood       additional radius of the neck; radius of a hood on the upper back, 0 for none
-    hat, brim          height of a cap above the hair, and forward length of its brim; 0 for none
+    drape              0 if the cloth follows the waist, 1 if it falls straight from the chest to the hips
+    thigh, knee, cuff  thickness of the trousers; nearly 0 with a skirt
+    sole, heel         height of the sole, and additional height of the heel
+    shoe               additional length of the foot in the shoe
+    hem                lower end of the upper garment, skirt or coat: 0 at the hip, 1 at the knee, 2 at the ankle; -1 if
+                       the garment ends at the belt
+    flare              distance of the hem from the legs
+    skirt              bool [b], whether the hem belongs to a skirt; the legs below it are bare
+    coat               bool [b], whether the hem belongs to a coat, which falls from the waist
+    collar             additional radius of the neck
+    hood               radius of a hood on the upper back, 0 without a hood
+    hat, brim          height of a cap above the hair, and forward length of its brim, 0 without a cap or brim
     """
 
 
 # Columns: range of the measure for jackets; range for shirts and jumpers; weight of the measure's own random number.
-# The other weight is that of the outfit's bulk, which all measures share: thick trunks come with thick sleeves.
+# The random number `bulk`, which all measures of an outfit share, has the remaining weight. Thick clothes over the
+# trunk therefore have thick sleeves.
 UPPER_GARMENTS = {
     "trunk": ((0.014, 0.040), (0.004, 0.018), 0.4),
     "shoulder": ((0.003, 0.016), (0.0, 0.006), 0.4),
@@ -45,10 +51,12 @@ UPPER_GARMENTS = {
     "hem": ((0.02, 0.36), (0.10, 0.34), 1.0),
     "flare": ((0.0, 0.045), (0.0, 0.018), 1.0),
 }
-FREQUENCIES = {  # of an outfit; skirts only for women, short sleeves only without a jacket, a brim only with a cap
+# Fractions of the outfits. Only women have skirts, only outfits without a jacket have short sleeves, and only caps have
+# a brim.
+FREQUENCIES = {
     "jacket": 0.5, "skirt": 0.16, "untucked": 0.65, "short sleeves": 0.3, "cap": 0.05, "hood": 0.2, "brim": 0.7,
 }  # fmt: skip
-SIZES = {  # uniform between the two values
+SIZES = {  # uniformly distributed between the two values
     "sleeve length": (0.5, 0.9),  # of short sleeves
     "skirt hem": (0.55, 1.25),
     "skirt flare": (0.01, 0.06),
@@ -60,16 +68,17 @@ SIZES = {  # uniform between the two values
     "sole": (0.005, 0.022),
     "shoe": (0.008, 0.030),
 }
-# Trousers are cut by girth. Their ease is the difference to the girth of the knee: 3 (slim), 11 (straight) or 25 cm
-# (baggy). The hem is as wide as the knee, or narrower.
+# Ease of trousers: their girth at the knee minus the girth of the knee itself. It is about 3 cm in slim, 11 cm in
+# straight and 25 cm in baggy trousers. `WOMEN_EASE` is a factor of the mean. At the hem, most trousers are narrower
+# than at the knee.
 LEAST_EASE, MEAN_EASE, WOMEN_EASE = 0.025, 0.085, 0.75
-BARE_LEG = 0.001
-# Standard deviation of the differences between takes: cloth hangs differently by a few millimetres.
+BARE_LEG = 0.001  # thickness over the skin of bare legs
+# Standard deviations of the differences between takes: cloth hangs differently by a few millimetres.
 TAKE_SPREADS = {
     "trunk": 0.0018, "drape": 0.06, "sleeve": 0.0012, "thigh": 0.0012, "knee": 0.0015, "cuff": 0.0020, "flare": 0.0030,
 }  # fmt: skip
-# Coats and down jackets. A third are jackets that end at the hips. `shoulder`, `sleeve` and `collar` are fractions of
-# the thickness.
+# Coats and down jackets. About a third of them are short and end at the upper half of the thighs. `shoulder`, `sleeve`
+# and `collar` are fractions of the thickness.
 SHORT_COATS, HOODED_COATS = 0.35, 0.4
 COATS = {
     "thick": (0.014, 0.045),
@@ -96,7 +105,7 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
 
     jacket, skirt, cap = has("jacket"), body.female & has("skirt"), has("cap")
 
-    # Upper garment: every measure is between the ends of its range.
+    # Upper garment: each measure is drawn between the ends of its range.
     bulk, upper = draws.uniform("outfit bulk"), {}
     for name, (of_jacket, of_shirt, own) in UPPER_GARMENTS.items():
         share = (1 - own) * bulk + own * draws.uniform(f"outfit {name}")
@@ -131,7 +140,7 @@ def draw_outfit(draws: Draws, body: Body) -> Outfit:
 
 
 def vary_outfit(draws: Draws, outfit: Outfit) -> Outfit:
-    """Return the same clothes in one take each: cloth hangs a few millimetres differently."""
+    """Return the clothes of each take: the clothes of its subject, which hang a few millimetres differently."""
     changes = {name: draws.normal(f"outfit {name}", 0.0, sd) for name, sd in TAKE_SPREADS.items()}
     changed = {name: (getattr(outfit, name) + change).clamp(min=0.0) for name, change in changes.items()}
     changed["drape"] = changed["drape"].clamp(max=1.0)
@@ -140,15 +149,15 @@ def vary_outfit(draws: Draws, outfit: Outfit) -> Outfit:
 
 
 def add_coats(draws: Draws, outfit: Outfit, where: Tensor) -> Outfit:
-    """Add coats and down jackets in the takes `where` (bool [b]); `draws` are those of the takes.
+    """Add coats and down jackets in the takes that `where` (bool [b]) selects. `draws` are random numbers of the takes.
 
-    A coat has a wide trunk, wide sleeves and a skirt that hides the upper legs.
+    A coat thickens trunk and arms, and its lower part hides the upper legs.
     """
 
     def size(name: str) -> Tensor:
         return draws.uniform(f"coat {name}", *COATS[name])
 
-    # The hem covers the skirt under the coat.
+    # A coat is at least as long as the skirt under it.
     thick = size("thick")
     hem = torch.where(draws.chance("coat short", SHORT_COATS), size("short hem"), size("long hem"))
     hem = torch.where(outfit.skirt, torch.maximum(hem, outfit.hem), hem)

@@ -1,6 +1,6 @@
-"""Figures made of ellipsoids and of convex hulls that join them: the input of the renderer.
+"""Describe walkers by ellipsoids and by the convex hulls that join them, for the renderer.
 
-b takes, s frames, k ellipsoids, p parts.
+Shapes: b takes, s frames, k ellipsoids, p parts.
 """
 
 from collections import namedtuple
@@ -17,30 +17,33 @@ class Figure(namedtuple("Figure", "centres axes parts present")):
 
     centres     [b, s, k, 3], centres of the ellipsoids in metres
     axes        [b, s, k, 3, 3], half axes as columns, in metres
-    parts       [p, MAX_ELLIPSOIDS], ellipsoids of each convex part; the last one is repeated if there are fewer
-    present     bool [b, p], whether a take has the part (a bag, a skirt, a bun)
+    parts       int64 [p, MAX_ELLIPSOIDS], indices of the ellipsoids that each convex part joins; a part of fewer
+                ellipsoids repeats its last ellipsoid
+    present     bool [b, p], whether a take has the part (for example a bag, a skirt or a bun)
     """
 
     def of(self, takes: slice) -> "Figure":
-        """Return the figures of some of the takes."""
+        """Return the figures of the selected takes."""
         return Figure(self.centres[takes], self.axes[takes], self.parts, self.present[takes])
 
 
 class FigureBuilder:
-    """Collect named ellipsoids and the parts that join them."""
+    """Collect the named ellipsoids of a figure, and the parts that join them."""
 
     def __init__(self):
-        self.ellipsoids: dict[str, tuple[Tensor, Tensor]] = {}  # centre and axes
-        self.parts: list[tuple[tuple[str, ...], Tensor | None]] = []  # ellipsoids, and takes that have the part
+        self.ellipsoids: dict[str, tuple[Tensor, Tensor]] = {}  # centre and half axes by name
+        self.parts: list[tuple[tuple[str, ...], Tensor | None]] = []  # names; takes that have the part (None: all)
 
     def ball(self, name: str, centre: Tensor, radius: Tensor | float) -> None:
-        """Add a ball at `centre` [b, s, 3] with `radius` [b] or a number."""
+        """Add a ball at `centre` [b, s, 3]. `radius` is a tensor [b] or a number."""
         axes = torch.eye(3, dtype=centre.dtype, device=centre.device)
         self._add(name, centre, axes * (radius[:, None, None, None] if isinstance(radius, Tensor) else radius))
 
     def ellipsoid(self, name: str, centre: Tensor, frame: Tensor, half: tuple[Tensor | float, ...]) -> None:
-        """Add an ellipsoid. `half` axes, [b] or numbers, are along the forward, left and up columns of `frame`
-        [b, s, 3, 3]."""
+        """Add an ellipsoid whose axes point along the columns (forward, left, up) of `frame` [b, s, 3, 3].
+
+        Each of the three half axes `half` is a tensor [b] or a number.
+        """
         columns = [(h if isinstance(h, Tensor) else frame.new_tensor(h)).expand(len(centre)) for h in half]
         self._add(name, centre, frame * torch.stack(columns, -1)[:, None, None])
 
@@ -48,7 +51,7 @@ class FigureBuilder:
         self.ellipsoids[name] = centre, axes.expand(*centre.shape[:2], 3, 3)
 
     def join(self, *names: str, where: Tensor | None = None) -> None:
-        """Add a convex part of the named ellipsoids, in the takes `where` [b] (default: all)."""
+        """Add the convex hull of the named ellipsoids as a part of the takes selected by `where` [b] (default: all)."""
         self.parts.append((names, where))
 
     def chain(self, *names: str) -> None:

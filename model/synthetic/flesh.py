@@ -1,4 +1,4 @@
-"""Ellipsoids and hulls of the dressed body, placed on the joints of a skeleton."""
+"""Build figures of dressed people: place ellipsoids on the joints of skeletons, and join them by convex hulls."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ _HIPS, _CHEST, _SHOULDERS = 1, 5, 7  # trunk levels
 
 
 def build_figure(body: Body, outfit: Outfit, bag: Bag, skeleton: Skeleton) -> Figure:
-    """Return the figures of dressed people with their bags, in every frame."""
+    """Return the figures of the dressed people with their bags, in all frames."""
     builder = FigureBuilder()
     _trunk(builder, body, outfit, skeleton)
     _head(builder, body, outfit, skeleton)
@@ -55,8 +55,11 @@ def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
 
 
 def _draped(size: Tensor, drape: Tensor) -> Tensor:
-    """Fill the hollows of half widths or depths [b, l] between hips and chest by the fraction `drape` [b]: draped cloth
-    falls straight from the chest to the hips."""
+    """Return the half widths or half depths [b, l] of the trunk under draped cloth.
+
+    Draped cloth falls straight from the chest to the hips. The cloth fills the fraction `drape` [b] of the hollow
+    there.
+    """
     levels = torch.tensor(TRUNK_LEVELS, dtype=size.dtype, device=size.device)
     share = (levels - levels[_HIPS]) / (levels[_CHEST] - levels[_HIPS])
     straight = size[:, _HIPS, None] + share * (size[:, _CHEST] - size[:, _HIPS])[:, None]
@@ -66,7 +69,7 @@ def _draped(size: Tensor, drape: Tensor) -> Tensor:
 
 def _head(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
     """Add neck, head, hair, collar and cap."""
-    # Face and skull, hair on the head and around the jaw, and cap with a brim: place on the head, and half axes.
+    # Ellipsoids of the head: name, distances forward and up from the centre of the head, half axes.
     head, frame, hair = skeleton.joints["head"], skeleton.frames["head"], body.hair
     (depth, width, height), thick, hat = body.head.unbind(1), hair.thickness, outfit.hat
     for name, forward, up, half in (
@@ -132,7 +135,7 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
     builder.ball(f"{side}_calf", calf, radii["calf"] + outfit.knee * 0.6)
     builder.ball(f"{side}_cuff", ankle - 0.02 * down, radii["ankle"] + outfit.cuff)
     builder.ball(f"{side}_instep", ankle + offset(foot, 0.02, 0.0, -0.01), radii["ankle"] * 0.9)
-    # Shoe: ellipsoids that are wide at the ball and the toes.
+    # Shoe: its ellipsoids are wider than high at the ball and the toes.
     sole, longer = outfit.sole, 0.5 * outfit.shoe
     heel_half = (radii["heel"] + longer, radii["heel"] * 1.15, radii["heel"] + sole + 0.5 * outfit.heel)
     builder.ellipsoid(f"{side}_heel", heel + offset(foot, 0.0, 0.0, -0.5 * outfit.heel), foot, heel_half)
@@ -145,11 +148,12 @@ def _leg(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton,
 
 
 def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleton) -> None:
-    """Add the hem of a shirt, skirt or coat: the hull of the hips and of a hem that both legs move.
+    """Add the lower part of a shirt, skirt or coat: the convex hull of the hips and of a hem that moves with both legs.
 
-    Cloth follows the thighs. Below the knee, its direction is half way between the leg and the vertical.
+    Above the knee, the cloth follows the thigh. Below the knee, it falls along the mean direction of thigh and shank,
+    with half of their horizontal part.
     """
-    # Height of the hem: fractions of the thigh and of the shank.
+    # Length of the cloth as fractions of the thigh and of the shank.
     hem = outfit.hem.clamp(0.0, 2.0)
     upper, lower = hem.clamp(max=1.0)[:, None, None], (hem - 1.0).clamp(min=0.0)[:, None, None]
     # End of the cloth at each leg.
@@ -167,5 +171,5 @@ def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
     for side, point in zip(SIDES, hems, strict=True):
         builder.ellipsoid(f"{side}_hem", 0.9 * point + 0.1 * middle, upright, (radius, radius, 0.3 * radius))
     builder.join("trunk1", "left_hem", "right_hem", where=outfit.hem > 0)
-    # A coat falls from the waist, a shirt from the hips: the coat is also joined with the level above the hips.
+    # A shirt falls from the hips, but a coat falls from the waist: join the coat also with the level above the hips.
     builder.join("trunk2", "trunk1", "left_hem", "right_hem", where=(outfit.hem > 0) & outfit.coat)

@@ -1,12 +1,12 @@
-"""Means and spreads of the gait parameters between people and between takes, with their sources.
+"""Tables of the means of the gait parameters, of their spreads between people and between takes, and of their sources.
 
 - Speed and cadence: Kadaba, Ramakrishnan and Wootten (1990); Grieve and Gear (1966).
 - Leg curves and their differences between people: see `curves`.
 - Pelvis: Kadaba et al. (1990). Women tilt the pelvis more from side to side, men sway the shoulders more (Smith, Lelas
   and Kerrigan 2002; Bruening et al. 2015).
-- Arms: Murray, Sepic and Barnard (1967). The upper arm swings between 8 degrees forward and 24 backward, the elbow
-  bends between 17 and 47 degrees (we use 16 and 40, chosen by eye). Arms swing unequally: in two of three people the
-  left arm swings wider (Killeen et al. 2018).
+- Arms: Murray, Sepic and Barnard (1967). The upper arm swings from 24 degrees backward to 8 degrees forward, and the
+  flexion of the elbow varies from 17 to 47 degrees (we chose 16 to 40 degrees by eye). In two of three people, the left
+  arm swings wider than the right arm (Killeen et al. 2018).
 - Step width: 0.10 m, standard deviation 0.03 m (Owings and Grabiner 2004), wider for heavy people.
 - Differences between takes: about a fifth of the differences between people, because the curves of one person repeat
   well within a day (Kadaba et al. 1989).
@@ -18,18 +18,19 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """Normal distribution of one gait parameter over people, and of its deviations in takes.
+    """Normal distribution of one gait parameter over people, and of the deviations of takes.
 
-    `draw` names the random number of a person: another name gives other people. With `side_draw`, left and right
-    deviate from the person's value with the standard deviation `side_sd`. Takes deviate from it with the standard
-    deviation `take_sd`. Values are at least `minimum` and in takes at least `take_minimum`.
+    `draw` names the random number of a person; a different name gives different people. If `side_draw` is given, the
+    left and the right value deviate from the person's value with the standard deviation `side_sd`. Takes deviate from
+    the person's value with the standard deviation `take_sd`. A person's value is at least `minimum`, and the value of a
+    take is at least `take_minimum`.
     """
 
     draw: str
-    men: float  # mean
-    women: float
-    sd: float
-    take_sd: float  # 0: takes deviate in another way
+    men: float  # mean of men
+    women: float  # mean of women
+    sd: float  # standard deviation between people
+    take_sd: float  # 0 if `vary_gait` draws the deviation in a different way
     minimum: float = -math.inf
     take_minimum: float = -math.inf
     side_draw: str = ""
@@ -37,7 +38,7 @@ class Spread(NamedTuple):
 
 
 SPREADS = {
-    # Legs (step width: Owings and Grabiner 2004; the others: our own judgement)
+    # Legs (step width: Owings and Grabiner 2004; other values: our own judgement)
     "asymmetry": Spread("asymmetry", 0.0, 0.0, 0.025, 0.005),
     "step_width": Spread("step width", 0.105, 0.088, 0.025, 0.007, 0.03, 0.02),
     "foot_progression": Spread("feet", 7.0, 4.5, 4.5, 1.0, side_draw="each foot", side_sd=2.0),
@@ -66,6 +67,6 @@ SPREADS = {
 # Speed in statures per second and cadence in steps per minute at the mean stature of each sex. Kadaba et al. (1990):
 # men 1.34 m/s and 112 steps/min, women 1.27 m/s and 115 steps/min.
 SPEED = 0.785, 0.760  # women, men
-CADENCE = 131.8, 129.6  # of women and men, at a speed of 1 stature per second
-CADENCE_POWER = 0.57  # of speed (Grieve and Gear 1966)
+CADENCE = 131.8, 129.6  # women, men, at a speed of 1 stature per second
+CADENCE_POWER = 0.57  # the cadence is proportional to this power of the speed (Grieve and Gear 1966)
 FORWARD_ARM, BACKWARD_ARM = (8.0, 5.5), (24.0, 7.0)  # peaks of the upper arm: mean and standard deviation

@@ -1,9 +1,10 @@
 """Triton kernels that fill figures and add segmentation noise.
 
-They compute the same pixels as the torch operations in `render` and `segmentation`, in one or two passes over the
-pixels instead of about thirty. Import this module only if `model.devices.triton_support.works` returns True.
+They compute the same pixels as the torch operations in `render` and `segmentation`, but with one pass over the pixels
+to fill figures and five passes to add noise, instead of about thirty passes. Import this module only if
+`model.devices.triton_support.works` returns True.
 
-f frames, p parts, e edges per side, h x w pixels of a crop, i x j cells of the noise grid.
+Shapes: f frames, p parts, e edges per side, h x w pixels of a crop, i x j cells of the noise grid.
 """
 
 import torch
@@ -11,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Rows of a crop per program, and number of warps: the fastest of nine combinations on an H100.
+# Rows of a crop per program, and number of warps. Each pair is the fastest of nine combinations on an H100.
 FILL_ROWS, FILL_OPTIONS = 16, {"num_warps": 2}
 DEGRADE_ROWS, DEGRADE_OPTIONS = 4, {"num_warps": 4}
 
@@ -19,7 +20,7 @@ DEGRADE_ROWS, DEGRADE_OPTIONS = 4, {"num_warps": 4}
 @triton.jit
 def _fill_kernel(start, slope, first, last, top, left, masks, box, PARTS, HEIGHT, WIDTH, frame_width, polygons,
                  EDGES: tl.constexpr, UNBOUNDED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """Fill some rows of a frame. In each row, a convex part extends between its innermost edges."""
+    """Fill ROWS rows of a crop. In each row, a convex part extends between its innermost edges."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     upper = tl.load(top + frame).to(tl.int32) + tl.program_id(1) * ROWS
@@ -55,13 +56,13 @@ def _fill_kernel(start, slope, first, last, top, left, masks, box, PARTS, HEIGHT
 def fill(
     edges: tuple[Tensor, ...], top: Tensor, left: Tensor, size: tuple[int, int], frame_width: int, unbounded: float
 ):
-    """Return masks uint8 [f, h, w] and their bounding boxes int32 [f, 4].
+    """Return masks uint8 [f, h, w] and the bounding boxes of their figures, int32 [f, 4].
 
     Args:
-        edges: start and slope [2, e, f * p], first and last row int32 [f * p], from `render.edge_lines`.
-        top, left: row and column of the first pixel of each crop, [f].
+        edges: start and slope [2, e, f * p], first row and last row int32 [f * p], from `render.edge_lines`.
+        top, left: row and column of the first pixel of each crop in the frame, [f].
         size: (h, w) of the crops.
-        unbounded: column of an edge that bounds nothing.
+        unbounded: column of an edge that does not limit any row.
     """
     start, slope, first, last = edges
     (h, w), f = size, len(top)
@@ -76,7 +77,7 @@ def fill(
 
 @triton.jit
 def _neighbourhood(here, y, x, HEIGHT, WIDTH, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Return the maximum and the minimum over each pixel and its eight neighbours; pixels outside the crop are 0."""
+    """Return the maximum and the minimum of each pixel and its eight neighbours. Pixels outside the crop count as 0."""
     grown, kept = tl.zeros((ROWS, COLUMNS), tl.int32), tl.full((ROWS, COLUMNS), 1, tl.int32)
     for down in tl.static_range(-1, 2):
         for across in tl.static_range(-1, 2):
@@ -108,7 +109,7 @@ def _noise_kernel(figure, cells, line, column, table, grain_row, grain_column, o
     cell_x = tl.load(column + frame * WIDTH + x, inside_x, 0)
     code = tl.load(cells + frame * LINES * CELLS + cell_y[:, None] * CELLS + cell_x[None, :], there, 0).to(tl.int32)
 
-    # Ragged outline; where the noise exceeds the grain, its lowest bit replaces the pixel.
+    # Make the outline ragged. Where the noise exceeds the grain, the lowest bit of the noise replaces the pixel.
     ragged = ((grown & grain) | clean) & (kept | (grain >> 1))
     decided = tl.where(grain < code, 1, 0)
     tl.store(out + pixels, (ragged ^ (decided & (code ^ ragged))).to(tl.uint8), there)
@@ -116,7 +117,7 @@ def _noise_kernel(figure, cells, line, column, table, grain_row, grain_column, o
 
 @triton.jit
 def _square_kernel(figure, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Dilate (GROW) or erode by a 3x3 square."""
+    """Dilate by a 3x3 square if GROW is true, otherwise erode by it."""
     frame = tl.program_id(0).to(tl.int64)
     y, x = tl.program_id(1) * ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     pixels = frame * HEIGHT * WIDTH + y[:, None] * WIDTH + x[None, :]
@@ -126,14 +127,15 @@ def _square_kernel(figure, out, HEIGHT, WIDTH, GROW: tl.constexpr, ROWS: tl.cons
 
 
 def degrade(figure: Tensor, cells: Tensor, places: tuple[Tensor, Tensor], table: Tensor, grain: tuple[Tensor, Tensor]):
-    """Return degraded masks, uint8 [f, h, w], closed and opened by a 3x3 square.
+    """Return masks with segmentation noise, uint8 [f, h, w], which are then closed and opened by a 3x3 square.
 
     Args:
         figure: clean masks, uint8 [f, h, w].
         cells: noise grid, uint8 [f, i, j].
-        places: grid row [f, h] of each row of pixels and grid column [f, w] of each column, int32.
+        places: grid row [f, h] of each row of pixels, and grid column [f, w] of each column of pixels, int32.
         table: grains, uint8 [rows, columns].
-        grain: row [f, h] in `table` of each row of pixels, and column [f] of the first pixel, int32; columns wrap.
+        grain: row [f, h] in `table` of each row of pixels, and column [f] in `table` of the first pixel, int32. After
+            the last column of `table`, the first column follows.
     """
     f, h, w = figure.shape
     grid, blocks = (f, triton.cdiv(h, DEGRADE_ROWS)), (DEGRADE_ROWS, triton.next_power_of_2(w))

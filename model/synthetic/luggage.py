@@ -1,6 +1,6 @@
-"""Bags of condition BG on the shoulder, in the hand or on the back: sizes, effect on the gait, and parts of the figure.
+"""Draw the bags of condition BG, adapt the gait to them, and add them to the figure.
 
-b takes. As in `clothing`, sizes are our own judgement. Lengths in metres.
+Shapes: b takes. Lengths are in metres. As in `clothing`, sizes are our own judgement.
 """
 
 from collections import namedtuple
@@ -16,7 +16,7 @@ from model.synthetic.skeleton import Skeleton, offset
 
 BAG_TYPES = ("shoulder", "hand", "backpack")
 NO_BAG, SHOULDER_BAG, HAND_BAG, BACKPACK = -1, 0, 1, 2  # indices into BAG_TYPES
-# Ranges for BAG_TYPES; `swing` is the remaining fraction of the arm swing.
+# Ranges for each of BAG_TYPES; `swing` is the fraction of the arm swing that remains when the arm carries the bag.
 BAGS = {
     "length": ((0.20, 0.34), (0.20, 0.36), (0.24, 0.32)),
     "height": ((0.16, 0.28), (0.18, 0.36), (0.32, 0.46)),
@@ -27,17 +27,19 @@ BAGS = {
 
 
 class Bag(namedtuple("Bag", "bag_type left size drop")):
-    """`bag_type` int64 [b] is an index into BAG_TYPES or NO_BAG; `left` bool [b] is the side of shoulder and hand bags.
+    """Bags of b takes.
 
-    `size` [b, 3] is length, height and half thickness; `drop` [b] is the distance from the shoulder, hand or neck down
-    to the top of the bag.
+    bag_type    int64 [b], index into BAG_TYPES, or NO_BAG
+    left        bool [b], whether a shoulder bag or hand bag is on the left side
+    size        [b, 3], length, height and half thickness
+    drop        [b], distance from the shoulder, the hand or the shoulder line down to the top of the bag
     """
 
 
 def draw_bags(draws: Draws, gait: Gait, where: Tensor) -> tuple[Bag, Gait]:
-    """Draw bags for the takes `where` (bool [b]), and adapt the gait to them; `draws` are those of the takes.
+    """Draw bags for the takes that `where` (bool [b]) selects, and adapt the gait to the bags.
 
-    Two takes of a subject may have different bags.
+    `draws` are random numbers of the takes, so two takes of a subject may have different bags.
     """
     bag_type, left = draws.choice("bag kind", len(BAG_TYPES)), draws.chance("bag left", 0.5)
     shoulder, hand, back = (bag_type == one for one in (SHOULDER_BAG, HAND_BAG, BACKPACK))
@@ -48,7 +50,8 @@ def draw_bags(draws: Draws, gait: Gait, where: Tensor) -> tuple[Bag, Gait]:
 
     sizes = torch.stack([size(name) for name in ("length", "height", "half thickness")], -1)
     bag = Bag(torch.where(where, bag_type, NO_BAG), left, sizes, size("drop"))
-    # The arm that holds the bag swings less. The weight of a hand bag straightens the elbow.
+    # The arm on the side of the bag swings less; with a backpack, both arms swing less. A hand bag straightens the
+    # elbow.
     busy = torch.stack([back | left, back | ~left], -1)
     outward = torch.where(shoulder, 4.0, torch.where(hand, -1.0, 1.0))[:, None]
     straighten = torch.where(hand, 0.4, 1.0)[:, None]
@@ -60,20 +63,23 @@ def draw_bags(draws: Draws, gait: Gait, where: Tensor) -> tuple[Bag, Gait]:
         elbow=gait.elbow * straighten,
         elbow_swing=gait.elbow_swing * straighten,
     )
-    # A backpack bends the trunk forward, other bags pull the opposite shoulder up.
+    # People with a backpack lean forward. People with any other bag raise the shoulder on the side of the bag.
     lean = gait.lean + torch.where(back, 2.5, 0.0)
     thorax_roll = gait.thorax_roll + torch.where(back, 0.0, torch.where(left, 1.5, -1.5))
     return bag, change_where(gait, where, lean=lean, thorax_roll=thorax_roll)
 
 
 def add_bag_parts(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton) -> None:
-    """Add all bags with their straps and handles; each is present in the takes that have it."""
+    """Add all types of bags with straps and handles to the figure. Each take shows only its own type of bag."""
     for bag_type, add in ((SHOULDER_BAG, _shoulder_bag), (HAND_BAG, _hand_bag), (BACKPACK, _backpack)):
         add(builder, body, bag, skeleton, bag.bag_type == bag_type)
 
 
 def _box(builder: FigureBuilder, name: str, centre: Tensor, frame: Tensor, bag: Bag, flat: int, where: Tensor) -> None:
-    """Add a bag as the hull of four ellipsoids in its corners. `flat` is the axis of `frame` along which it is thin."""
+    """Add a bag as the convex hull of ellipsoids at its four corners.
+
+    `flat` is the column of `frame` along which the bag is thin: 0 (forward) or 1 (left).
+    """
     length, height, half = bag.size.unbind(1)
     corner = [0.045, 0.045, 0.05]
     corner[flat] = half
@@ -86,7 +92,7 @@ def _box(builder: FigureBuilder, name: str, centre: Tensor, frame: Tensor, bag: 
 
 
 def _carrying_joint(bag: Bag, skeleton: Skeleton, joint: str) -> Tensor:
-    """Return the joint [b, s, 3] on the side that carries the bag."""
+    """Return the position [b, s, 3] of a joint on the side that carries the bag."""
     left, right = skeleton.joints[f"left_{joint}"], skeleton.joints[f"right_{joint}"]
     return torch.where(bag.left[:, None, None], left, right)
 
@@ -116,7 +122,7 @@ def _hand_bag(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, 
 
 
 def _backpack(builder: FigureBuilder, body: Body, bag: Bag, skeleton: Skeleton, where: Tensor) -> None:
-    """Add a backpack between shoulders and waist. Its straps thicken the shoulders."""
+    """Add a backpack on the back between shoulders and waist. Its straps thicken the shoulders."""
     frame, chest = skeleton.trunk_frames[:, :, 5], skeleton.trunk[:, :, 5]
     behind = -(0.72 * body.trunk_depth[:, 5] + 0.85 * bag.size[:, 2])
     up = body.lengths["trunk"] * (TRUNK_LEVELS[7] - TRUNK_LEVELS[5]) - bag.drop - bag.size[:, 1] / 2

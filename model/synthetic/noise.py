@@ -1,11 +1,11 @@
-"""Segmentation noise: where and when parts of a silhouette are removed or added.
+"""Draw segmentation noise: where and when pixels of a silhouette are removed or added.
 
-Noise consists of patches: soft rectangles on a coarse grid that moves with the body. Examples: clothes have the colour
-of the background, so a band of the body is missing for many frames; the walker passes a dark object and half of the
-body is missing; lamps and doors remain next to the walker. The values of `REMOVED` and `ADDED` were chosen so that the
-statistics of `test/bench/silhouettes.py` match those of ten people of CASIA-A.
+Noise consists of patches: rectangles with soft edges on a coarse grid that moves with the body. For example, a band of
+the body is missing for many frames because the clothes have the colour of the background, half of the body is missing
+while the walker passes a dark object, or a lamp remains next to the walker. The values of `REMOVED` and `ADDED` were
+chosen so that the statistics of `test/bench/silhouettes.py` are similar for walkers and for ten people of CASIA-A.
 
-q sequences, s frames, f rectangles, i x j cells of the grid.
+Shapes: q sequences, s frames, f rectangles, i x j cells of the grid.
 """
 
 import functools
@@ -17,27 +17,29 @@ from torch import Tensor
 from model.common.counter_random import Draws
 
 CELLS = 28  # grid cells per height of the figure
-CELLS_ABOVE, CELLS_ASIDE = 9, 20  # cells above (and below) the figure, and to each side of its middle
+CELLS_ABOVE = 9  # grid cells above the top of the figure, and the same number of cells below its feet
+CELLS_ASIDE = 20  # grid cells to the left of the middle of the figure, and the same number of cells to the right
 
 
 class Patch(NamedTuple):
-    """Up to `count` rectangles; each is in a sequence with probability `chance` x severity, in `share` of its frames.
+    """A kind of noise: up to `count` rectangles in each sequence.
 
-    Lengths are in heights of the figure; `tall` and `wide` are half extents. Values are uniform between the ends of
-    their range, except that small extents are more likely than large ones.
+    A rectangle is present in a sequence with the probability `chance` x severity, and then in the fraction `share` of
+    the frames. Lengths are in heights of the figure. Values are drawn uniformly between the ends of their range, except
+    that small values of `tall` and `wide` are more likely than large values.
     """
 
     count: int
     chance: float
     share: tuple[float, float]
     period: float  # frames between independent values of the patch's strength
-    row: tuple[float, float]  # of the centre, from the top of the figure
-    tall: tuple[float, float]
-    column: tuple[float, float]  # of the centre, to either side of the middle of the figure
-    wide: tuple[float, float]
-    level: tuple[float, float]  # 1: all pixels are removed or added; below, the grain decides for each pixel
-    drift: float = 0.0  # largest shift per frame: objects of the background keep their place while the figure moves
-    clothes: bool = False  # shared by all views of a take
+    row: tuple[float, float]  # distance of the centre from the top of the figure
+    tall: tuple[float, float]  # half of the height of the rectangle
+    column: tuple[float, float]  # distance of the centre from the middle of the figure, to the left or to the right
+    wide: tuple[float, float]  # half of the width of the rectangle
+    level: tuple[float, float]  # from 1 on, all pixels are removed or added; below 1, the grain decides for each pixel
+    drift: float = 0.0  # largest shift per frame, because objects of the background do not move with the figure
+    clothes: bool = False  # whether the patch belongs to the clothes, so that all views of a take share it
 
 
 REMOVED = {
@@ -62,24 +64,26 @@ ADDED = {
 }  # fmt: skip
 
 TAKE_SPREAD, VIEW_SPREAD = 0.6, 0.7  # standard deviations of the logarithm of the severity
-_DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"  # per rectangle
-_SOFT = 1.5  # width in cells of the soft edge of a rectangle, where the grain makes the outline ragged
-_STEEPNESS = 2.2  # of the change from absent to present, for a course of unit variance
-_STEPS = 16  # quantization of strength and coverage: sums of products of integers are equal on every device
+# Names of the random numbers of each rectangle.
+_DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"
+_SOFT = 1.5  # width in cells of the soft edge of a rectangle, where the grain decides for each pixel
+_STEEPNESS = 2.2  # increase of the strength of a rectangle, from 0 to 1, per unit of its course (see `courses`)
+_STEPS = 16  # strength and coverage are integers from 0 to this, because sums of integers are equal on every device
 
 
 def severities(draws: Draws, take_draws: Draws, strength: float) -> Tensor:
-    """Return the severity of the noise of each sequence, float32 [q]; the median at strength 1 is 1."""
+    """Return the severity of the noise of each sequence, float32 [q]. Its median is `strength`."""
     of_take = take_draws.normal("severity of the take", 0.0, TAKE_SPREAD)
     return strength * (of_take + draws.normal("severity of the view", 0.0, VIEW_SPREAD)).exp()
 
 
 def courses(draws: Draws, name: str, frames: int, period: Tensor) -> Tensor:
-    """Return smooth random courses [q, s, f] of unit variance, with an independent value every `period` [f] frames.
+    """Return courses [q, s, f]: random functions of time of unit variance, with an independent value every `period` [f]
+    frames.
 
     Time is the first dimension of the draws, so the first frames do not depend on the number of frames.
     """
-    # Linear interpolation between the independent values, divided by its standard deviation.
+    # Interpolate linearly between the independent values, and divide by the standard deviation of the result.
     time = torch.arange(frames, device=period.device)[:, None] / period
     before = time.long()
     knots = draws.normal(name, shape=(frames + 1, len(period)))
@@ -90,16 +94,19 @@ def courses(draws: Draws, name: str, frames: int, period: Tensor) -> Tensor:
 
 @functools.cache
 def _table(device: torch.device) -> dict[str, Tensor]:
-    """Return the columns of REMOVED and ADDED with one entry per rectangle: [f], or lower and upper end [2, f]."""
+    """Return the columns of REMOVED and ADDED with one entry per rectangle: [f], or [2, f] for both ends of a range."""
     rectangles = [patch for patch in (*REMOVED.values(), *ADDED.values()) for _ in range(patch.count)]
     columns = {name: [getattr(patch, name) for patch in rectangles] for name in Patch._fields[1:]}
     return {name: torch.tensor(values, device=device).movedim(-1, 0) for name, values in columns.items()}
 
 
 def _coverage(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
-    """Return how much of each cell from `first` to `last` - 1 is within centre +- half: 0 to 1 [q, s, f, cells].
+    """Return how much of each cell a rectangle covers along one axis: 0 to 1, [q, s or 1, f, cells].
 
-    `centre` is [q, s or 1, f], `half` [q, f].
+    Args:
+        centre: centre of the rectangle, [q, s or 1, f].
+        half: half of its extent, [q, f].
+        first, last: number of the first cell, and number after the last cell.
     """
     cells = (torch.arange(first, last, device=centre.device) + 0.5) / CELLS
     return ((half[:, None, :, None] - (cells - centre[..., None]).abs()) * (CELLS / _SOFT) + 0.5).clamp(0, 1)
@@ -108,13 +115,13 @@ def _coverage(centre: Tensor, half: Tensor, first: int, last: int) -> Tensor:
 def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: float, visible: Tensor) -> Tensor:
     """Return the strength of the noise in each cell of the grid, uint8 [q, s, i, j].
 
-    Even values remove pixels, odd values add pixels, values below 4 do nothing.
+    Even values remove pixels, and odd values add pixels. Values below 4 have no effect.
 
     Args:
-        draws: decide when a patch is present.
-        place_draws: decide which patches a sequence has, and where.
-        take_draws: the same for the patches of clothes, which all views of a take share.
-        visible: bool [q, s], frames that show a figure; the other frames have no noise.
+        draws: random numbers that decide when a rectangle is present.
+        place_draws: random numbers that decide which rectangles a sequence has, and where they are.
+        take_draws: random numbers that decide the same for the rectangles of clothes, which all views of a take share.
+        visible: bool [q, s], whether a frame shows a figure; frames without a figure have no noise.
     """
     # Random numbers per rectangle, [q, f] by name.
     table = _table(visible.device)
@@ -126,7 +133,7 @@ def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
         low, high = table[name]
         return low + drawn[name] ** power * (high - low)
 
-    # Level of each rectangle, [q, s, f]: 0 if the sequence lacks it, then following its course over time.
+    # Level of each rectangle, [q, s, f]. It is 0 if the sequence lacks the rectangle. Otherwise, it follows the course.
     severity = severities(place_draws, take_draws, strength)[:, None]
     level = within("level") * (drawn["present"] < table["chance"] * severity)
     course = courses(draws, "comes and goes", visible.shape[1], table["period"])
@@ -141,7 +148,7 @@ def noise_cells(draws: Draws, place_draws: Draws, take_draws: Draws, strength: f
     across = _coverage((within("column") * side)[:, None] + shift, within("wide", 2), -CELLS_ASIDE, CELLS_ASIDE)
     down, across = (down * _STEPS).round(), (across * _STEPS).round()
 
-    # Sum of the rectangles that remove and of those that add. The larger sum decides.
+    # Sum the rectangles that remove pixels, and sum the rectangles that add pixels. The larger sum decides.
     def summed(rectangles: slice) -> Tensor:
         sums = down[:, :, rectangles].transpose(2, 3) @ across[:, :, rectangles]
         return sums.clamp_(max=255).to(torch.uint8)

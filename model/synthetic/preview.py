@@ -1,4 +1,4 @@
-"""Preview pictures: a contact sheet of subjects, conditions and views, and an animation of the same people."""
+"""Draw previews of walkers: a contact sheet of subjects, takes and views, and an animation of the same people."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +19,9 @@ MAX_ANIMATED_VIEWS = 6
 
 
 def contact_sheet(settings: WalkerSettings) -> Tensor:
-    """Return a grey picture: one line of CELL_HEIGHT rows per subject and take, two CELL_WIDTH columns per view. uint8
+    """Return a grey picture, uint8 [rows, columns]: one line of cells per subject and take, and two cells per view.
 
-    Each view shows two moments around the middle, a quarter of a second apart: legs apart and legs together.
+    The two cells show moments a quarter of a second apart, about half a step, so that the position of the legs differs.
     """
     middle = settings.frames // 2
     cells = _cells(settings, [max(middle - 3, 0), min(middle + 3, settings.frames - 1)])
@@ -29,7 +29,7 @@ def contact_sheet(settings: WalkerSettings) -> Tensor:
 
 
 def animation(settings: WalkerSettings) -> Tensor:
-    """Return pictures [frames, rows, columns] uint8: one line per subject and take, one column per view.
+    """Return grey pictures, uint8 [frames, rows, columns], with one line per subject and take, and one cell per view.
 
     At most MAX_ANIMATED_VIEWS evenly spaced views are shown.
     """
@@ -49,16 +49,16 @@ def _cells(settings: WalkerSettings, moments: Sequence[int]) -> Tensor:
 
 
 def write_animation(path: Path | str, pictures: Tensor) -> None:
-    """Write a GIF that repeats forever, in real time."""
+    """Write a GIF file that plays the pictures in real time and repeats forever."""
     write_gif(path, map(Image.fromarray, pictures.numpy()), 1000 / FPS)
 
 
 def _cell(sil: Tensor) -> Tensor:
-    """Crop a window around the person and scale it to a cell."""
+    """Crop a window around the person, and scale the window to a cell."""
     rows = sil.amax(1).nonzero()[:, 0]
     if len(rows) == 0:
         return torch.zeros(CELL_HEIGHT, CELL_WIDTH, dtype=torch.uint8)
-    # The window has the height of the person, and half of the person's area on each side of its middle.
+    # The window is as high as the person. Half of the person's area is on each side of the middle of the window.
     height = max(int(rows[-1] - rows[0]) + 5, 60)
     width = height * CELL_WIDTH // CELL_HEIGHT
     cumulative = sil.sum(0, dtype=torch.float32).cumsum(0)

@@ -1,11 +1,12 @@
-"""Renderer: fills the convex parts of figures row by row; the union of the parts is the silhouette.
+"""Render figures: fill their convex parts row by row. The silhouette is the union of the parts.
 
 The image of a convex part is approximated by a convex polygon. Its corners are the farthest points of the part in a
-fixed set of image directions. The polygon gives the first and last column of the part in each row. They are added as +1
-and -1 to an array whose cumulative sum along the rows counts the parts at each pixel. The cost depends on the length of
-the outlines, not on the area.
+fixed set of image directions. The polygon gives a span in each row: the first and the last column of the part. Without
+Triton, an array gets +1 at the first column of each span and -1 after its last column. The cumulative sum along the
+rows is then the number of parts at each pixel. The number of additions depends on the height of the parts, not on their
+area.
 
-f frames of all takes and cameras, k ellipsoids, p parts, d directions, n polygons or spans (rows of polygons).
+Shapes: f frames of all takes and cameras, k ellipsoids, p parts, d directions, e edges per side, n polygons or spans.
 """
 
 import math
@@ -18,18 +19,19 @@ from model.devices import triton_support
 from model.synthetic.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Cameras
 from model.synthetic.figure import Figure
 
-CORNERS = 11  # on each side of a polygon; if the outline is a circle, edges are up to 1.2 % of the radius inside it
-_FLAT = 1e-4  # rows between two corners; an edge that is flatter than this bounds no row
-_UNBOUNDED = 1e6  # column
+CORNERS = 11  # on each side of a polygon; the polygon of a circle is up to 1.2 % of the radius inside the circle
+_FLAT = 1e-4  # least number of rows between two corners; a flatter edge does not limit any row
+_UNBOUNDED = 1e6  # column of an edge that does not limit any row
 
 
 class Crops(namedtuple("Crops", "masks top left box")):
-    """Masks of the figures, cropped from their frames. All crops have the size of the largest figure.
+    """Masks of the figures, cropped from their frames. All crops have the size of the largest figure and its margin.
 
-    masks       bool [f, h, w]; pixels outside the frame are empty
-    top, left   int64 [f], row and column of the frame at the first pixel of the crop
-    box         int64 [f, 4], bounding box of the figure within the crop: first and last row, first and last column
-                (last before first for an empty mask)
+    masks       bool [f, h, w]; pixels outside the frame are False
+    top, left   int64 [f], row and column of the first pixel of the crop in the frame
+    box         int64 [f, 4], bounding box of the figure within the crop: first row, last row, first column, last
+    column;
+                in an empty mask, the first row is after the last row
     """
 
     def frames(self) -> Tensor:
@@ -44,7 +46,7 @@ class Crops(namedtuple("Crops", "masks top left box")):
         return image
 
     def within_frame(self, masks: Tensor) -> "Crops":
-        """Return crops with other `masks`; pixels outside the frame are removed."""
+        """Return crops at the same positions with the given masks, without the pixels outside the frame."""
         rows = torch.arange(masks.shape[1], device=masks.device) + self.top[:, None]
         columns = torch.arange(masks.shape[2], device=masks.device) + self.left[:, None]
         inside = ((rows >= 0) & (rows < IMAGE_HEIGHT))[:, :, None] & ((columns >= 0) & (columns < IMAGE_WIDTH))[:, None]
@@ -52,14 +54,17 @@ class Crops(namedtuple("Crops", "masks top left box")):
 
 
 def _directions(like: Tensor) -> Tensor:
-    """Return unit vectors [2 * CORNERS, 2] (column, row): from up to down through the right, then through the left."""
+    """Return unit vectors [2 * CORNERS, 2] as (column, row).
+
+    The first half turns from up through right to down, the second half from up through left to down.
+    """
     angles = torch.linspace(-90, 90, CORNERS, dtype=like.dtype, device=like.device) * (math.pi / 180)
     right = torch.stack([angles.cos(), angles.sin()], -1)
     return torch.cat([right, right * right.new_tensor([-1.0, 1.0])])
 
 
 def outlines(figure: Figure, cameras: Cameras) -> tuple[Tensor, Tensor]:
-    """Return column and row of the corners of all parts, each [d, f, p] in pixels; rows of absent parts are NaN."""
+    """Return columns and rows of the corners of all parts in pixels, [d, f, p] each. Rows of absent parts are NaN."""
     centres, axes = cameras.project(figure.centres, figure.axes)
     b, c, s = centres.shape[:3]
     centres, axes = centres.flatten(0, 2), axes.flatten(0, 2)
@@ -86,12 +91,12 @@ def outlines(figure: Figure, cameras: Cameras) -> tuple[Tensor, Tensor]:
 
 
 def edge_lines(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the lines that bound the rows of all n = f * p polygons.
+    """Return the lines through the edges of all n = f * p polygons.
 
     Returns:
-        Start and slope [2, e, n] of the right and left edges, first and last row [n] (240 and -1 for an absent part).
-        In row y, the last column is the minimum of start + slope * y over the right edges; the first column is the
-        negative of the same minimum over the left edges.
+        Start and slope [2, e, n] of the right and the left edges, first row and last row [n]. For an absent part, the
+        rows are 240 and -1. In row y, the polygon ends at the minimum of start + slope * y over the right edges. It
+        begins at the negative of the same minimum over the left edges.
     """
     # Rows of the polygon: from the uppermost to the lowest corner.
     column, row = column.flatten(1), row.flatten(1)
@@ -107,8 +112,11 @@ def edge_lines(column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def row_spans(start: Tensor, slope: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the rows of all polygons of `edge_lines`: polygon, row, first column, column after the last, all [n]."""
-    # One span per row of each polygon.
+    """Return the spans of the polygons of `edge_lines`, one per row of each polygon.
+
+    Returns:
+        Index of the polygon, row, first column, and column after the last column, [n] each.
+    """
     counts = (last - first + 1).clamp(min=0)
     which = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     before = counts.cumsum(0) - counts
@@ -125,7 +133,7 @@ def row_spans(start: Tensor, slope: Tensor, first: Tensor, last: Tensor) -> tupl
 
 
 def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Crops:
-    """Render b·c·s frames, sorted by take, camera and time. Crops have `margin` pixels around the largest figure."""
+    """Render b·c·s frames, sorted by take, camera and time, with `margin` free pixels around the largest figure."""
     # Polygons, and the crops that contain them.
     column, row = outlines(figure, cameras)
     bounds = _bounds(column, row)
@@ -141,7 +149,7 @@ def silhouettes(figure: Figure, cameras: Cameras, margin: int = 0) -> Crops:
 
 
 def _bounds(column: Tensor, row: Tensor) -> Tensor:
-    """Return first and last row, first and last column of the polygons, int64 [f, 4]; 0 for empty frames."""
+    """Return first row, last row, first column and last column of the polygons, int64 [f, 4]; 0 for empty frames."""
     visible = row[0].isfinite() & (row[CORNERS - 1] >= 0) & (row[0] <= IMAGE_HEIGHT - 1)
 
     def extreme(values: Tensor, lowest: bool, size: int) -> Tensor:
@@ -156,14 +164,14 @@ def _bounds(column: Tensor, row: Tensor) -> Tensor:
 
 def _fill(polygons: tuple[Tensor, ...], top: Tensor, left: Tensor, height: int, width: int) -> Crops:
     """Return the union of the polygons of each frame."""
-    # Non-empty spans, and the frame of each.
+    # Keep the spans that are not empty, and find the frame of each span.
     which, row, start, end = row_spans(*polygons)
     kept = end > start
     which, row, start, end = which[kept], row[kept], start[kept], end[kept]
     frame = which // (len(polygons[2]) // len(top))
 
-    # Count the parts at each pixel: +1 at the first column, -1 after the last, then a cumulative sum. Counts fit into
-    # 8 bits; accelerators add faster to 32 bits.
+    # Count the parts at each pixel: add 1 at the first column of each span, subtract 1 after its last column, and sum
+    # along the rows. Counts fit into 8 bits, but accelerators add 32-bit numbers faster.
     dtype = torch.int8 if row.device.type == "cpu" else torch.int32
     counts = torch.zeros(len(top) * height * (width + 1), dtype=dtype, device=row.device)
     line = (row - top[frame] + frame * height) * (width + 1) - left[frame]
@@ -175,7 +183,7 @@ def _fill(polygons: tuple[Tensor, ...], top: Tensor, left: Tensor, height: int, 
 
 
 def extent(filled: Tensor) -> Tensor:
-    """Return the first and last filled place of each line [f, n], int64 [f, 2]; n and -1 for an empty line."""
+    """Return the first and the last filled index of each line of `filled` [f, n], int64 [f, 2]; n and -1 if empty."""
     places = torch.arange(filled.shape[1], device=filled.device)
     first, last = torch.where(filled, places, filled.shape[1]).amin(1), torch.where(filled, places, -1).amax(1)
     return torch.stack([first, last], 1)

@@ -6,10 +6,10 @@ from model.common.counter_random import Draws
 
 
 class ScaledDraws(Draws):
-    """`Draws` with every deviation from the mean multiplied by `variety`.
+    """`Draws` in which every deviation from the mean is multiplied by `variety`.
 
     At a variety of 0, nobody has an optional trait (see `chance`). `prefix` is put in front of every name, so that
-    bodies and gaits drawn from the same `Draws` are independent.
+    bodies and gaits with the same keys are independent.
     """
 
     def __init__(self, draws: Draws, prefix: str, variety: float = 1.0):
@@ -17,7 +17,7 @@ class ScaledDraws(Draws):
         self.prefix, self.variety = prefix, variety
 
     def uniform(self, name: str, low: float | Tensor = 0.0, high: float | Tensor = 1.0, shape: tuple = ()) -> Tensor:
-        """Uniform distribution, whose spread is not scaled. The other distributions use it."""
+        """Uniform distribution, whose spread is not scaled, because the other distributions are derived from it."""
         return super().uniform(f"{self.prefix} {name}", low, high, shape)
 
     def normal(self, name: str, mean: float | Tensor = 0.0, sd: float | Tensor = 1.0, shape: tuple = ()) -> Tensor:
@@ -25,7 +25,7 @@ class ScaledDraws(Draws):
         return super().normal(name, shape=shape) * self.variety * sd + mean
 
     def between(self, name: str, low: float | Tensor, high: float | Tensor) -> Tensor:
-        """Uniform distribution around the middle of `low` and `high`."""
+        """Uniform distribution around the middle of `low` and `high`, between them at a variety of 1."""
         return (low + high) / 2 + (self.uniform(name) - 0.5) * (high - low) * self.variety
 
     def skewed(self, name: str, mean: float | Tensor) -> Tensor:
@@ -33,5 +33,5 @@ class ScaledDraws(Draws):
         return mean + (self.gamma2(name, mean) - mean) * self.variety
 
     def chance(self, name: str, probability: float | Tensor, shape: tuple = ()) -> Tensor:
-        """Boolean: true with `probability` times the variety."""
+        """Boolean that is true with `probability` times `variety`."""
         return super().chance(name, probability * self.variety, shape)

@@ -7,22 +7,22 @@ from model.common.errors import UsageError
 from model.synthetic.camera import VIEWS
 
 VERSION = 2  # raise it whenever the same settings give different pixels
-SETTINGS_FILE = "synthetic.json"  # next to the subjects' folders; readers of the tree ignore plain files there
-TAKES = {"nm": 6, "bg": 2, "cl": 2}  # per condition, as in CASIA-B
+SETTINGS_FILE = "synthetic.json"  # next to the folders of the subjects, where readers of the tree ignore files
+TAKES = {"nm": 6, "bg": 2, "cl": 2}  # number of takes per condition, as in CASIA-B
 SEQ_TYPES = tuple(f"{condition}-{take:02d}" for condition, count in TAKES.items() for take in range(1, count + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkerSettings:
-    """All settings of a data set. On one kind of device they determine every byte of it.
+    """All settings of a data set. They determine every byte of the data set on one kind of device.
 
-    seed            another seed gives other people
+    seed            each seed gives different people
     frames          frames per sequence, at 25 frames/s
-    noise           strength of the segmentation noise: 0 for none, 1 as in CASIA-A
-    cameras         0 for the eleven fixed cameras of CASIA-B; above, how far the cameras of each take deviate from them
-    bodies, gaits   how much people differ: 1 as real people do, 0 not at all
+    noise           strength of the segmentation noise: 0 is no noise, 1 is the noise of CASIA-A
+    cameras         how far the cameras of each take deviate from the eleven fixed cameras: 0 is no deviation
+    bodies, gaits   how much people differ: 0 is not at all, 1 is as much as real people
     subjects        number of subjects, counted from `first_subject`
-    views, takes    sorted, without duplicates
+    views, takes    names; they are put into the order of VIEWS and SEQ_TYPES, without duplicates
 
     Raises UsageError for a value out of range and for an unknown view or take.
     """
@@ -55,15 +55,15 @@ class WalkerSettings:
         return range(self.first_subject, self.first_subject + self.subjects)
 
     def folder_name(self, subject: int) -> str:
-        """Name of a subject's folder: at least three digits, and enough digits that names sort like numbers."""
+        """Return the name of a subject's folder: at least three digits, and as many as the last subject needs."""
         return f"{subject:0{max(3, len(str(self.subject_numbers[-1])))}d}"
 
     def description(self) -> dict:
-        """The content of SETTINGS_FILE, except for its key `complete`."""
+        """Return the content of SETTINGS_FILE, except for its key `complete`."""
         return {"made_by": "python -m model.synthetic", "version": VERSION, **asdict(self)}
 
     def summary(self, path: Path, sequences: int, frames: int, seconds: float) -> dict:
-        """Summary of a written data set, for the last line of the command and for benchmarks."""
+        """Return a summary of a written data set, for the last line of the command and for benchmarks."""
         return {
             "subjects": self.subjects, "sequences": sequences, "frames": frames, "seconds": seconds,
             "frames_per_second": frames / seconds, "output_path": str(path),

@@ -1,6 +1,7 @@
-"""Skeletons: positions of all joints and orientations of body parts at given times.
+"""Pose walkers: compute the positions of all joints and the orientations of body parts at given times.
 
-b takes, s frames, l trunk levels. Axes: x forward along the walking line, y to the walker's left, z up; in metres.
+Shapes: b takes, s frames, l trunk levels. Coordinates are in metres: x forward along the walking line, y to the
+walker's left, z up.
 """
 
 import math
@@ -18,16 +19,22 @@ _DEGREE = math.pi / 180
 
 
 class Skeleton(namedtuple("Skeleton", "joints frames trunk trunk_frames")):
-    """Positions and orientations.
+    """Positions and orientations. The columns of an orientation point forward, left and up.
 
     joints      positions [b, s, 3] by name (`pelvis`, `neck`, `head`, `left_knee`, ...)
-    frames      orientations [b, s, 3, 3] of some of them; the columns point forward, left and up
+    frames      orientations [b, s, 3, 3] of the head and the feet by name (`head`, `left_foot`, `right_foot`)
     trunk, trunk_frames    positions [b, s, l, 3] and orientations [b, s, l, 3, 3] of the trunk levels
     """
 
 
 def orientation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Return orientations [..., 3, 3]: left by `yaw`, bent forward by `pitch`, left side up by `roll` (radians)."""
+    """Return orientations [..., 3, 3]. Angles are in radians.
+
+    Args:
+        yaw: turn to the left.
+        pitch: bend forward.
+        roll: tilt that raises the left side.
+    """
     yaw, pitch, roll = torch.broadcast_tensors(yaw, pitch, roll)
     cos_yaw, sin_yaw, cos_pitch, sin_pitch = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin()
     zero = torch.zeros_like(yaw)
@@ -39,7 +46,10 @@ def orientation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 
 def offset(frame: Tensor, forward=0.0, left=0.0, up=0.0) -> Tensor:
-    """Convert an offset along the axes of `frame` [b, s, 3, 3] (each a number, [b] or [b, s]) to [b, s, 3]."""
+    """Convert distances along the columns of `frame` [b, s, 3, 3] to an offset [b, s, 3] in x, y and z.
+
+    Each distance is a number, or a tensor [b] or [b, s].
+    """
     return frame[..., 0] * _expand(forward) + frame[..., 1] * _expand(left) + frame[..., 2] * _expand(up)
 
 
@@ -51,10 +61,10 @@ def _expand(value):
 
 
 def pose(body: Body, gait: Gait, times: Tensor, path: float) -> Skeleton:
-    """Pose the bodies at `times` [s] in seconds; at time 0 they pass the middle of the line.
+    """Return the skeletons at `times` [s] in seconds; at time 0, the walkers are near the middle of the line.
 
-    A walk longer than `path` metres continues at the beginning of the line, without a break in the steps. The lower
-    foot is on the ground, which determines the height of the pelvis in every frame.
+    A walker who reaches the end of the line, which has `path` metres, continues at its beginning without a break in the
+    steps. In every frame the lower foot touches the ground, which determines the height of the pelvis.
     """
     # Joints relative to the middle of the hips.
     phase = gait.phase[:, None] + times * (gait.cadence / 120.0)[:, None]
@@ -96,18 +106,18 @@ def pose(body: Body, gait: Gait, times: Tensor, path: float) -> Skeleton:
 
 
 def _trunk(body: Body, gait: Gait, turn: Tensor) -> tuple[Tensor, Tensor]:
-    """Return positions and orientations of the levels from crotch to neck, relative to the middle of the hips.
+    """Return the positions and orientations of the trunk levels relative to the middle of the hips.
 
-    Pelvis and thorax rotate against each other, and the levels between them are interpolated. At left heel contact
-    (phase 0) the left hip is in front.
+    Pelvis and thorax rotate in opposite directions, and the levels between them are interpolated. At the contact of the
+    left heel (phase 0) the left hip is in front.
     """
-    # Rotations of pelvis and thorax about the vertical.
+    # Rotations of pelvis and thorax about the vertical axis.
     levels = torch.tensor(TRUNK_LEVELS, dtype=turn.dtype, device=turn.device)
     high = levels.clamp(0, 1)
     pelvis_yaw = -_radians(gait.pelvis_yaw) * turn.cos()
     thorax_yaw = _radians(gait.thorax_yaw) * (turn - 2 * math.pi * gait.thorax_lag[:, None]).cos()
-    # Pelvic obliquity: first and third harmonic of the normal curve of the package gaitutils. The pelvis is highest
-    # over the standing leg at 18 % of its stride, and soon nearly level again.
+    # Pelvic obliquity: the first and third harmonics of the normal curve in the Python package gaitutils. At 18 % of
+    # the stride of the standing leg, the pelvis is highest on the side of this leg. It is nearly level soon afterwards.
     obliquity = 0.72 * (turn - 1.21).cos() + 0.29 * (3 * turn + 2.86).cos()
     pelvis_roll = _radians(gait.pelvis_roll) * obliquity
     thorax_roll = -0.4 * pelvis_roll + _radians(gait.thorax_roll)
@@ -117,11 +127,11 @@ def _trunk(body: Body, gait: Gait, turn: Tensor) -> tuple[Tensor, Tensor]:
         return low[..., None] * (1 - high) + top[..., None] * high
 
     tilt, lean, kyphosis = _radians(gait.pelvis_tilt), _radians(gait.lean), _radians(gait.kyphosis)
-    # Forward bend by level: tilted pelvis, upright waist, rounded upper back. The mean over the trunk is the lean.
+    # Forward bend of each level: tilted pelvis, upright waist, rounded upper back. The mean over the trunk is `lean`.
     bend = lean + tilt * (1 - 2 * high).clamp(-0.3, 1) * 0.6 + kyphosis * (2 * high**2 - 0.7)  # [b, l]
     yaw, roll = between(pelvis_yaw, thorax_yaw), between(pelvis_roll, thorax_roll)
     frames = orientation(yaw, bob[..., None] + bend[:, None], roll)
-    # Positions: sum of the steps from level to level, then a shift from the crotch to the hips.
+    # Positions: sum the steps from level to level, then move the origin from the crotch to the hips.
     steps = (levels[1:] - levels[:-1]) * body.lengths["trunk"][:, None]  # [b, l - 1]
     middle = (frames[:, :, 1:, :, 2] + frames[:, :, :-1, :, 2]) / 2
     centres = torch.cat([torch.zeros_like(middle[:, :, :1]), (middle * steps[:, None, :, None]).cumsum(2)], 2)
@@ -135,7 +145,10 @@ def _radians(degrees: Tensor) -> Tensor:
 
 
 def _head(body: Body, gait: Gait, turn: Tensor, top: Tensor, top_frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Return position and orientation of the head above the last level. Its direction does not depend on the trunk."""
+    """Return the position and the orientation of the head, which is above the highest level of the trunk.
+
+    The orientation of the head does not depend on the trunk.
+    """
     pitch = _radians(gait.nod) + 0.012 * (2 * turn).cos()
     frame = orientation(_radians(gait.head_turn), pitch, torch.zeros_like(turn))
     base = top + offset(top_frame, gait.head_forward * 0.4, 0.0, body.neck * 0.6)
@@ -144,7 +157,11 @@ def _head(body: Body, gait: Gait, turn: Tensor, top: Tensor, top_frame: Tensor) 
 
 
 def _arm(body: Body, gait: Gait, side: str, phase: Tensor, top: Tensor, top_frame: Tensor) -> dict[str, Tensor]:
-    """Return the joints of an arm. It swings against the leg of its side; the elbow bends most in front."""
+    """Return the joints of one arm.
+
+    The arm swings in the opposite direction to the leg of the same side. The elbow is bent most when the arm is in
+    front.
+    """
     # Angles at the phase of this arm.
     sign, which = (1, 0) if side == "left" else (-1, 1)
     turn = 2 * math.pi * (phase + 0.5 * which - gait.arm_lag[:, None])
@@ -166,9 +183,9 @@ def _arm(body: Body, gait: Gait, side: str, phase: Tensor, top: Tensor, top_fram
 
 
 def _leg(body: Body, gait: Gait, side: str, phase: Tensor, pelvis: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the joints of a leg and the orientation of the foot.
+    """Return the joints of one leg and the orientation of its foot.
 
-    Thigh and shank move in a plane that leans inward, because the step is narrower than the hips.
+    Thigh and shank move in a plane that leans inward, because the ankles are closer together than the hip joints.
     """
     # Angles at the phase of this leg.
     sign, which = (1, 0) if side == "left" else (-1, 1)
@@ -193,7 +210,7 @@ def _leg(body: Body, gait: Gait, side: str, phase: Tensor, pelvis: Tensor) -> tu
     length, height, radii = body.lengths["foot"], body.lengths["ankle_height"], body.radii
     heel = ankle + offset(foot, radii["heel"] - 0.27 * length, 0.0, radii["heel"] - height)
     ball = ankle + offset(foot, 0.43 * length, 0.0, radii["ball"] - height)
-    # The toes bend at the ball when the heel rises: they keep a third of the pitch of the foot.
+    # When the heel rises, the foot bends at the ball: the toes are pitched by only about a third of the foot's angle.
     toes = orientation(yaw, torch.where(pitch < 0, -pitch * 0.35, -pitch), torch.zeros_like(yaw))
     reach = 0.30 * length - radii["toe"]
     toe = ball + offset(toes, reach, 0.0, radii["toe"] - radii["ball"])
@@ -201,5 +218,5 @@ def _leg(body: Body, gait: Gait, side: str, phase: Tensor, pelvis: Tensor) -> tu
 
 
 def _direction(flexion: Tensor, outward: Tensor) -> Tensor:
-    """Return unit vectors [b, s, 3]: downward, rotated forward by `flexion` and to the left by `outward` [b, s]."""
+    """Return unit vectors [b, s, 3]: downward, rotated forward by `flexion` [b, s] and left by `outward` [b, s]."""
     return torch.stack([flexion.sin() * outward.cos(), outward.sin(), -flexion.cos() * outward.cos()], -1)

@@ -1,6 +1,6 @@
 """Write synthetic walkers directly into a packed store: render, align and pack them on one device in batches.
 
-The frames are equal to those that pretreatment makes of the raw tree.
+The frames are those that pretreatment makes of the raw tree, except for a few pixels that differ by 1.
 """
 
 import time
@@ -27,12 +27,12 @@ from model.synthetic.settings import SETTINGS_FILE, WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
 RENDER_CHUNK, RENDER_CHUNK_ON_CPU = 16384, 1024  # frames per batch; a frame needs about 1 MB of temporary memory
-POSE_CHUNK, POSE_CHUNK_ON_CPU = 64, 32  # batches posed together: posing is thousands of small operations per call
-CONCURRENT_BATCHES = 3  # on an accelerator, each in its own thread
+POSE_CHUNK, POSE_CHUNK_ON_CPU = 64, 32  # batches posed in one call, which consists of thousands of small operations
+CONCURRENT_BATCHES = 3  # number of batches that an accelerator renders at the same time, each in its own thread
 
 
 def write_store(path: Path | str, settings: WalkerSettings, device: torch.device) -> dict:
-    """Write the store with `synthetic.json` in it. The folder appears only when it is complete.
+    """Write the store, with `synthetic.json` in its folder. The folder appears only when it is complete.
 
     Sequences without a usable frame are left out.
 
@@ -41,7 +41,7 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
 
     Raises:
         UsageError: if `path` exists.
-        UserError: if it cannot be written, or no frame is usable.
+        UserError: if the store cannot be written, or if no frame is usable.
     """
     path = Path(path)
     if path.exists():
@@ -54,7 +54,7 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
     with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
         written = None
         for frames, usable in _batches(settings, device):
-            # One batch is written while the next ones are computed.
+            # One batch is written while the next batches are computed.
             if written is not None:
                 written.result()
             written = writer.submit(file.write, frames)
@@ -63,7 +63,7 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
         written.result()
         rows = [(*label, count) for label, count in zip(labels, counts, strict=True) if count]
         if not rows:
-            raise UserError("no frame shows a usable walker; increase --frames or reduce --noise")
+            raise UserError(f"{path}: not written: no frame shows a usable walker; increase --frames or reduce --noise")
         file.flush()
         write_index(part, rows)
         write_json(part / SETTINGS_FILE, settings.description() | {"complete": True})
@@ -71,9 +71,9 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
 
 
 def _batches(settings: WalkerSettings, device: torch.device) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Yield the usable frames of all takes in batches, uint8 [frames, 64, 44], and their number in each sequence.
+    """Yield the usable frames of all takes in batches, uint8 [frames, 64, 44], and the number of them in each sequence.
 
-    The order is that of a store that is made from the tree.
+    The order is the same as in a store that is made from the raw tree.
     """
     on_cpu = device.type == "cpu"
     chunk, per_pose = (RENDER_CHUNK_ON_CPU, POSE_CHUNK_ON_CPU) if on_cpu else (RENDER_CHUNK, POSE_CHUNK)

@@ -28,7 +28,7 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
 
     Raises:
         UsageError: if `output_path` is a file, or a folder with other content.
-        UserError: if it cannot be written.
+        UserError: if the tree cannot be written.
     """
     root = Path(output_path)
     start = time.perf_counter()
@@ -36,7 +36,8 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
         _claim(root, settings)
         tasks = [(root, settings, subject, take) for subject in settings.subject_numbers for take in settings.takes]
         with progress_bar(total=len(tasks), unit="takes", what="walking") as bar:
-            # All processes use one thread: they share the cores, and sums have the same order in all of them.
+            # Each process uses one thread, because the processes share the cores, and because the order of summation
+            # then does not depend on the number of cores.
             one_thread, threads = partial(torch.set_num_threads, 1), torch.get_num_threads()
             one_thread()
             try:
@@ -52,7 +53,7 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
 
 
 def _claim(root: Path, settings: WalkerSettings) -> None:
-    """Raise UsageError if `root` has other content, then write `synthetic.json`, marked as incomplete."""
+    """Raise UsageError if `root` has other content. Otherwise, write `synthetic.json`, marked as incomplete."""
     path = root / SETTINGS_FILE
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; give --output_path a new or empty folder")
@@ -74,7 +75,7 @@ def _claim(root: Path, settings: WalkerSettings) -> None:
 
 
 def _is_complete(folder: Path, frames: int) -> bool:
-    """Return whether a view is complete. Folders are written atomically, but a user may have deleted files."""
+    """Return whether the folder of a view is complete. It was written atomically, but a user may have deleted files."""
     return folder.is_dir() and sum(1 for _ in folder.glob("*.png")) == frames
 
 

@@ -1,6 +1,6 @@
-"""A video of three synthetic walkers in front of a textured, slightly flickering background, with shadows.
+"""Film three synthetic walkers with shadows in front of a textured background, in slightly flickering light.
 
-The correct mask of each walker is known, so the video tests the segmentation of videos.
+The correct mask of each walker is known, so the video can test the segmentation of videos.
 """
 
 from collections.abc import Iterator
@@ -17,31 +17,31 @@ from model.synthetic.camera import FPS
 from model.synthetic.settings import WalkerSettings
 from model.synthetic.walkers import Takes, pose_figures, render_views
 
-WALKERS, MAX_FRAMES = 3, 48  # in more frames, fast walkers jump from the end of the walking line to its beginning
+WALKERS, MAX_FRAMES = 3, 48  # in longer videos, fast walkers jump from the end of the walking line to its beginning
 HEIGHT, WIDTH = 480, 640  # pixels
-OFFSETS = ((30, -30), (160, 130), (330, 290))  # column and row of the picture of each walker; the second is mirrored
+OFFSETS = ((30, -30), (160, 130), (330, 290))  # column and row of each walker's image; the second walker is mirrored
 VIEW = "090"
-SHADOW = 0.65  # brightness within a shadow
+SHADOW = 0.65  # factor of the brightness within a shadow
 SHADOW_SLOPE = np.array([0.55, 0.12], np.float32)  # columns to the right and rows up per row of height above the feet
 FLICKER, PIXEL_NOISE = 0.015, 2.5  # standard deviations of the brightness of a frame, and of the noise in grey levels
-HEAD, WAIST = 0.14, 0.5  # heights at which the colour of a walker changes, from the top
+HEAD, WAIST = 0.14, 0.5  # places from the top, in heights of the walker, where the colour of the walker changes
 
 
 class Scene(NamedTuple):
-    """frame: uint8 [480, 640, 3], blue first. masks: bool [3, 480, 640], one per walker."""
+    """A frame of the video, uint8 [480, 640, 3] with blue first, and the mask of each walker, bool [3, 480, 640]."""
 
     frame: np.ndarray
     masks: np.ndarray
 
 
 def film(settings: WalkerSettings) -> Iterator[Scene]:
-    """Yield at most 48 frames of a video of the first three subjects in their first take.
+    """Yield the frames of a video of the first three subjects in the first selected take, at most 48 frames.
 
     Raises:
         UsageError: for fewer than three subjects.
     """
     if settings.subjects < WALKERS:
-        raise UsageError(f"--video: films {WALKERS} walkers, not {settings.subjects}; change --subjects")
+        raise UsageError(f"--video: needs {WALKERS} subjects, but --subjects is {settings.subjects}; increase it")
     takes = Takes.of(settings.subject_numbers[:WALKERS], settings.takes[:1])
     clean = replace(settings, noise=0.0, frames=min(settings.frames, MAX_FRAMES))
     sils = render_views(clean, takes, pose_figures(clean, takes), [VIEW]).frames().numpy() > 0
@@ -80,7 +80,7 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clothes(rng: np.random.Generator) -> np.ndarray:
-    """Return the colours of head, top and trousers of each walker: dark, or bright in one channel. [3, 3, 3]"""
+    """Return the colours of head, top and trousers of each walker, dark in at least two channels, [3, 3, 3]."""
     colours = rng.uniform(15, 50, (WALKERS, 3, 3))
     bright = rng.integers(3, size=(WALKERS, 3))
     np.put_along_axis(colours, bright[..., None], rng.uniform(20, 200, (WALKERS, 3, 1)), 2)

@@ -1,10 +1,10 @@
-"""Silhouettes of synthetic walkers, determined by the settings, the subject, the take and the view.
+"""Render the silhouettes of synthetic walkers, which the settings, the subject, the take and the view determine.
 
-Body and gait depend on (seed, subject), clothes and posture of the day on (seed, subject, take), segmentation noise on
-(seed, subject, take, view). All views of a take show the same walk at the same time, as in CASIA-B. Therefore any part
-of the data is the same when it is made alone.
+Random numbers of body and gait depend on seed and subject. Random numbers of clothes and posture depend on seed,
+subject and take. Random numbers of the segmentation noise depend on seed, subject, take and view. Therefore each part
+of a data set is the same when it is made alone. All views of a take show the same walk at the same time, as in CASIA-B.
 
-b takes, c views, s frames.
+Shapes: b takes, c views, s frames.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from model.synthetic.segmentation import MARGIN, degrade
 from model.synthetic.settings import SEQ_TYPES, WalkerSettings
 from model.synthetic.skeleton import pose
 
-USUAL_NOISE = 0.7  # fraction of takes with the usual noise of the subject's clothes in front of the camera
+USUAL_NOISE = 0.7  # fraction of takes whose noise patches depend only on subject, clothes and view, not on the take
 
 
 @dataclass(frozen=True)
 class Takes:
-    """Takes of some subjects: `subject` int64 [b], from 1; `take` int64 [b], index into SEQ_TYPES."""
+    """Takes: `subject` int64 [b] is the number of the subject, from 1; `take` int64 [b] is an index into SEQ_TYPES."""
 
     subject: Tensor
     take: Tensor
@@ -47,7 +47,7 @@ class Takes:
         return Draws.of(seed, purpose, self.subject, self.take)
 
     def in_condition(self, condition: str) -> Tensor:
-        """Return whether each take belongs to `nm`, `bg` or `cl`, bool [b]."""
+        """Return whether each take belongs to `condition` (`nm`, `bg` or `cl`), bool [b]."""
         numbers = [i for i, seq_type in enumerate(SEQ_TYPES) if seq_type.startswith(condition)]
         return torch.isin(self.take, torch.tensor(numbers, device=self.take.device))
 
@@ -71,7 +71,7 @@ def pose_figures(settings: WalkerSettings, takes: Takes) -> Figure:
 
 
 def render_views(settings: WalkerSettings, takes: Takes, figure: Figure, views: Sequence[str]) -> Crops:
-    """Return the images of `pose_figures` with segmentation noise: b·c·s frames, sorted by take, view and time."""
+    """Return the silhouettes of a figure from `pose_figures`: b·c·s frames, sorted by take, view and time."""
     cameras = cameras_of(views, takes.draws(settings.seed, "take"), settings.cameras)
     clean = silhouettes(figure, cameras, MARGIN if settings.noise else 0)
     if not settings.noise:
@@ -80,8 +80,8 @@ def render_views(settings: WalkerSettings, takes: Takes, figure: Figure, views: 
     subject, number = (x.repeat_interleave(len(views)) for x in (takes.subject, takes.take))
     coated = takes.in_condition("cl").long().repeat_interleave(len(views))
     view = torch.tensor([VIEWS.index(view) for view in views], device=subject.device).repeat(len(takes))
-    # Noise depends on the clothes and on the background: it is mostly the same in all takes of a subject in the same
-    # clothes in front of the same camera.
+    # Noise depends on the clothes and on the background. It is therefore mostly the same in all takes in which a
+    # subject wears the same clothes in front of the same camera.
     draws = Draws.of(settings.seed, "faults", subject, number, view)
     usual = Draws.of(settings.seed, "place", subject, coated, view).keys
     place = Draws(torch.where(draws.chance("as usual", USUAL_NOISE), usual, draws.keys))
