@@ -1,11 +1,11 @@
-"""Measure the rank-1 of nearest gait energy images (means of aligned frames), a simple recognition method.
+"""Measure the rank-1 of a simple recognition method: the nearest gait energy image (the mean of the aligned frames).
 
   python test/bench/energy_images.py --data_path work/CASIA-A-pre --dataset CASIA-A
   python test/bench/energy_images.py --data_path work/walkers --dataset Synthetic
 
-On real people, the method works well for the same view and poorly across views. Walkers for training should show the
-same behaviour. All subjects are tested. The last line is JSON: rank-1 for the same view and across views by condition,
-and the time in seconds.
+On real people, the method works well if both sequences have the same view, and poorly across views. Walkers for
+training should show the same behaviour. All subjects are tested. The last line is JSON: rank-1 for the same view and
+across views by condition, and the time in seconds.
 """
 
 import tempfile

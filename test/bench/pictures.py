@@ -3,9 +3,9 @@
   python test/bench/pictures.py --work_path work/quickstart --output_path model/docs/pictures
   python test/bench/pictures.py --work_path work/quickstart --output_path pictures --subject 030 --seq_type cl-01
 
-Writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects), video.png
-(preview and silhouettes of a video) and, if Chromium is on the PATH, report.png and mistakes.png (parts of the report)
-and who.png (part of the page of `python -m model.identify who`).
+The command writes pipeline.png (one sequence from raw frames to its embedding), walkers.png (frames of four subjects)
+and video.png (preview and silhouettes of a video). If Chromium is on the PATH, it also writes report.png and
+mistakes.png (parts of the report) and who.png (part of the page of `python -m model.identify who`).
 """
 
 import itertools
@@ -42,10 +42,10 @@ from model.synthetic.video import write_video
 VIEWS_SHOWN = ("000", "036", "090", "144", "180")
 TAKES_SHOWN = ("nm-01", "bg-01", "cl-01")
 SUBJECTS_SHOWN = 4
-# In who.png, subjects 1 to 6 are enrolled, and subjects 3 to 8 are identified, of whom two are unknown.
+# In who.png, subjects 1 to 6 are enrolled. Subjects 3 to 8 are identified, and two of these subjects are unknown.
 ENROLLED = slice(0, 6), ("nm-01", "nm-02"), ("000", "090", "126")
 IDENTIFIED = slice(2, 8), ("nm-03",), ("090",)
-# The page of the bundled encoder comes first, because it is trained longer and resembles a real result more.
+# The page of the bundled encoder is preferred: this encoder is trained longer, so its page is closer to a real result.
 PAGES = ("bundled.html", "quickstart.html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _identification(aligned: Path) -> str:
-    """Enrol and identify some of the subjects with the bundled encoder. Return the page of the identification."""
+    """Enrol the subjects ENROLLED and identify the subjects IDENTIFIED with the bundled encoder. Return the page."""
     subjects = sorted(path.name for path in aligned.iterdir() if path.is_dir())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -116,7 +116,7 @@ def _pipeline(raw: Path, aligned: Path, checkpoint: Path) -> Figure:
 
 
 def _walkers(aligned: Path) -> Figure:
-    """Draw the middle frame of each subject, take and view shown; one row per take."""
+    """Draw the middle frame of each of the first subjects, for TAKES_SHOWN (rows) and VIEWS_SHOWN (columns)."""
     subjects = sorted(path.name for path in aligned.iterdir() if path.is_dir())[:SUBJECTS_SHOWN]
     rows = []
     for take in TAKES_SHOWN:
@@ -138,7 +138,7 @@ def _walkers(aligned: Path) -> Figure:
 
 
 def video_figure() -> Figure:
-    """Draw a frame of the synthetic video with its preview, and the silhouettes of one track."""
+    """Draw a frame of the preview of a synthetic video, and the aligned silhouettes of all tracks."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "walk.mp4")
         write_video(path, WalkerSettings(subjects=3))
@@ -164,7 +164,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str, colours: str = "gray", **
 
 
 def _tiled(frames: list[np.ndarray], rows: int, columns: int) -> np.ndarray:
-    """Arrange frames, spread evenly over the sequence, in a grid with grey borders."""
+    """Arrange evenly spaced frames of a sequence in a grid with grey borders."""
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, rows * columns).round().astype(int)]
     framed = [np.pad(frame, 2, constant_values=110) for frame in chosen]
     return np.concatenate([np.concatenate(framed[i : i + columns], axis=1) for i in range(0, len(framed), columns)])
@@ -178,7 +178,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _screenshot(browser: str, text: str, path: Path, height: int) -> Path:
-    """Write the top of a page, 1100 x `height` pixels, to `path`."""
+    """Write a picture of the top of a page, 1100 pixels wide and `height` pixels high, to `path`."""
     with tempfile.TemporaryDirectory() as profile:
         page = Path(profile, "page.html")
         page.write_text(text, encoding="utf-8")
@@ -190,15 +190,17 @@ def _screenshot(browser: str, text: str, path: Path, height: int) -> Path:
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode or not path.exists():
-        raise UserError(f"{path}: {browser} made no screenshot ({done.stderr.strip().splitlines()[-1:]})")
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise UserError(f"{path}: not written, because {browser} made no screenshot: {last[0]}; check the browser")
     with Image.open(path) as image:
-        image.convert("RGB").save(path, optimize=True)  # a palette would lose the colours of thin lines
+        image.convert("RGB").save(path, optimize=True)  # RGB, because a palette would lose the colours of thin lines
     return path
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python test/bench/pictures.py", description=__doc__)
-    parser.add_argument("--work_path", type=Path, required=True, metavar="DIR", help="output folder of a quickstart")
+    parser.add_argument("--work_path", type=Path, required=True, metavar="DIR", help="output folder of "
+                        "test/quickstart.sh")  # fmt: skip
     parser.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--subject", default="021", metavar="NAME", help="subject in pipeline.png (default: 021)")
     parser.add_argument("--seq_type", default="nm-05", metavar="TAKE", help="take in pipeline.png (default: nm-05)")

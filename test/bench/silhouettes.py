@@ -4,11 +4,14 @@
     python test/bench/silhouettes.py CASIA-A synthetic --views 000,045,090 090,054,000
     python test/bench/silhouettes.py CASIA-A synthetic --views 090 000 --pixels 1.1 1
 
-The body consists of the largest component and all components with at least a twentieth of its pixels. Each statistic is
-one number per sequence. The table contains its mean, standard deviation and quantiles over the sequences of each tree,
-and the Kolmogorov-Smirnov distance of each further tree to the first: 0 for equal distributions, 1 for distributions
-that do not overlap. `pooled` is the mean of these distances. Frames without a figure are ignored. For each tenth of the
-height, from the head to the feet, the table contains the median of the width, in heights, and the distance.
+Each statistic is one number per sequence. The table contains the mean, the standard deviation and the quantiles of each
+statistic over the sequences of each tree. It also contains the Kolmogorov-Smirnov distance between the first tree and
+each further tree: 0 for equal distributions, 1 for distributions that do not overlap. `pooled` is the mean distance
+over all statistics. For each tenth of the height, from the head to the feet, the table contains the median of the
+width, in heights, and the distance.
+
+The figure consists of all white pixels of a frame. The body consists of the largest connected component of the figure
+and of all components with at least a twentieth of the pixels of the largest one. Frames without a figure are ignored.
 """
 
 import argparse
@@ -26,31 +29,32 @@ from model.data.raw.tree import scan_tree
 
 SMALLEST = 200  # least number of pixels of a figure
 SMOOTH = 0.02  # standard deviation of the blur that makes an outline smooth, in heights of the figure
-TORSO = 0.15, 0.5  # of the height; gaps there come from noise (or arms)
-DECILES = 10  # of the height, in the profile of missing rows
+TORSO = 0.15, 0.5  # first and last height of the torso, from the top; gaps there come from noise or from the arms
+DECILES = 10  # parts of the height in the profiles of missing rows and widths
 QUANTILES = 0.1, 0.25, 0.5, 0.75, 0.9
 
 STATISTICS = {
-    "area_ratio": "white pixels of the body / its bounding box",
+    "area_ratio": "white pixels of the body / pixels of its bounding box",
     "roughness": "length of the outline / length of the smoothed outline of the figure without holes",
     "holes": "holes per frame",
-    "hole_area": "% of the figure's pixels, holes",
+    "hole_area": "pixels of holes, in % of the pixels of the figure",
     "components": "connected components per frame",
-    "outside": "% of the pixels outside the largest component",
-    "high": "% of the frames whose box is more than 5 % higher than the body's: the aligner makes the body too small",
-    "wide": "% of the frames whose box is more than 50 % wider than the body's",
-    "missing_rows": "% of the rows between first and last without a white pixel",
-    "torn": "% of the torso's rows that are less than half as wide as their median over the sequence",
-    "torso_gaps": "% of the torso's pixels between the left and right end of its rows that are black",
+    "outside": "% of the white pixels that are outside the largest component",
+    "high": "% of the frames in which the box of the figure is more than 5 % higher than the box of the body, so that "
+            "alignment makes the body too small",
+    "wide": "% of the frames in which the box of the figure is more than 50 % wider than the box of the body",
+    "missing_rows": "% of the rows without a white pixel, from the first to the last row of the figure",
+    "torn": "% of the torso's rows that have less than half as many white pixels as in the median of the sequence",
+    "torso_gaps": "% of black pixels between the left and the right end of the torso's rows",
     "aspect": "width / height of the body",
     "aspect_change": "standard deviation of the aspect over time",
-    "area_change": "median of |log of area / area before|",
-    "height_change": "median of |log of height / height before|, of the box of all pixels",
-    "wrong": "% of the frames whose area is more than 15 % off the mean of its neighbours'",
-    "torso_change": "% of the torso's pixels that differ from those of the frame before, both scaled to one height",
-    "gaps_lag1": "correlation of torso gaps with those one frame before",
-    "gaps_lag5": "correlation of torso gaps with those five frames before",
-}
+    "area_change": "median of |log(area / area in the frame before)|",
+    "height_change": "median of |log(height / height in the frame before)| of the box of the figure",
+    "wrong": "% of the frames whose area differs by more than 15 % from the mean area of both neighbouring frames",
+    "torso_change": "pixels of the torso that differ from the frame before, at equal height, in % of its white pixels",
+    "gaps_lag1": "correlation of torso_gaps with torso_gaps one frame before",
+    "gaps_lag5": "correlation of torso_gaps with torso_gaps five frames before",
+}  # fmt: skip
 
 
 def outline_length(mask: np.ndarray) -> int:
@@ -67,9 +71,9 @@ def filled(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
-    """Return the statistics of one silhouette [h, w] (white is above 0), or None if it has too few pixels.
+    """Return the statistics of one silhouette [h, w], whose white pixels are above 0. None if it has too few pixels.
 
-    `torso` is the torso, resized to 32 rows and columns.
+    The entry `torso` is the image of the torso, resized to 32 rows and columns.
     """
     mask = image > 0
     rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
@@ -92,7 +96,7 @@ def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
     smooth = cv2.GaussianBlur(smooth, (0, 0), SMOOTH * tall) > 0.5
     first, last = (round(share * tall) for share in TORSO)
     rows = body.any(1)
-    extents = (body.shape[1] - body.argmax(1) - body[:, ::-1].argmax(1)) * rows / tall  # of each row
+    extents = (body.shape[1] - body.argmax(1) - body[:, ::-1].argmax(1)) * rows / tall  # width of each row
     tenths = np.arange(DECILES) * tall // DECILES
     torso = body[first:last]
     between = np.maximum.accumulate(torso, 1) & np.maximum.accumulate(torso[:, ::-1], 1)[:, ::-1]
@@ -121,9 +125,10 @@ def frame_statistics(image: np.ndarray) -> dict[str, float] | None:
 
 
 def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None:
-    """Return `STATISTICS` of one sequence, `missing` and `extents` [DECILES], or None.
+    """Return the statistics of one sequence, or None if fewer than 10 frames show a figure.
 
-    missing: fractions of empty rows. extents: widths in heights, from the first to the last white pixel.
+    In addition to `STATISTICS`, `missing` [DECILES] is the fraction of empty rows, and `extents` [DECILES] is the
+    distance from the first to the last white pixel of a row, in heights.
     """
     seen = [one for one in map(frame_statistics, frames) if one is not None]
     if len(seen) < 10:
@@ -154,7 +159,7 @@ def sequence_statistics(frames: Iterable[np.ndarray]) -> dict[str, float] | None
 
 
 def square_pixels(image: np.ndarray, pixels: float) -> np.ndarray:
-    """Return the image as if its pixels, which are `pixels` times as high as wide, were square."""
+    """Return the image with square pixels. The pixels of the given image are `pixels` times as high as wide."""
     return image if pixels == 1 else cv2.resize(image, None, fx=1 / pixels, fy=1, interpolation=cv2.INTER_NEAREST)
 
 
@@ -165,12 +170,13 @@ def tree_statistics(root: Path, views: list[str] | None, pixels: float = 1.0) ->
             images = (cv2.imread(str(sequence.path / name), cv2.IMREAD_GRAYSCALE) for name in sequence.files)
             found.append(sequence_statistics(square_pixels(image, pixels) for image in images))
     if not found:
-        sys.exit(f"{root}: no sequence of the views {', '.join(views or [])}; give other --views")
+        wanted = f" of the views {', '.join(views)}" if views else ""
+        sys.exit(f"{root}: no sequence{wanted} with images; give other trees or --views")
     return [one for one in found if one is not None]
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Kolmogorov-Smirnov distance: the largest difference of the two distribution functions."""
+    """Return the Kolmogorov-Smirnov distance: the largest difference between the two distribution functions."""
     points = np.concatenate([first, second])
     below = [np.searchsorted(np.sort(x), points, side="right") / len(x) for x in (first, second)]
     return float(np.abs(below[0] - below[1]).max())
@@ -182,7 +188,7 @@ def summary(values: np.ndarray) -> dict[str, float | list[float]]:
 
 
 def compare(trees: dict[str, list[dict[str, float]]]) -> dict:
-    """Return summaries by tree and statistic, and distances of the further trees to the first."""
+    """Return summaries by tree and statistic, and the distances between the first tree and the further trees."""
     result: dict = {"trees": {}, "distance": {}}
     names, extents = list(trees), {}
     for tree, sequences in trees.items():
@@ -217,7 +223,8 @@ def print_table(result: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trees", type=Path, nargs="+", help="raw trees of images; the first is the reference")
-    views, pixels = "comma-separated views (default: all)", "height / width of pixels (default: 1)"
+    views = "comma-separated views, for each tree or once for all trees (default: all views)"
+    pixels = "height / width of the pixels, for each tree or once for all trees (default: 1)"
     parser.add_argument("--views", type=lambda text: text.split(","), nargs="+", default=[None], help=views)
     parser.add_argument("--pixels", type=float, nargs="+", default=[1.0], help=pixels)
     options = parser.parse_args()

@@ -1,10 +1,13 @@
 """Measure the speed of making walkers: raw PNG frames on the CPU, and aligned frames in a packed store on a device.
 
-  python test/bench/walkers.py                                   4 subjects as tree and store, on the CPU
-  python test/bench/walkers.py --device cuda --subjects 124      the size of CASIA-B; the tree is made on the CPU
-  python test/bench/walkers.py --subjects 1 --frames 2 --takes nm-01 --views 000,090         a short check
+  # 4 subjects as a raw tree and as a store, both made on the CPU
+  python test/bench/walkers.py
+  # the size of CASIA-B; the raw tree is made on the CPU, the store on a GPU
+  python test/bench/walkers.py --device cuda --subjects 124
+  # a short check
+  python test/bench/walkers.py --subjects 1 --frames 2 --takes nm-01 --views 000,090
 
-The times include writing, but not the start of the process. The last line is JSON.
+The times include writing the files, but not starting the process. The last line is JSON.
 """
 
 import shutil
@@ -28,11 +31,11 @@ SHOWN = ("frames", "seconds", "frames_per_second")
 def main() -> None:
     parser = parser_of(__doc__, subjects=4, frames=80, takes=",".join(SEQ_TYPES), views=",".join(VIEWS))
     parser.add_argument("--device", default="cpu", help="device that makes the store (default: cpu)")
-    parser.add_argument("--tree_subjects", type=int, help="subjects of the tree (default: --subjects; 0 for no tree)")
+    parser.add_argument("--tree_subjects", type=int, help="subjects in the tree; 0 makes no tree (default: --subjects)")
     parser.add_argument(
-        "--rounds", type=int, default=2, help="runs that make the store; the first one loads libraries (default: 2)"
+        "--rounds", type=int, default=2, help="number of runs that make the store; the first run is slower (default: 2)"
     )
-    parser.add_argument("--folder", help="folder for temporary files (default: that of the system)")
+    parser.add_argument("--folder", help="folder for temporary files (default: the folder of the system)")
     options = parser.parse_args()
     device = open_device(options.device)
     parts = {"takes": tuple(options.takes.split(",")), "views": tuple(options.views.split(","))}

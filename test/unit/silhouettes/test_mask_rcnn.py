@@ -1,4 +1,4 @@
-"""Mask R-CNN with random weights: the shape of the masks, and files that do not fit."""
+"""Tests of Mask R-CNN with random weights: the masks, the record, and files with other weights."""
 
 import sys
 from unittest.mock import Mock
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.slow
 def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
-    with torch.no_grad():  # everything is a person, everywhere
+    with torch.no_grad():  # every region is a person, with all of its pixels
         network.roi_heads.box_predictor.cls_score.bias[mask_rcnn.PERSON] = 20.0
         network.roi_heads.mask_predictor.mask_fcn_logits.bias[mask_rcnn.PERSON] = 20.0
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     segmenter = mask_rcnn.MaskRCNNSegmenter(tmp_path / "weights.pth", torch.device("cpu"))
     segmenter.network.transform.min_size, segmenter.network.transform.max_size = (96,), 128
-    segmenter.network.rpn._post_nms_top_n["testing"] = 30  # of 1000 regions, for speed
+    segmenter.network.rpn._post_nms_top_n["testing"] = 30  # instead of 1000 regions, for speed
     frame = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
     found = segmenter(frame)
     assert found
@@ -34,7 +34,7 @@ def test_masks_have_the_size_of_the_frame(tmp_path, monkeypatch):
         assert detection.mask.dtype == np.uint8 and set(np.unique(detection.mask)) <= {0, 255}
         assert 0 <= detection.x <= 128 - width and 0 <= detection.y <= 96 - height
         assert detection.in_picture((96, 128)).sum() == 255 * detection.area
-    # Nobody, with the same weights and a higher limit.
+    # With the same weights and a higher limit, nobody is found.
     monkeypatch.setattr(mask_rcnn, "MIN_SCORE", 1.1)
     assert segmenter(frame) == []
 

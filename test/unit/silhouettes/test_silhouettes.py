@@ -1,4 +1,4 @@
-"""Silhouettes of videos: correct masks, resuming, the preview, and errors."""
+"""Tests of the silhouettes of videos: correct masks, resuming, the preview, and errors."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def tree(video) -> Path:
 
 
 def frames_of(tree: Path) -> dict[str, dict[int, np.ndarray]]:
-    """Silhouettes by track and number of the frame, bool."""
+    """Return the silhouettes by track and by number of the frame, bool."""
     found: dict[str, dict[int, np.ndarray]] = {}
     for path in sorted(tree.glob("*/*/*/*.png")):
         number = int(path.stem.rpartition("-")[2])
@@ -88,7 +88,7 @@ def test_a_complete_video_is_skipped_and_a_changed_one_is_done_again(video, tree
     next((tree / "walk-002").rglob("*.png")).unlink()
     result = segmented(video, tree)
     assert result.seconds > 0 and result.tracks == {track: len(sils) for track, sils in whole.items()}
-    # A damaged record, and then one of an interrupted run, which leaves a track that the new settings do not give.
+    # A damaged record, and then the record of an interrupted run that left a track which the new run does not find.
     (tree / VIDEO_RECORDS / "walk.json").write_text('{"complete": true, "tracks": 3')
     assert segmented(video, tree).seconds > 0
     (tree / VIDEO_RECORDS / "walk.json").write_text('{"complete": false}')

@@ -1,4 +1,4 @@
-"""Tracking: each sequence shows one complete person alone."""
+"""Tests of tracking: each track shows one complete person alone."""
 
 from itertools import permutations
 
@@ -16,7 +16,7 @@ PERSON = (80, 30)
 
 
 def picture(*boxes: tuple[int, int, int, int]) -> np.ndarray:
-    """A picture with white boxes (column, row, width, height)."""
+    """Return a picture with white boxes (column, row, width, height)."""
     image = np.zeros(SIZE, np.uint8)
     for x, y, width, height in boxes:
         image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)] = 255
@@ -24,13 +24,13 @@ def picture(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def detections(image: np.ndarray) -> list[Detection]:
-    """The connected regions of a picture, as a segmenter finds them."""
+    """Return the connected regions of a picture, as a segmenter finds them."""
     count, labels = cv2.connectedComponents(image)
     return [Detection.of(0, 0, np.where(labels == n, np.uint8(255), np.uint8(0)), SIZE) for n in range(1, count)]
 
 
 def follow(frames: list[np.ndarray], min_frames: int = 10, min_height: int = 48) -> list[list[int]]:
-    """The numbers of the frames of each track."""
+    """Return the numbers of the frames of each track."""
     tracks = []
     tracker = Tracker(lambda d: b"x", lambda track: tracks.append(list(track.images)), min_frames, min_height)
     for number, frame in enumerate(frames):
@@ -71,7 +71,7 @@ def test_people_who_meet_are_cut_there():
 
 
 def test_people_who_come_as_one_region_and_part():
-    """The common region has the proportions of one person, so only the parting shows that there are two."""
+    """The common region has the proportions of one person, so only the parting shows that there are two people."""
     frames = [
         picture(walk(40 + 3 * n, 60, 90, 26), walk(66 + 3 * n + (3 * (n - 40) if n > 40 else 0), 60, 90, 26))
         for n in range(80)
@@ -94,7 +94,7 @@ def test_a_person_who_is_left_alone_by_a_crowd_is_followed_again():
 
 @pytest.mark.parametrize("apart", range(3, 10))
 def test_a_loose_part_that_joins_the_person_is_not_another_person(apart):
-    """For example a foot behind a shadow: apart in some frames, then connected."""
+    """For example, a shadow separates a foot from the person in some frames, and then the foot is connected again."""
 
     def part(n):
         return [(20 + n + (34 if n % 20 < 10 + apart else 30), 130, 12, 6)] if n % 20 > 9 else []

@@ -1,4 +1,4 @@
-"""Videos that are too large, or that cannot be read or segmented."""
+"""Tests of videos that are too large, that cannot be read, or that cannot be segmented."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Videos as folders of pictures, and the silhouettes of a video."""
+"""Write videos as folders of pictures, and extract the silhouettes of a video."""
 
 from pathlib import Path
 

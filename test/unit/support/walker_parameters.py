@@ -1,4 +1,4 @@
-"""Drawn parameters and single sequences of synthetic walkers."""
+"""Random numbers, named tensors and single sequences of synthetic walkers."""
 
 import torch
 

@@ -8,7 +8,7 @@ from model.synthetic.gait import draw_gait
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Use one thread, as the worker processes do. It is also faster for small operations on a busy machine."""
+    """Use one thread, as the worker processes do. One thread is also faster for small operations on a busy machine."""
     with torch_threads(1):
         yield
 

@@ -1,4 +1,4 @@
-"""Tests of the alignment of many frames at once: it equals pretreatment, frame by frame."""
+"""Tests of the alignment of many frames at once: its result equals pretreatment of each frame."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ pytest.importorskip("cv2")
 
 
 def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, seed: int = 0) -> Crops:
-    """Return crops with random pixels in boxes (rows, columns, first row, first column of the crop)."""
+    """Return one crop per box (height, width, row of the crop, column of the crop), with random pixels in the box."""
     generator = torch.Generator().manual_seed(seed)
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     top, left = torch.zeros(len(boxes), dtype=torch.int64), torch.zeros(len(boxes), dtype=torch.int64)
@@ -28,9 +28,10 @@ def crops_of(boxes: list[tuple[int, int, int, int]], height: int, width: int, se
     "boxes",
     [
         [(120, 50, 40, 100), (64, 30, 100, 10), (190, 90, 20, 60), (150, 60, 30, 200)],
-        # partly outside the image on either side, and at the last column of the image
+        # Partly outside the image at the left, right, upper and lower side.
         [(120, 50, 40, -20), (120, 50, 40, 290), (160, 70, -30, 120), (150, 90, 100, 225)],
-        # small remnants that are enlarged, one of them wider than high; too few pixels for a person, and none
+        # Small remnants of a person, which are enlarged; one of them is wider than high. Then a frame with too few
+        # pixels for a person, and an empty frame.
         [(20, 60, 40, 100), (30, 12, 0, 300), (12, 90, 200, 20), (8, 4, 100, 100), (0, 0, 50, 50)],
     ],
     ids=["inside", "edges", "remnants"],

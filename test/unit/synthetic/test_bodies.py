@@ -15,7 +15,8 @@ from model.synthetic.gait import draw_gait, vary_gait
 from model.synthetic.luggage import BAG_TYPES, NO_BAG, draw_bags
 from model.synthetic.scaled_draws import ScaledDraws
 
-# Correlations within each sex in the data of Heinz et al. (2003), computed from the 507 people, not from our table.
+# Correlations within each sex among the 507 people of Heinz et al. (2003), computed from their data, not from our
+# table.
 CORRELATIONS = {
     ("stature", "mass"): 0.48, ("waist_girth", "mass"): 0.83, ("hip_girth", "mass"): 0.89, ("calf_girth", "mass"): 0.74,
     ("biacromial", "mass"): 0.46, ("biacromial", "stature"): 0.47, ("waist_girth", "stature"): 0.17,
@@ -74,13 +75,13 @@ def test_a_body_standing_straight_is_as_tall_as_its_stature(crowd):
     leg = body.lengths["thigh"] + body.lengths["shank"] + body.lengths["ankle_height"]
     stacked = leg + TRUNK_LEVELS[-1] * body.lengths["trunk"] + 1.1 * body.neck + 1.78 * body.head[:, 2]
     difference = stacked - body.stature
-    assert (difference > -1e-5).all()  # necks have at least 1 cm, which makes a few bodies taller
+    assert (difference > -1e-5).all()  # every neck has at least 1 cm, which makes a few bodies taller
     assert (difference.abs() < 1e-5).float().mean() > 0.95
     assert difference.max() < 0.05
 
 
 def test_the_waist_has_the_drawn_girth(crowd):
-    """Measure around the waist in small steps; the girth of a real waist is 1.04 times that of an ellipse."""
+    """Measure around the waist in small steps. A real waist has 1.04 times the girth of an ellipse."""
     draws, body, _ = crowd
     measures = draw_measures(ScaledDraws(draws, "body"), body.female, body.stature, body.mass)
     waist = TRUNK_LEVELS.index(0.40)
@@ -135,7 +136,7 @@ def test_some_women_have_skirts_and_bare_legs(crowd):
     assert 0.1 < outfit.skirt[body.female].float().mean() < 0.25
     assert (outfit.cuff[outfit.skirt] < 0.002).all()
     assert (outfit.hem[outfit.skirt] > 0.5).all()
-    wide = outfit.cuff[~outfit.skirt]  # trousers: from tight to 17 cm wider than the ankle
+    wide = outfit.cuff[~outfit.skirt]  # thickness of trousers at the ankle, from tight to wide
     assert wide.min() > 0.003
     assert wide.max() > 0.05
 
@@ -154,7 +155,7 @@ def test_thick_clothes_push_the_arms_outward(crowd):
 
 
 def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tensor]:
-    """Return all tensors of one take per subject, a third of them with coats and a third with bags."""
+    """Return all tensors of one take per subject. A third of the takes have coats, and a third have bags."""
     subject, take = Draws.of(5, "subject", subjects), Draws.of(5, "take", subjects)
     body = draw_body(subject, variety)
     gait = vary_gait(take, draw_gait(subject, body, variety))
@@ -164,7 +165,7 @@ def drawn(subjects: torch.Tensor, variety: float = 1.0) -> dict[str, torch.Tenso
 
 
 def test_a_subject_does_not_depend_on_the_batch():
-    subjects = torch.arange(1, 38)  # not a multiple of a vector register
+    subjects = torch.arange(1, 38)  # 37 subjects do not fill the vector registers of a processor
     together = drawn(subjects)
     for one in (0, 7, 36):
         for name, value in drawn(subjects[one : one + 1]).items():

@@ -11,14 +11,14 @@ from model.synthetic.curves import ADULT_SPREAD, NORMATIVE, angle
 from model.synthetic.gait import draw_gait, vary_gait, walking_speed
 from model.synthetic.skeleton import pose
 
-# Standard deviation over 39 children at 2.5, 7.5, ... 97.5 % of the stride (Olshen et al. 1989), in degrees; for the
-# hip, after subtraction of the mean of each child.
+# Standard deviations between 39 children at 2.5, 7.5, ... 97.5 % of the stride (Olshen et al. 1989), in degrees. For
+# the hip, the mean of each child was subtracted before.
 KNEE_SD = (4.8, 5.6, 6.3, 6.2, 6.2, 5.3, 4.7, 4.7, 4.6, 4.7, 5.7, 7.6, 7.5, 5.5, 4.4, 4.7, 7.3, 9.6, 8.4, 4.9)
 HIP_SD = (4.0, 3.5, 3.7, 3.4, 3.5, 3.0, 3.1, 3.2, 3.5, 3.7, 4.0, 4.5, 5.0, 4.4, 4.3, 3.8, 3.6, 3.8, 4.5, 3.7)
 
 
 def evaluated(curve, phases: np.ndarray) -> np.ndarray:
-    """Return degrees [b, phases], computed with complex numbers."""
+    """Return the angles of a curve in degrees [b, phases], computed with complex numbers."""
     coefficients = curve[0].double().numpy() + 1j * curve[1].double().numpy()
     turns = np.exp(2j * np.pi * np.arange(coefficients.shape[1])[:, None] * phases)
     return (coefficients @ turns).real
@@ -29,14 +29,14 @@ def test_without_variety_knees_bend_as_published_and_thighs_swing_in_proportion(
     few = Draws(draws.keys[:50])
     gait = draw_gait(few, draw_body(few, variety=0.0), variety=0.0)
     phases = np.arange(20) / 20
-    for name, most in (("knee", 1.0), ("thigh", 1.0)):  # degrees: six harmonics approximate the curve
+    for name in ("knee", "thigh"):
         published = np.asarray(NORMATIVE[name], float)
         curve = evaluated(gait.curves[name], phases)
         assert np.abs(curve - curve[0]).max() < 1e-4
         swing = np.ptp(curve[0]) / np.ptp(published)
         assert 0.99 < swing < (1.01 if name == "knee" else 1.2)  # the published speed needs a wider swing of the thighs
         expected = published.mean() + (published - published.mean()) * swing
-        np.testing.assert_allclose(curve[0], expected, atol=most)
+        np.testing.assert_allclose(curve[0], expected, atol=1.0)  # degrees; six harmonics approximate the curve
 
 
 def test_curves_have_the_published_spread_between_people(crowd):
@@ -45,7 +45,8 @@ def test_curves_have_the_published_spread_between_people(crowd):
     knee, thigh = (evaluated(gait.curves[name], phases) for name in ("knee", "thigh"))
     np.testing.assert_allclose(knee.std(0), np.asarray(KNEE_SD) * ADULT_SPREAD, rtol=0.16, atol=0.3)
     without_mean = (thigh - thigh.mean(1, keepdims=True)).std(0)
-    # the speed determines how wide the thighs swing, so the swing differs less than in the children
+    # The speed determines how wide the thighs swing, so the swing differs less between walkers than between the
+    # children.
     np.testing.assert_allclose(without_mean, np.asarray(HIP_SD) * ADULT_SPREAD, rtol=0.25, atol=0.6)
 
 
@@ -116,7 +117,7 @@ def test_takes_differ_less_than_people_in_every_parameter(crowd):
     _, _, gait = crowd
     again = vary_gait(people(PEOPLE, "take"), gait)
     free = ~again.hand_in_pocket.any(1)
-    # parameters of the take alone
+    # Parameters that only the take determines.
     of_the_take = ("phase", "heading", "offset", "start", "head_turn", "hand_in_pocket")
     for (name, value), other in zip(tensors(gait).items(), tensors(again).values(), strict=True):
         if name.strip(".") in of_the_take or name.startswith(".curves"):

@@ -1,4 +1,4 @@
-"""Tests of the Triton kernels: equal to torch in Triton's interpreter on the CPU, and compilable for a GPU."""
+"""Tests of the Triton kernels: in Triton's interpreter they compute the pixels of torch, and they compile for a GPU."""
 
 import sys
 

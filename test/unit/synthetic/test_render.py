@@ -1,4 +1,4 @@
-"""Tests of the renderer: hulls of ellipsoids, crops, and independence of the batch."""
+"""Tests of the renderer: hulls of ellipsoids, crops, absent parts, and cameras."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,15 @@ def figure_of(centres, axes, parts, present=None) -> Figure:
 
 
 def hull_of_many_points(centres: np.ndarray, axes: np.ndarray, view: str) -> np.ndarray:
-    """Compute the same image independently: project many points of the ellipsoids and fill their convex hull."""
+    """Compute the image in a different way: project many points of the ellipsoids, and fill their convex hull."""
     cameras = cameras_of([view], ONE)
     sphere = np.random.default_rng(0).normal(size=(4000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     points = (centres[:, None] + np.einsum("kij,nj->kni", axes, sphere)).reshape(-1, 3)
     points = (points - cameras.position[0, 0].numpy()) @ cameras.axes[0, 0].numpy().T
     pixels = points[:, :2] / points[:, 2:] * 345 + [(IMAGE_WIDTH - 1) / 2, 86]
-    fine = np.zeros((IMAGE_HEIGHT * 8, IMAGE_WIDTH * 8), np.uint8)  # cv2 adds half a pixel, 1/16 after the reduction
+    # OpenCV draws outlines half a pixel too large, which is a sixteenth of a pixel after the reduction.
+    fine = np.zeros((IMAGE_HEIGHT * 8, IMAGE_WIDTH * 8), np.uint8)
     cv2.fillConvexPoly(fine, cv2.convexHull((pixels * 8).round().astype(np.int32)), 255)
     return fine[::8, ::8]
 
@@ -47,7 +48,7 @@ def test_a_hull_of_ellipsoids_equals_the_hull_of_projected_points(view):
 
 
 def walking_balls() -> Figure:
-    """Return a ball that leaves the image of camera 090, in three frames."""
+    """Return a ball in three frames: at the edge of the image of camera 090, in its middle, and outside."""
     centres = torch.tensor([[[2.3, 0.0, 1.2]], [[0.0, 0.0, 1.2]], [[9.0, 0.0, 1.2]]])
     return figure_of(centres, (torch.eye(3) * 0.3).expand(3, 1, 3, 3), torch.zeros(1, 4, dtype=torch.long))
 

@@ -1,4 +1,4 @@
-"""Tests of the segmentation noise: strength, independence of the batch, frequency, duration, motion with the body."""
+"""Tests of the segmentation noise: strength, frequency, duration, motion with the body, independence of the batch."""
 
 import cv2
 import numpy as np
@@ -25,9 +25,9 @@ def noisy(clean: Tensor, box: Tensor, subjects: Tensor, strength: float = 2.0, *
 
 
 def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[Tensor, Tensor]:
-    """Return figures of a head, a block and two legs in crops with `MARGIN` + `more` free pixels, and their boxes.
+    """Return figures of a head, a block and two legs, and their boxes. The crops have `MARGIN` + `more` free pixels.
 
-    The figures move by `drift` columns per frame. Closing or opening with a 3x3 square does not change them.
+    The figures move by `drift` columns per frame. Closing or opening by a 3x3 square does not change the figures.
     """
     free = MARGIN + more
     h, w = TALL + 2 * free, WIDE + 2 * free + drift * (s - 1)
@@ -44,7 +44,7 @@ def walkers(q: int, s: int, more: int = 0, drift: int = 0) -> tuple[Tensor, Tens
 
 
 def use_only(monkeypatch, name: str, **changes) -> None:
-    """Use one entry of the tables with changed values, a constant severity, and no ragged outline."""
+    """Use only the patch `name` with changed values, a constant severity, and no ragged outline."""
     removes = name in noise.REMOVED
     patch = (noise.REMOVED if removes else noise.ADDED)[name]._replace(**changes)
     nothing = {"nothing": patch._replace(count=1, chance=0.0)}
@@ -80,7 +80,7 @@ def test_the_first_frames_do_not_depend_on_the_number_of_frames():
     subjects = torch.arange(1, 7)
     clean, box = walkers(6, 30)
     long, short = noisy(clean, box, subjects), noisy(clean[:, :12], box[:, :12], subjects)
-    assert torch.equal(long[:, :8], short[:, :8])  # the box is smoothed over nine frames
+    assert torch.equal(long[:, :8], short[:, :8])  # four frames less, because the height is averaged over nine frames
 
 
 def test_noise_moves_with_the_figure():
@@ -88,7 +88,7 @@ def test_noise_moves_with_the_figure():
     (still, still_box), (moving, moving_box) = walkers(6, 12), walkers(6, 12, drift=3)
     there = noisy(still, still_box, subjects)
     here = noisy(moving, moving_box, subjects)
-    for frame in range(4, 8):  # away from the ends, where the smoothing window is complete
+    for frame in range(4, 8):  # frames whose nine neighbours, over which the height is averaged, all exist
         left = 3 * frame
         window = here[:, frame, :, left : left + there.shape[-1]]
         assert torch.equal(window, there[:, frame])
@@ -133,7 +133,7 @@ def test_a_patch_is_as_frequent_as_its_chance(monkeypatch):
     torn = (cells > 128).flatten(2).any(-1)
     present = torn.any(1)
     assert present.float().mean() == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / q) ** 0.5)
-    # Half of the level is reached this many standard deviations of the course after the start.
+    # A patch appears when its course passes a threshold. It has half of its strength this far beyond the threshold.
     later = 1 / (2 * noise._STEEPNESS)
     expected = float(torch.special.ndtr(torch.special.ndtri(torch.tensor(0.4)) - later))
     assert torn[present].float().mean() == pytest.approx(expected, abs=0.06)

@@ -1,4 +1,4 @@
-"""Tests of the statistics of test/bench/silhouettes.py on drawn images, and of the walkers against real people."""
+"""Tests of the statistics of test/bench/silhouettes.py on drawn images, and a comparison of walkers and real people."""
 
 import runpy
 from pathlib import Path
@@ -74,7 +74,8 @@ def test_widths_are_those_of_each_tenth_of_the_height_in_square_pixels():
 def test_one_wrong_frame_is_found():
     frames = [block() for _ in range(12)]
     frames[5][130:170] = 0
-    assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)  # this frame and both neighbours
+    # The frame differs from its neighbours, and each of the two neighbours differs from the mean around it.
+    assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)
 
 
 def test_the_distance_is_the_largest_difference_of_the_distribution_functions():
@@ -87,7 +88,7 @@ def test_the_distance_is_the_largest_difference_of_the_distribution_functions():
 
 @pytest.mark.slow
 def test_walkers_have_the_noise_statistics_of_real_people(real_data):
-    """Compare the statistics that depend on noise. The views 000, 045, 090 of CASIA-A are 090, 054, 000 here."""
+    """Compare the statistics that depend on noise. Views 000, 045 and 090 of CASIA-A correspond to 090, 054 and 000."""
     names = "roughness", "hole_area", "components", "outside", "missing_rows", "torn", "torso_gaps", "torso_change"
     sequences = [one for one in scan_tree(real_data) if one.seq_type in ("nm-01", "nm-02")]
     real = [
@@ -104,6 +105,7 @@ def test_walkers_have_the_noise_statistics_of_real_people(real_data):
         [bench.distance(*(np.array([one[name] for one in some]) for some in (real, walkers[noise]))) for name in names]
         for noise in (0.0, 1.0)
     )
-    # The distance of two such small samples of one distribution is 0.16; that of five real people and the others 0.28.
+    # The distance between two samples of this size from one distribution is 0.16. The distance between five of the real
+    # people and the other five people is 0.28.
     assert max(degraded) < 0.35
     assert np.mean(degraded) < 0.25 < 0.45 < np.mean(clean)

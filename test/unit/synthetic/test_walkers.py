@@ -1,4 +1,4 @@
-"""Tests of rendered walkers: reproducibility, gait, and clothes of each condition."""
+"""Tests of rendered walkers: reproducibility, gait, and the clothes of each condition."""
 
 from dataclasses import replace
 from itertools import product
@@ -49,7 +49,7 @@ def test_a_sequence_does_not_depend_on_the_batch():
         for place, view in enumerate(views):
             alone = render_sequence(settings, subject, SEQ_TYPES[take], view)
             differing += (alone != frames[number, place]).sum().item()
-    # Matrix products may round differently in a batch, which moves an edge by a pixel.
+    # Matrix products may be rounded differently in a batch, which moves an edge by one pixel.
     assert differing <= 1e-4 * (frames > 0).sum()
 
 
