@@ -1,4 +1,4 @@
-"""The modules with Triton kernels, for Triton's interpreter on the CPU and, if there is a GPU, compiled."""
+"""A fixture with the Triton kernels, run by Triton's interpreter on the CPU and, if there is a GPU, compiled."""
 
 import importlib
 import sys
@@ -16,19 +16,22 @@ MODULES = (*(f"kernels.{name}" for name in KERNELS), "fused_layers")
 
 
 def is_bound(name: str) -> bool:
-    """Return whether a module depends on TRITON_INTERPRET when it is imported. Triton's C library does not."""
+    """Return whether the import of a module depends on TRITON_INTERPRET. Triton's C library does not depend on it."""
     ours = [f"model.network.{module}" for module in MODULES]
     return name in ours or (f"{name}.".startswith("triton.") and not f"{name}.".startswith("triton._C."))
 
 
 @cache
 def imported(interpreted: bool) -> tuple[SimpleNamespace, dict]:
-    """Import the modules for the interpreter or the GPU. Return them, and all modules to restore for their tests."""
+    """Import the kernels for the interpreter or the GPU.
+
+    Return the modules with the kernels, and the entries of sys.modules that their tests need.
+    """
     pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
     modules = {name.split(".")[-1]: importlib.import_module(f"model.network.{name}") for name in MODULES}
     device = torch.device("cpu") if interpreted else resolve_device("cuda")
     if interpreted:
-        # The interpreter's time depends on the number of operations, not on their size.
+        # The interpreter's time depends on the number of operations, not on the size of their tensors.
         modules["first_layers"].BLOCK = 1024
         skip_without_loops(modules["maxima"])
     kernels = SimpleNamespace(device=device, interpreted=interpreted, **modules)
@@ -36,7 +39,7 @@ def imported(interpreted: bool) -> tuple[SimpleNamespace, dict]:
 
 
 def skip_without_loops(maxima) -> None:
-    """Skip if the interpreter fails: Triton 3.6 has one that relies on a conversion that NumPy 2.4 has removed."""
+    """Skip if the interpreter fails in a loop. Triton 3.6 uses a conversion that NumPy 2.4 no longer has."""
     try:
         maxima.SetMaximum.apply(torch.zeros(1, 512, 1, 1), torch.tensor([0, 1], dtype=torch.int32))
     except Exception as error:
@@ -47,7 +50,7 @@ def skip_without_loops(maxima) -> None:
 
 @pytest.fixture(scope="module", params=["interpreted", "compiled"] if torch.cuda.is_available() else ["interpreted"])
 def kernels(request):
-    """The modules with the kernels. The previously imported modules are restored at the end."""
+    """The modules with the kernels. At the end, sys.modules is restored."""
     interpreted = request.param == "interpreted"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", str(int(interpreted)))
@@ -60,13 +63,13 @@ def kernels(request):
         finally:
             for name in filter(is_bound, list(sys.modules)):
                 del sys.modules[name]
-            # `from model.network import fused_layers` finds the attribute before the module.
+            # `from model.network import fused_layers` would find this attribute before it imports the module.
             vars(sys.modules["model.network"]).pop("fused_layers", None)
 
 
 @pytest.fixture
 def exact_kernels(kernels):
-    """The interpreted kernels only, for comparisons in float32: a GPU rounds the operands of its products."""
+    """The interpreted kernels only, for comparisons in float32. A GPU would round the operands of its products."""
     if not kernels.interpreted:
         pytest.skip("a GPU rounds float32 products")
     return kernels

@@ -20,7 +20,7 @@ def gradients_of(network, sils, **arguments):
 
 @pytest.fixture(params=["AVX2", "AVX512"], autouse=True)
 def capability(request, monkeypatch):
-    """Processors without and with AVX-512. Those without it use `sparse_layers`."""
+    """Test processors without and with AVX-512, because `sparse_layers` is used only without AVX-512."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
 
 
@@ -36,9 +36,10 @@ def network():
 
 
 def test_gradients_equal_those_of_all_frames_at_once(network, frames):
-    """Frames after the last end do not count.
+    """Frames after the last boundary must have no effect.
 
-    In float32, rounding can decide which of two nearly equal frames or pixels gets a gradient.
+    The test uses float64, because in float32 rounding can decide which of two nearly equal frames or pixels gets a
+    gradient.
     """
     network.double()
     embeddings, expected = gradients_of(network, frames, lengths=LENGTHS)
@@ -54,7 +55,7 @@ def test_result_does_not_depend_on_the_number_of_threads(network, frames):
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             embeddings, gradients = gradients_of(network, frames, ends=ENDS)
-            results.append([embeddings, *gradients[:6]])  # of the set layers
+            results.append([embeddings, *gradients[:6]])  # the first six gradients are those of the set layers
             assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(threads)

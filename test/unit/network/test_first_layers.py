@@ -26,7 +26,7 @@ def torch_first_layers(sils, weights, dtype=torch.float32):
 
 
 def gradient_of_clear_maxima(unpooled: torch.Tensor) -> torch.Tensor:
-    """Return a random gradient of the pooled maps, 0 where rounding decides on the maximum or on its sign."""
+    """Return a random gradient of the pooled maps, which is 0 where rounding decides the maximum or its sign."""
     best = unpooled.detach().unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2).topk(2).values
     clear = torch.minimum(best[..., 0] - best[..., 1], best[..., 0].abs()) > 1e-5 * best.abs().max()
     assert clear[best.any(-1).flatten(1).any(1)].float().mean() > 0.5
@@ -39,7 +39,7 @@ def gradient_of_clear_maxima(unpooled: torch.Tensor) -> torch.Tensor:
     ids=["default", "half a tile", "tiles of a list with gaps"],
 )
 def test_first_layers_equal_torch(exact_kernels, monkeypatch, frames, block, black):
-    """Rows past the last block must have no effect. 704 blocks per frame are a multiple of 64, not of 128 or 512."""
+    """Places past the last block must have no effect. 704 blocks per frame are a multiple of 64, not of 128 or 512."""
     monkeypatch.setattr(exact_kernels.first_layers, "BLOCK", block)
     sils, weights = silhouettes(frames), first_weights()
     if black:
@@ -56,8 +56,8 @@ def test_first_layers_equal_torch(exact_kernels, monkeypatch, frames, block, bla
 
 
 def test_first_layers_pad_like_torch(exact_kernels):
-    """The maps of a white frame vary only near its borders, so they show the padding: layer 2 pads the maps of layer 1
-    with zeros, and not with the values that layer 1 has outside the frame."""
+    """Layer 2 must pad the maps of layer 1 with zeros, and not with the values that layer 1 would have outside the
+    frame. A white frame shows the padding, because its maps vary only near the borders."""
     sils, weights = torch.full((1, 64, 44), 255, dtype=torch.uint8), first_weights()
     theirs, _ = torch_first_layers(sils, weights)
     inner = theirs[:, :, 10:11, 10:11]
@@ -67,8 +67,8 @@ def test_first_layers_pad_like_torch(exact_kernels):
 
 
 def test_first_layers_break_ties_like_torch(kernels):
-    """The layers copy pixels or negate them, so black and white frames give many blocks with equal elements and many
-    zeros. Torch selects the first of equal elements, and the smaller slope at 0."""
+    """The weights make each layer copy or negate pixels, so black and white frames give many blocks with equal elements
+    and many zeros. torch selects the first of equal elements, and the smaller slope of LeakyReLU at 0."""
     sils = (silhouettes(1) > 127).to(torch.uint8) * 255
     weights = torch.zeros(32, 1, 5, 5), torch.zeros(32, 32, 3, 3)
     channel, sign = torch.arange(32), torch.tensor([1.0, -1.0]).repeat(16)
@@ -120,8 +120,8 @@ def test_frames_are_padded_and_scaled_as_by_torch(kernels, dtype):
 
 
 def test_active_blocks_are_those_that_see_a_pixel(kernels):
-    """The maps of the others are cleared. Single pixels in corners and in the middle, a black frame between others, and
-    a white one at the end."""
+    """Inactive blocks of the maps must be set to 0. Three frames have one pixel each, in a corner or in the middle. One
+    frame is black, and the last frame is white."""
     sils = torch.zeros(5, 64, 44, dtype=torch.uint8)
     sils[0, 0, 0] = sils[1, 63, 43] = sils[3, 30, 21] = 1
     sils[4] = 255

@@ -1,4 +1,4 @@
-"""Compare the folded convolution with torch's."""
+"""Compare the folded convolution with torch's convolution."""
 
 import pytest
 import torch

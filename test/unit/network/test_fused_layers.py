@@ -91,7 +91,7 @@ for kernel, constants in (
 @pytest.mark.slow
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
 def test_kernels_compile_for_the_smallest_shared_memory(half):
-    """Compute capability 8.6 has 99 KiB of shared memory per program. Compiling for it needs no GPU."""
+    """GPUs of compute capability 8.6 have 99 KiB of shared memory per program. Compiling for them needs no GPU."""
     pytest.importorskip("triton", reason="Triton cannot be imported here", exc_type=ImportError)
     run = run_quietly([sys.executable, "-c", COMPILE, half], ROOT, {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)})
     assert run.returncode == 0, run.stderr[-2000:]
@@ -109,8 +109,9 @@ def test_kernels_reject_more_frames_than_32_bits_can_count(exact_kernels):
 
 @pytest.mark.slow
 def test_embeddings_and_gradients_equal_the_reference_network(exact_kernels):
-    """If two elements are nearly equal, rounding decides which is the maximum. One such pair among tens of thousands
-    changes the gradients of the layers below by a few thousandths, so one of two initializations must agree."""
+    """If two elements are nearly equal, rounding decides which of them is the maximum. One such pair among tens of
+    thousands of elements changes the gradients of earlier layers by a few thousandths. So each gradient must be equal
+    for at least one of two initializations, and nearly equal for the other initialization."""
     fused = exact_kernels.fused_layers
     differences = []
     for seed in (0, 1):

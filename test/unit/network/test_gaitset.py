@@ -11,14 +11,14 @@ from scripts import ROOT
 
 from model.network import GaitSet
 
-# Computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32. It holds every third strip and
-# every eighth of the 256 values.
+# Embeddings computed with the original code (AbnerHqC/GaitSet, commit 5535943) on a CPU in float32. The file holds
+# every third strip, and every eighth of the 256 values of each strip.
 REFERENCE = np.load(ROOT / "test/unit/support/reference/network.npz")
-LARGEST = 3.127  # largest value of the complete reference embedding; tolerances are relative to it
+LARGEST = 3.127  # largest value of the complete reference embedding; tolerances are relative to this value
 
 
 def formula_network() -> GaitSet:
-    """Set parameter number L to sqrt(3 / fan_in)·sin(0.7·i·(L + 1) + L), with i in C order."""
+    """Set element i, in C order, of parameter number L to sqrt(3 / fan_in)·sin(0.7·i·(L + 1) + L)."""
     network = GaitSet()
     for number, (name, parameter) in enumerate(network.state_dict().items()):
         i = np.arange(parameter.numel(), dtype=np.float64)
@@ -96,7 +96,7 @@ def test_amp_dtype_selects_half_precision(network, monkeypatch):
 
 @pytest.fixture
 def fused_network(monkeypatch):
-    """A network that uses the kernels, and the list of their arguments. Torch's maximum replaces them."""
+    """A fused network whose kernels are replaced by torch's maximum, and the list of the arguments of each call."""
     network, received = GaitSet(8).eval(), []
 
     def pooled_maps(network, frames, ends, dtype):
@@ -150,7 +150,7 @@ def test_kernels_are_used_for_bytes_only(fused_network):
 
 
 def test_gradients_equal_those_of_activating_before_pooling():
-    """Max pooling and LeakyReLU have another order than in the original. Values and gradients must be equal."""
+    """The original applies LeakyReLU before max pooling. Values and gradients must not depend on this order."""
     torch.manual_seed(3)
     x32 = torch.randn(3, 1, 8, 6).expand(3, 32, 8, 6)
     layer = GaitSet().set_layer2

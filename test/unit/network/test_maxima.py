@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_pooled_activation_equals_torch_with_ties_and_negative_maxima(kernels, dtype):
-    """Small integers: most maxima occur twice (torch selects the first), many are negative or 0."""
+    """Maps of small integers: most maxima occur twice, and torch selects the first; many maxima are negative or 0."""
     if kernels.interpreted and dtype == torch.bfloat16:
         pytest.skip("Triton's interpreter treats bfloat16 as integers")
     maps = torch.randint(-6, 2, (2, 16, 8, 6), generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
-    # 24 blocks: half of the second program is empty.
+    # There are 24 blocks, so half of the second program is empty.
     ours = kernels.maxima.PooledActivation.apply(maps.to(kernels.device)).cpu()
     largest = F.max_pool2d(maps, 2)
     assert (largest < 0).any() and (largest == 0).any() and (largest > 0).any()
@@ -26,9 +26,9 @@ def test_pooled_activation_equals_torch_with_ties_and_negative_maxima(kernels, d
 
 
 def test_activation_equals_torch(kernels):
-    """Small integers, so that many elements are 0, for which torch selects the smaller slope."""
+    """Maps of small integers: many elements are 0, for which torch selects the smaller slope."""
     maps = torch.randint(-3, 3, (5, 24, 11, 8), generator=torch.Generator().manual_seed(0)).float()
-    maps = maps.to(memory_format=torch.channels_last).requires_grad_()  # 1,320 bytes of bits: two programs and a half
+    maps = maps.to(memory_format=torch.channels_last).requires_grad_()  # 1,320 bytes: two and a half programs
     changed = maps.to(kernels.device, copy=True)
     ours, theirs = kernels.maxima.Activation.apply(changed).cpu(), F.leaky_relu(maps, 0.01)
     assert torch.equal(changed.cpu(), ours)
@@ -39,18 +39,18 @@ def test_activation_equals_torch(kernels):
 
 
 def test_activation_propagates_nan(kernels):
-    """NaN is alone among zeros in one pixel, and next to a negative element in another."""
+    """One pixel has a NaN among zeros. Another pixel has a NaN and a negative element."""
     maps = torch.zeros(1, 8, 1, 3).to(memory_format=torch.channels_last)
     maps[0, 3, 0, 1:], maps[0, 5, 0, 2] = torch.nan, -1
     ours = kernels.maxima.Activation.apply(maps.to(kernels.device, copy=True)).cpu()
     assert torch.equal(ours.isnan(), maps.isnan()) and ours[0, 5, 0, 2] == -0.01
 
 
-ENDS = (0, 1, 4, 15)  # one frame, a few, and more than a chunk; the last two frames belong to no sequence
+ENDS = (0, 1, 4, 15)  # sequences of 1, 3 and 11 frames (more than a chunk); the last two frames belong to no sequence
 
 
 def some_maps() -> torch.Tensor:
-    """Return maps [17, 32, 4, 8], channels last, of small integers, so that many frames have equal elements."""
+    """Return maps [17, 32, 4, 8], channels last. They hold small integers, so that many frames have equal elements."""
     maps = torch.randint(-3, 3, (17, 32, 4, 8), generator=torch.Generator().manual_seed(0)).float()
     return maps.to(memory_format=torch.channels_last)
 
@@ -63,7 +63,7 @@ def fused_maximum(kernels, maps):
 
 
 def maximum_by_loops(maps, of_pooled):
-    """Return the pooled maps and the gradient of the maps. The first frame with the maximum receives its gradient."""
+    """Return the pooled maps and the gradient of the maps, which goes to the first frame that holds each maximum."""
     pooled, of_maps = [], torch.zeros_like(maps)
     for (start, end), gradient in zip(pairwise(ENDS), of_pooled, strict=True):
         pooled.append(maps[start:end].amax(0))

@@ -14,7 +14,7 @@ def by_torch(of_set: torch.Tensor, of_global: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["ties", "distinct"])
 @pytest.mark.parametrize("width", [11, 8])
 def test_pyramid_and_its_gradients_equal_torch(kernels, width, kind):
-    """Small integers: most strips hold their maximum several times, and torch selects the first one, row by row."""
+    """In maps of small integers, most strips hold their maximum several times. torch selects the first, row by row."""
     generator = torch.Generator().manual_seed(width)
     maps = torch.randint(-4, 4, (2, 3, 64, 16, width), generator=generator).float()
     if kind == "distinct":
@@ -32,5 +32,5 @@ def test_pyramid_propagates_nan(kernels, branch):
     maps = [torch.zeros(2, 32, 16, 11), torch.zeros(2, 32, 16, 11)]
     maps[branch][1, 5, 7, 4] = torch.nan
     ours = kernels.pyramid.Pyramid.apply(*(each.to(kernels.device) for each in maps)).cpu()
-    # The strips of five levels, in both branches if the element belongs to the set branch, which is added to the other.
+    # One strip in each of the five levels is NaN. A NaN of the set branch is also added to the global branch.
     assert torch.equal(ours.isnan(), by_torch(*maps).isnan()) and ours.isnan().sum() == (10 if branch == 0 else 5)

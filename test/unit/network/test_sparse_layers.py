@@ -1,4 +1,4 @@
-"""Set layers computed only where they see white pixels, compared with the layers of the network."""
+"""Set layers that compute only pixels that can differ from 0, compared with the layers of the network."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def network():
 
 @pytest.fixture
 def frames():
-    """Bodies of grey and white pixels at both edges and in the middle, a frame with one pixel, and a black one."""
+    """Four frames with grey pixels at an edge or in the middle, a frame with one white pixel, and a black frame."""
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (sum(LENGTHS), 64, 44), generator=generator, dtype=torch.uint8)
     for frame, (left, right) in zip(frames, [(0, 9), (17, 30), (33, 44), (5, 41)], strict=False):
@@ -59,7 +59,7 @@ def test_the_first_of_equal_frames_gets_the_gradient():
 
 
 def test_the_first_of_equal_pixels_gets_the_gradient():
-    """Tiles with their maximum at one, two and four pixels, in reading order."""
+    """Of several pixels with the maximum of a tile, the first in reading order gets the gradient."""
     tiles = [[1, 5, 2, 3], [1, 2, 2, 1], [4, 4, 4, 4], [0, 1, 2, 3], [1, 0, 7, 7]]
     expected = [[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     rows = F.pad(torch.tensor(tiles, dtype=torch.float32).t().reshape(-1, 1), (0, 0, 1, 0)).requires_grad_()
@@ -70,7 +70,7 @@ def test_the_first_of_equal_pixels_gets_the_gradient():
 
 
 def test_layers_leave_out_tiles_that_see_only_black(network):
-    """One white pixel reaches 5×5 pixels of layer 1, 7×7 of layer 2 (4×4 after pooling), and 6×6 of layer 3."""
+    """One white pixel affects 5×5 pixels of layer 1, 7×7 pixels of layer 2 (4×4 after pooling), and 6×6 of layer 3."""
     frames = torch.zeros(1, 64, 44, dtype=torch.uint8)
     frames[0, 30, 20] = 255
     kernels = [kernel.detach() for kernel in sparse_layers.kernels_of(network.set_weights())]
@@ -86,6 +86,6 @@ def test_layers_leave_out_tiles_that_see_only_black(network):
     ("capability", "amp_dtype", "faster"),
     [("AVX2", None, True), ("AVX2", torch.bfloat16, False), ("AVX512", None, False), ("DEFAULT", None, False)],
 )
-def test_processors_that_use_them(monkeypatch, capability, amp_dtype, faster):
+def test_sparse_layers_are_used_in_float32_on_processors_with_avx2_only(monkeypatch, capability, amp_dtype, faster):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert sparse_layers.are_faster(GaitSet(4, amp_dtype, channels=(2, 2, 2))) == faster

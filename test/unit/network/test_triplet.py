@@ -1,4 +1,4 @@
-"""Compare the losses with values of the original and with loops, and check the cases in which it became NaN."""
+"""Compare the losses with values of the original and with loops. Check the cases in which the original became NaN."""
 
 import itertools
 
@@ -9,8 +9,8 @@ from scripts import ROOT
 
 from model.network import triplet_losses
 
-# Computed with the original code (AbnerHqC/GaitSet, commit 5535943): values per strip, and the gradients of every sixth
-# strip with respect to the first 8 of 256 columns.
+# Computed with the original code (AbnerHqC/GaitSet, commit 5535943): values of every strip, and for every sixth strip
+# the gradients of the first 8 of its 256 columns.
 REFERENCE = np.load(ROOT / "test/unit/support/reference/triplet.npz")
 
 
@@ -27,8 +27,8 @@ def as_batch(features: np.ndarray) -> torch.Tensor:
 
 def test_losses_equal_the_original():
     losses = triplet_losses(as_batch(reference_features()), 4, 4, 0.2)
-    # The mean distance includes the distances of embeddings to themselves. They are the rounding error of a difference
-    # of squares, which depends on the matrix product of the processor.
+    # The mean distance includes the distance of each embedding to itself. This distance is the rounding error of a
+    # difference of squares, which depends on how the processor computes matrix products.
     for name, tolerance in (("full", 1e-5), ("hard", 1e-5), ("mean_dist", 1e-4)):
         ours = getattr(losses, name).detach().numpy()
         np.testing.assert_allclose(ours, REFERENCE[name], rtol=tolerance, err_msg=name)
@@ -45,12 +45,12 @@ def test_gradients_equal_the_original(name):
 
 
 def by_loops(x: np.ndarray, p: int, k: int, margin: float) -> tuple[float, float, int, float]:
-    """Return loss values of one strip in float64, triplet by triplet: full, hard, number of active triplets, mean."""
+    """Return full loss, hard loss, number of active triplets and mean distance of one strip, computed by loops."""
     n, subject = p * k, [i // k for i in range(p * k)]
     dist = [[float(np.linalg.norm(x[i] - x[j])) for j in range(n)] for i in range(n)]
     terms, hard = [], []
     for a in range(n):
-        positives = [i for i in range(n) if subject[i] == subject[a]]  # the anchor is one of them
+        positives = [i for i in range(n) if subject[i] == subject[a]]  # the anchor is one of its own positives
         negatives = [i for i in range(n) if subject[i] != subject[a]]
         terms += [max(0.0, margin + dist[a][i] - dist[a][j]) for i, j in itertools.product(positives, negatives)]
         hard.append(max(0.0, margin + max(dist[a][i] for i in positives) - min(dist[a][j] for j in negatives)))
@@ -88,7 +88,7 @@ def test_gradient_equals_finite_differences():
 def test_gradient_is_finite_if_embeddings_coincide(name):
     batch = torch.ones(8, 3, 5, requires_grad=True)
     loss = getattr(triplet_losses(batch, 4, 2, 0.2), name)
-    assert torch.allclose(loss, torch.tensor(0.2))  # the embeddings have collapsed: every triplet costs the margin
+    assert torch.allclose(loss, torch.tensor(0.2))  # all distances are 0, so the loss of every triplet is the margin
     loss.mean().backward()
     assert batch.grad.isfinite().all()
 
@@ -118,7 +118,7 @@ def test_losses_reject_batches_that_are_not_p_times_k(rows, p, k):
 
 
 def test_nan_embeddings_give_nan_losses():
-    """Distances of 0 in their place would look like a collapse, and training would continue."""
+    """If NaN became a distance of 0, the loss would be finite and training would continue."""
     batch = as_batch(reference_features()).detach()
     batch[3, :, 5] = torch.nan
     losses = triplet_losses(batch, 4, 4, 0.2)

@@ -1,4 +1,4 @@
-"""Compare the Triton kernels of the triplet losses with the implementation in torch."""
+"""Compare the Triton kernels of the triplet losses with the implementation in torch, the reference."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from model.network import triplet_losses
 
 
 def some_embeddings(p: int, k: int) -> torch.Tensor:
-    """Return embeddings [p·k, 3, 8] with short, medium and long distances compared with a margin of 0.2."""
+    """Return embeddings [p·k, 3, 8]. Their distances are short, medium or long compared with a margin of 0.2."""
     x = torch.randn(p * k, 3, 8, generator=torch.Generator().manual_seed(p * 10 + k))
     return x * torch.tensor([0.03, 0.1, 0.3])[None, :, None]
 
 
 def both(kernels, monkeypatch, batch, p, k):
-    """Return a leaf and its losses with the kernels, then with torch."""
+    """Yield a leaf tensor and its losses, first from the kernels and then from torch."""
     for works in (True, False):
         monkeypatch.setattr(triton_support, "works", lambda device, works=works: works)
         leaf = batch.clone().requires_grad_()
@@ -44,7 +44,7 @@ def test_statistics_have_no_gradient(kernels, monkeypatch):
 
 @pytest.mark.parametrize("name", ["full", "hard"])
 def test_nan_embeddings_give_nan_losses_and_gradients(kernels, monkeypatch, name):
-    """A loss of 0 in their place would hide them. K is not a power of two, so the kernels have padded rows."""
+    """A loss of 0 instead of NaN would hide the error. K is not a power of two, so the kernels have padded rows."""
     batch = some_embeddings(3, 5)
     batch[4, 1, 2] = torch.nan
     for leaf, losses in both(kernels, monkeypatch, batch, 3, 5):

@@ -49,7 +49,7 @@ def test_each_strip_is_divided_by_its_length_except_in_training_mode(networks):
 
 
 def test_loss_ignores_the_lengths_of_strips():
-    """A gradient that does not depend on the length of a vector is orthogonal to it."""
+    """If a loss does not depend on the length of a vector, its gradient is orthogonal to the vector."""
     shares = []
     for unit_strips in (False, True):
         step, kept = new_step(unit_strips=unit_strips), []

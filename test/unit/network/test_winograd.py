@@ -1,4 +1,4 @@
-"""3×3 convolutions in Winograd's form, compared with torch's convolution."""
+"""3×3 convolutions with Winograd's algorithm, compared with torch's convolution."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def draw():
 
 
 def windows_of(height, width):
-    """Return the rows of the windows of all 2×2 tiles of one map, whose pixels are numbered from 1."""
+    """Return the row numbers of the windows of all 2×2 tiles of one map, whose first pixel is in row 1."""
     places = F.pad(torch.arange(1, 1 + height * width).view(height, width), (1, 1, 1, 1))
     corners = [(y, x) for y in range(0, height, 2) for x in range(0, width, 2)]
     return torch.stack(
@@ -25,7 +25,7 @@ def windows_of(height, width):
 
 
 def as_rows(maps):
-    """[1, c, h, w] -> rows with a row of zeros."""
+    """Return the pixels of a map [1, c, h, w] as rows after a row of zeros: [1 + h·w, c]."""
     return F.pad(maps[0].flatten(1).t(), (0, 0, 1, 0))
 
 
@@ -37,7 +37,7 @@ def as_map(rows, height, width):
 
 @pytest.mark.parametrize("chunk", [2**18, 16 * CHANNELS_IN * 4])
 def test_equals_torch(draw, monkeypatch, chunk):
-    """Also if the tiles are computed in several chunks, the last of which is smaller."""
+    """The result must not depend on the number of chunks. In the second case, the last chunk has fewer tiles."""
     monkeypatch.setattr(winograd, "WINDOW_CHUNK", chunk)
     maps, weight = draw(1, CHANNELS_IN, 6, 6), draw(CHANNELS_OUT, CHANNELS_IN, 3, 3)
     maps.requires_grad_()
@@ -49,7 +49,7 @@ def test_equals_torch(draw, monkeypatch, chunk):
     windows, kernels, rows = windows_of(6, 6), winograd.kernels(weight), as_rows(maps.detach())
     torch.testing.assert_close(as_map(winograd.convolve(rows, windows, kernels.detach()), 6, 6), expected)
 
-    # A convolution returns its pixels tile by tile. The gradient has the same order.
+    # `convolve` returns the top left pixels of all tiles, then the other pixels. The gradient needs the same order.
     tiles = gradient[0].view(-1, 3, 2, 3, 2).permute(2, 4, 1, 3, 0).reshape(-1, CHANNELS_OUT)
     of_kernels = winograd.kernels_gradient(rows, windows, F.pad(tiles, (0, 0, 1, 0)))
     torch.testing.assert_close(torch.autograd.grad(kernels, weight, of_kernels)[0], of_weight)
@@ -69,7 +69,7 @@ def test_computes_only_the_given_tiles(draw):
 
 
 def test_rounds_as_little_as_torch(draw):
-    """Sums of many products: the error of both forms, compared with float64."""
+    """Compare the error of both convolutions for sums of many products. float64 gives the exact result."""
     maps, weight = draw(1, 128, 16, 12), draw(128, 128, 3, 3)
     exact = F.conv2d(maps, weight, padding=1)
     kernels = winograd.kernels(weight.float())

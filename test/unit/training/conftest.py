@@ -16,7 +16,7 @@ def machine(npu_library):
 
 @pytest.fixture(scope="session")
 def on_npu(machine, aligned_tree):
-    """Return a function that trains on the stand-in."""
+    """Return a function that trains on the stand-in for an NPU."""
 
     def run(work, *more, **environment):
         done = machine.run("train", *arguments(aligned_tree, work, "--device", "npu", *more), **environment)
@@ -28,7 +28,10 @@ def on_npu(machine, aligned_tree):
 
 @pytest.fixture
 def on_cpu(aligned_tree, monkeypatch):
-    """Train on the CPU with one thread, plain kernels and the memory layout of the NPU, which affect the last bit."""
+    """Return a function that trains on the CPU with one thread, plain kernels and the memory layout of the NPU.
+
+    Each of these settings can change the last bits of the results.
+    """
     monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], channels_last=False))
 
     def run(work, *more) -> None:

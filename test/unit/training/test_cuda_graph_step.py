@@ -1,4 +1,4 @@
-"""Iterations as graphs, with a stand-in for a device, because the CPU captures no graphs."""
+"""Training iterations as CUDA graphs. The CPU cannot capture graphs, so a stand-in replaces the device module."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from model.training.precision import Precision
 
 
 class Recorder:
-    """Fake device module, and a step whose calls are recorded during a capture and run at each replay."""
+    """Fake device module and fake step. A capture records the calls of the step, and each replay executes them."""
 
     def __init__(self, step):
         self.step, self.into, self.graphs, self.on_capture_stream, self.run = step, None, [], False, 0
         recorder = self
 
         class Graph:
-            """The class with the name in the device table."""
+            """The class of graphs, whose name the device table contains."""
 
             def __init__(self):
                 self.calls, self.replays = [], 0
@@ -38,7 +38,7 @@ class Recorder:
 
         self.TestGraph = Graph
 
-    # The step
+    # The fake step
 
     def __call__(self, *arguments) -> None:
         self.record("__call__", *arguments)
@@ -71,9 +71,9 @@ class Recorder:
     def flat_gradients(self, value: torch.Tensor) -> None:
         self.step.flat_gradients = value
 
-    # The device module
+    # The fake device module
 
-    def Stream(self, device):  # noqa: N802  the device's own name
+    def Stream(self, device):  # noqa: N802  the device modules of torch use this name
         return Stream("recordings")
 
     def current_stream(self, device):
@@ -104,14 +104,14 @@ class Stream:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    recorder, module_of = Recorder(new_step()), torch.get_device_module  # torch itself calls this function, too
+    recorder, module_of = Recorder(new_step()), torch.get_device_module  # the original is kept for calls by torch
     monkeypatch.setattr(torch, "get_device_module", lambda device: recorder if device == CPU else module_of(device))
     monkeypatch.setattr(cuda_graph_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
     return recorder
 
 
 def train(recorder, sizes) -> tuple[CudaGraphStep, list[str]]:
-    """Run a batch of each size and return for each whether it ran directly, was captured, or was replayed."""
+    """Run a batch of each size. Return the step and, for each batch, whether it was eager, captured or replayed."""
     step, kinds = CudaGraphStep(recorder, CPU), []
     for number, frames in enumerate(sizes):
         graphs, replays = len(recorder.graphs), sum(graph.replays for graph in recorder.graphs)
@@ -138,7 +138,7 @@ def weights_without_graphs(sizes) -> torch.Tensor:
     ("sizes", "expected"),
     [
         ([7] * 6, ["eager"] * 3 + ["captured", "replayed", "replayed"]),
-        # The first three batches of any size run directly, then each size once before its capture.
+        # The first three batches run eagerly, whatever their sizes. Each size runs eagerly once before its capture.
         ([7, 9, 7, 11, 9, 7, 11, 11, 9], ["eager"] * 4 + ["captured"] * 3 + ["replayed"] * 2),
         ([5, 6, 7, 8, 9], ["eager"] * 5),
     ],
@@ -166,7 +166,7 @@ def test_graphs_read_the_same_input_and_share_their_memory(recorder):
         ((_, sils, ends, _),) = graph.calls
         assert sils.data_ptr() == recorded.sils.data_ptr() and len(sils) == frames
         assert ends.data_ptr() == recorded.ends.data_ptr() and len(ends) == 5
-    assert recorded.sils.shape == (24, 64, 44)  # four sequences of six frames is the most that comes
+    assert recorded.sils.shape == (24, 64, 44)  # the largest batch has four sequences of six frames
     assert [graph.memory for graph in recorder.graphs] == [None] + ["memory of recording 0"] * 3
 
 
@@ -186,7 +186,7 @@ def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, siz
 
     def average(gradients):
         assert recorder.into is None
-        gradients /= 2  # as if the other process's were 0
+        gradients /= 2  # as if the gradients of a second process were 0
         exchanged.append(gradients.data_ptr())
 
     monkeypatch.setattr(distributed, "average_in_place", average)
@@ -199,6 +199,6 @@ def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, siz
         recorded(*batch_of(frames, number))
         assert recorder.run == len(exchanged) == number + 1
     assert torch.equal(recorder.step.model.matrix, expected)
-    assert len(set(exchanged)) == 1, "the update reads where it was recorded to"
+    assert len(set(exchanged)) == 1, "all graphs must use the same tensor of gradients"
     parts = [[call[0] for call in graph.calls] for graph in recorder.graphs]
     assert parts == [["gradients"], ["update"]] + [["gradients"]] * (len(set(sizes)) - 1)

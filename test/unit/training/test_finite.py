@@ -1,5 +1,5 @@
-"""NaN and Inf in the loss, gradients, Adam's state and embeddings are found at the next log point, and the state before
-them is saved."""
+"""NaN and Inf in the loss, gradients, Adam's state and embeddings are found at the next log point, and the last finite
+state is saved."""
 
 import itertools
 
@@ -17,21 +17,21 @@ BAD = {"NaN": torch.nan, "Inf": torch.inf, "-Inf": -torch.inf}
 
 
 def small_network(monkeypatch, at=0, place="embedding", value=torch.nan):
-    """Replace the network by a fast one, in which a number at `place` is `value` in iteration `at` (from 1)."""
+    """Replace the network by a faster one. In iteration `at`, counted from 1, a number at `place` becomes `value`."""
     calls = itertools.count(1)
 
     def forward(self, sils, ends):
         now = next(calls) == at
         pixels = torch.stack([sils[a:b].float().mean() for a, b in itertools.pairwise(ends)])[:, None, None] / 255
         weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
-        embeddings = 0.1 * pixels * weight.expand(62, -1)  # close enough to each other for a loss above 0
+        embeddings = 0.1 * pixels * weight.expand(62, -1)  # embeddings close enough to each other for a loss above 0
         if now and place == "embedding":
             embeddings = torch.where(torch.arange(embeddings.shape[0])[:, None, None] == 1, value, embeddings)
         if now and place == "all embeddings":
             embeddings = embeddings * 0 + value
         if now and place == "gradient":
             embeddings.register_hook(lambda gradient: gradient * value)
-        if now and place == "large gradient":  # its square is infinite: Adam would never move this weight again
+        if now and place == "large gradient":  # its square is infinite, so Adam would never change the weight again
             embeddings.register_hook(lambda gradient: gradient * 1e25)
         if now and place == "weight":
             with torch.no_grad():
@@ -66,8 +66,8 @@ CASES = [
 def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before_them_is_saved(
     aligned_tree, undisturbed, tmp_path, monkeypatch, place, name, at
 ):
-    """Log points are closer together than checkpoints. The same run without these numbers then resumes from the saved
-    state and ends with the same weights."""
+    """The distance of log points is shorter than the distance of checkpoints. If the saved state is resumed and all
+    numbers stay finite, the run ends with the weights of an undisturbed run."""
     run = ("--iters", 12, "--log_iter", 2, "--save_iter", 100)
     found = at + at % 2
     with monkeypatch.context() as patch:
@@ -125,7 +125,7 @@ def test_performance_run_writes_no_checkpoint_after_an_error(aligned_tree, tmp_p
 
 
 def test_only_skipped_steps_end_the_training_and_its_state_is_saved(aligned_tree, tmp_path, monkeypatch):
-    """Four failures in a row are an error. Two failures, a successful step and more failures restart the count."""
+    """Four skipped steps in a row are an error. A successful step restarts the count of skipped steps."""
     monkeypatch.setattr("model.training.progress.ALL_SKIPPED", 4)
     overflow_at(monkeypatch, (1, 2, *range(4, 100)))
     reason = r"^iteration 8: the last 4 steps were all skipped .* iteration 6 is saved.*--amp off$"
@@ -145,7 +145,7 @@ def test_all_finite_checks_nested_values():
 
 @pytest.mark.slow
 def test_non_finite_loss_in_one_of_two_processes_ends_both_with_one_line(aligned_tree, tmp_path):
-    """Weights overflow at this learning rate. The processes have different frames and the same weights."""
+    """At this learning rate the weights overflow. The processes have different frames and the same weights."""
     options = arguments(aligned_tree, tmp_path, "--iters", 50, "--lr", 1e30, "--save_iter", 50)
     done = torchrun(2, "train.py", *options)
     assert done.returncode != 0

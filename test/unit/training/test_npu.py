@@ -1,4 +1,4 @@
-"""Training on NPUs: torch_npu and its device are stand-ins in host memory (see test/unit/support/standins)."""
+"""Training on NPUs. Stand-ins in host memory replace torch_npu and the NPU (see test/unit/support/standins)."""
 
 import json
 import re
@@ -50,7 +50,10 @@ def test_adam_of_torch_npu_is_used_unless_kernels_are_plain(on_npu, unbroken, tm
 
 
 def test_checkpoints_resume_on_another_device(on_npu, unbroken, on_cpu, tmp_path):
-    """torch's Adam writes its step counts as tensors, which torch_npu's Adam would count twice; it writes numbers."""
+    """The CPU trains with torch's Adam and the NPU with torch_npu's Adam, so each Adam loads the state of the other.
+
+    torch's Adam saves step counts as tensors. If torch_npu's Adam did not convert them, it would count steps twice.
+    """
     on_cpu(tmp_path / "a", "--iters", HALF)
     on_npu(tmp_path / "a", "--restore_iter", -1)
     on_npu(tmp_path / "b", "--iters", HALF)
@@ -63,13 +66,13 @@ def test_checkpoints_resume_on_another_device(on_npu, unbroken, on_cpu, tmp_path
 @pytest.fixture(scope="module")
 def small_tree(tmp_path_factory) -> Path:
     tree = write_aligned_tree(tmp_path_factory.mktemp("small") / "walkers", subjects=2, frames=2)
-    shutil.rmtree(tree / "001" / "nm-01" / "000")  # as in CASIA-B not all have equally many
+    shutil.rmtree(tree / "001" / "nm-01" / "000")  # as in CASIA-B, subjects have different numbers of sequences
     return tree
 
 
 @pytest.mark.parametrize("chip", [{}, OLDER], ids=["A2", "910"])
 def test_evaluation_gives_the_same_table_as_the_cpu(machine, small_tree, unbroken, tmp_path, chip):
-    """Padding without a sequence has an infinite distance, or the largest number of the chip."""
+    """In a padded matrix of distances, padding is infinite, or the largest number of a chip without infinity."""
     figures = []
     for device in ("npu", "cpu"):
         checkpoint = files_of(unbroken).part(TOTAL, "encoder")
@@ -115,14 +118,14 @@ def test_number_environment_and_config_select_the_device(on_npu, tmp_path):
     config = tmp_path / "config.py"
     config.write_text("conf = {'ASCEND_VISIBLE_DEVICES': '0, 1'}")
     assert device("--device", "npu:1") == "1"
-    assert device("--local_rank", 1) == "1"  # the option of the NPU port for the device of one process
+    assert device("--local_rank", 1) == "1"  # in the NPU port, this option selects the device of a single process
     assert device("--config", config) == "0"
     assert device(ASCEND_RT_VISIBLE_DEVICES="1") == "0"  # visible devices are numbered from 0
 
 
 @pytest.mark.parametrize("cache", [(), ("--cache", "False")], ids=["resident", "read"])
 def test_prefetching_threads_use_the_device_of_their_process(machine, on_npu, small_tree, unbroken, tmp_path, cache):
-    """A new thread starts on the first device, which another process may use."""
+    """By default, a new thread uses the first device, which can be the device of another process."""
     training = ("--iters", 3, "--performance", "--num_workers", 2, *cache)
     done = on_npu(tmp_path, "--device", "npu:1", *training, QUICK_NETWORK="")
     assert done.pinned == [1]
@@ -160,7 +163,7 @@ def job(script: str, *options) -> dict:
 
 
 def test_two_processes_with_hccl_equal_two_with_gloo(npu_library, aligned_tree, small_tree, tmp_path):
-    """Gradients, log points, checkpoints and embeddings: all-reduce, broadcast, send and receive."""
+    """Gradients, log points, checkpoints and embeddings use all-reduce, broadcast, send and receive."""
     launch = [python_command(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     figures = []
     for device, kernels in (("npu", "auto"), ("cpu", "plain")):

@@ -1,4 +1,4 @@
-"""Mixed precision on NPUs: torch_npu, its scaler and apex are stand-ins in host memory."""
+"""Mixed precision on NPUs. Stand-ins in host memory replace torch_npu, its scaler and apex."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_mixed_precision_of_torch_resumes_exactly(on_npu, tmp_path):
 
 @pytest.mark.parametrize("precision", [(), FP16, (*APEX, "dynamic")], ids=["float32", "fp16", "apex"])
 def test_chip_without_infinity_gives_the_same_weights(on_npu, tmp_path, precision):
-    """No number in an iteration overflows, which would skip the step."""
+    """No gradient of these iterations may overflow, because an overflow would skip the step."""
     small = (*precision, "--batch_size_m", 1, "--frame_num", 1, "--iters", 2)
     done = on_npu(tmp_path / "a", *small)
     assert "float32 convolutions" not in done.stdout
@@ -52,7 +52,7 @@ def test_static_scale_skips_overflowing_steps_and_does_not_change(on_npu, tmp_pa
 
 
 def test_loss_scale_of_another_device_is_restored(on_npu, on_cpu, tmp_path, monkeypatch):
-    """The state of torch's scaler lacks values that torch_npu's scaler reads."""
+    """torch_npu's scaler reads values that are not in the state of torch's scaler."""
     overflow_at(monkeypatch, [1])
     on_cpu(tmp_path, *FP16, "--iters", HALF)
     on_npu(tmp_path, *FP16, "--restore_iter", -1, QUICK_NETWORK="2")
@@ -81,7 +81,7 @@ def test_apex_trains_the_network_in_half_precision(on_npu, tmp_path):
 
 @pytest.mark.parametrize("scale", ["dynamic", 32])
 def test_apex_resumes_exactly_with_the_master_weights(on_npu, tmp_path, scale):
-    overflow = "2" if scale == "dynamic" else ""  # so that its scale differs from the initial scale
+    overflow = "2" if scale == "dynamic" else ""  # an overflow in iteration 2 changes the dynamic scale
     on_npu(tmp_path / "a", *APEX, scale, QUICK_NETWORK=overflow)
     on_npu(tmp_path / "b", *APEX, scale, "--iters", HALF, QUICK_NETWORK=overflow)
     on_npu(tmp_path / "b", *APEX, scale, "--restore_iter", -1, QUICK_NETWORK="")
@@ -100,7 +100,7 @@ def test_apex_resumes_exactly_with_the_master_weights(on_npu, tmp_path, scale):
 
 
 def test_apex_starts_with_the_weights_of_the_published_files(on_npu, tmp_path):
-    """The master weights that apex made from the initial network are replaced."""
+    """Resuming replaces the master weights that apex created from the initial weights of the network."""
     on_npu(tmp_path, *APEX, 32, "--iters", HALF, QUICK_NETWORK="")
     files = files_of(tmp_path)
     before = weights(tmp_path, HALF)

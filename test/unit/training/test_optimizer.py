@@ -1,4 +1,4 @@
-"""Selection of the Adam implementation, its learning rate, and Adam without the compiler."""
+"""Selection of the Adam implementation, its learning rate, and Adam without the import of torch's compiler."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def test_device_without_its_own_adam_uses_torchs():
 
 
 def test_missing_adam_of_the_device_module_falls_back_to_torchs(monkeypatch):
-    """test_npu.py tests the Adam of a device, its step counts, and states of one Adam that the other loads."""
+    """test_npu.py tests an Adam from a device package: step counts, and the exchange of states with torch's Adam."""
     monkeypatch.setitem(DEVICE_KINDS, "cpu", replace(DEVICE_KINDS["cpu"], adam="sys.Gone"))
     assert type(make_adam(weights(), 0.01, CPU)) is Adam
 
@@ -41,7 +41,7 @@ def test_learning_rate_that_graphs_read_is_a_tensor_that_keeps_its_memory(monkey
         assert (rate is optimizer.param_groups[0]["lr"]) is not fixed
 
 
-# Train with an implementation of Adam. The training resumes from a state dict in the middle.
+# Train with an implementation of Adam. After three steps, a new optimizer loads the state dict of the first optimizer.
 TRAIN = """
 import torch
 
@@ -63,7 +63,7 @@ def train(kind, steps=6):
 
 @pytest.mark.slow
 def test_adam_does_not_import_the_compiler_and_equals_torchs_adam():
-    """A new process trains with our Adam, because other tests import the compiler."""
+    """Our Adam trains in a new process, because other tests import the compiler into this process."""
     ours = """
 import sys
 from model.training.optimizer import Adam

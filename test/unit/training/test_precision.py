@@ -64,7 +64,7 @@ def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
     assert network.weight.grad.eq(scale).all()
     before = network.weight.detach().clone()
     precision.step(optimizer)
-    # The step is the learning rate, independent of the scale.
+    # The step equals the learning rate, whatever the scale is.
     assert torch.allclose(before - network.weight, torch.full_like(before, 0.1))
 
 

@@ -37,7 +37,7 @@ def test_step_computes_loss_gradients_adam_and_meter(kind):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_gradients_are_averaged_once(monkeypatch, wrapped):
-    """A wrapper averages gradients itself. For a bare network, they are averaged between the backward pass and Adam."""
+    """DistributedDataParallel averages the gradients itself. Without it, the step averages them once, before Adam."""
     taken, step = [], new_step()
     monkeypatch.setattr(distributed, "average_in_place", lambda gradients: taken.append(gradients.clone()))
     if not wrapped:
@@ -74,7 +74,7 @@ def test_step_adds_the_weighted_cross_entropy_to_the_gradients():
 
 
 class TwoLayouts(nn.Module):
-    """Return parameters [3, 2, 2, 2], with the memory format channels_last, and [5]."""
+    """A network with two parameters: [3, 2, 2, 2] with the memory format channels_last, and [5]."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training: exact resuming after all kinds of interruption, kept checkpoints, and messages."""
+"""Training: exact resuming after a stop or a kill, kept checkpoints, and messages."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_run(aligned_tree, unbro
     lines = [log_points(work) for work in (tmp_path, unbroken)]
     for point in (point for points in lines for point in points):
         del point["iterations_per_second"]
-    assert lines[0] == lines[1]  # also the means of a log interval during which the run was stopped
+    assert lines[0] == lines[1]  # including the mean losses of the log interval in which the run was stopped
     assert [point["skipped"] for point in lines[1]] == [0, 0, 0, 0], "no step is skipped in float32"
 
 
@@ -44,7 +44,7 @@ def test_resuming_with_prefetching_equals_resuming_without(aligned_tree, unbroke
 
 
 def test_resumed_run_with_all_options_equals_an_uninterrupted_run(aligned_tree, tmp_path, monkeypatch):
-    """The classifier is part of the state, and the learning rate falls along a cosine to 0."""
+    """The options train a classifier, which is part of the state, and decrease the learning rate along a cosine."""
     options = "--cross_entropy", 0.5, "--schedule", "cosine", "--sampler", "views", "--log_iter", 1
     assert train(aligned_tree, tmp_path / "a", *options) == 0
     with monkeypatch.context() as patch:
@@ -73,7 +73,7 @@ def test_best_checkpoint_is_kept_and_evaluation_changes_no_weights(aligned_tree,
 
 @pytest.mark.parametrize("killed_again", [False, True])
 def test_resume_runs_the_missed_evaluation(aligned_tree, tmp_path, monkeypatch, killed_again):
-    """Otherwise the best checkpoint may be deleted, unlike in an uninterrupted run."""
+    """Without this evaluation, the best checkpoint could be deleted, unlike in an uninterrupted run."""
     monkeypatch.setattr("model.training.builder.selection_score", lambda result: next(scores))
     scores = iter([40.0, 90.0, 50.0, 60.0])
     assert train(aligned_tree, tmp_path / "undisturbed", "--eval_iter", 2) == 0
@@ -148,7 +148,7 @@ def test_number_of_kept_checkpoints_is_configured(aligned_tree, tmp_path, keep, 
 
 @pytest.mark.parametrize("deleted", [1, 2, 3])
 def test_kill_during_a_deletion_leaves_no_part_of_it(aligned_tree, unbroken, tmp_path, monkeypatch, deleted):
-    """The run is killed while it deletes the previous checkpoint. Nothing is written after that."""
+    """The run is killed while it deletes the previous checkpoint, and writes nothing after the kill."""
     with monkeypatch.context() as patch:
         unlink, count = Path.unlink, itertools.count(1)
 

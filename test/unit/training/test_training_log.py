@@ -1,4 +1,4 @@
-"""The log of a training: its lines, warnings, and the speed of a run. Profiling of its iterations."""
+"""The log of a training run: lines, warnings and speed. Profiling of iterations."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
 
 
 def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path, monkeypatch):
-    """The optimizer resumes with its own step count, which is less than the number of iterations."""
+    """The step count in the optimizer's state is less than the number of iterations after a skipped step."""
     overflow_at(monkeypatch, (1,))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
@@ -69,7 +69,7 @@ def test_the_log_holds_each_iteration_of_this_run_once(aligned_tree, tmp_path):
     for iterations, options in ((3, ("--restore_iter", 2)), (2, ())):
         train(aligned_tree, tmp_path, "--iters", iterations, "--log_iter", 1, *options)
         assert [point["iteration"] for point in log_points(tmp_path)] == list(range(1, iterations + 1))
-    assert len(list(tmp_path.glob("log/*/train-*.jsonl"))) == 1  # from the previous run
+    assert len(list(tmp_path.glob("log/*/train-*.jsonl"))) == 1  # the renamed log of the previous run
 
 
 # Profiling: recorded iterations, output folder and messages
@@ -98,7 +98,7 @@ def recorded(folder) -> list[int]:
 @pytest.mark.parametrize(
     ("start", "stop", "iterations", "expected"),
     [(1, 1, 3, [1]), (2, 3, 5, [2, 3]), (1, 4, 4, [1, 2, 3, 4]), (3, 9, 4, [3, 4]), (4, 4, 4, [4])],
-    ids=["the first", "in the midst", "all", "ended early", "the last"],
+    ids=["first", "middle", "all", "run ends within the range", "last"],
 )
 def test_the_range_is_recorded_and_reported(tmp_path, caplog, start, stop, iterations, expected):
     profiling = Profiling(tmp_path / "p", CPU, start=start, stop=stop)
@@ -116,7 +116,7 @@ def test_default_range_follows_the_first_iterations(tmp_path):
     assert recorded(tmp_path) == list(range(FIRST, FIRST + ITERATIONS))
 
 
-def test_each_process_has_its_own_folder(tmp_path):
+def test_each_process_writes_its_own_trace(tmp_path):
     for rank in (0, 1):
         run(Profiling(tmp_path, CPU, rank, 1, 1), 2)
     assert sorted(path.name.partition(".")[0] for path in tmp_path.glob("*.json")) == ["rank0", "rank1"]
