@@ -53,13 +53,12 @@ class PKSampler:
         self.subjects, self.sequences, self.labels, self.by_view = subjects, sequences, codes, by_view
         views = np.unique(index.view, return_inverse=True)[1]
         self.by_subject = np.lexsort((views * by_view, codes))  # positions, by subject and (with `by_view`) by view
-        # Number of sequences of each subject, and position of the first one in `by_subject`.
-        self.count = np.bincount(codes)
-        self.first = np.cumsum(self.count) - self.count
-        # The same numbers for each view of each subject.
+        # For each view of each subject, the number of sequences and the position of its first sequence in `by_subject`.
         self.view_count = np.zeros((len(names), views.max() + 1), np.int64)
         np.add.at(self.view_count, (codes, views), 1)
         self.view_first = self.view_count.cumsum().reshape(self.view_count.shape) - self.view_count
+        # The same numbers for each subject.
+        self.count, self.first = self.view_count.sum(1), self.view_first[:, 0]
 
     def plan(self, iteration: int) -> BatchPlan:
         """Return the batch of an iteration."""

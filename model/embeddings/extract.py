@@ -123,15 +123,11 @@ def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: 
 
     If `batch_size` is 0, a batch has at most `frame_chunk` frames, or is one longer sequence.
     """
-    if batch_size:
-        return [own[i : i + batch_size] for i in range(0, len(own), batch_size)]
-    batches, start = [], 0
-    ends = np.cumsum(frames)
-    while start < len(own):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + frame_chunk, side="right")))
-        batches.append(own[start:stop])
-        start = stop
+    batches, ends = [], np.cumsum(frames)
+    while len(own):
+        size = batch_size or max(1, int(np.searchsorted(ends, frame_chunk, side="right")))
+        batches.append(own[:size])
+        own, ends = own[size:], ends[size:] - ends[:size][-1]
     return batches
 
 
