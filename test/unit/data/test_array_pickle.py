@@ -108,6 +108,7 @@ def test_arrays_of_numpy_1_and_2(core):
         (np.array([[["a"]]], object), "not a list of lists"),
         ([1], "it is a list, expected an array"),
         ({"a": 1}, "opcode EMPTY_DICT, which arrays do not have"),
+        (payloads.Calls(sys.exit, 3), r"it would call sys\.exit"),
     ],
 )
 def test_other_values(array, message):

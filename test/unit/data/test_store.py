@@ -31,11 +31,6 @@ def test_store_holds_the_tree(tree, tmp_path, cache):
     assert isinstance(store.frames.base, np.memmap) is not cache
 
 
-def test_second_opening_builds_nothing(tree, store, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "build_store", lambda *a, **k: pytest.fail("built again"))
-    assert np.array_equal(store.frames, open_data(tree, tmp_path / "stores").frames)
-
-
 def test_a_store_is_accepted_as_data(tree, store, tmp_path):
     shutil.rmtree(tree)
     assert len(open_data(store.path, tmp_path / "unused").index) == 8

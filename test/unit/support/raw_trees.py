@@ -36,11 +36,11 @@ def write(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-def make_tree(root: Path, sequences: int = 4, frames: int = 6, suffix: str = ".png") -> Path:
+def make_tree(root: Path, sequences: int = 4, frames: int = 6) -> Path:
     for number in range(sequences):
         folder = root / f"{number // 2 + 1:03d}" / "nm-01" / f"{number % 2 * 90:03d}"
         for frame in range(frames):
-            write(folder / f"f-{frame + 1:03d}{suffix}", silhouette(100 * number + frame))
+            write(folder / f"f-{frame + 1:03d}.png", silhouette(100 * number + frame))
     return root
 
 
@@ -78,15 +78,10 @@ def images(root: Path) -> dict[str, bytes]:
 def assert_aligned(raw: Path, aligned: Path) -> None:
     """Assert that each usable source frame has its aligned frame, and that there are no other images."""
     wanted = {}
-    for path in raw.rglob("*.*"):
-        if not path.is_file():
-            continue
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if path.suffix == ".jpg":  # lossy, so it is thresholded
-            image = np.where(image > 127, 255, 0).astype(np.uint8)
-        image = align(image)
+    for path in raw.rglob("*.png"):
+        image = align(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
         if image is not None:
-            wanted[path.relative_to(raw).with_suffix(".png").as_posix()] = image
+            wanted[path.relative_to(raw).as_posix()] = image
     assert sorted(images(aligned)) == sorted(wanted)
     for name, image in wanted.items():
         np.testing.assert_array_equal(read_image(aligned / name), image)

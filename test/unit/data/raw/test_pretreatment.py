@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from raw_trees import BLACK, SEQUENCE, assert_aligned, contents, images, make_tree, pretreat, silhouette, write
+from raw_trees import BLACK, SEQUENCE, assert_aligned, contents, images, pretreat, silhouette, write
 from scripts import run_script
 
 from model.common.errors import UsageError, UserError
@@ -33,18 +33,11 @@ def test_one_and_two_workers_write_the_same_bytes(raw, tmp_path):
     assert (one.kept, one.done, one.frames_worked_on) == (two.kept, two.done, two.frames_worked_on)
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".PNG"])
-def test_other_image_formats_become_png(tmp_path, aligned, suffix):
-    raw = make_tree(tmp_path / "raw", 1, suffix=suffix)
-    pretreat(raw, aligned)
-    assert_aligned(raw, aligned)
-
-
 def test_colour_becomes_grey_and_paths_contain_any_characters(tmp_path):
     raw, aligned = tmp_path / "原始 数据" / "raw", tmp_path / "对齐 后"
     for frame in range(5):
         colour = cv2.cvtColor(silhouette(frame), cv2.COLOR_GRAY2BGR)
-        write(raw / "张三" / "nm-01" / "0 90" / f"帧 {frame}.png", colour)
+        write(raw / "张三" / "nm-01" / "0 90" / f"帧 {frame}.PNG", colour)
     pretreat(raw, aligned, workers=2)
     for frame in range(5):
         made = read_image(aligned / "张三" / "nm-01" / "0 90" / f"帧 {frame}.png")
