@@ -127,7 +127,7 @@ def current_source(tree: Path, store: Path) -> dict[str, Any] | None:
             return source
     except UserError as error:
         reason = str(error)
-    log.info("%s: %s, building it again", store, reason)
+    log.info("building %s again, because it is outdated or damaged: %s", store, reason)
     return None
 
 

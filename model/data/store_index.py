@@ -117,7 +117,7 @@ def source_stamp(root: Path, ends: Mapping[str, tuple[str, str]]) -> str | None:
 
 
 def _view_folders(root: Path, inner: str, depth: int) -> Iterator[str]:
-    """Yield the folders `depth` levels below the folder `inner` of `root`, sorted, relative to `root`."""
+    """Yield the sorted paths, relative to `root`, of the folders `depth` levels below its subfolder `inner`."""
     if not depth:
         yield inner
         return

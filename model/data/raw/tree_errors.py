@@ -26,7 +26,7 @@ def reject_shallow_frames(folder: Folder, root: Path, layout: str) -> None:
     if folder.subfolders:
         problem = " next to folders: move the frames to the folder of a sequence or delete the frames"
     elif not names:
-        problem = f" itself: if this is the folder of a sequence, give {above}"
+        problem = f", so it is not the root of a tree; if it is the folder of a sequence, give {above}"
     elif levels == 3 and missing == 1:
         problem = f", so {_missing_view(names, root, above, frames[0].endswith(PICKLE_SUFFIX))}"
     else:

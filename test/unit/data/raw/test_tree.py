@@ -77,8 +77,8 @@ MISPLACED = {
     "the folder of a subject": ("001/nm-01/090/1.png", "001", "{}/001 appears to be the folder of a subject: give {};"),
     "the folder of a take": ("001/nm-01/090/1.png", "001/nm-01", "lacks 2 of 3 levels of folders; if {}/001/nm-01 is a "
                              "part of a tree, give {};"),
-    "the folder of a sequence": ("001/nm-01/090/1.png", "001/nm-01/090", "itself: if this is the folder of a sequence, "
-                                 "give {};"),
+    "the folder of a sequence": ("001/nm-01/090/1.png", "001/nm-01/090", "not the root of a tree; if it is the folder "
+                                 "of a sequence, give {};"),
     "archives": ("DatasetB/001.tar.gz", "", "contains no images; the first file is {}/DatasetB/001.tar.gz, unpack"),
     "other files": ("001/nm-01/000/10.npy", "", "contains no images; the first file is {}/001/nm-01/000/10.npy; exp"),
 }  # fmt: skip
