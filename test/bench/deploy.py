@@ -1,20 +1,20 @@
-"""Compare throughput and latency on a CPU: exports of both originals, our exports, and torch.
+"""Compare the throughput and latency of models on a CPU: exports of two other networks, our exports, and torch.
 
   python test/bench/deploy.py                       1 and 2 threads, batch sizes 1 and 16, and sequences of real lengths
-  python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings      session options that are not used
+  python test/bench/deploy.py --threads 2 --batch_sizes 1 --only whole --settings      session options we do not use
   python test/bench/deploy.py --threads 1 --cpu_time                                  on a machine that runs other jobs
   python test/bench/deploy.py --threads 1 --batch_sizes 1 --frame_num 4 --rounds 1 --lengths 3 5           a quick check
 
   ModelZoo      the graph of the NPU port: activation before pooling, frames of all sequences on one axis
-  OpenGait      the same layers, with maps transposed to [n, c, s, h, w] after each block, as OpenGait keeps them
-  static        our export for ATC under ONNX Runtime, --frame_num frames
-  whole, int8   our variable-length exports: uint8 input, any number of frames; set layers in float32 or int8
+  OpenGait      the same layers, with maps transposed to [n, c, s, h, w] after each block, as in OpenGait
+  static        our export for ATC with --frame_num frames, run by ONNX Runtime
+  whole, int8   our exports for uint8 input and any number of frames, with set layers in float32 (whole) or int8
   torch         the network as test.py runs it
 
-Each model runs in its own process, because threads of one session slow down those of another. The processes take
-turns. All start from uint8 pixels. Weights are random, because the time does not depend on them. The row `lengths`
-runs one sequence at a time, with the lengths of sequences of ten real people (CASIA-A: 37 to 127 frames, 82.8 on
-average). Static models pad or truncate them to --frame_num. The last line is JSON.
+Each model runs in its own process, because the threads of one session would slow down other sessions. The processes
+take turns. All models start from uint8 pixels. Weights are random, because the time does not depend on the weights. The
+row `lengths` runs one sequence at a time, with the lengths of sequences of ten real people (CASIA-A: 37 to 127 frames,
+82.8 on average). Static models pad or truncate these sequences to --frame_num. The last line is JSON.
 """
 
 import itertools
@@ -38,7 +38,7 @@ from model.common.command_line import CommandParser, positive
 from model.common.errors import run_command
 from model.export.input_files import fixed_length
 
-# 20 of the 120 sequences, evenly spaced in the order of their lengths.
+# The lengths of 20 of the 120 sequences of ten people, evenly spaced in the order of their lengths.
 LENGTHS = (51, 55, 59, 60, 63, 66, 71, 78, 81, 83, 86, 89, 91, 94, 97, 101, 103, 105, 109, 116)
 MODELS = ("ModelZoo", "OpenGait", "static", "whole", "int8", "torch")
 SETTINGS = {
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 def export_original(path: Path, transposed: bool, batch_size: int, frame_num: int) -> None:
-    """Export the network of ModelZoo, or of OpenGait with its layout of maps; see the module's docstring."""
+    """Export the network of ModelZoo, or the network of OpenGait if `transposed`; see the module's docstring."""
     import torch
     from opengait_network import TheirGaitSet
 
@@ -108,7 +108,7 @@ def figures(count: int, frame_num: int) -> list[np.ndarray]:
 
 
 def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
-    """Open the model. Returns a function uint8 [n, s, 64, 44] -> embeddings."""
+    """Open the model of `job`. Return a function from pixels, uint8 [n, s, 64, 44], to embeddings."""
     if job.path is None:
         import torch
 
@@ -132,7 +132,7 @@ def runner(job: Job) -> Callable[[np.ndarray], np.ndarray]:
     for key, value in job.setting.items():
         if "." not in key:
             setattr(options, key, kinds.get(key, bool)(value))
-        elif job.threads > 1:  # both options concern additional threads
+        elif job.threads > 1:  # the two options with a dot only affect additional threads
             options.add_session_config_entry(key, value)
     session = ort.InferenceSession(str(job.path), options, providers=["CPUExecutionProvider"])
     pixels = session.get_inputs()[0]
@@ -154,7 +154,7 @@ def open_model(job: Job) -> None:
 
 def seconds_of(batches: list[np.ndarray], clock: Callable[[], float]) -> list[float]:
     """Run batches in a worker process. Return the seconds of each batch."""
-    run(batches[0])  # warm up: other processes ran since the last turn, so caches are cold
+    run(batches[0])  # warm up, because other processes have used the caches since the last turn
     ends = [clock()]
     for batch in batches:
         run(batch)
@@ -165,7 +165,7 @@ def seconds_of(batches: list[np.ndarray], clock: Callable[[], float]) -> list[fl
 def measure(
     jobs: list[Job], batches: list[np.ndarray], rounds: int, clock: Callable[[], float]
 ) -> dict[str, dict[str, float]]:
-    """Return for each model the sequences per second of the median round, and percentiles of the time per batch."""
+    """Return for each model the sequences per second of the median round, and two percentiles of the time per batch."""
     with ExitStack() as stack:
         workers = {
             job.name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), open_model, (job,)))
@@ -195,16 +195,17 @@ def jobs_of(paths: dict[str, Path | None], threads: int, options: Namespace) -> 
 
 def main() -> None:
     parser = CommandParser(description=__doc__)
-    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2], help="threads per session (1 2)")
-    parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 16])
-    parser.add_argument("--frame_num", type=positive, default=100)
-    parser.add_argument("--lengths", type=positive, nargs="*", default=LENGTHS, help="frames (none: skip the row)")
-    parser.add_argument("--rounds", type=positive, default=7)
-    parser.add_argument("--calls", type=positive, default=6, help="batches of size 1 per round (6)")
-    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="NAME")
-    parser.add_argument("--cpu_time", action="store_true", help="measure processor time, also of waiting threads, "
-                        "instead of elapsed time (with one thread, other jobs hardly change it)")  # fmt: skip
-    parser.add_argument("--settings", action="store_true", help="also measure sessions with one option changed")
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2], help="numbers of threads per session")
+    parser.add_argument("--batch_sizes", type=positive, nargs="+", default=[1, 16], help="batch sizes to measure")
+    parser.add_argument("--frame_num", type=positive, default=100, help="frames per sequence, except in row `lengths`")
+    parser.add_argument("--lengths", type=positive, nargs="*", default=LENGTHS,
+                        help="numbers of frames for the row `lengths`; no numbers: skip the row")  # fmt: skip
+    parser.add_argument("--rounds", type=positive, default=7, help="number of turns of each model")
+    parser.add_argument("--calls", type=positive, default=6, help="number of batches of size 1 per round")
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=MODELS, metavar="NAME", help="models to measure")
+    parser.add_argument("--cpu_time", action="store_true", help="measure processor time, including waiting threads, "
+                        "instead of elapsed time; with one thread, other jobs hardly change it")  # fmt: skip
+    parser.add_argument("--settings", action="store_true", help="also measure sessions with one changed option")
     options = parser.parse_args()
     clock = time.process_time if options.cpu_time else time.perf_counter
     inputs = {f"batch {size}": [np.stack(figures(size, options.frame_num))] for size in options.batch_sizes}

@@ -1,21 +1,23 @@
-"""Measure the evaluation of CASIA-B's test set, compared with an evaluator like the original's.
+"""Measure the evaluation of CASIA-B's test set, and compare it with an evaluator that works like the original's.
 
     python test/bench/evaluate.py                               # 50 subjects: 5,500 embeddings of 15,872
     python test/bench/evaluate.py --subjects 6 --dim 512        # a short run
     python test/bench/evaluate.py --device cuda                 # embeddings on the device and in host memory
 
-The baseline selects gallery and probes, computes a distance matrix and sorts it completely for each condition, probe
-view and gallery view, on the CPU. Both must give the same result. Ours also computes mAP. The last line is JSON:
-`seconds` and `plain_seconds` (medians of the repeats), and `ratio` (baseline / ours).
+For each condition, probe view and gallery view, the baseline selects gallery and probes, computes a distance matrix and
+sorts it completely, on the CPU. The accuracy of at most 0.5 % of the table cells may differ, because of rounding. Our
+evaluation also computes mAP. The last line is JSON: `seconds` for our evaluation and `plain_seconds` for the baseline
+(medians of the repeats), and `ratio` (baseline / ours).
 
 With --gallery, a gallery and probes of any size are streamed through the device under OU-MVLP's protocol:
 
     python test/bench/evaluate.py --gallery 20000 --device_mib 8            # a short run with several pieces
     python test/bench/evaluate.py --gallery 1000000 --memory_mapped --device cuda --device_mib 2048
 
-Up to 30,000 x 30,000 pairs, the result is compared with the baseline. For more, two runs with different --device_mib
-should give the same rank-1. The last line has `seconds`, `tflops` (one product of all pairs divided by the time),
-`peak_rss_gib` (including pages of the mapped file, which the system can reclaim) and `peak_device_gib`.
+Up to 30,000 x 30,000 pairs, the result is compared with the baseline. For more pairs, compare two runs with different
+--device_mib, which should give the same rank-1. The last line has `seconds`, `tflops` (operations of one product of all
+pairs, divided by the time), `peak_rss_gib` (including pages of the mapped file, which the system can reclaim) and
+`peak_device_gib`.
 """
 
 import argparse
@@ -52,7 +54,8 @@ def random_embeddings(
 ) -> tuple[Tensor, SequenceIndex]:
     """Return embeddings of the given number of sequences per take, one per subject and view, and their labels.
 
-    `spread` makes them similar enough for a rank-1 between 0 and 100. With `file`, they are memory-mapped.
+    `spread` sets the distances between subjects, so that rank-1 is between 0 and 100. With `file`, the embeddings are
+    memory-mapped.
     """
     random = torch.Generator(device).manual_seed(0)
     shape, most, size = (sum(takes.values()), dim), max(takes.values()), SUBJECT_CHUNK * len(views)
@@ -96,7 +99,7 @@ def plain_accuracy(embeddings: Tensor, index: SequenceIndex, protocol: Protocol)
 
 
 def differing_cells(accuracy: np.ndarray, plain: np.ndarray) -> int:
-    """Count different cells. The matrix products round differently, which can swap two neighbors of a few probes."""
+    """Count different cells. The matrix products round differently, which can swap neighbors of a few probes."""
     differing = int((np.abs(accuracy - plain) > 1e-9).sum())
     assert differing <= plain.size // 200, f"{differing} of {plain.size} cells differ from the baseline"
     return differing
@@ -115,7 +118,7 @@ def small_case(options: argparse.Namespace, device: torch.device) -> dict[str, A
         return evaluate_index(given, index, protocol, settings, RANKS)
 
     start = time.perf_counter()
-    result = ours(on_device)  # libraries are loaded now
+    result = ours(on_device)  # the first call also loads libraries
     first = time.perf_counter() - start
     differing = differing_cells(result.accuracy, plain_accuracy(*data, protocol))
     probes, galleries = int(result.probe_counts.sum()), int(result.gallery_counts.sum())
@@ -166,16 +169,17 @@ def large_case(options: argparse.Namespace, device: torch.device, folder: str) -
 def main() -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, npu or auto (default: cpu)")
-    parser.add_argument("--device_mib", type=positive, metavar="N", help="memory limit (default: the evaluator's)")
+    parser.add_argument("--device_mib", type=positive, metavar="N",
+                        help="memory limit on the device in MiB (default: that of the evaluation)")  # fmt: skip
     parser.add_argument("--dim", type=positive, help="length of an embedding (default: 15,872; 256 with --gallery)")
-    parser.add_argument("--subjects", type=positive, default=50)
-    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--subjects", type=positive, default=50, help="number of subjects without --gallery")
+    parser.add_argument("--repeats", type=positive, default=3, help="number of measurements, whose median is printed")
     group = parser.add_argument_group("large case")
     group.add_argument("--gallery", type=positive, metavar="N", help="number of gallery sequences")
     group.add_argument("--probes", type=positive, metavar="N", help="number of probes (default: the same as --gallery)")
     group.add_argument("--views", type=positive, default=14, help="number of views (default: 14)")
-    group.add_argument("--memory_mapped", action="store_true", help="keep the embeddings in a file")
-    group.add_argument("--folder", help="folder of this file (default: the system's temporary folder)")
+    group.add_argument("--memory_mapped", action="store_true", help="keep the embeddings in a memory-mapped file")
+    group.add_argument("--folder", help="folder of the memory-mapped file (default: the system's temporary folder)")
     options = parser.parse_args()
     options.probes = options.probes or options.gallery
     options.device_bytes = options.device_mib and options.device_mib << 20

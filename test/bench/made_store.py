@@ -1,7 +1,7 @@
 """Make packed stores of any size for benchmarks, by distorting a few rendered walkers.
 
-Each subject is one of the walkers with stretched rows and columns, so subjects differ in build. A store of 26 GB is
-written as fast as a copy.
+Each subject is one of the walkers with stretched rows and columns, so subjects differ in build. Writing a store of
+26 GB takes about as long as copying it.
 """
 
 import itertools
@@ -35,7 +35,8 @@ def make_store(
     """Write a store with all takes and views of `dataset`, with `frames` frames per sequence on average.
 
     Args:
-        most_sequences: leave out random sequences beyond this number, because real data are incomplete.
+        most_sequences: largest number of sequences. If there are more, random sequences are left out, because real data
+            are incomplete, too.
 
     Returns:
         The numbers of sequences and frames.
@@ -48,7 +49,7 @@ def make_store(
     folder.mkdir(parents=True)
     shape = (int(lengths.sum()), FRAME_HEIGHT, FRAME_WIDTH)
     np.memmap(folder / FRAMES, np.uint8, "w+", shape=shape).flush()
-    # Benchmarks make the data first, when torch has neither threads nor a device that a fork would break.
+    # A fork would break threads and devices of torch. Benchmarks make the data first, when torch has neither.
     context = get_context("fork" if sys.platform.startswith("linux") else "spawn")
     with ProcessPoolExecutor(core_count(), context, start_worker) as pool:
         walks = np.stack(list(pool.map(_render, range(min(16, subjects)))))  # [walkers, views, CYCLE, 64, 44]
@@ -97,7 +98,7 @@ def _fill(folder: Path, shape: tuple, labels: list, lengths: np.ndarray, start: 
 
 
 def _build_of(subject: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the source row and column of each row and column of the subject."""
+    """Return for each row and each column of a frame of the subject the row or the column of the walker's frame."""
     rng = np.random.default_rng(subject)
     widths = np.interp(np.arange(FRAME_HEIGHT), np.linspace(0, FRAME_HEIGHT, 6), rng.uniform(0.6, 1.4, 6))
     rows = np.cumsum(widths) / widths.sum() * (FRAME_HEIGHT - 1)

@@ -1,5 +1,5 @@
-"""Functions that the benchmarks share. Importing it makes the packages of the repository and the modules of the
-tests importable."""
+"""Functions that the benchmarks share. Importing this module makes the packages of the repository and the helper
+modules of the tests importable."""
 
 import argparse
 import json

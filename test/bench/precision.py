@@ -4,10 +4,10 @@
   python test/bench/precision.py --device cpu --seeds 1 --iters 2 --subjects 6 --train 4 --p 2 --k 2 --frame_num 2 \\
       --frames 8 --views 000,090                                             a short run
 
-Float32 does not use TF32. All runs use the same walkers. A seed determines the initial weights and the batches, so both
-runs of a seed start with the same weights and draw the same batches. Each run is trained with train.py and tested with
-test.py in its own precision. The last line is JSON: rank-1 of each run (mean over conditions, excluding identical
-views), and mean and standard deviation over the seeds.
+Float32 does not use TF32. All runs use the same walkers. A seed determines the initial weights and the batches, so the
+float32 run and the mixed-precision run of a seed start with the same weights and draw the same batches. Each run trains
+with train.py and tests with test.py in the same precision. The last line is JSON: rank-1 of each run (mean over
+conditions, excluding identical views), and the mean and the standard deviation over the seeds.
 """
 
 import argparse

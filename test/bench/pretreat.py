@@ -1,18 +1,19 @@
-"""Measure pretreatment, compared with an implementation like the original's, and opening the store of its output.
+"""Measure pretreatment, compare it with an implementation like the original's, and measure opening its store.
 
     python test/bench/pretreat.py --input_path=CASIA-A --worker_num 1 2
     python test/bench/pretreat.py --subjects=3 --frames=80
     python test/bench/pretreat.py --subjects=124 --frames=30 --worker_num 2 --repeats 1    a store of many sequences
 
 The baseline works like the original: a process pool over sequences, cv2.imread in color, one channel, numpy sums, a
-loop over the columns for the x-center, and cv2.imwrite to the final path. Both include the start of the processes, they
-alternate, and the best repeat counts. Each repeat writes to a new folder, and all folders are deleted at the end,
-because ext4 creates files ten times slower for a minute after others were deleted. The files can differ in their PNG
-filters, so the pixels are compared. Without --input_path, the tree has two takes of synthetic walkers from eleven
-views.
+loop over the columns for the x-center, and cv2.imwrite to the final path. The measured times include the start of the
+processes. The two implementations take turns, and the best repeat counts. Each repeat writes to a new folder, and all
+folders are deleted at the end, because ext4 creates files ten times slower for a minute after files were deleted. Then
+the pixels of both outputs are compared, because the files can differ in their PNG filters. Without --input_path, the
+tree has two takes of synthetic walkers from eleven views.
 
-The figures of the store are medians: listing the aligned tree and reading all its frames; opening the store, including
-the check whether the tree has changed; and opening it and reading all frames into memory. The last line is JSON.
+Three times are measured for the store, and the figures are medians: listing the aligned tree and reading all its
+frames; opening the store, which checks whether the tree has changed; and opening the store and reading all frames into
+memory. The last line is JSON.
 """
 
 import multiprocessing

@@ -4,10 +4,10 @@
   python test/bench/scaling.py --device cpu --processes 1 2 --p 2 --k 2 --frame_num 4 --iters 3 --agree 2 \\
       --subjects 8 --frames 5                                             a short run
 
-For each number of processes, the benchmark measures train.py as started by train_performance_8p.sh, with sampling and
-logging, and the median time of one all-reduce of all gradients. It also compares the weights after --agree iterations
-with those of one process that computes the batches of all processes in turn and averages the gradients, which must give
-the same result. The last line is JSON.
+For each number of processes, the benchmark measures train.py as train_performance_8p.sh starts it, with sampling and
+logging, and the median time of one all-reduce of all gradients. It also trains for --agree iterations in one process
+that computes the batches of all processes in turn and averages the gradients. The weights of both runs should be equal,
+except for rounding. The last line is JSON.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def trained(processes: int, options: argparse.Namespace, folder: Path, *more) ->
 
 
 def exchange_worker(device_name: str, exchanges: int, result: Path) -> None:
-    """Measure the exchange of all gradients of the network in one of several processes."""
+    """Measure the all-reduce of all gradients of the network, in one of several processes."""
     world = world_from_environment()
     device = open_device(device_name, local_rank=world.local_rank)
     distributed.start(world, device)
@@ -98,7 +98,7 @@ def weights_of_one_process(processes: int, options: argparse.Namespace, folder: 
 
 
 def disagreement(processes: int, options: argparse.Namespace, folder: Path) -> dict:
-    """Return the largest and the median difference of the weights, in units of the learning rate."""
+    """Return the largest and the median difference between the weights of the two runs, in learning rates."""
     theirs = load_tensors(Path(trained(processes, options, folder, "--iters", options.agree)["checkpoint"]))
     ours = weights_of_one_process(processes, options, folder)
     differences = torch.cat([(theirs[name] - ours[name]).abs().flatten() for name in ours]) / options.lr
@@ -109,7 +109,7 @@ def main() -> None:
     parser = parser_of(__doc__, device="auto", p=8, k=16, frame_num=30, lr=1e-4, iters=1000, subjects=30)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--amp", choices=("off", "torch"), default="off")
-    parser.add_argument("--agree", type=int, default=40, help="iterations after which weights are compared")
+    parser.add_argument("--agree", type=int, default=40, help="number of iterations before the weights are compared")
     parser.add_argument("--exchanges", type=int, default=50, help="number of measured all-reduces")
     parser.add_argument("--frames", type=int, default=80, help="mean number of frames per sequence")
     parser.add_argument("--exchange_worker", type=Path, help=argparse.SUPPRESS)

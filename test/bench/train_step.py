@@ -1,13 +1,13 @@
-"""Measure seconds per training iteration, compared with an implementation like the original's.
+"""Measure the seconds of a training iteration, and compare them with an implementation like the original's.
 
   python test/bench/train_step.py                                    P×K×frames = 4×4×10 on the CPU
   python test/bench/train_step.py --device cuda --p 8 --k 16 --frames 30 --amp torch
   python test/bench/train_step.py --p 2 --k 2 --frames 2 --iters 1 --rounds 1       a short run
 
-Ours is an iteration of `train.py`. With --amp torch on a supported GPU, it uses the Triton kernels, packed batches and
-a CUDA graph (not with --kernels plain). Frames are drawn with replacement, as in training. Each round runs both
-versions in separate processes, because memory that one version has allocated would speed up the other. The last line is
-JSON: medians over the rounds and the ratio of each round.
+Our version is an iteration of `train.py`. With --amp torch on a supported GPU, it uses the Triton kernels, packed
+batches and a CUDA graph. With --kernels plain, it uses none of them. Frames are drawn with replacement, as in training.
+Each round runs the two versions in separate processes, because memory that one version has allocated would speed up the
+other version. The last line is JSON: medians over the rounds and the ratio of each round.
 """
 
 import argparse

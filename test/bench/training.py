@@ -6,7 +6,7 @@
                                                                      a short run
 
 Sequences have 80 frames on average, as in CASIA-B. The settings are float32 (without TF32), tf32, autocast (--amp torch
---kernels plain), fused (--amp torch) and streamed (the same, but frames are read from the memory map instead of the
+--kernels plain), fused (--amp torch) and streamed (like fused, but with frames from the memory map instead of the
 device). The last line is JSON.
 """
 

@@ -4,8 +4,8 @@
                                                                      OU-MVLP's test set (needs 27 GB in --folder)
   python test/bench/whole_test.py --device cpu --subjects 3 --frames 5 --sequences 60          a short run
 
-Sequences have different lengths. The time of embedding includes reading the frames from the page cache and is the
-median of --rounds. The time of the command is measured from start to exit. The last line is JSON.
+Sequences have different lengths. The time of embedding alone is the median of --rounds runs and includes reading the
+frames from the page cache. The time of the command is measured from start to exit. The last line is JSON.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
         extract(network, part, device, quiet=True)
         synchronize(device)
 
-    embed()  # libraries choose their kernels
+    embed()  # in the first call, libraries choose their kernels
     (median,) = median_seconds([embed], options.rounds)
     rates = {"frames_per_second": round(frames / median), "sequences_per_second": round(len(index) / median, 1)}
     return {"device": describe(device), "frames": frames, **rates}
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--amp", default="torch", choices=("off", "torch"))
     parser.add_argument("--kernels", default="auto", choices=("auto", "plain"))
     parser.add_argument("--dataset", default="OUMVLP", choices=("OUMVLP", "CASIA-B"))
-    parser.add_argument("--embed_frames", type=int, default=2_000_000, help="frames for the time of embedding alone")
+    parser.add_argument("--embed_frames", type=int, default=2_000_000, help="number of frames for embedding alone")
     parser.add_argument("--folder", type=Path, help="folder of the store, which is kept (default: a temporary folder)")
     parser.add_argument("--checkpoint", type=Path, help="encoder (default: random weights)")
     options = parser.parse_args()
