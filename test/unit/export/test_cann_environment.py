@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="ther
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a function that runs lines after `source env.sh`, in another folder and with an empty HOME."""
+    """Return a function that runs shell lines after `source env.sh`, outside of the repository and without a home."""
     for name in CLEAN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -64,8 +64,7 @@ def test_default_folders_are_searched_in_order(run, tmp_path):
     root = tmp_path / "home" / "Ascend"
     for name in ("nnrt", "cann-8.5.0", "cann-8.10.0", "cann", "ascend-toolkit"):
         folder = write_cann(root / name, "")
-        if name != "cann-8.5.0":  # older than the ones after it
-            assert home_of(run(SHOW)) == str(folder)
+        assert home_of(run(SHOW)) == str(folder), "each folder takes precedence over the folders before it"
     (root / "ascend-toolkit" / "set_env.sh").unlink()
     (root / "cann" / "set_env.sh").unlink()
     assert home_of(run(SHOW)) == str(root / "cann-8.10.0")
@@ -81,7 +80,7 @@ def test_default_folders_are_searched_in_order(run, tmp_path):
     ],
 )
 def test_the_record_of_the_installer_names_the_folder(run, tmp_path, line, installed):
-    """It comes before the usual folders. Blanks in the folder are kept."""
+    """The folder that the installer recorded comes before the usual folders. Spaces in its path are kept."""
     opt = tmp_path / "my opt"
     folder = write_cann(opt / installed, "latest" if installed == "ascend-toolkit" else "")
     write_cann(tmp_path / "home" / "Ascend" / "ascend-toolkit")
@@ -128,7 +127,7 @@ def test_cann_path_without_cann_is_an_error(run, tmp_path, given):
     ("content", "words"),
     [
         ("exit 0", "failed; source it"),
-        ("set -e; false; export ASCEND_HOME_PATH=x", "failed; source it"),  # one release does this on some machines
+        ("set -e; false; export ASCEND_HOME_PATH=x", "failed; source it"),  # a release of CANN does this
         ("export MINDIE_HOME=x", "does not set ASCEND_HOME_PATH"),
     ],
 )
