@@ -1,13 +1,13 @@
-"""Export a checkpoint to ONNX, with static shapes for ATC or with variable length for ONNX Runtime on the CPU.
+"""Export a checkpoint to ONNX, for Ascend's converter ATC or for ONNX Runtime on the CPU.
 
-For ATC (opset 11). The model is checked and compared with PyTorch before it is written:
+Models for ATC have static shapes and opset 11. Each model is checked and compared with PyTorch before it is written:
   python pth2onnx.py --input_path work/checkpoint/GaitSet/...-80000-encoder.ptm
-  python pth2onnx.py --iters 80000                                    experiment of the config at iteration 80000
+  python pth2onnx.py --iters 80000                                    exports iteration 80000 of the config's training
   python pth2onnx.py --input_path some-encoder.ptm --batch_size 16    writes gaitset_submit_bs16.onnx
-  python pth2onnx.py --frame_num 30 50 100 150                        gaitset_submit_f30.onnx and so on
-For the CPU, with sequences of any length and every frame used once:
-  python pth2onnx.py --whole                                          gaitset_submit_whole.onnx
-  python pth2onnx.py --int8 --data_path work/CASIA-B-pre              gaitset_submit_int8.onnx
+  python pth2onnx.py --frame_num 30 50                                writes gaitset_submit_f30.onnx and ..._f50.onnx
+Models for the CPU take sequences of any length and use each frame once:
+  python pth2onnx.py --whole                                          writes gaitset_submit_whole.onnx
+  python pth2onnx.py --int8 --data_path work/CASIA-B-pre              writes gaitset_submit_int8.onnx
 """
 
 from functools import partial
@@ -23,25 +23,26 @@ CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
 
 def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
-    parser.add_argument("--input_path", "--checkpoint", type=Path, help="encoder to export (default: the checkpoint of "
-                        "the config and --iters)")  # fmt: skip
-    parser.add_argument("--iters", type=int, default=-1, help="iteration of the checkpoint; -1: total_iter of the "
-                        "config, else the last")  # fmt: skip
+    parser.add_argument("--input_path", "--checkpoint", type=Path, help="encoder checkpoint to export (default: "
+                        "the checkpoint of the config and --iters)")  # fmt: skip
+    parser.add_argument("--iters", type=int, default=-1, help="iteration of the checkpoint (default: total_iter of "
+                        "the config, or the last checkpoint if there is none of total_iter)")  # fmt: skip
     add_options(parser, "config", "work_path")
-    parser.add_argument("--output_path", type=Path, help="file to write (default: gaitset_submit.onnx, with suffix "
-                        "_bs<N> or _f<N>)")  # fmt: skip
-    parser.add_argument("--batch_size", type=positive, default=1, help="fixed batch size")
-    parser.add_argument("--frame_num", type=positive, nargs="+", default=[100], help="fixed number of frames (default: "
-                        "100); several values write several models for test.py")  # fmt: skip
-    group = parser.add_argument_group("for ONNX Runtime on the CPU (not for ATC)")
+    parser.add_argument("--output_path", type=Path, help="ONNX file to write (default: gaitset_submit.onnx, with a "
+                        "suffix for --batch_size, --whole and --int8)")  # fmt: skip
+    parser.add_argument("--batch_size", type=positive, default=1, help="number of sequences per batch of the model")
+    parser.add_argument("--frame_num", type=positive, nargs="+", default=[100], help="number of frames per sequence "
+                        "(default: 100); several values write one model each with the suffix _f<N>, of which test.py "
+                        "takes the one that fits a sequence")  # fmt: skip
+    group = parser.add_argument_group("models for ONNX Runtime on the CPU (not for ATC)")
     group.add_argument("--whole", action="store_true", help="export a float32 model for sequences of any length")
-    group.add_argument("--int8", action="store_true", help="export a model for sequences of any length with "
-                       "8-bit set layers")  # fmt: skip
+    group.add_argument("--int8", action="store_true", help="export a model for sequences of any length, with 8-bit "
+                       "integers in the set layers (the convolutions that run on each frame)")  # fmt: skip
     group = parser.add_argument_group("training sequences for 8-bit calibration")
-    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="write the calibration sequences to "
-                       "DIR, as input files for Ascend's AMCT")  # fmt: skip
+    group.add_argument("--calibration_bins", type=Path, metavar="DIR", help="also write the calibration sequences to "
+                       "DIR, as input files for Ascend's quantization tool AMCT")  # fmt: skip
     add_options(group, "dataset_path", *CALIBRATION_DATA[1:])
-    parser.add_argument("--json", type=Path, help="write a summary of the export")
+    parser.add_argument("--json", type=Path, help="write a summary of the export to this JSON file")
     parser.add_argument("--quiet", action="store_true", help="print only warnings and results")
     return parser
 
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     from model.initialization import load_network
 
     set_up_logging(options.quiet)
-    # The export is float32 for every training precision.
+    # The exported model is float32, whichever precision the config trains with.
     overrides = {**overrides_of(options), "total_iter": None, "frame_num": None, "amp": "off"}
     config = load_config(options.config, overrides)
     loaded = load_network(config, options.input_path, options.iters, torch.device("cpu"))
@@ -76,19 +77,23 @@ def check(options) -> None:
     for name, standard in (("batch_size", 1), ("frame_num", [100]), ("calibration_bins", None)):
         if (options.whole or options.int8) and getattr(options, name) != standard:
             raise UsageError(
-                f"--{name}: not available with --whole and --int8, whose models take any number of sequences and frames"
+                f"--{name}: not available with --whole and --int8, because only models for ATC have a fixed number of "
+                "sequences and frames; omit it"
             )
     for name in CALIBRATION_DATA:
         if getattr(options, name) is not None and not (options.int8 or options.calibration_bins):
-            raise UsageError(f"--{name}: only for calibration, with --int8 or --calibration_bins")
+            raise UsageError(f"--{name}: only for calibration; omit it, or add --int8 or --calibration_bins")
     if options.partition == "all":
         raise UsageError("--partition all: has no training subjects for calibration; use a partition file")
     if options.calibration_bins and (options.batch_size > 1 or len(options.frame_num) > 1):
-        raise UsageError("--calibration_bins: one file per sequence, so use a single --frame_num and no --batch_size")
+        raise UsageError(
+            "--calibration_bins: every file holds one sequence of the same length; use a single --frame_num and omit "
+            "--batch_size"
+        )
 
 
 def export_static(options, config, network, checkpoint: Path) -> dict:
-    """Export one static model per --frame_num, and with --calibration_bins the input files for AMCT."""
+    """Export one static model per value of --frame_num. With --calibration_bins, also write input files for AMCT."""
     from model.export.onnx_export import export_onnx
     from model.runtime.ort_runtime import OrtRuntime
 
@@ -96,12 +101,12 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
     path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
     models = []
     for frame_num in options.frame_num:
-        # test.py finds the model of a length by this name.
+        # The file name tells test.py how many frames the model takes.
         model_path = path if len(options.frame_num) == 1 else path.with_name(f"{path.stem}_f{frame_num}{path.suffix}")
         facts = export_onnx(network, model_path, options.batch_size, frame_num, quiet=options.quiet, runtime=OrtRuntime)
         models.append(facts)
         print(
-            f"wrote {model_path} from {checkpoint}: batch {options.batch_size}, {frame_num} frames, "
+            f"wrote {model_path} from {checkpoint}: batch size {options.batch_size}, {frame_num} frames, "
             f"{facts['bytes'] / 1e6:.1f} MB, opset {facts['opset']}; suitable for ATC; maximum "
             f"difference from PyTorch {facts['largest_difference']:.1g}"
         )
@@ -132,7 +137,7 @@ def write_calibration_bins(options, config, path: Path) -> dict:
 
 
 def export_variable(options, config, network, checkpoint: Path) -> dict:
-    """Export a variable-length model for ONNX Runtime, in float32 or with 8-bit set layers."""
+    """Export a model for sequences of any length for ONNX Runtime, in float32 or with 8-bit set layers."""
     from model.export.int8 import HELD_OUT_SEQUENCES
     from model.export.variable_length import export_int8, export_variable_length
     from model.runtime.variable_length_runtime import VariableLengthRuntime
@@ -155,9 +160,10 @@ def export_variable(options, config, network, checkpoint: Path) -> dict:
 
 
 def calibration_sequences(options, config, held_out: int = 0):
-    """Return the training data, the positions of calibration and of held-out sequences, and a summary of both.
+    """Return the training data, the positions of calibration sequences and of held-out sequences, and a summary.
 
-    Both are distributed over all subjects. With few sequences, about one in five is held out.
+    The selected sequences are spread over all training subjects. If `held_out` is not 0, one in five of them is held
+    out.
     """
     from model.export.int8 import CALIBRATION_SEQUENCES, spread_positions
     from model.initialization import open_dataset

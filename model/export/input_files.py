@@ -1,8 +1,8 @@
-"""Sequences as raw input files of one fixed length for a deployed model, with their list and manifest.
+"""Write sequences as raw input files of one fixed length for a deployed model, with a list and a manifest of the files.
 
 CASIA-B-bin/0000.bin   little-endian float32 [frame_num, 64, 44], pixel / 255
 CASIA-B-bin.info       one line `index path 64 64` per file, read by Ascend's benchmark tool
-CASIA-B-bin.json       the manifest: labels and checksum of each file; results are matched to subjects only by it
+CASIA-B-bin.json       the manifest: labels and checksum of each file; results get their labels only from the manifest
 """
 
 import os
@@ -28,12 +28,12 @@ FRAME_NUM = 100
 PADDINGS = ("repeat", "zero")
 TRUNCATIONS = ("first", "even")
 WRITER_THREADS = 4
-MAX_PENDING = 64  # sequences in memory
+MAX_PENDING = 64  # largest number of sequences that are in memory at a time
 
 
 @dataclass(frozen=True)
 class FixedLength:
-    """Number of frames of every input file, and how sequences are padded or truncated to it; see `fixed_length`."""
+    """The number of frames of every input file, and how a sequence gets this number of frames (see `fixed_length`)."""
 
     frame_num: int = FRAME_NUM
     padding: str = "repeat"
@@ -46,14 +46,14 @@ def fixed_length(
     """Truncate or pad a sequence to `frame_num` frames: uint8 [f, h, w] -> uint8 [frame_num, h, w].
 
     Args:
-        padding: `repeat` repeats the sequence from its start. This is exact, because set pooling takes a maximum.
-            `zero` puts black frames first, as in the evaluation of the published om. This is not exact: LeakyReLU
-            leaves negative features, and the features of a black frame replace them by zero.
-        truncate: `first` keeps the first frames, as published. `even` keeps evenly spaced frames.
+        padding: `repeat` repeats the sequence from its start. The embedding stays the same, because set pooling takes
+            the maximum over the frames. `zero` puts black frames in front, as in the evaluation of the published om.
+            The embedding changes: all features of a black frame are 0, so negative maxima become 0.
+        truncate: `first` keeps the first frames, as in the published evaluation. `even` keeps evenly spaced frames.
     """
     if padding not in PADDINGS or truncate not in TRUNCATIONS:
         raise ValueError(
-            f"expected a padding of {PADDINGS} and a truncation of {TRUNCATIONS}, found {padding!r} and {truncate!r}"
+            f"expected a padding in {PADDINGS} and a truncation in {TRUNCATIONS}, found {padding!r} and {truncate!r}"
         )
     frames = len(sequence)
     if frames < 1:
@@ -78,19 +78,19 @@ def write_input_files(
     partition: dict[str, Any] | None = None,
     quiet: bool = False,
 ) -> Manifest:
-    """Write sequences of `store` as input files, with their list and manifest.
+    """Write sequences of `store` as input files, with a list and a manifest of the files.
 
-    An existing `folder` of input files is replaced as a whole. Its list and manifest are deleted first and written
-    last, so they never describe other files.
+    An existing `folder` of input files is replaced as a whole. The existing list and manifest are deleted before that,
+    and the new ones are written after it. So a list or manifest never describes the files of a different run.
 
     Args:
         store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].
-        positions: integers, a boolean mask, or None for all sequences.
-        partition: is copied to the manifest.
+        positions: positions in the index, a boolean mask of the index, or None for all sequences.
+        dataset, partition: are copied to the manifest.
 
     Raises:
-        UserError: there is nothing to write, the disk is too small, `folder` holds other files, or another job is
-            writing there.
+        UserError: no sequence is selected, a sequence has no frames, the disk has too little free space, `folder`
+            holds files of another kind, or another job is writing to `folder`.
     """
     folder, info_path = Path(folder), Path(info_path)
     everything = np.arange(len(store.index))
@@ -100,7 +100,7 @@ def write_input_files(
         raise UserError(f"{folder}: there is no sequence to write; check --dataset and --partition")
     if not index.frames.all():
         empty = index.name(int(index.frames.argmin()))
-        raise UserError(f"{empty}: has no frames, so no input file can be made of it; remove the sequence")
+        raise UserError(f"{empty}: has no frames, so it cannot be written as an input file; remove the sequence")
     check_replaceable(folder, ".bin")
     _check_space(folder, len(index) * length.frame_num * FRAME_HEIGHT * FRAME_WIDTH * FLOAT32.itemsize)
     # The order of the keys is part of the format.
@@ -122,16 +122,17 @@ def write_input_files(
 
 
 def check_replaceable(folder: Path, *suffixes: str) -> None:
-    """Raise UserError unless `folder` does not exist or holds only files with one of `suffixes`."""
+    """Raise UserError if `folder` is a file, or holds anything other than files with one of `suffixes`."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError(f"{folder}: cannot be written, because it is a file; give another path")
+        raise UserError(f"{folder}: cannot be written as a folder, because it is a file; give another path")
     with os.scandir(folder) as entries:
         foreign = next((e.name for e in entries if not (e.is_file() and e.name.endswith(suffixes))), None)
     if foreign is not None:
         raise UserError(
-            f"{folder}: would be replaced as a whole, but it also holds {foreign}; give another folder or move the file"
+            f"{folder}: cannot be replaced as a whole, because it also holds {foreign}; give another folder, or move "
+            f"{foreign}"
         )
 
 
@@ -147,7 +148,7 @@ def _entries(index: SequenceIndex, frame_num: int) -> list[dict[str, Any]]:
 
 
 def _write_all(store, positions: np.ndarray, files: list[Path], length: FixedLength, quiet: bool) -> list[str]:
-    """Write one file per position and return their checksums."""
+    """Write one file per position and return the checksums of the files."""
 
     def write(item: tuple[Path, np.ndarray]) -> str:
         file, sequence = item
@@ -170,7 +171,7 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(
-            f"{folder}: the input files need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free on that disk; "
-            "free some space (existing input files are deleted only after the new ones are complete) or give another "
-            "folder"
+            f"{folder}: the input files need {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free on the disk; "
+            "delete other files (existing input files are deleted only after the new ones are complete), or give a "
+            "folder on another disk"
         )

@@ -1,9 +1,11 @@
 """Check an ONNX file against the rules of Ascend's converter ATC before ATC runs.
 
 Sources: CANN's ATC guide, its ONNX operator specification (5.0.4 to 9.1) and the source of its ONNX plug-ins. Where
-versions differ, the strictest rule is used. Exports of this project must have no problem at all. A file of another
-program may have risks, which only some versions of ATC reject, but no failures, which every version rejects or which
-would make the om unusable.
+versions differ, the strictest rule is used.
+
+A problem is a failure or a risk. A failure makes every version of ATC reject the file, or makes the om unusable. A risk
+makes some versions of ATC reject the file, or makes the om slow. Exports of this project must have no problem. Files of
+other programs may have risks, but no failures.
 """
 
 import math
@@ -18,19 +20,20 @@ from model.common.errors import first_line
 from model.export.onnx_file import INPUT_NAME, OUTPUT_NAME, inputs_of, load_onnx, shape_of
 
 OPSET = 11
-MAX_IR_VERSION = 7  # of ONNX 1.8, which the oldest documented ATC reads
-# In the published conversion of this network. The limits of Transpose (8), reductions (8) and MatMul (6) are above it.
+MAX_IR_VERSION = 7  # the IR version of ONNX 1.8, which the oldest documented ATC reads
+# Tensors of the published conversion have at most 5 axes. Transpose and reductions accept up to 8, MatMul up to 6.
 MAX_RANK = 5
-MAX_IMAGE_RANK = 4  # of the inputs of Conv and MaxPool
+MAX_IMAGE_RANK = 4  # for inputs of Conv and MaxPool
 MAX_POOLED_WIDTH = 4096
 # Poolings with larger windows or strides run on the AI CPU, which is slow.
 MAX_WINDOW_SIDE, MAX_WINDOW_AREA, MAX_STRIDE = 255, 255, 63
 OPERATORS = (
     *("Conv", "LeakyRelu", "MaxPool", "ReduceMax", "ReduceMean", "Reshape", "Transpose"),
     *("Unsqueeze", "Concat", "MatMul", "Add", "Mul", "Constant"),
-    *("ReduceL2", "Div"),  # of `unit_strips`
+    *("ReduceL2", "Div"),  # only in networks with `unit_strips`
 )
-SHAPE_OPERATORS = ("Shape", "Gather", "Slice")  # compute shapes from a symbolic batch; ATC evaluates them
+# Operators that compute shapes from a symbolic batch size. If the batch size is given, ATC replaces them by constants.
+SHAPE_OPERATORS = ("Shape", "Gather", "Slice")
 _STATIC_SHAPES = "export static shapes"
 _REEXPORT = "export with torch.onnx.export(dynamo=False, opset_version=11)"
 
@@ -44,7 +47,7 @@ def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
     """Return one line per problem, each with a remedy; an empty list if ATC should accept the model.
 
     Raises:
-        UserError: `model` is a path that does not hold an ONNX model.
+        UserError: `model` is the path of a file that is not an ONNX model.
     """
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
@@ -52,7 +55,7 @@ def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
 
 
 def failures(model: onnx.ModelProto) -> list[str]:
-    """Return the problems with which no version of ATC makes an om that this project can run."""
+    """Return the problems that make every version of ATC reject the model, or make the om unusable for this project."""
     problems = []
     if len(model.opset_import) != 1:
         imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
@@ -60,13 +63,13 @@ def failures(model: onnx.ModelProto) -> list[str]:
         problems.append(f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}")
     inputs = inputs_of(model)
     if len(inputs) != 1:
-        problems.append(f"{_names(inputs, 'input')}, but must have exactly one; export the network alone")
+        problems.append(f"{_names(inputs, 'input')}, but it must have exactly one; export the network alone")
     for value in inputs:
         problems += _type_and_shape(value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
     external = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     if model.graph.sparse_initializer:
         count = len(model.graph.sparse_initializer)
-        problems.append(f"{count} sparse weights, which ATC does not read; store them dense")
+        problems.append(f"{count} sparse weights, which ATC does not read; store them as dense tensors")
     if external:
         first = external[0]
         problems.append(f"{len(external)} weights are in another file (first: {first}); save the model as one file")
@@ -77,10 +80,10 @@ def failures(model: onnx.ModelProto) -> list[str]:
 
 
 def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
-    """Return the problems that depend on the version of ATC, or that make the om slow.
+    """Return the problems that make some versions of ATC reject the model, or that make the om slow.
 
     Args:
-        symbolic: the batch size of the model was symbolic, so it computes shapes, which ATC evaluates.
+        symbolic: the batch size was symbolic in the file, so the model may contain operators that compute shapes.
     """
     problems = [*_versions(model), *_nodes(model, symbolic)]
     ends = (inputs_of(model), "input", INPUT_NAME), (model.graph.output, "output", OUTPUT_NAME)
@@ -89,12 +92,12 @@ def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
             problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
     for value in model.graph.output:
         problems += _type_and_shape(value, "output", may_be_symbolic=symbolic)
-    inferred = _inferred(model, symbolic)  # an invalid graph is a failure and has no further risks
+    inferred = _inferred(model, symbolic)  # `failures` reports an invalid graph
     return problems if isinstance(inferred, str) else [*problems, *_tensors(model, inferred, symbolic)]
 
 
 def _type_and_shape(value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
-    """Inputs and outputs must be float32 of static shape."""
+    """Check that an input or output is float32 and has a static shape."""
     dtype, shape = value.type.tensor_type.elem_type, shape_of(value)
     if dtype != TensorProto.FLOAT:
         found = TensorProto.DataType.Name(dtype)
@@ -104,7 +107,8 @@ def _type_and_shape(value, kind: str, remedy: str = "", may_be_symbolic: bool = 
 
 
 def _names(values, kind: str) -> str:
-    return f"the {kind}s have the names {', '.join(value.name for value in values) or '(none)'}"
+    names = ", ".join(value.name for value in values) or "(none)"
+    return f"the model has the {kind}s {names}"
 
 
 def _versions(model: onnx.ModelProto) -> Iterator[str]:
@@ -116,7 +120,7 @@ def _versions(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
-    """Operators, inputs that must be attributes or constants, and names, by which ATC identifies operators."""
+    """Check operators, inputs that must be attributes or constants, and the names by which ATC identifies nodes."""
     graph, seen = model.graph, set()
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     constants.update(tensor.name for tensor in graph.initializer)
@@ -126,18 +130,18 @@ def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
         if node.domain not in ("", "ai.onnx") or kind not in known:
             full = f"{node.domain}::{kind}" if node.domain else kind
             remedy = _STATIC_SHAPES if kind in SHAPE_OPERATORS else "rewrite the network"
-            yield f"operator {full} of node {name} is not among those that ATC is known to convert; {remedy}"
+            yield f"operator {full} of node {name} is not among the operators that ATC is known to convert; {remedy}"
         if kind == "MaxPool" and len(node.output) > 1:
             yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
         if kind in ("ReduceMax", "ReduceMean", "ReduceL2", "Unsqueeze"):
-            # Missing axes mean all axes in one version of ATC and none in another, and neither reports an error.
+            # Without axes, one version of ATC reduces all axes and a different version none. Neither reports an error.
             if len(node.input) > 1:
                 yield f"{kind} node {name} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
             elif not any(attribute.name == "axes" and attribute.ints for attribute in node.attribute):
-                yield f"{kind} node {name} has no axes; name them: max(dim) instead of max()"
+                yield f"{kind} node {name} has no axes, which ATC's versions treat differently; use max(dim), not max()"
         if kind == "Reshape" and not symbolic and len(node.input) > 1 and node.input[1] not in constants:
-            yield f"Reshape node {name} computes its shape at run time; {_STATIC_SHAPES}"
-        if node.name and node.name in seen:  # nodes without a name get one from ATC
+            yield f"Reshape node {name} computes its shape at run time, but it must be constant; {_STATIC_SHAPES}"
+        if node.name and node.name in seen:  # nodes without a name get a unique name from ATC
             yield f"two nodes have the name {node.name}, but ATC identifies nodes by name; {_REEXPORT}"
         seen.add(node.name)
 
@@ -173,7 +177,7 @@ def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto, symbolic: bool) 
         if static.issuperset(node.input):
             yield from (f"{named} {problem}" for problem in operator_limits(node, shapes))
         for position, name in enumerate(node.input):
-            # All tensors must be FLOAT, except the shape input of Reshape, and computed shapes.
+            # Inputs must be FLOAT, except the shape for Reshape and, with a symbolic batch size, computed shapes.
             wanted = TensorProto.INT64 if (node.op_type, position) == ("Reshape", 1) else TensorProto.FLOAT
             if dtypes.get(name, wanted) not in ((wanted, TensorProto.INT64) if symbolic else (wanted,)):
                 found, expected = map(TensorProto.DataType.Name, (dtypes[name], wanted))
@@ -181,7 +185,7 @@ def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto, symbolic: bool) 
 
 
 def operator_limits(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """Yield one message per limit that `node` exceeds. `shapes` holds the static shapes of all its inputs, by name."""
+    """Yield one message per limit that `node` exceeds. `shapes` maps the names of its inputs to their static shapes."""
     attributes = {each.name: list(each.ints) or each.s or each.i for each in node.attribute}
     shape = shapes[node.input[0]] if node.input else ()
     if node.op_type in ("Conv", "MaxPool") and len(shape) > MAX_IMAGE_RANK:
@@ -192,15 +196,17 @@ def operator_limits(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -
     elif node.op_type in ("ReduceMax", "ReduceMean", "ReduceL2"):
         axes = [axis % len(shape) if -len(shape) <= axis < len(shape) else None for axis in attributes.get("axes", ())]
         if None in axes or len(set(axes)) < len(axes):
-            yield f"reduces over axes {list(attributes['axes'])} of {len(shape)}; name each axis once"
+            found = f"reduces the axes {list(attributes['axes'])} of a tensor with {len(shape)} axes"
+            yield f"{found}; name each axis once, and only axes that exist"
 
 
 def _pooling_limits(attributes: Mapping[str, Any], shape: Sequence[int]) -> Iterator[str]:
-    """Yield the limits of MaxPool that `attributes`, without those that are 0 or empty, exceed."""
+    """Yield one message per limit of MaxPool that is exceeded. `attributes` has no attributes that are 0 or empty."""
     window, strides = attributes.get("kernel_shape", []), attributes.get("strides", [1])
     dilations, auto_pad = attributes.get("dilations", [1]), attributes.get("auto_pad", b"NOTSET")
     if len(shape) != 4 or len(window) != 2:
-        yield f"pools {len(window)} axes of {len(shape)}, but must pool height and width of 4; reshape before it"
+        found = f"pools {len(window)} axes of a tensor with {len(shape)} axes"
+        yield f"{found}, but must pool height and width of a tensor with 4 axes; reshape before it"
         return
     if not 1 <= shape[3] <= MAX_POOLED_WIDTH:
         yield f"pools a width of {shape[3]}, but at most {MAX_POOLED_WIDTH} is supported; pool narrower maps"
@@ -212,7 +218,7 @@ def _pooling_limits(attributes: Mapping[str, Any], shape: Sequence[int]) -> Iter
     if set(dilations) != {1}:
         yield f"has dilations {dilations}, which ATC does not support; remove them"
     if "storage_order" in attributes:
-        yield f"has storage_order {attributes['storage_order']}, but ATC accepts only 0; remove it"
+        yield f"has storage_order {attributes['storage_order']}, but ATC accepts only 0; remove storage_order"
     if auto_pad != b"NOTSET" and any(attributes.get("pads", ())):
         yield "has both auto_pad and pads, which exclude each other in ATC; remove auto_pad"
     if auto_pad == b"VALID" and "ceil_mode" in attributes:

@@ -1,4 +1,4 @@
-"""The two files next to a folder of input files: the `.info` list and the manifest with labels and checksums."""
+"""Read and write the two files next to a folder of input files: the `.info` list, and the manifest with the labels."""
 
 import hashlib
 import re
@@ -19,10 +19,10 @@ from model.data.index import SequenceIndex
 T = TypeVar("T")
 
 FORMAT = "gaitset-bins-2"
-FILLER_PREFIX = "filler_"  # prefix of a sample that only completes the last batch; its result is ignored
-INFO_SIZE = 64  # width and height in the list: the tool ignores them for raw files, but scripts expect these values
+FILLER_PREFIX = "filler_"  # file name prefix of samples that only fill the last batch; their results are ignored
+INFO_SIZE = 64  # width and height in the list: Ascend's tool ignores them for raw files, but scripts expect 64 each
 _LINE = re.compile(r"([0-9]{1,9}) (.*\S)\s+[0-9]{1,9}\s+[0-9]{1,9}")  # index, path, width and height
-_WRITE_AGAIN = "write the input files again with --pre_process"
+_WRITE_AGAIN = "write the input files again with test.py --pre_process"
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Manifest:
     Attributes:
         path: the JSON file that this manifest was read from or written to.
         shape: [frames, height, width] of every input file.
-        entries: one per input file, sorted by index, with the keys index, file, subject, seq_type, view, frames
-            (length of the sequence), frames_used (frames of it in the file), frames_padded, and digest (checksum of
-            the file's bytes).
+        entries: one dict per input file, sorted by index. The keys are index, file, subject, seq_type, view, frames
+            (length of the sequence), frames_used (number of its frames in the file), frames_padded (number of added
+            frames), and digest (checksum of the file's bytes).
         settings: values that apply to all files.
     """
 
@@ -43,7 +43,7 @@ class Manifest:
     entries: list[dict[str, Any]]
     settings: dict[str, Any]
 
-    @cached_property  # read for every file, so collecting them each time would take a quadratic time
+    @cached_property  # callers read the dict once per file
     def digests(self) -> dict[str, str]:
         """Checksum of each input file, by the file's name without suffix."""
         return {Path(entry["file"]).stem: entry["digest"] for entry in self.entries}
@@ -66,7 +66,7 @@ class Manifest:
                 f"{file}: cannot be read as float32 values of shape {list(self.shape)} ({error}); {_WRITE_AGAIN}"
             ) from error
         used = entry["frames_used"]
-        # Zero padding comes first, repeated frames come last.
+        # Zero padding precedes the sequence, and repeated frames follow it.
         frames = frames[len(frames) - used :] if self.settings.get("padding") == "zero" else frames[:used]
         return np.rint(frames * 255).astype(np.uint8)
 
@@ -78,7 +78,7 @@ def manifest_path(folder: Path | str) -> Path:
 
 
 def digest_of(content: bytes | memoryview) -> str:
-    """Return the checksum of an input file or a result file."""
+    """Return the checksum of the content of an input file or a result file."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -89,10 +89,10 @@ def write_info(path: Path | str, files: Sequence[Path]) -> None:
 
 
 def read_info(path: Path | str) -> list[Path]:
-    """Return the paths of an `.info` list, sorted by index, each as it is written there. They may contain spaces.
+    """Return the paths in an `.info` list, sorted by index and spelled as in the list. Paths may contain spaces.
 
     Raises:
-        UserError: names the line that is malformed or repeats an index.
+        UserError: the list cannot be read or is empty, or a line is malformed or repeats an index.
     """
     path = Path(path)
     try:
@@ -107,7 +107,9 @@ def read_info(path: Path | str) -> list[Path]:
         match = _LINE.fullmatch(line.strip())
         if match is None or NOT_PRINTABLE.search(match[2]):
             shown = line if len(line) < 200 else f"{line[:200]}..."
-            raise UserError(f"{path}, line {number}: expected `index path width height`, found {shown!r}")
+            raise UserError(
+                f"{path}, line {number}: expected `index path width height`, found {shown!r}; {_WRITE_AGAIN}"
+            )
         if int(match[1]) in files:
             raise UserError(f"{path}, line {number}: index {int(match[1])} occurs twice; {_WRITE_AGAIN}")
         files[int(match[1])] = Path(match[2].strip())
@@ -120,16 +122,20 @@ def read_manifest(path: Path | str) -> Manifest:
     """Read a manifest and check its checksum, types and order.
 
     Raises:
-        UserError: `path` is not a manifest, was changed, or its entries contradict each other.
+        UserError: `path` does not exist or is not a manifest, its content was changed, or its entries contradict each
+            other.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file; write the input files with --pre_process")
+        raise UserError(f"{path}: no such file; write the input files with test.py --pre_process")
     content = read_checked(path, _SCHEMA, f"damaged, or not a manifest ({FORMAT})", _WRITE_AGAIN, sealed=True)
     entries, count = content.pop("entries"), content["count"]
     stems = {Path(entry["file"]).stem for entry in entries}
     if not 0 < len(entries) == len(stems) == count:
-        raise UserError(f"{path}: {len(entries)} entries, {len(stems)} file names, but count {count}; {_WRITE_AGAIN}")
+        raise UserError(
+            f"{path}: found {len(entries)} entries with {len(stems)} different file names, but the count is {count}; "
+            f"{_WRITE_AGAIN}"
+        )
     for i, entry in enumerate(entries):
         if entry["index"] != i or not _has_valid_texts(entry):
             raise UserError(f"{path}: entry {i} is damaged or not in order; {_WRITE_AGAIN}")
@@ -153,8 +159,8 @@ def _has_valid_texts(entry: dict[str, Any]) -> bool:
 def fill_last_batch(items: Sequence[T], batch_size: int) -> tuple[list[T], int]:
     """Repeat the last item until the items fill whole batches.
 
-    Models of static shapes take whole batches only, and the documentation of Ascend's tools does not say what they do
-    with a smaller one. The caller drops the results of the added items.
+    Models with static shapes take only whole batches, and the documentation of Ascend's tools does not say how the
+    tools treat a smaller batch. The caller drops the results of the added items.
 
     Returns:
         The items including the added ones, and the number of added items.

@@ -1,4 +1,4 @@
-"""Export a network as an ONNX file of static shapes, which is kept only if it passes all checks."""
+"""Export a network as an ONNX file with static shapes. The file is kept only if it passes all checks."""
 
 import copy
 import hashlib
@@ -24,7 +24,7 @@ from model.export.onnx_file import INPUT_NAME, OUTPUT_NAME, load_onnx, shape_of
 from model.network.gaitset import GaitSet
 
 FRAME_SHAPE = (FRAME_HEIGHT, FRAME_WIDTH)
-TOLERANCE = 1e-4  # relative to the largest value; another summation order in float32 changes it by about 1e-6
+TOLERANCE = 1e-4  # relative to the largest value; a different summation order in float32 changes values by about 1e-6
 
 
 class StaticGaitSet(nn.Module):
@@ -41,13 +41,13 @@ class StaticGaitSet(nn.Module):
         self.frame_num = frame_num
 
     def forward(self, image_seq: Tensor) -> Tensor:
-        """[n, s, 64, 44] -> [n, 62, d]"""
+        """Embed float32 sequences: [n, s, 64, 44] -> [n, 62, d]."""
         n, s = self.batch_size, self.frame_num
         maps = self.network.frame_maps(image_seq.reshape(n * s, *FRAME_SHAPE))
         return self.network.embed(*(self._set_pooling(each) for each in maps))
 
     def _set_pooling(self, maps: Tensor) -> Tensor:
-        """[n*s, c, h, w] -> [n, c, h, w]"""
+        """Return the maximum over the frames of each sequence: [n*s, c, h, w] -> [n, c, h, w]."""
         flat = maps.view(self.batch_size, self.frame_num, -1)
         return flat.max(1).values.view(self.batch_size, *maps.shape[1:])
 
@@ -63,18 +63,19 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Write `network` as ONNX: `image_seq` [batch_size, frame_num, 64, 44] -> `feature` [batch_size, 62, d].
 
-    The model is written to a temporary file, linted for ATC and compared with `network` in `runtime`. Only then does
-    it replace `path`. The same weights give the same bytes under the same version of torch. `network` is not modified.
+    The model is written to a temporary file, checked against the rules of ATC, run in `runtime`, and compared with
+    `network`. If all checks pass, the file replaces `path`. The same weights give the same bytes with the same version
+    of torch. `network` is not modified.
 
     Args:
         runtime: opens an ONNX file for the comparison, for example `OrtRuntime`. It is an argument because the
             runtimes are a layer above this one.
 
     Returns:
-        Facts about the model for the log.
+        A summary: the sizes, the facts of `describe`, the comparison, and the duration.
 
     Raises:
-        UserError: names the check that failed.
+        UserError: a check failed, or `path` cannot be written.
     """
     if batch_size < 1 or frame_num < 1:
         raise ValueError(f"batch_size and frame_num must be at least 1, found {batch_size} and {frame_num}")
@@ -100,7 +101,7 @@ def export_onnx(
 
 
 def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove source files and line numbers of the exporting machine. They say nothing about the network."""
+    """Remove file names and line numbers of the source code, which reveal paths of the exporting machine."""
     model.ClearField("doc_string")
     model.ClearField("metadata_props")
     graph = model.graph
@@ -127,8 +128,8 @@ def describe(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
 def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, Any]:
     """Compare the model in `runtime` with `network` in torch on two or more sequences.
 
-    Half of the sequences are random pixels of 0 and 1, the other half are drawn walking figures. torch gets one
-    sequence at a time, so this also checks that the embedding of a sequence does not depend on its batch.
+    Half of the sequences are random pixels of 0 and 1. The other half are drawn walking figures. torch gets one
+    sequence at a time, so this also checks that an embedding does not depend on the other sequences of the batch.
 
     Args:
         name: the file's final path, for the error message.
@@ -193,12 +194,12 @@ def walking_pixels(frame_num: int, random: np.random.Generator) -> np.ndarray:
 def _trace(network: StaticGaitSet, path: Path) -> None:
     example = torch.zeros(network.batch_size, network.frame_num, *FRAME_SHAPE)
     with warnings.catch_warnings():
-        # torch's newer exporter writes opset 18 even when asked for 11, so the deprecated one is still needed.
-        # If it changes its behaviour, too, the lint fails.
+        # torch's newer exporter writes opset 18 even if opset 11 is requested, so the deprecated exporter is needed.
+        # If the deprecated exporter ever does the same, `lint_onnx` reports it.
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
-            network.eval(),  # the exporter restores the mode, and in training mode strips keep their lengths
+            network.eval(),  # the exporter keeps the mode, and unit strips are scaled only in evaluation mode
             (example,),
             str(path),
             dynamo=False,

@@ -1,4 +1,4 @@
-"""ONNX files: the names of inputs and outputs, and reading them from any source, with errors in one line."""
+"""Read ONNX files of any program with one-line errors, and name the inputs and outputs of exported models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,29 +8,29 @@ from model.common.errors import UserError, first_line
 if TYPE_CHECKING:
     import onnx
 
-# Inputs and outputs of exported models.
+# Names of the inputs and outputs of exported models.
 INPUT_NAME = "image_seq"  # static models: float32 pixels from 0 to 1
 SILS_NAME = "sils"  # variable-length models: uint8 pixels as stored
 OUTPUT_NAME = "feature"
 POOLED = (2, 4, 6)  # set layers whose maps are set-pooled
-# A variable-length model takes long sequences in chunks. With a layer number from POOLED appended, these name the
-# maximum over all earlier chunks (input) and the maximum including this chunk (output).
+# A variable-length model takes a long sequence in chunks of frames. For each layer number in POOLED, the input
+# `earlier<number>` is the set-pooled map of all earlier chunks. The output `maxima<number>` includes the current chunk.
 EARLIER, MAXIMA = "earlier", "maxima"
 
 
 def load_onnx(path: Path | str) -> "onnx.ModelProto":
-    """Read a model without the weights that it keeps in other files. Raise UserError that names `path`."""
+    """Read a model, but no weights from other files. Raise UserError if `path` is not an ONNX file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such ONNX file; create it with pth2onnx.py")
-    import onnx  # here, because the runtimes of Ascend import this module, and they run without it
+    import onnx  # not at the top, because Ascend's runtimes use this module on machines without onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError: its module depends on the version of protobuf
         raise UserError(f"{path}: is not an ONNX model ({first_line(error)}); export it again") from error
     if not model.graph.node:
-        raise UserError(f"{path}: is not an ONNX model, or has no operators; export it again")
+        raise UserError(f"{path}: is not an ONNX model, because it has no operators; export it again")
     return model
 
 
@@ -38,8 +38,8 @@ def self_contained(path: Path) -> bytes:
     """Return the bytes of an ONNX file that holds all its weights.
 
     Raises:
-        UserError: `path` is not an ONNX file, or keeps weights in another file. Such a reference could make ONNX
-            Runtime read any file of this machine as weights.
+        UserError: `path` is not an ONNX file, or keeps weights in another file. A reference to another file could make
+            ONNX Runtime read any file of this machine as weights.
     """
     outside = _external_files(load_onnx(path))
     if outside:
@@ -48,7 +48,7 @@ def self_contained(path: Path) -> bytes:
 
 
 def _external_files(message) -> list[str]:
-    """Names of the files that hold values of tensors anywhere inside `message`, a part of an ONNX model."""
+    """Return the names of other files with tensor values to which `message`, a part of an ONNX model, refers."""
     found = []
     if message.DESCRIPTOR.name == "TensorProto":
         if message.data_location == message.EXTERNAL or message.external_data:
@@ -62,7 +62,7 @@ def _external_files(message) -> list[str]:
 
 
 def inputs_of(model: "onnx.ModelProto") -> list:
-    """Return the inputs of the graph without those that are names of weights."""
+    """Return the inputs of the graph, except weights, which may be listed as inputs as well."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
 
@@ -74,7 +74,7 @@ def shape_of(value) -> list[int | str]:
 
 
 def with_input_shape(model: "onnx.ModelProto", shape: list[int]) -> "onnx.ModelProto":
-    """Return a copy whose first input has the shape `shape`, without the inner shapes, which depend on it."""
+    """Return a copy of `model` whose first input has the given shape. Stored shapes of inner tensors are removed."""
     fixed = type(model)()
     fixed.CopyFrom(model)
     for dimension, size in zip(inputs_of(fixed)[0].type.tensor_type.shape.dim, shape, strict=True):

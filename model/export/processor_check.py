@@ -1,7 +1,7 @@
-"""Test sequences in an 8-bit file, with which a runtime checks the arithmetic of its processor.
+"""Store test sequences and their embeddings in an 8-bit model, so that a runtime can check its processor's arithmetic.
 
-The sequences are drawn figures, so the file contains no silhouettes of people. All processors compute the same
-integers. Only the float32 layers after set pooling differ, by about 1e-6.
+The sequences are drawn figures, so the file contains no silhouettes of people. Correct processors compute the same
+integers, and their float32 layers after set pooling differ by about 1e-6.
 """
 
 import base64
@@ -14,7 +14,7 @@ import numpy as np
 SILS_KEY, FEATURE_KEY = "check_sils", "check_feature"
 SILS_SHAPE = (2, 8, 64, 44)  # sequences, frames, height, width
 STRIDE = 16  # every 16th value of an embedding is stored
-MAX_ERROR = 0.02  # relative; saturated sums give 0.2, another rounding of all maps of one layer gives 0.01
+MAX_ERROR = 0.02  # relative; saturated sums cause 0.2, and a different rounding of all maps of one layer causes 0.01
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -26,7 +26,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def write_check(sils: np.ndarray, feature: np.ndarray) -> dict[str, str]:
-    """Return metadata with uint8 `sils` of SILS_SHAPE and a part of their embeddings [n, 62, d]."""
+    """Return metadata that holds uint8 `sils` of SILS_SHAPE and a part of their embeddings `feature` [n, 62, d]."""
     stored = np.ascontiguousarray(feature[..., ::STRIDE], np.float16)
     return {
         SILS_KEY: base64.b64encode(zlib.compress(sils.tobytes(), 9)).decode(),
@@ -46,7 +46,7 @@ def read_sils(metadata: Mapping[str, str]) -> np.ndarray | None:
 
 
 def check_error(metadata: Mapping[str, str], feature: np.ndarray) -> float:
-    """Return the relative error of the embeddings `feature`, or infinity if the metadata is damaged."""
+    """Compare the embeddings `feature` with the stored ones. Return the relative error, or inf for damaged metadata."""
     found = feature[..., ::STRIDE]
     try:
         expected = np.frombuffer(base64.b64decode(metadata[FEATURE_KEY]), np.float16)

@@ -1,7 +1,7 @@
-"""Quantize maps to uint8 and weights to int8, so that no x86 processor saturates when it multiplies them.
+"""Quantize maps to uint8 and weights to int8, so that sums of their products do not saturate on any x86 processor.
 
-Without VNNI, x86 processors use VPMADDUBSW, which adds two products in int16 and saturates. Here no two weights of one
-output channel are large enough for that, so every processor computes the same integers.
+x86 processors without the VNNI instructions use VPMADDUBSW, which adds two products in int16 and saturates. Here, the
+weights of an output channel are so small that this sum never saturates, so every processor computes the same integers.
 """
 
 from typing import NamedTuple
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-MAX_PAIR = 128  # limit of the sum of two weights of one sign: 255 * 128 = 32,640 fits int16
-SCALE_FACTORS = np.linspace(1.25, 1, 16)  # candidates, relative to the finest scale; the coarsest comes first
-RIDGE = 1e-4  # of the regression of `fit_to_relu`, relative to the mean square
+MAX_PAIR = 128  # limit of the sum of two weights of the same sign: 255 * 128 = 32,640 fits into int16
+SCALE_FACTORS = np.linspace(1.25, 1, 16)  # candidate scales, relative to the finest scale; the coarsest comes first
+RIDGE = 1e-4  # regularization of the regression in `fit_to_relu`, relative to the mean square of the inputs
 
 
 class QuantParams(NamedTuple):
@@ -23,7 +23,7 @@ class QuantParams(NamedTuple):
 
 
 def quant_params(smallest: float, largest: float) -> QuantParams:
-    """Return the parameters for a range of real values, extended to include 0, which is represented exactly."""
+    """Return the parameters for a range of real values. The range is extended to include 0, which becomes exact."""
     scale = (max(largest, 0) - min(smallest, 0)) / 255 or 1.0
     return QuantParams(scale, round(-min(smallest, 0) / scale))
 
@@ -36,24 +36,23 @@ def quantize_weights(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def largest_pairs(weight: np.ndarray) -> np.ndarray:
-    """Return the largest absolute sum of two weights of one sign per output channel: [o, ...] -> [o].
+    """Return the largest absolute sum of two weights of the same sign in each output channel: [o, ...] -> [o].
 
-    All pairs within a channel count, because the order of the products depends on the processor.
+    The two weights need not be neighbours, because the order of the products depends on the processor.
     """
     rows = np.sort(weight.reshape(len(weight), -1), axis=1)
     return np.maximum(np.maximum(rows[:, -2:], 0).sum(1), -np.minimum(rows[:, :2], 0).sum(1))
 
 
 def saturates(weight: np.ndarray) -> np.ndarray:
-    """Return whether two products of uint8 maps and int8 weights can exceed int16 when added: [o, ...] -> bool [o]."""
+    """Return for each output channel whether a sum of two products can exceed int16: int8 [o, ...] -> bool [o]."""
     return largest_pairs(weight.astype(np.int32)) > MAX_PAIR
 
 
 def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Quantize float32 [o, i, k, k] -> int8 weights that cannot saturate, and one scale per output channel [o].
 
-    Among the candidate scales of a channel, choose the one whose rounding changes the convolution of `maps`
-    [f, i, h, w] least.
+    For each channel, choose the candidate scale whose rounding changes the convolution of `maps` [f, i, h, w] least.
     """
     # The finest scale keeps each weight within int8 and each pair of weights within MAX_PAIR.
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
@@ -68,7 +67,7 @@ def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.n
         # The mean squared change of each output channel.
         error = F.conv2d(maps, rounding_error, padding=weight.shape[-1] // 2).square().mean((0, 2, 3)).numpy()
         if best_weight is None:
-            # The coarsest scale never saturates: rounding adds at most 1 to a sum of 128 / 1.25.
+            # The coarsest scale never saturates: two weights have a sum of at most 128 / 1.25, and rounding adds 1.
             best_weight, best_scale, best_error = rounded, scale, error
             continue
         better = (error < best_error) & ~saturates(rounded)
@@ -77,11 +76,11 @@ def fit_scales(weight: np.ndarray, maps: torch.Tensor) -> tuple[np.ndarray, np.n
 
 
 def fit_to_relu(weight: np.ndarray, maps: torch.Tensor) -> np.ndarray:
-    """Change float32 weights [o, i, k, k] so that they take relu(maps) instead of `maps` [f, i, h, w].
+    """Change float32 weights [o, i, k, k] so that they fit the input relu(maps) instead of `maps` [f, i, h, w].
 
-    relu discards the negative values of `maps`. Linear regression predicts their share of the convolution from the
-    positive values, and the weights include this prediction. Little is lost, because LeakyReLU makes negative values
-    small, and they depend strongly on the positive ones.
+    relu discards the negative values of `maps`. Linear regression predicts the contribution of the negative values to
+    the convolution from the positive values, and the weights include this prediction. The error is small, because
+    LeakyReLU makes negative values small, and because negative values depend strongly on the positive values.
     """
     size, edge = weight[0].size, weight.shape[-1] // 2
     positive = maps.relu()
@@ -98,7 +97,7 @@ def fit_to_relu(weight: np.ndarray, maps: torch.Tensor) -> np.ndarray:
 
 
 def fold_pixels_into_channels(weight: np.ndarray, pixels: int) -> np.ndarray:
-    """Convert weights for one input channel so that `pixels` neighbours of a row become the input channels.
+    """Convert weights for one input channel to weights for `pixels` input channels, which hold neighbours of a row.
 
     [o, 1, k, k] -> [pixels * o, pixels, k, 1 + (k - 1) / pixels]. k - 1 must be a multiple of `pixels`, and the rows
     must be padded by k // 2 pixels on both sides before they are folded. Output channel r * o + j at one position of

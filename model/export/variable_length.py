@@ -17,23 +17,23 @@ from model.export.processor_check import SILS_SHAPE, relative_error, write_check
 from model.export.variable_length_onnx import SetLayers, variable_length_model
 from model.network.gaitset import GaitSet
 
-# Limits of the distance from torch's embeddings, relative to their length. Both are about 16 % of the mean distance
-# between two sequences: 0.62 lengths for an encoder with strips of any length, and 1.29 for unit strips. For the
-# former, 8 bits cost 0.04 to 0.06, and sums that saturate 0.22.
+# Limits of the mean distance between 8-bit embeddings and torch's, relative to the mean length of torch's embeddings.
+# Each limit is about 16 % of the mean distance between two sequences, which is 0.62 lengths without `unit_strips` and
+# 1.29 lengths with `unit_strips`. Without unit strips, 8-bit layers cause 0.04 to 0.06, and saturated sums cause 0.22.
 MAX_INT8_ERROR, MAX_INT8_ERROR_OF_UNIT_STRIPS = 0.10, 0.20
-
 
 # Opens a file as a runtime whose `run` embeds uint8 [n, s, 64, 44] -> float32 [n, 62, d].
 OpenRuntime = Callable[[Path], Any]
 
 
 def export_variable_length(network: GaitSet, path: Path | str, runtime: OpenRuntime) -> dict[str, Any]:
-    """Write `network` for sequences of any length (see `variable_length_model`). The same weights give the same bytes.
+    """Write `network` as a float32 model for sequences of any length; see `variable_length_model`.
 
-    The file replaces `path` only if its embeddings in `runtime` agree with torch's.
+    The file replaces `path` only if its embeddings in `runtime` agree with torch's. The same weights give the same
+    bytes.
 
     Returns:
-        Facts about the model for the log.
+        A summary: the facts of `describe`, and the largest difference from torch, relative to the largest value.
 
     Raises:
         UserError: the largest difference from torch exceeds 1e-4 of the largest value.
@@ -53,20 +53,20 @@ def export_int8(
     held_out: Sequence[np.ndarray],
     runtime: OpenRuntime,
 ) -> dict[str, Any]:
-    """Write `network` for sequences of any length with 8-bit set layers.
+    """Write `network` as a model with 8-bit set layers for sequences of any length.
 
-    The file replaces `path` only if its embeddings of `held_out` in `runtime` are close to torch's. It contains two
-    drawn sequences and their embeddings, so that a runtime can check its arithmetic when it opens the file.
+    The file replaces `path` only if its embeddings of `held_out` in `runtime` are close to torch's. The file also holds
+    two drawn sequences and their embeddings, with which a runtime checks its processor when it opens the file.
 
     Args:
         sequences: silhouettes of training subjects, uint8 [f, 64, 44] each, for the calibration.
         held_out: further sequences, for the comparison with torch.
-        runtime: opens the file without the check of its arithmetic, because the file does not contain the drawn
-            sequences at that time.
+        runtime: opens the file without the check of the processor, because the file does not yet hold the drawn
+            sequences.
 
     Returns:
-        Facts about the model for the log. `relative_error` is the mean distance from torch's embeddings of `held_out`,
-        relative to their mean length.
+        A summary with the facts of `describe`. `relative_error` is the mean distance from torch's embeddings of
+        `held_out`, relative to their mean length.
 
     Raises:
         UserError: there are too few sequences, or `relative_error` exceeds the limit.

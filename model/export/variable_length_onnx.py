@@ -1,8 +1,9 @@
-"""Build the ONNX graph of a variable-length model: any number of sequences and frames, uint8 pixels as stored.
+"""Build the ONNX graph of a variable-length model, which takes uint8 pixels of any number of sequences and frames.
 
-A static model pads each sequence by repeating its frames, which costs time and changes nothing. Here both axes are
-dynamic, so only real frames are computed. The division by 255 is part of the first layer's weights. The graph is built
-node by node, because a traced graph with dynamic shapes contains about a hundred nodes that only compute sizes.
+For a static model, frames are repeated until a sequence has the required length. The repeated frames cost time, but
+do not change the embedding. Here, the numbers of sequences and frames are dynamic, so only real frames are computed.
+The division of the pixels by 255 is part of the first layer's weights. The graph is built node by node, because a
+traced graph with dynamic shapes contains about a hundred nodes that only compute sizes.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.network.basic_blocks import NEGATIVE_SLOPE, BasicConv2d
 from model.network.gaitset import SMALLEST_LENGTH, GaitSet
 
 OPSET = 17
-MAP_SIZES = dict(zip(POOLED, ((32, 22), (16, 11), (16, 11)), strict=True))  # [h, w] of the maps that are pooled
+MAP_SIZES = dict(zip(POOLED, ((32, 22), (16, 11), (16, 11)), strict=True))  # [h, w] of the set-pooled maps
 POOLING_CHUNK = 16  # frames per window of the first step of set pooling
 
 
@@ -54,7 +55,7 @@ class Graph:
 
 
 class SetLayers:
-    """The part of the graph that runs per frame, in float32. The methods add nodes and return names of outputs."""
+    """The layers that run once per frame, in float32. Each method adds nodes and returns the name of their output."""
 
     def __init__(self, network: GaitSet):
         self.network, self.blocks = network, set_blocks(network)
@@ -89,9 +90,9 @@ class SetLayers:
 def variable_length_model(layers: SetLayers) -> onnx.ModelProto:
     """Build the model: uint8 `sils` [n, s, 64, 44] -> float32 `feature` [n, 62, d], for any n and s.
 
-    Sequences that do not fit the memory are computed in chunks: each chunk also returns its set-pooled maps as
-    `maxima2`, `maxima4` and `maxima6`, and the next chunk takes them as the optional inputs `earlier2`, `earlier4` and
-    `earlier6`.
+    Sequences that do not fit into the memory are computed in chunks of frames. Each run also returns the set-pooled
+    maps of all chunks so far as `maxima2`, `maxima4` and `maxima6`. The run of the next chunk takes them as the
+    optional inputs `earlier2`, `earlier4` and `earlier6`.
     """
     graph = Graph()
     graph.inputs.append(graph.value(SILS_NAME, np.uint8, "n", "s", 64, 44))
@@ -111,7 +112,7 @@ def variable_length_model(layers: SetLayers) -> onnx.ModelProto:
 
 
 def _with_earlier(graph: Graph, pooled: str, number: int, shape_of_map: tuple[int, int, int]) -> str:
-    """Add the maximum with the maps of earlier chunks."""
+    """Add the maximum of the set-pooled maps of this chunk and of earlier chunks."""
     # A constant with the name of an input is the default value of the input.
     earlier = graph.constant(np.full((1, 1, 1, 1), -np.inf, np.float32), f"{EARLIER}{number}")
     graph.inputs.append(graph.value(earlier, np.float32, *(f"{axis}{number}" for axis in "nchw")))
@@ -142,7 +143,7 @@ def _embed(graph: Graph, layers: SetLayers, pooled2: str, pooled4: str, pooled6:
 
 
 def _pyramid(graph: Graph, maps: str) -> list[str]:
-    """Add `horizontal_pyramid_pooling`. Each level is computed from the next finer one, by pairs of strips."""
+    """Add `horizontal_pyramid_pooling`. Each level pools pairs of strips of the next finer level."""
     mean = graph("ReduceMean", maps, axes=(3,), keepdims=0)
     maximum = graph("ReduceMax", maps, axes=(3,), keepdims=0)
     strips = [graph("Add", mean, maximum)]

@@ -1,4 +1,4 @@
-"""The published commands on a machine with eight NPUs, CANN and the benchmark tool, all of them stand-ins."""
+"""Run the published commands with stand-ins for eight NPUs, CANN and the benchmark tool."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ from walkers import write_aligned_tree
 
 from model.runtime.benchmark_tool import tool_name
 
-# In two views of two test subjects: 20 sequences, not a multiple of the batch size.
+# With two views of two test subjects, these are 20 sequences, which is not a multiple of the batch size 3.
 TAKES = ("nm-01", "nm-02", "nm-05", "bg-01", "cl-01")
 # The commands of the README of the model zoo's inference port, ACL_PyTorch/contrib/cv/classfication/GaitSet (2022), and
 # of the training port, PyTorch/contrib/cv/classification/GaitSet (2023), in the order in which a user needs them.
@@ -41,10 +41,10 @@ DRIVERS = """
 bash test/pth2om.sh
 bash test/eval_acc_perf.sh
 """
-# The README runs the om for batch size 1 also with -batch_size=16. The tool refuses that: "the value must be the batch
-# size of the om, otherwise it reports an error that the input sizes differ" (README of C3D, which is next to GaitSet).
+# The README runs the om for batch size 1 also with -batch_size=16. The tool rejects this: "the value must be the batch
+# size of the om, otherwise it reports an error that the input sizes differ" (README of C3D in the same model zoo).
 REFUSED = {"-batch_size=16": "size mismatch: -batch_size=16, but the model's is 1"}
-# The edits that the README asks for: paths in predeal.sh, which environment variables replace, and the configuration.
+# The README asks the user to edit paths in predeal.sh and the configuration. Environment variables replace the paths.
 PATHS = {"INPUT_PATH": "/home/CASIA-B", "OUTPUT_PATH": "/root/CASIA-B-Pre/"}
 MODEL = {"batch_size": (2, 2), "frame_num": 3, "total_iter": 2, "num_workers": 0, "hidden_dim": 32,
          "channels": (8, 16, 32)}  # fmt: skip
@@ -52,7 +52,7 @@ CONFIG = f"conf = {{'data': {{'dataset_path': '/root/CASIA-B-Pre/', 'pid_num': 3
 
 
 class User:
-    """A user who types the commands in a copy of the repository. /home and /root are folders in it."""
+    """A user who types the commands in a copy of the repository. /home and /root are folders of the copy."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -70,14 +70,14 @@ class User:
         return text.replace("benchmark.x86_64", tool_name())
 
     def type(self, lines: str, **environment: str) -> str:
-        """Run the lines and return their output. All must succeed except those that contain a key of REFUSED."""
+        """Run the lines and return their output. Lines that contain a key of REFUSED must fail, all others succeed."""
         output = ""
         for line in filter(None, self.here(lines).splitlines()):
             words = shlex.split(line)
             if words[0].startswith("python"):
                 done = run_quietly([python_command(), *words[1:]], self.folder, environment)
             else:
-                # As the README says, the environment of CANN is set before atc.
+                # The README sets the environment of CANN before it runs atc.
                 line = f"source Ascend/ascend-toolkit/set_env.sh; {line}" if words[0] == "atc" else line
                 done = run_quietly(["bash", "-c", line], self.folder, environment | {"PYTHON": python_command()})
             output += done.stdout + done.stderr
@@ -95,7 +95,7 @@ def user(tmp_path):
 def test_published_command_lines_work_as_typed_from_raw_tree_to_rank_1(npu_library, user):
     home = user.folder
     raw = write_aligned_tree(home / "home" / "CASIA-B", subjects=6, seq_types=TAKES, frames=4, margin=20)
-    for take in ("bg-01/000", "bg-01/090", "cl-01/000"):  # subject 006 looks like 004 in some sequences
+    for take in ("bg-01/000", "bg-01/090", "cl-01/000"):  # so that rank-1 is not 100 %
         shutil.rmtree(raw / "006" / take)
         shutil.copytree(raw / "004" / take, raw / "006" / take)
     write_cann(home / "Ascend" / "ascend-toolkit")
@@ -103,11 +103,11 @@ def test_published_command_lines_work_as_typed_from_raw_tree_to_rank_1(npu_libra
     machine = {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 
     said = user.type(PREPARE, **machine, **{name: user.here(path) for name, path in PATHS.items()})
-    assert "wrote 20 bins to CASIA-B-bin" in said, "subject 005 is left out, and the first three train"
+    assert "wrote 20 bins to CASIA-B-bin" in said, "subject 005 is left out, and the first three subjects train"
     assert len((home / "CASIA-B-bin.info").read_text().splitlines()) == 20
 
     said = user.type(TRAIN, **npu_environment(npu_library, NPUSIM_DEVICES="8"), **machine)
-    assert "found devices or cores for" not in said, "eight devices are there, so eight processes run"
+    assert "found devices or cores for" not in said, "there are eight devices, so eight processes run"
     summary = summary_of("train_full_8p")["training"]
     assert summary["processes"] == 8 and summary["device"] == "npu:0 (Ascend910B3)"
     [checkpoint] = (home / "work/checkpoint/GaitSet").glob("*-00002-encoder.ptm")
@@ -123,7 +123,7 @@ def test_published_command_lines_work_as_typed_from_raw_tree_to_rank_1(npu_libra
     assert [expected[name]["including"] for name in ("NM", "BG", "CL")] == [100, 50, 75]
     assert json.loads((home / "work/results/CASIA-B-deployed.json").read_text())["rank1"] == expected
 
-    # pth2om.sh makes an om for each batch size. Size 3 instead of 1 and 16 takes a tenth of the time.
+    # pth2om.sh makes an om for each batch size. Batch size 3 takes a tenth of the time of the default sizes 1 and 16.
     said = user.type(DRIVERS, **machine, BATCH_SIZES="3")
     assert {path.name for path in home.glob("*.om")} == {"gaitset_submit.om", "gaitset_submit_bs3.om"}
     assert "runtime benchmark" in said and "599.98" in said and "95.512" in said

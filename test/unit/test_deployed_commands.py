@@ -1,4 +1,4 @@
-"""test.py and eval_acc_perf.sh as an Ascend user runs them, on stand-ins of the tools."""
+"""Run test.py and eval_acc_perf.sh as an Ascend user does, with stand-ins for Ascend's tools."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ EVERYBODY = ("--partition", "all")
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory, aligned_tree):
-    """A folder with encoder, oms and ONNX files of two frames for batch 1 and 16, bins, and tools on the PATH."""
+    """A folder with an encoder, oms and ONNX files for two frames and batch sizes 1 and 16, input files, and tools."""
     folder = tmp_path_factory.mktemp("user")
     torch.manual_seed(0)
     network = GaitSet(channels=(8, 16, 32))
@@ -60,7 +60,7 @@ def test_accuracy_and_performance_of_an_om(user, asked, taken, suffix, devices):
     assert summary["performance"]["published"][0] == published
     rows = summary["performance"]["rows"]
     assert [row["chip"] for row in rows] == ["Ascend310"] * (2 if devices == "1" else 6)
-    assert [row["chips"] for row in rows] == ([1, 1] if devices == "1" else [1, 1, 2] * 2), "each chip, and their sum"
+    assert [row["chips"] for row in rows] == ([1, 1] if devices == "1" else [1, 1, 2] * 2), "each chip, then their sum"
     for figure in ("599.98", "684.812", "95.512"):
         assert figure in done.stdout
     assert "310P" not in done.stdout and "T4" not in done.stdout, "only the figures of the chip found are printed"
@@ -112,9 +112,9 @@ def test_errors_of_the_evaluation_are_one_line(tmp_path, options, status, messag
 
 
 def test_table_of_every_om_runtime_equals_torch(aligned_tree, user, tmp_path, monkeypatch, capsys):
-    """Direct runs; benchmark and ais_bench use temporary files.
+    """test.py runs each model directly, without --pre_process and --post_process.
 
-    All sequences have eight frames, so PyTorch and the om file use the same frames.
+    All sequences have eight frames, so PyTorch and the om use the same frames.
     """
     encoder, om = user / "e-encoder.ptm", tmp_path / "m_bs4.om"
     network = GaitSet(channels=(8, 16, 32))

@@ -72,7 +72,7 @@ def test_stale_om_of_an_earlier_run_is_not_accepted(tmp_path, encoder):
     (tmp_path / "gaitset_submit.om").write_bytes(b"of an earlier run")
     options = [*encoder, f"--output_path={tmp_path}", "--batch_sizes=1"]
     done = run_driver("pth2om.sh", *options, PATH=f"{tmp_path}/bin:/usr/bin:/bin", HOME=str(tmp_path))
-    assert "instead of one gaitset_submit.om it left: none" in one_line_error(done, 1)
+    assert "instead of one om with content it left: none" in one_line_error(done, 1)
     assert (tmp_path / "gaitset_submit.om").read_bytes() == b"of an earlier run"
 
 

@@ -2,14 +2,14 @@
 
     python -m model.export.atc gaitset_submit.onnx gaitset_submit_bs16.onnx
     python -m model.export.atc --soc_version=Ascend310P3 --atc_options="--op_select_implmode=high_precision" m.onnx
-    python -m model.export.atc --precision=fp32 m.onnx     float32, with the option that this version of atc has
+    python -m model.export.atc --precision=fp32 m.onnx     computes in float32; finds the option of this atc version
     python -m model.export.atc m.onnx --aoe                tunes the operators first, on a machine with the NPU (hours)
     python -m model.export.atc m.onnx --aoe=both           tunes the subgraphs (--aoe=1), then the operators (--aoe=2)
-    python -m model.export.atc --input_shape=image_seq:16,100,64,44 other.onnx    a file with a symbolic batch size
-    python -m model.export.atc --check m.onnx           checks all that does not need m.onnx; prints the SoC version
+    python -m model.export.atc --input_shape=image_seq:16,100,64,44 m.onnx    sets the sizes of a symbolic batch axis
+    python -m model.export.atc --check m.onnx           checks options and atc, prints the SoC version, converts nothing
 
-atc must be on the PATH: source CANN's set_env.sh first. NAME.om is written next to NAME.onnx, and with --input_shape
-NAME_bs<N>.om for a batch size N above 1.
+atc must be on the PATH: source CANN's set_env.sh first. The om NAME.om is written next to NAME.onnx. If --input_shape
+gives a batch size N above 1, the om is NAME_bs<N>.om.
 """
 
 import sys
@@ -34,7 +34,7 @@ def main() -> None:
     oms = [model.with_name(f"{model.stem.removesuffix(batch)}{batch}.om") for model in options.models]
     for model, om in zip(options.models, oms, strict=True):
         if model.suffix != ".onnx":
-            raise UsageError(f"{model}: is not an ONNX file by its name; give a name that ends in .onnx")
+            raise UsageError(f"{model}: is not named like an ONNX file; give a file whose name ends in .onnx")
         arguments.check_path(model)
         arguments.check_path(om)
     if len(options.models) > 1 and (options.json or options.log_file):
@@ -80,20 +80,24 @@ def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m model.export.atc", description=__doc__, usage=usage)
     add = parser.add_argument
     add("models", nargs="+", type=Path, metavar="FILE.onnx", help="ONNX model written by pth2onnx.py")
-    add("--soc_version", default="", metavar="NAME", help="SoC that will run the om (from npu-smi info, else "
-        "Ascend310)")  # fmt: skip
-    add("--atc_options", default="", metavar="TEXT", help="more options for atc, as on its command line (none)")
-    add("--relative_to", type=Path, metavar="DIR", help="start of relative paths in --atc_options (the current folder)")
-    add("--precision", default="", metavar="NAME", help="fp16, fp32 or mixed (atc's default, fp16)")
-    add("--aoe", nargs="?", const="2", choices=CHOICES, metavar="JOB", help="tune with aoe before atc runs: 1 "
-        "(subgraphs), 2 (operators, also --aoe alone) or both (none)")  # fmt: skip
-    add("--input_shape", default="", metavar="TEXT", help="sizes of an input with a symbolic batch size, such as "
-        "image_seq:16,100,64,44 (those of the model)")  # fmt: skip
-    add("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (NAME.atc.log)")
-    add("--json", type=Path, metavar="FILE", help="write facts about the conversion")
-    # store_true would take the file name after it as its value.
-    add("--no_lint", action="store_const", const=True, help="pass the model to atc without a check")
-    add("--check", action="store_const", const=True, help="only check what does not need the model")
+    add("--soc_version", default="", metavar="NAME", help="SoC that will run the om (default: the NPU of this "
+        "machine, or Ascend310 without an NPU)")  # fmt: skip
+    add("--atc_options", default="", metavar="TEXT", help="more options for atc, written as on its command line")
+    add("--relative_to", type=Path, metavar="DIR", help="folder in which relative paths in --atc_options start "
+        "(default: the current folder)")  # fmt: skip
+    add("--precision", default="", metavar="NAME", help="precision of the om: fp16, fp32 or mixed (default: atc's "
+        "default, which is fp16)")  # fmt: skip
+    add("--aoe", nargs="?", const="2", choices=CHOICES, metavar="JOB", help="tune the model with CANN's aoe before atc "
+        "runs: 1 (subgraphs), 2 (operators; also if JOB is missing) or both (default: no tuning)")  # fmt: skip
+    add("--input_shape", default="", metavar="TEXT", help="shape of the input of a model with a symbolic batch size, "
+        "such as image_seq:16,100,64,44 (default: the shape in the model)")  # fmt: skip
+    add("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (default: NAME.atc.log next to "
+        "the om)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write a summary of the conversion to this JSON file")
+    # An option of the action store_true accepts a value, so it would take a file name that follows it.
+    add("--no_lint", action="store_const", const=True, help="convert the model without a check of its graph")
+    add("--check", action="store_const", const=True, help="check the options and atc, print the SoC version, and "
+        "convert nothing")  # fmt: skip
     return parser
 
 

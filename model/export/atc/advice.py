@@ -13,30 +13,30 @@ MISSING_DRIVER = "libascend_hal.so: cannot open shared object file"
 KILLED = (-9, 137)
 CRASHED = (-11, 139)
 
-_SOURCE = "source set_env.sh of CANN, or name its folder with --cann_path"
+_SOURCE = "source CANN's set_env.sh, or give CANN's folder with --cann_path"
 _REEXPORT = "export the model with pth2onnx.py, which writes opset 11 and one opset import"
 _STATIC = "remove the option: models have static shapes, one model per value of --batch_sizes"
 _OPS = "install the operator (ops, formerly kernels) package of this SoC, of the same version as CANN's toolkit"
 _OPTION = "correct --atc_options; `atc --help` lists the values of each option"
 _SOC = (
     "correct --soc_version (`Ascend` and the Name of npu-smi info) and install that SoC's operator package; "
-    "CANN supports Ascend310 up to 8.3, but not in 8.5"
+    "CANN supports Ascend310 up to version 8.3, but not in version 8.5"
 )
 _OTHER_PYTHON = (
     "atc compiles with {python}, but this CANN needs %s: put another python3 first on the PATH, for example "
     "PATH=/usr/bin:$PATH bash test/pth2om.sh"
 )
 _PACKAGES = (
-    "atc compiles with {python}, which lacks packages: {python} -m pip install attrs cython decorator sympy cffi "
+    "atc compiles with {python}, which lacks packages; run {python} -m pip install attrs cython decorator sympy cffi "
     "pyyaml pathlib2 psutil 'protobuf==3.20.*' scipy requests absl-py 'numpy<2'"
 )
 _LIBRARY = (
-    "it comes with the NPU driver; without a driver append a folder of CANN that has it, such as "
-    "$ASCEND_TOOLKIT_HOME/$(arch)-linux/devlib, to the end of LD_LIBRARY_PATH"
+    "this library comes with the NPU driver; without a driver, append a folder of CANN that contains the library, such "
+    "as $ASCEND_TOOLKIT_HOME/$(arch)-linux/devlib, to LD_LIBRARY_PATH"
 )
 _CANN_MODULES = ("te", "tbe", "topi", "impl", "auto_tune")
 
-# Messages about the environment and the advice on them. They take precedence over error codes; the first match counts.
+# Patterns of messages about the environment, with the advice. The first match counts. Error codes are searched later.
 _ENVIRONMENT = (
     (r"error while loading shared libraries: libascend_hal\.so:", _LIBRARY),
     (r"error while loading shared libraries: ", _SOURCE),
@@ -44,15 +44,15 @@ _ENVIRONMENT = (
     (r"cannot pickle 'FrameLocalsProxy' object", _OTHER_PYTHON % "Python 3.10 or older"),
     (r"No module named '?([\w.]+)'?", _PACKAGES),
     (r"Failed to import (?:Python module )?\[?([\w.]+)", _PACKAGES),
-    (r"No space left on device", "free some space on the disk"),
+    (r"No space left on device", "delete files on that disk"),
     (r"atc\.bin: (?:No such file|not found)", f"the installation of CANN is incomplete: {_SOURCE}"),
     (r"std::bad_alloc|Cannot allocate memory", "free memory, or set TE_PARALLEL_COMPILER=1"),
     (
         r"version `?(?:GLIBCXX|CXXABI|GLIBC)_[\d.]+'? not found",
-        "this CANN needs a newer C or C++ library: update libstdc++ and glibc, or install a CANN for this system",
+        "this CANN needs a newer C or C++ library: update libstdc++ and glibc, or install the CANN for this system",
     ),
 )
-# E10001 reports any wrong value, so its text decides.
+# E10001 reports a wrong value of any option, so a part of its text selects the advice.
 _VALUES = (
     ("soc_version", _SOC),
     ("host_env", f"CANN's environment is incomplete: {_SOURCE}; if it is complete, {_OPS}"),
@@ -67,18 +67,17 @@ _CODES = {
     "E10003 E10004 E10005 E10006 E10010 E10013 E10014 E10055": _OPTION,
     "E10007 E10008 E10054": f"an option has an empty value: {_OPTION}",
     "E10009 E10012 E10018 E10019 E10031 E10035 E10036": _STATIC,
-    "E13000 E13001 E13003 E10021 E10022": "check that the model can be read and that its path is short and plain",
+    "E13000 E13001 E13003 E10021 E10022": "check that the model can be read and that its path is short and plain ASCII",
     "E13004": "check that the folder of the om can be written and that the disk has free space",
-    "E13024": "correct or unset the environment variable that it names",
-    "E13026": "create the folder that it names, or correct the option or environment variable with its path",
-    "E16002 E19010 EZ9010": f"this version of CANN does not support that operator in that opset: {_REEXPORT}",
+    "E13024": "correct or unset the environment variable that the message names",
+    "E13026": "create the folder that the message names, or correct the option or environment variable with this path",
+    "E16002 E19010 EZ9010": f"this version of CANN does not support the operator in this opset: {_REEXPORT}",
     "EC0005 ED0001 EE1000 EF0001": _SOC,
-    "EZ3002 EZ3003": f"{_OPS}; or correct --soc_version, if this is another SoC",
+    "EZ3002 EZ3003": f"{_OPS}; or correct --soc_version if it names the wrong SoC",
 }
 _KERNELS = re.compile(r"kernel|\bOps\b|\bopp\b|operator package|op store", re.IGNORECASE)
-_PREFIX = re.compile(
-    r"\[PID:[^]]*\]\s*[\d:.\-]+\s*(?:\w*\([EW][A-Z0-9]\d{4}\):)?\s*"
-)  # follows the code in newer versions
+# Newer versions print process and time between the code and the text.
+_PREFIX = re.compile(r"\[PID:[^]]*\]\s*[\d:.\-]+\s*(?:\w*\([EW][A-Z0-9]\d{4}\):)?\s*")
 _PLACE = re.compile(r"(?:\[(?:FUNC|FILE|LINE):[^]]*\])+\s*$")
 # A line with an error code: `E10001: text`, `EZ9999  text`, `EZ9999[PID: 1] time (EZ9999):  text`.
 _CODED = re.compile(r"^[ \t]*(E[A-Z0-9]\d{4})(?::|(?=\[PID)|[ \t]{2,})[ \t]*(.*)", re.MULTILINE)
@@ -89,7 +88,7 @@ _NO_REASON = re.compile(r"ATC (?:start|run)|TraceBack|Traceback|\d+%\||^\W*$")
 
 
 class CodedError(NamedTuple):
-    """An error of CANN: its code, its text in one line with the details, and the position of the code."""
+    """An error of CANN: the code, one line of text with the details, and the position of the code in the output."""
 
     code: str
     text: str
@@ -99,8 +98,8 @@ class CodedError(NamedTuple):
 def coded_error(output: str) -> CodedError | None:
     """Return the first error with a code in the output of one of CANN's tools, or None if there is none.
 
-    `EZ9999: Inner Error!` says nothing about the reason. The text is then the detail line that follows it and, if that
-    line does not name a node, the first line of the trace that does.
+    `EZ9999: Inner Error!` says nothing about the reason, so the text is then the next line, which has the details. If
+    that line does not name a node, the first later line that names a node is added.
     """
     coded = _CODED.search(output)
     if coded is None:
@@ -117,12 +116,12 @@ def coded_error(output: str) -> CodedError | None:
 
 
 def explain(output: str, status: int, python: str = "python3") -> str:
-    """Return one line with the reason for a failure of atc and the advice.
+    """Return one line with the reason for a failure of atc, and the advice.
 
     Args:
         output: everything that atc printed.
-        status: its exit status.
-        python: the interpreter that atc uses, the first python3 on its PATH.
+        status: the exit status of atc.
+        python: the interpreter that atc uses, which is the first python3 on its PATH.
     """
     complaint = output.partition(FAILURE)[2] or output
     if "Failed to import" in complaint:
@@ -131,7 +130,7 @@ def explain(output: str, status: int, python: str = "python3") -> str:
         match = re.search(pattern, complaint)
         if match:
             if match.groups() and match[1].split(".")[0] in _CANN_MODULES:
-                advice = f"that module belongs to CANN: {_SOURCE}"
+                advice = f"this module belongs to CANN: {_SOURCE}"
             return f"{_line_around(complaint, match)}; {advice.replace('{python}', python)}"
     error = coded_error(complaint)
     if error:
@@ -145,9 +144,10 @@ def explain(output: str, status: int, python: str = "python3") -> str:
 
 
 def uncoded_reason(output: str) -> str:
-    """Return the most informative line of an output without error code, or an empty string.
+    """Return the most informative line of an output without an error code, or an empty string.
 
-    This is the first line that is marked as an error, but not as information, else the last line with letters.
+    This is the first line marked [ERROR]. Without such a line, it is the first line with `error:` that is not marked
+    [INFO]. Without both, it is the last line, if possible a line that is not marked [INFO] or [DEBUG].
     """
     lines = [line.strip() for line in output.splitlines()]
     lines = [line for line in lines if not _NO_REASON.search(line)]
@@ -174,7 +174,7 @@ def _line_around(text: str, match: re.Match) -> str:
 
 
 def _plain(line: str) -> str:
-    """Remove process, time and source position from a line."""
+    """Remove the process, the time and the position in the source code from a line."""
     return _PLACE.sub("", _PREFIX.sub("", line).strip()).strip().rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""Run commands of Ascend's software with the environment that they need, and keep or return their output."""
+"""Run commands of Ascend's software in a suitable environment, and return or log their output."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ TIMEOUT = 60  # seconds; npu-smi can hang if the driver has a problem
 def output_of(
     command: Sequence[str], environment: Mapping[str, str] | None = None, must_succeed: bool = True
 ) -> str | None:
-    """Return the standard output of a command; None if it is missing, hangs or, with `must_succeed`, fails."""
+    """Return the standard output of a command. None if it is missing or hangs, or if it fails and `must_succeed`."""
     try:
         return subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
@@ -65,8 +65,8 @@ def run_logged(
 def environment_for(atc: str) -> dict[str, str]:
     """Return this process's environment, changed so that atc finds a suitable python3.
 
-    atc compiles operators with the first python3 on the PATH. If this is the virtual environment of this program and
-    it lacks the packages that CANN needs, remove it from the PATH.
+    atc compiles operators with the first python3 on the PATH. If the virtual environment of this program lacks the
+    packages that CANN needs, it is removed from the PATH, unless it contains `atc`.
     """
     environment = dict(os.environ)
     own_bin = Path(sys.prefix) / "bin"

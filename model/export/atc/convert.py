@@ -1,4 +1,4 @@
-"""Convert one ONNX file to one om, which is written only if atc reports success in every way."""
+"""Convert one ONNX file to one om. The om is written only if exit status, message and files of atc show success."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ _MAX_WARNINGS = 5  # per model
 
 
 class Source(NamedTuple):
-    """A model that suits ATC, with the name and the static shape of its input."""
+    """A checked model, with the name and the static shape of its input."""
 
     path: Path
     name: str
@@ -44,7 +44,7 @@ def convert(
         log_file: receives atc's output (default: next to `om`).
 
     Returns:
-        Facts about the om for the log.
+        A summary: paths, settings and versions of the conversion, size and checksum of the om, and the duration.
 
     Raises:
         UserError: atc failed.
@@ -52,7 +52,7 @@ def convert(
     start = time.perf_counter()
     atc, om = find_atc(), check_path(om)
     with opened_log(log_file or om.with_suffix(".atc.log")) as log, atomic_file(om) as part:
-        # atc leaves files such as kernel_meta in its working directory.
+        # A temporary folder, because atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
             stem = Path(scratch) / om.stem
             command = command_for(atc, source, stem, soc_version, options)
@@ -67,29 +67,29 @@ def convert(
 
 
 def command_for(atc: Path, source: Source, stem: Path, soc_version: str, options: Sequence[str]) -> list[str]:
-    """Return the published command. `stem` is the om without its suffix, which atc appends."""
+    """Return the command of the published conversion. `stem` is the path of the om without .om, which atc appends."""
     log = [] if any(option.startswith("--log=") for option in options) else ["--log=error"]
     return [*model_options(atc, source, stem), f"--soc_version={soc_version}", *log, *options]
 
 
 def model_options(tool: Path, source: Source, stem: Path) -> list[str]:
-    """Return the start of the command of atc or aoe. ONNX is framework 5."""
+    """Return the beginning of a command of atc or aoe. Framework 5 is ONNX."""
     shape = f"--input_shape={source.name}:{','.join(map(str, source.shape))}"
     return [str(tool), "--framework=5", f"--model={source.path}", f"--output={stem}", shape]
 
 
 def run_atc(command: Sequence[str], stem: Path, log: TextIO) -> Path:
-    """Run `command` and return its om, whose path begins with `stem`. Raise UserError unless it succeeded.
+    """Run `command` and return the path of the om. Raise UserError if atc does not succeed.
 
-    Success means exit status 0, the line that reports it, and exactly one om. Some versions of atc add the host's
-    system and processor to its name.
+    atc succeeds if it ends with status 0, prints its success line, and writes one om with content. The name of the om
+    starts with `stem`, and some versions of atc append the host's system and processor.
     """
     environment = environment_for(command[0])
     output, status = run_logged(command, stem.parent, log, environment)
     if status != 0 and MISSING_DRIVER in output:
         fallback = _driver_stub_folder(Path(command[0]))
         if fallback is not None:
-            # Append it, because the folder also holds empty copies of other libraries.
+            # The folder also holds empty copies of other libraries, so it is searched last.
             log.write(f"\nretry with {fallback} at the end of LD_LIBRARY_PATH, because there is no NPU driver\n")
             paths = [environment.get("LD_LIBRARY_PATH", ""), str(fallback)]
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
@@ -104,7 +104,7 @@ def run_atc(command: Sequence[str], stem: Path, log: TextIO) -> Path:
     found = [path for path in candidates if path.is_file()]
     if len(found) != 1 or not found[0].stat().st_size:
         names = ", ".join(path.name for path in found) or "none"
-        raise UserError(f"atc reported success, but instead of one {stem.name}.om it left: {names}; {see_log}")
+        raise UserError(f"atc reported success, but instead of one om with content it left: {names}; {see_log}")
     return found[0]
 
 
@@ -119,28 +119,28 @@ def cann_version(atc: Path) -> str | None:
 
 
 def _driver_stub_folder(atc: Path) -> Path | None:
-    """Return the folder of CANN's copy of the driver library for machines without an NPU."""
+    """Return the folder of CANN's copy of the driver library, for machines without the driver. None if not found."""
     subfolders = (f"{platform.machine()}-linux/devlib", "devlib", "runtime/lib64/stub")
     folders = [home / subfolder for home in _homes(atc) for subfolder in subfolders]
     return next((folder for folder in folders if (folder / "libascend_hal.so").exists()), None)
 
 
 def _homes(atc: Path) -> list[Path]:
-    """Return possible folders of atc's CANN installation: from set_env.sh, and the parents of the command."""
+    """Return folders that may be atc's installation of CANN: from set_env.sh's variables, and the parents of `atc`."""
     named = [os.environ.get(name) for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
 
 
 def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool = True) -> Source:
-    """Check that a model suits ATC, and warn about its risks: problems that only some versions of ATC reject.
+    """Check a model for ATC. Failures of the model raise an error, and risks are logged as warnings (see `lint.py`).
 
     Args:
-        input_shape: sizes of the input, for a model with a symbolic batch size (default: the sizes in the file).
-        lint: check the model. Without the check, only its input must have a static shape.
+        input_shape: shape of the input, for a model with a symbolic batch size (default: the shape in the file).
+        lint: check the whole graph. If False, check only that the input has a static shape.
 
     Raises:
         UsageError: `input_shape` contradicts the model.
-        UserError: the model does not suit ATC.
+        UserError: the model has a failure.
     """
     path = check_path(path)
     model = load_onnx(path)
@@ -151,18 +151,18 @@ def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool =
         fixed = [size if isinstance(size, int) else given for size, given in zip(own, shape, strict=False)]
         if len(own) != len(shape) or fixed != shape:
             raise UsageError(
-                f"--input_shape={','.join(map(str, shape))}: the input of {path} has the shape {own}; give sizes that "
-                "differ only where it has a name instead of a number"
+                f"--input_shape={','.join(map(str, shape))}: the input of {path} has the shape {own}; give the same "
+                "numbers, and a number in place of each name"
             )
         model = with_input_shape(model, shape)
     problems = failures(model) if lint else []
     if not problems and not (shape and is_static(shape)):
-        problems = [f"the input has shape {shape}; give --input_shape"]  # needed even without lint
+        problems = [f"the input has shape {shape}, which is not static; give --input_shape"]
     if problems:
         raise UserError(f"{path}: does not suit ATC: {in_short(problems)}")
     found = risks(model, symbolic=input_shape is not None) if lint else []
     for risk in found[:_MAX_WARNINGS]:
-        logger.warning("%s: some versions of ATC may reject it: %s", path, risk)
+        logger.warning("%s: some versions of ATC may reject the model or run it slowly: %s", path, risk)
     if len(found) > _MAX_WARNINGS:
         logger.warning("%s: %d more warnings of this kind", path, len(found) - _MAX_WARNINGS)
     return Source(path, inputs[0].name, shape)

@@ -1,7 +1,8 @@
-"""Choose the SoC version for ATC: the given one, or the one that `npu-smi info` reports for this machine.
+"""Choose the SoC version for ATC: the version that the user gives, or the version of this machine's chip.
 
-Sources: CANN's ATC guide, page --soc_version (`Ascend` and the Name of `npu-smi info`; on A3 and 950 products Chip Name
-and NPU Name of `npu-smi info -t board`), and the published source of npu-smi, whose table has two rows per chip.
+The page --soc_version of CANN's ATC guide defines the version as `Ascend` and the Name in `npu-smi info`. On A3 and 950
+products, it is the Chip Name, `_` and the NPU Name in `npu-smi info -t board`. In the published source of npu-smi, the
+table of `npu-smi info` has two rows per chip.
 """
 
 import re
@@ -14,7 +15,7 @@ _FORM = re.compile(r"Ascend\d\w*(-\d+)?", re.ASCII)
 
 
 def choose_soc_version(given: str) -> tuple[str, str]:
-    """Return the SoC version and a text that says where it comes from. If `given` is empty, ask npu-smi.
+    """Return the SoC version and a text that says where it comes from. If `given` is empty, run npu-smi.
 
     Raises:
         UsageError: `given` does not have the form that ATC accepts.
@@ -31,7 +32,7 @@ def choose_soc_version(given: str) -> tuple[str, str]:
     found = soc_versions()
     if not found:
         reason = "npu-smi does not work here" if found is None else "npu-smi info shows no NPU"
-        return PUBLISHED, f"the published one, because {reason}; change it with --soc_version"
+        return PUBLISHED, f"the SoC of the published om, because {reason}; change it with --soc_version"
     if len(found) > 1:
         raise UserError(
             f"npu-smi info shows several kinds of chips, {' and '.join(found)}; choose one with --soc_version"
@@ -40,16 +41,16 @@ def choose_soc_version(given: str) -> tuple[str, str]:
 
 
 def soc_versions() -> list[str] | None:
-    """Return the different SoC versions of this machine; None if npu-smi does not work."""
+    """Return the different SoC versions of the chips of this machine; None if npu-smi does not work."""
     output = run_npu_smi("info")
     return None if output is None else sorted({soc_version_of(*chip) for chip in parse_chips(output)})
 
 
 def parse_chips(output: str) -> list[tuple[str, str]]:
-    """Return NPU number and Name of each chip in the output of `npu-smi info`.
+    """Return the NPU number and the Name of each chip in the output of `npu-smi info`.
 
-    Each chip has two rows of three cells: number, name | health | ..., then chip, device | bus | .... A table of
-    processes may follow.
+    Each chip has two rows of three cells. The first row is `number name | health | ...`, the second row is
+    `chip device | bus | ...`. A table of processes may follow.
     """
     rows = []
     for line in output.splitlines():
@@ -71,14 +72,14 @@ def soc_version_of(number: str, name: str) -> str:
         soc_version = f"{chip}_{npu}" if npu not in ("", "NA", "-") else ""
     if not _FORM.fullmatch(soc_version):
         raise UserError(
-            f"npu-smi info reports the chip as {name}, which is not enough for ATC's name; give --soc_version "
+            f"npu-smi info reports the chip as {name}, which is not the full name for ATC; give --soc_version "
             f"(Chip Name, `_` and NPU Name of npu-smi info -t board -i {number} -c 0)"
         )
     return soc_version
 
 
 def read_board(number: str) -> dict[str, str]:
-    """Return the `key : value` lines of npu-smi about one NPU; some products print them only per chip."""
+    """Return the `key : value` lines of npu-smi about one NPU. Some products print lines only about its chip 0."""
     board: dict[str, str] = {}
     for chip in (["-c", "0"], []):
         for line in (run_npu_smi("info", "-t", "board", "-i", number, *chip) or "").splitlines():

@@ -1,9 +1,9 @@
-"""Tune a model with CANN's `aoe` before atc compiles it, which then uses the tuned subgraphs and operators.
+"""Tune a model with CANN's tool `aoe`. atc then compiles the model with the tuned subgraphs and operators.
 
 Command, job types, report and success line follow CANN's AOE guide (pages on offline inference) and the model zoo. The
-guide recommends to tune subgraphs (job type 1, not on A2 and A3) before operators (job type 2). The zoo mostly tunes
-operators only. aoe measures on the NPU of this machine and can take hours. It stores its results in the folder
-$TUNE_BANK_PATH, else below ~/Ascend, where atc looks for them.
+guide recommends tuning subgraphs (job type 1, not on A2 and A3) before operators (job type 2). The model zoo mostly
+tunes operators only. aoe measures on the NPU of this machine and can take hours. It stores its results in the folder
+$TUNE_BANK_PATH, or below ~/Ascend if this variable is not set. atc reads the results from there.
 """
 
 import json
@@ -34,30 +34,31 @@ def tune(
 ) -> list[dict[str, Any]]:
     """Run the jobs of aoe on `source` and keep their reports next to `om` as .aoe_subgraphs.json and .aoe.json.
 
-    Without aoe, or if a job fails, a warning says so: the model can be converted without tuning.
+    If aoe is missing or a job fails, log a warning and continue, because a model can be converted without tuning.
 
     Args:
+        jobs: job types of aoe, keys of JOBS.
         options: further options of aoe, --name=value each.
         log_file: receives the output of aoe (default: next to `om`).
 
     Returns:
-        For each job that succeeded: what it tuned, the report's path, milliseconds per batch before and after if the
-        report has them, and the duration.
+        One dict per successful job: the tuned part, the path of the report, the milliseconds per batch before and after
+        tuning (None if the report lacks them), the path of the log, and the duration.
     """
     om, name, tuned = check_path(om), source.path.name, []
     for suffix in _REPORTS.values():
-        om.with_suffix(suffix).unlink(missing_ok=True)  # of an earlier run
+        om.with_suffix(suffix).unlink(missing_ok=True)  # reports of earlier runs
     aoe = shutil.which("aoe")
     if aoe is None:
         logger.warning("aoe is not on the PATH: %s is converted without tuning; aoe is part of CANN's toolkit", name)
         return []
     environment = environment_for(aoe)
-    environment.pop("ASCEND_WORK_PATH", None)  # otherwise the report is written there
+    environment.pop("ASCEND_WORK_PATH", None)  # aoe would write its report to this folder
     with opened_log(log_file or om.with_suffix(".aoe.log")) as log:
         for job in jobs:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
-                # aoe reads the SoC from the machine's NPU.
+                # Without --soc_version, because aoe tunes for the NPU of this machine.
                 command = [*model_options(aoe, source, Path(scratch) / om.stem), f"--job_type={job}", "--log=error"]
                 output, status = run_logged([*command, *options], Path(scratch), log, environment)
                 if status != 0 or SUCCESS not in output:
@@ -84,7 +85,7 @@ def _keep_report(folder: Path, target: Path) -> Path | None:
 
 
 def figures_of_report(report: Path) -> tuple[float | None, float | None]:
-    """Return the milliseconds per batch before and after tuning. None if the report does not contain them."""
+    """Return the milliseconds per batch before and after tuning, or None for values that the report does not have."""
     values: dict[str, Any] = {}
     try:  # the figures are in nested lists and objects
         json.loads(report.read_text(encoding="utf-8", errors="replace"), object_hook=values.update)

@@ -8,7 +8,7 @@ from tiny_onnx import tiny_model
 
 @pytest.fixture
 def cann(tmp_path, monkeypatch):
-    """An installation of CANN with the stand-ins first on the PATH, isolated from this machine's environment."""
+    """Create an installation of CANN whose tools are stand-ins, put it on the PATH, and return its folder."""
     for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH", "LD_LIBRARY_PATH", "TUNE_BANK_PATH"):
         monkeypatch.delenv(name, raising=False)
     folder = write_cann(tmp_path / "Ascend")
@@ -29,7 +29,8 @@ def model(tmp_path) -> Path:
 def behave(tmp_path, monkeypatch):
     """Return a function that replaces atc by a script.
 
-    In the script, `$om` is the path of the om without suffix, and `$success` and `$failure` are the lines of atc.
+    In the script, `$om` is the path of the om without suffix. `$success` and `$failure` are the lines with which the
+    real atc reports its result.
     """
     beginning = """
         success='ATC run success, welcome to the next use.'

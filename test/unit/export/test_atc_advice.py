@@ -1,4 +1,4 @@
-"""Failure messages of atc, most of them as users posted them, and the one line that `explain` makes of each."""
+"""`explain` converts a failure of atc into one line. Most of the messages were posted by users."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from model.export.atc.advice import explain
 START = "ATC start working now, please wait for a moment.\n"
 FAILED = "...\nATC run failed, Please check the detail log, Try 'atc --help' for more information\n"
 
-# Output of ATC, the expected quotation and a part of the advice.
+# Output of ATC, the part of it that `explain` must quote, and a part of the advice.
 POSTED = [
     ("E19010: No parser is registered for Op [model1 div node, optype [ai.onnx::23::Div]].",
      "E19010: No parser is registered for Op [model1 div node, optype [ai.onnx::23::Div]]; this version of CANN",
@@ -118,14 +118,14 @@ def test_explain_quotes_text_without_a_code(printed, status, quoted, advice, fai
 
 
 def test_explain_ignores_output_before_the_failure_line():
-    """The operator compiler warns about modules that are not needed."""
+    """The operator compiler also warns about missing modules that it does not need."""
     noise = f"{START}ImportWarning: No module named 'tensorflow'\n"
     assert explain(f"{noise}{FAILED}E16001: The model has no input node.\n", 255).startswith("E16001")
     assert "tensorflow" in explain(noise, 1)
 
 
 def test_explain_finds_a_missing_module_before_the_failure_line():
-    """Older versions of atc print it there."""
+    """Older versions of atc print the name of the module there."""
     missing = "ModuleNotFoundError: No module named '_struct'"
     line = explain(f"{missing}\n{FAILED}E40000: Failed to import te.platform.log_util.\n", 255, "/usr/bin/python3")
     assert line.startswith(f"{missing}; atc compiles with /usr/bin/python3")

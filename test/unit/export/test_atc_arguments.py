@@ -1,4 +1,4 @@
-"""Options, paths and command lines of the conversion that are refused before a model is exported."""
+"""The conversion rejects invalid options, paths and command lines before a model is exported."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_check_options_rejects(text, words):
 
 @pytest.mark.parametrize("file", ["model/docs/ascend.md", "model/docs/ascend.zh-CN.md"])
 def test_recommended_precision_modes_keep_float32_on_the_ai_core(file):
-    """must_keep_origin_dtype moves operators to the AI CPU, or lets atc fail."""
+    """must_keep_origin_dtype moves operators to the AI CPU, or makes atc fail."""
     text = (ROOT / file).read_text(encoding="utf-8")
     recommended = re.findall(r"--precision_mode(?:_v2)?=(\w+)", text)
     assert recommended and set(recommended) <= {"force_fp32", "cube_fp16in_fp32out", "allow_fp32_to_fp16"}

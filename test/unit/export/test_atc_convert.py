@@ -1,4 +1,4 @@
-"""Conversion of ONNX to om with the stand-in for atc, its environment, and scripts that misbehave."""
+"""Convert ONNX to om with the stand-in for atc and with failing scripts, and prepare the environment of atc."""
 
 import importlib.util
 import shlex
@@ -73,7 +73,7 @@ def test_a_refusal_is_one_line_with_advice_and_keeps_the_old_om(cann, model, mon
         ("exit 0", "ended with status 0 but did not report success"),
         ("echo x > $om.om; echo $success; exit 3", "failed with status 3"),
         ("echo x > $om.om; echo $failure; exit 0", "failed with status 0"),
-        ("echo $success", "instead of one gaitset_submit.om it left: none"),
+        ("echo $success", "instead of one om with content it left: none"),
         ("touch $om.om; echo $success", "it left: gaitset_submit.om"),
         ("echo x | tee $om.om > ${om}_linux_x86_64.om; echo $success", "gaitset_submit_linux_x86_64.om"),
         ("kill -9 $$", "status -9: it was killed, most likely for lack of memory"),
@@ -159,7 +159,7 @@ def test_missing_packages_of_atcs_python_are_explained(cann, model, monkeypatch,
 
 @pytest.mark.parametrize("has_decorator", [False, True])
 def test_atc_does_not_use_our_virtual_environment(monkeypatch, tmp_path, has_decorator):
-    """atc runs the first python3 on the PATH, which in an activated .venv is ours."""
+    """atc runs the first python3 on the PATH. In an activated .venv, this is the python3 of this project."""
     own = tmp_path / "bin"
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", "/usr")

@@ -1,4 +1,4 @@
-"""Precision by name for each version of atc, and tuning with aoe before the conversion."""
+"""Precisions by name, for older and newer versions of atc, and tuning with aoe before the conversion."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def convert(model, monkeypatch, *arguments):
 )
 def test_precision_has_the_name_that_this_atc_knows(model, monkeypatch, precision, new, old):
     assert convert(model, monkeypatch, f"--precision={precision}")["options"] == [new]
-    monkeypatch.setenv("ATC_STANDIN_OLD", "1")  # it refuses the new option
+    monkeypatch.setenv("ATC_STANDIN_OLD", "1")  # an older atc, which rejects the new option
     assert convert(model, monkeypatch, f"--precision={precision}")["options"] == [old]
 
 
@@ -55,7 +55,7 @@ def test_invalid_precisions(model, monkeypatch, arguments, message):
 
 
 def test_aoe_tunes_before_atc_and_its_report_is_kept(cann, model, monkeypatch, capsys, tmp_path):
-    """The atc of this test fails unless aoe has written its bank and has ended."""
+    """The atc of this test fails if aoe has not written its tuning results before."""
     atc = cann / "bin" / "atc"
     original = atc.read_text().partition("\n")[2]
     bank = "$HOME/Ascend/latest/data/aoe/custom/op/Ascend310P3/conv2d.json"
@@ -106,7 +106,7 @@ def test_without_a_working_aoe_the_model_is_converted_untuned(cann, model, monke
      ("both", "1", ["operators"]), ("both", "2", ["subgraphs"])],
 )  # fmt: skip
 def test_job_types_of_aoe(model, monkeypatch, capsys, tmp_path, job, fails, tuned):
-    """Subgraphs come first, as the guide recommends, and if one job fails, the other one still runs."""
+    """Subgraphs are tuned before operators, as CANN's guide recommends. If one job fails, the other job still runs."""
     monkeypatch.setenv("AOE_STANDIN_FAIL", fails)
     done = convert(model, monkeypatch, f"--aoe={job}")["aoe"]
     types = re.findall(r"--job_type=(\d)", model.with_suffix(".aoe.log").read_text())

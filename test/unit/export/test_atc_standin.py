@@ -1,4 +1,4 @@
-"""The stand-in for atc prints what the real atc prints and refuses what it refuses."""
+"""The stand-in for atc prints the lines of the real atc and rejects the same options and graphs."""
 
 import onnx
 import pytest
@@ -43,7 +43,7 @@ def test_success_prints_and_writes_what_the_real_atc_does(atc, tmp_path):
 def test_a_failure_follows_the_dots_and_the_failure_line(atc):
     lines = atc(soc_version="Ascend11").stdout.splitlines()
     assert lines[:3] == [START, "...", FAILURE] and lines[3].startswith("E10001: Value [Ascend11] for parameter")
-    assert atc(log="loud").stdout.splitlines()[:2] == [START, FAILURE]  # fails while parsing options: no dots
+    assert atc(log="loud").stdout.splitlines()[:2] == [START, FAILURE]  # an unknown option fails before the dots
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_wrong_graphs_are_refused_with_atcs_code(atc, model, code):
 
 
 def test_an_input_shape_with_another_batch_size_is_refused(atc):
-    """The published commands did this: one ONNX file for batch size 1, with constant shapes inside."""
+    """The published commands use one ONNX file, with constant shapes for batch size 1, for every batch size."""
     fold = helper.make_node("Reshape", ["image_seq", "shape"], ["feature"], "fold")
     model = with_nodes(fold, output_shape=(8, 48), initializers=[constant("shape", [8, 48])])
     assert atc(model).returncode == 0

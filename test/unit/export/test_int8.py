@@ -26,7 +26,7 @@ unchecked = partial(VariableLengthRuntime, check=False)
 
 @pytest.fixture(scope="module")
 def trained():
-    """A trained network: with random weights, few values are on the negative side of LeakyReLU."""
+    """A trained network, because with random weights few inputs of LeakyReLU are negative."""
     network = GaitSet(unit_strips=True).eval()
     load_encoder(network, bundled_encoder())
     return network
@@ -59,21 +59,21 @@ def nodes_of(graph, kind):
 
 
 def test_embeddings_are_close_to_torch(trained, exported):
-    """Use figures that are not in the calibration."""
+    """The compared sequences are not in the calibration."""
     random = np.random.default_rng(8)
     sils = np.stack([walking_pixels(7, random) for _ in range(2)])
     with torch.inference_mode():
         expected = trained(torch.from_numpy(sils)).numpy()
     found = VariableLengthRuntime(exported[0]).run(sils)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    assert error < 0.12, error  # 0.10; 0.37 with ReLU and the weights for LeakyReLU, 0.14 without `fit_smallest`
+    assert error < 0.12, error  # 0.10 was measured, 0.37 without `fit_to_relu`, and 0.14 without `fit_smallest`
 
 
 def test_no_pair_of_weights_can_saturate(graph, constants):
-    """So no sum of products saturates without VNNI, in any order. test_quantization.py tests `saturates`."""
+    """Then no sum of products saturates on a processor without VNNI. test_quantization.py tests `saturates`."""
     weights = [constants[node.input[3]] for node in nodes_of(graph, "QLinearConv")]
     assert len(weights) == 6 and not any(saturates(weight).any() for weight in weights)
-    # A channel uses more than 7 bits if one of its weights is much larger than the others.
+    # The weights use 8 bits where they can: one weight of a channel may exceed 64 if all others are small.
     assert max(np.abs(weight).max() for weight in weights) > 64
 
 
@@ -105,9 +105,9 @@ def test_set_layers_use_only_integer_operators(graph):
 
 
 def test_activations_are_leaky_relu_rounded_once(graph, constants):
-    """Layers 2 and 4: compute the additions for all 256 inputs, and compare with LeakyReLU of real numbers."""
+    """Compute the activations of layers 2 and 4 for all 256 inputs, and compare with LeakyReLU of real numbers."""
     additions = nodes_of(graph, "QLinearAdd")
-    assert len(additions) == 4  # the last layer's activation is computed in float32, that of the others is ReLU
+    assert len(additions) == 4  # two for layer 2 and two for layer 4
     for number, conv in enumerate(nodes_of(graph, "QLinearConv")[1:4:2]):
         first, second = additions[2 * number : 2 * number + 2]
         assert first.input[0] == second.input[0] and first.output[0] == second.input[3]
@@ -127,7 +127,7 @@ def test_activations_are_leaky_relu_rounded_once(graph, constants):
 
 
 def test_layers_that_only_the_next_layer_reads_saturate_at_zero(graph, constants, trained, figures):
-    """Their uint8 values represent 0 to the largest value, so their convolution computes ReLU."""
+    """The uint8 outputs of layers 1, 3 and 5 represent 0 to the largest value, so their convolutions compute ReLU."""
     outputs = [[constants[name].item() for name in node.input[6:8]] for node in nodes_of(graph, "QLinearConv")]
     ranges = measure_ranges(trained, figures[:3])
     for number in (1, 3, 5):
@@ -165,7 +165,7 @@ def test_measured_ranges_end_at_the_largest_output_and_change_the_activation_lea
             return np.square(np.where(rounded < 0, 0.01 * rounded, rounded) - expected).mean()
 
         least = min(error(values.min() / 2**halvings) for halvings in range(10))
-        assert values.min() <= smallest < 0 and error(smallest) <= 1.1 * least  # a part of the values was measured
+        assert values.min() <= smallest < 0 and error(smallest) <= 1.1 * least  # 1.1: only a part was measured
 
 
 def test_calibration_sequences_are_spread_and_have_frames():
@@ -181,7 +181,7 @@ def test_too_few_calibration_sequences_are_an_error(trained, figures, tmp_path):
 
 
 def test_a_large_error_on_held_out_sequences_is_refused(trained, figures, tmp_path):
-    """The ranges of empty frames do not fit silhouettes."""
+    """Calibrate with empty frames, whose ranges are too small for silhouettes."""
     empty = [np.zeros_like(figures[0])]
     with pytest.raises(UserError, match=r"not written.*held-out .* differ from torch's by .* at most 20 % is allowed"):
         export_int8(trained, tmp_path / "wrong.onnx", empty, figures[3:], runtime=unchecked)

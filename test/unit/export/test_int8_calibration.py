@@ -1,4 +1,4 @@
-"""8-bit export with pth2onnx.py: the calibration data."""
+"""The calibration data of 8-bit exports with pth2onnx.py."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Hand-built graphs, each with one problem for ATC, and the finding of the lint. Nodes at the limits of ATC."""
+"""Lint hand-built graphs that each have one problem for ATC, and nodes at the limits of ATC."""
 
 import numpy as np
 import onnx
@@ -78,7 +78,7 @@ def test_suitable_graphs_have_no_problem(tmp_path, model):
 
 INVALID = with_nodes(node("Add", inputs=["image_seq", "nowhere"]))
 INDICES = node("MaxPool", "pool", outputs=["feature", "i"], kernel_shape=[2, 2])
-# Opset 13 and later: some versions of ATC drop axes that are an input, without an error.
+# From opset 13 on, the axes of Unsqueeze are an input. Some versions of ATC ignore such axes without an error.
 AXES_AS_INPUT = tiny_model([node("Unsqueeze", "wide", ["image_seq", "axes"])], opsets=[("", 13)],
                            output_shape=(2, 1, 4, 8, 6), initializers=[constant("axes", [1])])  # fmt: skip
 
@@ -94,8 +94,8 @@ AXES_AS_INPUT = tiny_model([node("Unsqueeze", "wide", ["image_seq", "axes"])], o
         (tiny_model(batch=0), True, "input image_seq has shape [0, 4, 8, 6]"),
         (tiny_model(output_shape=("batch", 8, 6)), False, "output feature has shape"),
         (tiny_model(dtype=TensorProto.DOUBLE), True, "is DOUBLE"),
-        (tiny_model(names=("input", "feature")), False, "the inputs have the names input"),
-        (tiny_model(names=("image_seq", "out")), False, "the outputs have the names out"),
+        (tiny_model(names=("input", "feature")), False, "the model has the inputs input, but scripts"),
+        (tiny_model(names=("image_seq", "out")), False, "the model has the outputs out, but scripts"),
         (with_nodes(node("ReduceMax", "pool")), True, "ReduceMax node pool has no axes"),
         (with_nodes(with_empty_axes("ReduceMean", "mean")), True, "ReduceMean node mean has no axes"),
         (with_nodes(node("Relu", "act")), False, "operator Relu of node act"),
@@ -104,13 +104,13 @@ AXES_AS_INPUT = tiny_model([node("Unsqueeze", "wide", ["image_seq", "axes"])], o
         (with_ones(np.float64), True, "Add"),
         (sparse(), True, "1 sparse weights"),
         (with_function(), True, "1 functions in the model"),
-        (with_second_input(), True, "the inputs have the names image_seq, lengths, but must have exactly one"),
+        (with_second_input(), True, "the model has the inputs image_seq, lengths, but it must have exactly one"),
         (AXES_AS_INPUT, False, "has axes as input"),
         (with_nodes(INDICES, output_shape=(2, 4, 7, 5)), False, "MaxPool node pool also returns indices"),
     ],
 )
 def test_problem_is_found_as_certain_or_as_a_risk_of_some_versions(model, certain, finding):
-    """A failure is certain, and risks depend on the version of ATC."""
+    """`certain` models have a failure. All other models have only risks, which depend on the version of ATC."""
     problems = lint_onnx(model)
     assert any(finding in problem for problem in problems), problems
     assert all("\n" not in problem for problem in problems)
@@ -161,7 +161,7 @@ def test_a_name_that_is_not_utf8_is_a_problem(monkeypatch):
     assert any("not a valid ONNX graph" in finding for finding in lint_onnx(tiny_model()))
 
 
-# Nodes at each limit of an operator, and one step beyond it
+# Nodes that are exactly at a limit of their operator, and nodes one step beyond the limit
 
 
 def limits_of(operator, shape, **attributes):
@@ -201,7 +201,7 @@ def test_limits_of_max_pool(inside, beyond, word):
 
 def test_max_pool_must_pool_two_axes():
     assert "must pool height and width" in pool((2, 8, 16), (2,))[0]
-    assert len(pool((2, 8, 16, 16, 16), (2, 2, 2))) == 2  # one more for its rank
+    assert len(pool((2, 8, 16, 16, 16), (2, 2, 2))) == 2  # the second problem is the number of axes
 
 
 @pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMean"])

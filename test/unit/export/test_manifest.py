@@ -1,4 +1,4 @@
-"""The `.info` list of input files and their manifest, whole and damaged."""
+"""Read the `.info` list and the manifest of input files, intact and damaged."""
 
 import pytest
 from tiny_store import TinyStore

@@ -22,7 +22,7 @@ CHANNELS = (4, 6, 10)
 
 @pytest.fixture(scope="module")
 def network():
-    """A network with other channels than the default, which are exported from the weights alone."""
+    """A network whose numbers of channels differ from the default. The export takes them from the weights."""
     torch.manual_seed(0)
     return GaitSet(hidden_dim=8, channels=CHANNELS)
 
@@ -77,7 +77,7 @@ def test_file_holds_no_paths_or_host_name(exported):
     root = Path(__file__).resolve().parents[3]
     assert b"gaitset.py" not in content and b"site-packages" not in content
     for secret in (str(root), str(Path.home()), str(exported[0].parent), socket.gethostname()):
-        if len(secret) > 5:  # a root of / occurs in node names
+        if len(secret) > 5:  # a short path such as / also occurs in the names of nodes
             assert secret.encode() not in content
 
 
@@ -108,7 +108,7 @@ def test_nan_weights_keep_the_old_file(network, tmp_path):
 
 
 def test_an_exporter_that_writes_another_opset_is_detected(network, tmp_path, monkeypatch):
-    """torch's newer exporter does this: asked for opset 11, it writes 18 without a warning."""
+    """torch's newer exporter writes opset 18 without a warning if opset 11 is requested."""
     trace = onnx_export._trace
 
     def other_opset(static, path):

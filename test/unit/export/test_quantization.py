@@ -41,7 +41,7 @@ def test_fit_scales_changes_the_convolution_least():
 def test_fit_to_relu_is_the_linear_regression_of_all_windows():
     """Compare with NumPy's least squares on windows that are cut out one by one."""
     random = np.random.default_rng(0)
-    before = random.normal(size=(2, 3, 6, 6)) + random.normal(size=(2, 1, 6, 6))  # the channels depend on each other
+    before = random.normal(size=(2, 3, 6, 6)) + random.normal(size=(2, 1, 6, 6))  # correlated channels
     maps = np.where(before < 0, 0.01 * before, before).astype(np.float32)
     weight = random.normal(size=(4, 3, 3, 3)).astype(np.float32)
 

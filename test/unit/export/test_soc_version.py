@@ -1,4 +1,4 @@
-"""Choice of the SoC version from tables of npu-smi, printed as its published source does."""
+"""Choose the SoC version from tables of npu-smi, which the stand-in prints as the published source of npu-smi does."""
 
 import pytest
 from cann_folder import write_command, write_script
@@ -7,7 +7,7 @@ from model.common.errors import UsageError, UserError
 from model.export.atc import commands, soc_version
 from model.export.atc.soc_version import choose_soc_version, parse_chips, read_board, soc_version_of
 
-# Output of a driver of 2025 for a card with two chips. Its columns have another width.
+# Output of a driver of 2025 for a card with two chips. The widths of its columns differ from those of the stand-in.
 TWO_CHIPS = """\
 +--------------------------------------------------------------------------------------------------------+
 | npu-smi 25.0.rc1.1                               Version: 25.0.rc1.1                                   |
@@ -42,7 +42,7 @@ def npu_smi(tmp_path, monkeypatch):
     [
         ("310", "Ascend310"),
         ("310P3,310P3", "Ascend310P3"),
-        ("310B4", "Ascend310B4"),  # its second row shows NA instead of a bus
+        ("310B4", "Ascend310B4"),  # the second row of this chip shows NA instead of a bus
         ("910ProB", "Ascend910ProB"),
         ("910B3,910B3,910B3", "Ascend910B3"),
         ("910B4-1", "Ascend910B4-1"),

@@ -29,7 +29,7 @@ CHANNELS = (4, 6, 10)
 
 @pytest.fixture(scope="module")
 def network():
-    """A network with other channels than the default, which are exported from the weights alone."""
+    """A network whose numbers of channels differ from the default. The export takes them from the weights."""
     torch.manual_seed(0)
     return GaitSet(hidden_dim=8, channels=CHANNELS).eval()
 
@@ -50,7 +50,7 @@ def models(network, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(network, store):
-    """Embeddings of each sequence alone, with all its frames, from torch."""
+    """torch's embedding of each sequence, computed alone and with all frames."""
     with torch.inference_mode():
         return np.concatenate([network(torch.from_numpy(each[None])).numpy() for each in store.sequences])
 
@@ -94,7 +94,7 @@ def test_batches_group_similar_lengths_and_all_sequences():
 
 
 def test_static_models_are_chosen_by_length(network, store, expected, tmp_path, caplog):
-    """The longest sequence, 40 frames, is truncated to the longest model; all others keep their frames."""
+    """Only the sequence of 40 frames is truncated, to the 20 frames of the longest model."""
     for frame_num in (4, 9, 20):
         export_onnx(network, tmp_path / f"gaitset_f{frame_num}.onnx", 2, frame_num, runtime=OrtRuntime)
     choice = choose("auto", tmp_path / "gaitset", direct=True)
