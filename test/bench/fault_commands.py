@@ -1,7 +1,7 @@
-"""The commands of the chain on tiny data, each in a process that can be stopped.
+"""Run the commands of the chain on tiny data, each in a process that can be stopped.
 
-A command runs in a fork of this process, which has already imported all libraries. It starts within milliseconds and
-otherwise behaves like the command of a user.
+A command runs in a fork of this process, which has already imported all libraries. So a command starts within
+milliseconds. In all other respects, it behaves like the command of a user.
 """
 
 import importlib
@@ -44,8 +44,9 @@ LIBRARIES = (
 class Command:
     """A command of the chain.
 
-    script: file of the repository, or module.
-    outputs: files and folders that the command writes. Everything else in the current folder is its input.
+    script: a file of the repository that ends in .py, or the name of a module.
+    outputs: files and folders that the command writes. All other files in the current folder are its input.
+    processes: number of processes that run the command, each with its own rank.
     """
 
     name: str
@@ -55,17 +56,17 @@ class Command:
     processes: int = 1
 
     def words(self) -> list[str]:
-        """Return the arguments of the interpreter: a script, or -m and a module, and the arguments of the command."""
+        """Return the arguments of the Python interpreter that run this command."""
         script = [str(ROOT / self.script)] if self.script.endswith(".py") else ["-m", self.script]
         return [*script, *shlex.split(self.arguments)]
 
     def launched(self, name: str, more: str = "") -> "Command":
-        """Return a command that starts the processes of this one with the project's launcher."""
+        """Return a command that starts the processes of this command with the project's launcher."""
         arguments = f"--processes {self.processes} {shlex.join(self.words())} {more}"
         return Command(name, "model.launch", arguments, self.outputs)
 
     def run(self) -> None:
-        """Run the command in this process, which ends with its exit status."""
+        """Run the command in this process. The command ends the process with its exit status."""
         if self.script.endswith(".py"):
             sys.argv = self.words()
             runpy.run_path(sys.argv[0], run_name="__main__")
@@ -106,13 +107,16 @@ COMMANDS = {
 
 @dataclass
 class Job:
-    """A running command. All its processes belong to one process group. Their errors are in the file `log`."""
+    """A running command. All its processes belong to one process group and write stderr to the file `log`."""
 
     processes: list[ForkProcess]
     log: Path
 
     def wait(self, seconds: float = 120) -> list[int | None]:
-        """Wait for the command and for orphans in its process group. Returns exit statuses, negative for signals."""
+        """Wait until all processes of the process group have ended.
+
+        Returns the exit statuses of the command's processes. The status of a process that a signal ended is negative.
+        """
         deadline, late = time.monotonic() + seconds, False
         while (running := any([process.is_alive() for process in self.processes])) or self.signal(0, to_all=True):
             if time.monotonic() > deadline:
@@ -123,7 +127,7 @@ class Job:
         return [process.exitcode for process in self.processes]
 
     def signal(self, number: int, to_all: bool = False, rank: int = 0) -> bool:
-        """Send a signal to one process or to the process group. Returns False if it has ended."""
+        """Send a signal to one process or to the whole process group. Returns False if there is no such process."""
         try:
             if to_all:
                 os.killpg(self.processes[0].pid, number)
@@ -138,8 +142,8 @@ class Job:
 
 
 def start(command: Command, folder: Path, before: Callable[[], None] | None = None, new_log: bool = True) -> Job:
-    """Start a command in `folder`. Each of its processes calls `before` first."""
-    job = Job([], folder.parent / ".stderr")  # outside of the folder, whose disk may be full
+    """Start a command in `folder`. Each of its processes calls `before` first. `new_log` deletes an existing log."""
+    job = Job([], folder.parent / ".stderr")  # outside of `folder`, because the disk of `folder` may be full
     if new_log:
         job.log.unlink(missing_ok=True)
     world: dict[str, str] = {}
@@ -153,7 +157,8 @@ def start(command: Command, folder: Path, before: Callable[[], None] | None = No
         with block_interrupts():
             process.start()
         job.processes.append(process)
-        with suppress(PermissionError, ProcessLookupError):  # the process also does this itself, and may have ended
+        # The process also does this itself, so it may have ended.
+        with suppress(PermissionError, ProcessLookupError):
             os.setpgid(process.pid, job.processes[0].pid)
     return job
 
@@ -171,7 +176,7 @@ def _run(
         if before is not None:
             before()
         command.run()
-    except KeyboardInterrupt:  # before the command installed its handler
+    except KeyboardInterrupt:  # SIGINT arrived before the command installed its handler
         sys.exit(130)
 
 
@@ -187,9 +192,10 @@ _EVENTS = ("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncat
 
 
 def watch_changes(root: Path, on_change: Callable[[str, str], None]) -> None:
-    """Let this process call `on_change(event, path)` before each call that changes a file or folder below `root`.
+    """Let this process call `on_change(event, path)` before each change of a file or folder below `root`.
 
-    These are Python's calls that create, open for writing, write (os.write), rename or delete.
+    Changes are Python's calls that create, rename, truncate or delete files and folders, that open a file for writing,
+    and os.write.
     """
     process, original_write = os.getpid(), os.write
 

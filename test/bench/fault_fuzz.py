@@ -1,6 +1,6 @@
-"""Pass modified files to every reader.
+"""Pass modified files to every function that reads files.
 
-Each input must be read or rejected with an error message, within ten seconds and 2 GiB of memory.
+A reader must accept each input or reject it with an error message, within ten seconds and 2 GiB of memory.
 """
 
 import contextlib
@@ -26,7 +26,10 @@ _reached = RawValue("l")  # number of the current input, shared with the process
 
 
 def fuzz(total: int, seed: int) -> dict:
-    """Distribute `total` inputs over all readers, each in its own process. Returns counts per reader, and failures."""
+    """Distribute `total` inputs over all readers, and run each reader in its own process.
+
+    Returns the numbers of inputs per reader, and descriptions of the failures.
+    """
     readers: dict[str, dict] = {}
     failures: list[str] = []
     shares = sum(reader.share for reader in READERS)
@@ -37,7 +40,8 @@ def fuzz(total: int, seed: int) -> dict:
         readers[reader.name] = outcome
         failures += found
     cases = {name: outcome.get("inputs", 0) for name, outcome in readers.items()}
-    counted = sum(outcome.get("failed", 0) for outcome in readers.values())  # only the first failures are listed
+    # Per reader, `failures` describes only the first five.
+    counted = sum(outcome.get("failed", 0) for outcome in readers.values())
     return {"cases": cases, "failed": max(counted, len(failures)), "failures": failures, "readers": readers}
 
 
@@ -47,12 +51,12 @@ def _in_a_process(place: int, count: int, seed: int) -> dict:
         try:
             with ProcessPoolExecutor(1, get_context("fork")) as pool:
                 return pool.submit(_fuzz_one, place, count, seed, Path(folder)).result()
-        except Exception:  # also if the process has ended
+        except Exception:  # an error of the reader's code for preparation, or the end of the process
             return {"failures": [f"at input {_reached.value}: {traceback.format_exc()[-1500:]}"]}
 
 
 def _fuzz_one(place: int, count: int, seed: int, folder: Path) -> dict:
-    """Run the inputs of one reader in this process, whose memory is limited to 2 GiB in addition to the initial use."""
+    """Run the inputs of one reader in this process. The process may use 2 GiB more memory than at the beginning."""
     reader = READERS[place]
     os.chdir(folder)
     read = reader.make(folder)
@@ -60,7 +64,7 @@ def _fuzz_one(place: int, count: int, seed: int, folder: Path) -> dict:
         begin = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (begin + MAX_BYTES, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _too_long)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders print messages
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hide the messages of image decoders
     counts = {"inputs": 0, "accepted": 0, "rejected": 0}
     failures: list[str] = []
     longest = 0.0
@@ -93,7 +97,7 @@ def _fuzz_one(place: int, count: int, seed: int, folder: Path) -> dict:
 
 
 class TooLong(BaseException):
-    """Derived from BaseException, so that no reader converts it into another error."""
+    """An input took too long. Derived from BaseException, so that no reader converts it into a different error."""
 
 
 def _too_long(number: int, frame: object) -> None:

@@ -1,6 +1,6 @@
-"""Random changes of bytes, JSON values and lines, as caused by damage, other programs or an attacker.
+"""Change bytes, JSON values and lines at random, as damage, other programs or attackers do.
 
-`file_target` and `sealed_target` are fuzz targets for files with such changes.
+`file_target` and `sealed_target` make fuzz targets: functions that write a changed file and let a reader read it.
 """
 
 import copy
@@ -29,12 +29,16 @@ VALUES = [
     "步态", "001\0", ".hidden", "-rf", "1e999", [], {}, [[]], [None], {"": None}, [1, 2, 3], ["001"], {"a": {"b": 1}},
 ]  # fmt: skip
 
-# A fuzz target: makes an input and reads it. Raises the errors of the reader or AssertionError.
+# A fuzz target makes an input with the given random numbers and reads it. It raises the errors of the reader, or
+# AssertionError if the reader returns a wrong result.
 Target = Callable[[random.Random], object]
 
 
 def write(path: Path, good: Any, draw: random.Random, others: Sequence[bytes] = ()) -> Path:
-    """Write changed bytes, lines of a text, or JSON, depending on the type of `good`. Returns the path."""
+    """Change `good` and write it to `path`. Returns the path.
+
+    Bytes are changed by `bytes_of`, text by `lines_of`, and any other value is written as JSON by `json_text`.
+    """
     if isinstance(good, bytes):
         path.write_bytes(bytes_of(good, others or [good], draw))
     else:
@@ -44,7 +48,7 @@ def write(path: Path, good: Any, draw: random.Random, others: Sequence[bytes] = 
 
 
 def make(path: Path, content: Any) -> None:
-    """Make a folder (dict), a file (bytes), an empty file of a size (int), a link to a path, or a pipe (None)."""
+    """Make a folder (dict), a file (bytes), a file of zeros (int, its size), a link (Path) or a pipe (None)."""
     if isinstance(content, dict):
         path.mkdir()
         for name, part in content.items():
@@ -61,15 +65,15 @@ def make(path: Path, content: Any) -> None:
 
 
 def file_target(path: Path, contents: Sequence[Any], read: Callable[[Path], object]) -> Target:
-    """Return a fuzz target that changes one of the valid `contents`, writes it to `path` and reads it."""
+    """Return a fuzz target that changes one of the valid `contents`, writes it to `path` and calls `read(path)`."""
     return lambda draw: read(write(path, draw.choice(contents), draw, contents))
 
 
 def sealed_target(paths: Sequence[Path], read: Callable[[], object]) -> Target:
-    """Return a fuzz target for JSON files with checksums, of which it changes one at a time.
+    """Return a fuzz target that changes one of several JSON files with checksums.
 
-    It writes other content with a valid checksum, so that only the structure can be checked, or other bytes. `read`
-    must then return the same value as from the valid files, unless it rejects the file.
+    Half of the inputs have a changed structure and a valid checksum, so the reader can only check the structure. The
+    other inputs have changed bytes. `read` must reject changed bytes, or return the same value as for the valid files.
     """
     valid, expected = {path: path.read_bytes() for path in paths}, read()
 
@@ -87,7 +91,7 @@ def sealed_target(paths: Sequence[Path], read: Callable[[], object]) -> Target:
 
 
 def bytes_of(whole: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
-    """Return `whole` with one to eight changes. `others` are valid files whose parts are inserted."""
+    """Return `whole` with one to eight changes. Parts of the valid files `others` are inserted. 1 % are other bytes."""
     if draw.random() < 0.01:
         return draw.choice((b"", draw.randbytes(draw.randrange(200))))
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
@@ -116,11 +120,11 @@ def bytes_of(whole: bytes, others: Sequence[bytes], draw: random.Random) -> byte
 def structure_of(
     value: Any, draw: random.Random, values: Sequence[Any] = VALUES, keys: Sequence[str] = tuple(map(str, VALUES[:20]))
 ) -> Any:
-    """Return a copy of nested dicts and lists with one to three parts replaced, removed, duplicated or exchanged.
+    """Return a copy of nested dicts and lists. One to three parts are replaced, removed, duplicated or exchanged.
 
     Args:
-        values: these replace parts.
-        keys: a part of a dict is duplicated under one of these keys.
+        values: replacements for parts.
+        keys: keys for the duplicates of parts of a dict.
     """
     value = copy.deepcopy(value)
     for _ in range(draw.choice((1, 1, 2, 3))):
@@ -148,7 +152,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def json_text(value: Any, draw: random.Random) -> str:
-    """Return changed JSON, in a few cases another value, truncated or nested too deeply."""
+    """Return JSON with changed structure. A few texts are an unrelated value, truncated, or nested too deeply."""
     changed = structure_of(value, draw) if draw.random() > 0.02 else draw.choice(VALUES)
     text = json.dumps(changed, indent=draw.choice((None, 1)), ensure_ascii=draw.random() < 0.5)
     chance = draw.random()
@@ -161,7 +165,7 @@ def json_text(value: Any, draw: random.Random) -> str:
 
 
 def lines_of(whole: str, draw: random.Random) -> str:
-    """Return text with lines exchanged, removed, duplicated, or with other line ends, or with words replaced."""
+    """Return a text with changed lines and words, and perhaps with different line ends."""
     lines = whole.split("\n")
     for _ in range(draw.choice((1, 2, 4))):
         place = draw.randrange(len(lines))

@@ -1,4 +1,4 @@
-"""All readers of the chain, and their shares of the fuzz inputs."""
+"""List all functions of the chain that read files, and their shares of the fuzz inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,12 @@ from model.common.errors import UserError
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader. `share` is its relative number of inputs, and `allowed` are the errors that it may raise."""
+    """A function that reads files.
+
+    share: relative number of inputs.
+    make: prepares valid files in a folder and returns the fuzz target.
+    allowed: errors with which the reader may reject an input.
+    """
 
     name: str
     share: int

@@ -29,7 +29,7 @@ FRAME = encoded(".png", PIXELS)
 
 
 def images(folder: Path) -> Target:
-    """A modified PNG gives the same pixels or is rejected, because it has checksums."""
+    """A modified PNG gives the same pixels as before or is rejected, because PNG files contain checksums."""
     grey = [np.where(np.random.default_rng(i).random((64, 64)) > 0.5, 255, 0).astype(np.uint8) for i in range(3)]
     colour = cv2.cvtColor(grey[0], cv2.COLOR_GRAY2BGR)
     pictures = [*grey, colour, np.full((1, 1), 255, np.uint8), np.full((240, 320), 255, np.uint8)]
@@ -52,7 +52,7 @@ def images(folder: Path) -> Target:
 
 
 def image_files(folder: Path) -> Target:
-    """Files that are empty, have a wrong suffix, or are not regular files."""
+    """Image files that are empty, damaged, have a wrong suffix, or are not regular files."""
     links = [folder / "a.png", Path("/dev/zero"), folder, folder / "nowhere", Path("/proc/self/mem")]
     sizes = (0, 1, 1 << 20, 1 << 33)
 
@@ -67,7 +67,7 @@ def image_files(folder: Path) -> Target:
 
 
 def trees(folder: Path) -> Target:
-    """Trees of wrong depth, with loops, hidden files or unusual names give a correct store or an error."""
+    """Trees with wrong depth, loops, hidden files or unusual names give a correct store or an error."""
     logging.getLogger("model.data.store").setLevel(logging.ERROR)
     root = folder / "tree"
     frames, views, takes = {"1.png": FRAME, "2.png": FRAME}, ("000", "090"), ("nm-01", "nm-02")
@@ -107,7 +107,7 @@ def pickles(folder: Path) -> Target:
 
 
 def sequences(folder: Path) -> Target:
-    """OpenGait pickles in a tree."""
+    """Pickles of OpenGait, of several image sizes."""
     sizes = ((64, 44), (64, 64), (64, 50), (128, 88), (128, 45))
     good = [pickle.dumps(np.zeros((3, *size), np.uint8), 4) for size in sizes]
 

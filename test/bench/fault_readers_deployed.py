@@ -30,7 +30,7 @@ def _chain(folder: Path) -> Chain:
 
 
 def lists(folder: Path) -> Target:
-    """A modified list gives the correct table or an error."""
+    """A modified list names only input files of the chain's folder, or is rejected."""
     chain = _chain(folder)
 
     def read(path: Path) -> None:
@@ -52,7 +52,7 @@ def manifests(folder: Path) -> Target:
 
 
 def results(folder: Path) -> Target:
-    """Results that are missing, copied, exchanged or damaged, with and without their metadata."""
+    """Result files that are missing, copied, exchanged or damaged, with and without their metadata file."""
     chain = _chain(folder)
     files = {path.name: path.read_bytes() for path in sorted(chain.results.iterdir())}
     values = np.frombuffer(files["0000_1.bin"], "<f4")

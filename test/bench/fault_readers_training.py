@@ -26,7 +26,7 @@ TENSORS = [torch.tensor(1.0), torch.zeros(62), torch.full((2, 3), math.nan), *IN
 
 
 def checkpoints(folder: Path) -> Target:
-    """A checkpoint with checksums gives the same weights or an error, an old one finite weights of correct shapes."""
+    """Damaged checkpoints give the same weights or an error. Old files have no checksums, so other weights may pass."""
     torch.manual_seed(0)
     state = GaitSet(2).state_dict()
     path, good = folder / "x-encoder.ptm", []
@@ -39,7 +39,7 @@ def checkpoints(folder: Path) -> Target:
 
     def read(draw: random.Random) -> None:
         data = good[0] if draw.random() < 0.6 else good[1]
-        if draw.random() < 0.7:  # the structure is at both ends of the file
+        if draw.random() < 0.7:  # change both ends of the file, which contain its structure
             head, tail = (mutate.bytes_of(part, good, draw) for part in (data[:3000], data[-3000:]))
             data = head + data[3000:-3000] + tail
         else:
@@ -54,7 +54,7 @@ def checkpoints(folder: Path) -> Target:
 
 
 def opengait_checkpoints(folder: Path) -> Target:
-    """Checkpoints with keys and values of other types."""
+    """OpenGait checkpoints with wrong keys, and with values of wrong types."""
     good = {"model": TheirGaitSet(2).state_dict(), "iteration": 5}
     keys = ("foreign", 5, "set_block9.0.conv.weight")
 
@@ -147,7 +147,7 @@ def config_files(folder: Path) -> Target:
     def read(draw: random.Random) -> None:
         text = mutate.bytes_of(good, [good], draw)
         if any(word in text for word in (b"(", b"import")) and not text.startswith(b"conf"):
-            return  # this is a program, not a damaged dict
+            return  # the changes made a program of the dict, and running a program is not tested
         (folder / "c.py").write_bytes(text)
         load_config(folder / "c.py")
 

@@ -72,7 +72,7 @@ def accuracies(folder: Path) -> Target:
 
 
 def compared_results(folder: Path) -> Target:
-    """Two results of test.py --json for --compare."""
+    """Files of test.py --json, which --compare compares with a valid file."""
     good = json.loads(json.dumps(a_result().to_json()))
     (folder / "a.json").write_text(json.dumps(good))
 
@@ -83,7 +83,7 @@ def compared_results(folder: Path) -> Target:
 
 
 def reported_logs(folder: Path) -> Target:
-    """Training logs for the curves of the report."""
+    """Training logs, from which the report draws curves."""
     point = {"hard_loss_metric": 0.1, "full_loss_metric": 0.2, "full_loss_num": 3.0, "mean_dist": 1.0, "lr": 1e-4,
              "hard_or_full": "full", "iterations_per_second": 9.0, "skipped": 0}  # fmt: skip
     lines = [json.dumps({"iteration": i, **point}) for i in range(1, 4)] + [json.dumps({"iteration": 3, "rank1": 5.0})]
@@ -99,7 +99,7 @@ def reported_logs(folder: Path) -> Target:
 
 
 def tools_words(folder: Path) -> Target:
-    """Output of npu-smi and atc."""
+    """Changed output of npu-smi and atc."""
     chips = """+------+
 | NPU   Name      | Health | Power |
 | Chip  Device    | Bus-Id | AICore |

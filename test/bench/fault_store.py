@@ -1,4 +1,4 @@
-"""Open a data set, which creates its store and partition. The fault experiments run this as a command."""
+"""Create the store and the partition of a data set. The fault experiments run this module as a command."""
 
 from model.common.errors import run_command
 from model.config import load_config

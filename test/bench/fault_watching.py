@@ -1,4 +1,4 @@
-"""Watch the network connections and the files that commands open: with strace, and with Python's audit hooks."""
+"""Watch which network connections and files the commands open, with strace and with Python's audit hooks."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from fault_commands import COMMANDS, start, watch_changes
 from fault_workspace import Workspace
 from measuring import ROOT
 
-# The system calls that reach another machine or create a file.
+# System calls that can reach another machine or create a file.
 CALLS = "connect,bind,sendto,sendmsg,sendmmsg,open,openat,creat,mkdir,mkdirat"
 _ADDRESS = re.compile(r'sa_family=AF_INET6?, sin6?_port=htons\((\d+)\).*?"([^"]+)"')
 _PATH = re.compile(r'^(\w+)\((?:AT_FDCWD, )?"([^"]+)"(.*)\) = \d')
@@ -22,11 +22,11 @@ _DNS = "53"
 
 
 def network(workspace: Workspace, count: int, seed: int) -> dict:
-    """Run every command as a user does, and list connections to other machines and files outside of its folders.
+    """Run every command as a user does. Report connections to other machines, and files outside of its folders.
 
-    Each command is a new process, with an empty home folder and without the variables of CI systems, which disable the
-    telemetry of some libraries. strace shows the system calls of native code. Without strace, only the home folder is
-    checked.
+    Each command is a new process with an empty home folder. Environment variables of CI systems are removed, because
+    they disable the telemetry of some libraries. strace shows also the system calls of native code. Without strace,
+    only the home folder is checked.
     """
     failures: list[str] = []
     for name, command in COMMANDS.items():
@@ -58,7 +58,7 @@ def _bare_environment(home: str) -> dict[str, str]:
 
 
 def forbidden_calls(lines: Iterable[str], folder: Path, workspace: Path, several: bool = False) -> set[str]:
-    """Return the connections to other machines and the created files that other users can read, in a trace of strace.
+    """Return the forbidden calls in a trace of strace: connections to other machines, and files that others can read.
 
     Args:
         lines: successful and failed calls, one per line, of processes that started in `folder`.
@@ -86,7 +86,7 @@ def forbidden_calls(lines: Iterable[str], folder: Path, workspace: Path, several
 
 
 def ranks(workspace: Workspace, count: int, seed: int) -> dict:
-    """Run one training and one test with `count` processes. Only rank 0 may change files."""
+    """Run a training and a test with `count` processes each. Only rank 0 may change files."""
     folder = workspace.reset(COMMANDS["training"])
     for output in ("work/results", "tested.json"):
         shutil.rmtree(folder / output, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A folder with tiny data in which the commands run, and the checks of the files that they leave."""
+"""Prepare a folder with tiny data, in which the commands run, and check the files that the commands leave there."""
 
 import hashlib
 import json
@@ -12,23 +12,24 @@ from fault_commands import COMMANDS, RECIPE, Command, start
 from raw_trees import make_tree
 from walkers import write_aligned_tree
 
-# Files that differ from run to run, and temporary files of this project.
+# Files that differ from run to run.
 VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_vision|train-\d)")
+# Temporary files of this project.
 LEFTOVER = re.compile(r"(^|/)\.[^/]*\.(part|old|lock)(/|$)")
-# If the first file exists, all files of the second name must exist.
+# If the file of a key exists, all files whose names start with its value must exist.
 IMPLIED_FILES = {"bins.info": "bins.json", "bins.json": "bins/", "result/dumpOutput_device0_record.json": "result/dump"}
-# Files that describe other files. They are deleted before the others are replaced, and written last.
+# Files that describe other files, and the described files. A command deletes them before it writes new ones.
 DELETED_FIRST = re.compile(r"^bins\.(info|json)$|^bins_done|_record\.json$|^bins/")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Data for the commands. The checks raise AssertionError.
+    """Data for the commands. The methods that check raise AssertionError.
 
     complete: folder with all inputs and outputs of the commands.
-    trial: folder in which the commands run. It is always the same, because the name of a store contains its path.
-    expected: file name to checksum per command, after an uninterrupted run.
-    seconds: duration of an uninterrupted run per command.
+    trial: folder in which every command runs. It is always the same, because the name of a store depends on its path.
+    expected: per command, the checksums of its output files by name, after an uninterrupted run.
+    seconds: per command, the duration of an uninterrupted run.
     """
 
     complete: Path
@@ -37,7 +38,7 @@ class Workspace:
     seconds: dict[str, float]
 
     def reset(self, command: Command, keep: bool = False) -> Path:
-        """Fill the trial folder with the inputs of a command, and with `keep` also with its previous outputs."""
+        """Fill the trial folder with the inputs of a command. If `keep`, also fill it with the command's outputs."""
         self.trial.mkdir(exist_ok=True)
         for path in self.trial.iterdir():
             _remove(path)
@@ -55,10 +56,10 @@ class Workspace:
         self.expected[command.name] = contents(self.trial, command)
 
     def check_files(self, command: Command, had_output: bool, finished: bool = False) -> None:
-        """Check the files after a stopped or failed run: they are complete, and no file of an earlier run is lost.
+        """Check that the files of a stopped or failed run are complete, and that no file of an earlier run is lost.
 
-        Logs grow during a run, and earlier checkpoints are checked by resuming from them. After a finished run, all
-        files must exist.
+        The contents of logs and checkpoints are not checked: logs grow during a run, and the next run resumes from
+        checkpoints. If `finished`, all files must exist.
         """
         found, expected = contents(self.trial, command), self.expected[command.name]
         for name, digest in found.items():
@@ -72,14 +73,14 @@ class Workspace:
         assert not lost, f"lost {lost[:3]}"
 
     def check_rerun(self, command: Command) -> None:
-        """Check that the same command ends with the result of an uninterrupted run."""
+        """Run the command again, and check that the result equals the result of an uninterrupted run."""
         job = start(command, self.trial)
         statuses = job.wait()
         assert set(statuses) == {0}, f"the same command ended with {statuses}: {job.stderr()[-600:]}"
         self.check_result(command)
 
     def check_result(self, command: Command) -> None:
-        """Check that all files equal those of an uninterrupted run and that no temporary file is left."""
+        """Check that all files equal the files of an uninterrupted run, and that no temporary file is left."""
         found, expected = contents(self.trial, command), self.expected[command.name]
         different = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
         assert not different, f"different result: {different[:4]}"
@@ -114,7 +115,7 @@ def prepare(folder: Path) -> Workspace:
 
 
 def contents(folder: Path, command: Command) -> dict[str, str]:
-    """Return name and checksum of each output of a command, without parts that differ from run to run."""
+    """Return the checksums of a command's output files by name, without contents that differ from run to run."""
     found = {}
     for output in command.outputs:
         path = folder / output
@@ -126,14 +127,14 @@ def contents(folder: Path, command: Command) -> dict[str, str]:
 
 
 def leftovers(folder: Path, command: Command) -> list[str]:
-    """Return temporary files next to and below the outputs of a command."""
+    """Return the temporary files next to the outputs of a command, and in output folders."""
     folders = {(folder / output).parent for output in command.outputs} | {folder / output for output in command.outputs}
     names = {file.relative_to(folder).as_posix() for path in folders if path.is_dir() for file in path.rglob(".*")}
     return sorted(name for name in names if LEFTOVER.search(name))
 
 
 def _reproducible_content(file: Path) -> bytes:
-    """Return the content of a file without times, speeds and random names."""
+    """Return the parts of a file's content that are equal in every run: no times, speeds or random names."""
     content = file.read_bytes()
     if file.suffix == ".jsonl":
         points = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]

@@ -1,11 +1,12 @@
-"""Count how often the chain survives interruptions, full disks, invalid files and concurrent jobs.
+"""Count how often the commands of the chain survive interruptions, full disks, invalid files and concurrent jobs.
 
   python test/bench/faults.py                                all experiments, full counts (about an hour on one core)
   python test/bench/faults.py --small                        a few cases of each experiment
   python test/bench/faults.py --only fuzz --count 120000     one experiment
   python test/bench/faults.py --only stops --count 300 --seed 7
 
-Experiments: network, fuzz, stops, launches, disks, failing_calls, races, ranks. They run on Linux only. `disks` needs
+The chain is the sequence of commands from raw silhouettes to the report of a deployed model. The experiments are
+network, fuzz, stops, launches, disks, failing_calls, races and ranks. They run on Linux only, and `disks` needs
 permission to mount. The last line is JSON. The exit status is 1 if any case failed. Malicious pickles and option values
 are tested in test/unit/data/test_array_pickle.py and test/unit/test_injection.py.
 """
@@ -25,7 +26,8 @@ import fault_fuzz
 import fault_watching
 import fault_workspace
 
-EXPERIMENTS: dict[str, tuple[Callable[..., dict], int, int]] = {  # with the number of cases: full, and with --small
+# The function of each experiment, the number of its cases, and the number of cases with --small.
+EXPERIMENTS: dict[str, tuple[Callable[..., dict], int, int]] = {
     "network": (fault_watching.network, 1, 1),
     "fuzz": (fault_fuzz.fuzz, 120_000, 300),
     "stops": (fault_attacks.stops, 240, 3),
@@ -67,7 +69,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=EXPERIMENTS, help="run this experiment (can be repeated)")
-    parser.add_argument("--count", type=int, help="number of cases (default: 240 stops, 120,000 fuzz inputs, ...)")
+    parser.add_argument("--count", type=int, help="number of cases (default: a number per experiment, such as "
+                        "240 stops)")  # fmt: skip
     parser.add_argument("--small", action="store_true", help="run a few cases of each experiment")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices (default: 0)")
     return parser.parse_args()
