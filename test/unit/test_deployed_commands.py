@@ -101,7 +101,7 @@ def test_all_batch_sizes_are_rows_of_one_table(tmp_path):
         (["auto", "--batch_sizes=1;x"], 2, "must be numbers such as 1,16"),
         (["auto", "--batch_sizes=1,4,16,4"], 2, "--batch_sizes=1,4,16,4: 4 is given twice"),
         (["auto", "--loop=0"], 2, "--loop=0: must be a number of batches above 0"),
-        (["auto", "--device_id=-1"], 2, "--device_id -1: must be the number of a device"),
+        (["auto", "--device_id=-1"], 2, "--device_id -1: not a list of device numbers"),
         (["auto", "--bin_path=nowhere"], 1, "nowhere.info: no such file; run test/predeal.sh first"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_file_name_with_the_wrong_length_is_an_error(network, store, tmp_path)
 
 def test_an_info_list_needs_a_static_model(models, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--model", str(models / "whole.onnx"), "--info", "none.info", "--quiet"])
-    with pytest.raises(UserError, match=r"does not take input files; run python test\.py --runtime onnxruntime"):
+    with pytest.raises(UserError, match=r"cannot read input files; run python test\.py --runtime onnxruntime"):
         command.main()
 
 
