@@ -1,4 +1,4 @@
-"""Find people in front of a fixed camera: learn the background, and detect regions that differ from it, not shadows."""
+"""Find people in front of a fixed camera: detect the regions that are neither the learned background nor a shadow."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from model.silhouettes.detection import Detection
 
 TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known before the second pass
 UNKNOWN_COUNT_STEP = 5  # train with every fifth frame of a video that does not state its number of frames
-HISTORY, THRESHOLD = 500, 16.0  # of MOG2: number of frames, and squared distance in standard deviations of a colour
+HISTORY, THRESHOLD = 500, 16.0  # of MOG2: frames, and squared distance of another colour in standard deviations
 BACKGROUND_SHARE = 0.6  # of the frames: the most frequent colours of a pixel that fill this share are background
 LEARNING_RATE = 0.0005  # of the second pass; low, so that a person who stands still remains visible
 SHADOW, FOREGROUND = 127, 255  # values of MOG2's mask
@@ -65,7 +65,7 @@ class BackgroundSegmenter:
             )
 
     def _steady(self, frame: np.ndarray) -> np.ndarray:
-        """Return the frame with the brightness of the first frame, because lamps and automatic exposure change it."""
+        """Scale the brightness to the brightness of the first frame, because lamps and automatic exposure vary."""
         grid = frame[::GRID, ::GRID].astype(np.float32) + 1
         self.reference = grid if self.reference is None else self.reference
         gain = float(np.clip(np.median(self.reference / grid), *GAIN_RANGE))

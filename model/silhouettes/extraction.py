@@ -30,7 +30,7 @@ from model.silhouettes.detection import Detection
 from model.silhouettes.preview import write_preview
 from model.silhouettes.tracking import Track, Tracker
 
-VERSION = 2  # raise it whenever the same video gives other silhouettes
+VERSION = 2  # raise it whenever the same video gives different silhouettes
 COMPLETE = {"complete": True, "description": {}, "frames": int, "tracks": {str: int}}  # schema of a record
 Segmenter = Callable[[np.ndarray], list[Detection]]
 
@@ -112,7 +112,7 @@ def extract(
 def _follow(
     video: Video, folder: Callable[[str], Path], settings: Settings, segmenter: Segmenter
 ) -> tuple[dict[str, int], int]:
-    """Write the tracks of a video. Return their numbers of frames, and the number of frames of the video."""
+    """Write the tracks of a video. Return the number of frames of each track by name, and of the whole video."""
     tracks: dict[str, int] = {}
 
     def write(track: Track) -> None:
@@ -158,8 +158,11 @@ def _read_complete(record: Path, source: dict, folder: Callable[[str], Path]) ->
 def _remove_earlier(tree: Path, video: Video, known: bool) -> None:
     """Delete the sequences of an earlier run.
 
+    Args:
+        known: whether there is a record of an earlier run.
+
     Raises:
-        UserError: if another program wrote them, so that no record is `known`.
+        UserError: if there are sequences without a record, which another program wrote.
     """
     pattern = re.compile(rf"{re.escape(video.name)}-\d{{3,}}")
     folders = [f for f in tree.iterdir() if pattern.fullmatch(f.name)] if tree.is_dir() else []

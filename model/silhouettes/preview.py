@@ -41,7 +41,7 @@ def write_preview(path: Path, video: Video, folders: Sequence[Path]) -> None:
 
 
 def draw(frame: np.ndarray, people: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Return a copy of a frame with the boxes, numbers and silhouettes of `people`, who are pairs (number, mask)."""
+    """Return a copy of a frame with a box, a number and a tinted silhouette for each (number, mask) in `people`."""
     frame = frame.copy()
     for number, mask in people:
         colour = COLOURS[number % len(COLOURS)]

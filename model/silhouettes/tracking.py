@@ -130,7 +130,7 @@ class Tracker:
         areas = _areas(np.array([t.box for t in self.tracks]).reshape(-1, 4))
         large = [track.usual_area() for track in self.tracks]
         for index, match in matches.items():
-            # Merged: the detection of this track also covers another track, which has no detection.
+            # Merged: the detection of this track also covers another track that got no detection.
             others = [
                 other for other, covered in enumerate(overlap[:, match] / np.maximum(areas, 1))
                 if other not in matches and covered > COVERED and self.tracks[other].missed == 0

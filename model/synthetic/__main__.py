@@ -117,11 +117,11 @@ def build_parser() -> CommandParser:
         ("first_subject", "number of the first subject"),
         ("views", "names of the views, for example 000,090 (default: all)"),
         ("takes", "names of the takes, for example nm-01,bg-01 (default: all)"),
-        ("noise", "strength of the segmentation noise: 0 is no noise, 1 is the noise of CASIA-A"),
-        ("cameras", "how far the cameras of each take deviate from the cameras of CASIA-B: 0 is no deviation, 1 is a "
-                    "different place for every take"),
-        ("bodies", "how much the bodies of subjects differ: 0 is not at all, 1 is as much as in real people"),
-        ("gaits", "how much the gaits of subjects differ: 0 is not at all, 1 is as much as in real people"),
+        ("noise", "strength of the segmentation noise: 0 means none, 1 is the noise of CASIA-A"),
+        ("cameras", "how far the cameras of each take deviate from the cameras of CASIA-B: 0 means not at all, 1 means "
+                    "a different place for every take"),
+        ("bodies", "how much the bodies of subjects differ: 0 means not at all, 1 means as much as in real people"),
+        ("gaits", "how much the gaits of subjects differ: 0 means not at all, 1 means as much as in real people"),
     ):  # fmt: skip
         default = getattr(WalkerSettings, name)
         value = {"type": _names, "metavar": "LIST"} if isinstance(default, tuple) else {"type": type(default)}

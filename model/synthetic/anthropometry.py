@@ -30,8 +30,8 @@ BODY_MASS_INDEX = {"male": (22.3, 0.130), "female": (20.9, 0.135)}  # median in 
 # Stature (m) and mass (kg) of the typical man and the typical woman of `_GIRTHS`.
 _REFERENCE = {"male": (1.776, 77.4), "female": (1.647, 59.9)}
 # Columns: value of the typical man and the typical woman in metres; exponents of stature and mass; standard deviation
-# of the logarithm; loadings on four factors, which stand for muscular arms, thick legs with a small belly, wide hips
-# with a wide lower belly, and a broad upper trunk.
+# of the logarithm of the personal deviation; loadings on four factors: muscular arms, thick legs with a small belly,
+# wide hips with a wide lower belly, and a broad upper trunk.
 _GIRTHS = {
     "biacromial": (0.4119, 0.3646, 0.40, 0.11, 0.042, (0.03, 0.14, -0.03, 0.58)),
     "bitrochanteric": (0.3247, 0.3139, 0.18, 0.27, 0.045, (-0.13, 0.13, 0.49, 0.18)),
@@ -51,18 +51,18 @@ _GIRTHS = {
     # Necks are from ANSUR II: 398 mm for men of 85.5 kg, 330 mm for women of 67.8 kg.
     "neck_girth": (0.3880, 0.3180, -0.20, 0.35, 0.040, (0.40, 0.10, -0.05, 0.15)),
 }
-# Columns: fraction of the stature for men and for women; exponent of the stature; standard deviation of the logarithm;
-# loading on the factor `limbs`.
+# Columns: fraction of the stature for men and for women; exponent of the stature; standard deviation of the logarithm
+# of the personal deviation; loading on the factor `limbs`.
 _LENGTHS = {
     "hip_height": (0.518, 0.513, 1.0, 0.022, 0.60),  # height of the hip joint
     "acromion_height": (0.817, 0.813, 1.0, 0.010, 0.00),
-    "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # fraction of the distance from ankle to hip joint
+    "thigh_share": (0.496, 0.496, 0.0, 0.018, 0.00),  # thigh / distance from ankle to hip joint
     "ankle_height": (0.040, 0.039, 1.0, 0.050, 0.10),
     "upper_arm": (0.162, 0.161, 1.0, 0.029, 0.60),  # from the shoulder joint, which is below the acromion
     "forearm": (0.146, 0.142, 1.0, 0.034, 0.65),
     "hand": (0.109, 0.109, 1.0, 0.036, 0.60),
     "foot": (0.150, 0.148, 1.0, 0.034, 0.50),
-    "hip_joints": (0.096, 0.104, 0.8, 0.050, 0.00),  # between the two hip joints
+    "hip_joints": (0.096, 0.104, 0.8, 0.050, 0.00),  # distance between the two hip joints
     "head_length": (0.1090, 0.1115, 0.3, 0.034, 0.00),  # 187 mm for men, 178 mm for women
     "head_breadth": (0.0900, 0.0938, 0.3, 0.035, 0.00),  # 154 mm for men, 150 mm for women
     "head_height": (0.1308, 0.1356, 0.3, 0.042, 0.00),  # chin to vertex: 224 mm for men, 217 mm for women
@@ -102,7 +102,7 @@ def draw_measures(draws: ScaledDraws, female: Tensor, stature: Tensor, mass: Ten
 
 
 def by_sex(female: Tensor, table: dict[str, tuple[float, ...]]) -> tuple[Tensor, ...]:
-    """Return each column of a table with one row per sex as a tensor [b] with the value of each person's sex."""
+    """Look up the sex of each person in a table with one row per sex. Return one tensor [b] per column."""
     return tuple(torch.where(female, woman, man) for man, woman in zip(table["male"], table["female"], strict=True))
 
 

@@ -22,7 +22,7 @@ SHOULDER_DROP = 0.028  # from the acromion down to the shoulder joint, in statur
 # profile.
 _SHIFT_MAN = (-0.004, -0.011, -0.002, 0.005, 0.004, 0.002, -0.005, -0.010, -0.008)
 _SHIFT_WOMAN = (-0.004, -0.014, -0.003, 0.004, 0.003, 0.001, -0.006, -0.010, -0.008)
-# Forward shift of each level as a fraction of its depth above the depth of a lean trunk.
+# Forward shift of each level, as a fraction of the depth that exceeds the depth of a lean trunk.
 _BELLY = (0.0, 0.1, 0.6, 0.7, 0.5, 0.2, 0.0, 0.0, 0.0)
 _FIELDS = """female age stature mass lengths radii trunk_width trunk_depth trunk_shift shoulder_half hip_half neck head
     breasts hair"""
@@ -115,7 +115,7 @@ def _radii(measures: dict[str, Tensor], stature: Tensor) -> dict[str, Tensor]:
         "hand": 1.27 * girth["wrist"],
         "fingers": 0.0100 * stature,
         "hip": measures["bitrochanteric"] / 2 + 0.010 - measures["hip_joints"] / 2,
-        "thigh": 0.93 * girth["thigh"],  # at half length
+        "thigh": 0.93 * girth["thigh"],  # at the middle of the thigh
         "knee": girth["knee"],
         "calf": girth["calf"],
         "ankle": girth["ankle"],

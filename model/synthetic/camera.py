@@ -28,7 +28,7 @@ class Cameras(namedtuple("Cameras", "position axes focal horizon")):
     The first dimension of each field is 1 if all takes share the cameras.
 
     position    [b or 1, c, 3], in metres, in the walker's axes (x forward, y left, z up)
-    axes        [b or 1, c, 3, 3]; the rows are the directions of image right, image down and depth
+    axes        [b or 1, c, 3, 3]; the rows are the directions to the right of the image, down in it, and into the depth
     focal, horizon    [b or 1, c], in pixels
     """
 

@@ -69,8 +69,8 @@ SIZES = {  # uniformly distributed between the two values
     "shoe": (0.008, 0.030),
 }
 # Ease of trousers: their girth at the knee minus the girth of the knee itself. It is about 3 cm in slim, 11 cm in
-# straight and 25 cm in baggy trousers. `WOMEN_EASE` is a factor of the mean. At the hem, most trousers are narrower
-# than at the knee.
+# straight and 25 cm in baggy trousers. For women, `MEAN_EASE` is multiplied by `WOMEN_EASE`. At the hem, most trousers
+# are narrower than at the knee.
 LEAST_EASE, MEAN_EASE, WOMEN_EASE = 0.025, 0.085, 0.75
 BARE_LEG = 0.001  # thickness over the skin of bare legs
 # Standard deviations of the differences between takes: cloth hangs differently by a few millimetres.

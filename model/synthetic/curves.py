@@ -25,9 +25,9 @@ NORMATIVE = {
 }
 # Correlated differences of hip and knee between people: the first seven principal components of the Fourier
 # coefficients of 39 normal children. They explain 94 % of the variance. Each row is one standard deviation of a
-# component. We computed them from the curves published with Olshen, Biden, Wyatt and Sutherland (Gait analysis and the
-# bootstrap, Annals of Statistics 17, 1989; the data set `gait` of R's package fda). Columns: coefficients of the thigh
-# (cos 1 to 4, sin 1 to 4) and of the knee (cos 0 to 4, sin 1 to 4).
+# component. We computed them from the curves that were published with an article of Olshen, Biden, Wyatt and Sutherland
+# (Gait analysis and the bootstrap, Annals of Statistics 17, 1989; the data set `gait` of R's package fda). Columns:
+# coefficients of the thigh (cos 1 to 4, sin 1 to 4) and of the knee (cos 0 to 4, sin 1 to 4).
 _MODES = (
     (2.45, 0.25, -0.31, -0.02, -1.85, 0.87, 0.04, 0.14, 1.23, 3.97, -1.50, -1.01, -0.30, -0.89, 2.41, 0.11, 0.25),
     (1.42, -0.95, -0.18, -0.23, 2.23, -0.13, 0.29, 0.16, 1.50, 0.79, -0.18, -0.48, -0.40, 2.21, -1.27, 0.56, -0.01),

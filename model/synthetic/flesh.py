@@ -57,8 +57,8 @@ def _trunk(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
 def _draped(size: Tensor, drape: Tensor) -> Tensor:
     """Return the half widths or half depths [b, l] of the trunk under draped cloth.
 
-    Draped cloth falls straight from the chest to the hips. The cloth fills the fraction `drape` [b] of the hollow
-    there.
+    Draped cloth falls straight from the chest to the hips, and fills the fraction `drape` [b] of the hollow at the
+    waist.
     """
     levels = torch.tensor(TRUNK_LEVELS, dtype=size.dtype, device=size.device)
     share = (levels - levels[_HIPS]) / (levels[_CHEST] - levels[_HIPS])

@@ -42,7 +42,7 @@ class Gait(namedtuple("Gait", _FIELDS)):
     thorax_roll         angle by which the left shoulder is higher than the right shoulder
     nod, head_turn      angle by which the head is bowed; angle by which it is turned to the left
     head_forward        distance of the head in front of the shoulders
-    arm_swing           [b, 2] half the range of the upper arm
+    arm_swing           [b, 2] half the range of the angle of the upper arm
     arm_mean            [b, 2] mean angle of the upper arm, positive in front of the vertical
     arm_lag             delay of the arms behind the legs, in strides
     arm_abduction       [b, 2] outward angle of the upper arm

@@ -1,9 +1,9 @@
 """Tables of the means of the gait parameters, of their spreads between people and between takes, and of their sources.
 
 - Speed and cadence: Kadaba, Ramakrishnan and Wootten (1990); Grieve and Gear (1966).
-- Leg curves and their differences between people: see `curves`.
-- Pelvis: Kadaba et al. (1990). Women tilt the pelvis more from side to side, men sway the shoulders more (Smith, Lelas
-  and Kerrigan 2002; Bruening et al. 2015).
+- Leg curves and their differences between people: the sources are in `curves`.
+- Pelvis: Kadaba et al. (1990). Women tilt the pelvis more from side to side than men, and men move the shoulders more
+  than women (Smith, Lelas and Kerrigan 2002; Bruening et al. 2015).
 - Arms: Murray, Sepic and Barnard (1967). The upper arm swings from 24 degrees backward to 8 degrees forward, and the
   flexion of the elbow varies from 17 to 47 degrees (we chose 16 to 40 degrees by eye). In two of three people, the left
   arm swings wider than the right arm (Killeen et al. 2018).

@@ -32,7 +32,7 @@ class Bag(namedtuple("Bag", "bag_type left size drop")):
     bag_type    int64 [b], index into BAG_TYPES, or NO_BAG
     left        bool [b], whether a shoulder bag or hand bag is on the left side
     size        [b, 3], length, height and half thickness
-    drop        [b], distance from the shoulder, the hand or the shoulder line down to the top of the bag
+    drop        [b], distance down to the top of the bag, from the shoulder joint, the hand or (backpack) the shoulders
     """
 
 

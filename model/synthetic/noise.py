@@ -68,7 +68,7 @@ TAKE_SPREAD, VIEW_SPREAD = 0.6, 0.7  # standard deviations of the logarithm of t
 _DRAWN = "present", "share", "row", "tall", "column", "wide", "level", "side", "drift", "begin"
 _SOFT = 1.5  # width in cells of the soft edge of a rectangle, where the grain decides for each pixel
 _STEEPNESS = 2.2  # increase of the strength of a rectangle, from 0 to 1, per unit of its course (see `courses`)
-_STEPS = 16  # strength and coverage are integers from 0 to this, because sums of integers are equal on every device
+_STEPS = 16  # strength and coverage are rounded to 1 / _STEPS, because sums of integers are equal on every device
 
 
 def severities(draws: Draws, take_draws: Draws, strength: float) -> Tensor:
@@ -78,10 +78,10 @@ def severities(draws: Draws, take_draws: Draws, strength: float) -> Tensor:
 
 
 def courses(draws: Draws, name: str, frames: int, period: Tensor) -> Tensor:
-    """Return courses [q, s, f]: random functions of time of unit variance, with an independent value every `period` [f]
-    frames.
+    """Return courses [q, s, f]: random functions of time, of unit variance.
 
-    Time is the first dimension of the draws, so the first frames do not depend on the number of frames.
+    A course has an independent value every `period` [f] frames, and is continuous between these values. Time is the
+    first dimension of the draws, so the first frames do not depend on the number of frames.
     """
     # Interpolate linearly between the independent values, and divide by the standard deviation of the result.
     time = torch.arange(frames, device=period.device)[:, None] / period

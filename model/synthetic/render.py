@@ -29,9 +29,8 @@ class Crops(namedtuple("Crops", "masks top left box")):
 
     masks       bool [f, h, w]; pixels outside the frame are False
     top, left   int64 [f], row and column of the first pixel of the crop in the frame
-    box         int64 [f, 4], bounding box of the figure within the crop: first row, last row, first column, last
-    column;
-                in an empty mask, the first row is after the last row
+    box         int64 [f, 4], bounding box of the figure within the crop: first row, last row, first column and last
+                column; in an empty mask, the first row is after the last row
     """
 
     def frames(self) -> Tensor:
@@ -124,7 +123,8 @@ def row_spans(start: Tensor, slope: Tensor, first: Tensor, last: Tensor) -> tupl
 
     def reach(side: int) -> Tensor:
         reached = torch.full((), _UNBOUNDED, device=counts.device).expand(len(which))
-        for one_start, one_slope in zip(start[side], slope[side], strict=True):  # a loop needs a tenth of the memory
+        # A loop over the edges needs a tenth of the memory of a minimum over all edges at once.
+        for one_start, one_slope in zip(start[side], slope[side], strict=True):
             reached = torch.minimum(reached, torch.addcmul(one_start[which], one_slope[which], at))
         return reached
 

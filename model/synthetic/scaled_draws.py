@@ -21,15 +21,15 @@ class ScaledDraws(Draws):
         return super().uniform(f"{self.prefix} {name}", low, high, shape)
 
     def normal(self, name: str, mean: float | Tensor = 0.0, sd: float | Tensor = 1.0, shape: tuple = ()) -> Tensor:
-        """Normal distribution."""
+        """Normal distribution with the standard deviation `sd` times `variety`."""
         return super().normal(name, shape=shape) * self.variety * sd + mean
 
     def between(self, name: str, low: float | Tensor, high: float | Tensor) -> Tensor:
-        """Uniform distribution around the middle of `low` and `high`, between them at a variety of 1."""
+        """Uniform distribution around the middle of `low` and `high`; at a variety of 1, from `low` to `high`."""
         return (low + high) / 2 + (self.uniform(name) - 0.5) * (high - low) * self.variety
 
     def skewed(self, name: str, mean: float | Tensor) -> Tensor:
-        """Gamma distribution of shape 2."""
+        """Gamma distribution with shape parameter 2."""
         return mean + (self.gamma2(name, mean) - mean) * self.variety
 
     def chance(self, name: str, probability: float | Tensor, shape: tuple = ()) -> Tensor:

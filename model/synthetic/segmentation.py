@@ -138,14 +138,12 @@ def degrade(clean: Tensor, box: Tensor, draws: Draws, strength: float, take_draw
     Args:
         clean: bool [q, s, h, w], crops with `MARGIN` free pixels on every side of the largest figure.
         box: int64 [q, s, 4], first row, last row, first column and last column of the figure. Without a figure, the
-        first
-            row is after the last row.
+            first row is after the last row.
         draws: random numbers of the sequences.
         strength: above 0; 1 is the noise of ten people of CASIA-A.
         take_draws: random numbers of the clothes of each sequence, for the noise that all views of a take share.
         place_draws: random numbers of the clothes in front of each camera. They decide which noise a sequence has,
-        where
-            it is and how severe it is.
+            where it is and how severe it is.
     """
     h, w = clean.shape[2:]
     visible = box[..., 1] >= box[..., 0]

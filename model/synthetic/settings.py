@@ -18,9 +18,9 @@ class WalkerSettings:
 
     seed            each seed gives different people
     frames          frames per sequence, at 25 frames/s
-    noise           strength of the segmentation noise: 0 is no noise, 1 is the noise of CASIA-A
-    cameras         how far the cameras of each take deviate from the eleven fixed cameras: 0 is no deviation
-    bodies, gaits   how much people differ: 0 is not at all, 1 is as much as real people
+    noise           strength of the segmentation noise: 0 means none, 1 is the noise of CASIA-A
+    cameras         how far the cameras of each take deviate from the eleven fixed cameras: 0 means not at all
+    bodies, gaits   how much people differ: 0 means not at all, 1 means as much as real people
     subjects        number of subjects, counted from `first_subject`
     views, takes    names; they are put into the order of VIEWS and SEQ_TYPES, without duplicates
 

@@ -19,7 +19,7 @@ from model.synthetic.walkers import Takes, pose_figures, render_views
 
 
 def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int = 1) -> dict:
-    """Write the tree, and `synthetic.json` next to the subjects. Only missing sequences are written.
+    """Write the sequences that the tree lacks, and `synthetic.json` next to the folders of the subjects.
 
     The bytes do not depend on `workers`.
 
@@ -27,7 +27,7 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
         {"subjects", "sequences", "frames", "seconds", "frames_per_second", "output_path"}.
 
     Raises:
-        UsageError: if `output_path` is a file, or a folder with other content.
+        UsageError: if `output_path` is a file, or a folder with anything other than walkers of the same settings.
         UserError: if the tree cannot be written.
     """
     root = Path(output_path)
@@ -53,7 +53,11 @@ def write_tree(output_path: Path | str, settings: WalkerSettings, workers: int =
 
 
 def _claim(root: Path, settings: WalkerSettings) -> None:
-    """Raise UsageError if `root` has other content. Otherwise, write `synthetic.json`, marked as incomplete."""
+    """Write `synthetic.json`, marked as incomplete.
+
+    Raises:
+        UsageError: if `root` is a file, or a folder with anything other than walkers of the same settings.
+    """
     path = root / SETTINGS_FILE
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; give --output_path a new or empty folder")

@@ -95,7 +95,7 @@ def _place(sil: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
 
 
 def _shadow(mask: np.ndarray) -> np.ndarray:
-    """Return the shadow of a walker on the ground, float32 [480, 640] of 0 and 1."""
+    """Return the shadow of a walker on the ground, float32 [480, 640] from 0 (no shadow) to 1."""
     feet = float(mask.any(1).nonzero()[0][-1])
     right, up = SHADOW_SLOPE
     # A point `h` rows above the feet goes to (column + right * h, feet - up * h).

@@ -31,7 +31,11 @@ USUAL_NOISE = 0.7  # fraction of takes whose noise patches depend only on subjec
 
 @dataclass(frozen=True)
 class Takes:
-    """Takes: `subject` int64 [b] is the number of the subject, from 1; `take` int64 [b] is an index into SEQ_TYPES."""
+    """A batch of takes.
+
+    subject     int64 [b], number of the subject, from 1
+    take        int64 [b], index into SEQ_TYPES
+    """
 
     subject: Tensor
     take: Tensor

@@ -59,7 +59,7 @@ def test_measures_are_correlated_as_in_the_data(crowd):
 
 
 def test_girths_have_the_published_means():
-    """Heinz et al.: means of 247 men (1.776 m, 77.4 kg) and 260 women (1.647 m, 59.9 kg) in centimetres."""
+    """The means of Heinz et al. for 247 men (1.776 m, 77.4 kg) and 260 women (1.647 m, 59.9 kg) are in centimetres."""
     published = {"waist_girth": (84.5, 69.8), "hip_girth": (97.8, 95.7), "calf_girth": (37.2, 35.0)}
     published["biacromial"] = (41.2, 36.5)
     draws = people(3000)

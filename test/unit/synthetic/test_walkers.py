@@ -120,7 +120,7 @@ def test_pelvis_and_shoulders_rotate_against_each_other():
 
 
 def test_a_long_walk_continues_at_the_start_of_the_line():
-    """At the ends of the line the walker is partly outside the image."""
+    """At the ends of the line, the walker is partly outside the image, so the area is smaller there."""
     area = (render_sequence(WalkerSettings(frames=130, noise=0.0), 1, "bg-01", "090") > 0).sum((1, 2)).float()
     assert (area > 0.95 * area.median()).float().mean() > 0.4
     assert area.min() > 0 and area.min() < 0.8 * area.median()
