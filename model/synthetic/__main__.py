@@ -45,6 +45,7 @@ exit status: 0 done, 1 the job failed, 2 bad arguments
 """
 
 from dataclasses import fields, replace
+from itertools import groupby
 from pathlib import Path
 
 from model.common.command_line import CommandParser, parsed_as, positive
@@ -60,7 +61,9 @@ from model.synthetic.tree_writer import write_tree
 from model.synthetic.video import WALKERS, write_video
 
 _names = parsed_as(lambda text: tuple(filter(None, map(str.strip, text.split(",")))), "names separated by commas")
-_preview_file = parsed_as(Path, "the name of a file", lambda path: not path.is_dir())
+_preview_file = parsed_as(
+    Path, "a file that ends in .png", lambda path: path.suffix.lower() == ".png" and not path.is_dir()
+)
 _video = parsed_as(Path, "a file that ends in .mp4", lambda path: path.suffix.lower() == ".mp4")
 
 
@@ -87,7 +90,9 @@ def main() -> None:
 
 
 def _preview(path: Path, settings: WalkerSettings) -> None:
-    takes = settings.takes if len(settings.takes) <= 3 else tuple(t for t in settings.takes if t.endswith("-01"))
+    takes = settings.takes
+    if len(takes) > 3:
+        takes = tuple(next(group) for _, group in groupby(takes, key=lambda take: take[:2]))
     shown, gif = replace(settings, takes=takes, subjects=min(settings.subjects, 8)), path.with_suffix(".gif")
     write_png(path, contact_sheet(shown).contiguous().numpy())
     write_animation(gif, animation(replace(shown, subjects=min(shown.subjects, 4))))

@@ -6,6 +6,7 @@ from pathlib import Path
 from model.common.errors import UsageError
 from model.synthetic.camera import VIEWS
 
+LIMIT = 2**62  # of all numbers, so that the sum of two of them fits into 64 bits
 VERSION = 2  # raise it whenever the same settings give different pixels
 SETTINGS_FILE = "synthetic.json"  # next to the folders of the subjects, where readers of the tree ignore files
 TAKES = {"nm": 6, "bg": 2, "cl": 2}  # number of takes per condition, as in CASIA-B
@@ -41,13 +42,14 @@ class WalkerSettings:
     def __post_init__(self):
         counts = dict.fromkeys(("frames", "subjects", "first_subject"), 1)
         for name, least in {**counts, **dict.fromkeys(("seed", "noise", "cameras", "bodies", "gaits"), 0)}.items():
-            if not least <= getattr(self, name) < float("inf"):
-                raise UsageError(f"--{name}: must be at least {least} and finite, not {getattr(self, name)}")
+            if not least <= getattr(self, name) < LIMIT:
+                raise UsageError(f"--{name}: must be at least {least} and less than 2**62, not {getattr(self, name)}")
         for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
             chosen = getattr(self, name)
             unknown = [one for one in chosen if one not in known]
             if unknown or not chosen:
-                raise UsageError(f"--{name}: {unknown[0] if unknown else 'nothing'!r} is not one of {', '.join(known)}")
+                found = f"{unknown[0]!r} is not known" if unknown else "is empty"
+                raise UsageError(f"--{name}: {found}; give one or more of {', '.join(known)}")
             object.__setattr__(self, name, tuple(one for one in known if one in chosen))
 
     @property

@@ -156,6 +156,13 @@ def test_preview_is_a_picture_with_a_person_in_every_cell(tmp_path):
     assert shares.max() < 0.6
 
 
+def test_the_preview_shows_the_first_selected_take_of_each_condition(tmp_path, monkeypatch, capsys):
+    arguments = "--takes nm-03,nm-05,bg-02,cl-01 --views 090 --subjects 1 --frames 2"
+    assert command(monkeypatch, "--preview", str(tmp_path / "sheet.png"), *arguments.split()) == 0
+    assert "takes nm-03, bg-02, cl-01, in" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"sheet.png", "sheet.gif"}
+
+
 def test_the_animation_shows_every_frame(tmp_path):
     takes, views = ("nm-01", "cl-01"), ("000", "090")
     pictures = animation(WalkerSettings(frames=7, noise=0.0, subjects=2, takes=takes, views=views))
@@ -182,7 +189,8 @@ def test_the_animation_shows_every_frame(tmp_path):
         ("--noise nan", "--noise"), ("--cameras -1", "--cameras"), ("--gaits x", "--gaits"),
         ("--views 000,017", "'017'"), ("--takes nm-07", "'nm-07'"), ("--takes ,", "--takes"),
         ("--subject 3", "--subject"), ("--store s --device none", "--device"), ("--preview .", "--preview"),
-        ("--noise inf", "finite"),
+        ("--noise inf", "less than"), ("--seed 99999999999999999999", "--seed"), ("--preview a.gif", ".png"),
+        (f"--first_subject {2**63 - 1} --subjects 2", "--first_subject"),
     ],
 )  # fmt: skip
 def test_bad_arguments_end_with_status_2_and_one_line(tmp_path, monkeypatch, capsys, arguments, named):
