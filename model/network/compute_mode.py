@@ -63,7 +63,7 @@ def make_compute_mode(
     dtype, needs_loss_scale = precision_of(device, amp_dtype or None) if amp == "torch" else (None, False)
     mode = ComputeMode(amp, dtype, needs_loss_scale, use_triton_kernels(kernels_wanted, device), channels)
     if mode.triton and dtype is not None and not mode.fused:
-        log.info("torch's kernels compute the set layers: the Triton kernels do not support channels %s", channels)
+        log.info("torch's kernels compute the network: the Triton kernels do not support channels %s", channels)
     return mode
 
 

@@ -59,12 +59,10 @@ class _ChunkedSetLayers(torch.autograd.Function):
         def of_weights(chunk: tuple[list[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
             return torch.autograd.grad(chunk[0], ctx.weights, chunk[1])
 
-        total = None
-        for part in map_on_all_cores(of_weights, zip(chunks, parts, strict=True), gradients[0].device):
-            if total is None:
-                total = part
-            else:
-                torch._foreach_add_(total, part)
+        of_chunks = map_on_all_cores(of_weights, zip(chunks, parts, strict=True), gradients[0].device)
+        total = next(of_chunks)
+        for part in of_chunks:
+            torch._foreach_add_(total, part)
         return None, None, None, *total
 
 

@@ -40,7 +40,7 @@ def _convolve(maps: Tensor, weight: Tensor) -> Tensor:
     rows = weight.detach().permute(0, 2, 3, 1)
     pair[0, :, :, :3], pair[1, :, :, 1:] = rows, rows
     result = F.conv2d(maps, pair.view(2 * o, 3, 4, i).permute(0, 3, 1, 2), stride=(1, 2), padding=1)
-    return _as_columns(result, 1)
+    return _with_channels(result, o)
 
 
 def _weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def _weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     o, i = gradient.shape[1], maps.shape[1]
     paired = i < 64
     if paired:  # for fewer than 64 input channels, cuDNN uses kernels of an older generation of GPUs
-        maps, gradient = _as_columns(maps, 2), _as_columns(gradient, 2)
+        maps, gradient = _with_channels(maps, 2 * i), _with_channels(gradient, 2 * o)
     weight = maps.new_empty(gradient.shape[1], maps.shape[1], 3, 3).to(memory_format=torch.channels_last)
     found = torch.ops.aten.convolution_backward(
         gradient, maps, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False)
@@ -61,11 +61,7 @@ def _weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
     return columns[0, ..., 1:4].float() + columns[1, ..., 2:5]
 
 
-def _as_columns(maps: Tensor, joined: int) -> Tensor:
-    """Join pairs of columns if `joined` is 2, or split each column into two if `joined` is 1.
-
-    Joining maps [f, c, h, w] to [f, 2·c, h, w / 2]. Splitting maps [f, c, h, w] to [f, c / 2, h, 2·w].
-    """
-    f, c, h, w = maps.shape
-    shape = (f, h, w // 2, 2 * c) if joined == 2 else (f, h, 2 * w, c // 2)
-    return maps.permute(0, 2, 3, 1).reshape(shape).permute(0, 3, 1, 2)
+def _with_channels(maps: Tensor, channels: int) -> Tensor:
+    """Join or split neighbouring columns so that each column has `channels` channels, [f, c, h, w] channels last."""
+    f, _, h, _ = maps.shape
+    return maps.permute(0, 2, 3, 1).reshape(f, h, -1, channels).permute(0, 3, 1, 2)

@@ -34,35 +34,33 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
             f"a batch of {len(frames)} frames is too large for the Triton kernels: they process at most {MAX_FRAMES} "
             "frames; use a smaller batch or --kernels plain"
         )
-    layers = [getattr(network, f"set_layer{number}").forward_block for number in range(1, 7)]
+    *first, weight3, weight4, weight5, weight6 = network.set_weights()
     with torch.autocast(frames.device.type, enabled=False):
-        first = [layer.conv.weight for layer in layers[:2]]
         if not torch.is_grad_enabled():  # FirstLayers cannot detect it and would save tensors for a backward pass
             first = [weight.detach() for weight in first]
         # Layers 1 and 2, max pooling, then set pooling.
         maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(frames, *first, dtype), ends)
         # Layers 3 and 4. Only layer 4 has max pooling.
-        maps3 = _activated(Convolution.apply(maps2, layers[2].conv.weight))
-        maps4, pooled4 = SetMaximum.apply(PooledActivation.apply(Convolution.apply(maps3, layers[3].conv.weight)), ends)
+        maps3 = _activated(Convolution.apply(maps2, weight3))
+        maps4, pooled4 = SetMaximum.apply(PooledActivation.apply(Convolution.apply(maps3, weight4)), ends)
         # Layers 5 and 6. LeakyReLU is increasing, so the LeakyReLU of layer 6 can follow set pooling.
-        maps5 = _activated(_conv(maps4, layers[4]))
-        _, pooled6 = SetMaximum.apply(_conv(maps5, layers[5]), ends)
+        maps5 = _activated(_conv(maps4, weight5))
+        _, pooled6 = SetMaximum.apply(_conv(maps5, weight6), ends)
         return pooled2, pooled4, F.leaky_relu(pooled6, NEGATIVE_SLOPE)
 
 
 def embed(network, pooled2: Tensor, pooled4: Tensor, pooled6: Tensor) -> Tensor:
     """Compute `GaitSet.embed` in the dtype of the maps: [n, c, h, w] each -> [n, 62, d]."""
     with torch.autocast(pooled2.device.type, enabled=False):
-        maps = _activated(_conv(pooled2, network.gl_layer1))
-        maps = PooledActivation.apply(_conv(maps, network.gl_layer2)) + pooled4
-        maps = _activated(_conv(maps, network.gl_layer3))
-        strips = Pyramid.apply(pooled6, _activated(_conv(maps, network.gl_layer4)))
+        maps = _activated(_conv(pooled2, network.gl_layer1.conv.weight))
+        maps = PooledActivation.apply(_conv(maps, network.gl_layer2.conv.weight)) + pooled4
+        maps = _activated(_conv(maps, network.gl_layer3.conv.weight))
+        strips = Pyramid.apply(pooled6, _activated(_conv(maps, network.gl_layer4.conv.weight)))
         return strips.matmul(network.fc_bin[0].to(strips.dtype)).permute(1, 0, 2)
 
 
-def _conv(maps: Tensor, layer) -> Tensor:
-    weight = layer.conv.weight.to(maps.dtype, memory_format=torch.channels_last)
-    return F.conv2d(maps, weight, padding=1)
+def _conv(maps: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(maps, weight.to(maps.dtype, memory_format=torch.channels_last), padding=1)
 
 
 def _activated(maps: Tensor) -> Tensor:

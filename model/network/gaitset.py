@@ -101,8 +101,7 @@ class GaitSet(nn.Module):
 
     def set_weights(self) -> list[Tensor]:
         """Return the weights of the six set layers."""
-        layers = [getattr(self, f"set_layer{number}") for number in range(1, 7)]
-        return [layer.forward_block.conv.weight for layer in layers]
+        return [getattr(self, f"set_layer{number}").forward_block.conv.weight for number in range(1, 7)]
 
     def autocast(self) -> torch.autocast:
         """Return a `torch.autocast` context for `amp_dtype`, which has no effect if `amp_dtype` is None."""

@@ -65,7 +65,7 @@ def test_triton_kernels_are_not_used_for_channels_that_they_do_not_support(monke
     mode = make_compute_mode("torch", "", "auto", CPU, channels)
     supported = channels == (32, 64, 96)
     assert (mode.triton, mode.fused) == (True, supported)
-    assert ("torch's kernels compute the set layers" in caplog.text) == (not supported)
+    assert ("torch's kernels compute the network" in caplog.text) == (not supported)
 
 
 def run(config, initial=None):

@@ -54,9 +54,9 @@ from triton.compiler import ASTSource
 from model.network.kernels import active_blocks, first_layers, maxima, pyramid, triplet_loss
 
 half = sys.argv[1]
-types = dict.fromkeys(("x", "matrices", "out", "gradient", "maps", "of_maps"), "*" + half)  # others: float32
-types |= dict.fromkeys(("of_set", "of_global", "to_set", "to_global", "of_maps"), "*" + half)
-types |= dict.fromkeys(("sequences", "frames", "elements", "bytes", "strips", "blocks"), "i32")
+types = dict.fromkeys(("x", "matrices", "out", "gradient", "maps", "of_maps"), "*" + half)
+types |= dict.fromkeys(("of_set", "of_global", "to_set", "to_global"), "*" + half)  # other arguments are *fp32
+types |= dict.fromkeys(("sequences", "frames", "bytes", "strips", "blocks"), "i32")
 types |= dict.fromkeys(("counts", "ends", "active", "count", "largest", "hardest"), "*i32")
 types |= {"codes": "*u8", "bits": "*u8", "seen": "*i8", "margin": "fp32"}
 of_maps = dict(FEATURES=22528, BLOCK=512, STEP=8)

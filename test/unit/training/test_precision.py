@@ -17,12 +17,6 @@ from model.training.precision import Precision, import_apex_amp, make_precision
 CPU = torch.device("cpu")
 
 
-def small_problem():
-    torch.manual_seed(0)
-    network = nn.Linear(4, 2)
-    return network, torch.optim.SGD(network.parameters(), lr=0.1), torch.ones(3, 4)
-
-
 def one_step(precision, network, optimizer, x):
     output = network(x)
     optimizer.zero_grad()
@@ -57,7 +51,8 @@ def test_autocast_learns_nearly_like_float32(dtype, expected):
     [("fp16", "1024", 1024), ("fp16", "dynamic", 65536), ("bf16", "dynamic", 1), ("bf16", "1024", 1024)],
 )
 def test_gradients_are_scaled_if_needed_or_requested(dtype, loss_scale, scale):
-    network, optimizer, _ = small_problem()
+    network = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     mode = make_compute_mode("torch", dtype, "plain", CPU)
     precision, network, optimizer = make_precision(mode, network, optimizer, CPU, loss_scale)
     precision.backward(network.weight.sum(), optimizer)
