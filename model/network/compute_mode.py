@@ -39,8 +39,8 @@ class ComputeMode:
     def fused(self) -> bool:
         """Whether the network uses Triton kernels.
 
-        In float32 it does not, because its Triton kernels compute in half precision. It also does not if the kernels
-        do not support the numbers of channels.
+        These kernels compute in half precision, so a float32 network does not use them. A network with unsupported
+        numbers of channels does not use them either.
         """
         return self.triton and self.amp_dtype is not None and kernels.supports(self.channels)
 

@@ -36,9 +36,9 @@ def pooled_maps(network, frames: Tensor, lengths: Sequence[int]) -> tuple[Tensor
 class _ChunkedSetLayers(torch.autograd.Function):
     """Run the forward and backward passes chunk by chunk, so that the maps of a chunk stay in the cache of a core.
 
-    The function `pooled(weights, frames, lengths)` returns the set-pooled maps of one chunk. It receives the weights
-    unchanged. The gradients of the chunks are added in the order of the chunks, so the result does not depend on the
-    number of threads.
+    The function `pooled(weights, frames, lengths)` returns the set-pooled maps of one chunk. `weights` can be any
+    tensors that `pooled` accepts. The gradients of the chunks are added in the order of the chunks, so the result does
+    not depend on the number of threads.
     """
 
     @staticmethod

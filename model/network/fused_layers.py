@@ -36,7 +36,8 @@ def pooled_maps(network, frames: Tensor, ends: Tensor, dtype: torch.dtype) -> tu
         )
     *first, weight3, weight4, weight5, weight6 = network.set_weights()
     with torch.autocast(frames.device.type, enabled=False):
-        if not torch.is_grad_enabled():  # FirstLayers cannot detect it and would save tensors for a backward pass
+        # FirstLayers cannot detect that gradients are disabled and would save tensors for a backward pass.
+        if not torch.is_grad_enabled():
             first = [weight.detach() for weight in first]
         # Layers 1 and 2, max pooling, then set pooling.
         maps2, pooled2 = SetMaximum.apply(FirstLayers.apply(frames, *first, dtype), ends)

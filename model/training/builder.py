@@ -109,7 +109,7 @@ def build_state(
     torch.manual_seed(settings.seed)  # the same initial weights in every process
     sizes = settings.hidden_dim, mode.amp_dtype, mode.fused, settings.channels
     network = to_device(GaitSet(*sizes, settings.unit_strips), device)
-    # apex patches the optimizer, so the optimizer is torch's Adam, as in the NPU port, and not the Adam of the device.
+    # apex patches the optimizer, so it gets torch's Adam instead of the Adam of the device, as in the NPU port.
     reference_adam = settings.kernels == "plain" or mode.amp == "apex"
     trained, classifier = nn.ModuleList([network]), None
     if settings.cross_entropy:
@@ -124,10 +124,10 @@ def build_state(
 def build_step(
     settings: ModelConfig, state: TrainingState, model: nn.Module, mode: ComputeMode, device: torch.device
 ) -> TrainingStep | CudaGraphStep:
-    """Return the training iteration.
+    """Return the callable that runs one training iteration.
 
-    It runs as CUDA graphs if the network is fused, the device can capture graphs, and the backend of the process group
-    is the device's first choice.
+    The iteration runs as CUDA graphs if the network is fused, the device can capture graphs, and the process group, if
+    any, uses the default backend of the device.
     """
     kind = kind_of(device)
     as_graph = mode.fused and kind.graph is not None and distributed.backend() in (None, kind.backends[0])
@@ -143,7 +143,8 @@ def _build_evaluation(
     """Return a function that returns the score of the network on the main process and None on the other processes.
 
     Raises:
-        UserError: if the test data cannot be evaluated. Otherwise the error would occur after an hour of training.
+        UserError: if the test data cannot be evaluated. Without this check, the error would occur at the first
+            evaluation, perhaps after an hour of training.
     """
     test, protocol = data.test, config.data.protocol
     for note in notes_on_subjects(test.index.subject, plan_of(test.index.seq_type, test.index.view, protocol)):

@@ -27,7 +27,7 @@ FIELDS = ("hard_loss_metric", "full_loss_metric", "full_loss_num", "mean_dist")
 
 
 class LossMeter:
-    """Sums of the losses since the last log point, kept on the device, because reading them synchronizes with it."""
+    """Sums of the losses since the last log point. Reading them synchronizes with the device, so they stay there."""
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(len(FIELDS), device=device)
@@ -137,8 +137,8 @@ def log_for_the_zoo(
         summary: the content of the JSON file of `Trainer.report`, for a run with at least one iteration.
         losses: the last log point, or the mean losses of a run that ended before its first log point.
         folder: folder for the file `<CaseName>.log`, which holds the lines from `Network` on; None writes no file.
-        writing: whether the run writes checkpoints. If so, the lines are those of the zoo's `train_full_*.sh`,
-            otherwise of its `train_performance_*.sh`.
+        writing: whether the run writes checkpoints. If so, the lines are the same as in the zoo's `train_full_*.sh`,
+            otherwise the same as in its `train_performance_*.sh`.
     """
     processes = summary["processes"]
     batch = math.prod(settings.batch_size) * processes

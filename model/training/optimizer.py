@@ -13,7 +13,7 @@ from model.devices.device import adam_options, class_of, kind_of
 class Adam(torch.optim.Adam):
     """torch's Adam without the import of torch's compiler, which takes 1.3 s and is not needed here.
 
-    The methods are those of torch without the wrappers that import the compiler.
+    The methods are torch's methods without the wrappers that import the compiler.
     """
 
     add_param_group, load_state_dict, state_dict, zero_grad = (
@@ -52,7 +52,7 @@ def _steps_as_numbers(optimizer: Optimizer) -> None:
 
     torch's Adam saves them as tensors, and NpuFusedAdam saves them as numbers. In each step, NpuFusedAdam increments
     the count of the first weight and a second count, which it copied from the first weight. If the count is a tensor,
-    both names refer to the same tensor, which grows by two.
+    the copy is the same tensor, which then grows by two per step.
     """
     for state in optimizer.state.values():
         state["step"] = int(state["step"])

@@ -93,7 +93,7 @@ class ApexPrecision(Precision):
                 f"({first_line(error)}); give a static scale such as --loss_scale 32, use --amp torch, or build apex "
                 "with --npu_float_status"
             ) from error
-        except RuntimeError as error:  # NVIDIA's apex refuses an NPU, Ascend's refuses a GPU
+        except RuntimeError as error:  # NVIDIA's apex refuses an NPU, and Ascend's apex refuses a GPU
             problem = f"the installed apex does not support a network on {device} ({first_line(error)})"
             raise UsageError(f"--amp apex: {problem}; {APEX_ADVICE}") from error
 

@@ -74,7 +74,7 @@ class Profiling:
         self.profiler.stop()  # writes the files if the run ended within the range
 
     def step(self) -> None:
-        """Call this after each iteration."""
+        """Count one iteration. Call this method after each iteration."""
         self.done += 1
         if self.start - 1 <= self.done <= self.stop:
             synchronize(self.device)  # the trace of an iteration includes all kernels that the iteration launched

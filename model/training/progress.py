@@ -39,7 +39,7 @@ class Progress:
     last_point: dict = field(default_factory=dict)  # empty before the first log point
 
     def start(self, iteration: int, total_iter: int) -> None:
-        """Start the clock after `iteration`."""
+        """Start measuring the time of a run that continues after `iteration`."""
         self.total_iter = total_iter
         self._since = self._started = self._warm = time.perf_counter(), iteration
         self._stepped = steps_taken(self.state.optimizer)
@@ -53,7 +53,7 @@ class Progress:
             self._warm = time.perf_counter(), iteration
 
     def exclude_time(self, seconds: float) -> None:
-        """Exclude time, such as that of an evaluation, from the speed at the next log point."""
+        """Exclude a time, for example the time of an evaluation, from the speed of the next log point."""
         since, iteration = self._since
         self._since = since + seconds, iteration
 

@@ -30,7 +30,7 @@ def iteration_to_resume(files: CheckpointFiles, restore_iter: int) -> int | None
         last = distributed.run_on_rank0(lambda: files.last_complete(launch))
         log.warning(
             "restart %d after a process ended: %s", restarts,
-            "there is no checkpoint yet, starting again" if last is None else f"resuming from iteration {last}",
+            "no checkpoint exists yet, starting again" if last is None else f"resuming from iteration {last}",
         )  # fmt: skip
         if last is not None:
             return last
@@ -88,8 +88,9 @@ def resume(
 
 
 def start_from(state: TrainingState, checkpoints: RunCheckpoints, encoder: Encoder) -> None:
-    """Load `encoder` as the initial weights of a new run. The metadata of the run's checkpoints will name its file.
+    """Load `encoder` as the initial weights of a new run.
 
+    The metadata of all checkpoints of the run record the path and the checksum of the encoder file.
     The optimizer, the random numbers and the iteration are the same as in a run with random initial weights.
     """
     state.network.load_state_dict(encoder.weights)

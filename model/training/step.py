@@ -45,7 +45,7 @@ class TrainingStep:
         if self.flat_gradients is not None:
             self.flat_gradients.zero_()
         else:
-            # Without arguments, because apex's method accepts none and torch_npu's optimizer must keep the tensors.
+            # No arguments: apex's method accepts none, and torch_npu's optimizer must keep the gradient tensors.
             self.state.optimizer.zero_grad()
         self.state.precision.backward(loss, self.state.optimizer)
         self.state.meter.add(losses)

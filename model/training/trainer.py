@@ -163,7 +163,7 @@ class Trainer:
         score, failure = None, None
         try:
             score = self.evaluate()
-        except UserError as error:  # only on the main process, for which the other processes must not wait forever
+        except UserError as error:  # raised on the main process only; the other processes must not wait for it forever
             failure = error
         if distributed.any_process(failure is not None, self.device):
             raise NonFiniteError(f"iteration {iteration}: {failure or 'the evaluation failed'}")

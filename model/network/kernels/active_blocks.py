@@ -51,7 +51,7 @@ def _pad_kernel(frames, out, seen, counts):
 
 @triton.jit
 def _list_kernel(seen, ends, active, maps):
-    """Write the active blocks of one frame to the list of all frames. Set its other blocks in `maps` to 0."""
+    """Write the active blocks of one frame to the list of all frames. Set the other blocks of this frame to 0."""
     frame = tl.program_id(0)
     block = tl.arange(0, 1024)
     sees = tl.load(seen + frame * 704 + block, block < 704, 1).to(tl.int32)

@@ -108,7 +108,7 @@ def _forward_kernel(x, matrices, out, codes, active, count, BLOCK: tl.constexpr,
             for row in tl.static_range(4):
                 # Layer 1: two output columns × 32 channels.
                 a = _leaky(tl.dot(_window(pixels, m, row, pair), first).to(inside.dtype) * inside)
-                # Layer 2: rows 0 to 2 contribute to the upper outputs, rows 1 to 3 to the lower ones.
+                # Layer 2: rows 0 to 2 contribute to the upper outputs, and rows 1 to 3 contribute to the lower outputs.
                 if row < 3:
                     upper = tl.dot(a, second[row * 2 + pair], upper)
                 if row > 0:
