@@ -2,9 +2,9 @@
 # shellcheck shell=bash disable=SC2154  # `option` of env.sh declares variables
 set -euo pipefail
 
-# use_cann [DIR]: set CANN's environment, like `source set_env.sh`, and print its folder. The folder is DIR, else that of the
-# environment, else one of the usual folders. An environment that is already set is kept. If there is no CANN, print a
-# message; the commands that need it report the error.
+# use_cann [DIR]: set CANN's environment, like `source set_env.sh`, and print the folder of CANN. If DIR is empty, use the CANN
+# whose environment is set, else search the usual folders. An environment that is already set is kept. If no CANN is found,
+# only print a message, because the commands that need CANN report the error.
 use_cann() {
   local given="${1:-}" home script=""
   home="$(sourced_cann)"
@@ -27,7 +27,7 @@ use_cann() {
     die "$script does not set ASCEND_HOME_PATH, so it does not belong to CANN; name the folder of CANN with --cann_path"
 }
 
-# use_cann_for DEVICE: call use_cann if an NPU is requested, or if `auto` can find one.
+# use_cann_for DEVICE: call use_cann if DEVICE is an NPU, or if DEVICE is `auto` and the machine seems to have an NPU.
 use_cann_for() {
   case "$1" in
     npu | npu:*) use_cann "$cann_path" ;;
@@ -37,7 +37,7 @@ use_cann_for() {
   esac
 }
 
-# Print the folder of the CANN whose environment is set, that is, whose libraries are in LD_LIBRARY_PATH.
+# Print the folder of the CANN whose environment is set. Its libraries are then in LD_LIBRARY_PATH.
 sourced_cann() {
   local home
   for home in "${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}"; do
@@ -45,7 +45,7 @@ sourced_cann() {
   done
 }
 
-# cann_script DIR: print the set_env.sh of the CANN in DIR, or in its parent folder for .../ascend-toolkit/latest.
+# cann_script DIR: print the set_env.sh of the CANN in DIR. If DIR is .../ascend-toolkit/latest, it is in the parent of DIR.
 cann_script() {
   local folder="${1%/}" script
   if [[ -f "$folder" ]]; then echo "$folder"; return; fi
@@ -55,11 +55,11 @@ cann_script() {
   done
 }
 
-# Files in which installers of CANN record the installation folder, as NAME_Install_Path_Param=FOLDER or similar.
+# Files in which installers of CANN record the installation folder, in lines such as NAME_Install_Path_Param=FOLDER.
 CANN_RECORDS=(/etc/Ascend/ascend_cann_install.info "${HOME:-/root}/Ascend/ascend_cann_install.info")
 
-# Print the first set_env.sh in the environment's, recorded and documented folders. The newest of the numbered CANN folders
-# comes first.
+# Print the first set_env.sh that is found in these folders: the folders in the variables of CANN, the folders that installers
+# have recorded, and the documented folders. Of the folders cann-NUMBER, the newest comes first.
 found_cann() {
   local root home script homes=("${ASCEND_HOME_PATH:-}" "${ASCEND_TOOLKIT_HOME:-}") numbered recorded
   mapfile -t recorded < <(sed -n 's/^[^#=]*Install_\{0,1\}Path[^=]*=[[:space:]]*\(.*[^[:space:]]\)[[:space:]]*$/\1/p' "${CANN_RECORDS[@]}" 2> /dev/null)
@@ -74,8 +74,8 @@ found_cann() {
   done
 }
 
-# take_environment_of SCRIPT: export the variables that SCRIPT exports. It is sourced in a separate shell, because such scripts
-# read unset variables, and some call `set -e` or exit.
+# take_environment_of SCRIPT: export the variables that SCRIPT exports. A separate shell sources SCRIPT, because scripts of CANN
+# read unset variables, and some of these scripts call `set -e` or exit.
 take_environment_of() {
   local entries entry
   # shellcheck disable=SC2016  # the other shell expands the variable

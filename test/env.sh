@@ -1,7 +1,7 @@
 # Functions for the shell scripts in this folder. Each script sources this file first.
 # shellcheck shell=bash disable=SC2034,SC2154  # `option` declares variables that the scripts read
 set -euo pipefail
-((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is required, but this is $BASH_VERSION" >&2; exit 1; }
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: this is bash $BASH_VERSION, expected 4.4 or newer; install a newer bash" >&2; exit 1; }
 
 CALLED_FROM="$PWD"
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -11,7 +11,7 @@ OUTPUT="$(realpath -m -- "${GAITSET_OUTPUT:-$ROOT/test/output}")"
 # Default output paths do not depend on the current folder of the caller.
 cd "$ROOT"
 
-# Use PYTHON from the environment, else .venv, else python3.
+# Set PYTHON to the interpreter in the environment variable PYTHON, else to the interpreter of .venv, else to python3.
 PYTHON_GIVEN="${PYTHON:-}"
 choose_python() {
   if [[ "$PYTHON_GIVEN" == */* ]]; then PYTHON="$(absolute "$PYTHON_GIVEN")"
@@ -20,7 +20,7 @@ choose_python() {
   else PYTHON=python3; fi
 }
 
-# Paths of the user are relative to the current folder of the caller.
+# absolute PATH: print a path of the user as an absolute path. It is relative to the current folder of the caller.
 absolute() {
   if [[ -z "$1" || "$1" == /* ]]; then printf '%s\n' "$1"; else printf '%s\n' "$CALLED_FROM/$1"; fi
 }
@@ -28,14 +28,14 @@ absolute() {
 # absolute_in VARIABLE: make the path in a variable absolute.
 absolute_in() { [[ -z "${!1}" || "${!1}" == /* ]] || printf -v "$1" '%s' "$CALLED_FROM/${!1}"; }
 
-# must_exist OPTION PATH: exit if a file to read is missing, before any work.
-must_exist() { is_dry || [[ -e "$2" ]] || die "$1 $2: no such file or folder; relative paths start at the current folder" 2; }
+# must_exist OPTION PATH: exit if PATH, which the command will read, does not exist.
+must_exist() { is_dry || [[ -e "$2" ]] || die "$1 $2: no such file or folder; give a path that starts at the current folder" 2; }
 
 choose_python
 source "$ROOT/test/cann.sh"
 
-# torch loads installed extensions on import, and torch_npu fails then if CANN's environment is not set, even if no NPU is
-# needed. model/devices/extension.py imports it when it is needed.
+# By default, `import torch` also imports installed extensions. The extension torch_npu fails if CANN's environment is not set,
+# even if the command needs no NPU. Therefore this is disabled, and model/devices/extension.py imports torch_npu when needed.
 export TORCH_DEVICE_BACKEND_AUTOLOAD="${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}"
 
 is_dry() { [[ "${dry_run:-False}" == True ]]; }
@@ -44,8 +44,8 @@ is_dry() { [[ "${dry_run:-False}" == True ]]; }
 die() { printf '%s: error: %s\n' "$DRIVER" "${1//[[:cntrl:]]/?}" >&2; exit "${2:-1}"; }
 say() { printf '== %s\n' "$*"; }
 
-# option NAME DEFAULT HELP: declare --NAME=VALUE. The variable NAME is set to the argument, else to the environment variable
-# NAME in capitals, else to DEFAULT.
+# option NAME DEFAULT HELP: declare the option --NAME=VALUE. The variable NAME is set to VALUE, else to the environment variable
+# of this name in capitals, else to DEFAULT.
 OPTION_NAMES=()
 declare -A OPTION_HELP OPTION_DEFAULT
 option() {
@@ -57,8 +57,8 @@ option() {
   if [[ "$1" == device ]]; then option cann_path "" "folder of CANN for an NPU (empty: search the usual folders)"; fi
 }
 
-# parse "$@": set the declared options. Arguments after -- go to PASSED_ON. An option with default False can be given as
-# --name without a value.
+# parse "$@": set the variables of the declared options. Arguments after -- are stored in PASSED_ON. If the default of an option
+# is False, --name is the same as --name=True.
 PASSED_ON=()
 parse() {
   local argument name
@@ -70,31 +70,32 @@ parse() {
       --) PASSED_ON=("$@"); break ;;
       --*=*) name="${argument%%=*}"; name="${name#--}" ;;
       --*) name="${argument#--}" ;;
-      *) die "unexpected argument $argument (options are --name=value; see --help)" 2 ;;
+      *) die "unexpected argument $argument: options have the form --name=value; see --help" 2 ;;
     esac
     name="${name//-/_}"
-    # Check the name before it is used as a subscript, where some shells execute $(...), and * and @ mean all elements.
+    # Check the name before it is used as a subscript: some shells execute $(...) there, and * and @ select all elements.
     [[ "$name" =~ ^[a-z0-9_]+$ && -v "OPTION_HELP[$name]" ]] ||
       die "unknown option --$name$(near_option "$name"); known: ${OPTION_NAMES[*]/#/--}" 2
     if [[ "$argument" == *=* ]]; then printf -v "$name" '%s' "${argument#*=}"
     elif [[ "${OPTION_DEFAULT[$name]}" == False ]]; then printf -v "$name" '%s' True
-    else die "--$name needs a value: --$name=VALUE" 2; fi
+    else die "--$name: needs a value; give --$name=VALUE" 2; fi
   done
   for name in "${OPTION_NAMES[@]}"; do
     # A line end would break the key=value lines of the summary.
-    [[ "${!name}" != *[[:cntrl:]]* ]] || die "--$name must be one line without control characters, not ${!name}" 2
+    [[ "${!name}" != *[[:cntrl:]]* ]] || die "--$name: must be one line without control characters, found ${!name}" 2
     [[ "${OPTION_DEFAULT[$name]}" == False ]] || continue
     case "${!name,,}" in
       true) printf -v "$name" True ;;
       false) printf -v "$name" False ;;
-      *) die "--$name must be True or False, not ${!name}" 2 ;;
+      *) die "--$name: must be True or False, found ${!name}" 2 ;;
     esac
   done
   passed_paths
   if [[ -v "OPTION_HELP[device]" ]]; then use_cann_for "$device"; fi
 }
 
-# Options of the Python commands that take paths. Files to read must exist; others are written, or are stems of file names.
+# The options of the Python commands whose values are paths. The paths of READ_PATHS must exist. The paths of OTHER_PATHS are
+# written, or only begin the names of files.
 READ_PATHS=" --config --data_path --partition --train_log --throughput --compare "
 OTHER_PATHS=" --work_path --checkpoint --input_path --output_path --bin_path --result_path --calibration_bins --json --report --zoo_path "
 
@@ -114,7 +115,7 @@ passed_paths() {
   done
 }
 
-# check_batch_sizes LIST: exit if the list is not of the form 1,16, or if it contains a number twice.
+# check_batch_sizes LIST: exit if LIST is not a list of numbers such as 1,16, or if LIST contains a number twice.
 check_batch_sizes() {
   local batch seen=","
   [[ ",$1" =~ ^(,[1-9][0-9]*)+$ ]] || die "--batch_sizes=$1: must be numbers such as 1,16" 2
@@ -135,28 +136,28 @@ near = difflib.get_close_matches(sys.argv[1], sys.argv[2:], n=1)
 print(f", did you mean --{near[0]}?" if near else "", end="")' "$1" "${OPTION_NAMES[@]}"
 }
 
-# Print the comment at the top of the script, then its options.
+# Print the help of the script: the comment at the top of the script and the declared options.
 usage() {
   sed -n '2,/^[^#]/{/^# shellcheck/d;/^#/{s/^# \{0,1\}//;p}}' "$ROOT/test/$DRIVER"
   echo
   echo "Options (--name=value, or NAME=value in the environment; arguments after -- go to the Python command):"
   local name
   for name in "${OPTION_NAMES[@]}"; do
-    # The help of an option with an empty default describes this default: "(empty: ...)".
+    # If the default is empty, HELP itself describes the default as "(empty: ...)".
     printf '  --%-20s %s%s\n' "$name" "${OPTION_HELP[$name]}" "${OPTION_DEFAULT[$name]:+ (default: ${OPTION_DEFAULT[$name]})}"
   done
   echo "Environment: PYTHON is the Python interpreter ($PYTHON), GAITSET_OUTPUT the folder for summaries and logs ($OUTPUT)."
 }
 
-# python ARGUMENTS: print the command and run it. With --dry_run, only print it.
+# python ARGUMENTS: print the command, and run it unless --dry_run is given.
 python() {
   if is_dry; then printf '+ python%s\n' "${*:+$(printf ' %q' "$@")}"; return; fi
   printf '+ python%s\n' "${*:+$(printf ' %q' "$@")}" >&2
   command "$PYTHON" "$@"
 }
 
-# install REQUIREMENTS...: install into .venv, once per version of the files, with uv if there is one, else with pip. Nothing
-# is installed if PYTHON is set.
+# install FILE...: install the packages of requirements files into .venv, with uv if uv is installed, else with pip. Do nothing
+# if the same content of the files was installed before, or if the user has set PYTHON.
 install() {
   if [[ -n "$PYTHON_GIVEN" ]]; then return; fi
   if is_dry; then echo "+ install $* into .venv if necessary"; return; fi
@@ -164,25 +165,26 @@ install() {
   stamp="$ROOT/.venv/installed-$(cat "$@" | cksum | cut -d' ' -f1)"
   if [[ ! -e "$stamp" ]]; then
     say "installing packages into .venv (several minutes and GB the first time)"
-    [[ -x "$ROOT/.venv/bin/python" ]] || python3 -m venv "$ROOT/.venv" || die "python3 -m venv failed; install the package python3-venv of your system"
+    [[ -x "$ROOT/.venv/bin/python" ]] || python3 -m venv "$ROOT/.venv" || die "python3 -m venv failed: see the message above; install the package python3-venv of your system"
     local files=() file
     for file in "$@"; do files+=(-r "$file"); done
-    if command -v uv > /dev/null; then uv pip install --quiet --python "$ROOT/.venv/bin/python" "${files[@]}" || die "uv pip install failed"
-    else "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${files[@]}" || die "pip install failed"; fi
+    if command -v uv > /dev/null; then uv pip install --quiet --python "$ROOT/.venv/bin/python" "${files[@]}" || die "uv pip install failed: see the message above; correct the problem and run this script again"
+    else "$ROOT/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${files[@]}" || die "pip install failed: see the message above; correct the problem and run this script again"; fi
     touch "$stamp"
   fi
   choose_python
 }
 
-# launch PROCESSES SCRIPT ARGUMENTS: run a script in one or several processes. Several processes are restarted from the
-# newest checkpoint if one is killed, and communicate through the loopback address.
+# launch PROCESSES SCRIPT ARGUMENTS: run a script in one or several processes. Several processes communicate through the
+# loopback address. If one of them is killed, all are restarted from the newest checkpoint.
 launch() {
   local processes="$1"; shift
   if ((processes == 1)); then python "$@"
   else python -m model.launch --processes "$processes" "$@"; fi
 }
 
-# summary [FILE.json ...] KEY=VALUE ...: write test/output/<script>.json and, as key=value lines, .txt.
+# summary [FILE.json ...] KEY=VALUE ...: write the content of the files and the values to test/output/<script>.json, and as
+# key=value lines to test/output/<script>.txt.
 summary() {
   if is_dry; then say "dry run: nothing was run or written"; return; fi
   command "$PYTHON" -m model.commands.summary "$OUTPUT/${DRIVER%.sh}" "$@"

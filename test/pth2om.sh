@@ -3,12 +3,12 @@
 #
 #   bash test/pth2om.sh --checkpoint=some-encoder.ptm
 #   bash test/pth2om.sh --soc_version=Ascend310P3 --cann_path=/usr/local/Ascend/ascend-toolkit
-#   bash test/pth2om.sh --onnx-only                      without atc
-#   bash test/pth2om.sh --aoe                            tunes the operators first, on a machine with the NPU (hours)
+#   bash test/pth2om.sh --onnx-only                      writes only the ONNX files, without atc
+#   bash test/pth2om.sh --aoe                            tunes the operators first, on a machine with the NPU (takes hours)
 #   bash test/pth2om.sh --aoe=both                       tunes the subgraphs, then the operators
 #
-# An om runs only on the SoC for which it was built, with the CANN version that built it or a newer one. This script was never
-# run with a real atc; see model/docs/ascend.md.
+# An om file runs only on the SoC for which it was built, and only with the CANN version that built it or a newer version.
+# This script was never run with a real atc; see model/docs/ascend.md.
 # shellcheck disable=SC2154  # `option` declares variables
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -16,13 +16,13 @@ option checkpoint "" "encoder (empty: the newest checkpoint of the config)"
 option config "$ROOT/config_1p.py" "configuration file"
 option work_path "" "folder of the checkpoints (empty: from the config)"
 option output_path "$ROOT" "folder of the models"
-option batch_sizes 1,16 "batch sizes, one model each"
-option frame_num 100 "frames per sequence of the model"
-option soc_version "" "SoC for the om (empty: from npu-smi info, else Ascend310)"
-option atc_options "" "additional options of atc, such as --op_select_implmode=high_precision (empty: none; paths start at the caller's folder)"
-option precision "" "precision of the om: fp16, fp32 or mixed (empty: atc's default, fp16)"
-option aoe "" "tune with CANN's aoe before atc runs: 1 (subgraphs), 2 (operators, also --aoe alone) or both (empty: not)"
-option cann_path "" "folder of CANN (empty: the one in the environment, else the usual folders)"
+option batch_sizes 1,16 "batch sizes; one model is written for each batch size"
+option frame_num 100 "number of frames per sequence in the input of the model"
+option soc_version "" "SoC for which the om files are built (empty: from npu-smi info, else Ascend310)"
+option atc_options "" "additional options of atc, such as --op_select_implmode=high_precision; paths in them start at the current folder (empty: none)"
+option precision "" "precision of the om files: fp16, fp32 or mixed (empty: atc's default, fp16)"
+option aoe "" "tune with CANN's aoe before atc runs: 1 (subgraphs), 2 (operators) or both; --aoe alone means 2 (empty: no tuning)"
+option cann_path "" "folder of CANN (empty: the CANN whose environment is set, else search the usual folders)"
 option onnx_only False "stop after the ONNX files"
 parse "${@/%--aoe/--aoe=2}"
 case "${aoe,,}" in

@@ -1,4 +1,5 @@
-# Functions for the scripts that train and test. They set PROCESSES, the preferred number of processes, and source this file.
+# Functions for the scripts that train and test. Each script sets PROCESSES to the preferred number of processes before it
+# sources this file.
 # shellcheck shell=bash disable=SC2034,SC2154  # `option` declares and reads variables
 set -euo pipefail
 
@@ -8,28 +9,28 @@ declare_training_options() {
   option config "$ROOT/config_$([[ $PROCESSES == 1 ]] && echo 1p || echo 8p).py" "configuration file"
   option work_path "" "folder for checkpoints, partitions and results (empty: from the config)"
   option device auto "device: auto, cpu, cuda or npu"
-  # Ascend's launchers set DEVICE_ID to 0, which would leave one device to eight processes.
+  # The environment variable DEVICE_ID is ignored: Ascend's launchers set it to 0, so that eight processes would share a device.
   local DEVICE_ID=""
-  option device_id "" "devices to use, such as 3 or 0,1 (empty: all of the config; not from the environment)"
+  option device_id "" "numbers of the devices to use, such as 3 or 0,1; the environment variable is ignored (empty: the devices of the config)"
   option iters "$1" "number of iterations (empty: from the config)"
   option batch_size_p "" "subjects per batch and process (empty: from the config)"
   option batch_size_m "" "sequences per subject in a batch (empty: from the config)"
-  option workers "" "threads that prefetch batches (empty: from the config)"
+  option workers "" "number of threads that prefetch batches (empty: from the config)"
   option amp "" "mixed precision: off, torch or apex (empty: from the config)"
   option loss_scale "" "loss scale of --amp torch or apex: dynamic or a number (empty: from the config)"
   option fp32 False "NPU: keep full float32 (the default)"
   option hf32 False "NPU: allow float32 convolutions to round their operands"
   option rt2 False "NPU: disable the compilation of single operators"
-  option profiling "" "record some iterations with the profiler: CANN, GE or True, which are equivalent (empty: from the config)"
-  option start_step -1 "first recorded iteration of this run (-1: 11)"
-  option stop_step -1 "last recorded iteration (-1: four after the first)"
-  option zoo_log False "end the log with the lines of the Ascend model zoo's scripts, such as ActualFPS, and write them to a file"
+  option profiling "" "record iterations with the profiler: CANN, GE or True, which are equivalent (empty: from the config)"
+  option start_step -1 "first iteration of this run that the profiler records (-1: iteration 11)"
+  option stop_step -1 "last iteration that the profiler records (-1: four iterations after the first)"
+  option zoo_log False "end the log with the lines that the scripts of the Ascend model zoo print, such as ActualFPS, and also write the lines to a file"
 }
 
-# Print the number of processes to start: the number of visible devices, or of CPU cores, but at most PROCESSES.
+# Print the number of processes to start: the number of visible devices, or the number of cores on a CPU, but at most PROCESSES.
 processes_to_start() {
   local found
-  if is_dry || ((PROCESSES == 1)); then echo "$PROCESSES"; return; fi # the script itself reports a missing device
+  if is_dry || ((PROCESSES == 1)); then echo "$PROCESSES"; return; fi # the Python script reports a missing device
   found="$(command "$PYTHON" -c '
 import sys
 from model.config import load_config
@@ -45,7 +46,7 @@ run_command(count)' "$(absolute "$config")" "$device" "$PROCESSES")" || exit $?
   echo $((found < PROCESSES ? found : PROCESSES))
 }
 
-# Set TRAIN to the arguments of train.py, and USED to the number of processes.
+# Set TRAIN to the arguments of train.py, and USED to the number of processes to start.
 prepare_training() {
   [[ "$device_id" =~ ^([0-9]+(,[0-9]+)*)?$ ]] || die "--device_id=$device_id: must be numbers such as 3 or 0,1" 2
   if [[ -n "$device_id" ]]; then
@@ -65,15 +66,15 @@ prepare_training() {
   done
   [[ -z "$workers" ]] || TRAIN+=(--num_workers "$workers")
   [[ "$rt2" == False ]] || TRAIN+=(--rt2)
-  # The zoo's scripts write to test/output/<ASCEND_DEVICE_ID>/, and those for several devices use 0.
+  # The scripts of the model zoo write to test/output/<ASCEND_DEVICE_ID>/, and to test/output/0/ for several devices.
   local zoo_device="${device_id%%,*}"
   [[ "$zoo_log" == False ]] || TRAIN+=(--zoo_log --zoo_path "$OUTPUT/${ASCEND_DEVICE_ID:-${zoo_device:-0}}")
   [[ -z "$profiling" ]] || TRAIN+=("--profiling=$profiling" --start_step "$start_step" --stop_step "$stop_step")
   USED="$(processes_to_start)"
-  TRAIN+=(--device_num "$USED")  # a number in the config would start others
+  TRAIN+=(--device_num "$USED")  # overrides the number of processes in the config
   if ((USED < PROCESSES)) && [[ "$(basename "$config")" == config_8p.py ]]; then
-    say "config_8p.py is made for $PROCESSES processes; for $USED processes, a suitable learning rate is" \
-      "$(awk "BEGIN { print 1e-4 * $USED }"); set it with -- --lr RATE"
+    say "config_8p.py is made for $PROCESSES processes; a suitable learning rate for $USED processes is" \
+      "$(awk "BEGIN { print 1e-4 * $USED }"); set the learning rate with -- --lr RATE"
   fi
   ((USED == PROCESSES)) || say "found devices or cores for $USED of $PROCESSES processes, using $USED"
   is_dry || mkdir -p "$OUTPUT"

@@ -3,7 +3,7 @@
 #
 #   bash test/train_full_8p.sh --data_path=work/CASIA-B-pre
 #
-# With fewer devices, the script reports and uses those it found. Without any, it runs on the CPU.
+# If the machine has fewer devices, the script reports their number and uses them. Without any device, it uses the CPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 PROCESSES=8

@@ -3,7 +3,7 @@
 #
 #   bash test/train_performance_1p.sh --data_path=work/CASIA-B-pre
 #
-# With fewer devices, the script reports and uses those it found. Without any, it runs on the CPU.
+# On a machine without a supported device, the script uses the CPU.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 PROCESSES=1

@@ -1,4 +1,4 @@
-"""Every benchmark runs with small sizes and ends with a line of JSON that has its figures. Nothing is timed here."""
+"""Every benchmark runs with small sizes, and its last line is JSON with its figures. The tests check no times."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import pytest
 from scripts import ROOT, run_script
 from walkers import write_aligned_tree
 
-# Commands of the benchmarks, and keys that their JSON must contain.
+# The commands of the benchmarks with small sizes, and the keys that their JSON must contain.
 TRAINING = "--device cpu --p 2 --k 2 --frame_num 2"
 DEPLOYMENT = "--threads 1 --batch_sizes 1 --frame_num 3 --rounds 1 --calls 1"
 SMALL = {

@@ -1,4 +1,4 @@
-"""Runs of the shell drivers: conversion, pretreatment, and all steps from another folder."""
+"""Runs of the shell drivers: conversion, pretreatment, and all steps from a different current folder."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("driver", ["train_full_1p.sh", "train_performance_8p.sh"])
 def test_options_of_the_npu_port_reach_train_py(driver, tmp_path):
-    """Environment variables carry the devices and the precision. The variable DEVICE_ID is ignored."""
+    """The drivers pass the devices and the precision in environment variables. The variable DEVICE_ID is ignored."""
     script = '#!/bin/bash\necho 2\n[[ "$*" != *train.py* ]] || { env; printf \'%s\\n\' "$@"; } > $RECORD\n'
     record = executable(tmp_path / "python", script)
     options = "--amp=apex --loss_scale=32 --batch_size_p=4 --batch_size_m=2 --workers=5 --device_id=1,3 --hf32"
@@ -44,7 +44,7 @@ def encoder(tmp_path_factory):
 
 
 def test_checkpoint_becomes_one_om_per_batch_size(tmp_path, encoder):
-    """Find CANN in the home folder, without PATH or --cann_path, and the SoC version with npu-smi."""
+    """The driver finds CANN in the home folder, without PATH or --cann_path. npu-smi reports the SoC version."""
     write_cann(tmp_path / "Ascend" / "ascend-toolkit")
     write_command(tmp_path / "bin", "npu-smi")
     machine = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NPU_SMI_CHIPS": "310P3,310P3"}
@@ -85,10 +85,10 @@ def test_predeal_without_data_makes_walkers(tmp_path):
 
 
 def test_published_commands_give_an_accuracy_table(tmp_path: Path):
-    """Run predeal, train, export and evaluate on a small dataset, from another folder with relative paths.
+    """Prepare, train, export and evaluate with a small data set. The paths are relative to a different current folder.
 
-    The subjects are easy to identify. With synthetic walkers, a network with so little training has nearly equal
-    distances, and the rounding of each runtime would decide.
+    The subjects are easy to identify. After so little training, the distances between synthetic walkers would be nearly
+    equal, and the rounding of each runtime would decide which subject is nearest.
     """
     write_aligned_tree(tmp_path / "raw", margin=20)
     (tmp_path / "small.py").write_text("conf = {'model': {'channels': (8, 16, 32)}}")
@@ -123,7 +123,7 @@ def test_published_commands_give_an_accuracy_table(tmp_path: Path):
 
     places = "--bin_path=bins --model_path=models --result_path=result"
     _, deployed = run(f"eval_acc_perf.sh --dataset=Synthetic {places}")
-    # After two iterations, embeddings are so close that rounding can change the result of a few of the 440 probes.
+    # After two iterations, distances are nearly equal. Rounding can change the nearest subject of a few of 440 probes.
     for batch in ("accuracy_bs1", "accuracy_bs16"):
         for condition, figures in deployed[batch]["rank1"].items():
             assert figures["excluding"] == pytest.approx(ours[condition]["excluding"], abs=100 * 3 / 440)

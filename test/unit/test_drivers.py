@@ -1,4 +1,4 @@
-"""The shell drivers: help, rejected options, and the paths and commands that they pass on."""
+"""The shell drivers: help, rejected options, and the paths and commands that they pass to Python."""
 
 import shlex
 import shutil
@@ -77,7 +77,7 @@ def test_missing_atc_names_the_alternatives(tmp_path):
         ("train_full_8p.sh --device_id=a", "--device_id=a: must be numbers such as 3 or 0,1"),
         ("train_full_8p.sh --device_id=1 --device=npu:1", "--device_id=1 and --device=npu:1: both select a device"),
         ("predeal.sh --dataset=mygait --input_path=.", "no evaluation protocol for dataset 'mygait'"),
-        ("pth2om.sh --onnx_only=yes", "--onnx_only must be True or False, not yes"),
+        ("pth2om.sh --onnx_only=yes", "--onnx_only: must be True or False, found yes"),
         ("pth2om.sh --onnx_only=TRUE --config=nowhere.py", "no such file"),
         ("pth2om.sh --onnx_only=true --config=nowhere.py", "no such file"),
         ("pth2om.sh --onnx_only --config=nowhere.py", "no such file"),
@@ -116,7 +116,10 @@ def test_python_can_be_a_name_without_a_path():
 
 @pytest.fixture
 def recorded(tmp_path):
-    """Run a driver in a folder of the user, with a Python that only records its arguments; return both."""
+    """Return a function that runs a driver with a Python that only records its arguments.
+
+    The current folder is a folder of the user. The function returns the completed driver and the recorded arguments.
+    """
     executable(tmp_path / "record", RECORDER + 'echo "$BENCHMARK_TOOL" > "$ARGUMENTS.tool"\n')
     for name in ("p.json", "c.py", "bins.info", "a.json", "b.json"):
         (tmp_path / name).touch()
@@ -158,7 +161,7 @@ def test_missing_files_after_the_dashes_are_reported_before_any_work(recorded, t
 
 def test_partition_of_predeal_is_relative_to_the_caller_and_checked_first(recorded, tmp_path):
     done, words = recorded("predeal.sh", "--partition=p.json")
-    assert done.returncode == 0 and words.count(str(tmp_path / "p.json")) == 2  # of the check and of the bins
+    assert done.returncode == 0 and words.count(str(tmp_path / "p.json")) == 2  # for --check and for the input files
     assert "--check" in words[: words.index("model.synthetic")]
     assert recorded("predeal.sh", PARTITION="all")[0].returncode == 0
     for way in ({"PARTITION": "gone.json"}, {}):

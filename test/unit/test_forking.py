@@ -1,4 +1,4 @@
-"""The fork server of the tests: its jobs see the environment of their own command only."""
+"""The fork server of the tests: a job sees only the environment of its own command."""
 
 import subprocess
 

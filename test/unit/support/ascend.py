@@ -1,4 +1,4 @@
-"""A small model for all runtimes, and functions that install the stand-ins of Ascend's tools."""
+"""A small model for the tests of all runtimes, and functions that install the stand-ins for Ascend's tools."""
 
 import importlib
 import sys
@@ -25,11 +25,11 @@ DIM = 8
 
 
 class Deployed(NamedTuple):
-    """A folder with gaitset_submit and gaitset_submit_bs4 as om and ONNX, and five sequences as input files."""
+    """A folder with five input files, and the models gaitset_submit and gaitset_submit_bs4 as om and ONNX files."""
 
     folder: Path
     store: TinyStore
-    embeddings: np.ndarray  # computed by torch for the sequences repeated to FRAMES frames
+    embeddings: np.ndarray  # computed by torch from the sequences, whose frames are repeated up to FRAMES frames
 
     @property
     def info(self) -> Path:
@@ -62,7 +62,7 @@ def make_om(onnx: Path, om: Path, batch_size: int, frames: int = FRAMES, soc_ver
 
 
 def embeddings_by_torch(network: GaitSet, store: TinyStore) -> np.ndarray:
-    """Compute the embedding of each sequence, repeated to FRAMES frames."""
+    """Compute the embedding of each sequence. The frames of a sequence are repeated up to FRAMES frames."""
     rows = []
     for sequence in store.sequences:
         repeated = np.concatenate([sequence] * FRAMES)[:FRAMES]
@@ -77,7 +77,7 @@ def assert_embeddings(found: np.ndarray, deployed: Deployed) -> None:
 
 
 def assert_results(folder: Path, deployed: Deployed) -> None:
-    """Check the result files of the list, and their labels."""
+    """Check the embeddings in the result files of the list, and the labels that belong to them."""
     embeddings, labels = read_results(folder, deployed.manifest, (62, DIM))
     assert_embeddings(embeddings, deployed)
     assert labels.subject.tolist() == ["075", "075", "076", "076", "077"]
@@ -90,7 +90,7 @@ def executable(path: Path, content: str) -> Path:
 
 
 def place_benchmark(folder: Path) -> Path:
-    """Install the stand-in with the name of this machine's tool, run by this Python."""
+    """Install the stand-in for benchmark in `folder`, with the name that the tool has on this machine."""
     return executable(folder / tool_name(), f'#!/bin/sh\nexec "{sys.executable}" "{STANDINS}/benchmark.x86_64" "$@"\n')
 
 
@@ -101,7 +101,7 @@ def replace_ais_bench_by_msit(monkeypatch, folder: Path) -> None:
 
 
 def bare_machine(monkeypatch, here: Path) -> None:
-    """Make `here` the working directory of a machine without Ascend's tools."""
+    """Simulate a machine without Ascend's tools, whose working directory is `here`."""
     for name in ("BENCHMARK_TOOL", "AIS_BENCH_PYTHON", "PYTHONPATH", "PYTHONSAFEPATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -109,7 +109,7 @@ def bare_machine(monkeypatch, here: Path) -> None:
 
 
 def machine_with_all_tools(monkeypatch, here: Path) -> Path:
-    """Make `here`, which contains benchmark, the working directory of a machine with all of Ascend's tools."""
+    """Simulate a machine with all of Ascend's tools, whose working directory `here` contains benchmark."""
     bare_machine(monkeypatch, here)
     place_benchmark(here)
     install_ais_bench(monkeypatch)
@@ -122,7 +122,7 @@ def install_ais_bench(monkeypatch) -> None:
 
 
 def install_acl(monkeypatch):
-    """Make the module acl importable as CANN's set_env.sh does, without state of earlier tests."""
+    """Add the module acl to the import path, as CANN's set_env.sh does. Return the module in its initial state."""
     monkeypatch.delitem(sys.modules, "acl", raising=False)
     monkeypatch.syspath_prepend(STANDINS / "python")
     module = importlib.import_module("acl")
@@ -131,7 +131,7 @@ def install_acl(monkeypatch):
 
 
 def run_command_line(monkeypatch, command, *arguments) -> dict[str, Any]:
-    """Run the main function of a command in this process, and return what it writes with --json."""
+    """Run the main function of a command in this process, and return the facts that it writes with --json."""
     facts = Path("facts.json").absolute()
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments), "--json", str(facts)])
     command.main()

@@ -1,4 +1,4 @@
-"""Control of a headless Chromium through its debugging pipe, without a driver program or a package."""
+"""Control a headless Chromium through its debugging pipe. This needs no driver program and no package."""
 
 import base64
 import json
@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-TIMEOUT = 90.0  # seconds per answer; long, because a busy machine starts a browser slowly
+TIMEOUT = 90.0  # seconds to wait for an answer; a busy machine starts a browser slowly
 
 
 def find_browser() -> str | None:
-    """Return the browser in the variable CHROMIUM, else the first usual name on the PATH, else None."""
+    """Return the value of the environment variable CHROMIUM, or the first of NAMES on the PATH, or None."""
     given = os.environ.get("CHROMIUM")
     return given or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 class Pipe:
-    """Exchange JSON messages with the browser; a zero byte ends each message."""
+    """Exchange JSON messages with the browser. A zero byte ends each message."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._write, self._read = to_browser, from_browser
@@ -47,9 +47,9 @@ class Pipe:
     def _next(self) -> dict:
         while b"\0" not in self._rest:
             ready, _, _ = select([self._read], [], [], TIMEOUT)
-            assert ready, "the browser has not answered in time"
+            assert ready, f"the browser has not answered within {TIMEOUT} s"
             more = os.read(self._read, 1 << 20)
-            assert more, "the browser has ended"
+            assert more, "the browser has ended unexpectedly"
             self._rest += more
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)
@@ -57,7 +57,12 @@ class Pipe:
 
 @dataclass
 class Page:
-    """One tab. `complaints` collects console errors, warnings and exceptions; `requests` the URLs that it loads."""
+    """One tab of the browser.
+
+    Attributes:
+        complaints: collects the errors, warnings and exceptions of the console.
+        requests: collects the URLs that the page loads.
+    """
 
     pipe: Pipe
     session: str
@@ -81,7 +86,7 @@ class Page:
         self.call("Page.navigate", url=path.resolve().as_uri())
         deadline = time.monotonic() + TIMEOUT
         while self.value("document.readyState") != "complete" or self.value("location.protocol") != "file:":
-            assert time.monotonic() < deadline, "the page has not loaded in time"
+            assert time.monotonic() < deadline, f"the page has not loaded within {TIMEOUT} s"
             time.sleep(0.05)
 
     def value(self, expression: str) -> Any:
@@ -107,13 +112,16 @@ class Page:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Page]:
-    """Start a browser with one empty tab and its profile in the new folder `profile`; stop it after the block.
+    """Start a browser with one empty tab, and stop the browser at the end of the block.
 
-    Skips the test if there is no browser.
+    The test is skipped if no browser is installed.
+
+    Args:
+        profile: folder for the data of the browser. It must not exist.
     """
     command = find_browser()
     if command is None:
-        pytest.skip("no chromium on the PATH (or in CHROMIUM): apt-get install chromium")
+        pytest.skip("no Chromium on the PATH or in the variable CHROMIUM; install it with apt-get install chromium")
     profile.mkdir(parents=True)
     ours_read, theirs_write = os.pipe()
     theirs_read, ours_write = os.pipe()

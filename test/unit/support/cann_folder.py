@@ -1,4 +1,4 @@
-"""A CANN folder like that of its installer, with the stand-ins: set_env.sh, and atc in the folder that it expects."""
+"""Write a folder like an installed CANN: with set_env.sh, and with the stand-ins for atc and aoe as its tools."""
 
 import platform
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 STANDINS = Path(__file__).resolve().parent / "standins"
 ARCH = f"{platform.machine()}-linux"
 
-# Lines of the real set_env.sh, which reads variables that may be unset.
+# Lines of the real set_env.sh. Like the real script, they read variables that may be unset.
 SET_ENV = """\
 if [ -n "$ZSH_VERSION" ]; then here=$(cd "$(dirname "${(%%):-%%x}")" && pwd); else
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,12 +32,17 @@ def write_script(path: Path, text: str) -> Path:
 
 
 def write_command(folder: Path, name: str) -> Path:
-    """Write a command that runs a stand-in with the interpreter of the tests."""
+    """Write a command that runs the stand-in of this name with the interpreter of the tests."""
     return write_script(folder / name, f'exec {shlex.quote(sys.executable)} {shlex.quote(str(STANDINS / name))} "$@"')
 
 
 def write_cann(folder: Path, latest: str = "latest", version: str = "8.0.0") -> Path:
-    """Write a CANN with its files in `folder/latest` (up to 8.3) or, if `latest` is empty, in `folder` (from 8.5)."""
+    """Write a CANN to `folder`, and return `folder`.
+
+    Args:
+        latest: name of the subfolder that contains the files, as in CANN up to 8.3. If it is empty, `folder` itself
+            contains the files, as in CANN from 8.5.
+    """
     home = folder / latest
     write_command(home / "bin", "atc")
     write_command(home / "bin", "aoe")

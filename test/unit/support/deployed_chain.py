@@ -1,4 +1,4 @@
-"""The deployment chain on a few sequences: bins, results, accuracy."""
+"""Run the deployment chain on a few sequences: input files, results and accuracy."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ COUNT, SHAPE = 6, (62, 4)
 
 
 class Store(TinyStore):
-    """Three subjects, each with a gallery and a probe sequence."""
+    """Random sequences of three subjects. Each subject has a gallery sequence and a probe sequence."""
 
     def __init__(self, seed=0):
         super().__init__([3] * COUNT)
@@ -30,7 +30,7 @@ class Store(TinyStore):
 
 
 class Model(StaticRuntime):
-    """A runtime that computes a different embedding for each content."""
+    """A runtime that computes a different embedding for every different input."""
 
     input_shape = (2, 3, 64, 44)
 
@@ -43,7 +43,7 @@ class Model(StaticRuntime):
 
 
 class Chain:
-    """The files between pre-processing and post-processing, in a folder."""
+    """A folder with the files between --pre_process and --post_process. The input files are written at once."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Random entries of a gallery."""
+"""Make galleries with random entries."""
 
 import numpy as np
 
@@ -8,7 +8,12 @@ ENCODER = Encoder("e.ptm", "ab" * 32, 1)
 
 
 def entries(people: dict[str, int], spread: float = 1.0, seed: int = 0) -> list[Entry]:
-    """Entries of people at random places, each with so many sequences near its place."""
+    """Return gallery entries with random embeddings. The embeddings of a person are near a random centre.
+
+    Args:
+        people: number of sequences of each person.
+        spread: standard deviation of the embeddings around the centre of the person.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for person, count in people.items():

@@ -1,12 +1,14 @@
-"""Run Python commands in forks of a server process that has already imported torch, which takes two seconds.
+"""Run Python commands in forks of a server process that has already imported torch. This saves two seconds per command.
 
-`python_command()` returns an executable that replaces `python`. It is a client, which passes its arguments,
-environment, current folder and standard streams to the server. The server forks a job for it, in which `sys.executable`
-is the client too, so that drivers and torchrun also start their processes in this way. The job runs in the network
-namespace of the client and takes the parent of the client for its own. The process id of the job is the name of the
-client's process. The server computes nothing before a fork, so that torch has no threads that the fork would lose.
-Commands that begin with an option other than -m and -u, and all commands on systems other than Linux, run in a new
-interpreter.
+`python_command()` returns an executable, the client, which replaces `python`. The client passes its arguments,
+environment, current folder and standard streams to the server. The server forks a process for the command, the job. In
+the job, `sys.executable` is the client too, so that drivers and torchrun also start their processes as forks. The job
+runs in the network namespace of the client, and `os.getppid()` returns the parent of the client. The name of the
+client's process is the process id of the job. The server computes nothing before a fork, so that torch has not started
+threads, which a fork would lose.
+
+A command runs in a new interpreter if it begins with an option other than -m and -u. On systems other than Linux, all
+commands run in a new interpreter.
 """
 
 import atexit
@@ -36,7 +38,7 @@ LIBRARIES = (
 
 @functools.cache
 def python_command() -> str:
-    """Start the server of this process, unless there is one, and return the path of the client."""
+    """Start the fork server of this process at the first call, and return the path of the client."""
     import subprocess
     import tempfile
 
@@ -47,7 +49,7 @@ def python_command() -> str:
     client.write_text(f'#!/bin/sh\n{SOCKET}="{address}" exec "{sys.executable}" -I -S "{__file__}" "$@"\n')
     client.chmod(0o755)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    # The test that starts the server can set PYTHONPATH. The jobs of later tests must not inherit it.
+    # The test that starts the server may have set PYTHONPATH. The jobs of later tests must not inherit this variable.
     environment.pop("PYTHONPATH", None)
     server = subprocess.Popen(
         [sys.executable, __file__, str(address), str(client)], env=environment, cwd="/", stdin=subprocess.PIPE,
@@ -55,7 +57,7 @@ def python_command() -> str:
     )  # fmt: skip
 
     def close() -> None:
-        server.stdin.close()  # ends the server, which also happens if this process is killed
+        server.stdin.close()  # ends the server. The system closes the pipe too if this process is killed.
         server.wait()
         folder.cleanup()
 
@@ -65,7 +67,7 @@ def python_command() -> str:
 
 
 def _client() -> int:
-    """Let the server run a job, forward signals to it, and return its exit status."""
+    """Let the server run the command as a job, forward signals to the job, and return its exit status."""
     address, words = os.environ.pop(SOCKET), sys.argv[1:]
     while words[:1] == ["-u"]:
         del words[0]
@@ -83,22 +85,22 @@ def _client() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: os.kill(job, number))
     status = int(answers.readline())
-    if status < 0:  # end by the same signal
+    if status < 0:  # a signal has ended the job, so this process ends by the same signal
         signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
         os.kill(os.getpid(), -status)
     return status
 
 
 def _serve(address: str, client: str) -> None:
-    """Fork a process for the job of each client, and report its end. Never return in a job."""
+    """Fork a job for each client, and report the job's exit status to the client. A job never returns from here."""
     for name in LIBRARIES:
-        with contextlib.suppress(ImportError):  # a command that needs a missing package reports it
+        with contextlib.suppress(ImportError):  # a command that needs a missing package reports the error itself
             importlib.import_module(name)
-    gc.freeze()  # collections in a job need not visit the objects of these libraries
+    gc.freeze()  # exclude the objects of these libraries from garbage collections in the jobs
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen(64)
-    jobs: dict[int, tuple[int, socket.socket]] = {}  # file descriptor of a process: its id and its client
+    jobs: dict[int, tuple[int, socket.socket]] = {}  # by the file descriptor of a job: its process id and its client
     print("ready", flush=True)
     while True:
         clients = [connection for _, connection in jobs.values()]
@@ -118,7 +120,8 @@ def _serve(address: str, client: str) -> None:
             connection = server.accept()[0]
             size, streams, *_ = socket.recv_fds(connection, 10, 4)
             request = connection.makefile("rb").read(int(size or 0))
-            job = os.fork() if size and len(request) == int(size) else None  # None: the client was killed
+            # If the request is incomplete, the client was killed, and there is no job.
+            job = os.fork() if size and len(request) == int(size) else None
             if job == 0:
                 for inherited in (server, connection, *clients):
                     inherited.close()
@@ -133,7 +136,7 @@ def _serve(address: str, client: str) -> None:
 
 
 def _run(request: list, streams: list[int], client: str) -> None:
-    """Run a job in this process, which ends with it."""
+    """Run a job in this process, and end the process with the exit status of the job."""
     words, environment, folder, parent = request
     *streams, network = streams
     for number, stream in enumerate(streams):
@@ -147,7 +150,7 @@ def _run(request: list, streams: list[int], client: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    multiprocessing.process.ORIGINAL_DIR = folder  # processes that it spawns find the script from there
+    multiprocessing.process.ORIGINAL_DIR = folder  # spawned processes look for a relative path of the script here
     is_module = words[0] == "-m"
     sys.executable, sys.argv = client, words[is_module:]
     sys.path[0] = folder if is_module else str(Path(words[0]).resolve().parent)
@@ -165,7 +168,7 @@ def _run(request: list, streams: list[int], client: str) -> None:
     except BaseException as error:
         traceback.print_exc()
         status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
-    # End like an interpreter, but without freeing each object, which takes a second after so many imports.
+    # End as the interpreter does, but do not free each object, which would take a second after so many imports.
     threading._shutdown()
     atexit._run_exitfuncs()
     with contextlib.suppress(BrokenPipeError):

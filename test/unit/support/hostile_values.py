@@ -1,4 +1,4 @@
-"""Run shell drivers with values that a shell could execute. A script records the commands that they start."""
+"""Run the shell drivers with option values that a shell could execute, and record the commands that they start."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,8 @@ VALUES = [
     "'; touch was_here; '", '"; touch was_here; "', "${IFS}touch${IFS}was_here", "<(touch was_here)", "--help",
     "x\\\"$(touch was_here)", "%s%n\\n\\x41", "!$ !!", "a\r\ntouch was_here", "a\x1b[2J", " blanks  at both ends ",
 ]  # fmt: skip
-# Options that a driver parses itself, with a valid value: the flags, and these. It passes on all others.
+# Options that a driver parses itself, with a valid value: all flags, and the options that are named here. A driver
+# passes all other options to a command.
 PARSED_OPTIONS = {
     name: "False" for options in OPTIONS.values() for name, default, _ in options if default == "False"
 } | {
@@ -40,18 +41,22 @@ def options_of(driver: str) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """Write the script that records arguments, and the files that drivers check before they start it."""
+    """Write the script that records its arguments in place of Python, and a file that drivers require at the start."""
     executable(folder / "record", RECORDER)
     (folder / "bins.info").touch()
 
 
 def nothing_ran(folder: Path) -> bool:
-    """Return whether no value was executed."""
+    """Return whether the file MARKER does not exist, which a value would create if a shell executed it."""
     return not any(list(place.rglob(MARKER)) for place in (folder, ROOT / "test")) and not (ROOT / MARKER).exists()
 
 
 def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[int, str, list[str]]:
-    """Return the exit status, stderr, and the arguments of all started commands."""
+    """Run a driver, and return its exit status, its stderr, and the arguments of all commands that it starts.
+
+    Args:
+        way: `arguments` or `environment`, the way in which the options are given.
+    """
     record = folder / "arguments"
     record.unlink(missing_ok=True)
     arguments = [f"--{name}={value}" for name, value in options.items()] if way == "arguments" else []
@@ -63,7 +68,7 @@ def run(folder: Path, driver: str, options: dict[str, str], way: str) -> tuple[i
 
 
 def check_passed_options(folder: Path, driver: str, value: str, way: str) -> None:
-    """Check that each option with `value` reaches a command as one argument, or is rejected in one line."""
+    """Check that a command receives `value` of each passed option as one argument, or that one line rejects `value`."""
     names = [name for name in options_of(driver) if name not in PARSED_OPTIONS]
     parsed = {name: known for name, known in PARSED_OPTIONS.items() if name in options_of(driver)}
     if not re.search(r"[\x00-\x1f]", value):
@@ -79,7 +84,7 @@ def check_passed_options(folder: Path, driver: str, value: str, way: str) -> Non
 
 
 def check_parsed_option(folder: Path, driver: str, name: str, value: str, way: str) -> None:
-    """Check that an option that the driver parses is rejected in one line or passed on."""
+    """Check that the driver accepts the value of an option that it parses itself, or rejects the value in one line."""
     options = {n: known for n, known in PARSED_OPTIONS.items() if n in options_of(driver)} | {name: value}
     status, stderr, _ = run(folder, driver, options, way)
     errors = [line for line in stderr.splitlines() if "error:" in line]

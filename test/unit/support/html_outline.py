@@ -1,13 +1,13 @@
-"""Parser that checks the nesting of an HTML page and collects its tags, attributes and text."""
+"""Parse an HTML page to check its nesting, and to collect its tags, attributes and text."""
 
 import re
 from html.parser import HTMLParser
 
-VOID = ("meta", "br", "input", "wbr", "path", "use")  # never closed, or closed in matplotlib's own way
+VOID = ("meta", "br", "input", "wbr", "path", "use")  # elements without an end tag, or with matplotlib's form of it
 
 
 class Outline(HTMLParser):
-    """Tags with their attributes and the text of `page`; raises AssertionError if an element is not closed in order."""
+    """The tags of `page` with their attributes, and its text. Raises AssertionError if elements are not nested."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -18,7 +18,7 @@ class Outline(HTMLParser):
         assert not self.open
 
     def values(self, *names: str) -> list[str]:
-        """Values of the attributes with these names, in the order of the page."""
+        """Return the values of all attributes with these names, in the order of the page."""
         return [value for _, attributes in self.tags for name, value in attributes.items() if name in names]
 
     def handle_starttag(self, tag, attributes):
@@ -37,7 +37,7 @@ class Outline(HTMLParser):
 
 
 def check_page(page: str) -> Outline:
-    """Check that a page is well formed and loads nothing, and that its ids are unique and its links resolve."""
+    """Check that a page is well formed, loads no other files, and has unique ids and no broken links."""
     outline = Outline(page)
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in outline.tags}
     assert "http" not in page and "@import" not in page and not outline.values("src")
@@ -46,5 +46,5 @@ def check_page(page: str) -> Outline:
     assert all(link[0] == "#" for link in links)
     assert {link[1:] for link in links} | set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
     assert len(ids) == len(set(ids)), [name for name in ids if ids.count(name) > 1]
-    assert "nan" not in page.lower().split(), "a missing value is drawn or shown"
+    assert "nan" not in page.lower().split(), "the page contains NaN in place of a missing value"
     return outline

@@ -14,7 +14,7 @@ TOTAL = 60
 
 
 def launch(tree, work, *more, restarts=3):
-    """Start a training in two forked processes. Return the launcher."""
+    """Start a training in two forked processes, and return the process of the launcher."""
     options = arguments(tree, work, "--iters", TOTAL, "--save_iter", 5, "--quiet", *more)
     command = [python_command(), "-m", "model.launch", "--processes", "2", "--max_restarts", str(restarts)]
     return subprocess.Popen(
@@ -24,7 +24,7 @@ def launch(tree, work, *more, restarts=3):
 
 
 def job_of(process: int) -> int:
-    """Return the process that does the work of a client of the fork server, or `process` itself."""
+    """Return the id of the job if `process` is a client of the fork server, otherwise `process` itself."""
     name = Path(f"/proc/{process}/comm").read_text().strip()
     return int(name) if name.isdigit() else process
 
@@ -36,7 +36,7 @@ def children(process: int) -> list[int]:
 
 
 def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
-    """Return the process id of each rank."""
+    """Return the process ids of the workers by rank."""
     found = {}
     for child in children(launcher.pid):
         try:
@@ -50,7 +50,7 @@ def workers_of(launcher: subprocess.Popen) -> dict[int, int]:
 
 
 def wait_for(condition, launcher, seconds=120):
-    """Wait until `condition()` is true. Fail if the launcher ends or the time is up."""
+    """Wait until `condition()` is true. Fail if the launcher ends, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
@@ -58,7 +58,7 @@ def wait_for(condition, launcher, seconds=120):
 
 
 def listening(processes) -> set[str]:
-    """Return the hexadecimal addresses on which the processes listen."""
+    """Return the addresses on which the processes listen, in the hexadecimal form of /proc/net/tcp."""
     inodes = set()
     for process in map(job_of, processes):
         for link in Path(f"/proc/{process}/fd").iterdir():

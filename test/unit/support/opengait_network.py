@@ -1,4 +1,7 @@
-"""The network with the module structure and names of OpenGait, and the operations of both ancestors in their order."""
+"""The GaitSet network as OpenGait defines it, to compare the network of this project with it.
+
+The structure and the names of the modules are OpenGait's. The operations have the order of the original GaitSet code.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,11 @@ from torch import Tensor, nn
 class TheirGaitSet(nn.Module):
     """The network as OpenGait's documents and checkpoints describe it: [n, s, 64, 44] to [62, n, dim].
 
-    transposed: keep maps as [n, c, s, h, w] between the blocks, as OpenGait does, instead of [n·s, c, h, w].
+    Args:
+        dim: size of each strip of an embedding.
+        channels: channels of the three blocks.
+        transposed: whether to keep maps as [n, c, s, h, w] between the blocks, as OpenGait does. Otherwise, they are
+            kept as [n·s, c, h, w].
     """
 
     def __init__(self, dim: int, channels: tuple[int, int, int] = (32, 64, 128), transposed: bool = False):

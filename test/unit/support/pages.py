@@ -1,4 +1,4 @@
-"""The pages of the documentation and the commands in them."""
+"""List the pages of the documentation and the commands that they contain."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def blocks(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Return the commands of this repository in the code blocks and in the text of a page."""
+    """Return all commands in the code blocks of a page, and the commands of this repository in its text."""
     found = []
     for block in blocks(page):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():

@@ -1,6 +1,7 @@
-"""Pickles that execute code when they are unpickled: each writes the file MARKER to the current folder.
+"""Make pickles that execute code when they are unpickled. Their code writes the file MARKER to the current folder.
 
-Some are written opcode by opcode, because Python's pickler does not use all opcodes that import, call or build.
+Python's pickler does not use all opcodes that import modules, call functions or set states. Therefore, many pickles are
+written opcode by opcode.
 """
 
 import io
@@ -18,7 +19,7 @@ _CODE = f"open('{MARKER}', 'w').close()"
 
 
 class Calls:
-    """An object that is pickled as a call of `function` with `arguments`."""
+    """An object whose pickle is a call of `function` with `arguments`."""
 
     def __init__(self, function: Callable, *arguments: object):
         self.call = function, arguments
@@ -45,7 +46,7 @@ def whole(*operations: bytes) -> bytes:
 
 
 def programs() -> dict[str, bytes]:
-    """Return pickles that write MARKER, by name."""
+    """Return pickles that write the file MARKER, by a name for each pickle."""
     system, code = ("posix", "system", _COMMAND), ("builtins", "exec", _CODE)
     calls = {
         "system": system, "os.system": ("os", "system", _COMMAND), "popen": ("os", "popen", _COMMAND),
@@ -91,7 +92,7 @@ def programs() -> dict[str, bytes]:
 
 
 def npy(program: bytes) -> bytes:
-    """Return a .npy file of objects that contains this pickle."""
+    """Return the content of an .npy file of dtype object that contains this pickle."""
     file = io.BytesIO()
     header = {"descr": "|O", "fortran_order": False, "shape": (2,)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -99,7 +100,7 @@ def npy(program: bytes) -> bytes:
 
 
 def checkpoints(program: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the pickle in each format that a .ptm file has had, with the name of the format."""
+    """Yield the name and the content of a .ptm file in each format that PyTorch has used. The file has this pickle."""
     yield "bare", program
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         file = io.BytesIO()

@@ -1,4 +1,7 @@
-"""Synthetic embeddings with labels for tests of the evaluation and the report, with correct and wrong matches."""
+"""Make labels, embeddings and frames for the tests of the evaluation and the report.
+
+The embeddings give correct and wrong matches.
+"""
 
 import numpy as np
 import torch
@@ -15,7 +18,11 @@ def made_index(subjects=("anna", "bert", "cleo", "dora", "emil"), takes=TAKES, v
 
 
 def made_embeddings(index: SequenceIndex, spread: float = 1.1, seed: int = 0, dim: int = 12) -> torch.Tensor:
-    """Return [N, 3, dim / 3]: a random centre per subject plus noise of `spread` times its scale."""
+    """Return random embeddings [N, 3, dim / 3]: a centre per subject with a standard deviation of 1, plus noise.
+
+    Args:
+        spread: standard deviation of the noise.
+    """
     rng = np.random.default_rng(seed)
     centre = {subject: rng.standard_normal(dim) for subject in index.subjects}
     rows = [centre[subject] + spread * rng.standard_normal(dim) for subject in index.subject.tolist()]
@@ -23,7 +30,7 @@ def made_embeddings(index: SequenceIndex, spread: float = 1.1, seed: int = 0, di
 
 
 def made_frames(position: int, frames: int = 5) -> np.ndarray:
-    """Return the silhouettes of a sequence: uint8 [frames, 64, 44], a moving bar."""
+    """Return the silhouettes of the sequence at `position`: uint8 [frames, 64, 44] with a moving bar."""
     sils = np.zeros((frames, 64, 44), np.uint8)
     for number, sil in enumerate(sils):
         left = (position * 7 + number * 3) % 30

@@ -1,10 +1,10 @@
-"""Random silhouettes for tests of the network, and the relative difference of two tensors."""
+"""Make random silhouettes for the tests of the network, and compute the relative difference of two tensors."""
 
 import torch
 
 
 def silhouettes(frames: int, seed: int = 0) -> torch.Tensor:
-    """uint8 [frames, 64, 44]: coarse shapes and grey noise that touch all four borders of each frame."""
+    """Return uint8 [frames, 64, 44]: coarse shapes and grey noise, which touch all four borders of each frame."""
     generator = torch.Generator().manual_seed(seed)
     figure = torch.rand(frames, 8, 6, generator=generator) > 0.5
     figure = figure.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :, :44].to(torch.uint8) * 255
@@ -16,7 +16,7 @@ def silhouettes(frames: int, seed: int = 0) -> torch.Tensor:
 
 
 def with_black_half(sils: torch.Tensor) -> torch.Tensor:
-    """Return the silhouettes with half of each frame black, as around a person, and the last frame entirely black."""
+    """Return the silhouettes with the middle half of each frame black, and with an entirely black last frame."""
     sils = sils.clone()
     sils[:, 9:50, 13:40] = 0
     sils[-1] = 0

@@ -1,4 +1,4 @@
-"""Trees of raw, drawn silhouettes, and a check of their aligned frames."""
+"""Write trees of raw silhouettes, which are drawn as ellipses, and check the frames that pretreatment makes of them."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from model.data.raw.silhouette import align, read_image
 
 pretreat = partial(pretreatment.pretreat, workers=1)
 
-SEQUENCE = "001/nm-01/000"  # the first of a tree
+SEQUENCE = "001/nm-01/000"  # the first sequence of a tree
 BLACK = np.zeros((90, 120), np.uint8)
 
 
@@ -26,7 +26,7 @@ def silhouette(seed: int) -> np.ndarray:
 
 
 def encoded(suffix: str, image: np.ndarray, *flags: int) -> bytes:
-    """Return the content of an image file, with flags of OpenCV."""
+    """Return the content of an image file that OpenCV encodes with these flags."""
     return cv2.imencode(suffix, image, list(flags))[1].tobytes()
 
 
@@ -67,7 +67,7 @@ def changed_tree(root: Path, change, suffix: str = ".png", sequences: int = 2) -
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Return the bytes of all files below a folder, including the records."""
+    """Return the bytes of all files below a folder by relative path, including the records of pretreatment."""
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
@@ -76,7 +76,7 @@ def images(root: Path) -> dict[str, bytes]:
 
 
 def assert_aligned(raw: Path, aligned: Path) -> None:
-    """Assert that each usable source frame has its aligned frame, and that there are no other images."""
+    """Check that each usable raw frame has a correct aligned frame, and that there are no other aligned frames."""
     wanted = {}
     for path in raw.rglob("*.png"):
         image = align(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
@@ -88,7 +88,7 @@ def assert_aligned(raw: Path, aligned: Path) -> None:
 
 
 def run_pretreatment(folder: Path, monkeypatch, *options: str) -> int:
-    """Run the command in `folder`, within this process."""
+    """Run pretreatment.py in this process with `folder` as the current folder, and return its exit status."""
     monkeypatch.chdir(folder)
     command = ["pretreatment.py", "--input_path=raw", "--output_path=aligned", "--worker_num=1", *options]
     monkeypatch.setattr("sys.argv", command)

@@ -1,4 +1,4 @@
-"""A process that cannot write large files, as on a full disk."""
+"""Limit the size of the files that this process can write, to simulate a full disk."""
 
 import resource
 from contextlib import contextmanager

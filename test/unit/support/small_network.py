@@ -1,3 +1,3 @@
-"""The configuration of a network that trains in a tenth of the time of the default one, for `--config`."""
+"""A configuration file for `--config` with a small network, which trains ten times as fast as the default network."""
 
 conf = {"model": {"hidden_dim": 8, "channels": [4, 6, 10]}}

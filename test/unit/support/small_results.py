@@ -1,4 +1,4 @@
-"""Small cross-view results, and embeddings for them."""
+"""Make a small cross-view result, embeddings with gaps, and a training log."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ from model.evaluation.cross_view import evaluate_index
 
 
 def a_result():
-    """Return a result of four subjects with one probe each and a single view."""
+    """Return the result of four subjects with one view, and one gallery and one probe sequence each."""
     subjects = [f"{i // 2}" for i in range(8)]
     index = SequenceIndex.from_lengths(subjects, ["nm-01", "nm-05"] * 4, ["090"] * 8, [1] * 8)
     return evaluate_index(torch.from_numpy(np.eye(8, dtype=np.float32)), index, "CASIA-B")
 
 
 def ragged() -> tuple[SequenceIndex, torch.Tensor]:
-    """Return sequences with gaps: a subject and a view have no gallery, and some sequences are missing."""
+    """Return labels and embeddings with gaps: a subject and a view have no gallery, and other sequences are missing."""
     index = made_index()
     keep = np.ones(len(index), bool)
     for i in range(len(index)):

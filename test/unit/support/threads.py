@@ -1,4 +1,4 @@
-"""The number of threads of torch."""
+"""Set the number of threads of torch for a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Small checkpoint files."""
+"""Write small checkpoint files, and compare weights."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def saved(path: Path, content: object, **options) -> Path:
 
 
 def saved_sets(folder: Path, *iterations: int, name: str = "x", **metadata) -> CheckpointFiles:
-    """Return the files of an experiment after it has saved these iterations, with empty parts."""
+    """Save checkpoints with empty parts at these iterations, and return the files of their experiment."""
     files = CheckpointFiles(folder, name)
     for iteration in iterations:
         files.save(iteration, NO_PARTS, metadata)

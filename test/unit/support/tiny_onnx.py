@@ -1,4 +1,4 @@
-"""Small ONNX models for the tests of the lint and of ATC."""
+"""Make small ONNX models for the tests of the graph checks and of ATC."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -16,7 +16,11 @@ def tiny_model(
     output_shape=(2, 8, 6),
     initializers=(),
 ):
-    """Return a model that reduces image_seq [2, 4, 8, 6] to its maximum over axis 1, or runs `nodes`."""
+    """Return a model with the input image_seq [batch, 4, 8, 6].
+
+    Args:
+        nodes: nodes of the graph. Default: one node that computes the maximum over axis 1.
+    """
     source, target = names
     if nodes is None:
         nodes = [helper.make_node("ReduceMax", [source], [target], "pool", axes=[1], keepdims=0)]
@@ -32,7 +36,7 @@ def with_nodes(*nodes, output_shape=(2, 4, 8, 6), initializers=()):
 
 
 def converted(model, soc_version="Ascend310", input_shape=None, lint=True, **arguments):
-    """Convert the ONNX file `model` with atc, and return the facts about the om."""
+    """Convert the ONNX file `model` with atc, and return the facts about the om file."""
     return convert(source_of(model, input_shape, lint), model.with_suffix(".om"), soc_version, **arguments)
 
 

@@ -1,4 +1,4 @@
-"""A store of a few short sequences in memory."""
+"""Define a store in memory with a few short sequences."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ FRAMES = [3, 7, 4, 5, 1]
 
 
 class TinyStore:
-    """Random sequences with the given numbers of frames, two per subject, of the subjects 075, 076, ..."""
+    """Random sequences with the given numbers of frames. The subjects 075, 076, ... have two sequences each."""
 
     def __init__(self, frames=FRAMES):
         subjects = [f"{75 + i // 2:03d}" for i in range(len(frames))]

@@ -1,4 +1,4 @@
-"""Short training runs, and comparisons of their checkpoints."""
+"""Run short trainings, change their behaviour, and compare their checkpoints."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ def files_of(work) -> CheckpointFiles:
 
 
 def log_points(work) -> list[dict]:
-    """Return the lines of train.jsonl: log points and scores."""
+    """Return the lines of train.jsonl, which contain log points and scores."""
     return [json.loads(line) for line in next(work.glob("log/*/train.jsonl")).open()]
 
 
@@ -56,16 +56,20 @@ FP16 = ("--amp", "torch", "--amp_dtype", "fp16")
 
 
 def quick_network(overflow):
-    """Return a `forward` for GaitSet that learns hardly more than brightness: convolutions of fp16 are slow on a CPU.
+    """Return a fast `forward` for GaitSet without convolutions, because fp16 convolutions are slow on a CPU.
 
-    overflow: iterations, counted from 1, whose gradients are infinite.
+    The embeddings depend on the brightness of the sequences and on one number of each weight.
+
+    Args:
+        overflow: iterations with infinite gradients. The first iteration is 1.
     """
     calls = itertools.count(1)
 
     def forward(self, sils, ends=None):
         sequences = sils if ends is None else [sils[a:b] for a, b in itertools.pairwise(ends)]
         brightness = torch.stack([sequence.float().mean() for sequence in sequences])
-        brightness = brightness.mul(100).sin().to(self.fc_bin[0].dtype)  # identifies nobody, or no loss would be left
+        # The sine makes the brightness useless for identification. Otherwise, the loss would become 0.
+        brightness = brightness.mul(100).sin().to(self.fc_bin[0].dtype)
         weight = torch.stack([parameter.flatten()[0] + 1 for parameter in self.parameters()])
         embeddings = brightness[:, None, None] * weight.expand(62, -1)
         if next(calls) in overflow:
@@ -80,7 +84,7 @@ def overflow_at(monkeypatch, iterations) -> None:
 
 
 def stop_at(monkeypatch, iteration, number) -> None:
-    """Send a signal to this process after an iteration."""
+    """Patch the trainer to send the signal `number` to this process after an iteration."""
     step = Trainer._step
 
     def step_and_stop(self, batch):
@@ -92,7 +96,7 @@ def stop_at(monkeypatch, iteration, number) -> None:
 
 
 def torchrun(processes: int, script: str, *options, python: str | None = None, **environment):
-    """Run a script in several processes, which are forks unless `python` names an interpreter."""
+    """Run a script in several processes with torchrun. The processes are forks, or run the interpreter `python`."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [python or python_command(), *torchrun, str(ROOT / script), *map(str, options)]
     return run_quietly(command, None, {"OMP_NUM_THREADS": "1", **environment})

@@ -1,4 +1,4 @@
-"""Small training steps, and batches for them."""
+"""Make training steps with a small network, and batches for them."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -21,7 +21,7 @@ SETTINGS = ModelConfig(batch_size=(2, 2), frame_num=6)
 
 
 class SmallNetwork(nn.Module):
-    """Packed frames -> embeddings [n, 3, 5]: the maximum of a few numbers over the frames of each sequence."""
+    """Embed packed sequences as [n, 3, 5]. An embedding is the maximum of 15 features over the frames of a sequence."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ def new_step(network=None, **settings) -> TrainingStep:
 
 
 def batch_of(frames: int, seed: int) -> Batch:
-    """Return `frames` frames. The last frame belongs to none of the four sequences."""
+    """Return a batch of four sequences with `frames` frames in total. The last frame belongs to no sequence."""
     generator = torch.Generator().manual_seed(seed)
     sils = torch.randint(256, (frames, 64, 44), dtype=torch.uint8, generator=generator)
     return Batch(sils, torch.tensor([0, 1, 2, 3, frames - 1], dtype=torch.int32), torch.tensor([0, 0, 1, 1]) + seed % 3)

@@ -1,4 +1,4 @@
-"""Random numbers, named tensors and single sequences of synthetic walkers."""
+"""Draw random numbers for synthetic walkers, name the tensors of their parameters, and render single sequences."""
 
 import torch
 
@@ -14,7 +14,7 @@ def people(count: int, purpose: str = "subject") -> Draws:
 
 
 def tensors(of, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Return all tensors of nested named tuples, dictionaries and pairs by name."""
+    """Return all tensors in nested named tuples, dictionaries and sequences, by the path of keys to each tensor."""
     if isinstance(of, torch.Tensor):
         return {prefix: of}
     of = of._asdict() if hasattr(of, "_asdict") else of

@@ -1,4 +1,4 @@
-"""Tiny synthetic aligned data: each subject is a rectangle with its own size."""
+"""Write small trees of aligned frames. Each subject is a rectangle, whose size depends on the subject."""
 
 from pathlib import Path
 
@@ -24,9 +24,11 @@ def rectangle_walker(subject: int, take: int, view: int, frames: int) -> np.ndar
 def write_aligned_tree(
     root: Path, subjects: int = 4, seq_types=SEQ_TYPES, views=("000", "090"), frames: int = 6, margin: int = 0
 ) -> Path:
-    """Write a tree of aligned frames, as pretreatment does, or of raw frames if there is a margin around the figure.
+    """Write a tree of aligned frames, or of raw frames if `margin` is not 0. Return `root`.
 
-    Some sequences have one more frame than `frames`.
+    Args:
+        frames: number of frames per sequence. Half of the sequences have one more frame.
+        margin: black pixels to add on each side of a frame.
     """
     for subject in range(subjects):
         for take, seq_type in enumerate(seq_types):

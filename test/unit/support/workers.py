@@ -1,4 +1,4 @@
-"""Functions that run in several processes: `python workers.py FUNCTION PROCESSES FOLDER`."""
+"""Functions that the tests run in several processes, with `python workers.py FUNCTION PROCESSES FOLDER`."""
 
 import os
 import sys
@@ -15,16 +15,16 @@ from model.network.compute_mode import use_triton_kernels
 
 
 def gather_worker(rank: int, folder: str) -> None:
-    """Save the results of the collective functions on this rank of three."""
+    """Call the collective functions on one of three ranks, and save their results to FOLDER/<rank>.pt."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
     cpu = torch.device("cpu")
     distributed.ROW_CHUNK = 2
-    own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows: two messages each
+    own = torch.arange(rank, 10, 3)[:, None].float()  # four, three and three rows, which take two messages per rank
     few = torch.arange(rank, 2, 3)[:, None].float()  # rank 2 has no rows
     up = distributed.any_process(rank == 1, cpu)
     mean = torch.tensor([float(rank)])
     distributed.average_in_place(mean)
-    matrix, number = torch.nn.Parameter(torch.zeros(3, 2).t()), torch.nn.Parameter(torch.zeros(()))  # one transposed
+    matrix, number = torch.nn.Parameter(torch.zeros(3, 2).t()), torch.nn.Parameter(torch.zeros(()))  # not contiguous
     flat = distributed.flatten_gradients([matrix, number])
     matrix.grad += torch.arange(6.0).view(3, 2).t() * (rank + 1)
     number.grad += 3.0 * rank
@@ -37,7 +37,7 @@ def gather_worker(rank: int, folder: str) -> None:
     result = {
         "restarts": distributed.restarts(),
         "rows": distributed.gather_rows(own * 10, 10, cpu),
-        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # gloo cannot read the memory of this device
+        "by host": distributed.gather_rows(own, 10, torch.device("meta")),  # gloo cannot read tensors on this device
         "few": distributed.gather_rows(few, 2, cpu), "up": up,
         "mean": mean, "kernels": kernels, "matrix": matrix.grad, "number": number.grad,
     }  # fmt: skip
@@ -46,7 +46,7 @@ def gather_worker(rank: int, folder: str) -> None:
 
 
 def failing_worker(rank: int, folder: str) -> None:
-    """Raise an unexpected error on rank 0. Rank 1 must receive it as a UserError, and creates the file `reported`."""
+    """Raise an unexpected error on rank 0. If rank 1 receives it as a UserError, it creates the file `reported`."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 
     def job():
@@ -58,7 +58,7 @@ def failing_worker(rank: int, folder: str) -> None:
         Path(folder, "reported").touch()
         raise
     finally:
-        if rank == 0:  # torch ends all processes when one fails: wait for the file of rank 1
+        if rank == 0:  # wait for the file of rank 1, because torch ends all processes when one of them fails
             for _ in range(200):
                 if Path(folder, "reported").exists():
                     break

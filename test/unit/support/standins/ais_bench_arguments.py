@@ -1,4 +1,4 @@
-"""Arguments of the stand-in for ais_bench: its options, and the checks of paths and values that the real tool makes."""
+"""Parse the arguments of the stand-in for ais_bench, with the same checks of paths and values as in the real tool."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ def info(message: str) -> None:
 
 
 class TyperParser(argparse.ArgumentParser):
-    """Report errors as typer does, whose option names differ from those of argparse."""
+    """A parser that reports errors like the package typer: in a box, and with its message for unknown options."""
 
     def error(self, message: str):
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
@@ -36,7 +36,7 @@ class TyperParser(argparse.ArgumentParser):
 
 
 def check_path(value: str, refused_modes: int, must_exist: bool) -> None:
-    path = Path.cwd() / value  # not resolved, because a link must be recognized
+    path = Path.cwd() / value  # not resolved, so that symbolic links are recognized
     if re.search(r"[^_A-Za-z0-9/.-]", str(path)):
         error("path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .")
     elif path.is_symlink():
@@ -73,7 +73,7 @@ def writable(value: str) -> str:
 
 
 def checked(is_valid: Callable[[str], bool], problem: str, convert: Callable[[str], object] = int):
-    """Return a type for argparse."""
+    """Return a function for the argument `type` of argparse, which rejects a value if `is_valid` is false for it."""
 
     def parse(value: str):
         if not is_valid(value):
@@ -105,7 +105,7 @@ def parse(names: dict[str, str], arguments: list[str]) -> argparse.Namespace:
     add("--input", type=readable)
     add("--output", type=writable)
     add("--output_dirname", type=writable)
-    add("--outfmt", default="BIN", choices=["BIN"])  # of the real tool's formats
+    add("--outfmt", default="BIN", choices=["BIN"])  # the real tool has more formats
     add("--batchsize", type=POSITIVE)
     add("--device", type=DEVICES, default=[0])
     if not os.environ.get("STANDIN_OLD"):

@@ -1,7 +1,7 @@
-"""Simulated machine with NPUs: compiles the stand-in for torch_npu and runs entry scripts in processes that import it.
+"""Simulate a machine with NPUs: compile the stand-in for torch_npu, and run entry scripts in processes that import it.
 
-PyTorch allows one such device per process. With jobs as its argument, this file is such a process: it runs them in
-sequence.
+The tests cannot import the stand-in in their own process, because PyTorch allows only one kind of accelerator per
+process. Therefore, this file is also a command: its argument is a list of jobs, which it runs one after the other.
 """
 
 import json
@@ -21,11 +21,12 @@ UNIT = STANDINS.parent
 
 
 def npusim_library(cache: Path) -> Path:
-    """Return the library of the stand-in for this PyTorch version, compiled into `cache` (20 s) if it does not exist.
+    """Return the path of the library of the stand-in, which is compiled for this version of PyTorch.
 
-    Concurrent processes wait for the first. Raises FileNotFoundError without a compiler.
+    If `cache` does not contain the library, it is compiled, which takes 20 s. Other processes wait for it meanwhile.
+    Raises FileNotFoundError if there is no compiler.
     """
-    import fcntl  # not available on Windows, where this library is not supported
+    import fcntl  # not available on Windows, where the stand-in is not supported
 
     source = STANDINS / "npu" / "npusim.cpp"
     facts = f"{metadata.version('torch')} {sys.executable}".encode() + source.read_bytes()
@@ -52,23 +53,26 @@ def _compile(source: Path, library: Path) -> None:
 
 
 def npu_environment(library: Path, **more: str) -> dict[str, str]:
-    """Return the environment of a process on a machine with NPUs, torch_npu and Ascend's apex."""
+    """Return the environment variables that a process with the stand-ins for NPUs, torch_npu and apex needs."""
     path = os.pathsep.join(map(str, (STANDINS / "npu", STANDINS / "npu_apex", UNIT)))
     return {"NPUSIM_LIBRARY": str(library), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 @dataclass
 class NpuMachine:
-    """Runs entry scripts in forks with NPUs."""
+    """Run entry scripts in forks that see NPUs."""
 
     library: Path
 
     def run(self, script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
-        """Run `python script.py arguments` with `environment` added.
+        """Run `python script.py arguments`, and return the completed process.
 
-        QUICK_NETWORK in the environment replaces the network by `training_runs.quick_network`, and names the iterations
-        that overflow. The result also has the `switches` of torch_npu that the script set, and the devices for which
-        its threads `pinned` memory.
+        The result has two more attributes: `switches` contains the switches of torch_npu that the script has set, and
+        `pinned` contains the devices for which its threads have requested pinned memory.
+
+        Args:
+            environment: additional environment variables. QUICK_NETWORK replaces the network by
+                `training_runs.quick_network`. Its value contains the iterations that overflow.
         """
         from forking import python_command
         from scripts import run_quietly
@@ -82,9 +86,10 @@ class NpuMachine:
 
 
 def run_in_a_row(jobs: list[dict]) -> None:
-    """Run jobs in this process, and on the CPU in the layout that an NPU gets.
+    """Run jobs in this process one after the other. On the CPU, they use the memory layout of an NPU.
 
-    They share one process group: torchrun is there for one, and a second would find what the first left behind.
+    All jobs use the same process group, because torchrun supports only one: a second group would find the data that the
+    first group has left in the store.
     """
     from scripts import load_script
     from training_runs import quick_network

@@ -1,6 +1,7 @@
-"""Load and run om files on the simulated machine, for all stand-ins of Ascend's tools.
+"""Load and run om files on a simulated machine, for all stand-ins for Ascend's tools.
 
-The machine has STANDIN_DEVICES chips (4, like an Ascend 310 card) of type STANDIN_SOC (Ascend310).
+The environment variable STANDIN_DEVICES is the number of chips (default: 4, as on an Ascend 310 card). STANDIN_SOC is
+the type of the chips (default: Ascend310).
 """
 
 import os
@@ -19,9 +20,11 @@ def devices() -> int:
 
 
 class OmModel:
-    """An om file, which runs in ONNX Runtime.
+    """An om file, whose ONNX model runs in ONNX Runtime.
 
-    Raises NotAnOmError for other files and for an om of another chip, which the documents call unusable.
+    Raises:
+        NotAnOmError: if the file is not an om file, or was built for a different chip. The documents say that such an
+            om file cannot be used.
     """
 
     def __init__(self, path: Path | str):
@@ -36,7 +39,7 @@ class OmModel:
         self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self.inputs, self.outputs = self.session.get_inputs(), self.session.get_outputs()
         self.shape = tuple(self.inputs[0].shape)
-        assert list(self.shape) == header["input_shape"], "the header of the stand-in om belongs to another model"
+        assert list(self.shape) == header["input_shape"], "the header of the om file does not fit its ONNX model"
 
     @property
     def batch_size(self) -> int:

@@ -1,12 +1,12 @@
-// A device of torch's spare kind (PrivateUse1) whose memory is the host's: an operator without a kernel here is run by
-// the CPU's kernel on the same bytes, so that results are the CPU's to the last bit. Only convolutions of float16 are
-// not: they add in float32 and round the sum, as an NPU does, and as the CPU does not, which takes ages over them. What
-// it shows is that tensors are where they should be and that no line takes another device for granted; it shows nothing
-// of speed or rounding.
+// A simulated NPU: a device of torch's backend PrivateUse1, whose memory is memory of the host. An operator without a
+// kernel in this file is run by the kernel of the CPU on the same bytes, so that the results are bit-identical to those
+// of the CPU. Only float16 convolutions differ: they add in float32 and round the sum, as an NPU does. The float16
+// convolutions of the CPU round differently and are very slow. Tests with this device show that tensors are on the right
+// device, and that no code requires a different device. They show nothing about the speed or the rounding of an NPU.
 //
-// NPUSIM_CHIP: what they are. Those before the 910B have no infinity: what overflows becomes the largest number, what is
-// no number 0, and a flag says so until it is cleared.
-// NPUSIM_DEVICES: how many there are (2). ASCEND_RT_VISIBLE_DEVICES chooses from them as torch_npu reads it.
+// NPUSIM_CHIP: name of the devices. Chips before the 910B have no infinity: a value that overflows becomes the largest
+// number, NaN becomes 0, and a flag is set until it is cleared.
+// NPUSIM_DEVICES: number of devices (default: 2). ASCEND_RT_VISIBLE_DEVICES selects from these devices, as in torch_npu.
 #include <ATen/core/Tensor.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -39,14 +39,15 @@ namespace {
 constexpr auto kDevice = c10::DeviceType::PrivateUse1;
 const c10::DispatchKeySet kKeys(c10::DispatchKey::PrivateUse1);
 thread_local c10::DeviceIndex current = 0;
-std::atomic<unsigned> pinned{0};  // a bit for each device that was a thread's when it asked for pinned memory
+std::atomic<unsigned> pinned{0};  // a bit per device that was the current device when a thread requested pinned memory
 
 int installed() {
   const char* number = std::getenv("NPUSIM_DEVICES");
   return number ? std::atoi(number) : 2;
 }
 
-// The numbers before the first one that is not there; none at all when they do not ascend.
+// Number of devices that ASCEND_RT_VISIBLE_DEVICES selects: the numbers before the first number of a missing device, or
+// none if the numbers do not ascend.
 int visible() {
   const char* chosen = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
   if (!chosen) return installed();
@@ -135,7 +136,7 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   at::Generator getNewGenerator(c10::DeviceIndex index) const override {
     return at::make_generator<DeviceGenerator>(index < 0 ? current : index);
   }
-  // The real one belongs to the device that is the thread's: it would claim memory on another.
+  // The real allocator belongs to the current device of the thread. On a wrong device, it would occupy memory there.
   at::Allocator* getPinnedMemoryAllocator() const override {
     pinned |= 1u << current;
     return c10::GetAllocator(c10::DeviceType::CPU);
@@ -150,7 +151,7 @@ c10::Device device_of(std::optional<c10::Device> device) {
   return {kDevice, device && device->has_index() ? device->index() : current};
 }
 
-// A view by the CPU of the same bytes.
+// Return a CPU tensor with the same memory.
 at::Tensor on_cpu(const at::Tensor& t) {
   if (!t.device().is_privateuseone()) return t;
   auto options = t.options().device(at::kCPU).requires_grad(false);
@@ -220,7 +221,7 @@ void refuse_double(const at::Tensor& t, const char* name) {
   TORCH_CHECK(t.scalar_type() != at::kDouble, "npusim: ", name, " not implemented for DT_DOUBLE");
 }
 
-// The bytes of a tensor for a product: float16 as float32.
+// Return the values of a tensor on the CPU as a factor of a product, which converts float16 to float32.
 at::Tensor factor(const at::Tensor& t) {
   auto bytes = on_cpu(t);
   return bytes.scalar_type() == at::kHalf ? bytes.to(at::kFloat) : bytes;
@@ -291,7 +292,7 @@ unsigned npusim_pinned() { return pinned.exchange(0); }
 int npusim_saturates() { return saturates(); }
 int npusim_overflowed() { return overflowed; }
 void npusim_clear_overflow() { overflowed = false; }
-int npusim_set(int index) {  // 0 where there is no such device: an exception must not leave C
+int npusim_set(int index) {  // returns 0 if there is no such device, because a C function must not throw an exception
   if (index < 0 || index >= visible()) return 0;
   current = static_cast<c10::DeviceIndex>(index);
   return 1;

@@ -1,6 +1,7 @@
 """Stand-in for the compiled part of Ascend's apex that reads the overflow flag of the device.
 
-NPUSIM_APEX_WITHOUT_FLOAT_STATUS simulates an apex that was built without --npu_float_status.
+If the environment variable NPUSIM_APEX_WITHOUT_FLOAT_STATUS is set, the import fails, as in an apex that was built
+without --npu_float_status.
 """
 
 import os
@@ -15,7 +16,7 @@ def _has_flag() -> bool:
     return not torch_npu.npu.utils.is_support_inf_nan()
 
 
-def RunClearFloatStatusOp() -> None:  # noqa: N802  apex's own name
+def RunClearFloatStatusOp() -> None:  # noqa: N802, the name in apex
     if _has_flag():
         torch_npu.npu.utils.clear_npu_overflow_flag()
 

@@ -1,10 +1,12 @@
-"""Stand-in for pyACL, the module `acl` of Ascend's CANN, with the calls that run an om file.
+"""Stand-in for pyACL, the module `acl` of Ascend's CANN, with the functions that are needed to run an om file.
 
-Pointers are addresses of real memory, so a copy from freed memory reads its current content. Calls fail with the
-documented codes if they are out of order: before init or without a device, with a wrong direction or size of a copy,
-for an om file of another chip, and when a resource is released that is still in use.
+Pointers are addresses of real memory. A copy from freed memory therefore reads the current content of that memory. The
+functions return the documented error codes in these cases: a call before init or without a device, a copy with a wrong
+direction or size, an om file that was built for a different chip, and the release of a resource that is still used.
 
-calls: names of the calls so far. fail: name -> code to return. left(): resources that were not released.
+calls: names of the functions that were called.
+fail: error codes that functions shall return, by name of the function.
+left(): returns the resources that were not released.
 """
 
 import ctypes
@@ -21,7 +23,7 @@ from standins.om_model import OmModel, devices, soc
 
 _INVALID, _UNINITIALIZED, _REPEATED, _LOAD_FAILED, _NO_DEVICE = 100000, 100001, 100002, 500002, 507033
 _TYPES = {"tensor(float)": 0, "tensor(float16)": 1, "tensor(int32)": 3, "tensor(int64)": 9}
-_BYTES = {1: 2, 9: 8}  # of a value by its type, if it is not 4
+_BYTES = {1: 2, 9: 8}  # bytes per value by type number; all other types have 4 bytes
 calls: list[str] = []
 fail: dict[str, int] = {}
 rt, mdl = SimpleNamespace(), SimpleNamespace()
@@ -29,18 +31,18 @@ _state = SimpleNamespace(init=False, device=None, memory={}, host={}, made={}, n
 
 
 def left() -> list[str]:
-    """Return the resources that are not released."""
+    """Return the kinds of the resources that are not released."""
     held = [f"memory {pointer}" for pointer in _state.memory] + [kind for kind, _ in _state.made.values()]
     return held + ["device"] * (_state.device is not None) + ["init"] * _state.init
 
 
 def _named(name: str, returns: str = "code", needs: str = "device"):
-    """Make a function available under `name`, record its calls there, and let them fail as set in `fail`.
-
-    A call also fails without initialization or a device, if it needs them.
+    """Return a decorator that makes a function available as acl.`name`, records its calls, and simulates errors.
 
     Args:
-        returns: an error code, a pair of a value and a code, or a value that is None after an error.
+        returns: kind of the return value. `code` is an error code, `pair` is a value and an error code, and `value` is
+            a value that is None after an error.
+        needs: required state, without which the call fails: `init`, `device` (which includes init), or nothing.
     """
 
     def decorate(function):
@@ -236,7 +238,7 @@ util = SimpleNamespace(
     bytes_to_ptr=lambda content: ctypes.cast(ctypes.c_char_p(content), ctypes.c_void_p).value,
     ptr_to_bytes=ctypes.string_at,
 )
-OLD_UTIL = SimpleNamespace(  # `util` of older releases
+OLD_UTIL = SimpleNamespace(  # the functions of `util` in older CANN versions
     numpy_to_ptr=lambda values: values.ctypes.data,
     ptr_to_numpy=lambda pointer, shape, kind: np.frombuffer(ctypes.string_at(pointer, shape[0]), np.int8),
 )

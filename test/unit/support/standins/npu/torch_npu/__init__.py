@@ -1,8 +1,12 @@
-"""Stand-in for torch_npu: the device `npu`, implemented by npusim.cpp, and the torch_npu functions that are used.
+"""Stand-in for torch_npu: the device `npu`, which npusim.cpp implements, and the functions that this project uses.
 
-NPUSIM_LIBRARY is the compiled npusim.cpp, NPUSIM_CHIP the device name (Ascend910B3), NPUSIM_MEMORY the free memory in
-bytes (32 GB), NPUSIM_TAKEN the devices in use by other processes, and NPUSIM_RECORD a file for the switches that were
-set. Names, signatures and errors are the same as in torch_npu 2.11 to 2.13.
+Names, signatures and errors are the same as in torch_npu 2.11 to 2.13. Environment variables:
+
+NPUSIM_LIBRARY   path of the compiled npusim.cpp
+NPUSIM_CHIP      name of the devices (default: Ascend910B3)
+NPUSIM_MEMORY    free memory in bytes (default: 32 GiB)
+NPUSIM_TAKEN     numbers of the devices that other processes use, separated by commas
+NPUSIM_RECORD    file to which the process writes the switches that were set, at its end
 """
 
 import atexit
@@ -22,12 +26,12 @@ if torch._C._get_accelerator().type != "cpu":
 _library = ctypes.CDLL(os.environ["NPUSIM_LIBRARY"])
 _library.npusim_seed.argtypes = [ctypes.c_ulonglong]
 torch.utils.rename_privateuse1_backend("npu")
-calls = []  # of switches that change nothing here
+calls = []  # switches that were set; they have no effect in the stand-in
 
 
 @atexit.register
 def _write_record() -> None:
-    """Write the switches, and the devices for which threads have asked for pinned memory."""
+    """Write the switches that were set, and the devices for which threads have requested pinned memory."""
     if "NPUSIM_RECORD" in os.environ:
         bits = _library.npusim_pinned()
         pinned = [number for number in range(bits.bit_length()) if bits >> number & 1]
@@ -57,7 +61,7 @@ def _set_device(device) -> None:
 
 
 class _Noted:
-    """Attributes that are switches of the device: settable, and noted in `calls`."""
+    """An object whose attributes are switches of the device. Each assignment is recorded in `calls`."""
 
     def __init__(self, name: str, **values):
         vars(self).update(values, name=name)
@@ -116,7 +120,7 @@ torch.utils.generate_methods_for_privateuse1_backend(for_tensor=True, for_module
 
 
 def _register_autocast() -> tuple[torch.library.Library, ...]:
-    """The operators of this network that autocast runs in half precision; others take what comes."""
+    """Register the operators that autocast runs in half precision. Autocast does not change other operators."""
     library = torch.library.Library("aten", "IMPL")
     everything = torch.library.Library("_", "IMPL")
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
@@ -138,11 +142,11 @@ def _register_autocast() -> tuple[torch.library.Library, ...]:
     return library, everything
 
 
-_libraries = _register_autocast()  # their registrations end with them
+_libraries = _register_autocast()  # kept, because the registrations end when these objects are deleted
 
 
 def _autoload() -> None:
-    """Entry point that PyTorch calls if the package is installed."""
+    """Do nothing. PyTorch calls this entry point if the package is installed."""
 
 
 from torch_npu import hccl, optim, profiler  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""The backend `hccl` for device `npu`, which copies data to the host and communicates with gloo."""
+"""The communication backend `hccl` for the device `npu`. It copies data to the host and communicates with gloo."""
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ def _check(tensors) -> None:
         if not tensor.is_contiguous():
             raise RuntimeError("HCCL: Tensors must be contiguous")
         if not tensor.numel():
-            raise RuntimeError("HCCL: this stand-in carries no empty tensors")
+            raise RuntimeError("HCCL: this stand-in does not support empty tensors")
 
 
 def _done(result):
@@ -23,7 +23,7 @@ def _done(result):
 
 
 class ProcessGroupHCCL(dist.ProcessGroup):
-    _device_types = (torch.device("npu"),)  # where torch puts objects that it sends
+    _device_types = (torch.device("npu"),)  # device on which torch stores the objects that it sends
 
     def __init__(self, store, rank, size, timeout):
         super().__init__(rank, size)
@@ -33,7 +33,7 @@ class ProcessGroupHCCL(dist.ProcessGroup):
         return "hccl"
 
     def _carry(self, operation, tensors, *arguments):
-        """Run a collective on copies, and copy what became of them back."""
+        """Run a collective on copies of the tensors, and copy the results back."""
         _check(tensors)
         copies = [tensor.cpu() for tensor in tensors]
         operation(copies, *arguments).wait()

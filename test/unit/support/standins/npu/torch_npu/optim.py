@@ -1,10 +1,12 @@
-"""NpuFusedAdam: torch's Adam to the last bit, on weights, gradients and state that it moves into one tensor each.
+"""NpuFusedAdam, whose results are bit-identical to torch's Adam.
 
-Like the real optimizer, it
-- moves them at the first step, or at the first `zero_grad` after gradients exist,
-- takes only float32 and float16 weights, and raises an error for `set_to_none`,
-- counts steps in one number per weight and in one number per group, which starts at that of the group's first weight.
-  If the step is a tensor, as in the states that torch's Adam saves, both are the same object, which grows by two.
+The optimizer moves all weights of a group into one tensor, all gradients into a second tensor, and each part of the
+state into one more tensor. Like the real optimizer,
+- it moves weights and gradients at the first step, or at the first `zero_grad` after gradients exist,
+- it supports only float32 and float16 weights, and raises an error for `set_to_none`,
+- it counts steps in one number per weight and in one number per group. The number of a group starts at the number of
+  its first weight. If the step is a tensor, as in the states that torch's Adam saves, both numbers are the same object,
+  which therefore grows by two.
 """
 
 import torch
@@ -12,7 +14,7 @@ from torch.optim import Optimizer
 
 
 def _combined(tensors) -> torch.Tensor | None:
-    """Move the tensors into one and leave views of it in them."""
+    """Move the tensors into one flat tensor, and replace their data by views of the flat tensor."""
     if not tensors:
         return None
     flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -24,10 +26,10 @@ def _combined(tensors) -> torch.Tensor | None:
 class NpuFusedAdam(Optimizer):
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False):
         if lr < 0 or eps < 0 or weight_decay or amsgrad:
-            raise ValueError("the stand-in knows Adam without weight decay and AMSGrad")
+            raise ValueError("the stand-in supports only Adam without weight decay and AMSGrad")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0, "amsgrad": False})
         self.is_fused_optimizer = True
-        self.weights = None  # of each group: weights, gradients in one tensor each
+        self.weights = None  # for each group: the tensor of weights, the tensor of gradients, and the parameters
         self.state_in_one = None
 
     def _combine(self) -> None:

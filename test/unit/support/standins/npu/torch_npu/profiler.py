@@ -1,4 +1,7 @@
-"""torch_npu.profiler on top of torch's: the host's operations only, in a folder named and filled as the real one is."""
+"""torch_npu.profiler, implemented with torch's profiler. It records only operations of the host.
+
+The output folder has the same name and the same file of traces as with the real profiler.
+"""
 
 import enum
 import os
@@ -27,11 +30,11 @@ def tensorboard_trace_handler(dir_name=None, worker_name=None, analyse_flag=True
     return write
 
 
-class profile:  # noqa: N801  the real one's name
+class profile:  # noqa: N801, the name in torch_npu
     def __init__(self, *, activities=None, schedule=None, on_trace_ready=None, **others):
         unknown = others.keys() - {"record_shapes", "profile_memory", "with_stack", "with_flops", "with_modules"}
         if unknown or not set(activities or ()) <= set(ProfilerActivity):
-            raise TypeError(f"torch_npu.profiler takes neither {sorted(unknown)} nor {activities}")
+            raise TypeError(f"torch_npu.profiler does not support the options {sorted(unknown)} or {activities}")
         self.real = _profile(activities=[_Activity.CPU], schedule=schedule, on_trace_ready=on_trace_ready)
 
     def start(self) -> None:

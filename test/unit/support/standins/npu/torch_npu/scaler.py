@@ -1,6 +1,6 @@
-"""torch_npu.npu.amp.GradScaler and its overflow flag on chips without infinity.
+"""torch_npu.npu.amp.GradScaler, and the overflow flag that it reads on chips without infinity.
 
-As in the real torch_npu, an overflow in one process applies to all processes, and a state must contain `dynamic`.
+As in the real torch_npu, all processes skip the step if one process overflows. A saved state must contain `dynamic`.
 """
 
 import torch
@@ -38,7 +38,7 @@ class GradScaler(torch.amp.GradScaler):
         enabled=True,
     ):
         if not dynamic:
-            raise ValueError("the stand-in checks overflow, which needs dynamic=True")
+            raise ValueError("the stand-in supports only dynamic=True, which checks for overflow")
         super().__init__("npu", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
         self._cleared = False
 

@@ -1,1 +1,1 @@
-"""Stand-in for Ascend's apex: the functions of `apex.amp` that are used, at level O2, without compiled parts."""
+"""Stand-in for Ascend's apex without its compiled parts. It has only the functions of `apex.amp` that are used."""

@@ -1,10 +1,12 @@
-"""amp.initialize, scale_loss, state_dict and load_state_dict of Ascend's patched apex.
+"""The functions initialize, scale_loss, state_dict and load_state_dict of `amp` in Ascend's patched apex, at level O2.
 
-O2: the weights of the model become float16 and its outputs float32. On the first use of the optimizer (`zero_grad`, or
-`scale_loss` before a backward pass), its float32 master weights are created from the float16 weights, and its step
-copies them back. The `zero_grad` of the optimizer takes no arguments. A dynamic scale is halved on overflow, which
-skips the step. The real one also doubles it after 2000 steps without overflow. A static scale never skips a step. On
-chips without infinity, a flag of the device signals overflow.
+At level O2, the weights of the model become float16, and its outputs become float32. The optimizer has float32 master
+weights, which are created from the float16 weights at its first use (`zero_grad`, or `scale_loss` before a backward
+pass). Each step copies the master weights to the float16 weights. The `zero_grad` of the optimizer takes no arguments.
+
+If gradients overflow, a dynamic scale is halved and the step is skipped. The real apex also doubles a dynamic scale
+after 2000 steps without overflow. With a static scale, no step is skipped. On chips without infinity, a flag of the
+device signals overflow.
 """
 
 import importlib
@@ -19,13 +21,13 @@ _state = SimpleNamespace(scaler=None)
 class LossScaler:
     def __init__(self, loss_scale):
         self.dynamic = loss_scale == "dynamic"
-        # The part that setup.py builds with --npu_float_status; without it, overflows are not found.
+        # setup.py builds this module only with --npu_float_status. It is needed to detect overflow.
         self.float_status = importlib.import_module("npu_float_status") if self.dynamic else None
         self.scale = 2.0**16 if self.dynamic else float(loss_scale)
         self.unskipped = 0
 
     def update(self, overflow: bool) -> bool:
-        """Returns whether to leave out the step."""
+        """Update the scale after a step, and return whether the step must be skipped."""
         if overflow and self.dynamic:
             self.scale /= 2
             self.unskipped = 0
@@ -36,7 +38,7 @@ class LossScaler:
 
 def initialize(models, optimizers=None, enabled=True, opt_level="O1", loss_scale=None, verbosity=1, **others):
     if opt_level != "O2" or others or not enabled:
-        raise RuntimeError("the stand-in knows opt_level O2 only")
+        raise RuntimeError("the stand-in supports only opt_level O2")
     if isinstance(models, torch.nn.parallel.DistributedDataParallel):
         raise RuntimeError("Parallel wrappers should only be applied to the model(s) AFTER \namp.initialize.")
     for name, parameter in models.named_parameters():
@@ -93,7 +95,7 @@ def _process(optimizer) -> None:
 
 
 def _pairs(optimizer):
-    """The float16 weights with their float32 masters, which are made by the first call."""
+    """Return pairs of float16 weights and their float32 master weights. The first call creates the master weights."""
     stash = optimizer._amp_stash
     if stash.pairs is None:
         stash.pairs = []
@@ -106,7 +108,7 @@ def _pairs(optimizer):
                 if half in optimizer.state:
                     optimizer.state[master] = optimizer.state.pop(half)
                 stash.pairs.append((half, master))
-        optimizer.load_state_dict(optimizer.state_dict())  # recasts the state to float32
+        optimizer.load_state_dict(optimizer.state_dict())  # converts the state to float32
     return stash.pairs
 
 

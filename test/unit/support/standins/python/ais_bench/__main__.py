@@ -1,15 +1,17 @@
 """Stand-in for Ascend's `python3 -m ais_bench`, based on the published sources of its versions.
 
-Options, names of files, filling of the last batch, summary.json, printed lines and checks of paths are those of the
-real tool. The checks are those of its newest versions: they reject paths with unusual characters, symbolic links,
-group-writable files and output folders that others may read. Variables that change its behaviour:
+The options, the names of files, the filling of the last batch, summary.json and the printed lines are the same as in
+the real tool. The checks of paths are the same as in its newest versions: they reject paths with unusual characters,
+symbolic links, group-writable files, and output folders that all users can read. Environment variables change the
+behaviour:
 
-STANDIN_TYPER=1     the newest version, built with typer: dashes in names, errors in a box, other lines and a key P99
-STANDIN_OLD=1       the version of 2023, which divides input files without being asked and does not know --divide_input
+STANDIN_TYPER=1     simulate the newest version, which uses the package typer: its option names have dashes, it prints
+                    errors in a box and times in a table, and its summary.json has the key P99
+STANDIN_OLD=1       simulate the version of 2023, which always divides the input files and does not know --divide_input
 STANDIN_LOSE=1      one result is missing
 STANDIN_SILENT=1    no summary.json is written
 
-The devices of --device run one after the other, in the real tool at the same time.
+One thing differs: the stand-in runs the devices of --device one after the other, the real tool at the same time.
 """
 
 import argparse
@@ -55,7 +57,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def batches_of(files: list[Path], model: OmModel) -> list[list[Path | None]]:
-    """Split the files into batches. None fills the last one."""
+    """Split the files into batches. The last batch is filled with None."""
     tensor, size = int(np.prod(model.shape)) * 4, files[0].stat().st_size
     if size == 0 or tensor % size:
         fail(f"arg0 tensorsize: {tensor} filesize: {size} not match")
@@ -96,7 +98,7 @@ def main(names: dict[str, str], arguments: list[str]) -> None:
 
 
 def divide(files: list[Path], count: int) -> list[list[Path]]:
-    """Split the files evenly. The real list_share fails if a device would get none."""
+    """Split the files evenly between `count` devices. Like the real tool, fail if a device would get no file."""
     size, left = divmod(len(files), count)
     if not size:
         raise OverflowError("get list part failed")
@@ -105,7 +107,7 @@ def divide(files: list[Path], count: int) -> list[list[Path]]:
 
 
 def run_on_device(args: argparse.Namespace, device: int, files: list[Path] | None, folder: Path | None) -> float:
-    """Run the model on the files, or on zeros without files, and return the throughput."""
+    """Run the model on the files, or on zeros if there are no files, and return the throughput."""
     model = open_model(args, device)
     if folder:
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Part of every version of ais_bench, but not of the tool for language models with the same name."""
+"""A subpackage that every version of ais_bench has. The tool for language models of the same name does not have it."""
