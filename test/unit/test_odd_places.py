@@ -1,4 +1,4 @@
-"""Names that could break the page of a report, and commands of a user without a name in a read-only folder."""
+"""Names that could break the page of a report, and commands in a read-only folder under a user ID without a name."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ UNKNOWN_USER = ("unshare", "--user", "--map-user=54321")
 
 @pytest.fixture
 def as_unknown_user(tmp_path):
-    """Return a function that runs a script in a read-only folder, without HOME, as a user without a name."""
+    """Return a function that runs a script in a read-only folder, without HOME, under a user ID without a name."""
     if shutil.which("unshare") is None or subprocess.run([*UNKNOWN_USER, "true"], check=False).returncode:
         pytest.skip("user namespaces are not permitted here")
     folder = tmp_path / "read_only"

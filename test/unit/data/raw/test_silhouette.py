@@ -70,7 +70,7 @@ def test_align_equals_loops_on_grey_noise_of_many_sizes():
 
 @pytest.mark.parametrize("column", [0, 31, 32, 33, 199])
 def test_align_a_person_of_one_column_at_the_borders_and_where_padding_begins(column):
-    """The original also pads for column 32, for which the crop starts at column 0. The result must be equal."""
+    """The original code pads also for column 32, although the crop starts at column 0. The result must be equal."""
     image = np.zeros((64, 200), np.uint8)
     image[:, column] = 255
     aligned = align(image)
