@@ -15,7 +15,7 @@ from model.identify import __main__ as identify
 from model.identify.gallery import Gallery, read_gallery
 from model.identify.matching import calibrate, fuse
 
-EVERY = 4  # the test uses every fourth choice of five of the ten people; the documentation has the numbers for EVERY = 1
+EVERY = 4  # the test uses every fourth choice of five of the ten people; the documentation has the numbers for 1
 LONGEST = 128  # frames; the longest sequence has 127 frames, so no frame is cut off and padding by repetition is exact
 
 
