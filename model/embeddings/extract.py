@@ -22,21 +22,18 @@ READERS = 4  # threads that prefetch sequences from the store
 
 
 @torch.inference_mode()
-def embed_sequences(
-    network: GaitSet, frames: Tensor, lengths: Sequence[int], device: torch.device, frame_chunk: int = 0
-) -> Tensor:
+def embed_sequences(network: GaitSet, frames: Tensor, lengths: Sequence[int], device: torch.device) -> Tensor:
     """Embed n sequences whose frames are concatenated.
 
     Sequences are not padded. Frames pass the set layers in chunks, and set pooling combines the parts of a sequence.
 
     Args:
         frames: uint8 [sum(lengths), 64, 44].
-        frame_chunk: number of frames per chunk; 0: FRAME_CHUNK_ON_CPU or FRAME_CHUNK.
 
     Returns:
         float32 [n, 62, d] on `device`.
     """
-    chunks = frames.split(frame_chunk or _frame_chunk(device))
+    chunks = frames.split(_frame_chunk(device))
     stages: list[list[Tensor]] = [[], [], []]  # per stage and chunk: [sequences in the chunk, c, h, w]
     with network.autocast():
         for chunk, (parts, continued) in zip(chunks, _cut(lengths, len(chunks[0])), strict=True):
@@ -68,9 +65,8 @@ def _cut(lengths: Sequence[int], size: int) -> Iterator[tuple[list[int], bool]]:
 
 
 def extract(
-    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int = 0, world: World | None = None,
-    quiet: bool = False,
-) -> Tensor | None:  # fmt: skip
+    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int = 0, world: World | None = None
+) -> Tensor | None:
     """Compute the embeddings of all sequences of a store, in the order of its index.
 
     Args:
@@ -85,24 +81,23 @@ def extract(
     shape = (len(own), *network.fc_bin[0].shape[::2])
     rows = torch.empty(shape, device=device if fits(4 * np.prod(shape) * world.size, device) else "cpu")
     done = 0
-    for batch, embeddings in stream(network, store, device, batch_size, own, quiet or not world.is_main):
+    for batch, embeddings in stream(network, store, device, batch_size, own):
         rows[done : done + len(batch)] = embeddings
         done += len(batch)
     return distributed.gather_rows(rows, len(store.index), device)
 
 
 def stream(
-    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int = 0,
-    positions: np.ndarray | None = None, quiet: bool = False,
-) -> Iterator[tuple[np.ndarray, Tensor]]:  # fmt: skip
+    network: GaitSet, store: SilhouetteStore, device: torch.device, batch_size: int, own: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield the embeddings in batches: increasing positions [b] in the index and float32 [b, 62, d] on `device`.
 
     The network is in evaluation mode until the generator is exhausted.
 
     Args:
-        positions: positions of the sequences. Default: all.
+        own: positions of the sequences that this process embeds. Default: all.
     """
-    own = np.arange(len(store.index)) if positions is None else positions
+    own = np.arange(len(store.index)) if own is None else own
     batches = _batches(own, store.index.frames[own], batch_size, _frame_chunk(device))
 
     def embed(read: tuple[np.ndarray, Tensor]) -> tuple[np.ndarray, Tensor]:
@@ -111,7 +106,7 @@ def stream(
 
     was_training = network.training
     network.eval()
-    with progress_bar(total=len(own), unit="sequences", what="embedding", quiet=quiet) as bar:
+    with progress_bar(total=len(own), unit="sequences", what="embedding") as bar:
         for batch, embeddings in map_on_all_cores(embed, _prefetch_batches(store, batches, device), device):
             yield batch, embeddings
             bar.update(len(batch))

@@ -39,7 +39,7 @@ def embedding_rate(store: SilhouetteStore, checkpoint: Path, options: argparse.N
     frames = int(index.frames.sum())
 
     def embed() -> None:
-        extract(network, part, device, quiet=True)
+        extract(network, part, device)
         synchronize(device)
 
     embed()  # in the first call, libraries choose their kernels

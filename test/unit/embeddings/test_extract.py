@@ -39,21 +39,22 @@ def expected(network, store):
 
 
 @pytest.mark.parametrize("frame_chunk", [1, 2, 4, 7, 20, 1000])
-def test_chunk_size_does_not_change_embeddings(network, store, expected, frame_chunk):
-    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU, frame_chunk)
+def test_chunk_size_does_not_change_embeddings(network, store, expected, frame_chunk, monkeypatch):
+    monkeypatch.setattr("model.embeddings.extract.FRAME_CHUNK_ON_CPU", frame_chunk)
+    ours = embed_sequences(network, torch.from_numpy(store.frames), LENGTHS, CPU)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("batch_size", [0, 1, 2, 5, 99])
 def test_embeddings_are_in_the_order_of_the_index_for_any_batch_size(network, store, expected, batch_size):
-    ours = extract(network, store, CPU, batch_size, quiet=True)
+    ours = extract(network, store, CPU, batch_size)
     assert (ours - expected).abs().max() < 3e-5 * expected.abs().max()
 
 
 def with_threads(threads: int, network, store) -> torch.Tensor:
     """Embed with a number of threads, and check that this number is not changed, also for threads that start later."""
     with torch_threads(threads):
-        embeddings = extract(network, store, CPU, quiet=True)
+        embeddings = extract(network, store, CPU)
         with ThreadPoolExecutor(1) as pool:
             assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == threads
     return embeddings
@@ -102,13 +103,13 @@ def test_a_process_without_sequences_takes_part_in_gathering(network, store, mon
     monkeypatch.setattr(gather, lambda rows, total, device: gathered.append((rows, total)))
     alone = SilhouetteStore(store.path, store.index.take(np.array([0])), store.frames)
     for batch_size in (0, 1):
-        extract(network, alone, CPU, batch_size, World(1, 1, 2), quiet=True)
+        extract(network, alone, CPU, batch_size, World(1, 1, 2))
     assert [(tuple(rows.shape), total) for rows, total in gathered] == [((0, 62, 256), 1)] * 2
 
 
 def test_embeddings_are_float32_with_autocast(network, store, expected, monkeypatch):
     monkeypatch.setattr(network, "amp_dtype", torch.bfloat16)
-    ours = extract(network, store, CPU, quiet=True)
+    ours = extract(network, store, CPU)
     assert ours.dtype == torch.float32
     assert 0 < (ours - expected).abs().max() < 0.1 * expected.abs().max()
 
@@ -117,13 +118,13 @@ def test_embeddings_are_float32_with_half_precision_weights(store, expected):
     """Apex converts the weights to half precision during training."""
     torch.manual_seed(0)
     half = GaitSet().to(torch.bfloat16).eval()
-    ours = extract(half, store, CPU, 5, quiet=True)
+    ours = extract(half, store, CPU, 5)
     assert ours.dtype == torch.float32
     assert (ours - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 def test_training_mode_is_restored(network, store):
     network.train()
-    extract(network, store, CPU, quiet=True)
+    extract(network, store, CPU)
     assert network.training
     network.eval()
