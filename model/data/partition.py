@@ -68,13 +68,11 @@ def partition_path(work_path: Path, dataset: str, pid_num: int, pid_shuffle: boo
     return work_path / "partition" / f"{dataset}_{pid_num}_{pid_shuffle}.json"
 
 
-def make_partition(
-    subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False, seed: int = 0
-) -> Partition:
+def make_partition(subjects: Sequence[str], dataset: str, pid_num: int, pid_shuffle: bool = False) -> Partition:
     """Use the first `pid_num` subjects, in natural order or shuffled, for training, and the others for testing."""
     usable = sorted(set(subjects) - INCOMPLETE.get(dataset, set()), key=natural_key)
     if pid_shuffle:
-        random.Random(seed).shuffle(usable)
+        random.Random(0).shuffle(usable)
     return Partition(tuple(usable[:pid_num]), tuple(usable[pid_num:]))
 
 

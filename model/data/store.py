@@ -75,9 +75,7 @@ def open_data(path: Path | str, store_root: Path | str, cache: bool = False, **o
     return open_store(ready_store(path, store_root, **options), cache)
 
 
-def ready_store(
-    path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False, workers: int | None = None
-) -> Path:
+def ready_store(path: Path | str, store_root: Path | str, pickle: str = "", skip_bad: bool = False) -> Path:
     """Return the path of a store: `path` if it is a store, otherwise the store of the tree at `path`.
 
     The store of a tree is a subfolder of `store_root`. It is built if it is missing or damaged, or if the tree has
@@ -87,7 +85,6 @@ def ready_store(
     Args:
         pickle: the pickle to read if there are several pickles per view, see `choose_pickles`.
         skip_bad: leave unreadable images out instead of raising UserError.
-        workers: number of processes; None: one per core.
 
     Raises:
         UsageError: if `path` does not exist, or if `pickle` is given for data without pickles.
@@ -107,7 +104,7 @@ def ready_store(
     with locked(store.with_name(f".{store.name}.lock"), store, wait=True):
         source = current_source(path, store)
         if source is None:
-            build_store(path, store, pickle, skip_bad, workers)
+            build_store(path, store, pickle, skip_bad)
         else:
             _report_unreadable(path, source["faults"], skip_bad)
     return store
@@ -137,7 +134,7 @@ def store_path(tree: Path, store_root: Path | str, pickle: str = "") -> Path:
     return Path(store_root) / f"{tree.name}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
-def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: int | None) -> None:
+def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool) -> None:
     """Pack `tree` into `store` atomically. Sequences without frames are omitted."""
     sequences = choose_pickles(scan_tree(tree), pickle)
     # The stamp is taken before the frames are read, so that a change during the build makes the store stale.
@@ -146,7 +143,7 @@ def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: i
     if stamp is None:
         raise UserError(f"{tree}: changed while it was listed; run the command again when the tree is complete")
     with atomic_folder(store, durable=True) as part:
-        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES, workers)
+        lengths, unreadable, notes = _pack_frames(sequences, part / FRAMES)
         _report_unreadable(tree, unreadable, skip_bad)
         for note, count in notes.items():
             log.info("%s: %s: %s", tree, counted(count, "sequence"), note)
@@ -163,7 +160,7 @@ def build_store(tree: Path, store: Path, pickle: str, skip_bad: bool, workers: i
         store_index.write_source(part, {"tree": str(tree), "stamp": stamp, "ends": ends, "faults": unreadable})
 
 
-def _pack_frames(sequences: list[SequenceFolder], path: Path, workers: int | None) -> tuple[list, list, Counter]:
+def _pack_frames(sequences: list[SequenceFolder], path: Path) -> tuple[list, list, Counter]:
     """Write the frames of all sequences to `path`.
 
     Returns:
@@ -174,7 +171,7 @@ def _pack_frames(sequences: list[SequenceFolder], path: Path, workers: int | Non
     unreadable: list[str] = []
     notes: Counter[str] = Counter()
     files = sum(len(sequence.files) for sequence in sequences)
-    workers = (workers or core_count()) if files >= MIN_FILES_FOR_POOL else 1
+    workers = core_count() if files >= MIN_FILES_FOR_POOL else 1
     contents = map_in_processes(read_sequence, sequences, workers, chunk_size=8)
     bar = progress_bar(total=files, unit="files", what="packing")
     with path.open("wb") as file, bar:

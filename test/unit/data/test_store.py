@@ -62,8 +62,10 @@ def test_a_changed_tree_is_packed_again(tree, store, tmp_path, change):
 
 
 def test_worker_processes_give_the_same_store(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "core_count", lambda: 2)
+    alone = open_data(tree, tmp_path / "alone")
     monkeypatch.setattr(store_module, "MIN_FILES_FOR_POOL", 1)
-    alone, many = (open_data(tree, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    many = open_data(tree, tmp_path / "many")
     assert np.array_equal(alone.frames, many.frames)
     assert alone.index.subject.tolist() == many.index.subject.tolist()
 
