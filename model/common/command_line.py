@@ -1,4 +1,4 @@
-"""The argument parser of all commands, and types of options."""
+"""The argument parser that all commands use, and the types of their options."""
 
 import argparse
 import difflib
@@ -13,8 +13,9 @@ from model import __version__
 from model.common.errors import give_up, report_missing_packages
 from model.common.files import is_plain_name
 
-# Every command imports this module before torch. torch loads installed extensions on import, and torch_npu fails then
-# if CANN's environment is not set, even if no NPU is needed. `model.devices.extension` imports it when it is needed.
+# Every command imports this module before torch. By default, `import torch` also loads installed extensions. If CANN's
+# environment is not set, loading torch_npu fails, and `import torch` fails with it. This variable disables the loading.
+# `model.devices.extension` imports torch_npu when a command uses an NPU.
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 report_missing_packages()
 
@@ -23,7 +24,7 @@ EXIT_STATUS = "exit status: 0 done, 1 the job failed, 2 bad arguments"
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keep the layout of the description, name values by their type, and add the defaults that help texts lack."""
+    """Format help: keep the layout of the description, name values by their type, and add missing defaults."""
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         names = {int: "N", positive: "N", float: "X", rate: "RATE", Path: "FILE"}
@@ -68,7 +69,10 @@ class CommandParser(argparse.ArgumentParser):
         return options
 
     def _with_values(self, args: Sequence[str] | None) -> list[str]:
-        """Give each switch without a value the value True, so that it does not take the next argument as its value."""
+        """Return `args` in which each switch without a value has the value True.
+
+        Otherwise the switch would take the following positional argument as its value.
+        """
         args = sys.argv[1:] if args is None else list(args)
         for place, (name, following) in enumerate(zip(args, [*args, ""][1:], strict=True)):
             if isinstance(self._option_string_actions.get(name), Flag) and following.lower() not in ("true", "false"):
@@ -85,7 +89,10 @@ class CommandParser(argparse.ArgumentParser):
 def parsed_as(
     convert: Callable[[str], Any], description: str, is_valid: Callable[[Any], bool] = lambda value: True
 ) -> Callable[[str], Any]:
-    """Return a type of options. `convert` raises ValueError or KeyError for text that is not the `description`."""
+    """Return a function for the `type` of an option, which converts text or reports that it must be `description`.
+
+    `convert` raises ValueError or KeyError for invalid text.
+    """
 
     def parse(text: str) -> Any:
         with suppress(ValueError, KeyError):
@@ -104,7 +111,10 @@ rate = parsed_as(float, "a number between 0 and 1, such as 0.01", lambda number:
 
 
 class Flag(argparse.Action):
-    """A switch that also takes True or False, as the switches of the original do. Without a value it means True."""
+    """A switch that also takes the values True and False, like the switches of the original code.
+
+    A switch without a value means True.
+    """
 
     def __init__(self, option_strings: Sequence[str], dest: str, default: bool | None = False, **keywords):
         keywords = {"metavar": "True|False", **keywords}

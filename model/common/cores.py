@@ -1,4 +1,4 @@
-"""CPU cores, and worker processes that leave Ctrl-C to their parent."""
+"""Count CPU cores, and start worker processes that ignore Ctrl-C and stop when their parent asks them."""
 
 import multiprocessing
 import os
@@ -12,11 +12,11 @@ from typing import Any
 
 from model.common.errors import UserError
 
-_stop = None  # in a worker process: the event that is set when the work is interrupted
+_stop = None  # in a worker process: an event that its parent sets when the worker must stop
 
 
 def core_count() -> int:
-    """Return the number of cores that this process can use, which can be less than the machine has."""
+    """Return the number of cores that this process can use. The machine may have more cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -28,7 +28,10 @@ def stopped() -> bool:
 
 
 def start_worker(stop=None, initializer: Callable[[], object] | None = None) -> None:
-    """Leave Ctrl-C to the parent of a worker process, which sets the event `stop`, and end if the parent is killed."""
+    """Prepare a worker process: ignore Ctrl-C, which the parent handles, and exit if the parent is killed.
+
+    The parent sets the event `stop` when the worker must stop.
+    """
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -44,9 +47,10 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
-    """Block SIGINT while workers start, so that Ctrl-C prints no worker tracebacks. It is delivered at the end.
+    """Block SIGINT while workers start, so that Ctrl-C prints no worker tracebacks.
 
-    Workers inherit the blocked signal until they call `start_worker`.
+    A SIGINT that arrives in the block is delivered to this process at the end of the block. Workers inherit the blocked
+    signal, and ignore SIGINT from `start_worker` on.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -62,11 +66,11 @@ def map_in_processes(
     function: Callable, items: Sequence, workers: int, *, ordered: bool = True, chunk_size: int = 1,
     initializer: Callable[[], object] | None = None,
 ) -> Iterator[Any]:  # fmt: skip
-    """Yield `function(item)` for each item, computed by new worker processes. A single worker is this process.
+    """Yield `function(item)` for each item, computed in new worker processes, or in this process if `workers` is 1.
 
     Args:
-        ordered: yield the results in the order of the items, otherwise as they are completed.
-        chunk_size: items per message to a worker, if `ordered`.
+        ordered: yield the results in the order of the items; if False, in the order in which they are completed.
+        chunk_size: number of items per message to a worker, if `ordered`.
         initializer: called at the start of each worker process.
 
     When the consumer stops early, pending calls are cancelled, and `stopped` is True in the workers. Raises UserError
@@ -87,8 +91,8 @@ def map_in_processes(
             yield from results
         except BrokenProcessPool:
             raise UserError(
-                "a worker process was killed, possibly because the memory is full; run the same command again, with "
-                "fewer workers if it happens again"
+                "a worker process was killed, possibly because the memory is full; run the same command again, and use "
+                "fewer workers if this happens again"
             ) from None
         finally:
             stop.set()

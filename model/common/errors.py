@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and the exit status and message with which every command reports them."""
+"""Errors that a user can cause, and the messages and exit statuses with which all commands report errors."""
 
 import hashlib
 import io
@@ -14,25 +14,25 @@ from types import FrameType, TracebackType
 
 
 class UserError(Exception):
-    """A job failed for a reason that the user can fix. It is reported in one line, with exit status 1."""
+    """A job failed for a reason that the user can fix. The error is reported in one line, with exit status 1."""
 
     exit_status = 1
-    already_reported = False  # another process of the job reports it
+    already_reported = False  # whether another process of the job reports the error
 
 
 class UsageError(UserError):
-    """The arguments of a command are wrong. It is reported in one line, with exit status 2."""
+    """The arguments of a command are wrong. The error is reported in one line, with exit status 2."""
 
     exit_status = 2
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM was received. It ends a command like Ctrl-C, so that temporary files are removed."""
+    """SIGTERM was received. Like Ctrl-C, it ends a command with an exception, so that temporary files are removed."""
 
 
 @contextmanager
 def os_errors_as(problem: str, advice: str = "") -> Iterator[None]:
-    """Convert OSErrors to a UserError with the problem, the reason and the advice."""
+    """Convert an OSError to a UserError `<problem> (<reason>); <advice>`."""
     try:
         yield
     except OSError as error:
@@ -40,7 +40,7 @@ def os_errors_as(problem: str, advice: str = "") -> Iterator[None]:
 
 
 def some_names(names: Iterable[str], most: int = 6) -> str:
-    """Return different names in alphabetical order for a message, at most `most` of them."""
+    """Return a list of names for a message: sorted, without duplicates, and with at most `most` names."""
     names = sorted(set(names))
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "none"
 
@@ -50,8 +50,9 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-# Environment variable with the path of a file for the exit status after a UserError. The launcher of several processes
-# sets it and does not restart them in this case, because the error would occur again.
+# Environment variable with the path of a file. The launcher of several processes sets the variable, and a process that
+# ends with a UserError writes its exit status to the file. The launcher then does not restart the processes, because
+# the error would occur again.
 GIVE_UP = "GAITSET_GIVE_UP"
 
 
@@ -59,7 +60,7 @@ def give_up(status: int, line: str = "") -> bool:
     """Record a user error for the launcher of several processes, if there is one.
 
     Returns:
-        True if this process must print `line`, False if another process of the job has printed it or is about to.
+        True if this process must print `line`; False if another process of the job prints the same line.
     """
     recorded = os.environ.get(GIVE_UP)
     if not recorded:
@@ -67,7 +68,7 @@ def give_up(status: int, line: str = "") -> bool:
     Path(recorded).write_text(str(status))
     if not line:
         return False
-    # The launcher terminates all processes as soon as one has ended, which must not prevent this one from printing.
+    # The launcher terminates all processes as soon as one process has ended. This process must print its line first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         Path(f"{recorded}-{hashlib.blake2b(line.encode(), digest_size=8).hexdigest()}").touch(exist_ok=False)
@@ -84,7 +85,10 @@ REQUIRED = (
 
 
 def report_missing_packages() -> None:
-    """Report a required package that is not installed in one line. A command calls this before it imports packages."""
+    """If an import fails because a required package is not installed, report the package in one line.
+
+    Every command calls this function before it imports packages.
+    """
     previous = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -102,7 +106,7 @@ def report_missing_packages() -> None:
 def run_command(main: Callable[[], int | None]) -> None:
     """Run `main` and exit.
 
-    The exit status is 0 or the return value of `main`, 1 or 2 after a UserError or UsageError, 130 after Ctrl-C, 143
+    The exit status is the return value of `main` or 0, 1 after a UserError, 2 after a UsageError, 130 after Ctrl-C, 143
     after SIGTERM, and 141 if the output is a closed pipe. Errors of the operating system (full disk, permission denied,
     out of memory) are reported in one line, with status 1. All other exceptions are bugs and keep their traceback.
     """
@@ -110,11 +114,11 @@ def run_command(main: Callable[[], int | None]) -> None:
     if recorded and Path(recorded).exists():
         sys.exit(int(Path(recorded).read_text()))  # another process of the job has reported a user error
     try:
-        # With several processes, a process can wait in a library that does not return to Python. The default handler
-        # ends it nevertheless.
+        # One of several processes can wait in a library that does not return to Python. Then no Python handler runs,
+        # but the default handler of SIGTERM ends the process. Only a single process therefore gets a Python handler.
         if os.environ.get("WORLD_SIZE", "").strip() in ("", "1"):
             signal.signal(signal.SIGTERM, _terminate)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal's encoding may lack characters
+        if isinstance(sys.stdout, io.TextIOWrapper):  # escape characters that the encoding of the terminal lacks
             sys.stdout.reconfigure(errors="backslashreplace")
         threading.excepthook = _thread_failed
         status = main() or 0
@@ -137,19 +141,19 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """Ignore OSErrors in threads. TensorBoard writes in a thread and raises the error again at the next write."""
+    """Print no OSErrors of threads. TensorBoard writes in a thread, and raises the error again at the next write."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)
 
 
 def os_error_line(error: OSError) -> str:
-    """Return file and reason of an OSError as one line."""
+    """Return the file and the reason of an OSError as one line."""
     reason = error.strerror or str(error) or type(error).__name__
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     return f"{name}: {reason}" if name is not None else reason
 
 
-# Control characters, line ends, and surrogates, which represent bytes that are not UTF-8.
+# Control characters, line ends, and surrogates. Python represents bytes that are not UTF-8 as surrogates.
 NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -164,7 +168,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _print_error(line: str) -> None:
-    # In one piece, because print writes the line end on its own, and another process could write in between.
+    # Use a single write. `print` writes the line end separately, and another process could write between the two parts.
     sys.stderr.write(f"{one_line(line)}\n")
 
 

@@ -1,4 +1,4 @@
-"""Atomic files and folders."""
+"""Write files and folders atomically, name the file in errors, and remove temporary files of dead processes."""
 
 import ctypes
 import errno
@@ -20,13 +20,13 @@ OLD = ".old"  # suffix of a folder that is being replaced
 def atomic_file(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to `path`, which replaces `path` at the end of the block.
 
-    If the block raises or the process dies, the existing file is kept. Temporary files of dead processes are removed.
-    `durable` also flushes the content and the new name to the disk, so that they survive a power failure. Raises
-    UserError if `path` cannot be written.
+    If the block raises or the process dies, the existing file at `path` is kept. Temporary files that dead processes
+    left for the same path are removed. `durable` also flushes the content and the new name to the disk, so that both
+    survive a power failure. Raises UserError if `path` cannot be written.
     """
     with _replaced(path) as (path, part):
         try:
-            # O_EXCL: in a folder that other users can write to, an existing link could redirect the output.
+            # O_EXCL fails if a link exists. Another user of a shared folder could use a link to redirect the output.
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             yield part
             if durable:
@@ -49,7 +49,7 @@ def write_file(path: Path | str, content: str | bytes, durable: bool = False) ->
 def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that replaces the folder `path` at the end of the block, like `atomic_file`.
 
-    Linux exchanges both folders in one step. On other systems there is a short time without a folder at `path`.
+    Linux exchanges the two folders in one step. On other systems, `path` does not exist for a short time.
     """
     with _replaced(path) as (path, part):
         old = part.with_suffix(OLD)
@@ -71,7 +71,7 @@ def atomic_folder(path: Path | str, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _replaced(target: Path | str) -> Iterator[tuple[Path, Path]]:
-    """Yield the path to replace, in an existing folder without old temporary files, and a temporary path for it."""
+    """Yield `target` and a temporary path for it. The parent folder is created, and old temporary files are removed."""
     path = Path(target)
     if path.name in ("", ".."):
         raise UserError(f"{path}: cannot be written, because the path ends without a name; add a file name")
@@ -82,7 +82,7 @@ def _replaced(target: Path | str) -> Iterator[tuple[Path, Path]]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step. Returns False if the system or the file system does not support it."""
+    """Exchange two folders in one step. Return False if the operating system or the file system cannot do this."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if renameat2 is None:
         return False
@@ -91,12 +91,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether `name` is a visible file name without a folder."""
+    """Return whether `name` is a file name without a folder that does not start with a dot."""
     return bool(name) and not name.startswith(".") and not re.search(r"[/\\\0]", name)
 
 
 def is_file(path: Path) -> bool:
-    """Return whether `path` is a file, and False for a name that no file can have."""
+    """Return whether `path` is a file. Unlike Path.is_file, return False for names that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -105,19 +105,19 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def os_errors_as_user_errors(path: Path) -> Iterator[None]:
-    """Convert OSErrors raised while `path` is written into a UserError.
+    """Convert OSErrors that are raised while `path` is written to a UserError.
 
-    The message names `path`, or the other file if the error belongs to another file, for example to an input.
+    If the error belongs to a different file, for example to an input, the message names that file instead of `path`.
     """
     try:
         yield
-    except BrokenPipeError:  # raised by output to a closed pipe, not by the file
+    except BrokenPipeError:  # raised by printing to a closed pipe, not by writing the file
         raise
     except OSError as error:
         if error.filename is not None and not _belongs_to_target(error.filename, path):
             raise UserError(os_error_line(error)) from error
-        # An OSError raised on a file descriptor has no filename. Blame `path` only if the errno can only come from a
-        # write, or is missing (raised by a library).
+        # An OSError of a file descriptor has no filename. Then the message says that `path` cannot be written if only a
+        # write can cause this errno, or if a library raised the error without an errno.
         is_write_error = error.filename is not None or error.errno is None or error.errno in _WRITE_ERRNOS
         problem = "cannot be written" if is_write_error else "failed while it was written"
         raise UserError(f"{path}: {problem} ({error.strerror or error})") from error
@@ -128,7 +128,7 @@ _WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def _belongs_to_target(name: str | bytes | int, path: Path) -> bool:
     """Return whether `name` is `path`, one of its parent folders, or a temporary file for it."""
-    if isinstance(name, int):  # a file descriptor
+    if isinstance(name, int):  # a file descriptor, which does not tell the file
         return True
     target, parts = path.absolute().parts, Path(os.fsdecode(name)).absolute().parts
     if target[: len(parts)] == parts or parts[: len(target)] == target:
@@ -141,8 +141,8 @@ def remove_leftovers(folder: Path, stem: str = "", keep_running: bool = False) -
     """Delete temporary files in `folder` whose target names start with `stem`.
 
     Args:
-        keep_running: keep the files of running processes, for folders that several jobs write to. Without other jobs,
-            such a process is an orphan that is about to end, or its process number was reused.
+        keep_running: keep the files of running processes. This is for folders that several jobs write to. If only one
+            job writes to the folder, a running process is an orphan that is about to end, or has a reused number.
     """
     _remove_leftovers(folder, lambda name, process: name.startswith(stem) and not (keep_running and is_alive(process)))
 
@@ -176,11 +176,11 @@ def _remove_folder(folder: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether another process is running. Without a system call for it: True. For this process: False."""
+    """Return whether a process other than this one is running. Return True on systems that cannot tell."""
     if process == os.getpid():
         return False
     try:
-        if os.name == "posix":  # other systems have no call without side effects for this
+        if os.name == "posix":  # on Windows, this call would interrupt the process
             os.kill(process, 0)
     except (ProcessLookupError, PermissionError, OverflowError) as error:
         return not isinstance(error, ProcessLookupError)

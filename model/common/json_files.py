@@ -1,4 +1,4 @@
-"""JSON files, with a checksum if a changed value could go unnoticed."""
+"""Read and write JSON files. Files in which a damaged value could go unnoticed have a checksum."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def write_json(path: Path | str, value: Any, durable: bool = False, sealed: bool
     write_file(path, seal(text) if sealed else text, durable)
 
 
-# A list of numbers in the layout of json.dumps. Strings cannot contain the line break after the bracket.
+# A list of numbers in the layout of json.dumps. Text in strings cannot match, because JSON escapes line breaks there.
 _NUMBERS = re.compile(r"\[\n\s*((?:[-+0-9.eE]+|null|NaN)(?:,\n\s*(?:[-+0-9.eE]+|null|NaN))*)\n\s*\]")
 
 
@@ -27,7 +27,7 @@ def json_text(value: Any) -> str:
 
 
 def seal(text: str) -> str:
-    """Add the checksum of a JSON object, given as text, as its first entry."""
+    """Return the text of a JSON object with the checksum of the text as a new first entry."""
     return f'{{\n "{_SEAL}": "{_digest(text)}",{text[1:]}'
 
 
@@ -40,7 +40,7 @@ def _digest(text: str) -> str:
 
 
 def read_json(path: Path | str, sealed: bool = False) -> Any:
-    """Read a JSON file. Raises UserError if it is missing or invalid, or with `sealed` if its checksum is wrong."""
+    """Read a JSON file. Raises UserError if the file is missing or invalid. `sealed` also verifies the checksum."""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:  # editors may write a byte order mark
             text = file.read()
@@ -48,8 +48,8 @@ def read_json(path: Path | str, sealed: bool = False) -> Any:
             match = _SEALED.fullmatch(text)
             if match is None or _digest("{" + match[2]) != match[1]:
                 raise UserError(
-                    f"{path}: the checksum is wrong, because the file was modified or damaged or has an older version; "
-                    "create it again"
+                    f"{path}: the checksum is wrong or missing, because the file was modified or damaged or is from an "
+                    "older version; create it again"
                 )
             text = "{" + match[2]
         return json.loads(text)

@@ -1,4 +1,4 @@
-"""Lock files that allow one job at a time on an output and name their owner."""
+"""Lock files, which allow only one job at a time to write an output and name the job that owns the lock."""
 
 import errno
 import json
@@ -31,14 +31,15 @@ _RETRY_SECONDS = 0.5
 def locked(lock: Path, output: Path | str, wait: bool = False) -> Iterator[None]:
     """Hold the lock file `lock` while the block writes `output`. The file is deleted at the end.
 
-    The operating system releases the lock when its owner ends, so a file of a dead process does not block. On a file
-    system without locks, the process number in the file decides; an owner on another machine counts as running. If
-    another job holds the lock, wait for it with `wait`, otherwise raise UserError with its owner, age and command.
+    The operating system releases the lock when its owner ends, so the lock file of a dead process blocks nobody. On a
+    file system without locks, the lock is held if the process number in the file belongs to a running process; an owner
+    on a different machine counts as running. If another job holds the lock, `wait` waits for its end. Otherwise,
+    UserError is raised with the process, age and command of that job.
     """
     warned = False
     while (descriptor := _acquire(lock, output)) is None:
         if not _read(lock):
-            time.sleep(_RETRY_SECONDS / 5)  # the owner has just acquired the lock and may not have written its name
+            time.sleep(_RETRY_SECONDS / 5)  # the owner may have just acquired the lock and be about to write its name
         owner = _describe(_read(lock))
         if not wait:
             raise UserError(
@@ -67,7 +68,7 @@ def _acquire(lock: Path, output: Path | str) -> int | None:
                 close.callback(os.close, descriptor)
                 if not _is_free(descriptor, lock):
                     return None
-                # The previous owner may have deleted the file after it was opened here. Then try again.
+                # Try again if the previous owner has deleted the file since it was opened here.
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), lock.stat()):
                         close.pop_all()
@@ -112,7 +113,10 @@ def _describe(owner: dict) -> str:
 
 
 def _read(lock: Path | int) -> dict:
-    """Return the owner in a lock file, given as a path or as a descriptor at its start. Empty if it is unknown."""
+    """Return the owner that a lock file names, or an empty dict if the file names none.
+
+    `lock` is a path, or a descriptor whose position is the start of the file.
+    """
     with suppress(OSError, ValueError):
         content = os.read(lock, 1 << 16) if isinstance(lock, int) else lock.read_bytes()
         return parse_checked(content, {"host": str, "pid": range(1, 1 << 31), "since": float, "command": str})

@@ -1,7 +1,7 @@
-"""Log lines and progress bars of all commands.
+"""Set up the log lines and progress bars of all commands.
 
-INFO is progress, WARNING a possible problem (printed with `warning: `), and RESULT the result of the command. `--quiet`
-hides INFO, and bars are shown only with INFO.
+The levels of log lines are INFO for progress, WARNING for possible problems (printed with the prefix `warning: `), and
+RESULT for the result of the command. `--quiet` hides the lines of level INFO and the progress bars.
 """
 
 import logging
@@ -23,7 +23,7 @@ class _Lines(logging.Formatter):
 
 
 class LogLines(logging.StreamHandler):
-    """Warn once if log lines cannot be written, because a full disk should not end a training run."""
+    """Print log lines. If they cannot be written, warn once and continue: a full disk should not end a training."""
 
     warned = False
 
@@ -45,11 +45,11 @@ def progress_bar(
     items: Iterable[T] | None = None, *, total: int | None = None, unit: str, what: str, first: int = 0,
     quiet: bool = False,
 ) -> "tqdm[T]":  # fmt: skip
-    """Return a progress bar on standard error. It is shown on a terminal, unless INFO is hidden (see above).
+    """Return a progress bar on standard error. The bar is shown only on a terminal, and only if INFO is not hidden.
 
     Args:
         items: iterable to wrap.
-        total: number of items if they have no length, or the sum of all `update` calls.
+        total: number of items, if `items` has no length, or the sum of all calls of `update`.
         first: number of items that are already done.
     """
     hidden = quiet or not logging.getLogger().isEnabledFor(logging.INFO)

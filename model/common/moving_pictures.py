@@ -1,4 +1,4 @@
-"""Write moving pictures as GIF and MP4 files, atomically."""
+"""Write animations as GIF and MP4 files, atomically."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -20,14 +20,14 @@ def write_gif(path: Path | str, pictures: Iterable[Image], milliseconds: float) 
 
 
 def write_mp4(path: Path | str, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write at least one frame, uint8 [height, width, 3] in OpenCV's order of colours (blue first).
+    """Write an MP4 from one or more frames, uint8 [height, width, 3] in OpenCV's order of colours (blue first).
 
     Raises UserError if OpenCV cannot encode the file.
     """
     frames = iter(frames)
     first = next(frames)
     with atomic_file(path) as part:
-        # OpenCV chooses the format by the suffix, which a temporary file does not have.
+        # OpenCV chooses the format by the suffix of the file, and the temporary file `part` does not end in .mp4.
         scratch = part.with_name(f"{part.name}.mp4")
         try:
             writer = cv2.VideoWriter(str(scratch), cv2.VideoWriter_fourcc(*"mp4v"), fps, first.shape[1::-1])

@@ -1,4 +1,4 @@
-"""Import of netCDF4 without file locks, and the reasons of failures that the HDF5 library hides."""
+"""Import netCDF4 without file locks, and find the reasons of failures that the HDF5 library does not report."""
 
 import os
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ except ImportError:  # not a POSIX system
     fcntl = None
 
 _LOCKING = "HDF5_USE_FILE_LOCKING"
-_PROBE = 1 << 20  # bytes; HDF5 writes metadata and chunks of this order
+_PROBE = 1 << 20  # bytes of a test write; HDF5 writes metadata and chunks of about this size
 
 
 def import_netcdf4() -> ModuleType:
-    """Return `netCDF4`. Raises ImportError if it is not installed.
+    """Return the module `netCDF4`. Raises ImportError if it is not installed.
 
-    HDF5 reads the variable when it is loaded. This project writes only temporary files that no other process opens, so
-    locks are unnecessary, and some network file systems do not support them.
+    The variable disables HDF5's file locks, which some network file systems do not support. HDF5 reads the variable
+    when it is loaded. Locks are unnecessary here, because only temporary files that no other process opens are written.
     """
     os.environ.setdefault(_LOCKING, "FALSE")
     import netCDF4
@@ -29,9 +29,9 @@ def import_netcdf4() -> ModuleType:
 
 @contextmanager
 def netcdf_errors(path: Path) -> Iterator[None]:
-    """Convert errors of the HDF5 library while it writes `path` to OSError, with the reason that the system gives.
+    """Convert errors of the HDF5 library while it writes `path` to an OSError with the reason of the system.
 
-    HDF5 reports a missing lock or a full disk as "Permission denied" or as an error without a reason.
+    HDF5 itself reports a missing lock or a full disk as "Permission denied" or as an error without a reason.
     """
     try:
         yield
@@ -41,7 +41,10 @@ def netcdf_errors(path: Path) -> Iterator[None]:
 
 
 def _system_reason(path: Path) -> str | None:
-    """Return the error of the operations of HDF5 (write, flush, lock) on an existing file, or None if they work."""
+    """Repeat the operations of HDF5 on an existing file (write, flush, lock), and return their error.
+
+    Return None if all operations work.
+    """
     try:
         with path.open("ab", buffering=0) as file:
             file.write(bytes(_PROBE))

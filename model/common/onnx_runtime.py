@@ -1,4 +1,4 @@
-"""Import of ONNX Runtime without telemetry. All other modules import it with this function."""
+"""Import ONNX Runtime without telemetry. All other modules import it with the function of this module."""
 
 import importlib
 from types import ModuleType
@@ -12,7 +12,7 @@ def import_onnxruntime(module: str = "onnxruntime") -> ModuleType:
     `model/__init__.py` has already set the environment variable that disables telemetry.
     """
     try:
-        # Windows builds with TraceLogging ignore the environment variable.
+        # Builds for Windows that use TraceLogging ignore the environment variable.
         importlib.import_module("onnxruntime").disable_telemetry_events()
         return importlib.import_module(module)
     except ImportError as error:

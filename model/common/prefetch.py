@@ -1,4 +1,4 @@
-"""Prefetch items in threads, in order."""
+"""Compute results in threads in advance, and yield them in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +15,8 @@ def prefetch(
 ) -> Iterator[R]:  # fmt: skip
     """Yield `function(item)` for each item in order. Threads compute up to `ahead` further results in advance.
 
-    An exception of `function` is raised in place of its result. When the consumer stops early, pending calls are
-    cancelled and running ones are awaited.
+    If `function` raises an exception, the exception is raised in place of the result. When the consumer stops early,
+    pending calls are cancelled, and running calls are completed.
 
     Args:
         initializer: called with `initargs` at the start of each thread.

@@ -1,4 +1,4 @@
-"""Provenance of a result: the information that is needed to reproduce it."""
+"""Collect the provenance of a result, which is the information that is needed to reproduce the result."""
 
 import datetime
 import platform
@@ -12,7 +12,7 @@ import torch
 
 
 def provenance() -> dict[str, Any]:
-    """Return command, commit, versions, machine and time as JSON values."""
+    """Return the command, commit, versions, machine and time as JSON values."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(Path(__file__).resolve().parents[2]),
@@ -23,8 +23,8 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str | None:
-    """Return the current commit, with `+` if files are modified, or None outside a git checkout."""
-    # `git describe --dirty` and `git diff` would lock and rewrite the index of the checkout.
+    """Return the current commit, followed by `+` if files are modified. Return None outside a git checkout."""
+    # Do not use `git describe --dirty` or `git diff`, which would lock and rewrite the index of the checkout.
     commands = (["describe", "--always", "--abbrev=12"], ["status", "--porcelain", "--untracked-files=no"])
     try:
         commit, changes = (

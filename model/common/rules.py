@@ -1,4 +1,4 @@
-"""Rules: the type of a value and the requirements that it must meet."""
+"""Rules for values of configurations and JSON files: a type, and requirements that a valid value meets."""
 
 import math
 from collections.abc import Callable
@@ -10,9 +10,10 @@ MAX_INT = 1 << 40
 
 
 class Rule:
-    """A type, and requirements: pairs of a test and the description of valid values. `object` is any type.
+    """The type of valid values (`object` for any type), and requirements that valid values meet.
 
-    A requirement is tested only if the value meets those before it. `choices` are the valid values if they are few.
+    Each requirement is a pair of a test function and a description of valid values. A requirement is tested only if the
+    value meets all earlier requirements. `choices` lists the valid values if there are only a few.
     """
 
     def __init__(self, kind: type, *requirements: tuple[Callable[[Any], bool], str], choices: tuple[str, ...] = ()):
@@ -44,7 +45,7 @@ def between(low: int, high: int = MAX_INT) -> Rule:
 
 
 def integers(count: int, first_from: int, high: int) -> Callable[[tuple], bool]:
-    """Return a test for `count` integers from 1 to `high`, the first of them at least `first_from`."""
+    """Return a test for tuples of `count` integers from 1 to `high`, where the first is at least `first_from`."""
     valid = range(1, high + 1)
     return lambda values: (
         len(values) == count and all(type(n) is int and n in valid for n in values) and values[0] >= first_from
@@ -56,7 +57,10 @@ POSITIVE = Rule(float, (lambda value: 0 < value < math.inf, "a number above 0"))
 
 
 def short(value: Any) -> str:
-    """Return a short form of `value`, which can be an integer with a million digits."""
+    """Return at most 80 characters of the representation of `value`, or its type if Python cannot represent it.
+
+    Python does not convert integers with thousands of digits to text.
+    """
     try:
         text = repr(value)
     except ValueError:

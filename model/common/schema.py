@@ -1,10 +1,10 @@
-"""Checks of JSON documents against schemas. An error names the place in the document, the value and the expected type.
+"""Check JSON documents against schemas. An error names the place in the document, the value and the expected type.
 
 A schema has the form of its document:
 
     {"name": str, "sizes": [int]}     an object with these keys, and possibly others; null counts as missing
     {str: float}                      an object with any keys
-    int | None                        a plain type, or one of several; True is not an int
+    int | None                        a type, or one of several types; True is not an int
     float                             an int or a float whose magnitude is less than 1e15
     range(1, 100)                     an int in this range
     "gaitset-store-2"                 this value
@@ -25,8 +25,8 @@ from model.common.rules import Rule
 def read_checked(path: Path, schema: Any, problem: str, advice: str, sealed: bool = False) -> Any:
     """Read a JSON file and check it.
 
-    Raises UserError `<path>: <problem> (<place>: expected <type>, found <value>); <advice>`. The errors of `read_json`
-    end with the advice, too.
+    Raises UserError `<path>: <problem> (<place>: expected <type>, found <value>); <advice>`. Errors of `read_json` also
+    end with the advice.
     """
     try:
         return check(read_json(path, sealed), schema)
@@ -63,7 +63,10 @@ def check(value: Any, schema: Any, place: str = "") -> Any:
 
 
 def _all_match(values: list, schema: Any) -> bool:
-    """Return True for a list of plain values that match, without a call per value: the lists of a store are long."""
+    """Return True if all values match, with few calls for the long lists of a store.
+
+    Only plain schemas are supported. False means that the caller must check each value.
+    """
     if isinstance(schema, range) and set(map(type, values)) == {int}:
         return min(values) in schema and max(values) in schema
     return schema in (int, str) and set(map(type, values)) <= {schema}

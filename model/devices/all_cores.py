@@ -1,4 +1,4 @@
-"""Map a function over items with all cores of the CPU, one item per thread."""
+"""Map a function over items with all CPU cores, where each thread computes one item."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -12,9 +12,10 @@ R = TypeVar("R")
 
 
 def map_on_all_cores(function: Callable[[T], R], items: Iterable[T], device: torch.device) -> Iterator[R]:
-    """Yield `function(item)` in order. On the CPU, one item per thread is faster than all threads on one item.
+    """Yield `function(item)` for each item in order. On the CPU, each thread computes its own item.
 
-    Threads that share an item wait for each other after every operation, and exchange their parts of the maps.
+    This is faster than computing one item with all threads, because threads that share an item wait for each other
+    after every operation and exchange their parts of the maps.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -23,4 +24,4 @@ def map_on_all_cores(function: Callable[[T], R], items: Iterable[T], device: tor
     try:
         yield from prefetch(function, items, threads, threads, torch.set_num_threads, (1,))
     finally:
-        torch.set_num_threads(threads)  # the call in the other threads also changed MKL's number for this thread
+        torch.set_num_threads(threads)  # the calls in the other threads also changed MKL's number of threads here

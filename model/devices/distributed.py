@@ -1,4 +1,4 @@
-"""Functions for one or several processes. Without a process group, the world size is 1 and the rank is 0."""
+"""Start and use the process group. All functions also work in a single process without a process group."""
 
 import datetime
 import gc
@@ -22,8 +22,8 @@ T = TypeVar("T")
 def start(world: World, device: torch.device, backend: str | None = None) -> None:
     """Initialize the process group if there is more than one process.
 
-    If the master address is the loopback address, the processes communicate only through it. Raises UsageError if
-    `backend` does not support the tensors of `device`.
+    If the master address is the loopback address, the processes communicate only through the loopback interface.
+    Raises UsageError if `backend` does not support the tensors of `device`.
     """
     if world.size > 1 and not dist.is_initialized():
         row = kind_of(device)
@@ -33,8 +33,8 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
                 f"--dist_backend {backend} does not support --device {device.type}; use {' or '.join(row.backends)}"
             )
         end_with_parent()
-        # The other processes wait while rank 0 packs a large tree or evaluates, which can exceed the default ten
-        # minutes.
+        # The other processes wait while rank 0 packs a large tree or evaluates. This can take longer than the default
+        # timeout of ten minutes.
         timeout = datetime.timedelta(hours=3)
         if backend in TIMEOUT_VARIABLES:
             extend_timeouts(*TIMEOUT_VARIABLES[backend], timeout)
@@ -43,19 +43,20 @@ def start(world: World, device: torch.device, backend: str | None = None) -> Non
         if local and backend in INTERFACE_VARIABLES and any(name == "lo" for _, name in socket.if_nameindex()):
             os.environ.setdefault(INTERFACE_VARIABLES[backend], "lo")
         store = _loopback_store(address, world, timeout) if local else None
-        # Import this before the group exists, because its functions keep the current group as a default argument.
+        # Import this module before the group exists, because the default arguments of its functions hold the group that
+        # exists at the time of the import.
         import torch.distributed.nn.functional  # noqa: F401
 
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout)
 
 
 def extend_timeouts(connect: str, collective: str, event: str, timeout: datetime.timedelta) -> None:
-    """Let a backend wait for `timeout`, which the process group does not pass on to it.
+    """Set the timeouts of a backend to which the process group does not pass its own `timeout`.
 
-    The arguments are names of environment variables, see TIMEOUT_VARIABLES. Variables that the user set stay. The
-    timeout of an event is kept longer than that of a collective.
+    `connect`, `collective` and `event` are names of environment variables, see TIMEOUT_VARIABLES. Variables that the
+    user has set are not changed. The timeout of an event is longer than the timeout of a collective.
     """
-    step = 68  # seconds
+    step = 68  # seconds; the Ascend 910 rounds the timeout of a collective down to a multiple of this
     os.environ.setdefault(connect, "7200")
     longest = -(int(-timeout.total_seconds()) // step) * step
     if collective not in os.environ:
@@ -72,14 +73,17 @@ def _master_address() -> tuple[str, int]:
         if not address or not 0 < port < 1 << 16:
             raise ValueError(f"found {address!r} and {port}")
     except (KeyError, ValueError) as error:
-        raise UserError(f"MASTER_ADDR and MASTER_PORT must be set to an address and a port ({error})") from None
+        raise UserError(
+            f"MASTER_ADDR and MASTER_PORT must be set to an address and a port ({error}); set both, or start with "
+            "torchrun, which sets them"
+        ) from None
     return address, port
 
 
 def _loopback_store(address: tuple[str, int], world: World, timeout: datetime.timedelta) -> dist.Store | None:
-    """Return a store that listens on the loopback address. torch's own store listens on all addresses.
+    """Return a store that listens only on the loopback address. The store that torch creates listens on all addresses.
 
-    Returns None if torchrun has already started a store.
+    Return None if torchrun has already started a store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return None
@@ -90,7 +94,7 @@ def _loopback_store(address: tuple[str, int], world: World, timeout: datetime.ti
 def restarts() -> int:
     """Return how often torchrun has restarted the processes. Collective call.
 
-    The processes of a machine that replaces a lost one count from 0, so this is the largest number of all processes.
+    If a machine was replaced, the processes of the new machine count from 0. The largest number is therefore returned.
     """
     text = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     count = int(text) if text.isdecimal() else 0
@@ -104,8 +108,8 @@ def restarts() -> int:
 def finish() -> None:
     """Destroy the process group and delete all objects that use it.
 
-    If an object keeps the group alive, gloo's threads still run when the interpreter ends. A thread that then releases
-    a tensor waits for the interpreter, and the process is aborted after it has finished its work.
+    If an object keeps the group alive, gloo's threads still run when the interpreter ends. If one of them then releases
+    a tensor, it needs the interpreter, and the process is aborted although its work is complete.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -121,19 +125,23 @@ def wrap(network: nn.Module, device: torch.device) -> nn.Module:
     """Wrap the network in DistributedDataParallel, or return it unchanged without a process group."""
     if not active():
         return network
-    # With one input channel, two memory formats are identical in memory, and some libraries return the other one.
+    # For weights with one input channel, contiguous and channels-last memory are identical. Libraries may return either
+    # format for the gradient, and torch then warns without reason.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     ids = None if device.type == "cpu" else [device.index]
     return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
 
 def backend() -> str | None:
-    """Return the backend of the process group, or None without one."""
+    """Return the backend of the process group, or None without a process group."""
     return dist.get_backend() if active() else None
 
 
 def flatten_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Give each parameter a zero gradient that is a view of one flat tensor, so that one all-reduce averages all."""
+    """Give each parameter a zero gradient that is a view of one flat tensor, and return the flat tensor.
+
+    A single all-reduce of the flat tensor then averages all gradients.
+    """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     flat = parameters[0].new_zeros(sum(parameter.numel() for parameter in parameters))
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
@@ -142,7 +150,7 @@ def flatten_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def average_in_place(values: Tensor) -> None:
-    """Replace `values` by their mean over all processes. Collective call."""
+    """Replace `values` with their mean over all processes. Collective call."""
     if active():
         dist.all_reduce(values)
         values /= dist.get_world_size()
@@ -166,13 +174,14 @@ ROW_CHUNK = 1024  # rows per message
 
 
 def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None:
-    """Gather rows on rank 0. Process r of w has the rows r, r + w, r + 2w, ... below `total`. Collective call.
+    """Gather rows on rank 0. Rank r of w has the rows r, r + w, r + 2w, ... below `total`. Collective call.
 
     Args:
         rows: [rows of this process, ...].
-        device: device of the messages. With gloo, messages are on the CPU.
+        device: device of the messages. gloo ignores it: its messages are on the CPU.
 
-    Returns [total, ...] on rank 0, on the device of `rows`, and None on the other ranks.
+    Returns:
+        On rank 0, all rows [total, ...] on the device of `rows`. None on the other ranks.
     """
     if not active():
         return rows
@@ -195,14 +204,14 @@ def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None
 
 
 def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
-    """Split rows into messages. No rows give no message, because some backends do not support empty tensors."""
+    """Split rows into messages. Zero rows need no message, and some backends do not support empty tensors."""
     return rows.split(ROW_CHUNK) if len(rows) else ()
 
 
 def run_on_rank0(job: Callable[[], T]) -> T:
     """Run `job` on rank 0 and broadcast its result. Collective call.
 
-    If `job` raises on rank 0, all other processes raise as well instead of waiting.
+    If `job` raises on rank 0, all other processes also raise, instead of waiting for the result.
     """
     if not active():
         return job()
@@ -213,7 +222,7 @@ def run_on_rank0(job: Callable[[], T]) -> T:
         except UserError as error:
             survive_to_report()
             outcome[1] = error
-        except Exception:  # a bug, which keeps its traceback; the other processes must not wait
+        except Exception:  # a bug: rank 0 prints the traceback, and the other processes must not wait
             survive_to_report()
             dist.broadcast_object_list([None, UserError("rank 0 failed")])
             raise

@@ -1,9 +1,9 @@
-"""Import of the extension module that adds a device to torch, with a diagnosis if the import fails.
+"""Import the extension module that adds a device type to torch, and explain a failed import in one line.
 
-The module is imported only if its device is requested, because it needs the vendor's libraries. If their environment
-variables are not set and torch loads the module automatically, `import torch` fails. `model.common.command_line`
-therefore disables the automatic loading. The diagnosis covers messages of
-torch_npu 2.11 to 2.13 and of the system's loader. Other messages are passed on unchanged.
+The module needs the vendor's libraries and their environment variables. It is therefore imported only if its device is
+requested. By default, torch loads the module automatically, and `import torch` fails without these variables, so
+`model.common.command_line` disables the automatic loading. The explanations cover the messages of torch_npu 2.11 to
+2.13 and of the system's loader of libraries. Other messages are reported unchanged.
 """
 
 import importlib
@@ -28,21 +28,21 @@ def is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-@cache  # a second attempt in the same process fails for another reason
+@cache  # a second attempt in the same process would fail for a different reason
 def load_extension(name: str) -> str | None:
-    """Import the module. Returns None, or one line with the missing part and its remedy."""
+    """Import the module. Return None, or one line that says why the import failed and what to do."""
     if not is_installed(name):
         return (
             f"{name} is not installed; install the version for torch {_release()}, which starts with the same number, "
             "or torch and this package in versions that model/docs/ascend.md lists"
         )
-    # Check the version before the import, because a module built for another torch can crash the process.
+    # Check the version before the import, because a module for a different version of torch can crash the process.
     mismatch = _version_mismatch(name, 2)
     if mismatch is not None:
         return mismatch
     try:
         importlib.import_module(name)
-    except Exception as error:  # the module checks its environment on import and raises various types
+    except Exception as error:  # when it is imported, the module checks its environment and raises many types
         return _version_mismatch(name, 3) or _explain(name, error)
     mismatch = _version_mismatch(name, 3)
     if mismatch is not None:
@@ -57,12 +57,12 @@ def _release(parts: int = 3) -> str:
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # not installed as a package
+    except metadata.PackageNotFoundError:  # the module is on the path but not installed as a package
         return ""
 
 
 def _version_mismatch(name: str, parts: int) -> str | None:
-    """Return an error if the first `parts` numbers of the module's version differ from those of torch."""
+    """Return an error message if the first `parts` numbers of the versions of the module and of torch differ."""
     version = _version(name)
     made_for = ".".join(version.split(".")[:3])
     if not version or version.split(".")[:parts] == _release(parts).split("."):
@@ -74,7 +74,7 @@ def _version_mismatch(name: str, parts: int) -> str | None:
 
 
 def _explain(name: str, error: Exception) -> str:
-    """Return one line for the exception of the import."""
+    """Return one line that explains the exception of a failed import."""
     first = first_line(error)
     found = re.search(r"\blib[\w+-]+\.so[.\d]*", first)
     library = found[0].rstrip(".") if found else ""
@@ -102,8 +102,8 @@ def _explain(name: str, error: Exception) -> str:
         return f"{library} of CANN is not found, and ASCEND_HOME_PATH is not set; {SET_ENV}"
     if library:
         return (
-            f"{library} of CANN is not found, although ASCEND_HOME_PATH is {home}; source the set_env.sh in it, or "
-            f"install the complete CANN that matches {name} {_version(name)}"
+            f"{library} of CANN is not found, although ASCEND_HOME_PATH is {home}; source set_env.sh in that folder, "
+            f"or install the complete CANN that matches {name} {_version(name)}"
         )
     if "ASCEND_" in first:
         return f"CANN's environment is incomplete ({first}); {SET_ENV}"

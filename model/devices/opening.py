@@ -16,8 +16,8 @@ from model.devices.extension import is_installed, load_extension
 
 log = logging.getLogger(__name__)
 
-# CPU threads next to an accelerator. The remaining CPU work is small, and with one thread per core of a large machine
-# the threads mostly wait for each other (evaluation of CASIA-B with 32 cores: 0.21 s, with 4 threads 0.02 s).
+# Number of CPU threads if an accelerator does the main work. The remaining operations on the CPU are small, and many
+# threads would mostly wait for each other. The evaluation of CASIA-B takes 0.21 s with 32 threads and 0.02 s with 4.
 HOST_THREADS = 4
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -25,11 +25,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 def open_device(
     requested: str, visible: Mapping | None = None, local_rank: int = 0, jit_compile: bool = True
 ) -> torch.device:
-    """Return the device of a command, set to full precision unless the environment allows faster products.
+    """Return the device of a command, and set its precision, see `set_precision`.
 
     Args:
         requested: the value of --device, see `resolve_device`.
-        visible: visible devices of the configuration, see `set_visible_devices`.
+        visible: visible devices from the configuration, see `set_visible_devices`.
         jit_compile: see `set_compile_mode`; True keeps the default of the device.
     """
     set_visible_devices(visible or {}, requested)
@@ -41,10 +41,10 @@ def open_device(
 
 
 def set_visible_devices(config: Mapping, requested: str = "auto") -> None:
-    """Restrict the process to the devices in the config, unless the environment already restricts it.
+    """Restrict the process to the devices in the config, unless the environment already restricts the process.
 
-    `requested` is the value of --device. A numbered device such as `cuda:1` counts all devices of the machine, so
-    nothing is restricted then. The function has no effect after the first use of a device.
+    `requested` is the value of --device. The number in a numbered device such as `cuda:1` counts all devices of the
+    machine, so a numbered device disables the restriction. After the first use of a device, this call has no effect.
     """
     for kind in DEVICE_KINDS.values():
         if kind.visible and config.get(kind.config_key) and ":" not in requested:
@@ -54,9 +54,9 @@ def set_visible_devices(config: Mapping, requested: str = "auto") -> None:
 def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     """Return the torch device for `auto`, a device type, or a numbered device such as `cuda:1`.
 
-    `auto` selects the first available accelerator, else the CPU. Without a number, a process uses the device of its
-    local rank. Next to an accelerator, the number of CPU threads is limited. Raises UsageError with the missing part if
-    the device is not available.
+    `auto` selects the first available accelerator, or the CPU if there is none. A device type without a number selects
+    the device whose number is the local rank. If an accelerator is selected, the number of CPU threads is limited to
+    HOST_THREADS. Raises UsageError with the reason if the device is not available.
     """
     if name == "auto":
         name = next(kind for kind in reversed(DEVICE_KINDS) if _is_available(kind))
@@ -73,28 +73,28 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     device = torch.device(kind, position)
     try:
         select(device)
-    except RuntimeError as error:  # raised by the driver: used by another process, unhealthy, not permitted
+    except RuntimeError as error:  # raised by the driver if the device is in use, faulty or not permitted
         raise UsageError(f"--device {device}: cannot be used ({first_line(error)})") from error
     torch.set_num_threads(min(HOST_THREADS, torch.get_num_threads()))
     return device
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory instead of returning it to the system.
+    """Let the C library keep freed memory instead of returning it to the operating system.
 
-    Each iteration on the CPU allocates the same hundreds of megabytes. Getting them from the system again, with one
-    page fault per four kilobytes, takes about a fifth of the time of an iteration.
+    Each iteration on the CPU allocates the same hundreds of megabytes. If the operating system has to provide this
+    memory again, with one page fault per four kilobytes, this takes about a fifth of the time of an iteration.
     """
     if not sys.platform.startswith("linux"):
         return
-    with suppress(OSError, AttributeError):  # a C library without mallopt
+    with suppress(OSError, AttributeError):  # the C library may have no mallopt
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_MAX, 0)
         library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _missing(kind: str) -> str | None:
-    """Return the reason why torch does not support the device type, or None if it does."""
+    """Return the reason why torch does not support the device type, or None if torch supports the device type."""
     extension = DEVICE_KINDS[kind].extension
     return None if extension is None or hasattr(torch, kind) else load_extension(extension)
 
@@ -119,7 +119,7 @@ def _require(kind: str) -> None:
     if not _count(kind):
         row = DEVICE_KINDS[kind]
         chosen = os.environ.get(row.visible)
-        hint = "" if chosen is None else f"; {row.visible}={chosen} must list some of them in ascending order"
+        hint = "" if chosen is None else f"; {row.visible}={chosen} must list existing devices in ascending order"
         raise UsageError(
             f"--device {kind}: torch {torch.__version__} finds no {kind} device on this machine "
             f"(`{row.list_command}` lists the devices of the driver{hint})"
@@ -127,7 +127,10 @@ def _require(kind: str) -> None:
 
 
 def processes_possible(name: str = "auto") -> int:
-    """Return the number of processes that can each use one device, or one core of the CPU; 1 for a numbered device."""
+    """Return how many processes can run with one device each, or on the CPU with one core each.
+
+    For a numbered device, such as `cuda:1`, return 1.
+    """
     device = resolve_device(name)
     if ":" in name:
         return 1

@@ -16,12 +16,12 @@ from model.devices.device import kind_of
 
 log = logging.getLogger(__name__)
 
-MIN_CAPABILITY = (8, 0)  # oldest compute capability for which current Triton versions compile matrix products
+MIN_CAPABILITY = (8, 0)  # smallest compute capability for which current Triton versions compile matrix products
 
 
 @cache
 def works(device: torch.device) -> bool:
-    """Return whether Triton kernels run on `device`. A failure on a supported device is logged as a warning."""
+    """Return whether Triton kernels run on `device`. If Triton supports the device but fails, log a warning."""
     if not kind_of(device).triton or importlib.util.find_spec("triton") is None:
         return False
     if torch.get_device_module(device).get_device_capability(device) < MIN_CAPABILITY:
@@ -29,7 +29,7 @@ def works(device: torch.device) -> bool:
     provide_cache_folder()
     try:
         run_trial_kernel(device)
-    except Exception as error:  # no C compiler, no header, an old driver: Triton raises various types
+    except Exception as error:  # without a C compiler or with an old driver, Triton raises exceptions of many types
         log.warning("Triton does not work here (%s): torch's own kernels are used instead", first_line(error))
         return False
     return True
@@ -38,7 +38,7 @@ def works(device: torch.device) -> bool:
 def provide_cache_folder() -> None:
     """Let Triton write its compiled kernels to a temporary folder if it cannot write to the home folder.
 
-    A user of a container may have no home folder. Then Triton would write to a folder `~` in the current folder.
+    A user of a container may have no home folder. Triton would then create a folder named `~` in the current folder.
     """
     if os.environ.get("TRITON_HOME") or os.environ.get("TRITON_CACHE_DIR"):
         return

@@ -1,4 +1,4 @@
-"""Rank and world size of this process, and the launcher that started it, from the environment."""
+"""Find the rank of this process, the world size and the launcher in the environment variables."""
 
 import ctypes
 import os
@@ -22,15 +22,16 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Return whether this process is rank 0, which writes files and prints messages."""
+        """Whether this process is rank 0, which writes files and prints messages."""
         return self.rank == 0
 
 
 def world_from_environment() -> World:
     """Read WORLD_SIZE, RANK and LOCAL_RANK, which torchrun sets. An empty variable counts as unset.
 
-    Without WORLD_SIZE, the world size is 1. A job of Kubernetes sets no LOCAL_RANK and starts one process per pod, so
-    the local rank is 0, unless MASTER_ADDR says that all processes run on one machine.
+    Without WORLD_SIZE, the world size is 1. Without LOCAL_RANK, the local rank is the rank if MASTER_ADDR is the
+    loopback address, because all processes then run on one machine. Otherwise the local rank is 0, because Kubernetes,
+    which does not set LOCAL_RANK, starts one process per pod.
     """
     size = _variable("WORLD_SIZE", 1)
     rank = _variable("RANK", 0 if size <= 1 else None)
@@ -45,7 +46,10 @@ def world_from_environment() -> World:
 
 
 def set_environment(options: Namespace) -> None:
-    """Put ranks given as options, by launchers other than torchrun, into the variables that torchrun sets."""
+    """Set the environment variables that torchrun sets, from the options that other launchers pass.
+
+    Do nothing if torchrun or another launcher has already set the variables for several processes.
+    """
     processes = options.world_size or 1
     single = os.environ.get("WORLD_SIZE", "").strip() in ("", "1")
     if single and "TORCHELASTIC_RUN_ID" not in os.environ and (processes > 1 or options.local_rank):
@@ -53,9 +57,9 @@ def set_environment(options: Namespace) -> None:
         if rank is None and processes > 1:
             raise UsageError("--world_size without --rank: give the rank of this process, or start with torchrun")
         local_rank = rank if options.local_rank is None else options.local_rank
-        if processes == 1:  # the NPU port selects the device with --local_rank
+        if processes == 1:  # in the NPU port, a single process selects its device with --local_rank
             rank = 0
-        elif rank == 0:  # in the NPU port --rank may be the number of the machine; rank 0 is on the first machine
+        elif rank == 0:  # in the NPU port, --rank can be the number of the machine, and this is the first machine
             rank = local_rank
         os.environ |= {"WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
         os.environ["MASTER_ADDR"] = os.environ.get("MASTER_ADDR") or options.addr or "127.0.0.1"
@@ -63,7 +67,10 @@ def set_environment(options: Namespace) -> None:
 
 
 def _variable(name: str, default: int | None) -> int:
-    """Return an environment variable that is a number. Raises UserError if it is not, or missing without default."""
+    """Return the number in an environment variable, or `default` if the variable is empty or unset.
+
+    Raises UserError if the variable is not a number, or if it is empty or unset and there is no default.
+    """
     text = os.environ.get(name, "").strip()
     if not text and default is not None:
         return default
@@ -77,16 +84,16 @@ def _variable(name: str, default: int | None) -> int:
 
 
 def end_with_parent() -> None:
-    """Let the system terminate this process if torchrun, which started it, is killed."""
+    """Let the operating system terminate this process if torchrun started the process and torchrun is killed."""
     if launched_by_torchrun() and sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def survive_to_report() -> None:
-    """Ignore SIGTERM from here on, so that this process can report its error.
+    """Ignore SIGTERM from now on, so that this process can report its error.
 
-    torchrun sends SIGTERM to all processes as soon as one has ended. The other processes do not report the error.
+    torchrun sends SIGTERM to all processes as soon as one process has ended, and no other process reports this error.
     """
     if launched_by_torchrun():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -98,5 +105,8 @@ def launched_by_torchrun() -> bool:
 
 
 def launch_name() -> str | None:
-    """Return the name of the torchrun process, which stays the same after a restart, or None without torchrun."""
+    """Return a name of this launch by torchrun, which a restart of the processes does not change.
+
+    Return None without torchrun.
+    """
     return f"{os.environ['TORCHELASTIC_RUN_ID']}-{os.getppid()}" if launched_by_torchrun() else None
