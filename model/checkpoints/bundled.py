@@ -1,4 +1,7 @@
-"""The encoder that is part of the project, trained only on synthetic walkers, for users without a checkpoint."""
+"""Find the bundled encoder, which is part of the project for users who have no checkpoint.
+
+It was trained only on synthetic walkers.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +14,12 @@ HIDDEN_DIM = 256
 
 
 def bundled_encoder() -> Path | None:
-    """Return the newest bundled encoder; None if the user deleted it. The model card next to it ends in `.md`."""
+    """Return the newest bundled encoder, or None if the user has deleted it. Its model card is the `.md` next to it."""
     return max(FOLDER.glob(f"GaitSet_Synthetic-v*{ENCODER_SUFFIX}"), default=None)
 
 
 def bundled_checkpoint(folder: Path, hidden_dim: int, channels: Sequence[int] = SET_CHANNELS) -> Path | None:
-    """Return the bundled encoder if it fits a network of these sizes and `folder` holds no encoder of the user."""
+    """Return the bundled encoder, or None if `folder` holds an encoder of the user or the sizes do not fit."""
     bundled = bundled_encoder()
     of_user = [path for path in encoders_in(folder) if bundled is None or path.resolve() != bundled]
     return None if of_user or (hidden_dim, tuple(channels)) != (HIDDEN_DIM, SET_CHANNELS) else bundled

@@ -1,12 +1,12 @@
-"""Checkpoint files of one experiment: write, verify, list and delete them.
+"""Write, verify, list and delete the checkpoint files of one experiment.
 
     <experiment>-<iteration>-encoder.ptm      state dict of the network, with the published keys
     <experiment>-<iteration>-optimizer.ptm    state dict of the optimizer
-    <experiment>-<iteration>-state.ptm        random number state, loss scaler, sums of the losses
-    <experiment>-<iteration>.json             metadata, written last: checksums of the three, config, versions, results
+    <experiment>-<iteration>-state.ptm        state of the random numbers and of the loss scaler, sums of the losses
+    <experiment>-<iteration>.json             metadata, written last: checksums of the parts, config, versions, results
 
-A checkpoint is complete if its metadata exist and the checksums match. If a run is killed while it writes, the
-previous checkpoint stays the last complete one.
+A checkpoint is complete if its metadata exist and the checksums match. If a run is killed while it writes a checkpoint,
+the previous checkpoint is still the last complete one.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class CheckpointFiles:
     experiment: str
 
     def part(self, iteration: int, name: str) -> Path:
-        """Return the path of one of PARTS, or of METADATA."""
+        """Return the path of a file of a checkpoint. `name` is one of PARTS, or METADATA."""
         return self.folder / checkpoint_name(self.experiment, iteration, name)
 
     def metadata(self, iteration: int) -> Path:
@@ -45,11 +45,11 @@ class CheckpointFiles:
         return [(path, *name[1:]) for path, name in named if name and name[0] == self.experiment]
 
     def iterations(self) -> list[int]:
-        """Return the iterations that have an encoder, ascending."""
+        """Return the iterations that have an encoder, in ascending order."""
         return sorted(iteration for _, iteration, part in self._files() if part == "encoder")
 
     def complete_metadata(self, iteration: int) -> dict[str, Any] | None:
-        """Return the metadata of a checkpoint; None if it is not complete."""
+        """Return the metadata of a checkpoint, or None if the checkpoint is not complete."""
         metadata = read_metadata(self.metadata(iteration))
         return metadata if metadata is not None and self._matches(iteration, metadata) else None
 
@@ -57,12 +57,12 @@ class CheckpointFiles:
         return all(checksum(self.part(iteration, name)) == metadata["files"].get(name) for name in PARTS)
 
     def last_complete(self, launch: str | None = None) -> int | None:
-        """Return the complete checkpoint that was written last; None if there is none.
+        """Return the iteration of the complete checkpoint that was written last, or None if none is complete.
 
-        Several runs may share the folder, so this is not necessarily the highest iteration.
+        This is not necessarily the highest iteration, because several runs can share the folder.
 
         Args:
-            launch: consider only checkpoints that processes of this launch wrote.
+            launch: consider only checkpoints that processes of this launch have written; None considers all.
         """
         found = {iteration: read_metadata(self.metadata(iteration)) for iteration in self.iterations()}
         found = {i: metadata for i, metadata in found.items() if metadata is not None}
@@ -71,15 +71,15 @@ class CheckpointFiles:
         return next((i for i in candidates if self._matches(i, found[i])), None)
 
     def run_of(self, iteration: int) -> str | None:
-        """Return the ID of the run that wrote a checkpoint; None if it has no metadata, like published files."""
+        """Return the ID of the run that wrote a checkpoint, or None if it has no metadata, like published ones."""
         return (read_metadata(self.metadata(iteration)) or {}).get("run")
 
     def save(self, iteration: int, parts: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-        """Write a checkpoint. Each file is replaced atomically, the metadata last, and all are flushed to the disk."""
+        """Write a checkpoint, the metadata last. Each file is replaced atomically and flushed to the disk."""
         remove_leftovers(self.folder, f"{self.experiment}-", keep_running=True)
         checksums = {}
         for name in PARTS:
-            # Serialize in memory: when the disk is full, torch's own writer hides the error of the operating system.
+            # Serialize in memory, because torch's file writer hides the error of the operating system on a full disk.
             content = io.BytesIO()
             torch.save(parts[name], content)
             checksums[name] = hashlib.sha256(content.getbuffer()).hexdigest()
@@ -90,12 +90,15 @@ class CheckpointFiles:
         write_json(self.metadata(iteration), metadata, durable=True, sealed=True)
 
     def remove(self, iteration: int) -> None:
-        """Delete a checkpoint, the encoder first: `remove_partial` recognizes the rest if this is interrupted."""
+        """Delete a checkpoint.
+
+        The encoder is deleted first. If the deletion is interrupted, `remove_partial` deletes the other files.
+        """
         for name in ("encoder", METADATA, "optimizer", "state"):
             self.part(iteration, name).unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
-        """Delete checkpoints whose encoder is already gone: their deletion was interrupted."""
+        """Delete the files of checkpoints without an encoder, whose deletion was interrupted."""
         complete = set(self.iterations())
         for path, iteration, _ in self._files():
             if iteration not in complete:

@@ -1,4 +1,4 @@
-"""Load checkpoint files safely: check them, unpickle only tensors and plain values, and report what does not fit."""
+"""Load checkpoint files safely: check the file, unpickle only tensors and plain values, and report each problem."""
 
 import zipfile
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from model.checkpoints.unpickling import ForbiddenGlobalError, unpickle
 from model.common.errors import UserError, first_line
 from model.network.gaitset import GaitSet
 
-MAX_BYTES = 1 << 30  # of a file; the optimizer's has 21 MB at hidden_dim 256
+MAX_BYTES = 1 << 30  # largest file that is read; the file of the optimizer has 21 MB for hidden_dim 256
 EXPORTED = (".onnx", ".om")
-MAX_REPORTED = 4  # disagreements that one message lists
+MAX_REPORTED = 4  # number of differences that one message lists
 
 
 def check_exists(path: Path) -> None:
-    """Raise UserError with the names of other encoders if a checkpoint is missing."""
+    """Raise UserError if a checkpoint is missing. The message names the encoders that exist in its folder."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a checkpoint file; it holds {names_of_encoders(path)}")
     if not path.is_file():
@@ -29,7 +29,10 @@ def check_exists(path: Path) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """Unpickle tensors and plain values on the CPU. Raise UserError if the file is missing, damaged or holds more."""
+    """Unpickle tensors and plain values on the CPU.
+
+    Raises UserError if the file is missing or damaged, or if it holds other objects.
+    """
     check_exists(path)
     if path.suffix in EXPORTED:
         raise UserError(
@@ -45,14 +48,14 @@ def load_tensors(path: Path) -> Any:
             "save the state dict of the network alone: torch.save(network.state_dict(), FILE)"
         ) from error
     except Exception as error:  # the exception depends on where the file is damaged
-        raise UserError(f"{path}: is not a checkpoint of tensors, or is damaged ({first_line(error)})") from error
+        raise UserError(f"{path}: is damaged or not a checkpoint of tensors ({first_line(error)})") from error
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError if the file is damaged, or would take far more memory than space on the disk."""
+    """Raise ValueError if the file is damaged, or if its content is much larger than the file."""
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} bytes are read")
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":  # torch's format before 1.6 is not a zip archive
             return
@@ -60,7 +63,7 @@ def _check_archive(path: Path) -> None:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its parts are compressed, but torch never compresses them")
-        # torch reads nothing for such a part, without an error, and takes uninitialized memory as weights.
+        # torch would read nothing for such a part, raise no error, and use uninitialized memory as weights.
         if any(member.external_attr & 0x10 or member.compress_size != member.file_size for member in members):
             raise ValueError("one of its parts is marked as a folder or has two different sizes")
         if sum(member.file_size for member in members) > size:
@@ -72,13 +75,13 @@ def _check_archive(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The weights of a GaitSet from a file, checked on their own.
+    """The weights of a GaitSet from a file. Their values and shapes are checked, but not against a configuration.
 
     Attributes:
         sha256: checksum of the file.
         weights: finite floating point tensors under the keys of this project.
-        sizes: of the network, which the weights determine.
-        metadata: how the checkpoint was made; empty if it has none.
+        sizes: sizes of the network, which the shapes of the weights determine.
+        metadata: how the checkpoint was made; empty if the checkpoint has no metadata.
     """
 
     path: Path
@@ -88,7 +91,7 @@ class Encoder:
     metadata: Mapping[str, Any]
 
     def require_sizes(self, expected: Sizes) -> None:
-        """Raise UserError with the keys to change in the configuration, unless the sizes are those of `expected`."""
+        """Raise UserError if the sizes differ from `expected`. The message names the configuration keys to change."""
         sizes, wanted = ((size.hidden_dim, list(size.channels), size.unit_strips) for size in (self.sizes, expected))
         wrong = [
             f"{key} of the config must be {found}, not {given}"
@@ -100,7 +103,7 @@ class Encoder:
 
 
 def read_encoder(path: Path) -> Encoder:
-    """Read a checkpoint of this project, of the published ports or of OpenGait.
+    """Read the encoder of a checkpoint of this project, of the original code and its ports, or of OpenGait.
 
     Raises:
         UserError: if the file does not contain the weights of a GaitSet, a weight is not finite, or the metadata
@@ -119,7 +122,7 @@ def read_encoder(path: Path) -> Encoder:
     wrong = differences(sizes, state)
     if wrong:
         shown = "; ".join(wrong[:MAX_REPORTED])
-        raise UserError(f"{path}: does not fit the network: {shown} ({len(wrong)} disagreements)")
+        raise UserError(f"{path}: does not fit the network: {shown} ({len(wrong)} differences)")
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
         raise UserError(f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]})")
@@ -127,7 +130,10 @@ def read_encoder(path: Path) -> Encoder:
 
 
 def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
-    """Load a checkpoint into a network of the same sizes. Return its metadata. Raises UserError as `read_encoder`."""
+    """Load a checkpoint into a network, and return the metadata of the checkpoint.
+
+    Raises UserError like `read_encoder`, and if the sizes of the network differ from the sizes in the checkpoint.
+    """
     encoder = read_encoder(path)
     encoder.require_sizes(Sizes(network.hidden_dim, network.channels, network.unit_strips is not None))
     network.load_state_dict(encoder.weights)
@@ -135,7 +141,7 @@ def load_encoder(network: GaitSet, path: Path) -> Mapping[str, Any]:
 
 
 def _is_dense(value: Any) -> bool:
-    """Return whether `value` is a dense floating point tensor on the CPU whose storage is as large as its shape."""
+    """Return whether `value` is a dense floating point tensor on the CPU with a storage large enough for its shape."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -147,10 +153,10 @@ def _is_dense(value: Any) -> bool:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Load the state of Adam. The implementation of the step (fused, foreach ...) stays that of `optimizer`.
+    """Load the state of Adam into `optimizer`. The options of `optimizer` stay, such as the learning rate and `fused`.
 
     Raises:
-        UserError: if the state does not fit the optimizer or has values that are not finite.
+        UserError: if the state does not fit the optimizer, or contains values that are not finite.
     """
     state = load_tensors(path)
     options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
@@ -169,13 +175,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
 
 
 def _error_in_state(weight: Tensor, state: Mapping[str, Any]) -> str | None:
-    """Describe what is wrong with Adam's state of one weight; None if nothing is."""
+    """Return a description of the first error in Adam's state of one weight, or None if the state is valid."""
     for name in ("exp_avg", "exp_avg_sq"):
         mean = state[name]
         if not _is_dense(mean.cpu()) or mean.shape != weight.shape:
             return f"{name} is {tuple(mean.shape)}, its weight is {tuple(weight.shape)}"
         if not mean.isfinite().all() or (name == "exp_avg_sq" and (mean < 0).any()):
-            return f"{name} of a weight {tuple(weight.shape)} has values that are not finite or negative squares"
+            return f"{name} of a weight {tuple(weight.shape)} has a value that is not finite, or a negative square"
     if not 0 <= float(state["step"]) < 2**53:
         return f"step is {state['step']}"
     return None

@@ -1,8 +1,8 @@
-"""Conversion of OpenGait's GaitSet checkpoints: the same network with other key names and another strip order.
+"""Convert GaitSet checkpoints of OpenGait, which have different names of weights and a different order of strips.
 
-OpenGait's set_block<i> holds two of our set layers, at positions 0 and 2 of a sequence; gl_block2 and gl_block3 hold
-the global branch. Its fully connected matrices start with those of the set branch, 16 strips first; those of the
-global branch follow.
+In OpenGait, set_block1 to set_block3 hold two set layers each, at the positions 0 and 2 of a Sequential. gl_block2 and
+gl_block3 hold the four layers of the global branch. The matrices of the set branch come before the matrices of the
+global branch. In each branch, the level with 16 strips comes first.
 """
 
 import re
@@ -15,14 +15,14 @@ from torch import Tensor
 from model.common.geometry import PYRAMID, STRIPS
 from model.network.pooling import strip_labels
 
-# Names of modules in OpenGait's networks: `Head` in GaitSet and GaitPart, the others in GaitBase and its successors.
+# Names of modules in OpenGait's networks: `Head` in GaitSet and GaitPart, the other names in GaitBase and later ones.
 KEY_HINTS = frozenset({"Backbone", "BNNecks", "FCs", "Head", "Head0", "HPP", "TP"})
 _KEY = re.compile(r"(set|gl)_block(\d)\.(?:forward_block\.)?([02])\.conv\.weight")
 _MATRICES = "Head.fc_bin"
 
 
 def convert_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict with OpenGait's keys under our keys. All other keys stay, so that loading can report them."""
+    """Return a state dict with OpenGait's keys renamed to our keys. Other keys stay, so that loading reports them."""
     converted = {_our_key(key) or key: value for key, value in state.items()}
     matrices = state.get(_MATRICES)
     if isinstance(matrices, Tensor) and matrices.ndim == 3 and len(matrices) == STRIPS:
@@ -31,20 +31,20 @@ def convert_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _our_key(key: str) -> str | None:
-    """Return our name of one of OpenGait's weights; None if GaitSet has no such weight."""
+    """Return our name of one of OpenGait's weights, or None if OpenGait's GaitSet has no weight of this name."""
     if key == _MATRICES:
         return "fc_bin.0"
     match = _KEY.fullmatch(key)
     if match is None:
         return None
     branch, block, position = match[1], int(match[2]), int(match[3]) // 2
-    # set_block1 to 3 are our layers 1 to 6. gl_block2 and 3, which follow the first pooling, are gl_layer1 to 4.
+    # set_block1 to set_block3 are set_layer1 to set_layer6. gl_block2 and gl_block3 are gl_layer1 to gl_layer4.
     layer = 2 * (block - (1 if branch == "set" else 2)) + position + 1
     return f"set_layer{layer}.forward_block.conv.weight" if branch == "set" else f"gl_layer{layer}.conv.weight"
 
 
 def _strip_order() -> Tensor:
-    """Return the position of each of our strips in OpenGait's order: [62]."""
+    """Return the position in OpenGait's order of each of our 62 strips: [62]."""
     theirs = [
         (branch, strips, strip)
         for branch in ("set", "global")

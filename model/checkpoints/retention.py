@@ -1,4 +1,4 @@
-"""Decide which checkpoints of a training run to keep: the last, the best, and as many others as configured."""
+"""Keep the last and the best checkpoint of a training run and as many others as configured, and delete the rest."""
 
 import logging
 import uuid
@@ -13,24 +13,24 @@ log = logging.getLogger(__name__)
 
 
 class RunCheckpoints:
-    """The checkpoints of one run, resumed or not. Checkpoints of other runs in the same folder are never deleted."""
+    """The checkpoints of one run, also after it was resumed. Checkpoints of other runs are never deleted."""
 
     def __init__(self, files: CheckpointFiles, keep: int):
         self.files, self.keep = files, keep
-        self.run = uuid.uuid4().hex  # distinguishes this run from others of the same experiment
-        self.best: tuple[float, int] | None = None  # score, iteration
-        self.saved: list[int] = []  # iterations of the existing checkpoints, in the order of writing
-        self.initial_encoder: Mapping[str, Any] | None = None  # file and checksum; None: random initial weights
+        self.run = uuid.uuid4().hex  # distinguishes this run from other runs of the same experiment
+        self.best: tuple[float, int] | None = None  # the best score and its iteration
+        self.saved: list[int] = []  # iterations of the existing checkpoints of this run, in the order of writing
+        self.initial_encoder: Mapping[str, Any] | None = None  # file and checksum; None for random initial weights
 
     def update_best(self, score: float, iteration: int) -> bool:
-        """Remember the score of `iteration` if it is the best of the run. Return whether it is."""
+        """Return whether the score of `iteration` is the best score of the run. If so, remember it."""
         is_best = self.best is None or score > self.best[0]
         if is_best:
             self.best = (score, iteration)
         return is_best
 
     def save(self, iteration: int, parts: Mapping[str, Any], details: Mapping[str, Any]) -> None:
-        """Write the checkpoint of `iteration`, then delete those of this run that are not to be kept."""
+        """Write the checkpoint of `iteration`, then delete the checkpoints of this run that are no longer kept."""
         of_run = {"run": self.run, "launch": launch_name(), "best": self.best}
         self.files.save(iteration, parts, {**of_run, "initial_encoder": self.initial_encoder, **details})
         self.saved = [*(i for i in self.saved if i != iteration), iteration]
@@ -41,13 +41,13 @@ class RunCheckpoints:
             self.saved.remove(old)
 
     def update_metadata(self, iteration: int, **details: Any) -> None:
-        """Update the best score and `details` in the metadata of an existing checkpoint."""
+        """Write the best score and `details` into the metadata of an existing checkpoint."""
         update_metadata(self.files.metadata(iteration), {"best": self.best, **details})
 
     def adopt_run(self, iteration: int, metadata: Mapping[str, Any]) -> None:
         """Continue the run that wrote the checkpoint of `iteration`.
 
-        Later checkpoints of that run stay in the folder, but no longer belong to it.
+        Checkpoints of that run with a higher iteration stay in the folder, but are not deleted or counted any more.
         """
         self.run, self.best = metadata["run"], tuple(metadata["best"]) if metadata["best"] else None
         self.initial_encoder = metadata.get("initial_encoder")
@@ -55,11 +55,11 @@ class RunCheckpoints:
         self.saved = [*earlier, iteration]
 
     def warn_of_others(self) -> None:
-        """Log a warning before a new run replaces checkpoints of another run with the same names."""
+        """Log a warning if the folder holds checkpoints that a new run replaces, because they have the same names."""
         last = self.files.last_complete()
         if last is not None:
             log.warning(
-                "%s holds checkpoints of another run, the last of iteration %d: --restore_iter -1 resumes it; this "
-                "run replaces those of the same iterations (--work_path keeps runs apart)",
+                "%s holds checkpoints of another run up to iteration %d, which this run replaces at the same "
+                "iterations; use --restore_iter -1 to resume the other run, or another --work_path to keep both runs",
                 self.files.folder, last,
             )  # fmt: skip

@@ -1,6 +1,7 @@
-"""Find the weights of GaitSet in the content of a checkpoint file, whichever program wrote it.
+"""Find the weights of GaitSet in the content of a checkpoint file that any program has written.
 
-Programs store a state dict alone or under a key, and wrappers of the network add prefixes to its keys.
+Some programs save the state dict itself, other programs save a dict that holds the state dict under a key. Wrappers of
+the network add prefixes to the keys of the state dict.
 """
 
 import re
@@ -14,16 +15,17 @@ from model.checkpoints.opengait import KEY_HINTS, convert_state
 from model.common.geometry import SET_CHANNELS, STRIPS
 from model.network.gaitset import GaitSet
 
-# Keys of a dict that holds a state dict: OpenGait and most training scripts, Lightning, and others.
+# Keys under which programs save a state dict: `model` in OpenGait, `state_dict` in Lightning, and others.
 CONTAINERS = ("model", "state_dict", "model_state_dict", "network", "encoder")
-MAX_DEPTH = 3  # of containers; a pickle can contain itself
-MAX_NAMES = 8  # of parts of another network that one message lists
-# DataParallel and DistributedDataParallel, torch.compile, and modules that hold the network as an attribute.
+MAX_DEPTH = 3  # largest number of nested containers; a pickle can contain itself
+MAX_NAMES = 8  # largest number of modules of a different network that a message lists
+# Prefixes of DataParallel and DistributedDataParallel (module), of torch.compile (_orig_mod), and of modules that hold
+# the network as an attribute.
 _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|network|encoder)\.)+")
 
 
 class Sizes(NamedTuple):
-    """Sizes of a GaitSet that its weights determine, and whether it scales the strips of embeddings to length 1."""
+    """Sizes of a GaitSet, and whether it scales the vector of each strip to length 1, as found in its weights."""
 
     hidden_dim: int
     channels: tuple[int, ...]
@@ -31,10 +33,10 @@ class Sizes(NamedTuple):
 
 
 def find_state(content: Any) -> dict[str, Any]:
-    """Return the state dict in the content of a file, under the keys of this project. Values are not checked.
+    """Return the state dict in the content of a file, with the keys of this project. Values are not checked.
 
     Raises:
-        ValueError: with the reason, if there is no state dict or if it belongs to another network.
+        ValueError: if there is no state dict, or if it belongs to a different network. The message gives the reason.
     """
     state = content
     for _ in range(MAX_DEPTH):
@@ -49,7 +51,7 @@ def find_state(content: Any) -> dict[str, Any]:
         name = _PREFIX.sub("", key)
         if name in stripped:
             prefix = next(other for other in state if _PREFIX.sub("", other) == name != other).removesuffix(name)
-            raise ValueError(f"some weights occur twice, with and without the prefix {prefix}")
+            raise ValueError(f"the weight {name} occurs twice, with and without the prefix {prefix}")
         stripped[name] = value
     converted = convert_state(stripped)
     if not any(key.startswith("set_layer") for key in converted):
@@ -58,7 +60,7 @@ def find_state(content: Any) -> dict[str, Any]:
 
 
 def _describe_other(content: Mapping, state: Mapping[str, Any]) -> str:
-    """Describe a state dict without any set layer."""
+    """Return an error message about a state dict that contains no set layer."""
     if not any(isinstance(value, Tensor) for value in state.values()):
         return "is not the state dict of a network"
     parts = list(dict.fromkeys(key.split(".")[0] for key in state))
@@ -69,7 +71,7 @@ def _describe_other(content: Mapping, state: Mapping[str, Any]) -> str:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> Sizes:
-    """Return the sizes of the network whose weights are in `state`; the default for each weight that is missing."""
+    """Return the sizes of the network whose weights are in `state`. A missing weight gives the default size."""
     matrices = state.get("fc_bin.0")
     hidden_dim = matrices.shape[-1] if matrices is not None and matrices.ndim else 0
     channels = []
@@ -80,9 +82,11 @@ def sizes_of(state: Mapping[str, Tensor]) -> Sizes:
 
 
 def differences(sizes: Sizes, state: Mapping[str, Tensor]) -> list[str]:
-    """Describe each key of `state` that a network of `sizes` lacks, and each of its weights that is missing or has
-    another shape, in the order of the network."""
-    # A damaged file can state sizes whose network would not fit the memory, so that its weights are not allocated.
+    """Compare `state` with a network of the given sizes, and return a description of each difference.
+
+    Weights that are missing or have a different shape come first, in the order of the network. Unknown keys follow.
+    """
+    # Do not allocate the weights: the sizes in a damaged file can describe a network that is larger than the memory.
     with torch.device("meta"):
         expected = GaitSet(sizes.hidden_dim, channels=sizes.channels, unit_strips=sizes.unit_strips).state_dict()
     found = []

@@ -1,4 +1,4 @@
-"""Unpickle tensors and plain values, also those that torch_npu pickled, and name everything else in plain words."""
+"""Unpickle tensors and plain values, also from torch_npu, and explain in one line why other content is refused."""
 
 import re
 import warnings
@@ -20,18 +20,18 @@ class ForbiddenGlobalError(ValueError):
 
 
 def unpickle(path: Path) -> Any:
-    """Unpickle a file of `torch.save` on the CPU, in the zip format or in the format before torch 1.6.
+    """Unpickle a file that `torch.save` wrote, in the zip format or in the format before torch 1.6, on the CPU.
 
     Raises:
-        ForbiddenGlobalError: with the name of a function or class that is neither a tensor nor a plain value.
-        Exception: of many types, if the file is damaged.
+        ForbiddenGlobalError: if the file needs a function or a class that is not allowed. The message is its name.
+        Exception: exceptions of many types, if the file is damaged.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED_GLOBALS):
-        warnings.simplefilter("ignore")  # torch warns about some pickles before it refuses them
+        warnings.simplefilter("ignore")  # torch warns about certain pickles, and then refuses them with an error
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            # torch puts its reason after advice for programmers, which has colour codes for a terminal.
+            # The message of torch starts with advice for programmers, with colour codes. The reason is at its end.
             text = _TERMINAL_CODE.sub("", str(error))
             refused = _REFUSED_GLOBAL.search(text)
             if refused:
@@ -42,13 +42,13 @@ def unpickle(path: Path) -> Any:
 def _rebuild_tensor(
     storage: Any, offset: int, size: tuple, stride: tuple, requires_grad: bool, hooks: Any, layout: Any = None
 ) -> Tensor:
-    """Rebuild on the CPU a tensor that torch_npu saved.
+    """Rebuild on the CPU a tensor that torch_npu has saved.
 
-    The arguments are those of torch_npu 1.8 to 2.x (`torch_npu/utils/storage.py`). The saved storage is in the plain
-    layout. `layout` is that on the device (a number, or True in torch_npu 1.8), which has no meaning here.
+    The arguments are those of torch_npu 1.8 to 2.x (`torch_npu/utils/storage.py`). The saved storage has torch's own
+    memory layout. `layout` is the layout on the device (a number, or True in torch_npu 1.8), and is not needed here.
 
     Raises:
-        ValueError: if the tensor exceeds its storage, which torch would silently enlarge.
+        ValueError: if the tensor is larger than its storage. torch would silently enlarge the storage.
     """
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if min(offset, *size, *stride, 0) < 0 or (0 not in size and last >= storage._size()):
@@ -59,7 +59,7 @@ def _rebuild_tensor(
 _ALLOWED_GLOBALS = [
     (function, name)
     for kind in DEVICE_KINDS.values()
-    # Newer versions of torch_npu pickle the number of a memory layout as an enumeration, here it is an int.
+    # Newer versions of torch_npu pickle a memory layout as a member of an enumeration. Here it is loaded as an int.
     for function, name in ((_rebuild_tensor, kind.tensor_function), (int, kind.layout_class))
     if name is not None
 ]

@@ -1,4 +1,4 @@
-"""Write labelled embeddings of any tree for other programs, as NetCDF (xarray, Matlab, R) or Parquet (pandas, DuckDB).
+"""Write labelled embeddings for other programs, as NetCDF (xarray, Matlab, R) or Parquet (pandas, DuckDB).
 
 examples:
   # all sequences of a tree with a checkpoint
@@ -7,15 +7,16 @@ examples:
   # a table with one row per sequence: subject, seq_type, view, frames, embedding
   python -m model.embed --data_path work/CASIA-B-pre --checkpoint some-encoder.ptm --output embeddings.parquet
 
-  # the test subjects with the newest checkpoint of the config
+  # the test subjects, with the checkpoint of the config
   python -m model.embed --part test --output test.nc
 
   # an OpenGait pickle tree, on the first GPU, in half precision
   python -m model.embed --data_path GREW-pkl --checkpoint some-encoder.ptm --device cuda --amp torch --output grew.nc
 
-The file is written batch by batch, so it can be larger than the memory, and it is complete or does not exist. In
-  Python: xarray.open_dataset("embeddings.nc").embeddings.sel(bin=0) pandas.read_parquet("embeddings.parquet",
-  columns=["subject", "view", "embedding"])
+The file is written batch by batch, so it can be larger than the memory. An incomplete file is never left behind.
+Read the file in Python:
+  xarray.open_dataset("embeddings.nc").embeddings.sel(bin=0)
+  pandas.read_parquet("embeddings.parquet", columns=["subject", "view", "embedding"])
 """
 
 from pathlib import Path
@@ -33,7 +34,8 @@ def options_parser() -> CommandParser:
     group = parser.add_argument_group("embeddings")
     group.add_argument("--output", type=Path, required=True, help="output file, .nc or .parquet")
     add_options(group, "checkpoint", "batch_size")
-    group.add_argument("--iter", type=int, help="iteration of the config's checkpoint (default: the newest)")
+    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config or, if "
+                       "it has no checkpoint, the last one)")  # fmt: skip
     group.add_argument("--part", choices=("all", "train", "test"), default="all", help="subjects to embed")
     return parser
 

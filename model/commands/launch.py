@@ -3,9 +3,9 @@
     python -m model.launch --processes 8 train.py --data_path work/CASIA-B-pre
     python -m model.launch --processes 8 --max_restarts 0 test.py --use_8p_model True
 
-Processes meet in a file of a private folder and communicate through the loopback address, while torchrun alone listens
-on all addresses of the machine. For several machines, use torchrun. A restarted training resumes from its newest
-checkpoint.
+The processes find each other through a file in a private folder, and communicate through the loopback address. If you
+run torchrun directly, it listens on all addresses of the machine. For several machines, use torchrun. A restarted
+training resumes from its newest checkpoint.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from model.config import Config
 MAX_RESTARTS = 3
 
 
-class _UserErrorOfWorker(Exception):  # noqa: N818, the error itself was reported by the worker
-    """A worker ended with a user error, which would occur again after a restart."""
+class _UserErrorOfWorker(Exception):  # noqa: N818, not an error of this process: the worker has reported it
+    """A worker has ended with a user error, which would occur again after a restart."""
 
 
 def main() -> int:
@@ -35,10 +35,10 @@ def main() -> int:
 
 
 def launch(processes: int, max_restarts: int, command: Sequence[str], port: int | None = None) -> int:
-    """Run `command` (a script and its arguments) in several processes. Returns the exit status.
+    """Run `command` (a script and its arguments) in several processes. Return the exit status.
 
-    Workers that crash or are killed are restarted together, at most `max_restarts` times. After a user error, they are
-    not restarted. With `port`, torchrun's own server listens on this port of the loopback address.
+    If a worker crashes or is killed, all workers are restarted, at most `max_restarts` times. They are not restarted
+    after a user error. With `port`, torchrun's server, instead of a file, listens on this port of the loopback address.
     """
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -55,8 +55,8 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
             super()._restart_workers(worker_group)
 
     api.LocalElasticAgent = Agent
-    logging.disable()  # torchrun would repeat the error of a worker
-    with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # only this user can enter it
+    logging.disable()  # torchrun would log the error of a worker, which the worker has already printed
+    with tempfile.TemporaryDirectory(prefix="gaitset-launch-") as folder:  # only this user can open the folder
         give_up = Path(folder, "give_up")
         for name in [name for name in os.environ if name.startswith("PET_")]:
             del os.environ[name]  # Kubeflow sets defaults of torchrun's options for a job of several machines
@@ -81,17 +81,20 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
 
 
 def start_processes(options: argparse.Namespace, config: Config, started: int) -> int | None:
-    """Start the processes of --device_num or of the config. Return their exit status, or None if this process trains.
+    """Start as many processes as --device_num or the config says, and return their exit status.
 
-    A job of Kubernetes sets WORLD_SIZE and RANK, but no LOCAL_RANK, in each pod. There, the processes of --device_num
-    train on their own, and the other pods are not part of this training.
+    Return None if this process is to train itself. Kubernetes sets WORLD_SIZE and RANK in each pod, but not LOCAL_RANK.
+    In a pod, --device_num starts processes that train without the other pods.
 
     Args:
-        started: number of processes that a launcher started. It outranks the config.
+        started: number of processes that a launcher has started. The device_num of the config is then ignored.
     """
     in_pod = started > 1 and not os.environ.get("LOCAL_RANK")
     if started > 1 and not in_pod and options.device_num not in (None, started):
-        raise UsageError(f"--device_num {options.device_num}, but {started} processes were started")
+        raise UsageError(
+            f"--device_num {options.device_num}, but {started} processes were started; omit --device_num, or start one "
+            "process"
+        )
     wanted = options.device_num or (started if os.environ.get("WORLD_SIZE") else config.device_num or 1)
     if wanted == started and not (in_pod and options.device_num):
         return None
@@ -110,7 +113,7 @@ def _status_of(error, max_restarts: int) -> int:
         how = f"was killed by {signal.Signals(-failure.exitcode).name}"
     else:
         how = f"ended with status {failure.exitcode}"
-    print(f"error: process {rank} {how}, after {max_restarts} restarts", file=sys.stderr)
+    print(f"error: process {rank} {how} after {max_restarts} restarts", file=sys.stderr)
     return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
 
 

@@ -1,7 +1,7 @@
 """Write the summary of a shell script as a JSON file and as key=value lines.
 
-python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.json and STEM.txt. The content of a JSON
-file is stored under its name, in STEM.txt as `name.key=value`.
+python -m model.commands.summary STEM [FILE.json | KEY=VALUE ...] writes STEM.json and STEM.txt. In STEM.json, the
+content of FILE.json is the value of the key FILE. In STEM.txt, it is in lines `FILE.key=value`.
 """
 
 import sys
@@ -14,21 +14,21 @@ from model.common.json_files import read_json, write_json
 
 
 def collect(arguments: list[str]) -> dict[str, Any]:
-    """Return the values of the arguments and the content of the JSON files by name."""
+    """Return the values of the arguments KEY=VALUE by key, and the content of the JSON files by file name."""
     content: dict[str, Any] = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals and not argument.endswith(".json"):
-            raise UsageError(f"{argument}: expected KEY=VALUE or a JSON file")
+            raise UsageError(f"{argument}: expected KEY=VALUE or the name of a .json file")
         name = key if equals else Path(argument).stem
         if name in content:
-            raise UsageError(f"{argument}: {name} is given twice")
+            raise UsageError(f"{argument}: the key {name} is given twice")
         content[name] = value if equals else read_json(argument)
     return content
 
 
 def flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the leaves of nested dicts with their dotted names. Lists are not expanded."""
+    """Return the values in nested dicts, each with its keys joined by dots. Lists are not expanded."""
     if not isinstance(content, dict):
         return [(prefix, content)]
     return [leaf for key, value in content.items() for leaf in flat(value, f"{prefix}.{key}" if prefix else key)]
