@@ -1,4 +1,4 @@
-"""Align raw silhouettes to 64×64. This runs once per data set, before training and testing.
+"""Align raw silhouettes to 64×64. Run this command once per data set, before training and testing.
 
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64
     python pretreatment.py --input_path=CASIA-B --output_path=CASIA-B-64 --worker_num=8 --log=True
@@ -6,13 +6,13 @@
     python pretreatment.py --input_path=OUMVLP-raw --output_path=OUMVLP-64 --layout=oumvlp
     python pretreatment.py --input_path=BLACK-ON-WHITE --output_path=ALIGNED --invert
 
-The output has the layout ROOT/<subject>/<condition-take>/<view>/<frame>, and the input too unless --layout names
-another one: oumvlp for Silhouette_<view>-<take>/<subject>, casia-a for <subject>/<view>_<take>, hid for
-<subject>/<sequence> without views. Running the same command again
-processes only the frames that are missing, damaged or outdated.
+The output has the layout ROOT/<subject>/<condition-take>/<view>/<frame>. By default, the input has the same layout.
+Other layouts of the input are named with --layout: oumvlp for Silhouette_<view>-<take>/<subject>, casia-a for
+<subject>/<view>_<take>, hid for <subject>/<sequence> without views.
+If you run the same command again, it processes only the frames that are missing, damaged or outdated.
 Unreadable images are listed and lead to exit status 1, unless --skip_bad accepts them.
-A few frames per sequence decide how it is read: masks of 0 and 1 are scaled, an alpha channel that varies is the mask,
-and JPEG files and grey masks are thresholded. Inverted silhouettes and pictures of a camera end the run.
+A few frames of each sequence decide how the sequence is read: masks of 0 and 1 are scaled, an alpha channel that varies
+is the mask, and JPEG files and grey masks are thresholded. Inverted silhouettes and camera pictures end the run.
 """
 
 from pathlib import Path
@@ -37,17 +37,18 @@ def parser() -> CommandParser:
     running.add_argument("--worker_num", type=positive, help="number of worker processes (default: one per core)")
     running.add_argument("--invert", action="store_true", help="read silhouettes that are black on a white background")
     running.add_argument("--remove_specks", action="store_true", help="remove connected components with less than 5 %% "
-                         "of the area of the largest one, which the published alignment takes for a part of the "
-                         "person")  # fmt: skip
+                         "of the area of the largest component; the published alignment keeps them")  # fmt: skip
     running.add_argument("--skip_bad", action="store_true", help="exit with status 0 even if images are unreadable, "
-                         "and leave out sequences without white silhouettes on black instead of stopping")  # fmt: skip
-    running.add_argument("--quiet", action="store_true", help="print no progress bar and no summary, only problems")
+                         "and leave out sequences that are not white silhouettes on black instead of "
+                         "stopping")  # fmt: skip
+    running.add_argument("--quiet", action="store_true", help="print only problems, no progress bar and no summary")
     return parser
 
 
 def main() -> int:
     options = parser().parse_args()
-    # Imported here, because worker processes import this file again and argument errors should answer at once.
+    # These imports are here because worker processes import this file again, and because argument errors should be
+    # reported at once.
     from dataclasses import asdict
 
     from model.common.json_files import write_json
@@ -74,7 +75,8 @@ def main() -> int:
 
 def _next_step(source: str, aligned: str) -> str:
     if Path(source, VIDEO_RECORDS).is_dir():
-        return f"python -m model.identify enroll --gallery people.parquet --data_path {aligned} (or who for enroll)"
+        command = f"python -m model.identify enroll --gallery people.parquet --data_path {aligned}"
+        return f"{command} (or `who` instead of `enroll`)"
     return f"python train.py --data_path {aligned} --dataset ..., or test.py with a --checkpoint"
 
 

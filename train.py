@@ -4,13 +4,13 @@
   python train.py --device_num 8 --data_path work/CASIA-B-pre          8 devices, config_8p.py (or use torchrun)
   python train.py --device cpu --dataset Synthetic --data_path work/walkers-pre --pid_num 20 \\
       --batch_size_p 4 --batch_size_m 4 --frame_num 10 --iters 500     CPU, synthetic walkers
-  python train.py --data_path work/CASIA-B-pre --restore_iter auto     resume if there is a checkpoint, else start
+  python train.py --data_path work/CASIA-B-pre --restore_iter auto     resume if there is a checkpoint
   python train.py --dataset mygait --gallery walk1 --probe walk2 --data_path work/mygait-pre    your own takes
   python train.py --data_path work/own-pre --checkpoint some-encoder.ptm --iters 2000    fine-tune an encoder
   python train.py --data_path work/CASIA-B-pre --performance --iters 100 --profiling    trace some iterations
 
-Ctrl-C or SIGTERM stops training: the current iteration ends, a checkpoint is written, and the command to resume is
-printed.
+After Ctrl-C or SIGTERM, the current iteration is completed, a checkpoint is written, and the command that resumes the
+training is printed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def options_parser() -> CommandParser:
-    status = f"{EXIT_STATUS}, 130 or 143 stopped by Ctrl-C or SIGTERM (a checkpoint was written)"
+    status = f"{EXIT_STATUS}, 130 stopped by Ctrl-C, 143 stopped by SIGTERM (with a checkpoint)"
     parser = CommandParser(prog="train.py", description=__doc__, epilog=status)
     add_common_options(parser)
     add_options(parser.add_argument_group("protocol"), "gallery", "probe")
@@ -43,7 +43,7 @@ def options_parser() -> CommandParser:
     for name, meaning in (("p", "subjects per batch and process"), ("m", "sequences per subject in a batch")):
         recipe.add_argument(f"--batch_size_{name}", type=positive, help=f"{meaning} (default: from the config)")
     recipe.add_argument("--checkpoint", type=Path, help="start a new run from the weights of this encoder, at "
-                        "iteration 0 and with a new optimizer (default: random weights)")  # fmt: skip
+                        "iteration 0 and with a new optimizer (default: start from random weights)")  # fmt: skip
     add_output_options(parser)
     add_options(add_precision_options(parser, "off", "torch", "apex"), "loss_scale", metavar="dynamic|NUMBER")
     add_process_options(parser)
@@ -60,15 +60,15 @@ def add_output_options(parser: CommandParser) -> None:
     group.add_argument("--zoo_path", type=Path, metavar="DIR", help="with --zoo_log, also write the zoo's "
                        "<CaseName>.log to this folder")  # fmt: skip
     group = parser.add_argument_group("profiling")
-    group.add_argument("--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND", help="trace some "
-                       "iterations and write the trace to work/profile; CANN and GE, the kinds of the NPU port, have "
-                       "the same effect (default: off)")  # fmt: skip
+    group.add_argument("--profiling", nargs="?", const=True, type=profiling_kind, metavar="KIND", help="trace a few "
+                       "iterations and write the trace to work/profile; the kinds CANN and GE of the NPU port have the "
+                       "same effect as no KIND (default: off)")  # fmt: skip
     group.add_argument("--start_step", type=int, help="first traced iteration of this run (default: 11)")
     group.add_argument("--stop_step", type=int, help="last traced iteration (default: four after the first)")
 
 
 def add_process_options(parser: CommandParser) -> None:
-    group = parser.add_argument_group("several processes (torchrun sets the first five itself)")
+    group = parser.add_argument_group("several processes (torchrun sets the first five options itself)")
     group.add_argument("--local_rank", "--local-rank", type=int, help="rank of the process on its machine")
     group.add_argument("--rank", type=int, help="rank of this process among all processes")
     group.add_argument("--world_size", type=positive, help="number of processes")
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     from model.initialization import experiment_lock
     from model.training.profiling import Profiling
 
-    # With a single process, --local_rank selects a device of those that the environment shows.
+    # In a single process, --local_rank selects one of the devices that are visible in the environment.
     visible = config.visible_devices if world.size > 1 or not world.local_rank else {}
     device = open_device(options.device, visible, world.local_rank, jit_compile=not options.rt2)
     profiling = None
@@ -117,7 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_protocol(config) -> None:
-    """Warn at the start if test.py cannot evaluate the training; raise UsageError if an evaluation is asked for."""
+    """Warn if there is no protocol with which test.py can evaluate the training.
+
+    Raises UsageError instead if the options or the config ask for an evaluation.
+    """
     try:
         config.data.protocol  # noqa: B018
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Configurations: dicts in Python files, with defaults for missing keys and checks of every value."""
+"""Read configurations, which are dicts in Python files, check all values, and add defaults for missing keys."""
 
 import copy
 import difflib
@@ -33,7 +33,7 @@ def _is_loss_scale(value: str) -> bool:
         return False
 
 
-# Rules of keys. Keys without a rule of their own are one line of text, a number above 0, or a bool.
+# Rules of keys. A key without its own rule holds one line of text, a number above 0, or a bool, like its default.
 LINE = Rule(object, (is_line, "one line of text"))
 FILE_NAME = text((is_plain_name, "a file name without / that does not start with a dot"))
 TAKES = Rule(tuple, (lambda takes: all(is_line(t) and t for t in takes), "a list of take names"))
@@ -48,7 +48,7 @@ _IS_PROFILING = (lambda v: isinstance(v, str | bool | None) and str(v).lower() i
 
 
 def key(default: Any, meaning: str, rule: Rule | None = None) -> Any:
-    """Return the field of a key. `meaning` describes it, also in the help of the option that overrides it."""
+    """Return the dataclass field of a key. `meaning` describes the key, also in the help of its option."""
     rule = rule or {int: between(1), float: POSITIVE, bool: Rule(bool), str: text()}[type(default)]
     return field(default=default, metadata={"meaning": meaning, "rule": rule})
 
@@ -59,16 +59,18 @@ class DataConfig:
     """The key `data` of a configuration."""
 
     dataset_path: str = key("", "aligned tree, OpenGait pickle tree or store", LINE)
-    pickle: str = key("", "pickle to read if a view contains several: its name without the view, such as aligned-sils, "
-                      "or a pattern; empty: <view>.pkl, else the only one named aligned, else the only one that fits")
+    pickle: str = key("", "pickle to read if the folder of a view contains several pickles: its name without the view, "
+                      "such as aligned-sils, or a pattern; empty: <view>.pkl, else the only pickle with aligned and "
+                      "sil in its name, else the only pickle that contains silhouettes")
     resolution: str = key("64", "height of the silhouettes; no other value is supported", one_of("64"))
     dataset: str = key("CASIA-B", "data set, which selects the protocol and is a part of checkpoint names: CASIA-B, "
                        "OUMVLP, CASIA-A, Synthetic, or another name", FILE_NAME)
-    gallery: tuple[str, ...] = key((), "takes to search in: names or patterns, such as walk1 or 'nm-0[1-4]'; empty: "
-                                   "the takes of the data set", TAKES)
-    probe: tuple[str, ...] = key((), "takes to identify, with or without a condition, which otherwise is the name up "
-                                 "to its first hyphen, in capitals: walk2, or NM=nm-05,nm-06 CL=cl-01", TAKES)
-    pid_num: int = key(73, "number of training subjects without a partition file", COUNT)
+    gallery: tuple[str, ...] = key((), "enrolled takes, as names or patterns such as walk1 or 'nm-0[1-4]'; empty: the "
+                                   "gallery takes of the data set's protocol", TAKES)
+    probe: tuple[str, ...] = key((), "takes to identify, such as walk2, or CONDITION=TAKES such as NM=nm-05,nm-06; "
+                                 "without a condition, it is the take's name up to the first hyphen, in capitals; "
+                                 "empty: the probe takes of the data set's protocol", TAKES)
+    pid_num: int = key(73, "number of training subjects if no partition file is given", COUNT)
     pid_shuffle: bool = key(False, "shuffle the subjects with a fixed seed before the split")
 
     @property
@@ -81,23 +83,29 @@ class DataConfig:
 class ModelConfig:
     """The key `model` of a configuration: network, training and precision."""
 
-    hidden_dim: int = key(256, "numbers per strip of an embedding", SIZE)
-    channels: tuple[int, int, int] = key((32, 64, 128), "channels of set layers 1 and 2, 3 and 4, 5 and 6", CHANNELS)
+    hidden_dim: int = key(256, "length of the embedding vector of each strip", SIZE)
+    channels: tuple[int, int, int] = key((32, 64, 128), "channels of set layers 1 and 2, of set layers 3 and 4, and of "
+                                         "set layers 5 and 6", CHANNELS)
     lr: float = key(1e-4, "learning rate of Adam")
-    schedule: str = key("constant", "learning rate: constant, or half a cosine down to 0", one_of("constant", "cosine"))
-    cross_entropy: float = key(0.0, "weight of the loss of a classifier, which is not part of the encoder", AT_LEAST_0)
-    unit_strips: bool = key(False, "scale each strip of an embedding to length 1, so that distances depend on cosines; "
-                            "not part of the published recipe")
+    schedule: str = key("constant", "learning rate over the run: constant, or cosine, which decreases it to 0 along "
+                        "half a cosine", one_of("constant", "cosine"))
+    cross_entropy: float = key(0.0, "weight of the cross-entropy loss of a classifier of the training subjects; the "
+                               "classifier is not part of the encoder", AT_LEAST_0)
+    unit_strips: bool = key(False, "scale the embedding vector of each strip to length 1, so that distances depend "
+                            "only on cosines; not part of the published recipe")
     hard_or_full_trip: str = key("full", "batch-all (full) or batch-hard (hard) triplet loss", one_of("full", "hard"))
     batch_size: tuple[int, int] = key((8, 16), "P subjects and K sequences per subject, per process", BATCH_SIZE)
-    restore_iter: int = key(0, "iteration to resume from; 0: new run; -1: from the last checkpoint; -2 or auto: from "
-                            "the last one, if any", between(min(RestoreFrom)))
+    restore_iter: int = key(0, "iteration of the checkpoint to resume from; 0: start a new run; -1: the last "
+                            "checkpoint; -2 or auto: the last checkpoint, or a new run if there is none",
+                            between(min(RestoreFrom)))
     total_iter: int = key(80000, "total number of iterations")
     margin: float = key(0.2, "margin of the triplet loss")
     num_workers: int = key(3, "threads that prefetch batches", THREADS)
     frame_num: int = key(30, "frames drawn from each sequence", SIZE)
-    sampler: str = key("random", "views: the same few views for all subjects of a batch", one_of("random", "views"))
-    augment: bool = key(False, "randomly flip, rotate, stretch and erase sequences; not part of the published recipe")
+    sampler: str = key("random", "sequences of a batch: random, or views, which gives all subjects of a batch the same "
+                       "few views", one_of("random", "views"))
+    augment: bool = key(False, "randomly flip, rotate and stretch training sequences, and erase a part of them; not "
+                        "part of the published recipe")
     model_name: str = key("GaitSet", "name of the network in checkpoint names", FILE_NAME)
     save_iter: int = key(1000, "iterations between checkpoints")
     log_iter: int = key(100, "iterations between log lines")
@@ -106,15 +114,15 @@ class ModelConfig:
     amp: str = key("off", "mixed precision", one_of("off", "torch", "apex"))
     amp_dtype: str = key("", "data type of --amp torch; empty: bf16 on cpu, otherwise fp16", one_of("", "fp16", "bf16"))
     loss_scale: str = key("dynamic", "loss scale of mixed precision: dynamic or a number (NPU port: 32)", LOSS_SCALE)
-    kernels: str = key("auto", "auto: Triton kernels if supported, chunks of frames on a CPU; plain: torch's kernels "
-                       "only", one_of("auto", "plain"))
+    kernels: str = key("auto", "auto: Triton kernels on a GPU that supports them, and computation in chunks of frames "
+                       "on a CPU; plain: only torch's kernels", one_of("auto", "plain"))
     seed: int = key(0, "random seed of the initial weights and batches", COUNT)
 # fmt: on
 
 
 @dataclass(frozen=True)
 class Config:
-    """A checked configuration. `visible_devices` maps config keys such as CUDA_VISIBLE_DEVICES to device numbers."""
+    """A checked configuration. `visible_devices` maps keys such as CUDA_VISIBLE_DEVICES to lists of device numbers."""
 
     work_path: Path = Path("work")
     visible_devices: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +135,7 @@ class Config:
 
     @property
     def experiment(self) -> str:
-        """The experiment name in checkpoint names, as in the original."""
+        """The name of the experiment, with which the names of its checkpoints start, as in the original code."""
         d, m = self.data, self.model
         p, k = m.batch_size
         parts = (m.model_name, d.dataset, d.pid_num, d.pid_shuffle, m.hidden_dim, m.margin, p * k)
@@ -143,11 +151,11 @@ def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = N
     """Read a configuration file, by default config_1p.py or, for several processes, config_8p.py.
 
     Args:
-        overrides: values for keys that replace those of the file. None means not given.
-        processes: number of processes, which selects conf_1p or conf_8p in a file that defines both.
+        overrides: values by key, which replace the values of the file. None replaces nothing.
+        processes: number of processes, which selects conf_1p or conf_8p in a file that defines both dicts.
 
-    Relative paths in the file are relative to the file. Raises UsageError with the key if a key is unknown or a value
-    has a wrong type or is out of range.
+    Relative paths in the file start at the folder of the file. Raises UsageError with the key if a key is unknown, or
+    if its value has a wrong type or is out of range.
     """
     default = "config_8p.py" if processes > 1 else "config_1p.py"
     path = Path(path or Path(__file__).resolve().parents[1] / default)
@@ -160,13 +168,13 @@ def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = N
     names = [name for name in NAMES if isinstance(content.get(name), dict)]
     if not names:
         raise UsageError(f"--config {path}: the file does not define one of the dicts {', '.join(NAMES)}")
-    if len(names) > 1:  # config_8p.py imports conf_1p, and config.py of the NPU port defines both
+    if len(names) > 1:  # a file may import conf_1p to change it, and config.py of the NPU port defines both
         of_file = [name for name in names if name.removeprefix("conf_") in path.stem]
         names = of_file or [name for name in names if name == ("conf_8p" if processes > 1 else "conf_1p")] or names
     return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
 
 
-# Spellings of the options that override keys of other names.
+# The options of keys whose options have other names.
 SPELLINGS = {
     "dataset_path": ("data_path",), "total_iter": ("iters", "total_iter"),
     "batch_size": ("batch_size_p and --batch_size_m",),
@@ -178,7 +186,7 @@ def overrides_of(options: Any) -> dict[str, Any]:
     key_of = {option: key for key, (option, *_) in SPELLINGS.items()}
     given = {key_of.get(name, name): value for name, value in vars(options).items()}
     given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
-    # The commands of the NPU port pass -1 for the default of start_step and stop_step.
+    # The commands of the NPU port pass -1 to keep the defaults of start_step and stop_step.
     ignored = {"batch_size": (None, None), "start_step": -1, "stop_step": -1}
     keys = {"work_path", "profiling", *ignored, *_DATA, *_MODEL} - {"device_num"}
     return {key: value for key, value in given.items() if key in keys and value not in (None, ignored.get(key))}
@@ -225,7 +233,7 @@ _MODEL = _fields(ModelConfig)
 
 
 def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str, part: str) -> dict[str, Any]:
-    """Return the values of a dict, with defaults for missing keys. Raises UsageError for unknown keys and values."""
+    """Return the values of all known keys: from `content`, or the default. Raises UsageError for an unknown key."""
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), list(known), n=1)
@@ -234,7 +242,7 @@ def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str
 
 
 def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tuple[Any, Rule]]) -> dict[str, Any]:
-    """Return `values` with the valid overrides of their keys, which are removed from `given`."""
+    """Return `values` with the overrides of the keys in `known`. Check these overrides and remove them from `given`."""
     own = {key: given.pop(key) for key in known.keys() & given.keys()}
     for key, value in own.items():
         _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
@@ -242,7 +250,10 @@ def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tupl
 
 
 def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:
-    """Return `value`, converted if it has another type that means the same. Raises UsageError with `name` or `key`."""
+    """Return `value`, converted if the rule expects another type with the same meaning, such as a tuple for a list.
+
+    Raises UsageError if the value is invalid. The error names the key as `name`, by default as `key`.
+    """
     if rule.kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else math.inf
     elif key in ("resolution", "loss_scale") and isinstance(value, int | float):

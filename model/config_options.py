@@ -1,4 +1,4 @@
-"""Options that several commands share, and options that override keys of the configuration."""
+"""Add options to the commands: options that several commands share, and options that override configuration keys."""
 
 import argparse
 from dataclasses import fields
@@ -10,20 +10,20 @@ from model.common.errors import UsageError
 from model.config import SPELLINGS, DataConfig, ModelConfig
 
 _SHARED = {
-    "config": {"metavar": "FILE", "help": "configuration file (default: config_1p.py; config_8p.py with several "
+    "config": {"metavar": "FILE", "help": "configuration file (default: config_1p.py, or config_8p.py for several "
                "processes)"},
-    "partition": {"metavar": "FILE", "help": "JSON file with training and test subjects, or `all` for test subjects "
-                  "only (default: a split by --pid_num)"},
+    "partition": {"metavar": "FILE", "help": "JSON file that lists the training subjects and the test subjects, or "
+                  "`all`, which makes all subjects test subjects (default: a split by --pid_num)"},
     "work_path": {"metavar": "DIR", "help": "folder for checkpoints, partitions, stores, logs and results (default: "
                   "from the config)"},
     "skip_bad": {"action": "store_true", "help": "skip unreadable images instead of stopping"},
     "device": {"default": "auto", "metavar": "NAME", "help": "auto, cpu, cuda, npu, or a numbered device such "
-               "as cuda:1 (default: auto, which is npu, cuda or cpu)"},
+               "as cuda:1 (default: auto, which is the first available one of npu, cuda and cpu)"},
     "cache": {"action": "store_true", "default": None, "help": "True: read all frames into memory first; False: never "
               "copy all frames to the device (default: frames stay in the memory-mapped store, and training copies "
               "them to the device if they fit)"},
-    "quiet": {"action": "store_true", "help": "print warnings and results only"},
-    "checkpoint": {"type": Path, "help": "encoder (default: the newest checkpoint of the config)"},
+    "quiet": {"action": "store_true", "help": "print only warnings and results"},
+    "checkpoint": {"type": Path, "help": "encoder to use (default: the checkpoint of the config)"},
     "batch_size": {"type": positive, "default": 0, "help": "sequences per batch (default: as many as fit)"},
     "rt2": {"action": "store_true", "help": "NPU: disable the compilation of single operators"},
 }  # fmt: skip
@@ -35,7 +35,7 @@ _KEYS = {f.name: f.metadata for part in (DataConfig, ModelConfig) for f in field
 
 
 def add_options(group: argparse._ActionsContainer, *names: str, **keywords: Any) -> None:
-    """Add options that are shared or override keys. `keywords` replace arguments of `add_argument` for keys."""
+    """Add the options `names`, which are in `_SHARED` or override keys. `keywords` change the options of keys."""
     for name in names:
         if name in _SHARED:
             group.add_argument(f"--{name}", **_SHARED[name])
@@ -54,7 +54,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_precision_options(parser: argparse.ArgumentParser, *amp: str) -> argparse._ArgumentGroup:
-    """Add the options for mixed precision, of the kinds `amp`, and for kernels."""
+    """Add the options for mixed precision, where `amp` are the choices of --amp, and for kernels."""
     group = parser.add_argument_group("precision")
     add_options(group, "amp", choices=amp)
     add_options(group, "amp_dtype", "kernels", "rt2")

@@ -1,4 +1,4 @@
-"""Open what the commands work with from a configuration: data, checkpoints, network."""
+"""Open the data, the checkpoint and the network that a configuration describes. All commands use this module."""
 
 import logging
 from argparse import Namespace
@@ -36,15 +36,15 @@ def open_dataset(
 ) -> Data:
     """Open the data of a configuration. Rank 0 builds the store and the partition if they are missing.
 
-    Only rank 0, because each process would build the same files, and would find them changed by the others.
+    The other ranks must not build these files, because they would overwrite the files of rank 0 while it uses them.
 
     Args:
-        partition: file of the partition, or `all`; None for the one of the configuration.
-        cache: True: read all frames into memory; False: never keep them on the device, see `Data`.
+        partition: file of the partition, or `all`; None selects the partition that the configuration describes.
+        cache: True reads all frames into memory; False never keeps all frames on the device, see `Data`.
         skip_bad: leave unreadable images out of the store instead of raising UserError.
     """
     if not config.data.dataset_path:
-        raise UserError("no data: give --data_path, or dataset_path in the config")
+        raise UserError("the configuration names no data; add --data_path, or set dataset_path in the config")
 
     def ready() -> Path:
         check_partition_file(partition)  # before the store is built, which can take minutes
@@ -63,7 +63,7 @@ class LoadedNetwork:
 
     Attributes:
         checkpoint: the file of the weights.
-        metadata: how the checkpoint was made; empty if it does not say so.
+        metadata: how the checkpoint was made; empty if the checkpoint has no metadata.
     """
 
     network: GaitSet
@@ -85,7 +85,7 @@ class Embedder(NamedTuple):
 
 
 def open_embedder(options: Namespace) -> Embedder:
-    """Open the network and the data of the options of a command that embeds sequences, by default of all subjects."""
+    """Open the network and the data that the options of a command describe. Without --part, embed all subjects."""
     config = load_config(options.config, overrides_of(options))
     check_precision_options(options, config.model.amp)
     device = open_device(options.device, config.visible_devices, jit_compile=not getattr(options, "rt2", False))
@@ -109,13 +109,14 @@ def experiment_lock(config: Config) -> Iterator[None]:
 
 
 def load_network(config: Config, checkpoint: Path | None, iteration: int | None, device: torch.device) -> LoadedNetwork:
-    """Load the network with the weights of `checkpoint`, or of an iteration of the experiment, for inference.
+    """Load a trained network for inference, from `checkpoint` or from the checkpoint of an iteration.
 
     The weights determine the sizes of the network. The sizes in the configuration are ignored.
 
     Args:
-        iteration: used if `checkpoint` is None. None or -1 for total_iter of the configuration; if there is no such
-            checkpoint, for the last one; if nothing has been trained, for the encoder that is part of the project.
+        iteration: iteration of the experiment in the configuration, used if `checkpoint` is None. None and -1 select
+            total_iter of the configuration. If it has no checkpoint, the last checkpoint is loaded. If the experiment
+            has no checkpoints, the encoder that is part of the project is loaded, with a warning.
     """
     if checkpoint is None:
         checkpoint = _find_checkpoint(config, iteration)
@@ -144,11 +145,12 @@ def _find_checkpoint(config: Config, iteration: int | None) -> Path:
     bundled = bundled_checkpoint(files.folder, config.model.hidden_dim, config.model.channels)
     if bundled is None:
         raise UserError(
-            f"{files.folder}: no checkpoint of {files.experiment}, which is the experiment of the configuration; train "
-            f"it, or give an encoder with --checkpoint. The folder holds {names_of_encoders(files.folder)}"
+            f"{files.folder}: no checkpoint of {files.experiment}, the experiment of the configuration; train it, or "
+            f"give an encoder with --checkpoint. The folder holds {names_of_encoders(files.folder)}"
         )
     log.warning(
-        "%s holds no checkpoint: using %s, which is part of the project and was trained on synthetic walkers only",
+        "%s holds no checkpoint: using %s, which is part of the project and was trained on synthetic walkers only; "
+        "give your own encoder with --checkpoint",
         files.folder, bundled,
     )  # fmt: skip
     return bundled
