@@ -14,14 +14,14 @@ REAL_DATA = "casia-a-10"  # ten subjects of CASIA Gait Dataset A, for research u
 
 @pytest.fixture(autouse=True)
 def environment_of_the_test() -> Iterator[None]:
-    """Restore the environment: commands in this process set the visible devices in it."""
+    """Restore the environment after each test, because commands in this process set the visible devices in it."""
     with patch.dict(os.environ):
         yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment_of_the_module() -> Iterator[None]:
-    """Fixtures of modules also run commands, before the environment of the first test is saved."""
+    """Restore the environment after each module, because module fixtures also run commands, before the first test."""
     with patch.dict(os.environ):
         yield
 
@@ -34,7 +34,7 @@ def separate_output_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def npu_library(request, tmp_path_factory) -> Path:
-    """The compiled library of the NPU stand-in. Pytest's cache, if enabled, keeps it for all processes and runs."""
+    """The compiled library of the NPU stand-in. Pytest's cache, if enabled, keeps the library for later runs."""
     from standins.npu_machine import npusim_library
 
     if not sys.platform.startswith("linux"):
@@ -60,7 +60,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def aligned_tree(tmp_path_factory) -> Path:
-    """A small aligned tree for reading: 4 subjects, the ten takes of CASIA-B, two views."""
+    """A small aligned tree, which tests only read: 4 subjects, the ten takes of CASIA-B, two views."""
     return write_aligned_tree(tmp_path_factory.mktemp("aligned") / "walkers")
 
 
@@ -79,7 +79,7 @@ def encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def deployed(tmp_path_factory):
-    """A tiny model as om (of the stand-ins) and ONNX for batch 1 and 4, and bins, which tests only read."""
-    from ascend import deploy  # imports torch, which not every test wants
+    """A tiny model as ONNX and as om of the stand-ins, for batch 1 and 4, and input files. Tests only read them."""
+    from ascend import deploy  # a local import, because it imports torch, which not every test needs
 
     return deploy(tmp_path_factory.mktemp("deployed"))

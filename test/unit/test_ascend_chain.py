@@ -103,7 +103,7 @@ def test_published_command_lines_work_as_typed_from_raw_tree_to_rank_1(npu_libra
     machine = {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 
     said = user.type(PREPARE, **machine, **{name: user.here(path) for name, path in PATHS.items()})
-    assert "wrote 20 bins to CASIA-B-bin" in said, "subject 005 is left out, and the first three subjects train"
+    assert "wrote 20 input files to CASIA-B-bin" in said, "subject 005 is left out, and the first three subjects train"
     assert len((home / "CASIA-B-bin.info").read_text().splitlines()) == 20
 
     said = user.type(TRAIN, **npu_environment(npu_library, NPUSIM_DEVICES="8"), **machine)

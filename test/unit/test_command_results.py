@@ -1,4 +1,4 @@
-"""Results of the entry scripts: checkpoints, tables, and the processes, profiles and logs that options ask for."""
+"""Results of the entry scripts: checkpoints, result tables, started processes, profiles, and logs of the model zoo."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def test_train_then_test_finds_the_checkpoint_and_writes_every_form(aligned_tree
 
 
 def test_result_has_no_recipe_if_the_training_is_unknown(aligned_tree, tmp_path, encoder):
-    """The configuration describes the next training, not the training of these weights."""
+    """The configuration may describe a training other than the training of these weights."""
     run_test(aligned_tree, tmp_path, "--pid_num", 3, "--checkpoint", encoder, "--json", tmp_path / "r.json")
     assert "recipe" not in json.loads((tmp_path / "r.json").read_text())["details"]
 
@@ -50,9 +50,10 @@ def save_as_in_windows(path, text):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph")  # the font of the charts has no Chinese characters
 def test_torch_bins_and_onnx_runtime_give_one_table(tmp_path, monkeypatch, encoder):
-    """Evaluate the same weights with whole sequences in torch, with bins, and with ONNX Runtime directly.
+    """Evaluate the same weights with whole sequences in torch, with input files, and with ONNX Runtime directly.
 
-    The folders have blanks, quotes and Chinese characters, and an editor for Windows has saved partition and list.
+    The names of folders contain blanks, quotes and Chinese characters. The partition and the list have the encoding and
+    the line ends of an editor for Windows.
     """
     tree = write_aligned_tree(tmp_path / PLACE / "对 齐", views=("0 90", "18"), subjects=3)
     for old, new in {"001": "张 三", "002": "李四 (2)"}.items():
@@ -90,7 +91,7 @@ def config_with(folder, text):
 
 
 def test_training_in_several_processes_ends_with_their_status(aligned_tree, tmp_path, monkeypatch):
-    """test_launch.py has all combinations of the configuration, the command line and a launcher."""
+    """test_launch.py tests all combinations of the configuration, the command line and a launcher."""
     calls = []
     monkeypatch.setattr("model.commands.launch.launch", lambda *launched: calls.append(launched[0]) or 7)
     config = config_with(tmp_path, "{'data': {'device_num': 3}}")
@@ -110,13 +111,13 @@ def test_command_line_has_priority_over_the_profiling_of_the_config(aligned_tree
 
 
 def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, capsys):
-    """Read the log like the collectors of the zoo: the last line of each name, and the text after its separator."""
+    """Read the log like the scripts of the zoo: the last line with each name, and the text after its separator."""
     options = ("--iters", 3, "--log_iter", 2, "--json", tmp_path / "s.json", "--zoo_log", "--zoo_path", tmp_path / "0")
     assert train(aligned_tree, tmp_path, *options) == 0
     *_, block = capsys.readouterr().out.partition("------------------ Final result ------------------\n")
     found = dict(re.fullmatch(r"([\w /]+?) ?[:=] ?(.*)", line).groups() for line in block.splitlines())
     summary = json.loads((tmp_path / "s.json").read_text())
-    images = summary["sequences_per_second"] * 2 / 30  # of 2 frames instead of 30
+    images = summary["sequences_per_second"] * 2 / 30  # the zoo counts sequences of 30 frames, these have 2 frames
     assert float(found["Final Performance images/sec"]) == float(found["ActualFPS"]) == pytest.approx(images, abs=1e-3)
     assert (found["RankSize"], found["BatchSize"], found["CaseName"]) == ("1", "4", "GaitSet_bs4_1p_acc")
     assert float(found["TrainingTime"]) == pytest.approx(4000 / images, abs=1e-2)
@@ -132,7 +133,8 @@ def test_zoo_log_ends_with_the_lines_of_the_model_zoo(aligned_tree, tmp_path, ca
     assert f"ActualLoss = {found['ActualLoss']}\n" in capsys.readouterr().out, "the run ended before a log point"
 
 
-NPU_PORT = {  # the options with which the training scripts of the model zoo start train_main.py, and parsed values
+# Options with which the training scripts of the model zoo start train_main.py, and the values that are parsed.
+NPU_PORT = {
     "--data_path /data/x --dist_backend='hccl' --world_size=1 --rank=0 --device_num=1 --local_rank=3 --batch_size_p=8 "
     "--batch_size_m=16 --total_iter=100": {"iters": 100, "local_rank": 3, "batch_size_p": 8, "batch_size_m": 16},
     "--rt2 --data_path=/data/x --iters=1000 --profiling=None --start_step=-1 --local_rank 0 --stop_step=-1": {

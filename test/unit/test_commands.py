@@ -87,7 +87,7 @@ def test_closed_pipe_causes_no_traceback():
 
 @pytest.fixture
 def files(tmp_path, encoder):
-    """Paths by name: an encoder, and invalid files."""
+    """The paths of an encoder and of invalid files, by name."""
     paths = {name: tmp_path / name for name in ("zoe.json", "empty.json", "gone.json", "foreign.ptm", "gone.ptm")}
     paths["zoe.json"].write_text(json.dumps({"TRAIN_SET": ["001"], "TEST_SET": ["002", "zoe"]}))
     paths["empty.json"].write_text("{}")
@@ -137,7 +137,7 @@ def test_post_process_without_results(aligned_tree, tmp_path):
     run_test(aligned_tree, tmp_path, "--pre_process", *bins)
     with pytest.raises(UserError, match="no result folder"):
         run_test(aligned_tree, tmp_path, "--post_process", *bins, "--result_path", tmp_path / "r")
-    with pytest.raises(UsageError, match="bins of Synthetic"):
+    with pytest.raises(UsageError, match="the input files are of Synthetic"):
         load_script("test").main(["--post_process", "--dataset", "CASIA-A", "--bin_path", str(tmp_path / "b")])
 
 
@@ -182,7 +182,7 @@ def test_errors_with_own_takes_are_reported_as_early_as_possible(
         own_takes(script, tmp_path / "work", *words_of(options, files))
     assert isinstance(caught.value, UsageError) == (message == NO_PROTOCOL)
     assert (tmp_path / "work" / "store").exists() == reads_data
-    assert len(list(tmp_path.glob("work/checkpoint/**/*.ptm"))) == 1, "only the one that was there"
+    assert len(list(tmp_path.glob("work/checkpoint/**/*.ptm"))) == 1, "no checkpoint was written"
 
 
 @pytest.mark.parametrize("dataset", ["mygait", "CASIA-B"])  # CASIA-B has a protocol, but with other takes

@@ -1,4 +1,4 @@
-"""Configurations: reading, validation, and command line overrides."""
+"""Reading and checking configurations, and overriding their values on the command line."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -138,7 +138,7 @@ def test_numbers_become_text_where_the_original_has_text():
 
 @pytest.mark.parametrize(("given", "known"), [("casia-b", "CASIA-B"), ("OU_MVLP", "OUMVLP"), ("mine", "mine")])
 def test_spellings_of_a_dataset_become_its_canonical_name(given, known):
-    """The name selects the protocol, the exclusion of subject 005 and file names, so all must use the same spelling."""
+    """The name selects the protocol, the exclusion of subject 005 and file names, so only one spelling may be used."""
     assert build_config({"data": {"dataset": given}}, Path()).data.dataset == known
 
 
@@ -155,7 +155,7 @@ def test_override_of_p_or_k_rejects_an_invalid_batch_size():
 
 
 def dict_of_the_npu_port(devices: str, **more) -> dict:
-    """The keys of the training port in the model zoo, `PyTorch/contrib/cv/classification/GaitSet/config.py` (2023)."""
+    """Return a config with the keys of `PyTorch/contrib/cv/classification/GaitSet/config.py` in the model zoo."""
     data = {
         "dataset_path": "../../CASIA-B-Pre/", "resolution": "64", "dataset": "CASIA-B", "pid_num": 73,
         "pid_shuffle": False, "device_num": len(devices.split(",")),
@@ -177,7 +177,7 @@ def test_the_config_of_the_npu_port_is_read(tmp_path):
     assert (config.visible_devices, config.work_path) == ({"ASCEND_VISIBLE_DEVICES": "0"}, tmp_path)
     config = load_config(tmp_path / "config.py", processes=8)
     assert (config.device_num, config.profiling, config.start_step, config.stop_step) == (8, True, 3, -1)
-    assert "device_num" not in vars(config.data), "checkpoints do not record it"
+    assert "device_num" not in vars(config.data), "the metadata of checkpoints would contain it"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Help texts: every option is described, every example parses, and misspelled options get a suggestion."""
+"""Help texts describe every option, their examples parse, and the error for a misspelled option suggests a name."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ PATHS = ("--input_path", "a", "--output_path", "b")
 
 
 def examples(text: str) -> list[list[str]]:
-    """The commands in the indented lines of a help text, without the explanation after two or more spaces."""
+    """Return the commands in indented lines of a help text, without the comments after two or more spaces."""
     text = re.sub(r"\\\n\s*", "", text)
     commands = [line.strip() for line in text.splitlines() if re.match(r"\s+(python|torchrun) ", line)]
     return [shlex.split(re.split(r"\s{2,}", c)[0].replace("...", "x"), comments=True) for c in commands]

@@ -1,4 +1,4 @@
-"""Objects built from a configuration: the kernels that they use, and that all processes agree on them."""
+"""Networks and trainers that are built from a configuration: their kernels, their sizes, and their initial weights."""
 
 import hashlib
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_training_starts_from_an_encoder_and_the_metadata_record_it(aligned_tree
     assert all(torch.equal(value, encoder.weights[key]) for key, value in state.network.state_dict().items())
     trainer.run(2)
     expected = {"file": str(encoder.path), "sha256": hashlib.sha256(encoder.path.read_bytes()).hexdigest()}
-    # A resumed run keeps the record, with and without the option.
+    # A resumed run keeps the initial encoder in its metadata, with and without the option.
     for total, initial in ((3, encoder), (4, None)):
         settings |= {"total_iter": total, "restore_iter": -2}
         run(config_of(aligned_tree, tmp_path, **settings), initial)
@@ -126,7 +126,7 @@ def test_a_run_from_random_weights_does_not_resume_with_an_encoder(aligned_tree,
 
 
 def test_the_command_trains_from_the_encoder_of_its_option(aligned_tree, tmp_path, encoders):
-    """At a learning rate close to 0, the weights stay those of the encoder."""
+    """The learning rate is close to 0, so the weights stay equal to the weights of the encoder."""
     [expected, _], files = encoders, files_of(tmp_path)
     assert train(aligned_tree, tmp_path, "--checkpoint", expected.path, "--lr", 1e-9, "--iters", 1) == 0
     for key, value in read_encoder(files.part(1, "encoder")).weights.items():

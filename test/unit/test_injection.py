@@ -1,7 +1,7 @@
 """Shell drivers do not execute values of options, environment variables or file names.
 
-Each value reaches the Python command as one unchanged argument or is rejected with a one-line error. Set
-GAITSET_ALL_VALUES=1 to test all values with all drivers; the default is the first few values per driver.
+Each value reaches the Python command as one unchanged argument, or is rejected with a one-line error. By default, the
+tests use the first few values per driver. Set GAITSET_ALL_VALUES=1 to test all values with all drivers.
 """
 
 import os
@@ -66,7 +66,7 @@ def test_option_names_are_not_executed(here, name):
 
 
 def test_drivers_work_in_folders_with_any_name(tmp_path):
-    """The folder is both the checkout and the current folder."""
+    """The folder with the name is the checkout and also the current folder."""
     for name in ("$(touch was_here)", "a 'b' \"c\" `d` ; *", "步态 数据"):
         folder = tmp_path / name
         (folder / "test").mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_shellcheck_accepts_all_scripts():
 
 
 def test_python_code_runs_no_shell_and_evaluates_no_input():
-    """Commands are lists of arguments. Only configs are executed, because they are programs of the user."""
+    """Commands are started from lists of arguments, without a shell. Only configs are executed as code."""
     for path in [*ROOT.glob("*.py"), *(ROOT / "model").rglob("*.py")]:
         text = path.read_text()
         for word in ("shell=True", "os.system", "os.popen", "eval(", "exec(", "pickle.load", "allow_pickle=True"):

@@ -1,4 +1,4 @@
-"""The layers of `model/`: a folder imports only folders below it, in functions as well as at the top of a module."""
+"""The layers of `model/`: a folder imports only from lower layers, at the top of a module and inside functions."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ LAYERS = (
     "evaluation", "config", "config_options", "training", "export", "runtime", "report", "initialization", "identify",
     "commands",
 )  # fmt: skip
-# Modules that only keep an old `python -m` name working.
+# Modules whose only purpose is that an old `python -m` command still works.
 FORWARDS = ("model/embed.py", "model/launch.py", "model/data/synthetic.py")
 TOP = {
     "__init__.py",
@@ -26,7 +26,7 @@ TOP = {
 
 
 def layer_of(module: str) -> str | None:
-    """The layer of a dotted name such as `model.data.raw.tree`, None for `model` itself."""
+    """Return the layer of a module such as `model.data.raw.tree`. Return None for `model` itself."""
     path = "/".join(module.split(".")[1:])
     fitting = [layer for layer in LAYERS if path == layer or path.startswith(f"{layer}/")]
     assert fitting or not path, f"{module} belongs to no layer"
@@ -34,7 +34,7 @@ def layer_of(module: str) -> str | None:
 
 
 def imported_modules(path: Path) -> list[tuple[int, str]]:
-    """Line and dotted name of each import from `model` in a file, wherever it is written."""
+    """Return the line and the dotted name of each import from `model` in a file, also inside functions."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -42,7 +42,7 @@ def imported_modules(path: Path) -> list[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}:{node.lineno}: relative import"
             if node.module and node.module.split(".")[0] == "model":
-                # `from model.data import raw` names a folder, `from model.data import store` a module.
+                # An imported name is a folder or a module (`from model.data import store`), or an object in a module.
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
                 found += [(node.lineno, name if _exists(name) else node.module) for name in names]
     return found

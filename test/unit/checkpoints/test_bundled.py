@@ -1,4 +1,4 @@
-"""The bundled encoder: used if there is no other checkpoint, and never instead of one."""
+"""The bundled encoder is used only if there is no other checkpoint."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_bundled_encoder_is_loaded_with_a_warning_if_there_is_no_checkpoint(tmp_
 
 def test_bundled_encoder_is_used_only_in_a_folder_without_encoders_and_for_its_size(tmp_path):
     assert bundled.bundled_checkpoint(tmp_path, 256) is not None
-    assert bundled.bundled_checkpoint(bundled.FOLDER, 256) is not None  # the folder that holds it
+    assert bundled.bundled_checkpoint(bundled.FOLDER, 256) is not None  # this folder holds the bundled encoder itself
     assert bundled.bundled_checkpoint(tmp_path, 128) is None
     config = Config(work_path=tmp_path, model=ModelConfig(hidden_dim=128))
     with pytest.raises(UserError, match="no checkpoint of"):

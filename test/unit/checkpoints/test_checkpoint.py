@@ -1,4 +1,4 @@
-"""Checkpoint files: published names and keys, complete sets, and files of other programs and networks."""
+"""Checkpoint files: published names and keys, complete checkpoints, and errors about invalid files."""
 
 import os
 import subprocess
@@ -44,11 +44,11 @@ def test_missing_and_unknown_keys_are_named(tmp_path):
     path = saved(tmp_path / "x.ptm", state | {"head.weight": torch.zeros(2)})
     with pytest.raises(UserError) as caught:
         load_encoder(GaitSet(256), path)
-    reported = "lacks gl_layer1.conv.weight; has the unknown key head.weight (2 disagreements)"
+    reported = "lacks gl_layer1.conv.weight; has the unknown key head.weight (2 differences)"
     assert str(caught.value) == f"{path}: does not fit the network: {reported}"
 
 
-DAMAGED = "is not a checkpoint of tensors, or is damaged"
+DAMAGED = "is damaged or not a checkpoint of tensors"
 EXPORTED = "is an exported model, not a checkpoint; run it with"
 
 
@@ -62,7 +62,7 @@ EXPORTED = "is an exported model, not a checkpoint; run it with"
     ],
 )
 def test_files_that_are_not_checkpoints_are_rejected(tmp_path, name, content, message):
-    """Files that execute code are tested in data/test_array_pickle.py."""
+    """The test of files that execute code is in data/test_array_pickle.py."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name}: {message}"):
         load_tensors(tmp_path / name)
@@ -85,7 +85,7 @@ def test_optimizer_of_another_network_is_rejected(tmp_path):
 
 COMPUTED = {
     "plain": {"foreach": False},
-    "fused": {"fused": True, "capturable": True},  # as on devices that record an iteration
+    "fused": {"fused": True, "capturable": True},  # as on devices with graphs
 }
 
 
@@ -116,7 +116,7 @@ def assert_continues_equally(path, running, other, steps: range) -> None:
 @pytest.mark.parametrize("written", COMPUTED)
 @pytest.mark.parametrize("read", COMPUTED)
 def test_optimizer_continues_with_another_implementation_of_its_steps(tmp_path, written, read):
-    """One device computes fused steps and another does not. The file holds the state, not the implementation."""
+    """A file from a device with fused steps loads on a device without them, because the file holds only the state."""
     running, other = adam_after(3, written), adam_after(1, read)
     assert_continues_equally(saved(tmp_path / "o.ptm", running[1].state_dict()), running, other, range(3, 8))
     (group,) = other[1].param_groups
@@ -124,7 +124,7 @@ def test_optimizer_continues_with_another_implementation_of_its_steps(tmp_path, 
 
 
 def test_optimizer_of_an_older_torch_continues(tmp_path):
-    """Its groups have none of the keys that select the implementation, like those of the original."""
+    """The parameter groups of an older torch have no keys that select an implementation."""
     running = adam_after(2, "plain")
     state = running[1].state_dict()
     for key in ("foreach", "fused", "capturable", "maximize", "differentiable", "decoupled_weight_decay"):
@@ -139,7 +139,7 @@ def test_a_set_is_complete_only_with_its_metadata_and_matching_files(tmp_path):
     assert files.last_complete() == 30
     files.part(30, "state").unlink()
     assert files.last_complete() == 20
-    with files.part(20, "optimizer").open("ab") as file:  # a file of another run, or half-written
+    with files.part(20, "optimizer").open("ab") as file:  # like a file of a different run
         file.write(b"x")
     assert files.last_complete() == 10
 
@@ -159,7 +159,7 @@ def test_a_killed_save_keeps_the_previous_set(tmp_path, monkeypatch):
 
 
 def test_only_temporary_files_of_dead_processes_of_the_experiment_are_removed(tmp_path):
-    """All experiments share a folder: a second training must not delete the files that the first is writing."""
+    """Experiments share a folder, and a training must not delete files that another training is writing."""
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     (tmp_path / f".x-00010-encoder.ptm.{int(dead.stdout)}.part").write_bytes(b"half")
     alive, other = tmp_path / f".x-1-encoder.ptm.{os.getppid()}.part", tmp_path / ".y-00010-encoder.ptm.999999.part"

@@ -1,4 +1,4 @@
-"""Damaged, malicious and non-finite checkpoints: each is a one-line error, and the valid one is found."""
+"""Damaged, malicious and non-finite checkpoints give a one-line error, and the last valid checkpoint is found."""
 
 import io
 import random
@@ -81,8 +81,10 @@ def test_invalid_keys_are_reported(tmp_path):
 
 @pytest.mark.parametrize("new", [True, False])
 def test_truncated_and_changed_files_are_one_line(tmp_path, new):
-    """Each is rejected in one line or gives the same weights. The old format has no checksums, so weights may differ,
-    but they are finite and have the right shapes."""
+    """Each file is rejected in one line or gives the same weights.
+
+    The format before torch 1.6 has no checksums, so its weights may differ, but are finite and have the right shapes.
+    """
     path = saved(tmp_path / "x.ptm", encoder(), _use_new_zipfile_serialization=new)
     whole = path.read_bytes()
     draw = random.Random(0)
@@ -93,7 +95,7 @@ def test_truncated_and_changed_files_are_one_line(tmp_path, new):
         if number % 2:
             del damaged[draw.randrange(len(whole)) :]
         else:
-            ends = draw.randrange(2000), len(whole) - 1 - draw.randrange(2500)  # where most of the structure is
+            ends = draw.randrange(2000), len(whole) - 1 - draw.randrange(2500)  # where most of the file structure is
             for _ in range(draw.choice((1, 3, 50))):
                 damaged[draw.choice((*ends, draw.randrange(len(whole))))] = draw.randrange(256)
         path.write_bytes(damaged)
@@ -106,7 +108,7 @@ def test_truncated_and_changed_files_are_one_line(tmp_path, new):
 
 
 def test_weights_that_do_not_match_their_metadata_are_rejected(tmp_path):
-    """A bit flipped on the disk, or the encoder of another run has this name."""
+    """The disk may have flipped a bit, or the encoder of another run may have this name."""
     files = CheckpointFiles(tmp_path, "x")
     files.save(1, NO_PARTS | {"encoder": encoder()}, {})
     path = files.part(1, "encoder")
@@ -140,7 +142,8 @@ def test_files_that_expand_to_far_more_bytes_are_rejected(tmp_path):
         load_tensors(tmp_path / "long.ptm")
 
 
-@pytest.mark.parametrize(("place", "value"), [(38, 0x10), (16, 0)])  # attributes; checksum and the size that is kept
+# The places in an entry of the directory: the attributes; the checksum and the compressed size.
+@pytest.mark.parametrize(("place", "value"), [(38, 0x10), (16, 0)])
 def test_a_part_that_torch_would_not_read_is_rejected(tmp_path, place, value):
     """torch would use uninitialized memory as weights."""
     content = bytearray(saved(tmp_path / "x.ptm", {"a": torch.ones(1000)}).read_bytes())
@@ -154,7 +157,7 @@ def test_a_part_that_torch_would_not_read_is_rejected(tmp_path, place, value):
 
 
 def adam(**changes):
-    """State of an Adam that has taken a step, changed for the first of its two weights."""
+    """Return the state of an Adam that has taken one step, with `changes` of the state of the first weight."""
     optimizer = fresh_adam()
     for weight in optimizer.param_groups[0]["params"]:
         weight.grad = torch.ones_like(weight)
@@ -184,7 +187,7 @@ def test_an_impossible_state_of_adam_is_rejected(tmp_path, changes):
 
 
 def test_only_the_state_of_an_optimizer_is_loaded(tmp_path):
-    """Options in a file have no effect: with its `maximize`, for example, training would increase the loss."""
+    """Options in a file are ignored. With the option `maximize`, for example, training would increase the loss."""
     state = adam()
     state["param_groups"][0] |= {"maximize": True, "betas": (0.0, 0.0), "weight_decay": 9.0, "eps": 5.0, "lr": 7.0}
     optimizer = fresh_adam()
@@ -230,7 +233,7 @@ def test_the_last_set_of_a_launch_is_found(tmp_path):
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path):
-    """Two runs can be compared by their files."""
+    """Users can compare the files of two runs to compare the runs."""
     contents = []
     for name in ("x", "y"):
         files = CheckpointFiles(tmp_path, name)

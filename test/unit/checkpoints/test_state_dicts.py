@@ -1,4 +1,4 @@
-"""State dicts under the keys of other programs, of other networks, and of OpenGait's GaitSet, strip by strip."""
+"""State dicts under the keys of other programs, of other networks, and of OpenGait's GaitSet."""
 
 import random
 
@@ -50,7 +50,8 @@ def test_opengait_state_dicts_load_in_all_forms(tmp_path, form):
     found = read_encoder(saved(tmp_path / "x.pt", FORMS[form](state)))
     assert torch.equal(found.weights["set_layer4.forward_block.conv.weight"],
                        state["set_block2.forward_block.2.conv.weight"])  # fmt: skip
-    assert torch.equal(found.weights["fc_bin.0"][0], state["Head.fc_bin"][30])  # the whole height, last in OpenGait
+    # The matrix of the strip of full height is the first of the set branch here and the last in OpenGait.
+    assert torch.equal(found.weights["fc_bin.0"][0], state["Head.fc_bin"][30])
     assert found.sizes == (3, CHANNELS, False)
 
 
@@ -106,7 +107,7 @@ def test_differences_do_not_depend_on_the_order_in_the_file():
 
 
 def test_a_network_that_the_sizes_of_one_layer_make_too_large_is_not_built(tmp_path):
-    """Layer 2 of 100,000 channels has 360 GB."""
+    """The weights of a layer with 100,000 input and output channels take 360 GB."""
     state = {**network().state_dict(), "set_layer1.forward_block.conv.weight": torch.zeros(100_000, 1, 5, 5)}
     with pytest.raises(UserError, match=r"does not fit the network: set_layer2.* expects \(100000, 100000, 3, 3\)"):
         read_encoder(saved(tmp_path / "x.pt", state))
@@ -119,9 +120,7 @@ def test_content_that_contains_itself_is_one_line(tmp_path):
         read_encoder(saved(tmp_path / "x.pt", content))
 
 
-# OpenGait
-
-# CASIA-B; OU-MVLP, GREW and CASIA-E; a size that nobody uses
+# Channels of OpenGait's configurations for CASIA-B; for OU-MVLP, GREW and CASIA-E; and channels of no configuration.
 OPENGAIT_CHANNELS = [(32, 64, 128), (64, 128, 256), (5, 7, 9)]
 
 

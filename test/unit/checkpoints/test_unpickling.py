@@ -1,4 +1,4 @@
-"""Checkpoints that torch_npu pickled, and the message about everything that is not a tensor."""
+"""Loading of checkpoints that torch_npu has pickled, and the errors about content that is not a tensor."""
 
 import collections
 import enum
@@ -16,7 +16,7 @@ from model.network import GaitSet
 
 
 class Format(enum.IntEnum):
-    """Layouts on an NPU, as newer versions of torch_npu name them."""
+    """Memory layouts on an NPU, as newer versions of torch_npu name them."""
 
     FRACTAL_NZ = 29
 
@@ -45,7 +45,7 @@ class SavedByNpu:
 
 @pytest.fixture
 def save(monkeypatch):
-    """Return a function that saves as with torch_npu, which is not installed when the file is loaded."""
+    """Return a function that saves a file as torch_npu does. When the file is loaded, torch_npu is not installed."""
 
     def save(content, path, new_format=True):
         with monkeypatch.context() as patched:
@@ -73,7 +73,7 @@ def test_checkpoints_of_torch_npu_load_on_the_cpu(tmp_path, save, new_format, np
 
 
 def test_views_and_the_state_of_adam_load(tmp_path, save):
-    """Views have an offset and strides, and share a storage."""
+    """A view has an offset and strides, and shares its storage with other views."""
     base = torch.arange(24.0).view(4, 6)
     views = {"rows": base[1:3], "columns": base.t(), "empty": base[:0], "scalar": base[2, 3]}
     loaded = load_tensors(save({name: SavedByNpu(view) for name, view in views.items()}, tmp_path / "v.ptm"))
@@ -121,8 +121,8 @@ def test_other_globals_are_named_in_one_plain_line(tmp_path, content, name, new_
 
 
 def test_reasons_of_torch_lose_their_advice_and_colours(tmp_path):
-    (tmp_path / "x.ptm").write_bytes(b"\x80\x02]q\x00(K\x01K\x02b.")  # sets a state on a list
+    (tmp_path / "x.ptm").write_bytes(b"\x80\x02]q\x00(K\x01K\x02b.")  # a pickle that sets the state of a list
     with pytest.raises(UserError) as error:
         load_tensors(tmp_path / "x.ptm")
     assert str(error.value).isprintable() and "Weights only load failed" not in str(error.value)
-    assert "x.ptm: is not a checkpoint of tensors, or is damaged (" in str(error.value)
+    assert "x.ptm: is damaged or not a checkpoint of tensors (" in str(error.value)

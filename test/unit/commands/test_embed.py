@@ -1,4 +1,4 @@
-"""`python -m model.embed`: other programs read exactly the embeddings and labels that it computes."""
+"""`python -m model.embed` writes files from which other programs read the same embeddings and labels."""
 
 import json
 import pickle
@@ -23,7 +23,7 @@ CHANNELS = (4, 6, 10)
 
 @pytest.fixture(scope="module")
 def small(aligned_tree, tmp_path_factory):
-    """Folder of a small encoder, whose sizes are not those of the config, and the options of the command."""
+    """The folder of a small encoder, whose sizes differ from the config, and the options of the command."""
     folder = tmp_path_factory.mktemp("embed")
     torch.manual_seed(3)
     torch.save(GaitSet(hidden_dim=8, channels=CHANNELS).state_dict(), folder / "e.ptm")
@@ -102,7 +102,10 @@ class ConstantMaps(torch.nn.Module):
 
 
 def test_strip_labels_follow_the_order_of_the_network():
-    """Set maps to their row number, plus 1000 in the global branch. Each vector then identifies its strip."""
+    """Each pixel of a map has the number of its row as its value, and 1000 more in the global branch.
+
+    Each vector of the embedding then identifies its strip.
+    """
     network = GaitSet(hidden_dim=128)
     network.gl_layer4 = ConstantMaps()
     network.fc_bin[0].data = torch.eye(128).expand(62, 128, 128)
@@ -151,7 +154,7 @@ def test_non_finite_embeddings_are_an_error_that_keeps_the_existing_file(tmp_pat
 
 @pytest.mark.parametrize("suffix", [".nc", ".parquet"])
 def test_full_disk_keeps_the_existing_file(tmp_path, suffix):
-    """HDF5 raises no OSError, and can fail as late as the closing of the file."""
+    """HDF5 raises no OSError, and may fail only when the file is closed."""
     count = 200
     index = SequenceIndex.from_lengths([f"{i}" for i in range(count)], ["nm-01"] * count, ["000"] * count, [3] * count)
     path = tmp_path / f"e{suffix}"

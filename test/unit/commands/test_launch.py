@@ -1,4 +1,4 @@
-"""The launcher of several processes: loopback addresses only, and a restart after a process was killed."""
+"""The launcher of several processes: it uses only loopback addresses, and restarts killed processes."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from model.devices.world import World, launch_name, world_from_environment
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_killed_process_restarts_all_from_the_last_checkpoint(aligned_tree, tmp_path):
-    """The weights equal those of an uninterrupted run, and all sockets listen on 127.0.0.1 only."""
+    """The weights equal the weights of an uninterrupted run, and all sockets listen only on 127.0.0.1."""
     whole = launch(aligned_tree, tmp_path / "whole")
     wait_for(files_of(tmp_path / "whole").last_complete, whole)
     assert listening([whole.pid, *children(whole.pid)]) == {"0100007F"}
@@ -52,7 +52,7 @@ def test_invalid_master_address_is_a_user_error(monkeypatch):
 
 
 def set_variables(monkeypatch, variables):
-    """Set the variables of a process group, given as text, and unset the others."""
+    """Set the variables of a process group from a text such as "RANK=1 WORLD_SIZE=2". Unset the other variables."""
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     for variable in variables.split():
@@ -134,7 +134,7 @@ def test_world_size_1_does_not_hide_the_options_of_a_launcher(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the launcher ends with its processes")
 def test_launcher_ignores_the_variables_of_a_pod(tmp_path):
-    """Kubeflow also sets defaults of torchrun's options."""
+    """Kubeflow also sets variables with defaults for the options of torchrun."""
     script = tmp_path / "worker.py"
     script.write_text("import os; print(*(os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')))")
     pod = dict(variable.split("=") for variable in POD.split())
@@ -161,7 +161,7 @@ run_command(work)
     [
         ("raise UserError('a: wrong')", 1, "error: a: wrong", 1),
         ("CommandParser(prog='a').parse_args(['--b'])", 2, "a: error: unknown argument --b (see a --help)", 1),
-        ("sys.exit(3)", 3, "error: process 0 ended with status 3, after 1 restarts", 2),
+        ("sys.exit(3)", 3, "error: process 0 ended with status 3 after 1 restarts", 2),
     ],
 )
 def test_user_error_is_not_restarted_and_the_launcher_says_so(tmp_path, work, status, message, starts):
@@ -183,7 +183,7 @@ def test_user_error_is_not_restarted_and_the_launcher_says_so(tmp_path, work, st
     ],
 )
 def test_an_error_of_all_processes_is_printed_once(tmp_path, work, status, lines):
-    """Each process waits for the others, so that none is terminated before it has the error."""
+    """Each process waits until all processes have started, so that no process is terminated before it has the error."""
     script = tmp_path / "worker.py"
     waiting = f"while len(list(Path({str(tmp_path)!r}).glob('*.started'))) < 3: pass"
     script.write_text(WORKER.format(folder=str(tmp_path), work=f"{waiting}\n    {work}"))

@@ -1,4 +1,4 @@
-"""Number of cores, and worker processes: Ctrl-C belongs to the parent from their start."""
+"""The number of cores, and worker processes, which ignore Ctrl-C from their start."""
 
 import math
 import os
@@ -18,7 +18,7 @@ BLOCKED = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.S
 
 @pytest.fixture
 def interrupts():
-    """Handle SIGINT, which a shell ignores for background jobs."""
+    """Let SIGINT raise KeyboardInterrupt, also if the tests are a background job of a shell, which ignores SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

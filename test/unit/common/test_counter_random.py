@@ -1,4 +1,4 @@
-"""Counter-based random numbers: their distributions, and their dependence on key, name and position only."""
+"""Counter-based random numbers: their distributions, and that they depend only on key, name and position."""
 
 import math
 
@@ -14,7 +14,7 @@ def draws_of(count: int, seed: int = 3, take: int = 1) -> Draws:
 
 
 def splitmix_finalizer(x: int) -> int:
-    """The published finalizer, on Python's integers."""
+    """Compute the published finalizer with Python's integers."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
     return x ^ (x >> 31)

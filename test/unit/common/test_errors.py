@@ -1,4 +1,4 @@
-"""Exit of commands: one line and a status for errors of the user or the system, a traceback for bugs."""
+"""Commands end with one line and a status after errors of the user or the system, and with a traceback after bugs."""
 
 import signal
 import subprocess

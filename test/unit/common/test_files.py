@@ -1,4 +1,4 @@
-"""Atomic files and folders, JSON files, and the removal of temporary files."""
+"""Atomic writing of files and folders, JSON files, and the removal of temporary files."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_summary_holds_each_file_under_its_name(tmp_path):
     assert json.dumps(content)
     with pytest.raises(UserError, match="expected KEY=VALUE"):
         collect(["what"])
-    with pytest.raises(UserError, match="given twice"):  # the second would replace the first
+    with pytest.raises(UserError, match="given twice"):  # the second value would replace the first value
         collect([str(tmp_path / "training.json"), "training=2"])
 
 
@@ -87,7 +87,7 @@ def test_unwritable_path_and_path_without_a_file_name_are_user_errors(tmp_path, 
 
 @pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
 def test_error_names_the_file_that_caused_it(tmp_path, atomic):
-    """An error names the output only if it has the output's path, or can only come from a write."""
+    """An error names the output only if it has the path of the output, or if only a write can cause it."""
     path, other, folder = tmp_path / "a" / "out", tmp_path / "out.txt", tmp_path / "a" / ".other.12.part"
 
     def line(error):
@@ -102,7 +102,7 @@ def test_error_names_the_file_that_caused_it(tmp_path, atomic):
     for written in (lambda part: part, lambda part: part / "x", lambda part: path / "x", lambda part: tmp_path):
         assert line(lambda part, name=written: PermissionError(13, "Permission denied", str(name(part)))) == denied
     assert line(OSError(28, "No space left on device")) == f"{path}: cannot be written (No space left on device)"
-    # These can come from reading a disk, or from starting a process.
+    # These errors can come from reading a disk, or from starting a process.
     for unnamed in ("Input/output error", "Resource temporarily unavailable"):
         assert line(OSError(5, unnamed)) == f"{path}: failed while it was written ({unnamed})"
     with pytest.raises(BrokenPipeError), atomic(path):
@@ -125,7 +125,7 @@ def leave(path):
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_folder_exists_at_every_moment_of_its_replacement(tmp_path, monkeypatch, can_exchange):
-    """On systems that can exchange two names; the next test covers other systems."""
+    """This is true on systems that can exchange two folders. The next test covers other systems."""
     leave(tmp_path / "f")
     if not can_exchange:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)

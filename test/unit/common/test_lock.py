@@ -1,4 +1,4 @@
-"""Locks of outputs: one writer at a time. The error of a second writer names the owner."""
+"""Locks of outputs allow one writer at a time. The error of a second writer names the owner of the lock."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ with locked(Path(sys.argv[1]), "out"):
 
 @pytest.fixture
 def other(tmp_path):
-    """A process that holds the lock."""
+    """Another process, which holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "lock"), "--the", "other one"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
@@ -47,7 +47,7 @@ def other(tmp_path):
 
 @pytest.fixture(params=["flock", "none"])
 def lock_support(request, monkeypatch):
-    """Locks of the operating system, and a file system without locks."""
+    """Run the test with locks of the operating system, and on a file system without locks."""
     if request.param == "none":
         refuse = Mock(side_effect=OSError(errno.EOPNOTSUPP, "no locks here"))
         monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
@@ -58,7 +58,7 @@ def test_second_job_gets_the_owner_and_its_age(other, tmp_path, lock_support):
         pass
     text = str(caught.value)
     assert text.startswith(f"the output: another job is writing there, process {other.pid} on {socket.gethostname()}")
-    assert "started 0 s ago" in text or "since 1 s ago" in text
+    assert "started 0 s ago" in text or "started 1 s ago" in text
     assert "--the 'other one'" in text
 
 
@@ -120,7 +120,7 @@ def test_only_one_of_many_threads_owns_the_lock(tmp_path, monkeypatch):
 
 def test_unwritable_path_is_a_user_error(tmp_path):
     (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # created by another user
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")  # another user may create such a link
     for path in (tmp_path / "file" / "lock", tmp_path / "link"):
         with pytest.raises(UserError, match="out: cannot be written"), locked(path, "out"):
             pass

@@ -1,4 +1,4 @@
-"""NetCDF files on file systems without locks, and the reasons of failures."""
+"""Writing NetCDF files on file systems without locks, and the reasons of failures in the messages."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ from model.common.netcdf import netcdf_errors
 
 pytestmark = pytest.mark.slow
 
-# Write a file of test.py and a file of model.embed, on a file system whose flock fails with ENOLCK. Print the errors.
+# Write a file of test.py and a file of model.embed, and print the errors. In this program, flock fails with ENOLCK.
 PROGRAM = """
 import sys
 sys.path[:0] = ["test/unit/support"]
@@ -39,7 +39,7 @@ for job in jobs:
 
 
 def without_locks(folder, **environment) -> str:
-    """Run PROGRAM and return what it prints."""
+    """Run PROGRAM with a flock that always fails, and return its output."""
     pytest.importorskip("netCDF4")
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
@@ -69,7 +69,7 @@ def test_the_reason_is_the_missing_lock_if_the_user_asks_for_locks(tmp_path):
 
 
 def test_the_reason_of_a_full_disk_is_that_of_the_system(tmp_path):
-    """A limit of the file size replaces the full disk."""
+    """The test limits the size of files instead of filling a disk."""
     netcdf4 = pytest.importorskip("netCDF4")
     path = tmp_path / "a.nc"
     path.touch()

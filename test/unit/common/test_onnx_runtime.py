@@ -1,4 +1,4 @@
-"""ONNX Runtime is imported in one place and without telemetry."""
+"""ONNX Runtime is imported in only one place, and without telemetry."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from scripts import ROOT
 from tiny_onnx import tiny_model
 
-# These files run in tools of other programs, which inherit the environment.
+# The stand-ins run in other programs, which inherit the environment, so they may import ONNX Runtime directly.
 STANDINS = ROOT / "test/unit/support/standins"
 
 # Statements and calls that import ONNX Runtime without `import_onnxruntime`.
@@ -57,7 +57,7 @@ subprocess.run([sys.executable, "-c", "import onnxruntime"], check=True)
 @pytest.mark.skipif(os.name != "posix", reason="the home folder is named by other variables")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_onnxruntime_writes_nothing_into_the_home_folder(tmp_path, name):
-    """The variables of CI systems would disable its telemetry, so the environment contains none."""
+    """ONNX Runtime disables its telemetry on CI systems, so the environment has none of their variables."""
     home, model = tmp_path / "home", tmp_path / "model.onnx"
     home.mkdir()
     onnx.save(tiny_model(), model)

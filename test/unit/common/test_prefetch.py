@@ -1,4 +1,4 @@
-"""Prefetching in threads: order, number of items in advance, exceptions, and early stops."""
+"""Prefetching in threads: order of results, number of items in advance, exceptions, and early stops."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The commit of a result."""
+"""The commit in the provenance of a result."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def test_commit_marks_modified_files_and_leaves_the_index_unchanged(tmp_path):
     person = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "-q"], ["add", "a"], [*person, "commit", "-q", "-m", "a"]):
         subprocess.run(["git", "-C", tmp_path, *arguments], check=True)
-    os.utime(file, (1, 1))  # git would refresh the index
+    os.utime(file, (1, 1))  # after this change, some git commands would rewrite the index
     before = index.read_bytes(), index.stat().st_ino
     clean = _commit(tmp_path)
     file.write_text("b")

@@ -1,4 +1,4 @@
-"""Selection, description and memory of devices."""
+"""The functions that select and describe a device, set its precision, and depend on its memory."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_to_device_changes_only_the_memory_layout():
     assert (before - after).abs().max() < 3e-5 * before.abs().max()
 
 
-CUDA = torch.device("cuda", 0)  # only its type is used
+CUDA = torch.device("cuda", 0)  # the tests use only its type, so they need no GPU
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_copy_to_the_same_device_returns_the_tensor():
 
 
 def test_only_device_py_names_device_types():
-    """Config keys and help texts may name device types. Other code must not, so that it need not change per device."""
+    """Only config keys and help texts may name device types, so that other code need not change for a new device."""
     kinds = [kind for kind in device.DEVICE_KINDS if kind != "cpu"] + ["nccl", "hccl", "torch_npu"]
     pattern = re.compile(rf"""["'.]({"|".join(kinds)})\b(?!-smi)""")
     for path in (ROOT / "model").rglob("*.py"):

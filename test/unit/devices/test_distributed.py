@@ -1,4 +1,4 @@
-"""Several processes with gloo on the CPU: gradients, evaluation and failures."""
+"""Training and evaluation in several processes with gloo on the CPU: results, resume and failures."""
 
 import json
 import re
@@ -39,7 +39,7 @@ SETTINGS = ("--lr", 1e-4, "--log_iter", 6)
 
 @pytest.fixture(scope="module")
 def three_iterations(aligned_tree, tmp_path_factory):
-    """Output of two processes after three iterations."""
+    """The work folder of a training in two processes with three iterations."""
     work = tmp_path_factory.mktemp("two")
     done = torchrun(2, "train.py", *arguments(aligned_tree, work, "--iters", 3, *SETTINGS))
     assert done.returncode == 0, done.stderr
@@ -55,14 +55,14 @@ from scripts import load_script
 def gloo():
     names = []
     for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):  # the thread has ended since it was listed
+        with contextlib.suppress(OSError):  # the thread may have ended after it was listed
             names.append(open(f"/proc/self/task/{task}/comm").read())
     return sum("gloo" in name for name in names)
 
 def finish(end=distributed.finish):
     before = gloo()
     end()
-    os.write(1, f"threads {before} then {gloo()}\\n".encode())  # one write: two processes share the pipe
+    os.write(1, f"threads {before} then {gloo()}\\n".encode())  # a single write, because two processes share the pipe
 
 distributed.finish = finish
 sys.exit(load_script(sys.argv[1]).main(sys.argv[2:]))
@@ -73,7 +73,7 @@ sys.exit(load_script(sys.argv[1]).main(sys.argv[2:]))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads in /proc")
 @pytest.mark.parametrize("script", ["train", "test"])
 def test_threads_of_the_process_group_end_before_the_interpreter(script, aligned_tree, three_iterations, tmp_path):
-    """A running gloo thread can abort the process at exit, as in a tenth of two-process trainings on two cores."""
+    """A running gloo thread can abort the process at exit. This happened in a tenth of the trainings on two cores."""
     (tmp_path / "threads.py").write_text(THREADS)
     options = arguments(aligned_tree, three_iterations, "--iters", 1, "--performance")
     if script == "test":
@@ -87,10 +87,10 @@ def test_threads_of_the_process_group_end_before_the_interpreter(script, aligned
 
 @pytest.mark.slow
 def test_two_processes_average_the_gradients_of_their_losses(aligned_tree, three_iterations, tmp_path, one_thread):
-    """Compute the formula of the NPU port in one process: the triplets of a rank are from its own batch."""
+    """Compute the formula of the NPU port in one process, where each rank uses the triplets of its own batch."""
     store = open_data(aligned_tree, tmp_path / "store")
     torch.manual_seed(0)
-    # Use the same memory layout and functions, because Adam amplifies rounding where a gradient is almost 0.
+    # Use the memory layout and functions of the training, because Adam amplifies rounding if a gradient is almost 0.
     network = to_device(GaitSet(**small_network.conf["model"]), torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for iteration in range(3):
@@ -101,7 +101,7 @@ def test_two_processes_average_the_gradients_of_their_losses(aligned_tree, three
         optimizer.step()
     for name, theirs in weights(three_iterations, 3).items():
         ours = network.state_dict()[name]
-        assert (theirs - ours).abs().max() < 1e-6, name  # three steps of 1e-4 each
+        assert (theirs - ours).abs().max() < 1e-6, name  # each of the three steps changes a weight by about 1e-4
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_two_processes_resume_bit_exactly(aligned_tree, three_iterations, tmp_pa
     assert files_of(tmp_path / "a").iterations() == [6]
     logs = [[json.loads(line) for line in next(tmp_path.glob(f"{run}/log/*/train.jsonl")).open()] for run in "ab"]
     for ours, theirs in zip(*logs, strict=True):
-        # Bit-exact: a mean over six iterations of both processes, interrupted after three.
+        # The means over six iterations of both processes are bit-exact, although one run was interrupted after three.
         assert [ours[name] for name in ("iteration", *FIELDS)] == [theirs[name] for name in ("iteration", *FIELDS)]
 
 
@@ -149,7 +149,7 @@ def test_gather_flags_and_means_of_three_processes(tmp_path):
     for result in results:
         assert result["restarts"] == 2
         assert result["up"] and result["mean"].item() == 1
-        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # the mean of 1, 2 and 3 times that of rank 0
+        assert result["matrix"].tolist() == [[0, 4, 8], [2, 6, 10]]  # the mean of 1, 2 and 3 times the matrix of rank 0
         assert result["number"].item() == 3
         # Triton is used only if it works on every rank, so that all ranks exchange gradients in the same way.
         assert result["kernels"] == {"nowhere": False, "first": False, "last": False, "everywhere": True}

@@ -1,4 +1,4 @@
-"""Loading torch_npu, and the error line that says what is missing, with packages that the tests create."""
+"""The import of torch_npu and the line that explains a failed import. The tests create their own packages."""
 
 import sys
 
@@ -23,7 +23,7 @@ def clear_cache():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Return a function that writes the files that pip installs for a package with one module."""
+    """Return a function that writes the same files as pip writes for a package with one module."""
 
     def install(name: str, version: str, content: str) -> None:
         metadata = tmp_path / f"{name}-{version}.dist-info"
@@ -39,7 +39,7 @@ def install(tmp_path, monkeypatch):
 RELEASE = torch.__version__.partition("+")[0]
 FITTING = f"{RELEASE}.post2"
 NO_FILE = "cannot open shared object file: No such file or directory"
-BROKEN = {  # error of the import -> message
+BROKEN = {  # the exception of the import -> the message of the command
     f"ImportError('libhccl.so: {NO_FILE}. Please check\\n[ERROR] ERR00001')":
         "libhccl.so of CANN is not found, and ASCEND_HOME_PATH is not set; source CANN's set_env.sh first",
     f"OSError('libascendcl.so: {NO_FILE}')":
@@ -101,7 +101,7 @@ def test_auto_warns_why_it_skips_the_npu(install, monkeypatch, caplog):
 
 
 def test_extension_that_breaks_import_torch_does_not_break_the_commands(install, tmp_path, monkeypatch):
-    """torch imports installed extensions automatically, so that without CANN even `import torch` fails."""
+    """By default, torch imports installed extensions automatically. Without CANN, even `import torch` then fails."""
     monkeypatch.delenv("TORCH_DEVICE_BACKEND_AUTOLOAD", raising=False)  # the commands set it, also in this process
     install("torch_npu", FITTING, "raise ImportError('libhccl.so: cannot open shared object file')")
     environment = {"PYTHONPATH": str(tmp_path), "ASCEND_HOME_PATH": ""}
@@ -120,7 +120,7 @@ def test_missing_module_is_reported_with_the_release_to_install():
 
 
 def test_extension_is_imported_once(install, tmp_path):
-    """A second import in the same process fails differently, so the first result is cached."""
+    """A second import in the same process would fail for a different reason, so the first result is cached."""
     tried = tmp_path / "tried"
     install("torch_npu_of_two", FITTING, f"open({str(tried)!r}, 'a').write('x'); raise OSError('no chip')")
     assert load_extension("torch_npu_of_two") == load_extension("torch_npu_of_two")
@@ -128,7 +128,7 @@ def test_extension_is_imported_once(install, tmp_path):
 
 
 def test_extension_without_a_version_is_loaded(tmp_path, monkeypatch):
-    """A source tree on PYTHONPATH has no metadata that names the matching torch."""
+    """A source tree on PYTHONPATH has no metadata, so the matching version of torch is unknown."""
     (tmp_path / "torch_npu_of_source.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("torch_npu_of_source") and load_extension("torch_npu_of_source") is None

@@ -13,7 +13,7 @@ from scripts import ROOT
 from training_runs import arguments, files_of, same, torchrun, weights
 
 TOTAL = 20
-# With a store that torchrun shares with its workers, a replacement waits for an address that nobody writes.
+# If torchrun shares its store with its workers, the workers of a replacement wait for an address that nobody writes.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 NODES = {f"gaitset{os.getpid()}a": "10.231.7.1", f"gaitset{os.getpid()}b": "10.231.7.2"}
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def ip(*words: str) -> None:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[None]:
-    """Two namespaces that are connected by one cable. Their interface is called eth0."""
+    """Two network namespaces that are connected by a virtual cable. Their interfaces are called eth0."""
     created = []
     try:
         for name in NODES:
@@ -48,9 +48,9 @@ def network() -> Iterator[None]:
 
 @contextmanager
 def node(name: str, tree, work, *more) -> Iterator[subprocess.Popen]:
-    """Start torchrun with one process in a namespace, as on a separate machine."""
+    """Start torchrun with one process in a network namespace, as on a separate machine."""
     first = next(iter(NODES.values()))
-    is_host = NODES[name] == first  # torchrun would compare the address with that of the host name
+    is_host = NODES[name] == first  # torchrun would compare the address with the address of the host name
     launch = [
         "ip", "netns", "exec", name, python_command(), "-m", "torch.distributed.run", "--nnodes", "2",
         "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"{first}:29400", "--rdzv_id", "test",
@@ -69,7 +69,7 @@ def node(name: str, tree, work, *more) -> Iterator[subprocess.Popen]:
 
 
 def kill(process: subprocess.Popen, name: str) -> None:
-    """End a machine: all processes in its namespace at once."""
+    """Kill all processes in a namespace at once, as if a machine failed."""
     found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
     for number in {*map(int, found.stdout.split()), process.pid}:
         with suppress(ProcessLookupError):

@@ -28,7 +28,7 @@ def test_gather_rows_asserts_that_each_row_comes_from_one_process(group_of_one):
 
 
 def test_wrap_prints_no_warning(group_of_one, recwarn):
-    """Each process would print the warnings of PyTorch."""
+    """A warning of PyTorch would be printed by each process."""
     wrapped = distributed.wrap(GaitSet(4), torch.device("cpu"))
     assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel)
     assert not [warning for warning in recwarn if "buffers" in str(warning.message)]
@@ -49,7 +49,7 @@ def test_wrap_prints_no_warning(group_of_one, recwarn):
     ids=str,
 )
 def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
-    """Values of the user stay. The timeout of an event must exceed that of a collective, if both have a limit."""
+    """Values of the user stay. The timeout of an event must exceed the timeout of a collective if both have a limit."""
     names = TIMEOUT_VARIABLES["hccl"]
     for name in names:
         monkeypatch.delenv(name, raising=False)
@@ -59,5 +59,5 @@ def test_hccl_waits_as_long_as_the_process_group(monkeypatch, given, expected):
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, timeout, **__: timeouts.append(timeout))
     distributed.start(World(0, 0, 2), SimpleNamespace(type="npu"))
     assert tuple(map(os.environ.get, names)) == expected
-    assert timeouts[0].total_seconds() <= 10812 <= 17340, "the longest that a 910 accepts"
-    assert 10812 % 68 == 0, "a 910 rounds down to such a number"
+    assert timeouts[0].total_seconds() <= 10812 <= 17340, "17340 is the longest timeout that a 910 accepts"
+    assert 10812 % 68 == 0, "a 910 rounds a timeout down to a multiple of 68"

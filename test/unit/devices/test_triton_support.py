@@ -1,4 +1,4 @@
-"""The check whether Triton works on a device."""
+"""The check whether Triton works on a device, and the folder for its compiled kernels."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ works = triton_support.works.__wrapped__  # without the cache
 
 @pytest.fixture
 def capability(monkeypatch):
-    """Let torch report a compute capability, and let Triton be installed."""
+    """Return a function that sets the compute capability that torch reports. Triton appears to be installed."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
 
     def set_capability(value):
@@ -54,7 +54,7 @@ def test_trial_kernel_decides(monkeypatch, caplog, capability, value, problem, e
     ("home", "variables", "temporary"),
     [
         ("{0}/missing", {}, True),
-        ("~", {}, True),  # as os.path.expanduser returns for an unknown user without HOME
+        ("~", {}, True),  # os.path.expanduser returns this for an unknown user without HOME
         ("{0}", {}, False),
         ("{0}/missing", {"TRITON_HOME": ""}, True),
         ("{0}/missing", {"TRITON_HOME": "/chosen"}, False),
