@@ -1,4 +1,4 @@
-"""Open the data, the checkpoint and the network that a configuration describes. All commands use this module."""
+"""Open the data, the checkpoint and the network that a configuration describes."""
 
 import logging
 from argparse import Namespace

@@ -23,7 +23,7 @@ def core_count() -> int:
 
 
 def stopped() -> bool:
-    """Return whether the parent of this worker process has asked it to stop. Long calls should then end early."""
+    """Return whether the parent has asked this worker process to stop. Long calls should then end early."""
     return _stop is not None and _stop.is_set()
 
 

@@ -27,7 +27,7 @@ class UsageError(UserError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM was received. Like Ctrl-C, it ends a command with an exception, so that temporary files are removed."""
+    """SIGTERM was received. Like the exception after Ctrl-C, this exception lets a command remove temporary files."""
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def os_errors_as(problem: str, advice: str = "") -> Iterator[None]:
 
 
 def some_names(names: Iterable[str], most: int = 6) -> str:
-    """Return a list of names for a message: sorted, without duplicates, and with at most `most` names."""
+    """Return names as text for a message: sorted, without duplicates, and with at most `most` names."""
     names = sorted(set(names))
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "none"
 

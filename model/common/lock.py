@@ -33,8 +33,8 @@ def locked(lock: Path, output: Path | str, wait: bool = False) -> Iterator[None]
 
     The operating system releases the lock when its owner ends, so the lock file of a dead process blocks nobody. On a
     file system without locks, the lock is held if the process number in the file belongs to a running process; an owner
-    on a different machine counts as running. If another job holds the lock, `wait` waits for its end. Otherwise,
-    UserError is raised with the process, age and command of that job.
+    on a different machine counts as running. If another job holds the lock, wait for the end of that job if `wait` is
+    true. Otherwise raise UserError with the process, age and command of that job.
     """
     warned = False
     while (descriptor := _acquire(lock, output)) is None:

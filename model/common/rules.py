@@ -20,7 +20,7 @@ class Rule:
         self.kind, self.requirements, self.choices = kind, requirements, choices
 
     def unmet(self, value: Any) -> str | None:
-        """Return the first requirement that `value` does not meet; None if it meets all."""
+        """Return the expected type or the first requirement that `value` does not meet, or None if `value` is valid."""
         is_other_bool = isinstance(value, bool) and self.kind not in (bool, object)
         if is_other_bool or not isinstance(value, self.kind):
             return self.kind.__name__

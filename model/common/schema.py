@@ -45,7 +45,7 @@ def parse_checked(text: str | bytes, schema: Any) -> Any:
 
 
 def check(value: Any, schema: Any, place: str = "") -> Any:
-    """Return `value`, or raise ValueError if it does not match `schema`. `place` is its place in the document."""
+    """Return `value`, or raise ValueError if it does not match `schema`. `place` names the position of `value`."""
     if isinstance(schema, dict) and type(value) is dict:
         for key, part in schema.items():
             for name in value if key is str else [key]:
@@ -63,9 +63,9 @@ def check(value: Any, schema: Any, place: str = "") -> Any:
 
 
 def _all_match(values: list, schema: Any) -> bool:
-    """Return True if all values match, with few calls for the long lists of a store.
+    """Return True if all values match a plain schema (int, str or a range). After False, check each value.
 
-    Only plain schemas are supported. False means that the caller must check each value.
+    This function needs only a few calls for a list, because the lists of a store are long.
     """
     if isinstance(schema, range) and set(map(type, values)) == {int}:
         return min(values) in schema and max(values) in schema

@@ -34,7 +34,7 @@ class DeviceKind:
     profiler: str = "torch.profiler"  # module with the profiler for the device
     triton: bool = False  # whether Triton supports the device
     graph: str | None = None  # class in the device's module that captures and replays work
-    tensor_function: str | None = None  # function that its extension calls in pickles to rebuild a tensor
+    tensor_function: str | None = None  # function of the extension that rebuilds a tensor from a pickle
     layout_class: str | None = None  # class of the memory layouts that are arguments of `tensor_function`
 
 
@@ -156,7 +156,7 @@ def set_precision(device: torch.device, environment: Mapping[str, str] = os.envi
 
 
 def set_compile_mode(device: torch.device, jit_compile: bool) -> None:
-    """Enable or disable the compilation of single operators on an NPU. `--rt2`, as in the NPU port, disables it.
+    """Enable or disable the compilation of single operators on an NPU. The option `--rt2` disables the compilation.
 
     By default, torch_npu compiles each operator for every new shape on the 910 and 310 series, but not on A2 and A3.
     Other devices ignore the setting.

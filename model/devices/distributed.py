@@ -108,8 +108,8 @@ def restarts() -> int:
 def finish() -> None:
     """Destroy the process group and delete all objects that use it.
 
-    If an object keeps the group alive, gloo's threads still run when the interpreter ends. If one of them then releases
-    a tensor, it needs the interpreter, and the process is aborted although its work is complete.
+    If an object keeps the group alive, gloo's threads still run when the interpreter ends. If such a thread then
+    releases a tensor, the thread needs the interpreter, and the process is aborted although its work is complete.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -178,7 +178,7 @@ def gather_rows(rows: Tensor, total: int, device: torch.device) -> Tensor | None
 
     Args:
         rows: [rows of this process, ...].
-        device: device of the messages. gloo ignores it: its messages are on the CPU.
+        device: device of the messages. With gloo, messages are always on the CPU.
 
     Returns:
         On rank 0, all rows [total, ...] on the device of `rows`. None on the other ranks.

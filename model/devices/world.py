@@ -48,7 +48,7 @@ def world_from_environment() -> World:
 def set_environment(options: Namespace) -> None:
     """Set the environment variables that torchrun sets, from the options that other launchers pass.
 
-    Do nothing if torchrun or another launcher has already set the variables for several processes.
+    Do nothing if no such option is given, or if a launcher has already set the variables for several processes.
     """
     processes = options.world_size or 1
     single = os.environ.get("WORLD_SIZE", "").strip() in ("", "1")
