@@ -80,8 +80,8 @@ def write_input_files(
 ) -> Manifest:
     """Write sequences of `store` as input files, with a list and a manifest of the files.
 
-    An existing `folder` of input files is replaced as a whole. The existing list and manifest are deleted before that,
-    and the new ones are written after it. So a list or manifest never describes the files of a different run.
+    An existing `folder` of input files is replaced as a whole. Its list and manifest are deleted before the
+    replacement, and new ones are written after it. So a list or manifest never describes the files of a different run.
 
     Args:
         store: has `.index` (SequenceIndex) and `.sequence(position)` -> uint8 [f, 64, 44].

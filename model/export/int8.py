@@ -38,7 +38,7 @@ FIT_FRAMES = 4  # frames of each calibration sequence that are used to choose th
 POOLING_CHUNK = 8  # frames per window of set pooling
 RANGE_STRIDE = 7  # every 7th value of a map is used to choose the range of a layer
 RANGE_FACTORS = 2.0 ** -np.arange(10)  # candidates for the lower end of a range, relative to the smallest value
-RELU_LAYERS = (1, 3, 5)  # only the next layer reads their maps, and its weights compensate for the missing negatives
+RELU_LAYERS = (1, 3, 5)  # only the next layer reads their maps, and its weights compensate for the lost negatives
 
 
 def spread_positions(frames: np.ndarray, count: int) -> list[int]:

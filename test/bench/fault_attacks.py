@@ -1,102 +1,41 @@
-"""Stop the commands, fill their disk, let their calls fail, and start them twice.
+"""Attack the commands of the chain: stop them, fill their disk, let their calls fail, and start them twice.
 
-After an attack, no file may look complete and be incomplete, and existing files must stay. A command that can still
-report an error prints one line and ends with status 1. The same command must then reach the same result as an
-uninterrupted run, byte for byte.
+After an attack, a file that looks complete must be complete, and files of an earlier run must still exist. A command
+that can still report an error must print one line and end with status 1. If the command then runs again, its result
+must equal the result of an uninterrupted run, byte for byte.
 """
 
 import errno
 import os
-import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import RawArray, RawValue
 from pathlib import Path
 
-from fault_commands import COMMANDS, Command, Job, start, watch_changes
+from fault_cases import EQUAL_SHARES, Case, run_cases
+from fault_commands import COMMANDS, Job, watch_changes
 from fault_workspace import Workspace
 from launching import workers_of
 
-REPLACING = ("export", "bins", "inference", "report", "test", "embed")  # the others continue existing files
-LOCKING = ("pretreatment", "training", "bins", "inference")  # the others may run twice, because they write single files
+# Commands that lock their output. All other commands write single files, so two of them may run at the same time.
+LOCKING = ("pretreatment", "training", "bins", "inference")
 LOCK_MESSAGE = "another job is writing there, process"
-EQUAL_SHARES = dict.fromkeys((name for name in COMMANDS if name != "training, 2 processes"), 1)
 STOP_SHARES = {
     "pretreatment": 15, "store": 10, "training": 20, "training, 2 processes": 15, "export": 8, "bins": 8,
     "inference": 8, "report": 7, "test": 6, "embed": 3,
 }  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
-PERMANENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # on such a disk, all later calls that open files fail as well
-
-
-@dataclass
-class Case:
-    """One attack on one command, in a trial folder that is ready for the command.
-
-    name: name of the command, or kind of the attack.
-    position: from 0 to 1, spread evenly over the cases of this name.
-    had_output: the folder has the output of an earlier run.
-    what: description of the attack for the message of a failure.
-    """
-
-    workspace: Workspace
-    name: str
-    command: Command
-    position: float
-    draw: random.Random
-    had_output: bool
-    what: str = ""
-
-    def start(self, **options) -> Job:
-        return start(self.command, self.workspace.trial, **options)
-
-    def check_end(self, job: Job, *allowed: int) -> None:
-        """Check a command of one process that could report its error: exit status, message and files."""
-        [status], text = job.wait(), job.stderr()
-        assert "Traceback" not in text, f"traceback: {text[-700:]}"
-        assert status in allowed, f"status {status}: {text[-300:]}"
-        errors = [line for line in text.splitlines() if line.startswith("error:")]
-        assert status != 1 or len(errors) == 1, f"{len(errors)} error lines: {text[-300:]}"
-        self.workspace.check_files(self.command, self.had_output, finished=status == 0)
-
-
-def _run_cases(
-    workspace: Workspace, shares: Mapping[str, float], count: int, seed: int, attack: Callable[[Case], None],
-    commands: Mapping[str, Command] = COMMANDS,
-) -> dict:  # fmt: skip
-    """Run `count` cases, distributed by the shares. Returns the numbers of cases, and the failures.
-
-    `attack` raises an exception if the case fails. With fewer cases than shares, some get none.
-    """
-    draw = random.Random(seed)
-    numbers = {name: int(count * share / sum(shares.values())) for name, share in shares.items()}
-    for name in draw.sample(list(shares), k=min(len(shares), count - sum(numbers.values()))):
-        numbers[name] += 1
-    failures: list[str] = []
-    for name, number in numbers.items():
-        for place in range(number):
-            had_output = name in REPLACING and draw.random() < 0.5
-            case = Case(workspace, name, commands[name], (place + draw.random()) / number, draw, had_output)
-            workspace.reset(case.command, keep=had_output)
-            try:
-                attack(case)
-            except Exception as error:
-                failures.append(f"{name}: {case.what}: {error or repr(error)}")
-                print(failures[-1], flush=True)
-        if number:
-            print(f"{name}: {number} cases", flush=True)
-    return {"cases": {name: number for name, number in numbers.items() if number}, "failures": failures}
+PERMANENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # after such an error, all later calls that open files also fail
 
 
 def stops(workspace: Workspace, count: int, seed: int) -> dict:
-    """Stop the commands at random moments."""
-    return _run_cases(workspace, STOP_SHARES, count, seed, _stop)
+    """Stop the commands with signals at random moments."""
+    return run_cases(workspace, STOP_SHARES, count, seed, _stop)
 
 
 def _stop(case: Case) -> None:
@@ -108,7 +47,7 @@ def _stop(case: Case) -> None:
     job = case.start()
     time.sleep(moment)
     job.signal(number, to_all, rank)
-    # After SIGKILL no process can report anything, and with several processes the others lose their partner.
+    # A killed process cannot report an error. With several processes, the other processes fail without the stopped one.
     if number == signal.SIGKILL or processes > 1:
         job.wait()
         case.workspace.check_files(case.command, case.had_output)
@@ -117,7 +56,7 @@ def _stop(case: Case) -> None:
     case.workspace.check_rerun(case.command)
 
 
-# Each function gets the job of the launcher and the process ids of its ranks.
+# Ways to stop a launched training. Each function gets the job of the launcher, and the process id of each rank.
 WAYS: dict[str, Callable[[Job, dict[int, int]], object]] = {
     "rank 1 killed": lambda job, ranks: os.kill(ranks[1], signal.SIGKILL),
     "rank 0 killed": lambda job, ranks: os.kill(ranks[0], signal.SIGKILL),
@@ -127,16 +66,16 @@ WAYS: dict[str, Callable[[Job, dict[int, int]], object]] = {
     "launcher terminated": lambda job, ranks: job.signal(signal.SIGTERM),
     "launcher killed": lambda job, ranks: job.signal(signal.SIGKILL),
 }
-# The statuses of the launcher. It restarts ranks that were stopped.
+# Allowed exit statuses of the launcher. In all other ways, it restarts the ranks and ends with 0.
 STATUSES = {"Ctrl-C": (0, 130), "launcher terminated": (0, 143), "launcher killed": (0, -9)}
 
 
 def launches(workspace: Workspace, count: int, seed: int) -> dict:
-    """Stop a training of two processes that the launcher started."""
+    """Stop a training with two processes that the project's launcher started."""
     launched = COMMANDS["training, 2 processes"].launched("launched training", "--iters 60 --save_iter 5")
     workspace.reset(launched)
     workspace.run_uninterrupted(launched)
-    return _run_cases(workspace, dict.fromkeys(WAYS, 1), count, seed, _stop_launch, dict.fromkeys(WAYS, launched))
+    return run_cases(workspace, dict.fromkeys(WAYS, 1), count, seed, _stop_launch, dict.fromkeys(WAYS, launched))
 
 
 def _stop_launch(case: Case) -> None:
@@ -144,17 +83,18 @@ def _stop_launch(case: Case) -> None:
     launcher, ranks = job.processes[0], {}
     while len(ranks) < 2:
         assert launcher.is_alive(), job.stderr()
-        with suppress(FileNotFoundError):  # the launcher has ended
+        with suppress(FileNotFoundError):  # a process has ended
             ranks = workers_of(launcher)
         time.sleep(0.02)
-    after = case.draw.uniform(0, 0.8 * case.workspace.seconds[case.command.name])  # the ranks started after a while
+    # At most 80 %, because the ranks start later than the launcher.
+    after = case.draw.uniform(0, 0.8 * case.workspace.seconds[case.command.name])
     case.what = f"after {after:.1f} s"
     time.sleep(after)
     with suppress(ProcessLookupError):  # training has already ended
         WAYS[case.name](job, ranks)
     [status] = job.wait(300)
     deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{rank}").exists() for rank in ranks.values()):  # without the launcher, they end on their own
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks.values()):  # ranks also end if their launcher is killed
         assert time.monotonic() < deadline, f"{ranks} are still running without their launcher"
         time.sleep(0.05)
     assert status in STATUSES.get(case.name, (0,)), f"status {status}: {job.stderr()[-600:]}"
@@ -167,20 +107,20 @@ def _stop_launch(case: Case) -> None:
 
 
 def small_disks(workspace: Workspace, count: int, seed: int) -> dict:
-    """Run the commands on a small file system that becomes full. Does nothing without permission to mount."""
+    """Run the commands on a small file system that becomes full. Without permission to mount it, run no case."""
     disk = workspace.trial
     shutil.rmtree(disk, ignore_errors=True)
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", str(disk)], capture_output=True).returncode:
         return {"cases": {}, "failures": [], "note": "no permission to mount a small file system"}
     try:
-        return _run_cases(workspace, EQUAL_SHARES, count, seed, _fill_disk)
+        return run_cases(workspace, EQUAL_SHARES, count, seed, _fill_disk)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def _fill_disk(case: Case) -> None:
-    """Run a command with space for a share of its output, from 0 to 110 %."""
+    """Run a command on a disk with free space for 0 to 110 % of its output."""
     disk, complete = case.workspace.trial, case.workspace.complete
     files = [file for output in case.command.outputs for file in [complete / output, *(complete / output).rglob("*")]]
     needed = sum(file.stat().st_size + 4096 for file in files if file.is_file())
@@ -200,7 +140,7 @@ def _resize(disk: Path, size: int) -> None:
 
 
 def failing_calls(workspace: Workspace, count: int, seed: int) -> dict:
-    """Let one call fail, spread evenly over all calls with which a command changes files."""
+    """Let one call fail. The failing calls are spread evenly over all calls with which a command changes files."""
     calls: dict[str, int] = {}  # number of calls of an uninterrupted run
 
     def attack(case: Case) -> None:
@@ -216,13 +156,13 @@ def failing_calls(workspace: Workspace, count: int, seed: int) -> dict:
         case.check_end(job, 0, 1)
         workspace.check_rerun(case.command)
 
-    return _run_cases(workspace, EQUAL_SHARES, count, seed, attack)
+    return run_cases(workspace, EQUAL_SHARES, count, seed, attack)
 
 
 def _start_with_failing_call(case: Case, nth: int, code: int) -> tuple:
-    """Let the nth call that changes something fail, or none with nth = 0.
+    """Start a command whose nth call that changes a file fails with the error `code`. With nth = 0, no call fails.
 
-    Returns the job, and values that are shared with it: the number of calls, and the call that failed.
+    Returns the job, and two values that are shared with it: the number of calls, and the name of the failed call.
     """
     root, made, failed = case.workspace.trial, RawValue("l"), RawArray("c", 1000)
 
@@ -239,9 +179,9 @@ def _start_with_failing_call(case: Case, nth: int, code: int) -> tuple:
 def races(workspace: Workspace, count: int, seed: int) -> dict:
     """Start a command twice on the same output, the second time at a random moment of the first run.
 
-    The second one must be refused with the owner of the output, unless it writes only single files.
+    A command that locks its output must end with an error that names the process of the first run.
     """
-    return _run_cases(workspace, EQUAL_SHARES, count, seed, _race)
+    return run_cases(workspace, EQUAL_SHARES, count, seed, _race)
 
 
 def _race(case: Case) -> None:
@@ -253,5 +193,5 @@ def _race(case: Case) -> None:
     assert "Traceback" not in text, f"traceback: {text[-700:]}"
     refused = case.name in LOCKING and sorted(statuses) == [0, 1]
     assert refused or statuses == [0, 0], f"ended with {statuses}: {text[-300:]}"
-    assert not refused or text.count(LOCK_MESSAGE) == 1, f"the owner is not named: {text[-300:]}"
+    assert not refused or text.count(LOCK_MESSAGE) == 1, f"the first process is not named: {text[-300:]}"
     case.workspace.check_result(case.command)

@@ -113,9 +113,10 @@ class Job:
     log: Path
 
     def wait(self, seconds: float = 120) -> list[int | None]:
-        """Wait until all processes of the process group have ended.
+        """Wait until all processes of the process group have ended. After `seconds`, kill them.
 
         Returns the exit statuses of the command's processes. The status of a process that a signal ended is negative.
+        Raises AssertionError if a process of the command had to be killed.
         """
         deadline, late = time.monotonic() + seconds, False
         while (running := any([process.is_alive() for process in self.processes])) or self.signal(0, to_all=True):

@@ -91,7 +91,7 @@ def sealed_target(paths: Sequence[Path], read: Callable[[], object]) -> Target:
 
 
 def bytes_of(whole: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
-    """Return `whole` with one to eight changes. Parts of the valid files `others` are inserted. 1 % are other bytes."""
+    """Return `whole` with one to eight changes, which may insert parts of `others`. Rarely, return unrelated bytes."""
     if draw.random() < 0.01:
         return draw.choice((b"", draw.randbytes(draw.randrange(200))))
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):

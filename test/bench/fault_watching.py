@@ -25,7 +25,7 @@ def network(workspace: Workspace, count: int, seed: int) -> dict:
     """Run every command as a user does. Report connections to other machines, and files outside of its folders.
 
     Each command is a new process with an empty home folder. Environment variables of CI systems are removed, because
-    they disable the telemetry of some libraries. strace shows also the system calls of native code. Without strace,
+    they disable the telemetry of some libraries. strace also shows the system calls of native code. Without strace,
     only the home folder is checked.
     """
     failures: list[str] = []

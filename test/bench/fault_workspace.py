@@ -18,7 +18,7 @@ VOLATILE = re.compile(r"(^|/)(events\.out\.tfevents|pretreatment\.log|perf_visio
 LEFTOVER = re.compile(r"(^|/)\.[^/]*\.(part|old|lock)(/|$)")
 # If the file of a key exists, all files whose names start with its value must exist.
 IMPLIED_FILES = {"bins.info": "bins.json", "bins.json": "bins/", "result/dumpOutput_device0_record.json": "result/dump"}
-# Files that describe other files, and the described files. A command deletes them before it writes new ones.
+# Files that may be missing after a stopped run, because a command deletes them before it writes new ones.
 DELETED_FIRST = re.compile(r"^bins\.(info|json)$|^bins_done|_record\.json$|^bins/")
 
 

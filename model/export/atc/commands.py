@@ -66,7 +66,7 @@ def environment_for(atc: str) -> dict[str, str]:
     """Return this process's environment, changed so that atc finds a suitable python3.
 
     atc compiles operators with the first python3 on the PATH. If the virtual environment of this program lacks the
-    packages that CANN needs, it is removed from the PATH, unless it contains `atc`.
+    packages that CANN needs, this environment is removed from the PATH, unless it contains `atc`.
     """
     environment = dict(os.environ)
     own_bin = Path(sys.prefix) / "bin"
