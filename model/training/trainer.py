@@ -189,7 +189,9 @@ class Trainer:
     def _write(self, iteration: int, parts: dict[str, Any]) -> None:
         details = {
             "world_size": self.world.size, "device": describe(self.device),
-            "evaluated": self.state.evaluated, "data": vars(self.config.data), "model": vars(self.config.model),
+            # The last finite state can be older than the last evaluation, which a resumed run must then repeat.
+            "evaluated": min(self.state.evaluated, iteration),
+            "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
         on_host = map_tensors(parts, Tensor.cpu)  # so that machines without this device can load the checkpoint
         self.checkpoints.save(iteration, on_host, details)

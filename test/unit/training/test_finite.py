@@ -117,6 +117,20 @@ def test_non_finite_embeddings_end_the_training_and_its_state_is_saved(aligned_t
     assert files_of(tmp_path).last_complete() == 4
 
 
+def test_resume_repeats_an_evaluation_after_the_last_finite_state(aligned_tree, tmp_path, monkeypatch):
+    """The evaluation of iteration 6 is later than the saved state of iteration 4, so the resumed run repeats it."""
+    run = ("--iters", 9, "--log_iter", 4, "--save_iter", 100, "--eval_iter", 3)
+    scores = iter([90.0, 40.0, 50.0, 60.0])
+    monkeypatch.setattr("model.training.builder.selection_score", lambda result: next(scores))
+    small_network(monkeypatch, at=7)
+    with pytest.raises(UserError, match=r"iteration 8: .* the state of iteration 4 is saved"):
+        train(aligned_tree, tmp_path, *run)
+    small_network(monkeypatch)
+    train(aligned_tree, tmp_path, *run, "--restore_iter", -1)
+    found = [(point["iteration"], point["rank1"]) for point in log_points(tmp_path) if "rank1" in point]
+    assert found == [(3, 90.0), (6, 50.0), (9, 60.0)]
+
+
 def test_performance_run_writes_no_checkpoint_after_an_error(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=5)
     with pytest.raises(UserError, match="not a finite number"):
