@@ -115,22 +115,10 @@ def build_parser() -> CommandParser:
                         "selected take: at most 48 frames, from the side, with shadows and a textured "
                         "background")  # fmt: skip
     content = parser.add_argument_group("walkers")
-    for name, meaning in (
-        ("subjects", "number of subjects"),
-        ("frames", "frames per sequence; an average walker needs 86 frames for the whole line"),
-        ("seed", "random seed; each seed gives different people"),
-        ("first_subject", "number of the first subject"),
-        ("views", "names of the views, for example 000,090 (default: all)"),
-        ("takes", "names of the takes, for example nm-01,bg-01 (default: all)"),
-        ("noise", "strength of the segmentation noise: 0 means none, 1 is the noise of CASIA-A"),
-        ("cameras", "how far the cameras of each take deviate from the cameras of CASIA-B: 0 means not at all, 1 means "
-                    "a different place for every take"),
-        ("bodies", "how much the bodies of subjects differ: 0 means not at all, 1 means as much as in real people"),
-        ("gaits", "how much the gaits of subjects differ: 0 means not at all, 1 means as much as in real people"),
-    ):  # fmt: skip
-        default = getattr(WalkerSettings, name)
-        value = {"type": _names, "metavar": "LIST"} if isinstance(default, tuple) else {"type": type(default)}
-        content.add_argument(f"--{name}", default=default, help=meaning, **value)
+    for setting in fields(WalkerSettings):
+        is_list = isinstance(setting.default, tuple)
+        how = {"type": _names, "metavar": "LIST"} if is_list else {"type": type(setting.default)}
+        content.add_argument(f"--{setting.name}", default=setting.default, help=setting.metadata["meaning"], **how)
     process = parser.add_argument_group("running")
     process.add_argument("--worker_num", type=positive, default=core_count(), help="number of processes that write the "
                          "raw tree (default: one per core)")  # fmt: skip

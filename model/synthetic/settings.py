@@ -1,7 +1,8 @@
 """The settings that determine every frame of a set of synthetic walkers."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from model.common.errors import UsageError
 from model.synthetic.camera import VIEWS
@@ -13,44 +14,46 @@ TAKES = {"nm": 6, "bg": 2, "cl": 2}  # number of takes per condition, as in CASI
 SEQ_TYPES = tuple(f"{condition}-{take:02d}" for condition, count in TAKES.items() for take in range(1, count + 1))
 
 
+def _setting(default: Any, meaning: str, least: int | None = None) -> Any:
+    """Return the field of a setting. `meaning` is the help text of its option; a number has the least value `least`."""
+    return field(default=default, metadata={"meaning": meaning, "least": least})
+
+
+# fmt: off
 @dataclass(frozen=True, kw_only=True)
 class WalkerSettings:
     """All settings of a data set. They determine every byte of the data set on one kind of device.
 
-    seed            each seed gives different people
-    frames          frames per sequence, at 25 frames/s
-    noise           strength of the segmentation noise: 0 means none, 1 is the noise of CASIA-A
-    cameras         how far the cameras of each take deviate from the eleven fixed cameras: 0 means not at all
-    bodies, gaits   how much people differ: 0 means not at all, 1 means as much as real people
-    subjects        number of subjects, counted from `first_subject`
-    views, takes    names; they are put into the order of VIEWS and SEQ_TYPES, without duplicates
+    `views` and `takes` are put into the order of VIEWS and SEQ_TYPES, without duplicates.
 
     Raises UsageError for a value out of range and for an unknown view or take.
     """
 
-    seed: int = 0
-    frames: int = 60
-    noise: float = 1.0
-    cameras: float = 0.0
-    bodies: float = 1.0
-    gaits: float = 1.0
-    subjects: int = 12
-    first_subject: int = 1
-    views: tuple[str, ...] = VIEWS
-    takes: tuple[str, ...] = SEQ_TYPES
+    subjects: int = _setting(12, "number of subjects", 1)
+    frames: int = _setting(60, "frames per sequence; an average walker needs 86 frames for the whole line", 1)
+    seed: int = _setting(0, "random seed; each seed gives different people", 0)
+    first_subject: int = _setting(1, "number of the first subject", 1)
+    views: tuple[str, ...] = _setting(VIEWS, "names of the views, for example 000,090 (default: all)")
+    takes: tuple[str, ...] = _setting(SEQ_TYPES, "names of the takes, for example nm-01,bg-01 (default: all)")
+    noise: float = _setting(1.0, "strength of the segmentation noise: 0 means none, 1 is the noise of CASIA-A", 0)
+    cameras: float = _setting(0.0, "how far the cameras of each take deviate from the cameras of CASIA-B: 0 means not "
+                              "at all, 1 means a different place for every take", 0)
+    bodies: float = _setting(1.0, "how much bodies differ: 0 means not at all, 1 means as much as in real people", 0)
+    gaits: float = _setting(1.0, "how much gaits differ: 0 means not at all, 1 means as much as in real people", 0)
+    # fmt: on
 
     def __post_init__(self):
-        counts = dict.fromkeys(("frames", "subjects", "first_subject"), 1)
-        for name, least in {**counts, **dict.fromkeys(("seed", "noise", "cameras", "bodies", "gaits"), 0)}.items():
-            if not least <= getattr(self, name) < LIMIT:
-                raise UsageError(f"--{name}: must be at least {least} and less than 2**62, not {getattr(self, name)}")
-        for name, known in (("views", VIEWS), ("takes", SEQ_TYPES)):
-            chosen = getattr(self, name)
-            unknown = [one for one in chosen if one not in known]
-            if unknown or not chosen:
-                found = f"{unknown[0]!r} is not known" if unknown else "is empty"
-                raise UsageError(f"--{name}: {found}; give one or more of {', '.join(known)}")
-            object.__setattr__(self, name, tuple(one for one in known if one in chosen))
+        for setting in fields(self):
+            name, known, least = setting.name, setting.default, setting.metadata["least"]
+            value = getattr(self, name)
+            if least is None:
+                unknown = [one for one in value if one not in known]
+                if unknown or not value:
+                    found = f"{unknown[0]!r} is not known" if unknown else "is empty"
+                    raise UsageError(f"--{name}: {found}; give one or more of {', '.join(known)}")
+                object.__setattr__(self, name, tuple(one for one in known if one in value))
+            elif not least <= value < LIMIT:
+                raise UsageError(f"--{name}: must be at least {least} and less than 2**62, not {value}")
 
     @property
     def subject_numbers(self) -> range:
