@@ -44,7 +44,7 @@ class BackgroundSegmenter:
         self._train(video)
 
     def _train(self, video: Video) -> None:
-        shares, shifts, before = [], [], None
+        shares, shifts, earlier = [], [], None
         small_size = (SHIFT_WIDTH, max(1, round(SHIFT_WIDTH * video.size[0] / video.size[1])))
         window = cv2.createHanningWindow(small_size, cv2.CV_32F)
         step = max(1, video.frame_count // TRAINING_FRAMES) if video.frame_count else UNKNOWN_COUNT_STEP
@@ -52,11 +52,13 @@ class BackgroundSegmenter:
             # All frames get the same weight. With the default rate of MOG2, the first frame would have a larger weight.
             mask = self.model.apply(self._steady(frame), learningRate=1 / min(number, HISTORY))
             shares.append(cv2.countNonZero(mask) / mask.size)
-            small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), small_size, interpolation=cv2.INTER_AREA)
-            before, small = small.astype(np.float32), before
-            shifts.append(0 if small is None else np.hypot(*cv2.phaseCorrelate(small, before, window)[0]) / SHIFT_WIDTH)
-        # Leave out the first shares, because the model was still empty, and the shift of the first frame, which is 0.
-        share, shift = float(np.median(shares[len(shares) // 5 :])), float(np.median(shifts[1:] or [0]))
+            grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+            small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA).astype(np.float32)
+            if earlier is not None:
+                shifts.append(np.hypot(*cv2.phaseCorrelate(earlier, small, window)[0]) / SHIFT_WIDTH)
+            earlier = small
+        # Leave out the first shares, because the model was still empty.
+        share, shift = float(np.median(shares[len(shares) // 5 :])), float(np.median(shifts or [0]))
         if share > MOVING_SHARE or (share > SHIFTED_SHARE and shift > SHIFT):
             raise UserError(
                 f"{video.path}: the camera seems to move, or the video has cuts ({share:.0%} of the pixels differ from "
