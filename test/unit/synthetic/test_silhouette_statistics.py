@@ -78,14 +78,6 @@ def test_one_wrong_frame_is_found():
     assert bench.sequence_statistics(frames)["wrong"] == pytest.approx(100 * 3 / 10)
 
 
-def test_the_distance_is_the_largest_difference_of_the_distribution_functions():
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(size=40), rng.normal(0.7, 2, size=25)
-    expected = max(abs((first <= x).mean() - (second <= x).mean()) for x in [*first, *second])
-    assert bench.distance(first, second) == pytest.approx(expected)
-    assert bench.distance(first, first) == 0 and bench.distance(first, first + 100) == 1
-
-
 @pytest.mark.slow
 def test_walkers_have_the_noise_statistics_of_real_people(real_data):
     """Compare the statistics that depend on noise. Views 000, 045 and 090 of CASIA-A correspond to 090, 054 and 000."""
