@@ -52,14 +52,15 @@ def test_existing_files_are_kept_and_the_error_is_one_line(aligned_tree, tmp_pat
         assert "\n" not in str(caught.value)
         after = contents(tmp_path)
         assert not [path for path in after if ".part" in path]
-        # A report consists of several files, and each file is complete. While bins are written, their list is deleted.
+        # A report consists of several files, and each file is complete. While input files for a deployed model ("bins")
+        # are written, the list of these files is deleted.
         assert after == before or name in ("report", "bins")
     write()
     assert contents(tmp_path)
 
 
 def test_errors_of_the_netcdf_library_are_one_line(tmp_path):
-    """The library raises its own error, and may notice a full disk only when it closes the file."""
+    """The NetCDF library raises its own error, and may notice a full disk only when it closes the file."""
     pytest.importorskip("netCDF4")
     for size in (9000, 12000, 16000, 20000, 24000):
         folder = tmp_path / str(size)

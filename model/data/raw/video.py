@@ -45,22 +45,19 @@ class Video:
         """Open a video. Raises UserError if OpenCV cannot read its first frame."""
         if path.is_dir():
             fps, count = DEFAULT_FPS, len(Folder(path).frames)
+            problem = f"the folder contains no pictures ({', '.join(IMAGE_SUFFIXES)})"
+            advice = "give --video a video file or a folder of frames"
         elif path.is_file():
             capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             capture.release()
+            problem = "no frame can be decoded: the file is not a video, is damaged, or OpenCV lacks its decoder"
+            advice = f"convert it first: ffmpeg -i {path} -c:v libx264 converted.mp4, or give a folder of frames"
         else:
             raise UserError(f"{path}: no such video; give --video a file or a folder of frames")
         frame = next(_decoded(path), None)
         if frame is None:
-            problem = (
-                f"the folder contains no pictures ({', '.join(IMAGE_SUFFIXES)}); give --video a video file or a folder "
-                "of frames"
-            ) if path.is_dir() else (
-                f"no frame can be decoded: it is not a video, is damaged, or OpenCV has no decoder for its codec; "
-                f"convert it first: ffmpeg -i {path} -c:v libx264 converted.mp4, or give a folder of frames"
-            )  # fmt: skip
-            raise UserError(f"{path}: {problem}")
+            raise UserError(f"{path}: {problem}; {advice}")
         return cls(path, _scaled(frame.shape[:2]), fps if 1 <= fps <= 1000 else DEFAULT_FPS, int(max(0.0, count)))
 
     def frames(self, step: int = 1) -> Iterator[np.ndarray]:

@@ -63,7 +63,7 @@ def test_a_packed_batch_contains_each_drawn_frame_of_a_sequence_once(frames):
     assert ends[0] == 0
     for own, start, end in zip(rows, ends[:-1], ends[1:], strict=True):
         assert packed[start:end].tolist() == sorted(set(own.tolist()))
-    # The size is rounded up to a multiple, at most the number of drawn rows. Added rows belong to no sequence.
+    # The size is rounded up to a multiple of PACK_TO, but is at most the number of drawn rows.
     assert len(packed) == min(-(-ends[-1] // PACK_TO) * PACK_TO, rows.size)
     assert set(packed[ends[-1] :].tolist()) <= set(rows.flatten().tolist())
 
@@ -129,7 +129,7 @@ def test_batch_has_p_subjects_with_k_sequences_and_rows_of_these_sequences():
 
 
 def test_all_sequences_and_frames_are_drawn_with_the_expected_frequency():
-    """The sampler of the original never draws the first sequence."""
+    """The sampler of the original code never draws the first sequence."""
     index = ragged_index()
     sampler = PKSampler(index, 2, 2, 3, seed=4)
     drawn, rows = Counter(), Counter()

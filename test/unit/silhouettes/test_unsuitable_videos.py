@@ -52,7 +52,7 @@ def test_unsuitable_videos_are_explained(tmp_path, frames, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.mp4", b"not a video", "notes.mp4: no frame can be decoded: it is not a video, .* ffmpeg"),
+        ("notes.mp4", b"not a video", "notes.mp4: no frame can be decoded: the file is not a video, .* ffmpeg"),
         ("empty.avi", b"", "empty.avi: no frame can be decoded"),
         ("missing.mp4", None, "missing.mp4: no such video"),
         ("", None, "the folder contains no pictures"),
