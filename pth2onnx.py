@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
 
     from model.common.json_files import write_json
-    from model.config import load_config, overrides_of
+    from model.config_file import load_config, overrides_of
     from model.initialization import load_network
 
     set_up_logging(options.quiet)

@@ -7,7 +7,8 @@ from typing import Any
 
 from model.common.command_line import positive
 from model.common.errors import UsageError
-from model.config import SPELLINGS, DataConfig, ModelConfig
+from model.config import DataConfig, ModelConfig
+from model.config_file import SPELLINGS
 
 _SHARED = {
     "config": {"metavar": "FILE", "help": "configuration file (default: config_1p.py, or config_8p.py for several "

@@ -17,7 +17,8 @@ from model.checkpoints.loading import read_encoder
 from model.checkpoints.metadata import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
-from model.config import Config, load_config, overrides_of
+from model.config import Config
+from model.config_file import load_config, overrides_of
 from model.config_options import check_precision_options
 from model.data.partition import Data, check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import SilhouetteStore, open_store, ready_store

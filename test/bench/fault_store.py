@@ -1,7 +1,7 @@
 """Create the store and the partition of a data set. The fault experiments run this module as a command."""
 
 from model.common.errors import run_command
-from model.config import load_config
+from model.config_file import load_config
 from model.initialization import open_dataset
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from training_runs import files_of, train
 from model.checkpoints.loading import read_encoder
 from model.common.errors import UserError
 from model.common.json_files import read_json
-from model.config import build_config
+from model.config_file import build_config
 from model.devices import distributed, triton_support
 from model.devices.world import World
 from model.initialization import load_network, open_dataset

@@ -97,5 +97,5 @@ def test_python_code_runs_no_shell_and_evaluates_no_input():
         for word in ("shell=True", "os.system", "os.popen", "eval(", "exec(", "pickle.load", "allow_pickle=True"):
             found = [line for line in text.splitlines() if re.search(rf"(?<![\w.]){re.escape(word)}", line)]
             assert not found, (path, found)
-        assert "runpy" not in text or path.name in ("config.py", "config_8p.py")
+        assert "runpy" not in text or path.name in ("config_file.py", "config_8p.py")
         assert text.count("torch.load(") == len(re.findall(r"torch\.load\([^)]*weights_only=True", text))

@@ -8,8 +8,8 @@ from scripts import ROOT
 # From the lowest layer to the highest.
 LAYERS = (
     "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "silhouettes", "embeddings",
-    "evaluation", "config", "config_options", "training", "export", "runtime", "report", "initialization", "identify",
-    "commands",
+    "evaluation", "config", "config_file", "config_options", "training", "export", "runtime", "report",
+    "initialization", "identify", "commands",
 )  # fmt: skip
 # Modules whose only purpose is that an old `python -m` command still works.
 FORWARDS = ("model/embed.py", "model/launch.py", "model/data/synthetic.py")
@@ -18,6 +18,7 @@ TOP = {
     "README.md",
     "README.zh-CN.md",
     "config.py",
+    "config_file.py",
     "config_options.py",
     "initialization.py",
     "embed.py",

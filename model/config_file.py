@@ -1,0 +1,140 @@
+"""Read a configuration file, override its values with options, check all values, and add defaults for missing keys."""
+
+import copy
+import difflib
+import math
+import runpy
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from model.common.errors import UsageError
+from model.common.rules import Rule, between, short
+from model.config import BATCH_SIZE, DEVICE_KEYS, IS_PROFILING, LINE, PROFILING, Config, DataConfig, ModelConfig
+from model.evaluation.protocols import canonical_name
+
+NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
+
+
+def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = None, processes: int = 1) -> Config:
+    """Read a configuration file, by default config_1p.py or, for several processes, config_8p.py.
+
+    Args:
+        overrides: values by key, which replace the values of the file. None replaces nothing.
+        processes: number of processes, which selects conf_1p or conf_8p in a file that defines both dicts.
+
+    Relative paths in the file start at the folder of the file. Raises UsageError with the key if a key is unknown, or
+    if its value has a wrong type or is out of range.
+    """
+    default = "config_8p.py" if processes > 1 else "config_1p.py"
+    path = Path(path or Path(__file__).resolve().parents[1] / default)
+    if not path.is_file():
+        raise UsageError(f"--config {path}: no such file")
+    try:
+        content = runpy.run_path(str(path))
+    except (Exception, SystemExit) as error:  # the file is a program of the user, which can raise anything
+        raise UsageError(f"--config {path}: the Python file cannot be run ({type(error).__name__}: {error})") from error
+    names = [name for name in NAMES if isinstance(content.get(name), dict)]
+    if not names:
+        raise UsageError(f"--config {path}: the file does not define one of the dicts {', '.join(NAMES)}")
+    if len(names) > 1:  # a file may import conf_1p to change it, and config.py of the NPU port defines both
+        of_file = [name for name in names if name.removeprefix("conf_") in path.stem]
+        names = of_file or [name for name in names if name == ("conf_8p" if processes > 1 else "conf_1p")] or names
+    return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
+
+
+# The options of keys whose options have other names.
+SPELLINGS = {
+    "dataset_path": ("data_path",), "total_iter": ("iters", "total_iter"),
+    "batch_size": ("batch_size_p and --batch_size_m",),
+}  # fmt: skip
+
+
+def overrides_of(options: Any) -> dict[str, Any]:
+    """Return the command line values that override configuration keys. Other options are ignored."""
+    key_of = {option: key for key, (option, *_) in SPELLINGS.items()}
+    given = {key_of.get(name, name): value for name, value in vars(options).items()}
+    given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
+    # The commands of the NPU port pass -1 to keep the defaults of start_step and stop_step.
+    ignored = {"batch_size": (None, None), "start_step": -1, "stop_step": -1}
+    keys = {"work_path", "profiling", *ignored, *_DATA, *_MODEL} - {"device_num"}
+    return {key: value for key, value in given.items() if key in keys and value not in (None, ignored.get(key))}
+
+
+def build_config(
+    content: dict, folder: Path, overrides: Mapping[str, Any] | None = None, where: str = "config"
+) -> Config:
+    """Check the dict of a configuration file and return it as a Config; see `load_config`."""
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    top = _checked(_overridden(content, given, _TOP), _TOP, where, where)
+    work_path = folder / top["WORK_PATH"]
+    if "work_path" in given:
+        work_path = Path(_valid("work_path", str(given.pop("work_path")), LINE, where))
+    data, model = dict(top["data"]), top["model"]
+    if data.get("dataset_path"):
+        data["dataset_path"] = str(folder / _valid("dataset_path", data["dataset_path"], LINE, where))
+    if "batch_size" in given:  # --batch_size_p and --batch_size_m can be given separately
+        sizes = _valid("batch_size", model.get("batch_size", ModelConfig.batch_size), BATCH_SIZE, where)
+        given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], sizes, strict=True))
+    data = _checked(_overridden(data, given, _DATA), _DATA, where, f"{where}, data")
+    model = _checked(_overridden(model, given, _MODEL), _MODEL, where, f"{where}, model")
+    assert not given, f"overrides must be keys of the config: {given}"
+    devices = {key: top[key] for key in DEVICE_KEYS if top[key]}
+    device_num, dataset = data.pop("device_num"), canonical_name(data.pop("dataset"))
+    return Config(
+        work_path, devices, DataConfig(**data, dataset=dataset), ModelConfig(**model), device_num,
+        PROFILING[str(top["profiling"]).lower()], top["start_step"], top["stop_step"],
+    )  # fmt: skip
+
+
+def _fields(part: type) -> dict[str, tuple[Any, Rule]]:
+    """Return the default and the rule of each key of a part of the configuration."""
+    return {f.name: (f.default, f.metadata["rule"]) for f in fields(part)}
+
+
+_DICT = Rule(object, (lambda value: isinstance(value, dict), "a dict"))
+_TOP = {
+    "WORK_PATH": ("work", LINE), **dict.fromkeys(DEVICE_KEYS, ("", LINE)), "data": ({}, _DICT), "model": ({}, _DICT),
+    "profiling": (None, Rule(object, IS_PROFILING)), **dict.fromkeys(("start_step", "stop_step"), (-1, between(-1))),
+}  # fmt: skip
+_DATA = {**_fields(DataConfig), "device_num": (0, between(0, 1 << 10))}
+_MODEL = _fields(ModelConfig)
+
+
+def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str, part: str) -> dict[str, Any]:
+    """Return the values of all known keys: from `content`, or the default. Raises UsageError for an unknown key."""
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), list(known), n=1)
+            raise UsageError(f"{part}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+    return {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
+
+
+def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tuple[Any, Rule]]) -> dict[str, Any]:
+    """Return `values` with the overrides of the keys in `known`. Check these overrides and remove them from `given`."""
+    own = {key: given.pop(key) for key in known.keys() & given.keys()}
+    for key, value in own.items():
+        _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
+    return {**values, **own}
+
+
+def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:
+    """Return `value`, converted if the rule expects another type with the same meaning, such as a tuple for a list.
+
+    Raises UsageError if the value is invalid. The error names the key as `name`, by default as `key`.
+    """
+    if rule.kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1 << 1000 else math.inf
+    elif key in ("resolution", "loss_scale") and isinstance(value, int | float):
+        value = str(value)
+    elif key in DEVICE_KEYS:
+        value = str(value or "")
+    elif key in ("gallery", "probe") and isinstance(value, str):
+        value = (value,)
+    elif isinstance(value, list):
+        value = tuple(value)
+    unmet = rule.unmet(value)
+    if unmet is not None:
+        raise UsageError(f"{where}: {name or key} must be {unmet}, not {short(value)}")
+    return value
