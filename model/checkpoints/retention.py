@@ -1,4 +1,4 @@
-"""Keep the last and the best checkpoint of a training run and as many others as configured, and delete the rest."""
+"""Keep the last and the best checkpoint of a run and as many others as configured, and delete its older checkpoints."""
 
 import logging
 import uuid

@@ -23,7 +23,7 @@ def unpickle(path: Path) -> Any:
     """Unpickle a file that `torch.save` wrote, in the zip format or in the format before torch 1.6, on the CPU.
 
     Raises:
-        ForbiddenGlobalError: if the file needs a function or a class that is not allowed. The message is its name.
+        ForbiddenGlobalError: if the file needs a forbidden function or class. The message is its name.
         Exception: exceptions of many types, if the file is damaged.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED_GLOBALS):

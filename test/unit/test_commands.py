@@ -21,7 +21,6 @@ from model.runtime.task import Task
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("train.py --iterz 3", "did you mean --iters?"),
         ("train.py --cache yes", "argument --cache: must be True or False, not 'yes'"),
         ("test.py --post_process=1", "argument --post_process: must be True or False, not '1'"),
         ("train.py --iters -3", "command line: --iters must be from 1 to 1,099,511,627,776, not -3"),

@@ -198,7 +198,8 @@ def test_only_the_state_of_an_optimizer_is_loaded(tmp_path):
     some_weights = adam()
     del some_weights["state"][1]
     wrong_groups, wrong_state = {"state": {}, "param_groups": 3}, {"state": 3, "param_groups": [{"params": [0, 1]}]}
-    for content in (some_weights, {}, [], 3, wrong_groups, wrong_state):
+    other_network = torch.optim.Adam([torch.zeros(2, requires_grad=True)]).state_dict()
+    for content in (some_weights, {}, [], 3, wrong_groups, wrong_state, other_network):
         with pytest.raises(UserError, match=r"o\.ptm: does not fit the optimizer"):
             load_optimizer(fresh_adam(), saved(tmp_path / "o.ptm", content))
 

@@ -157,40 +157,25 @@ run_command(work)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("work", "status", "message", "starts"),
+    ("work", "status", "lines", "restarted"),
     [
-        ("raise UserError('a: wrong')", 1, "error: a: wrong", 1),
-        ("CommandParser(prog='a').parse_args(['--b'])", 2, "a: error: unknown argument --b (see a --help)", 1),
-        ("sys.exit(3)", 3, "error: process 0 ended with status 3 after 1 restarts", 2),
+        ("raise UserError('a: wrong')", 1, ["error: a: wrong"], False),
+        ("CommandParser(prog='a').parse_args(['--b'])", 2, ["a: error: unknown argument --b (see a --help)"], False),
+        ("raise UserError('rank ' + os.environ['RANK'])", 1, [f"error: rank {rank}" for rank in range(3)], False),
+        ("sys.exit(3)", 3, [f"error: process {rank} ended with status 3 after 1 restarts" for rank in range(3)], True),
     ],
 )
-def test_user_error_is_not_restarted_and_the_launcher_says_so(tmp_path, work, status, message, starts):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(folder=str(tmp_path), work=work))
-    done = run_module("model.launch", "--processes", 1, "--max_restarts", 1, script, PYTHONPATH=str(ROOT))
-    assert one_line_error(done, status) == message
-    assert ("not restarted: the user error above would occur again" in done.stderr) is (starts == 1)
-    assert len(list(tmp_path.glob("*.started"))) == starts
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("work", "status", "lines"),
-    [
-        ("raise UserError('a: wrong')", 1, ["error: a: wrong"]),
-        ("CommandParser(prog='a').parse_args(['--b'])", 2, ["a: error: unknown argument --b (see a --help)"]),
-        ("raise UserError('rank ' + os.environ['RANK'])", 1, ["error: rank 0", "error: rank 1", "error: rank 2"]),
-    ],
-)
-def test_an_error_of_all_processes_is_printed_once(tmp_path, work, status, lines):
+def test_errors_are_printed_once_and_user_errors_are_not_restarted(tmp_path, work, status, lines, restarted):
     """Each process waits until all processes have started, so that no process is terminated before it has the error."""
     script = tmp_path / "worker.py"
     waiting = f"while len(list(Path({str(tmp_path)!r}).glob('*.started'))) < 3: pass"
     script.write_text(WORKER.format(folder=str(tmp_path), work=f"{waiting}\n    {work}"))
-    done = run_module("model.launch", "--processes", 3, script, PYTHONPATH=str(ROOT))
-    assert done.returncode == status
+    done = run_module("model.launch", "--processes", 3, "--max_restarts", 1, script, PYTHONPATH=str(ROOT))
+    assert done.returncode == status and "Traceback" not in done.stderr
     printed = [line for line in done.stderr.splitlines() if "error:" in line]
     assert printed and len(printed) == len(set(printed)) and set(printed) <= set(lines)
+    assert ("not restarted: the user error above would occur again" in done.stderr) is not restarted
+    assert (len(list(tmp_path.glob("*.started"))) > 3) is restarted
 
 
 def test_single_process_has_no_launch(monkeypatch):

@@ -48,13 +48,6 @@ def test_only_temporary_files_of_dead_processes_are_removed(tmp_path):
     assert names(tmp_path) == [".hidden", "a.part"]
 
 
-def test_json_round_trip_and_errors_with_the_file(tmp_path):
-    write_json(tmp_path / "a.json", {"ä": [1, None]}, durable=True)
-    assert read_json(tmp_path / "a.json") == {"ä": [1, None]}
-    with pytest.raises(UserError, match=r"c\.json: no such file"):
-        read_json(tmp_path / "c.json")
-
-
 def test_summary_holds_each_file_under_its_name(tmp_path):
     write_json(tmp_path / "training.json", {"speed": {"it/s": 3}})
     content = collect([str(tmp_path / "training.json"), "processes=2"])
