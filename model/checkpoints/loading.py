@@ -125,7 +125,10 @@ def read_encoder(path: Path) -> Encoder:
         raise UserError(f"{path}: does not fit the network: {shown} ({len(wrong)} differences)")
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
-        raise UserError(f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]})")
+        raise UserError(
+            f"{path}: {len(bad)} of {len(state)} weights have values that are not finite ({bad[0]}); use another "
+            "checkpoint"
+        )
     return Encoder(path, sha256, state, sizes, metadata)
 
 
@@ -166,22 +169,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
         ]
         optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        errors = (_error_in_state(weight, optimizer.state[weight]) for weight in weights if optimizer.state)
-        reason = next(filter(None, errors), None)
+        for weight in weights if optimizer.state else ():
+            _check_state(weight, optimizer.state[weight])
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{path}: does not fit the optimizer ({error})") from error
-    if reason:
-        raise UserError(f"{path}: does not fit the optimizer ({reason})")
+        raise UserError(f"{path}: does not fit the optimizer ({error}); resume from another checkpoint") from error
 
 
-def _error_in_state(weight: Tensor, state: Mapping[str, Any]) -> str | None:
-    """Return a description of the first error in Adam's state of one weight, or None if the state is valid."""
+def _check_state(weight: Tensor, state: Mapping[str, Any]) -> None:
+    """Raise ValueError if Adam's state of a weight has a wrong shape, or values that are impossible."""
     for name in ("exp_avg", "exp_avg_sq"):
         mean = state[name]
         if not _is_dense(mean.cpu()) or mean.shape != weight.shape:
-            return f"{name} is {tuple(mean.shape)}, its weight is {tuple(weight.shape)}"
+            raise ValueError(f"{name} is {tuple(mean.shape)}, its weight is {tuple(weight.shape)}")
         if not mean.isfinite().all() or (name == "exp_avg_sq" and (mean < 0).any()):
-            return f"{name} of a weight {tuple(weight.shape)} has a value that is not finite, or a negative square"
+            raise ValueError(f"{name} of a weight {tuple(weight.shape)} contains NaN, infinity or a negative square")
     if not 0 <= float(state["step"]) < 2**53:
-        return f"step is {state['step']}"
-    return None
+        raise ValueError(f"step is {state['step']}")

@@ -16,4 +16,4 @@ def import_onnxruntime(module: str = "onnxruntime") -> ModuleType:
         importlib.import_module("onnxruntime").disable_telemetry_events()
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime") from error
+        raise UserError(f"ONNX Runtime cannot be imported ({error}); run `pip install onnxruntime`") from error

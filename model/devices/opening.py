@@ -69,7 +69,10 @@ def resolve_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     _require(kind)
     position = int(number) if number else local_rank
     if position >= _count(kind):
-        raise UsageError(f"--device {kind}:{position}: this machine has {_count(kind)} {kind} devices, numbered from 0")
+        raise UsageError(
+            f"--device {kind}:{position}: this machine has {_count(kind)} {kind} devices, numbered from 0; use one of "
+            "these numbers"
+        )
     device = torch.device(kind, position)
     try:
         select(device)
@@ -119,10 +122,10 @@ def _require(kind: str) -> None:
     if not _count(kind):
         row = DEVICE_KINDS[kind]
         chosen = os.environ.get(row.visible)
-        hint = "" if chosen is None else f"; {row.visible}={chosen} must list existing devices in ascending order"
+        hint = "" if chosen is None else f" and that {row.visible}={chosen} lists existing devices in ascending order"
         raise UsageError(
-            f"--device {kind}: torch {torch.__version__} finds no {kind} device on this machine "
-            f"(`{row.list_command}` lists the devices of the driver{hint})"
+            f"--device {kind}: torch {torch.__version__} finds no {kind} device on this machine; check that "
+            f"`{row.list_command}` lists devices{hint}, or use --device cpu"
         )
 
 
