@@ -1,6 +1,7 @@
 """Compute the report's section on the embeddings: a two-dimensional t-SNE map of a few hundred embeddings."""
 
 from collections.abc import Mapping
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -34,24 +35,24 @@ def embedding_map(inputs: ReportInputs) -> dict[str, Any] | None:
     conditions = np.array([name.partition("-")[0].upper() for name in index.seq_type[rows]])
     # The conditions of the probes come first, so that each of them has the same marker in every report.
     order = [c for c in (*inputs.result.conditions, *sorted(set(conditions.tolist()))) if c in conditions]
-    markers = dict(zip(dict.fromkeys(order), MARKERS, strict=False))
+    markers = dict(zip(dict.fromkeys(order), cycle(MARKERS)))
+    coloured = list(zip(subjects, SERIES, strict=False))
     description = f"{method} of {len(rows)} embeddings of {len(subjects)} people: {', '.join(subjects)}"
     names = index.subject[rows]
 
     def draw(axes, colours: Mapping[str, str]) -> None:
         # One colour per subject, one marker per condition.
-        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
-            for condition, marker in markers.items():
-                chosen = points[(names == subject) & (conditions == condition)]
-                axes.scatter(*chosen.T, s=16, marker=marker, facecolors="none", edgecolors=colour, linewidths=0.9)
+        for (subject, role), (condition, marker) in product(coloured, markers.items()):
+            x, y = points[(names == subject) & (conditions == condition)].T
+            axes.scatter(x, y, s=16, marker=marker, facecolors="none", edgecolors=colours[role], linewidths=0.9)
         # Draw the names after all points, so that no point covers a name.
-        for subject, colour in zip(subjects, map(colours.get, SERIES), strict=False):
+        for subject, role in coloured:
             centre = np.median(points[names == subject], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colour}
+            box = {"boxstyle": "round,pad=0.15", "facecolor": colours["page"], "edgecolor": colours[role]}
             axes.text(*centre, subject, ha="center", va="center", fontsize=9, fontweight="bold", bbox=box)
         for condition, marker in markers.items():
             axes.scatter([], [], s=22, marker=marker, facecolors="none", edgecolors=colours["text"], label=condition)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(markers))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(5, len(markers)))
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[["left", "bottom"]].set_visible(False)

@@ -1,6 +1,7 @@
 """Test the page with figures: its content against simple counts, its size, and its appearance in a browser."""
 
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from browser import browser
 from html_outline import check_page
+from matplotlib.figure import Figure
 from people import made_embeddings, made_frames, made_index
 from PIL import Image
 from small_results import write_training_log
@@ -17,9 +19,12 @@ from model.data.index import SequenceIndex
 from model.evaluation.cross_view import evaluate_index
 from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.mistakes import hardest
+from model.evaluation.protocols import Protocol, protocol_of
 from model.evaluation.streaming import Streaming
 from model.report.charts import check_matplotlib
+from model.report.embedding_map import embedding_map
 from model.report.page import report_page, write_page, write_report
+from model.report.palette import LIGHT
 from model.report.report_inputs import EmbeddedSequences, ReportInputs
 from model.runtime.performance_files import Figures
 
@@ -30,7 +35,7 @@ ACCURACY_SECTIONS = ["published", "views", "cells", "ranks"]
 SECTIONS = [*ACCURACY_SECTIONS, "verification", "who", "mistakes", "map", "training", "throughput", "made"]
 
 
-def inputs_of(index: SequenceIndex, spread: float = 1.1, dataset: str = "CASIA-B", **more) -> ReportInputs:
+def inputs_of(index: SequenceIndex, spread: float = 1.1, dataset: str | Protocol = "CASIA-B", **more) -> ReportInputs:
     distances, embeddings = DistanceStatistics(), made_embeddings(index, spread)
     result = evaluate_index(embeddings, index, dataset, Streaming(statistics=distances))
     details = {"command": "test.py --report", "model": "a<b>.ptm", "time": "2026-11-25T00:00:00+00:00"}
@@ -142,6 +147,25 @@ def test_the_page_says_that_one_person_gives_the_same_figures_for_any_model(tmp_
         assert sentence not in outline.text
     for chart in charts:
         chart.write_png(tmp_path / f"{chart.name}.png")
+
+
+def test_the_smallest_possible_test_draws_all_figures_without_a_warning(tmp_path):
+    """Two enrolled people and one probe give one genuine and one impostor pair."""
+    index = made_index(("anna", "bert"), ("nm-01", "nm-05"), ("090",))
+    inputs = inputs_of(index.take(np.flatnonzero([index.name(i) != "bert/nm-05/090" for i in range(len(index))])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(inputs, tmp_path / "r.html")
+    assert 'id="verification"' in (tmp_path / "r.html").read_text()
+
+
+def test_the_map_draws_every_sequence_of_many_conditions():
+    inputs = inputs_of(made_index(("a", "b", "c"), [f"walk{i}" for i in range(12)]), dataset=protocol_of(
+        "mine", ["walk0"], ["walk[1-9]*"]
+    ))  # fmt: skip
+    shown, axes = embedding_map(inputs), Figure().add_subplot()
+    shown["charts"][0].draw(axes, LIGHT)
+    assert sum(len(points.get_offsets()) for points in axes.collections) == shown["sequences"] == 3 * 12 * 3
 
 
 def test_closest_decisions_leave_out_views_without_another_person():
