@@ -14,8 +14,8 @@ from torch import Tensor
 INFINITE = torch.finfo(torch.float32).max
 
 
-def nearest_mates(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int) -> Tensor:
-    """Return the distances of each probe's mates in each of v galleries, in ascending order: [m, v, most_mates].
+def mate_distances(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int) -> Tensor:
+    """Return the distances of each probe's mates in each of v galleries: [m, v, most_mates].
 
     Missing mates have distance INFINITE. No value is copied to the host.
 
@@ -27,7 +27,7 @@ def nearest_mates(distance: Tensor, first: Tensor, stop: Tensor, most_mates: int
     column = first[..., None] + torch.arange(most_mates, device=first.device)
     absent = column >= stop[..., None]
     found = distance.gather(1, column.masked_fill(absent, 0).flatten(1)).view(column.shape)
-    return found.masked_fill_(absent, INFINITE).sort(dim=-1).values
+    return found.masked_fill_(absent, INFINITE)
 
 
 def entries_within(distance: Tensor, radius: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def closer_impostors(within: Tensor, nearest: Tensor) -> Tensor:
 
     Args:
         within: [..., r], result of `entries_within` for the distances in `nearest`.
-        nearest: [..., r], distances of the mates, result of `nearest_mates`.
+        nearest: [..., r], distances of the mates in ascending order, INFINITE for missing mates.
     """
     mates_within = torch.searchsorted(nearest, nearest, right=True, out_int32=True)
     return (within - mates_within).masked_fill_(nearest == INFINITE, -1)

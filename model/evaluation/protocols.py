@@ -10,6 +10,7 @@ import numpy as np
 
 from model.common.errors import UsageError, UserError, some_names
 from model.common.files import is_plain_name
+from model.common.natural_order import natural_key
 
 
 class PublishedRow(NamedTuple):
@@ -163,11 +164,12 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
         UserError: the gallery or the probes are empty, or a seq_type matches patterns of several parts.
     """
     take = np.asarray(seq_types, dtype=str)
-    present = np.unique(take).tolist()
+    present, numbers = np.unique(take, return_inverse=True)
     parts = {"the gallery": protocol.gallery, **protocol.probes}
-    _reject_shared(present, parts, UserError)
-    takes_of = {part: [name for name in present if _names(name, patterns)] for part, patterns in parts.items()}
-    rows_of = {part: np.flatnonzero(np.isin(take, takes)) for part, takes in takes_of.items()}
+    _reject_shared(present.tolist(), parts, UserError)
+    belongs = {part: np.array([_names(t, names) for t in present.tolist()], bool) for part, names in parts.items()}
+    rows_of = {part: np.flatnonzero(present_in_part[numbers]) for part, present_in_part in belongs.items()}
+    unused = np.delete(take, np.concatenate(list(rows_of.values())))
     gallery_rows = rows_of.pop("the gallery")
     all_probes = [t for wanted in protocol.probes.values() for t in wanted]
     for part, wanted, count in (
@@ -185,14 +187,13 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
         for c, rows in rows_of.items()
         if not len(rows)
     ]
-    unused = take[~np.isin(take, [name for takes in takes_of.values() for name in takes])]
     if len(unused):
         notes.append(f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {some_names(unused)}")
 
     conditions = tuple(c for c, rows in rows_of.items() if len(rows))
     probe_rows = np.concatenate([rows_of[c] for c in conditions])
     names = [str(view) for view in views]
-    ordered = sorted({names[i] for i in (*gallery_rows, *probe_rows)}, key=_natural)
+    ordered = sorted({names[i] for i in (*gallery_rows, *probe_rows)}, key=natural_key)
     place = {view: i for i, view in enumerate(ordered)}
     view_ids = np.array([place.get(view, -1) for view in names])
     return Plan(
@@ -209,8 +210,3 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
 
 def _normalized(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
-
-
-def _natural(view: str) -> tuple[bool, int, str]:
-    """Return a sort key that orders numbers by value before all other names: 000, 018, 90, 180, front."""
-    return not view.isdecimal(), int(view) if view.isdecimal() else 0, view

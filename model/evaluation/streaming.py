@@ -14,7 +14,7 @@ from model.devices.device import free_memory
 from model.evaluation.distance import euclidean_distance
 from model.evaluation.distance_statistics import DistanceStatistics
 from model.evaluation.gallery_pieces import Piece, Sizes, cut_gallery, sizes_within, visits_of
-from model.evaluation.metrics import INFINITE, closer_impostors, entries_within, nearest_mates
+from model.evaluation.metrics import INFINITE, closer_impostors, entries_within, mate_distances
 from model.evaluation.protocols import Plan
 
 PROBE_CHUNK = 1024
@@ -162,7 +162,7 @@ class _Counter:
         mate_keys = self._first_key + self._subjects[chunk, :, None]
         first, stop = torch.searchsorted(keys, mate_keys), torch.searchsorted(keys, mate_keys, right=True)
         known = self._nearest[chunk]
-        found = nearest_mates(distance, first, stop, known.shape[-1])
+        found = mate_distances(distance, first, stop, known.shape[-1])
         known.copy_(torch.cat([known, found], dim=-1).sort(dim=-1).values[..., : known.shape[-1]])
 
     def count(self, chunk: int, distance: Tensor, runs: list[tuple[slice, slice]]) -> None:

@@ -96,5 +96,5 @@ def publish(
         throughput = [read_figures(path) for path in report.throughput]
         inputs = ReportInputs(result, details, distances, embedded, training_log, throughput)
         print(f"figures: {write_report(inputs, page, quiet)}/*.png")
-    suffixes = ",".join(path.suffix[1:] for kind, path in written.items() if kind != "html")
+    suffixes = ",".join(suffix for suffix in written if suffix != "html")
     print(f"report: {page}\ntables: {written['json'].with_suffix('')}.{{{suffixes}}}")

@@ -19,7 +19,7 @@ from model.report.report_inputs import ReportInputs
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = {"json": "json", "csv": "csv", "html": "html", "netcdf": "nc"}
+
 KINDS = "including", "excluding"
 INCLUDING, EXCLUDING = "Include identical-view cases", "Exclude identical-view cases"
 
@@ -48,23 +48,23 @@ def result_text(result: CrossViewResult) -> str:
 def write_results(
     result: CrossViewResult, folder: Path | str, name: str, details: Mapping[str, Any]
 ) -> dict[str, Path]:
-    """Write `name`.json, .csv, .html and .nc to `folder`. Return the paths as {"json", "csv", "html", "netcdf"}.
+    """Write `name`.json, .csv, .html and .nc to `folder`. Return the paths by suffix: json, csv, html and nc.
 
     The NetCDF file is skipped with a warning if xarray or netCDF4 cannot be imported.
 
     Args:
         details: how the result was made (command, config, versions, checkpoint ...); plain JSON values.
     """
-    written = {kind: Path(folder, f"{name}.{suffix}") for kind, suffix in _SUFFIXES.items()}
+    written = {suffix: Path(folder, f"{name}.{suffix}") for suffix in ("json", "csv", "html", "nc")}
     write_json(written["json"], {**result.to_json(), "details": without_nan(dict(details))})
     with atomic_file(written["csv"]) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(_csv_rows(result))
     with atomic_file(written["html"]) as part:
         part.write_text(report_page(ReportInputs(result, details)).html, encoding="utf-8")
     try:
-        _write_netcdf(result, written["netcdf"], details)
+        _write_netcdf(result, written["nc"], details)
     except ImportError as error:
-        skipped = written.pop("netcdf")
+        skipped = written.pop("nc")
         logger.warning(
             "%s is not written: xarray or netCDF4 cannot be imported (%s); to get this file, run pip install -r "
             "requirements.txt", skipped.name, error,

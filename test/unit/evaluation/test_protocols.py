@@ -62,9 +62,9 @@ def test_empty_part_error_lists_the_available_takes(takes, part):
     assert "\n" not in str(error.value)
 
 
-def test_views_can_be_an_array():
-    plan = plan_of(np.array(["01", "00"]), np.array(["000", "015"]), protocol_of("OUMVLP"))
-    assert plan.views == ("000", "015")
+def test_views_can_be_an_array_and_are_in_natural_order():
+    plan = plan_of(np.array(["01", "00"] * 2), np.array(["cam10", "cam9", "90", "015"]), protocol_of("OUMVLP"))
+    assert plan.views == ("015", "90", "cam9", "cam10")
 
 
 @pytest.mark.parametrize(

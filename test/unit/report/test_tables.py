@@ -93,7 +93,7 @@ def test_netcdf_keeps_values_and_labels(tmp_path):
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("netCDF4")
     result = result_of()
-    path = write_results(result, tmp_path, "run", DETAILS)["netcdf"]
+    path = write_results(result, tmp_path, "run", DETAILS)["nc"]
     with xarray.open_dataset(path, engine="netcdf4") as dataset:
         np.testing.assert_array_equal(dataset["accuracy"], result.accuracy)
         assert dataset["condition"].values.tolist() == ["NM", "BG", "CL"]
