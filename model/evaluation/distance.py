@@ -19,8 +19,8 @@ def euclidean_distance(
     change ranks, so disable them.
 
     Args:
-        probe_square: |p|^2 [m] if already known. An infinite value makes all distances of its row infinite.
-        gallery_square: |g|^2 [n] if already known. An infinite value makes all distances of its column infinite.
+        probe_square: |p|^2 [m] if already known.
+        gallery_square: |g|^2 [n] if already known.
         out: tensor [m, n] for the result.
     """
     probe, gallery = probe.float(), gallery.float()

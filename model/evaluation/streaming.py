@@ -111,9 +111,9 @@ class _Distances:
         self._probe_rows = torch.from_numpy(probe_rows).to(embeddings.device).view(-1, sizes.chunk)
         self._probe_squares = squares[self._probe_rows].to(device)
         numbers = embeddings.shape[1]
-        # Start with zeros: a piece can leave rows of the buffer empty, and uninitialized memory can contain NaN.
+        # A piece can leave the last rows of these buffers unused. Zeros keep their distances finite.
         self._gallery = torch.zeros(sizes.rows, numbers, device=device)
-        self._gallery_square = torch.empty(sizes.rows, device=device)
+        self._gallery_square = torch.zeros(sizes.rows, device=device)
         self._probe = torch.empty(sizes.chunk, numbers, device=device)
         self._distance = torch.empty(sizes.chunk, sizes.rows, device=device)
         self._direct = embeddings.device == self._probe.device and embeddings.dtype == torch.float32
@@ -126,13 +126,10 @@ class _Distances:
         """Copy a piece of the gallery to the device."""
         rows = piece.rows.to(self._embeddings.device)
         self._fetch(rows, self._gallery[: len(rows)])
-        self._gallery_square.fill_(INFINITE)[: len(rows)] = self._squares[rows].to(self._gallery.device)
+        self._gallery_square[: len(rows)] = self._squares[rows].to(self._gallery.device)
 
     def of_chunk(self, chunk: int) -> Tensor:
-        """Return distances [chunk, rows]. Columns beyond the piece are larger than any distance of two embeddings.
-
-        The next call overwrites the result.
-        """
+        """Return distances [chunk, rows], meaningless beyond the piece. The next call overwrites them."""
         self._fetch(self._probe_rows[chunk], self._probe)
         squares = self._probe_squares[chunk], self._gallery_square
         return euclidean_distance(self._probe, self._gallery, *squares, out=self._distance)

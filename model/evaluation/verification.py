@@ -28,11 +28,7 @@ class Roc(namedtuple("Roc", "threshold far tar genuine impostor")):
         if not self.genuine or not self.impostor:
             return float("nan")
         excess = self.far - (1 - self.tar)  # rises from -1 to 1
-        after = int(np.argmax(excess >= 0))
-        before = max(after - 1, 0)
-        step = excess[after] - excess[before]
-        share = 0.0 if step == 0 else -excess[before] / step
-        return float(self.far[before] + share * (self.far[after] - self.far[before]))
+        return float(np.interp(0, excess, self.far))
 
 
 def roc(genuine: np.ndarray, impostor: np.ndarray, bin_width: float) -> Roc:

@@ -92,7 +92,7 @@ def _cmc_chart(inputs: ReportInputs) -> Chart:
     x = list(range(1, result.ranks + 1))
     at_rank = [getattr(result, inputs.kind)(rank) for rank in x]
     curves = {condition: [values[condition] for values in at_rank] for condition in result.conditions}
-    lines = [Line(name, x, curve, style, markers=False) for style, (name, curve) in enumerate(curves.items())]
+    lines = [Line(name, x, curve, style) for style, (name, curve) in enumerate(curves.items())]
     description = "; ".join(
         f"{name}: rank-1 {curve[0]:.1f}, rank-{x[-1]} {curve[-1]:.1f} percent" for name, curve in curves.items()
     )

@@ -109,7 +109,6 @@ class Line(NamedTuple):
     y: Sequence[float]
     style: int = 0
     reference: bool = False
-    markers: bool = True
 
 
 def check_matplotlib() -> None:
@@ -141,7 +140,8 @@ def line_chart(
 
     def draw(axes, colours: Mapping[str, str]) -> None:
         for line in lines:
-            dashed = line.reference or not line.markers
+            # Lines over views have markers. Other lines differ by their dashes.
+            dashed = line.reference or categories is None
             axes.plot(
                 line.x if categories is None else range(len(line.x)),
                 line.y,

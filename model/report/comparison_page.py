@@ -102,11 +102,8 @@ def _people_chart(comparison: Comparison) -> Chart:
             axes.bar(x[chosen], gains[chosen], width=0.8, facecolor=face, edgecolor=colours[role], hatch=hatch)
         axes.set(xlabel="people, by B - A in ascending order", ylabel="B - A (points)")
 
-    better, worse = int((gains > 0).sum()), int((gains < 0).sum())
-    description = (
-        f"Compared with A, B recognizes {better} people better, {worse} people worse and "
-        f"{len(gains) - better - worse} people equally well"
-    )
+    better, worse, equal = ((np.sign(gains) == sign).sum() for sign in (1, -1, 0))
+    description = f"Compared with A, B recognizes {better} people better, {worse} worse and {equal} equally well"
     return Chart("people", description, description, draw, (6.2, 3.0))
 
 

@@ -70,7 +70,7 @@ def _rank1_curve(inputs: ReportInputs) -> Chart:
         ordered = np.sort(rank1[~np.isnan(rank1)])
         if len(ordered):
             steps = np.linspace(0, len(ordered) - 1, min(len(ordered), MAX_CURVE_POINTS)).round().astype(int)
-            lines.append(Line(condition, 100 * (steps + 1) / len(ordered), ordered[steps], style, markers=False))
+            lines.append(Line(condition, 100 * (steps + 1) / len(ordered), ordered[steps], style))
             descriptions.append(f"{condition}: lowest {ordered[0]:.0f}, median {np.median(ordered):.0f} percent")
     settings = {"ylim": (-2, 102), "xlabel": "people (%)", "ylabel": "rank-1 (%)"}
     title = "Rank-1 per person, in ascending order"

@@ -40,7 +40,7 @@ def _chart(name: str, title: str, y_label: str, points: list[dict], fields: dict
     lines, descriptions = [], []
     for label, field in fields.items():
         values = [point[field] for point in points]
-        lines.append(Line(label, *thinned([point["iteration"] for point in points], values), style, markers=False))
+        lines.append(Line(label, *thinned([point["iteration"] for point in points], values), style))
         descriptions.append(f"{label}: {values[0]:.4g} at the start, {values[-1]:.4g} at the end")
         style += 1
     return line_chart(name, title, "; ".join(descriptions), lines, {"xlabel": "iteration", "ylabel": y_label})

@@ -47,7 +47,7 @@ def _roc_chart(curves: Mapping[str, Roc], kind: str) -> Chart:
     lines = []
     for style, (condition, curve) in enumerate(curves.items()):
         far, tar = _sampled(curve)
-        lines.append(Line(condition, 100 * far, 100 * tar, style, markers=False))
+        lines.append(Line(condition, 100 * far, 100 * tar, style))
     rates = {condition: 100 * curve.equal_error_rate() for condition, curve in curves.items()}
     description = "; ".join(f"{condition}: equal error rate {rate:.1f} percent" for condition, rate in rates.items())
     lowest_far = 1 / max(2, *(curve.impostor for curve in curves.values()))  # 2: the axis needs two different limits

@@ -179,11 +179,6 @@ def test_gallery_of_three_clips_the_ranks():
 PAIR = grid(["a", "b", "c"], TAKES, ["000", "018"])  # two views
 
 
-def test_embeddings_of_any_shape_are_flattened():
-    other = evaluated(PAIR, embeddings_of(PAIR).reshape(-1, 4, 6), device=torch.device("cpu"))
-    np.testing.assert_array_equal(evaluated(PAIR).accuracy, other.accuracy)
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 def test_error_counts_non_finite_embeddings_and_names_the_first(bad):
     embeddings = embeddings_of(PAIR)

@@ -34,23 +34,12 @@ def test_distance_is_the_norm_of_the_difference_in_float32(dtype):
     torch.testing.assert_close(distance.double(), torch.cdist(probe.double(), gallery.double()), rtol=1e-5, atol=0)
 
 
-def test_squared_length_of_half_precision_does_not_overflow():
-    assert squared_length(torch.full((1, 4), 60000.0, dtype=torch.float16)).item() == pytest.approx(4 * 60000.0**2)
-
-
 def test_given_squares_and_output_are_used():
     probe, gallery = randn(7, 100), randn(5, 100, seed=1)
     out = torch.full((7, 5), float("nan"))
     squares = squared_length(probe), squared_length(gallery)
     assert euclidean_distance(probe, gallery, *squares, out=out) is out
     assert torch.equal(out, euclidean_distance(probe, gallery))
-
-
-def test_infinite_square_gives_infinite_distance():
-    gallery_square = squared_length(randn(5, 100, seed=1))
-    gallery_square[3] = float("inf")
-    distance = euclidean_distance(randn(7, 100), randn(5, 100, seed=1), gallery_square=gallery_square)
-    assert distance.isinf().all(dim=0).tolist() == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize("rows_at_once", [0, 1, 3, 10, 11, 1024])

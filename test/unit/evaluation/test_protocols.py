@@ -35,8 +35,6 @@ def test_published_rows_use_the_conditions_of_the_protocol():
         for row in protocol.published:
             for figures in (row.including, row.excluding):
                 assert figures is None or set(figures) <= set(protocol.probes)
-    assert {"NM": 95.405, "BG": 88.284, "CL": 72.041} in [row[1] for row in protocol_of("CASIA-B").published]
-    assert not protocol_of("Synthetic").published
 
 
 def test_plan_sorts_rows_by_part_and_view():
