@@ -19,12 +19,12 @@ USUAL_SPREAD, USUAL_FREEDOM = 0.15, 4
 def threshold_at(impostor: np.ndarray, own: np.ndarray, far: float) -> tuple[float | None, bool]:
     """Return a threshold such that a new impostor distance is below the threshold with the probability `far`.
 
-    The distances of one person are similar, so a quantile of the distances needs about 1 / `far` people. For fewer
-    people, the logarithms of the distances are assumed to have a normal distribution. A new value then follows a
-    shifted and scaled Student's t distribution, and the threshold is the quantile `far` of this distribution. The
-    effective number of independent distances is between the number of people and the number of distances. It is
-    computed from the variance of the means per person. The variance of a few distances is very uncertain, so it is
-    averaged with the usual variance.
+    The distances of one person are correlated. A quantile of the distances therefore needs about 1 / `far` people, and
+    not only 1 / `far` distances. For fewer people, the logarithms of the distances are assumed to have a normal
+    distribution. A new value then follows a shifted and scaled Student's t distribution, and the threshold is the
+    quantile `far` of this distribution. The effective number of independent distances is between the number of people
+    and the number of distances. It is computed from the variance of the means per person. The variance of a few
+    distances is very uncertain, so it is averaged with the usual variance.
 
     Args:
         impostor: distances [n].

@@ -32,7 +32,7 @@ class DistanceStatistics:
     mate_distance, wrong_distance: [m, v] float32. Distances of the nearest mate and of the nearest impostor of each
         probe in each gallery view. A distance is infinite if there is no such entry.
     mate_row, wrong_row: [m, v] int64. Rows of these two entries in the embeddings, -1 if there is no such entry. If
-        several entries have the same distance, the row can be that of any of them.
+        several entries have the same smallest distance, one of them is chosen arbitrarily.
     plan: probes, gallery and views of the evaluation.
     every: n if only every n-th probe is in `counts`. The value is 1 except in a very large test.
     """

@@ -104,7 +104,7 @@ class Visit(NamedTuple):
 
 
 def visits_of(pieces: list[Piece], subjects: np.ndarray) -> Iterator[Visit]:
-    """Yield visits that count each chunk once in every piece, after all mates of the chunk have been found.
+    """Yield visits such that each chunk is counted once in every piece, after all mates of the chunk were found.
 
     `subjects` [chunks, chunk] are the subjects of the probes in ascending order.
     """

@@ -9,8 +9,8 @@ The number of mates among these entries is then subtracted.
 import torch
 from torch import Tensor
 
-# Larger than any distance and any squared distance. The value is finite because some NPUs replace infinity by it, which
-# would break comparisons with infinity.
+# Larger than any distance and any squared distance. The value is finite because some NPUs replace infinity by this
+# value, so that comparisons with infinity fail.
 INFINITE = torch.finfo(torch.float32).max
 
 

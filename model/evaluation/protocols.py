@@ -147,7 +147,7 @@ def _names(take: str, patterns: Sequence[str]) -> bool:
 
 
 def _reject_shared(takes: Iterable[str], parts: Mapping[str, Sequence[str]], error: type[UserError]) -> None:
-    """Raise `error` if a take belongs to several parts, for example if a probe would be compared with itself."""
+    """Raise `error` if a take belongs to several parts, because a probe could then be compared with itself."""
     for take in takes:
         shared = [part for part, patterns in parts.items() if _names(take, patterns)]
         if len(shared) > 1:

@@ -65,7 +65,7 @@ class CrossViewResult:
         return tables
 
     def mean_average_precision(self, rounded: bool = True) -> dict[str, dict[str, float]]:
-        """Return mAP in percent: {condition: {"including": mean, "excluding": mean}}, with the same means as rank-k."""
+        """Return mAP in percent: {condition: {"including": mean, "excluding": mean}}, averaged like rank-k."""
         return {
             condition: {"including": _mean(cells), "excluding": _mean(_exclude_identical(cells))}
             for condition, cells in zip(self.conditions, _rounded(self.average_precision, rounded), strict=True)

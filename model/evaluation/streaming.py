@@ -129,7 +129,10 @@ class _Distances:
         self._gallery_square[: len(rows)] = self._squares[rows].to(self._gallery.device)
 
     def of_chunk(self, chunk: int) -> Tensor:
-        """Return distances [chunk, rows], meaningless beyond the piece. The next call overwrites them."""
+        """Return distances [chunk, rows]. Columns after the last entry of the piece have no meaning.
+
+        The next call overwrites the returned tensor.
+        """
         self._fetch(self._probe_rows[chunk], self._probe)
         squares = self._probe_squares[chunk], self._gallery_square
         return euclidean_distance(self._probe, self._gallery, *squares, out=self._distance)

@@ -1,4 +1,4 @@
-"""Compute the ROC curve, equal error rate and true accept rate of verification from histograms of distances.
+"""Compute the figures of verification from histograms of distances: ROC curve, equal error rate, true accept rate.
 
 Verification decides whether a pair of sequences shows the same person (genuine pair) or different people (impostor
 pair). A pair is accepted as genuine if its distance is below a threshold. The false accept rate (FAR) is the share of

@@ -15,7 +15,8 @@ examples:
   python -m model.identify remove anna --gallery people.parquet
 
 Enrol and identify only people who agreed to it. If a gallery comes from a single recording, its sequences resemble each
-other more than later recordings do. Its threshold then rejects more sequences of enrolled people than expected.
+other more than they resemble later recordings. In later recordings, more sequences of enrolled people are then called
+unknown than the gallery suggests.
 """
 
 from pathlib import Path

@@ -143,7 +143,7 @@ def verify_action(options: Namespace) -> dict[str, Any]:
     if options.data_path:
         store, embeddings = _embed(options, gallery)
         sequences = [store.index.name(position) for position in range(len(embeddings))]
-    # A track and a person can have the same name. It then means the track as the first NAME, the person as the second.
+    # A track and a person can have the same name. In this case, the first NAME is the track, the second the person.
     for name, prefer_tree in zip(options.people, (True, False), strict=True):
         in_tree = [i for i, sequence in enumerate(sequences) if f"{sequence}/".startswith(f"{name}/")]
         enrolled = np.flatnonzero(gallery.labels["person"] == name)

@@ -80,8 +80,8 @@ class Calibration:
         far: false accept rate of the thresholds.
         threshold: a probe gets a name if its distance is below this value. About the share `far` of unknown people
             gets a name. None if there are too few people.
-        pair_threshold: two sequences or people are the same person if their distance is below this value. About the
-            share `far` of pairs of different people is accepted. None if there are too few people.
+        pair_threshold: two tracks or people are accepted as the same person if their distance is below this value.
+            About the share `far` of pairs of different people is accepted. None if there are too few people.
         extrapolated: the threshold is a quantile of an assumed distribution, because there are too few distances to
             count the share `far` of them.
         probability: function that returns the probability that a distance is genuine, if a priori the same person and
@@ -143,8 +143,8 @@ def calibrate(
         impostor.append(others[::step])
     genuine, counts, impostor = np.array(genuine), [len(part) for part in impostor], np.concatenate(impostor)
     genuine = genuine[np.isfinite(genuine)]
-    # Each value of `nearest` is the smallest of `people` - 1 distances. The nearest person of an unknown person has the
-    # smallest of `people` distances, so a threshold for `nearest` must be reached less often.
+    # Each value of `nearest` is the smallest of `people` - 1 distances. An unknown person has `people` distances, and
+    # the smallest of them is below a threshold more often. `lower` is the share of `nearest` that corresponds to `far`.
     lower = 1 - (1 - far) ** ((people - 1) / people)
     threshold, extrapolated = threshold_at(np.array(nearest), own, lower)
     pair_threshold, _ = threshold_at(impostor, np.repeat(own, counts), far)

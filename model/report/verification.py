@@ -50,7 +50,8 @@ def _roc_chart(curves: Mapping[str, Roc], kind: str) -> Chart:
         lines.append(Line(condition, 100 * far, 100 * tar, style))
     rates = {condition: 100 * curve.equal_error_rate() for condition, curve in curves.items()}
     description = "; ".join(f"{condition}: equal error rate {rate:.1f} percent" for condition, rate in rates.items())
-    lowest_far = 1 / max(2, *(curve.impostor for curve in curves.values()))  # 2: the axis needs two different limits
+    # The lowest FAR above 0. It is at most 1 / 2, because the axis needs two different limits.
+    lowest_far = 1 / max(2, *(curve.impostor for curve in curves.values()))
     settings = {"xscale": "log", "xlim": (100 * max(lowest_far, MIN_FAR_SHOWN), 100), "ylim": (0, 101.5)}
     settings |= {"xlabel": "false accept rate (%)", "ylabel": "true accept rate (%)"}
     return line_chart("roc", f"ROC, {kind} identical views", description, lines, settings, "lower right")

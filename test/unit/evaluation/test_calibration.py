@@ -16,7 +16,7 @@ def test_threshold_accepts_the_given_share_of_many_distances(far):
 
 @pytest.mark.parametrize(("people", "each"), [(3, 1), (5, 6), (10, 6), (40, 3)])
 def test_thresholds_of_few_people_accept_about_the_given_share_on_average(people, each):
-    """Half of the variance is common to all distances of a person. For five people, a quantile would accept 14 %."""
+    """Half of the variance is common to all distances of a person. A quantile would accept 14 % (five people)."""
     rng = np.random.default_rng(people)
 
     def distances(count: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_calibration_uses_each_sequence_without_itself(tmp_path):
         genuine.append(np.sort(np.delete(distance[i], i)[np.delete(gallery.person_ids, i) == person])[:3].mean())
         strangers.append(min(others))
     np.testing.assert_allclose(found.genuine, genuine, rtol=1e-4)
-    # A sequence of the gallery is compared with five other people, a probe is compared with six people.
+    # A sequence of the gallery is compared with five other people, and a probe is compared with six people.
     expected = threshold_at(np.array(strangers), gallery.person_ids, 1 - 0.9 ** (5 / 6))
     assert found.threshold == pytest.approx(expected[0], rel=1e-4) and found.extrapolated == expected[1]
     near, far = found.probability(min(genuine)), found.probability(max(strangers))
