@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.devices import triton_support
-from model.network import kernels
 
 
 class TripletLosses(NamedTuple):
@@ -78,7 +77,9 @@ def triplet_losses(
     with torch.autocast(embeddings.device.type, enabled=False):
         x = embeddings.float().transpose(0, 1).contiguous()
         if not reference and triton_support.works(x.device):
-            return TripletLosses(*kernels.triplet_losses(x, sequences, margin))
+            from model.network.kernels.triplet_loss import Losses  # this module needs Triton
+
+            return TripletLosses(*Losses.apply(x, sequences, margin))
         dist = pairwise_distance(x)
         # Axes: p, subject and sequence of the anchor, subject and sequence of the other embedding. A pair is positive
         # if its subjects are equal.

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 
 def supports(channels: Sequence[int]) -> bool:
     """Return whether the kernels support the numbers of channels of the three pairs of set layers.
@@ -20,10 +18,3 @@ def supports(channels: Sequence[int]) -> bool:
     """
     first, second, third = channels
     return first == 32 and second % 32 == 0 and second & (second - 1) == 0 and third % 32 == 0
-
-
-def triplet_losses(embeddings: Tensor, sequences: int, margin: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the triplet losses with Triton kernels; see `triplet_loss.Losses`."""
-    from model.network.kernels.triplet_loss import Losses
-
-    return Losses.apply(embeddings, sequences, margin)

@@ -63,14 +63,6 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.step, name)
 
-    @property
-    def flat_gradients(self) -> torch.Tensor | None:
-        return self.step.flat_gradients
-
-    @flat_gradients.setter
-    def flat_gradients(self, value: torch.Tensor) -> None:
-        self.step.flat_gradients = value
-
     # The fake device module
 
     def Stream(self, device):  # noqa: N802  the device modules of torch use this name
@@ -195,6 +187,7 @@ def test_exchanges_between_processes_are_not_captured(recorder, monkeypatch, siz
         expected = weights_without_graphs(sizes)
     monkeypatch.setattr(distributed, "active", lambda: True)
     recorded = CudaGraphStep(recorder, CPU)
+    recorder.step.flat_gradients = recorder.flat_gradients
     for number, frames in enumerate(sizes):
         recorded(*batch_of(frames, number))
         assert recorder.run == len(exchanged) == number + 1
