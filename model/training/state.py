@@ -15,7 +15,11 @@ from model.training.precision import Precision
 
 
 class NonFiniteError(UserError):
-    """A loss, weight, optimizer state or embedding is NaN or infinite."""
+    """A loss, weight or optimizer state is NaN or infinite, or its gradients overflow in every step."""
+
+
+class EvaluationError(UserError):
+    """The evaluation during a training run failed."""
 
 
 @dataclass

@@ -29,7 +29,7 @@ from model.training.log_book import log_for_the_zoo
 from model.training.optimizer import set_learning_rate
 from model.training.profiling import Profiling
 from model.training.progress import NOT_FINITE, Progress
-from model.training.state import NonFiniteError, TrainingState, map_tensors
+from model.training.state import EvaluationError, NonFiniteError, TrainingState, map_tensors
 from model.training.step import TrainingStep
 from model.training.stop_signals import StopSignals
 
@@ -73,8 +73,9 @@ class Trainer:
         """Train up to iteration `total_iter`. Return the number of the signal that stopped the run, or 0.
 
         Raises:
-            NonFiniteError: at the next log point or checkpoint after a loss, weight, optimizer state or embedding
-                became NaN or infinite. The state of the last finite log point is then saved.
+            NonFiniteError: at the next log point or checkpoint after a loss, weight or optimizer state became NaN or
+                infinite. The state of the last finite log point is then saved.
+            EvaluationError: if an evaluation failed. The state of the last finite log point is then saved.
         """
         first = self.state.iteration
         bar = progress_bar(total=total_iter, first=first, unit="iterations", what="training")
@@ -83,7 +84,7 @@ class Trainer:
             self.progress.start(first, total_iter)
             try:
                 return self._run(total_iter, stop, bar)
-            except NonFiniteError as error:
+            except (NonFiniteError, EvaluationError) as error:
                 raise self._save_last_finite_state(error) from None
 
     def _run(self, total_iter: int, stop: StopSignals, bar: tqdm) -> int:
@@ -138,7 +139,7 @@ class Trainer:
         if distributed.any_process(not self.state.is_finite(), self.device):
             raise NonFiniteError(NOT_FINITE.format(self.state.iteration))
 
-    def _save_last_finite_state(self, error: NonFiniteError) -> NonFiniteError:
+    def _save_last_finite_state(self, error: UserError) -> UserError:
         """Save the last finite state if it is not saved yet. Return the error with resume instructions."""
         saved_at = self.state.saved_at or 0
         if self.world.is_main:
@@ -146,9 +147,10 @@ class Trainer:
         if self.last_good is not None and self.last_good[0] > saved_at:
             self._write(*self.last_good)
             saved_at = self.last_good[0]
-        saved = f"the state of iteration {saved_at} is saved: resume with --restore_iter -1 and"
-        hint = saved if saved_at else "no earlier state is saved: start again with"
-        error = NonFiniteError(f"{error}; {hint} a lower learning rate or --amp off")
+        saved = f"the state of iteration {saved_at} is saved: resume with --restore_iter -1"
+        hint = saved if saved_at else "no earlier state is saved: start again"
+        advice = " and use a lower learning rate or --amp off" if isinstance(error, NonFiniteError) else ""
+        error = type(error)(f"{error}; {hint}{advice}")
         error.already_reported = not self.world.is_main
         return error
 
@@ -166,7 +168,7 @@ class Trainer:
         except UserError as error:  # raised on the main process only; the other processes must not wait for it forever
             failure = error
         if distributed.any_process(failure is not None, self.device):
-            raise NonFiniteError(f"iteration {iteration}: {failure or 'the evaluation failed'}")
+            raise EvaluationError(f"iteration {iteration}: {failure or 'the evaluation failed'}")
         is_best = score is not None and self.checkpoints.update_best(score, iteration)
         if score is not None:
             self.progress.write_to_logbook(iteration, {"rank1": score})

@@ -76,7 +76,7 @@ def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before
             train(aligned_tree, tmp_path, *run)
     assert str(caught.value) == (
         f"iteration {found}: {REASON}; the state of iteration {found - 2} is saved: resume with --restore_iter -1 and "
-        "a lower learning rate or --amp off"
+        "use a lower learning rate or --amp off"
     )
     assert files_of(tmp_path).iterations() == [found - 2] and files_of(tmp_path).complete_metadata(found - 2)
     assert same(weights(tmp_path, found - 2), weights(undisturbed, found - 2))
@@ -89,7 +89,7 @@ def test_non_finite_numbers_are_found_at_the_next_log_point_and_the_state_before
 
 def test_nothing_is_saved_before_the_first_log_point(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=1)
-    with pytest.raises(UserError, match=rf"^iteration 2: {REASON}; no earlier state is saved: start again with a low"):
+    with pytest.raises(UserError, match=rf"^iteration 2: {REASON}; no earlier state is saved: start again and use a l"):
         train(aligned_tree, tmp_path)
     assert files_of(tmp_path).iterations() == []
 
@@ -112,7 +112,10 @@ def test_no_checkpoint_with_non_finite_numbers_is_written_between_log_points(ali
 def test_non_finite_embeddings_end_the_training_and_its_state_is_saved(aligned_tree, tmp_path, monkeypatch, name):
     small_network(monkeypatch)
     monkeypatch.setattr(GaitSet, "embed", lambda self, *maps: torch.full((len(maps[0]), 62, 8), BAD[name]))
-    with pytest.raises(UserError, match=r"iteration 4: .*20 of 20 embeddings are not finite .* iteration 4 is saved"):
+    expected = (
+        r"iteration 4: .*20 of 20 embeddings are not finite .* iteration 4 is saved: resume with --restore_iter -1$"
+    )
+    with pytest.raises(UserError, match=expected):
         train(aligned_tree, tmp_path, "--eval_iter", 4, "--save_iter", 100)
     assert files_of(tmp_path).last_complete() == 4
 
