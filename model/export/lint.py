@@ -51,49 +51,58 @@ def lint_onnx(model: onnx.ModelProto | Path | str) -> list[str]:
     """
     if isinstance(model, (str, Path)):
         model = load_onnx(model)
-    return [*risks(model), *failures(model)]
+    failures, risks = find_problems(model)
+    return [*risks, *failures]
 
 
-def failures(model: onnx.ModelProto) -> list[str]:
-    """Return the problems that make every version of ATC reject the model, or make the om unusable for this project."""
-    problems = []
-    if len(model.opset_import) != 1:
-        imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
-        listed = ", ".join(imports) or "none"
-        problems.append(f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}")
-    inputs = inputs_of(model)
-    if len(inputs) != 1:
-        problems.append(f"{_names(inputs, 'input')}, but it must have exactly one; export the network alone")
-    for value in inputs:
-        problems += _type_and_shape(value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
-    external = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-    if model.graph.sparse_initializer:
-        count = len(model.graph.sparse_initializer)
-        problems.append(f"{count} sparse weights, which ATC does not read; store them as dense tensors")
-    if external:
-        first = external[0]
-        problems.append(f"{len(external)} weights are in another file (first: {first}); save the model as one file")
-    if model.functions:
-        problems.append(f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}")
-    inferred = _inferred(model)
-    return [*problems, inferred] if isinstance(inferred, str) else problems
-
-
-def risks(model: onnx.ModelProto, symbolic: bool = False) -> list[str]:
-    """Return the problems that make some versions of ATC reject the model, or that make the om slow.
+def find_problems(model: onnx.ModelProto, symbolic: bool = False) -> tuple[list[str], list[str]]:
+    """Return the failures and the risks of `model`, one line per problem.
 
     Args:
         symbolic: the batch size was symbolic in the file, so the model may contain operators that compute shapes.
     """
-    problems = [*_versions(model), *_nodes(model, symbolic)]
+    failures, risks = [*_failures(model)], [*_risks(model, symbolic)]
+    try:
+        checker.check_model(model)
+        inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=symbolic)
+        risks += _tensors(model, inferred, symbolic)
+    except (checker.ValidationError, shape_inference.InferenceError, UnicodeDecodeError) as error:
+        # The checker raises UnicodeDecodeError for names that are not UTF-8.
+        failures.append(f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}")
+    return failures, risks
+
+
+def _failures(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield the problems that make every version of ATC reject the model, or make the om unusable for this project."""
+    if len(model.opset_import) != 1:
+        imports = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
+        listed = ", ".join(imports) or "none"
+        yield f"{len(imports)} opset imports ({listed}), but ATC accepts exactly one (E16005); {_REEXPORT}"
+    inputs = inputs_of(model)
+    if len(inputs) != 1:
+        yield f"{_names(inputs, 'input')}, but it must have exactly one; export the network alone"
+    for value in inputs:
+        yield from _type_and_shape(value, "input", f", or give --input_shape={value.name}:N,100,64,44 to atc")
+    if model.graph.sparse_initializer:
+        count = len(model.graph.sparse_initializer)
+        yield f"{count} sparse weights, which ATC does not read; store them as dense tensors"
+    external = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    if external:
+        yield f"{len(external)} weights are in another file (first: {external[0]}); save the model as one file"
+    if model.functions:
+        yield f"{len(model.functions)} functions in the model, which ATC does not read; {_REEXPORT}"
+
+
+def _risks(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
+    """Yield the problems that make some versions of ATC reject the model, or that make the om slow."""
+    yield from _versions(model)
+    yield from _nodes(model, symbolic)
     ends = (inputs_of(model), "input", INPUT_NAME), (model.graph.output, "output", OUTPUT_NAME)
     for values, kind, expected in ends:
         if [value.name for value in values] != [expected]:
-            problems.append(f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export")
+            yield f"{_names(values, kind)}, but scripts expect {expected}; give {kind}_names to the export"
     for value in model.graph.output:
-        problems += _type_and_shape(value, "output", may_be_symbolic=symbolic)
-    inferred = _inferred(model, symbolic)  # `failures` reports an invalid graph
-    return problems if isinstance(inferred, str) else [*problems, *_tensors(model, inferred, symbolic)]
+        yield from _type_and_shape(value, "output", may_be_symbolic=symbolic)
 
 
 def _type_and_shape(value, kind: str, remedy: str = "", may_be_symbolic: bool = False) -> Iterator[str]:
@@ -144,16 +153,6 @@ def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
         if node.name and node.name in seen:  # nodes without a name get a unique name from ATC
             yield f"two nodes have the name {node.name}, but ATC identifies nodes by name; {_REEXPORT}"
         seen.add(node.name)
-
-
-def _inferred(model: onnx.ModelProto, symbolic: bool = False) -> onnx.ModelProto | str:
-    """Return the model with the shapes of its tensors, or the error of onnx's checker or shape inference."""
-    try:
-        checker.check_model(model)
-        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=symbolic)
-    except (checker.ValidationError, shape_inference.InferenceError, UnicodeDecodeError) as error:
-        # The checker raises UnicodeDecodeError for names that are not UTF-8.
-        return f"not a valid ONNX graph: {first_line(error)}; {_REEXPORT}"
 
 
 def _tensors(model: onnx.ModelProto, inferred: onnx.ModelProto, symbolic: bool) -> Iterator[str]:

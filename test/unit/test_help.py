@@ -87,7 +87,7 @@ def test_a_missing_package_is_one_line_with_the_installation(command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", sorted({*PARSERS} - {"model.synthetic", "model.export.atc"}))
+@pytest.mark.parametrize("command", sorted({*PARSERS} - {"model.synthetic"}))
 def test_help_answers_without_large_packages(command):
     name = [command] if command.endswith(".py") else ["-m", command]
     done = run_quietly([sys.executable, "-X", "importtime", *name, "--help"], ROOT, {})

@@ -21,7 +21,7 @@ from model.common.errors import UsageError, run_command
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
 from model.export.atc import arguments
-from model.export.atc.convert import convert, source_of
+from model.export.atc.convert import convert
 from model.export.atc.soc_version import choose_soc_version
 from model.export.atc.tuning import CHOICES, JOBS, tune
 
@@ -50,6 +50,8 @@ def main() -> None:
     if options.check:
         print(soc_version)
         return
+    from model.export.atc.source import source_of
+
     more += arguments.precision_option(atc, options.precision)
     for model, om in zip(options.models, oms, strict=True):
         source, tuned = source_of(model, shape, not options.no_lint), []
@@ -77,7 +79,7 @@ def _tuning_report(tuned: dict[str, Any]) -> str:
 
 def _parser() -> CommandParser:
     usage = "%(prog)s FILE.onnx ... [OPTION ...]"
-    parser = CommandParser(prog="python -m model.export.atc", description=__doc__, usage=usage)
+    parser = CommandParser(mixed=True, prog="python -m model.export.atc", description=__doc__, usage=usage)
     add = parser.add_argument
     add("models", nargs="+", type=Path, metavar="FILE.onnx", help="ONNX model written by pth2onnx.py")
     add("--soc_version", default="", metavar="NAME", help="SoC that will run the om (default: the NPU of this "
@@ -94,9 +96,8 @@ def _parser() -> CommandParser:
     add("--log_file", type=Path, metavar="FILE", help="write atc's output to this file (default: NAME.atc.log next to "
         "the om)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write a summary of the conversion to this JSON file")
-    # An option of the action store_true accepts a value, so it would take a file name that follows it.
-    add("--no_lint", action="store_const", const=True, help="convert the model without a check of its graph")
-    add("--check", action="store_const", const=True, help="check the options and atc, print the SoC version, and "
+    add("--no_lint", action="store_true", help="convert the model without a check of its graph")
+    add("--check", action="store_true", help="check the options and atc, print the SoC version, and "
         "convert nothing")  # fmt: skip
     return parser
 

@@ -1,7 +1,6 @@
 """Convert one ONNX file to one om. The om is written only if exit status, message and files of atc show success."""
 
 import hashlib
-import logging
 import os
 import platform
 import re
@@ -13,17 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from model.common.errors import UsageError, UserError
+from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
 from model.export.atc.commands import environment_for, opened_log, run_logged
-from model.export.lint import failures, in_short, is_static, risks
-from model.export.onnx_file import inputs_of, load_onnx, shape_of, with_input_shape
-
-logger = logging.getLogger(__name__)
-
-_MAX_WARNINGS = 5  # per model
 
 
 class Source(NamedTuple):
@@ -129,40 +122,3 @@ def _homes(atc: Path) -> list[Path]:
     """Return folders that may be atc's installation of CANN: from set_env.sh's variables, and the parents of `atc`."""
     named = [os.environ.get(name) for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH")]
     return [*(Path(name) for name in named if name), atc.parent.parent, *atc.resolve().parents[1:3]]
-
-
-def source_of(path: Path, input_shape: Sequence[int] | None = None, lint: bool = True) -> Source:
-    """Check a model for ATC. Failures of the model raise an error, and risks are logged as warnings (see `lint.py`).
-
-    Args:
-        input_shape: shape of the input, for a model with a symbolic batch size (default: the shape in the file).
-        lint: check the whole graph. If False, check only that the input has a static shape.
-
-    Raises:
-        UsageError: `input_shape` contradicts the model.
-        UserError: the model has a failure.
-    """
-    path = check_path(path)
-    model = load_onnx(path)
-    inputs = inputs_of(model)
-    own = shape_of(inputs[0]) if inputs else []
-    shape = list(input_shape or own)
-    if input_shape is not None:
-        fixed = [size if isinstance(size, int) else given for size, given in zip(own, shape, strict=False)]
-        if len(own) != len(shape) or fixed != shape:
-            raise UsageError(
-                f"--input_shape={','.join(map(str, shape))}: the input of {path} has the shape {own}; give the same "
-                "numbers, and a number in place of each name"
-            )
-        model = with_input_shape(model, shape)
-    problems = failures(model) if lint else []
-    if not problems and not (shape and is_static(shape)):
-        problems = [f"the input has shape {shape}, which is not static; give --input_shape"]
-    if problems:
-        raise UserError(f"{path}: does not suit ATC: {in_short(problems)}")
-    found = risks(model, symbolic=input_shape is not None) if lint else []
-    for risk in found[:_MAX_WARNINGS]:
-        logger.warning("%s: some versions of ATC may reject the model or run it slowly: %s", path, risk)
-    if len(found) > _MAX_WARNINGS:
-        logger.warning("%s: %d more warnings of this kind", path, len(found) - _MAX_WARNINGS)
-    return Source(path, inputs[0].name, shape)

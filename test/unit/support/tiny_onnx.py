@@ -3,7 +3,8 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from model.export.atc.convert import convert, source_of
+from model.export.atc.convert import convert
+from model.export.atc.source import source_of
 
 
 def tiny_model(
