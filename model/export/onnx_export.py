@@ -5,7 +5,7 @@ import hashlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def export_onnx(
             runtimes are a layer above this one.
 
     Returns:
-        A summary: the sizes, the facts of `describe`, the comparison, and the duration.
+        A summary: the sizes, the facts of `write_model`, the comparison, and the duration.
 
     Raises:
         UserError: a check failed, or `path` cannot be written.
@@ -86,13 +86,12 @@ def export_onnx(
         _trace(StaticGaitSet(network, batch_size, frame_num), part)
         bar.update()
         model = strip_metadata(load_onnx(part))
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        problems = lint_onnx(part)
+        facts = write_model(model, part)
+        problems = lint_onnx(model)
         if problems:
             raise UserError(f"{path}: not written, because the exported graph does not suit ATC: {in_short(problems)}")
         bar.update()
         comparison = compare_with_torch(network, runtime(part), Path(path))
-        facts = describe(part, model)
         bar.update()
     return {
         "file": str(path), "batch_size": batch_size, "frame_num": frame_num, **facts, **comparison,
@@ -112,9 +111,10 @@ def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def describe(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
-    """Return shapes, opset, operators, size and SHA-256 of a linted model at `path`."""
-    content = path.read_bytes()
+def write_model(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
+    """Write `model`, and return its shapes, opset and operators, and the size and SHA-256 of the file."""
+    content = model.SerializeToString(deterministic=True)
+    path.write_bytes(content)
     operators = Counter(node.op_type for node in model.graph.node)
     return {
         "input": {value.name: shape_of(value) for value in model.graph.input},
@@ -146,10 +146,8 @@ def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, 
             sequence[:] = walking_pixels(runtime.frame_num, random) / np.float32(255)
         else:
             sequence[:] = random.random(sequence.shape) > 0.6
-    found = np.concatenate([runtime.run(batch) for batch in np.split(image_seq, sequences // runtime.batch_size)])
-    with torch.inference_mode():
-        expected = torch.cat([network(torch.from_numpy(one[None])) for one in image_seq]).numpy()
-    difference, largest = require_agreement(name, found, expected)
+    batches = np.split(image_seq, sequences // runtime.batch_size)
+    difference, largest = require_agreement(name, *embed_twice(network, runtime, batches))
     return {
         "largest_difference": difference,
         "largest_value": largest,
@@ -157,6 +155,14 @@ def compare_with_torch(network: GaitSet, runtime: Any, name: Path) -> dict[str, 
         "compared_sequences": sequences,
         "compared_with": runtime.facts()["version"],
     }
+
+
+def embed_twice(network: GaitSet, runtime: Any, batches: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings [n, 62, d] of the batches in `runtime`, and of each sequence alone in torch."""
+    found = np.concatenate([runtime.run(batch) for batch in batches])
+    with torch.inference_mode():
+        expected = torch.cat([network(torch.from_numpy(one[None].copy())) for batch in batches for one in batch])
+    return found, expected.float().cpu().numpy()
 
 
 def require_agreement(name: Path | str, found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
@@ -199,7 +205,7 @@ def _trace(network: StaticGaitSet, path: Path) -> None:
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         torch.onnx.export(
-            network.eval(),  # the exporter keeps the mode, and unit strips are scaled only in evaluation mode
+            network.eval(),  # the exporter restores this mode, and only evaluation mode scales unit strips
             (example,),
             str(path),
             dynamo=False,

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 
 from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.export.int8 import Int8SetLayers
-from model.export.onnx_export import describe, require_agreement, walking_pixels
+from model.export.onnx_export import embed_twice, require_agreement, walking_pixels, write_model
 from model.export.processor_check import SILS_SHAPE, relative_error, write_check
 from model.export.variable_length_onnx import SetLayers, variable_length_model
 from model.network.gaitset import GaitSet
@@ -33,16 +32,16 @@ def export_variable_length(network: GaitSet, path: Path | str, runtime: OpenRunt
     bytes.
 
     Returns:
-        A summary: the facts of `describe`, and the largest difference from torch, relative to the largest value.
+        A summary: the facts of `write_model`, and the largest difference from torch, relative to the largest value.
 
     Raises:
         UserError: the largest difference from torch exceeds 1e-4 of the largest value.
     """
     random = np.random.default_rng(0)
-    figures = [walking_pixels(frames, random) for frames in (1, 23, 50)]
+    figures = [walking_pixels(frames, random)[None] for frames in (1, 23, 50)]
     with atomic_file(path) as part:
-        facts = _write(variable_length_model(SetLayers(network)), part)
-        difference, largest = require_agreement(path, *_embed_twice(network, runtime(part), figures))
+        facts = write_model(variable_length_model(SetLayers(network)), part)
+        difference, largest = require_agreement(path, *embed_twice(network, runtime(part), figures))
     return {"file": str(path), **facts, "largest_difference": difference / largest}
 
 
@@ -65,7 +64,7 @@ def export_int8(
             sequences.
 
     Returns:
-        A summary with the facts of `describe`. `relative_error` is the mean distance from torch's embeddings of
+        A summary with the facts of `write_model`. `relative_error` is the mean distance from torch's embeddings of
         `held_out`, relative to their mean length.
 
     Raises:
@@ -81,9 +80,9 @@ def export_int8(
     figures = np.stack([walking_pixels(SILS_SHAPE[1], random) for _ in range(SILS_SHAPE[0])])
     with atomic_file(path) as part:
         model = variable_length_model(Int8SetLayers(network, sequences))
-        _write(model, part)
+        write_model(model, part)
         opened = runtime(part)
-        error = relative_error(*_embed_twice(network, opened, held_out))
+        error = relative_error(*embed_twice(network, opened, [one[None] for one in held_out]))
         limit = MAX_INT8_ERROR if network.unit_strips is None else MAX_INT8_ERROR_OF_UNIT_STRIPS
         if not error <= limit:
             raise UserError(
@@ -92,22 +91,9 @@ def export_int8(
                 "allowed; calibrate with the training data (--data_path), or use --whole"
             )
         onnx.helper.set_model_props(model, write_check(figures, opened.run(figures)))
-        facts = _write(model, part)
+        facts = write_model(model, part)
     seconds = round(time.perf_counter() - start, 3)
     return {
         "file": str(path), **facts, "relative_error": error, "calibration_sequences": len(sequences),
         "held_out_sequences": len(held_out), "seconds": seconds,
     }  # fmt: skip
-
-
-def _write(model: onnx.ModelProto, part: Path) -> dict[str, Any]:
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    return describe(part, model)
-
-
-def _embed_twice(network: GaitSet, runtime: Any, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the embeddings [n, 62, d] of `sequences` from the exported file and from torch."""
-    found = np.concatenate([runtime.run(one[None]) for one in sequences])
-    with torch.inference_mode():
-        expected = torch.cat([network(torch.from_numpy(one[None].copy())) for one in sequences])
-    return found, expected.float().cpu().numpy()

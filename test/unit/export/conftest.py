@@ -2,8 +2,18 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from cann_folder import write_cann, write_script
 from tiny_onnx import tiny_model
+
+from model.network import GaitSet
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network whose numbers of channels differ from the default. The export takes them from the weights."""
+    torch.manual_seed(0)
+    return GaitSet(hidden_dim=8, channels=(4, 6, 10)).eval()
 
 
 @pytest.fixture
