@@ -12,7 +12,7 @@ from typing import Any
 
 from model.common.errors import UserError
 from model.export.atc.advice import coded_error, uncoded_reason
-from model.export.atc.commands import opened_log, run_logged
+from model.export.atc.commands import open_log, run_logged
 from model.export.atc.soc_version import soc_versions
 from model.runtime.performance_files import Figures, read_figures
 from model.runtime.task import Task
@@ -39,7 +39,7 @@ def run_tool(tool: str, command: Sequence[str], folder: Path, log: Path, task: T
     if not task.quiet:
         print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    with opened_log(log) as file:
+    with open_log(log) as file:
         printed, code = run_logged(command, folder, file)
     seconds = time.perf_counter() - start
     if code:

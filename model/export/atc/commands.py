@@ -5,8 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -29,15 +28,12 @@ def output_of(
         return None
 
 
-@contextmanager
-def opened_log(path: Path) -> Iterator[TextIO]:
-    """Open a log file for writing, and create its folder."""
+def open_log(path: Path) -> TextIO:
+    """Create the folder of a log file, and open the file for writing."""
     path = path.resolve()
     with os_errors_as_user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.open("w", encoding="utf-8", errors="replace")
-    with log:
-        yield log
+        return path.open("w", encoding="utf-8", errors="replace")
 
 
 def run_logged(

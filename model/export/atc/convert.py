@@ -16,7 +16,7 @@ from model.common.errors import UserError
 from model.common.files import atomic_file
 from model.export.atc.advice import FAILURE, MISSING_DRIVER, SUCCESS, explain
 from model.export.atc.arguments import check_path, find_atc
-from model.export.atc.commands import environment_for, opened_log, run_logged
+from model.export.atc.commands import environment_for, open_log, run_logged
 
 
 class Source(NamedTuple):
@@ -44,7 +44,7 @@ def convert(
     """
     start = time.perf_counter()
     atc, om = find_atc(), check_path(om)
-    with opened_log(log_file or om.with_suffix(".atc.log")) as log, atomic_file(om) as part:
+    with open_log(log_file or om.with_suffix(".atc.log")) as log, atomic_file(om) as part:
         # A temporary folder, because atc leaves files such as kernel_meta in its working directory.
         with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
             stem = Path(scratch) / om.stem

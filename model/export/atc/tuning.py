@@ -17,7 +17,7 @@ from typing import Any
 
 from model.common.files import os_errors_as_user_errors
 from model.export.atc.arguments import check_path
-from model.export.atc.commands import environment_for, opened_log, run_logged
+from model.export.atc.commands import environment_for, open_log, run_logged
 from model.export.atc.convert import Source, model_options
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def tune(
         return []
     environment = environment_for(aoe)
     environment.pop("ASCEND_WORK_PATH", None)  # aoe would write its report to this folder
-    with opened_log(log_file or om.with_suffix(".aoe.log")) as log:
+    with open_log(log_file or om.with_suffix(".aoe.log")) as log:
         for job in jobs:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory(prefix=f".{om.stem}.", dir=om.parent) as scratch:
