@@ -8,6 +8,7 @@ $TUNE_BANK_PATH, or below ~/Ascend if this variable is not set. atc reads the re
 
 import json
 import logging
+import math
 import shutil
 import tempfile
 import time
@@ -88,7 +89,8 @@ def figures_of_report(report: Path) -> tuple[float | None, float | None]:
     """Return the milliseconds per batch before and after tuning, or None for values that the report does not have."""
     values: dict[str, Any] = {}
     try:  # the figures are in nested lists and objects
-        json.loads(report.read_text(encoding="utf-8", errors="replace"), object_hook=values.update)
+        json.loads(report.read_text(encoding="utf-8", errors="replace"), object_hook=values.update, parse_int=float)
     except (ValueError, RecursionError):
         return None, None
-    return tuple(float(values[key]) if type(values.get(key)) in (int, float) else None for key in (_BEFORE, _AFTER))
+    figures = (values.get(key) for key in (_BEFORE, _AFTER))
+    return tuple(figure if isinstance(figure, float) and math.isfinite(figure) else None for figure in figures)

@@ -128,7 +128,10 @@ def test_aoe_that_tunes_nothing(model, monkeypatch, capsys):
     assert "report: none, because nothing was improved" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", "[1, null]", '{"model_baseline_performance(ms)": "1"}'])
+FIGURES = [f'{{"model_baseline_performance(ms)": {value}}}' for value in ('"1"', "NaN", 10**400)]
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1, null]", *FIGURES])
 def test_reports_without_figures(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     assert figures_of_report(tmp_path / "r.json") == (None, None)
