@@ -1,4 +1,4 @@
-"""Check a model before it is tuned and converted. A module of its own, because only this step imports onnx."""
+"""Check a model before it is tuned and converted. Of the modules of this package, only `source` imports onnx."""
 
 import logging
 from collections.abc import Sequence

@@ -75,31 +75,21 @@ def test_explain_quotes_the_error_and_gives_advice(printed, quoted, advice):
     assert quoted in line and advice in line and "\n" not in line and "PID" not in line
 
 
-NOT_LOADED = "atc.bin: error while loading shared libraries: {}: cannot open shared object file: No"
-
-
-@pytest.mark.parametrize(
-    ("printed", "quoted", "advice"),
-    [
-        (NOT_LOADED.format("libascend_hal.so"), "libascend_hal.so", "comes with the NPU driver"),
-        (NOT_LOADED.format("libge_compiler.so"), "libge_compiler.so", "set_env.sh"),
-        ("/cann/bin/atc: line 21: /cann/bin/atc.bin: No such file or directory", "atc.bin", "is incomplete"),
-    ],
-)
-def test_explain_an_atc_that_does_not_start(printed, quoted, advice):
-    line = explain(printed, 127)
-    assert quoted in line and advice in line
-
-
 @pytest.mark.parametrize("detail", ["a shape differs", "[InferShape] node:a failed"])
 def test_advice_on_operator_packages_needs_a_message_about_kernels(detail):
     assert "operator (ops" not in explain(f"{FAILED}EZ9999: Inner Error!\n        {detail}\n", 255)
     assert "operator (ops" in explain(f"{FAILED}EZ9999: Inner Error!\n        {detail} in its kernel\n", 255)
 
 
+NOT_LOADED = "atc.bin: error while loading shared libraries: {}: cannot open shared object file: No"
+
+
 @pytest.mark.parametrize(
     ("printed", "status", "quoted", "advice"),
     [
+        (NOT_LOADED.format("libascend_hal.so"), 127, "libascend_hal.so", "comes with the NPU driver"),
+        (NOT_LOADED.format("libge_compiler.so"), 127, "libge_compiler.so", "set_env.sh"),
+        ("/cann/bin/atc: line 21: /cann/bin/atc.bin: No such file or directory", 127, "atc.bin", "is incomplete"),
         ("atc.bin: /lib64/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by atc.bin)", 1,
          "GLIBCXX_3.4.29' not found", "newer C or C++ library"),
         ("atc.bin: /lib64/libc.so.6: version `GLIBC_2.34' not found", 1, "GLIBC_2.34", "newer C"),
@@ -111,9 +101,9 @@ def test_advice_on_operator_packages_needs_a_message_about_kernels(detail):
         ("", 1, "it reported no error code", "--log=debug"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("failed", ["", FAILED])
-def test_explain_quotes_text_without_a_code(printed, status, quoted, advice, failed):
-    line = explain(f"{START}{failed}{printed}\n", status)
+@pytest.mark.parametrize("before", ["", START, START + FAILED])
+def test_explain_quotes_text_without_a_code(printed, status, quoted, advice, before):
+    line = explain(f"{before}{printed}\n", status)
     assert quoted in line and advice in line and "\n" not in line and "ATC" not in line
 
 
