@@ -101,7 +101,7 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
     path = options.output_path or Path(f"gaitset_submit{suffix}.onnx")
     models = []
     for frame_num in options.frame_num:
-        # The file name tells test.py how many frames the model takes.
+        # test.py reads the number of frames of a model from the file name.
         model_path = path if len(options.frame_num) == 1 else path.with_name(f"{path.stem}_f{frame_num}{path.suffix}")
         facts = export_onnx(network, model_path, options.batch_size, frame_num, quiet=options.quiet, runtime=OrtRuntime)
         models.append(facts)

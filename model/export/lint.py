@@ -143,7 +143,7 @@ def _nodes(model: onnx.ModelProto, symbolic: bool) -> Iterator[str]:
         if kind == "MaxPool" and len(node.output) > 1:
             yield f"MaxPool node {name} also returns indices, which ATC does not support; omit return_indices"
         if kind in ("ReduceMax", "ReduceMean", "ReduceL2", "Unsqueeze"):
-            # Without axes, one version of ATC reduces all axes and a different version none. Neither reports an error.
+            # Without axes, one version of ATC reduces all axes and another version none. Both report no error.
             if len(node.input) > 1:
                 yield f"{kind} node {name} has axes as input, which some versions of ATC ignore; {_REEXPORT}"
             elif not any(attribute.name == "axes" and attribute.ints for attribute in node.attribute):
