@@ -5,7 +5,6 @@ The frames are those that pretreatment makes of the raw tree, except for a few p
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -51,16 +50,11 @@ def write_store(path: Path | str, settings: WalkerSettings, device: torch.device
     names = map(settings.folder_name, settings.subject_numbers)
     labels = list(product(names, sorted(settings.takes), settings.views))
     bar = progress_bar(total=len(labels), unit="sequences", what="walking")
-    with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file, ThreadPoolExecutor(1) as writer:
-        written = None
-        for frames, usable in _batches(settings, device):
-            # One batch is written while the next batches are computed.
-            if written is not None:
-                written.result()
-            written = writer.submit(file.write, frames)
+    with atomic_folder(path) as part, bar, (part / FRAMES).open("wb") as file:
+        for frames, usable in _batches(settings, device):  # the next batches are computed in threads
+            file.write(frames)
             counts += usable
             bar.update(len(usable))
-        written.result()
         rows = [(*label, count) for label, count in zip(labels, counts, strict=True) if count]
         if not rows:
             raise UserError(f"{path}: not written: no frame shows a usable walker; increase --frames or reduce --noise")
@@ -88,8 +82,9 @@ def _batches(settings: WalkerSettings, device: torch.device) -> Iterator[tuple[n
                 part = slice(first, first + size)
                 yield takes[part], figure.of(part)
 
+    # One batch more than threads is requested in advance, so that no thread waits while a batch is written.
     threads = 1 if on_cpu else CONCURRENT_BATCHES
-    yield from in_threads(partial(_render, settings), posed_batches(), threads, CONCURRENT_BATCHES)
+    yield from in_threads(partial(_render, settings), posed_batches(), threads, CONCURRENT_BATCHES + 1)
 
 
 def _use_own_stream(device: torch.device) -> None:
