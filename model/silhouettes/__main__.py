@@ -32,7 +32,8 @@ from model.common.messages import set_up_logging
 
 log = logging.getLogger(__name__)
 
-MIN_DECODED = 0.9  # of the frames that the file states; in some formats, the stated number is an estimate
+# Least share of the stated number of frames that is decoded without a warning. Some formats state only an estimate.
+MIN_DECODED = 0.9
 
 
 preview_file = parsed_as(Path, "a file that ends in .mp4 or .gif", lambda path: path.suffix.lower() in (".mp4", ".gif"))
@@ -44,16 +45,16 @@ def build_parser() -> CommandParser:
     paths.add_argument("--video", required=True, nargs="+", type=Path, help="video files, or folders of frames")
     paths.add_argument("--output", required=True, type=Path, metavar="TREE", help="root folder of the raw silhouettes")
     paths.add_argument("--preview", type=preview_file, metavar="FILE", help="write the video with a box and a number "
-                       "for each person, as .mp4 or .gif. Of several videos, write one file each, with the name of the "
-                       "video in its name")  # fmt: skip
+                       "for each person, as .mp4 or .gif. For several videos, write one file per video, whose name "
+                       "contains the name of the video")  # fmt: skip
     paths.add_argument("--json", type=Path, help="write the numbers of frames of all videos and sequences to FILE")
     content = parser.add_argument_group("sequences")
     content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the view, which "
                          "becomes the name of a folder")  # fmt: skip
     content.add_argument("--min_frames", type=positive, default=25, help="least number of usable frames of a "
                          "sequence")  # fmt: skip
-    content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels, "
-                         "after frames with a side of more than 1024 pixels are scaled down to it")  # fmt: skip
+    content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
+                         "frames with a side above 1024 pixels are scaled down to 1024 pixels first")  # fmt: skip
     how = parser.add_argument_group("running")
     how.add_argument("--segmenter", choices=("background", "maskrcnn"), default="background", help="background needs a "
                      "fixed camera; maskrcnn works with any camera, but is much slower")  # fmt: skip

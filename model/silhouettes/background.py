@@ -10,7 +10,7 @@ from model.silhouettes.detection import Detection
 TRAINING_FRAMES = 150  # evenly spread over the video, so that the background is known before the second pass
 UNKNOWN_COUNT_STEP = 5  # train with every fifth frame of a video that does not state its number of frames
 HISTORY, THRESHOLD = 500, 16.0  # of MOG2: frames, and squared distance of another colour in standard deviations
-BACKGROUND_SHARE = 0.6  # of the frames: the most frequent colours of a pixel that fill this share are background
+BACKGROUND_SHARE = 0.6  # share of the frames; the most frequent colours of a pixel that fill this share are background
 LEARNING_RATE = 0.0005  # of the second pass; low, so that a person who stands still remains visible
 SHADOW, FOREGROUND = 127, 255  # values of MOG2's mask
 GRID = 8  # pixels between the samples of the brightness
@@ -37,7 +37,7 @@ class BackgroundSegmenter:
         self.model.setBackgroundRatio(BACKGROUND_SHARE)
         self.reference: np.ndarray | None = None
         # Specks are removed with a square. Gaps in a person are mostly between body parts above each other, so they are
-        # closed with kernels that are higher than wide.
+        # closed with kernels that are taller than wide.
         self.speck = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
         self.gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 5))
         self.reach = np.ones((max(3, video.size[0] // 64), 3), np.uint8)
@@ -57,7 +57,7 @@ class BackgroundSegmenter:
             if earlier is not None:
                 shifts.append(np.hypot(*cv2.phaseCorrelate(earlier, small, window)[0]) / SHIFT_WIDTH)
             earlier = small
-        # Leave out the first shares, because the model was still empty.
+        # Leave out the first fifth of the shares, because the model was still incomplete.
         share, shift = float(np.median(shares[len(shares) // 5 :])), float(np.median(shifts or [0]))
         if share > MOVING_SHARE or (share > SHIFTED_SHARE and shift > SHIFT):
             raise UserError(
@@ -67,7 +67,7 @@ class BackgroundSegmenter:
             )
 
     def _steady(self, frame: np.ndarray) -> np.ndarray:
-        """Scale the brightness to the brightness of the first frame, because lamps and automatic exposure vary."""
+        """Scale the brightness of a frame to that of the first frame, to compensate lamps and automatic exposure."""
         grid = frame[::GRID, ::GRID].astype(np.float32) + 1
         self.reference = grid if self.reference is None else self.reference
         gain = float(np.clip(np.median(self.reference / grid), *GAIN_RANGE))

@@ -16,13 +16,13 @@ from model.silhouettes.detection import Detection
 
 MAX_GAP = 5  # largest number of frames in a row without a usable silhouette in one track
 MAX_DISTANCE = 0.5  # between the centres of the predicted box and the detection, in heights of the taller box
-COVERED = 0.5  # share of a box that must be within another box if two people merge or part
+COVERED = 0.5  # if more than this share of a box is within another box, two people have merged or parted
 MEMORY = 15  # number of last detections with which the height and the area of a new detection are compared
 HEIGHT_RANGE, AREA_RANGE = (0.85, 1.18), (0.65, 1.5)  # relative to the medians of the last detections
 MAX_ASPECT = 0.95  # largest width / height of a usable silhouette
 # Range of the median of width / height in the track of one person. For two people side by side, it is 0.8.
 MIN_MEDIAN_ASPECT, MAX_MEDIAN_ASPECT = 0.15, 0.7
-MIN_WALK = 0.5  # least distance between the farthest positions of a person, in heights of the person
+MIN_WALK = 0.5  # least distance that a person walks along a row or column, in heights of the person
 PART_AREA = 0.4  # share of the area of a track; a larger region that joins or leaves the track is another person
 
 

@@ -101,7 +101,7 @@ def _lengths(measures: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _radii(measures: dict[str, Tensor], stature: Tensor) -> dict[str, Tensor]:
-    """Return the radii: drawn girths divided by 2 pi. Factors and the other radii are our own judgement."""
+    """Return the radii by name, [b] each: drawn girths / 2 pi. Factors and other radii are our own judgement."""
     girth = {name[:-6]: value / (2 * math.pi) for name, value in measures.items() if name.endswith("_girth")}
     bones = measures["foot"] / 0.150 / 1.715
     # The breadth over the deltoids is 0.432 of the shoulder girth (ANSUR II: 510 mm and 1180 mm).

@@ -153,7 +153,7 @@ def _skirt(builder: FigureBuilder, body: Body, outfit: Outfit, skeleton: Skeleto
     Above the knee, the cloth follows the thigh. Below the knee, it falls along the mean direction of thigh and shank,
     with half of their horizontal part.
     """
-    # Length of the cloth as fractions of the thigh and of the shank.
+    # Length of the cloth, as a fraction of the thigh and a fraction of the shank.
     hem = outfit.hem.clamp(0.0, 2.0)
     upper, lower = hem.clamp(max=1.0)[:, None, None], (hem - 1.0).clamp(min=0.0)[:, None, None]
     # End of the cloth at each leg.

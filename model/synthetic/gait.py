@@ -72,7 +72,7 @@ def draw_gait(draws: Draws, body: Body, variety: float = 1.0) -> Gait:
             value = value[:, None] + scaled.normal(row.side_draw, 0.0, row.side_sd, (2,))
         return value.clamp(min=row.minimum)
 
-    # Weight, age and briskness influence many parameters. Briskness is the logarithm of the speed / the mean speed.
+    # Weight, age and briskness influence many parameters. Briskness is the logarithm of (speed / mean speed).
     heavy, old = body.bmi / 22.0 - 1.0, (body.age - 50).clamp(min=0)
     brisk = scaled.normal("speed", 0.0, 0.10) - 0.004 * old
     speed = torch.where(body.female, *spreads.SPEED) * brisk.exp()

@@ -52,7 +52,7 @@ def _grid_positions(
     lines, columns = cells.shape[2] - 1, cells.shape[3] - 1
     row = ((y - top) * count * CELLS // height + CELLS_ABOVE).clamp(0, lines - 1)
     column = ((2 * x - left - right) * count * CELLS // (2 * height) + CELLS_ASIDE).clamp(0, columns - 1)
-    # A crop has the size of the largest figure. Beyond the margins of this figure, there is no noise.
+    # A crop has the size of the largest figure. A smaller figure has no noise beyond its own margins.
     near = MARGIN - _BORDER
     row = row.masked_fill((y < top - near) | (y > bottom + near), lines)
     return row, column.masked_fill((x < left - near) | (x > right + near), columns)
@@ -95,8 +95,8 @@ def _grain_positions(draws: Draws, place_draws: Draws, take_draws: Draws, streng
     Returns:
         Row [q, s, h] of `_grains` for each row of pixels, and column [q, s, 1] of `_grains` for the first pixel.
     """
-    # Densities of outline pixels, rounded to _DENSITIES: raggedness + growth are added, raggedness - growth are
-    # removed.
+    # Densities of the added (raggedness + growth) and removed (raggedness - growth) outline pixels, rounded to
+    # _DENSITIES.
     s, device = box.shape[1], box.device
     severity = severities(place_draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))

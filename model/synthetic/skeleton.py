@@ -63,7 +63,7 @@ def _expand(value):
 def pose(body: Body, gait: Gait, times: Tensor, path: float) -> Skeleton:
     """Return the skeletons at `times` [s] in seconds; at time 0, the walkers are near the middle of the line.
 
-    A walker who reaches the end of the line, which has `path` metres, continues at its beginning without a break in the
+    A walker who reaches the end of the line of `path` metres continues at its beginning without a break in the
     steps. In every frame the lower foot touches the ground, which determines the height of the pelvis.
     """
     # Joints relative to the middle of the hips.

@@ -1,4 +1,4 @@
-"""Tests of the tree, the store, the previews and the command of the synthetic walkers."""
+"""Tests of the raw tree, the store, the previews and the command line of the synthetic walkers."""
 
 import json
 import sys
