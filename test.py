@@ -49,8 +49,8 @@ def options_parser() -> CommandParser:
     add_common_options(parser)
     add_options(parser.add_argument_group("protocol"), "gallery", "probe")
     group = parser.add_argument_group("what to test")
-    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config or, if "
-                       "it has no checkpoint, the last one)")  # fmt: skip
+    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config, or "
+                       "the last checkpoint if total_iter has no checkpoint)")  # fmt: skip
     group.add_argument("--checkpoint", type=Path, help="encoder to test, or a deployed model for --runtime (default: "
                        "the checkpoint of the config and --iter)")  # fmt: skip
     group.add_argument("--use_8p_model", action="store_true", help="use config_8p.py")
@@ -74,8 +74,8 @@ def options_parser() -> CommandParser:
                        "model, compare two files that --json wrote, with a test of significance")  # fmt: skip
     add_precision_options(parser, "off", "torch")
     group = parser.add_argument_group("deployed model")
-    group.add_argument("--pre_process", action="store_true", help="write the input files of the model, a list of them "
-                       "and a manifest")  # fmt: skip
+    group.add_argument("--pre_process", action="store_true", help="write the input files of the model, a list of these "
+                       "files, and a manifest")  # fmt: skip
     group.add_argument("--post_process", action="store_true", help="evaluate the result files of the model")
     group.add_argument("--bin_path", type=Path, metavar="DIR", help="folder of the input files (default: "
                        "<dataset>-bin)")  # fmt: skip
@@ -86,7 +86,7 @@ def options_parser() -> CommandParser:
                        "repeated frames do not change the embedding; zero frames change it, and gave the published "
                        "rank-1 of 95.512")  # fmt: skip
     group.add_argument("--truncate", choices=("first", "even"), default="first", help="how to cut longer sequences: "
-                       "keep the first frames, or evenly spaced ones")  # fmt: skip
+                       "first keeps the first frames, even keeps evenly spaced frames")  # fmt: skip
     return parser
 
 

@@ -65,7 +65,7 @@ def add_output_options(parser: CommandParser) -> None:
                        "iterations and write the trace to work/profile; the kinds CANN and GE of the NPU port have the "
                        "same effect as no KIND (default: off)")  # fmt: skip
     group.add_argument("--start_step", type=int, help="first traced iteration of this run (default: 11)")
-    group.add_argument("--stop_step", type=int, help="last traced iteration (default: four after the first)")
+    group.add_argument("--stop_step", type=int, help="last traced iteration (default: start_step + 4)")
 
 
 def add_process_options(parser: CommandParser) -> None:
@@ -73,12 +73,12 @@ def add_process_options(parser: CommandParser) -> None:
     group.add_argument("--local_rank", "--local-rank", type=int, help="rank of the process on its machine")
     group.add_argument("--rank", type=int, help="rank of this process among all processes")
     group.add_argument("--world_size", type=positive, help="number of processes")
-    group.add_argument("--addr", metavar="HOST", help="address of the process of rank 0 (default: 127.0.0.1)")
-    group.add_argument("--port", type=positive, help="port of the process of rank 0 (default: 29500)")
+    group.add_argument("--addr", metavar="HOST", help="address of the machine of rank 0 (default: 127.0.0.1)")
+    group.add_argument("--port", type=positive, help="port on the machine of rank 0 (default: 29500)")
     group.add_argument("--dist_backend", choices=("gloo", "nccl", "hccl"), help="backend of the process group "
                        "(default: depends on the device)")  # fmt: skip
-    group.add_argument("--device_num", type=positive, help="start N processes with torchrun; if one is killed, restart "
-                       "all of them from the last checkpoint (default: from the config)")  # fmt: skip
+    group.add_argument("--device_num", type=positive, help="start N processes with torchrun; if a process is killed, "
+                       "all processes restart from the last checkpoint (default: from the config)")  # fmt: skip
 
 
 profiling_kind = parsed_as(lambda text: PROFILING[text.lower()], PROFILING_KINDS)

@@ -61,9 +61,9 @@ class DataConfig:
                        "OUMVLP, CASIA-A, Synthetic, or another name", FILE_NAME)
     gallery: tuple[str, ...] = key((), "enrolled takes, as names or patterns such as walk1 or 'nm-0[1-4]'; empty: the "
                                    "gallery takes of the data set's protocol", TAKES)
-    probe: tuple[str, ...] = key((), "takes to identify, such as walk2, or CONDITION=TAKES such as NM=nm-05,nm-06; "
-                                 "without a condition, it is the take's name up to the first hyphen, in capitals; "
-                                 "empty: the probe takes of the data set's protocol", TAKES)
+    probe: tuple[str, ...] = key((), "takes to identify: TAKE such as walk2, or CONDITION=TAKES such as "
+                                 "NM=nm-05,nm-06; the condition of a bare TAKE is its name up to the first hyphen, in "
+                                 "capitals; empty: the probe takes of the data set's protocol", TAKES)
     pid_num: int = key(73, "number of training subjects if no partition file is given", COUNT)
     pid_shuffle: bool = key(False, "shuffle the subjects with a fixed seed before the split")
 
@@ -81,8 +81,8 @@ class ModelConfig:
     channels: tuple[int, int, int] = key((32, 64, 128), "channels of set layers 1 and 2, of set layers 3 and 4, and of "
                                          "set layers 5 and 6", CHANNELS)
     lr: float = key(1e-4, "learning rate of Adam")
-    schedule: str = key("constant", "learning rate over the run: constant, or cosine, which decreases it to 0 along "
-                        "half a cosine", one_of("constant", "cosine"))
+    schedule: str = key("constant", "learning rate over the run: constant, or cosine (decreasing to 0 along half a "
+                        "cosine)", one_of("constant", "cosine"))
     cross_entropy: float = key(0.0, "weight of the cross-entropy loss of a classifier of the training subjects; the "
                                "classifier is not part of the encoder", AT_LEAST_0)
     unit_strips: bool = key(False, "scale the embedding vector of each strip to length 1, so that distances depend "
@@ -96,16 +96,16 @@ class ModelConfig:
     margin: float = key(0.2, "margin of the triplet loss")
     num_workers: int = key(3, "threads that prefetch batches", THREADS)
     frame_num: int = key(30, "frames drawn from each sequence", SIZE)
-    sampler: str = key("random", "sequences of a batch: random, or views, which gives all subjects of a batch the same "
-                       "few views", one_of("random", "views"))
+    sampler: str = key("random", "choice of the sequences of a batch: random, or views (the same few views for all "
+                       "subjects)", one_of("random", "views"))
     augment: bool = key(False, "randomly flip, rotate and stretch training sequences, and erase a part of them; not "
                         "part of the published recipe")
     model_name: str = key("GaitSet", "name of the network in checkpoint names", FILE_NAME)
     save_iter: int = key(1000, "iterations between checkpoints")
     log_iter: int = key(100, "iterations between log lines")
     eval_iter: int = key(0, "iterations between evaluations; 0: no evaluation", COUNT)
-    keep: int = key(0, "checkpoints to keep in addition to the last and the best", COUNT)
-    amp: str = key("off", "mixed precision", one_of("off", "torch", "apex"))
+    keep: int = key(0, "number of checkpoints to keep in addition to the last and the best checkpoint", COUNT)
+    amp: str = key("off", "package for mixed precision; off: float32", one_of("off", "torch", "apex"))
     amp_dtype: str = key("", "data type of --amp torch; empty: bf16 on cpu, otherwise fp16", one_of("", "fp16", "bf16"))
     loss_scale: str = key("dynamic", "loss scale of mixed precision: dynamic or a number (NPU port: 32)", LOSS_SCALE)
     kernels: str = key("auto", "auto: Triton kernels on a GPU that supports them, and computation in chunks of frames "
@@ -122,8 +122,8 @@ class Config:
     visible_devices: Mapping[str, str] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    device_num: int = 0  # processes that train.py starts; 0: one
-    profiling: bool = False  # trace the iterations from start_step to stop_step; -1: the defaults of train.py
+    device_num: int = 0  # number of processes that train.py starts; 0 means one process
+    profiling: bool = False  # trace the iterations from start_step to stop_step, where -1 means the default of train.py
     start_step: int = -1
     stop_step: int = -1
 

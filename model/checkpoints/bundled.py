@@ -14,7 +14,7 @@ HIDDEN_DIM = 256
 
 
 def bundled_encoder() -> Path | None:
-    """Return the newest bundled encoder, or None if the user has deleted it. Its model card is the `.md` next to it."""
+    """Return the newest bundled encoder, or None if the user has deleted it. A file `.md` next to it describes it."""
     return max(FOLDER.glob(f"GaitSet_Synthetic-v*{ENCODER_SUFFIX}"), default=None)
 
 

@@ -34,8 +34,8 @@ def options_parser() -> CommandParser:
     group = parser.add_argument_group("embeddings")
     group.add_argument("--output", type=Path, required=True, help="output file, .nc or .parquet")
     add_options(group, "checkpoint", "batch_size")
-    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config or, if "
-                       "it has no checkpoint, the last one)")  # fmt: skip
+    group.add_argument("--iter", type=int, help="iteration of the checkpoint (default: total_iter of the config, or "
+                       "the last checkpoint if total_iter has no checkpoint)")  # fmt: skip
     group.add_argument("--part", choices=("all", "train", "test"), default="all", help="subjects to embed")
     return parser
 

@@ -38,7 +38,8 @@ def launch(processes: int, max_restarts: int, command: Sequence[str], port: int 
     """Run `command` (a script and its arguments) in several processes. Return the exit status.
 
     If a worker crashes or is killed, all workers are restarted, at most `max_restarts` times. They are not restarted
-    after a user error. With `port`, torchrun's server, instead of a file, listens on this port of the loopback address.
+    after a user error. The workers find each other through a file or, with `port`, through a server of torchrun on this
+    port of the loopback address.
     """
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing.api import SignalException

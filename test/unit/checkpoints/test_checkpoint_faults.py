@@ -67,7 +67,7 @@ def test_invalid_weights_are_reported_and_not_loaded(tmp_path, name):
 def test_weights_of_each_precision_and_file_format_load(tmp_path):
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", {k: v.to(dtype) for k, v in encoder().items()}))
-    for new in (True, False):  # published weights have the old format
+    for new in (True, False):  # published weights have the format before torch 1.6
         load_encoder(GaitSet(4), saved(tmp_path / "x.ptm", encoder(), _use_new_zipfile_serialization=new))
 
 

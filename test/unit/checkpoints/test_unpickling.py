@@ -29,7 +29,7 @@ Format.__module__, _rebuild_npu_tensor.__module__ = "torch_npu.npu._format", "to
 
 
 class SavedByNpu:
-    """A tensor that is pickled as a call of torch_npu's function with `npu_format`."""
+    """A tensor that is pickled as torch_npu does: as a call of `_rebuild_npu_tensor` with the layout `npu_format`."""
 
     def __init__(self, tensor, npu_format=2, **changes):
         self.tensor, self.npu_format, self.changes = tensor, npu_format, changes
