@@ -131,7 +131,7 @@ def test_wrong_options_and_data_are_named(aligned_tree, tmp_path, files, script,
     assert caught.value.exit_status == status
 
 
-def test_post_process_without_results(aligned_tree, tmp_path):
+def test_post_process_rejects_missing_results_and_a_wrong_dataset(aligned_tree, tmp_path):
     bins = ["--bin_path", tmp_path / "b", "--bin_frames", 8, "--partition", "all"]
     run_test(aligned_tree, tmp_path, "--pre_process", *bins)
     with pytest.raises(UserError, match="no result folder"):
@@ -220,6 +220,6 @@ def test_own_takes_are_evaluated_by_training_test_and_the_deployed_model(own_tak
     assert tables[1]["protocol"] == {"name": "mygait", "gallery": ["walk1"], "probes": probes}
 
 
-def test_check_does_nothing_else(own_takes, tmp_path):
+def test_check_writes_nothing(own_takes, tmp_path):
     own_takes("test", tmp_path / "work", *TAKES.split(), "--check")
     assert not list(tmp_path.iterdir())

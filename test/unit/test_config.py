@@ -22,7 +22,7 @@ def test_bundled_configs_are_the_published_recipes():
     assert one.checkpoint_folder == ROOT / "work" / "checkpoint" / "GaitSet"
 
 
-def test_default_channels_are_those_of_the_paper():
+def test_default_channels_equal_the_channels_of_the_paper():
     assert ModelConfig().channels == SET_CHANNELS
 
 

@@ -68,7 +68,7 @@ def test_files_that_are_not_checkpoints_are_rejected(tmp_path, name, content, me
         load_tensors(tmp_path / name)
 
 
-def test_error_about_a_missing_checkpoint_names_the_existing_ones(tmp_path):
+def test_error_about_a_missing_checkpoint_names_existing_checkpoints(tmp_path):
     with pytest.raises(UserError, match=r"x-00010-encoder\.ptm"):
         load_tensors(saved_sets(tmp_path, 10).part(20, "encoder"))
     with pytest.raises(UserError, match=r"is a folder, not a checkpoint file; it holds x-00010-encoder\.ptm"):
@@ -115,7 +115,7 @@ def test_optimizer_continues_with_another_implementation_of_its_steps(tmp_path, 
     assert restored.state[parameters[1]]["step"] == 8
 
 
-def test_a_set_is_complete_only_with_its_metadata_and_matching_files(tmp_path):
+def test_a_checkpoint_is_complete_only_with_its_metadata_and_matching_files(tmp_path):
     files = saved_sets(tmp_path, 10, 20, 30, 40)
     assert files.last_complete() == 40
     files.metadata(40).unlink()  # killed before the metadata were written
@@ -127,7 +127,7 @@ def test_a_set_is_complete_only_with_its_metadata_and_matching_files(tmp_path):
     assert files.last_complete() == 10
 
 
-def test_a_killed_save_keeps_the_previous_set(tmp_path, monkeypatch):
+def test_a_killed_save_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     files, real_save = saved_sets(tmp_path, 10), torch.save
 
     def power_cut(value, file):
@@ -152,7 +152,7 @@ def test_only_temporary_files_of_dead_processes_of_the_experiment_are_removed(tm
     assert set(tmp_path.glob(".*")) == {alive, other}
 
 
-def test_removing_a_set_keeps_other_experiments(tmp_path):
+def test_removing_a_checkpoint_keeps_other_experiments(tmp_path):
     mine, theirs = saved_sets(tmp_path, 10, 20, run="a"), saved_sets(tmp_path, 10, name="x-y", run="c")
     mine.remove(10)
     assert mine.iterations() == [20] and mine.run_of(20) == "a"

@@ -218,7 +218,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_damaged_metadata_are_reported_and_the_previous_set_is_used(tmp_path, damage, caplog):
+def test_damaged_metadata_are_reported_and_the_previous_checkpoint_is_used(tmp_path, damage, caplog):
     files = saved_sets(tmp_path, 10, 20, run="r")
     assert files.last_complete() == 20 and files.run_of(20) == "r"
     damage(files.metadata(20))
@@ -227,7 +227,7 @@ def test_damaged_metadata_are_reported_and_the_previous_set_is_used(tmp_path, da
     assert str(files.metadata(20)) in caplog.text
 
 
-def test_the_last_set_of_a_launch_is_found(tmp_path):
+def test_the_last_checkpoint_of_a_launch_is_found(tmp_path):
     files = saved_sets(tmp_path, 10, 20, launch="a")
     saved_sets(tmp_path, 30, launch="b")
     assert [files.last_complete(launch) for launch in (None, "a", "b", "c")] == [30, 20, 30, None]

@@ -120,7 +120,7 @@ def test_other_globals_are_named_in_one_plain_line(tmp_path, content, name, new_
     assert str(error.value).isprintable()
 
 
-def test_reasons_of_torch_lose_their_advice_and_colours(tmp_path):
+def test_errors_of_torch_are_reported_without_advice_and_colours(tmp_path):
     (tmp_path / "x.ptm").write_bytes(b"\x80\x02]q\x00(K\x01K\x02b.")  # a pickle that sets the state of a list
     with pytest.raises(UserError) as error:
         load_tensors(tmp_path / "x.ptm")

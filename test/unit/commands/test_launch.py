@@ -81,7 +81,7 @@ POD = "WORLD_SIZE=2 RANK=1 MASTER_ADDR=gaitset-worker-0 MASTER_PORT=23456"
         ("WORLD_SIZE=0", "WORLD_SIZE=0 do not fit together"),
     ],
 )
-def test_ranks_of_launchers(monkeypatch, variables, expected):
+def test_ranks_are_read_from_the_variables_of_launchers(monkeypatch, variables, expected):
     set_variables(monkeypatch, variables)
     if isinstance(expected, tuple):
         assert world_from_environment() == World(*expected)
@@ -178,7 +178,7 @@ def test_errors_are_printed_once_and_user_errors_are_not_restarted(tmp_path, wor
     assert (len(list(tmp_path.glob("*.started"))) > 3) is restarted
 
 
-def test_single_process_has_no_launch(monkeypatch):
+def test_process_without_torchrun_has_no_launch_name(monkeypatch):
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     assert launch_name() is None and distributed.restarts() == 0

@@ -25,7 +25,7 @@ def interrupts():
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
-def test_processes_start_with_blocked_interrupts_and_the_parent_gets_them_later(interrupts):
+def test_block_interrupts_delays_sigint_and_processes_inherit_the_mask(interrupts):
     with pytest.raises(KeyboardInterrupt), block_interrupts():
         signal.raise_signal(signal.SIGINT)
         inside = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True).stdout
@@ -55,7 +55,7 @@ def test_exception_of_a_worker_is_raised(workers):
         list(map_in_processes(math.sqrt, [-1.0, 4.0], workers))
 
 
-def test_workers_are_told_when_the_consumer_stops_early():
+def test_workers_stop_when_the_consumer_stops_early():
     start = time.monotonic()
     results = map_in_processes(wait_until_stopped, [0.0, 60.0], 2)
     assert next(results) is False and not stopped()

@@ -20,7 +20,7 @@ def splitmix_finalizer(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def test_hash_equals_the_published_one():
+def test_hash_equals_the_published_hash():
     for number in (0, 1, 2**63, 0x123456789ABCDEF0, 2**64 - 1):
         signed = number - 2**64 if number >= 2**63 else number
         assert int(_mixed(torch.tensor([signed]))[0]) % 2**64 == splitmix_finalizer(number)
@@ -45,7 +45,7 @@ def test_number_depends_on_key_name_and_position_only():
         (lambda d: d.choice("x", 3).float(), 1.0, math.sqrt(2 / 3)),
     ],
 )
-def test_distributions(draw, mean, sd):
+def test_draws_have_the_mean_and_deviation_of_their_distribution(draw, mean, sd):
     count = 40_000
     values = draw(draws_of(count))
     assert values.shape == (count,) and values.isfinite().all()

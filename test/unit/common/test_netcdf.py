@@ -61,14 +61,14 @@ def test_files_are_written_on_a_file_system_without_locks(tmp_path):
         assert "accuracy" in file
 
 
-def test_the_reason_is_the_missing_lock_if_the_user_asks_for_locks(tmp_path):
+def test_missing_locks_are_reported_if_the_user_enables_locks(tmp_path):
     reason = "cannot be written (No locks available; set HDF5_USE_FILE_LOCKING=FALSE)"
     expected = "".join(f"{tmp_path / name}: {reason}\n" for name in ("r.nc", "e.nc"))
     assert without_locks(tmp_path, HDF5_USE_FILE_LOCKING="TRUE") == expected
     assert not list(tmp_path.glob("*.nc")) and not list(tmp_path.glob(".*"))
 
 
-def test_the_reason_of_a_full_disk_is_that_of_the_system(tmp_path):
+def test_the_reason_of_the_system_is_reported_for_a_full_disk(tmp_path):
     """The test limits the size of files instead of filling a disk."""
     netcdf4 = pytest.importorskip("netCDF4")
     path = tmp_path / "a.nc"
@@ -77,7 +77,7 @@ def test_the_reason_of_a_full_disk_is_that_of_the_system(tmp_path):
         netcdf4.Dataset(path, "w").close()
 
 
-def test_a_failure_without_a_reason_says_so(tmp_path):
+def test_error_of_hdf5_is_reported_if_the_system_gives_no_reason(tmp_path):
     path = tmp_path / "a.nc"
     path.touch()
     with pytest.raises(OSError, match=r"^HDF5 gives no reason: NetCDF: HDF error$"), netcdf_errors(path):

@@ -50,7 +50,7 @@ def test_precision_switches_of_the_environment_exclude_each_other():
         device.set_precision(CPU, {"ALLOW_HF32": "1", "ALLOW_FP32": "1"})
 
 
-def test_dtype_of_mixed_precision():
+def test_mixed_precision_on_the_cpu_defaults_to_bf16():
     assert device.precision_of(CPU, None) == (torch.bfloat16, False)
     assert device.precision_of(CPU, "fp16") == (torch.float16, True)
 
@@ -77,7 +77,7 @@ def test_fits_compares_with_a_share_of_the_free_memory(monkeypatch, size, share,
     assert device.fits(size, CUDA, share) is expected
 
 
-def test_everything_fits_the_cpu_and_nothing_a_device_of_unknown_memory(monkeypatch):
+def test_all_sizes_fit_the_cpu_and_none_fit_a_device_of_unknown_memory(monkeypatch):
     monkeypatch.setattr("model.devices.device.free_memory", lambda device: None)
     assert device.fits(2**60, CPU) and not device.fits(1, CUDA)
 

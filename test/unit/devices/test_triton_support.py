@@ -37,7 +37,7 @@ def test_only_cuda_with_triton_is_supported(monkeypatch, capability):
 @pytest.mark.parametrize(
     ("value", "problem", "expected"), [((7, 5), None, False), ((8, 0), None, True), ((9, 0), "no C compiler", False)]
 )
-def test_trial_kernel_decides(monkeypatch, caplog, capability, value, problem, expected):
+def test_triton_works_if_the_trial_kernel_runs(monkeypatch, caplog, capability, value, problem, expected):
     def run_trial_kernel(device):
         if problem:
             raise RuntimeError(f"{problem}\nand more")
