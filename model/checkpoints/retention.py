@@ -59,7 +59,8 @@ class RunCheckpoints:
         last = self.files.last_complete()
         if last is not None:
             log.warning(
-                "%s holds checkpoints of another run up to iteration %d, which this run replaces at the same "
-                "iterations; use --restore_iter -1 to resume the other run, or another --work_path to keep both runs",
+                "%s holds checkpoints of another run, the last one of iteration %d; this run replaces the checkpoints "
+                "of the same iterations; use --restore_iter -1 to resume the other run, or another --work_path to keep "
+                "both",
                 self.files.folder, last,
             )  # fmt: skip

@@ -10,6 +10,7 @@ from tiny_checkpoints import NO_PARTS, assert_same_weights, saved, saved_sets
 
 from model.checkpoints.checkpoint import CheckpointFiles
 from model.checkpoints.loading import load_encoder, load_optimizer, load_tensors
+from model.checkpoints.retention import RunCheckpoints
 from model.common.errors import UserError
 from model.network import GaitSet
 
@@ -157,6 +158,13 @@ def test_removing_a_checkpoint_keeps_other_experiments(tmp_path):
     mine.remove(10)
     assert mine.iterations() == [20] and mine.run_of(20) == "a"
     assert theirs.complete_metadata(10)
+
+
+def test_a_new_run_warns_that_it_replaces_checkpoints_of_another_run(tmp_path, caplog):
+    RunCheckpoints(CheckpointFiles(tmp_path, "x"), keep=0).warn_of_others()
+    assert not caplog.text
+    RunCheckpoints(saved_sets(tmp_path, 10), keep=0).warn_of_others()
+    assert "holds checkpoints of another run, the last one of iteration 10; this run replaces" in caplog.text
 
 
 def test_folder_that_cannot_be_written_is_reported(tmp_path):
