@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.common.errors import UsageError, UserError, some_names
+from model.common.errors import UsageError, UserError, counted, some_names
 from model.common.files import is_plain_name
 from model.common.natural_order import natural_key
 
@@ -188,7 +188,8 @@ def plan_of(seq_types: Sequence[str], views: Sequence[str], protocol: Protocol) 
         if not len(rows)
     ]
     if len(unused):
-        notes.append(f"{len(unused)} sequences are neither gallery nor probe in {protocol.name}: {some_names(unused)}")
+        ignored = f"{counted(len(unused), 'sequence')} of seq_type {some_names(unused)}"
+        notes.append(f"{ignored}: neither gallery nor probe in {protocol.name}, ignored")
 
     conditions = tuple(c for c, rows in rows_of.items() if len(rows))
     probe_rows = np.concatenate([rows_of[c] for c in conditions])

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from model.common.errors import counted
 from model.evaluation.result import without_nan
 from model.report.palette import DARK, LIGHT, cell_colours
 
@@ -56,7 +57,7 @@ _LOADER = FileSystemLoader(_FOLDER / "templates")
 _ENVIRONMENT = Environment(
     loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_ENVIRONMENT.filters["shown"] = shown
+_ENVIRONMENT.filters |= {"shown": shown, "counted": counted}
 _ENVIRONMENT.filters["json"] = lambda value: json.dumps(without_nan(value), indent=1, ensure_ascii=False)
 _ENVIRONMENT.tests["nan"] = np.isnan
 _ENVIRONMENT.globals["cell_colours"] = cell_colours
