@@ -9,6 +9,7 @@ import multiprocessing
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,10 @@ def _run_all(tasks: list[Task]) -> list[dict[str, Any]]:
         futures = [pool.submit(run, task) for task in tasks]
     for task, future in zip(tasks, futures, strict=True):
         error = future.exception()
+        if isinstance(error, BrokenProcessPool):  # all futures have this error, so the device is unknown
+            numbers = ", ".join(str(task.device_id) for task in tasks)
+            advice = "check the free memory, and run each device alone to find the one that fails"
+            raise UserError(f"devices {numbers}: the process of one of them was killed; {advice}") from error
         if isinstance(error, UserError):
             raise UserError(f"device {task.device_id}: {error}") from error
     return [future.result() for future in futures]

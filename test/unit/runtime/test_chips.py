@@ -98,6 +98,15 @@ def test_a_failing_chip_is_named_and_existing_results_are_kept(deployed, here, t
     assert not summary.exists(), "the results of this share were removed"
 
 
+def test_a_killed_process_is_one_line(here, task, monkeypatch):
+    (here / "killed").mkdir()
+    (here / "killed" / "acl.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.syspath_prepend(here / "killed")  # only the processes of the devices import it
+    with pytest.raises(UserError, match=r"^devices 0, 1: the process of one of them was killed; check the free memory"):
+        run_on_chips(task("acl", 1), [0, 1])
+    assert not (here / "result" / "dumpOutput_device0").exists()
+
+
 def test_pure_inference_on_several_chips(deployed, here, run, capsys):
     summary = run("benchmark", deployed.om(4), "0,1", "--loop", "3")
     assert summary["sequences"] == 24 and len(read_all_figures(here / "facts.json")) == 3
