@@ -101,8 +101,6 @@ def embed_variable_length(runtime: VariableLengthRuntime, store: SilhouetteStore
             rows = np.empty((len(frames), *embedded.shape[1:]), embedded.dtype) if rows is None else rows
             rows[batch] = embedded
             bar.update(len(batch))
-    if rows is None:
-        raise UserError("no sequences to embed: the partition selects none of the data")
     return rows
 
 
