@@ -191,5 +191,8 @@ summary() {
   say "summary: $OUTPUT/${DRIVER%.sh}.json (as key=value lines: .txt)"
 }
 
+# quoted TEXT: print TEXT in a form that a shell reads as one word.
+quoted() { printf '%q\n' "$1"; }
+
 # next_step COMMAND: print the next command to run.
 next_step() { is_dry || say "next: $*"; }

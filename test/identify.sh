@@ -61,4 +61,4 @@ if [[ -n "$probe_video" ]]; then
   RESULTS+=("$OUTPUT/who.json")
 fi
 summary "${RESULTS[@]}" "people=$gallery"
-next_step "open $work_path/who.html; forget a person with python -m model.identify remove NAME --gallery $gallery"
+next_step "open $work_path/who.html; forget a person with python -m model.identify remove NAME --gallery $(quoted "$gallery")"

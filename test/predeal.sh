@@ -58,4 +58,4 @@ python pretreatment.py --input_path "$input_path" --output_path "$output_path" \
 say "input files (bins) and their list"
 python "${BINS[@]}"
 summary "$OUTPUT/pretreatment.json" "$OUTPUT/bins.json" "output_path=$output_path" "bin_path=$bin_path" "dataset=$dataset"
-next_step "bash test/train_full_1p.sh --data_path=$output_path --dataset=$dataset, or bash test/pth2om.sh if you have a checkpoint"
+next_step "bash test/train_full_1p.sh --data_path=$(quoted "$output_path") --dataset=$dataset, or bash test/pth2om.sh if you have a checkpoint"

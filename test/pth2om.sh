@@ -59,4 +59,4 @@ for batch in ${batch_sizes//,/ }; do
   made+=("$OUTPUT/om_bs$batch.json")
 done
 summary "${made[@]}" "soc_version=$([[ "$onnx_only" == True ]] && echo none || echo "$soc_version")" "folder=$output_path"
-next_step "bash test/eval_acc_perf.sh --model_path=$output_path"
+next_step "bash test/eval_acc_perf.sh --model_path=$(quoted "$output_path")"

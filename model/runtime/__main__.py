@@ -14,6 +14,7 @@ name. With several devices, each device runs a share of the list, and the result
 all results. ais_bench divides the list itself if it can. Otherwise each device is used by a separate process.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def main() -> None:
     device_ids, loop = parse_device_ids(options.device_id), options.loop
     if options.info is None and loop is None:
         raise UsageError("--info: missing; give the list of input files, or --loop N for pure inference")
-    if options.compare is not None and (options.info is None or loop is not None):
-        raise UsageError("--compare: needs --info and excludes --loop; it compares results of input files")
+    if options.compare is not None and (options.info is None or loop is not None or len(device_ids) > 1):
+        advice = "give --info and one --device_id, and not --loop"
+        raise UsageError(f"--compare: compares the results of input files on one device; {advice}")
     choice = choose(options.runtime, options.model)
     print(choice.why, flush=True)
     task = Task(
@@ -71,8 +73,9 @@ def _next_command(info: Path, results: Path) -> str:
     bins = info.with_suffix("")
     manifest = manifest_path(bins)
     dataset = read_manifest(manifest).settings.get("dataset") if manifest.is_file() else ""
-    named = f" --dataset {dataset}" if dataset else ""
-    return f"python test.py --post_process{named} --bin_path {bins} --result_path {results}"
+    named = ["--dataset", dataset] if dataset else []
+    places = ["--bin_path", str(bins), "--result_path", str(results)]
+    return shlex.join(["python", "test.py", "--post_process", *named, *places])
 
 
 def report(summary: dict[str, Any]) -> str:

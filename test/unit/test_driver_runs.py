@@ -1,6 +1,7 @@
 """Runs of the shell drivers: conversion, pretreatment, and all steps from a different current folder."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,11 @@ def test_stale_om_of_an_earlier_run_is_not_accepted(tmp_path, encoder):
 
 
 def test_predeal_without_data_makes_walkers(tmp_path):
-    options = "--synthetic_subjects=3 --synthetic_frames=2 --pid_num=2 --output_path=pre --synthetic_path=raw"
+    options = "--synthetic_subjects=3 --synthetic_frames=2 --pid_num=2 --synthetic_path=raw"
     more = "--bin_path=bins --work_path=work -- --bin_frames 2"
-    done = succeed("predeal.sh", *options.split(), *more.split(), cwd=tmp_path)
+    done = succeed("predeal.sh", *options.split(), "--output_path=pre data", *more.split(), cwd=tmp_path)
     assert "making 3 synthetic walkers" in done.stdout
+    assert f"--data_path={tmp_path}/pre data" in shlex.split(done.stdout.splitlines()[-1]), "it can be pasted"
     assert summary_of("predeal")["bins"]["bins"] == 110
 
 

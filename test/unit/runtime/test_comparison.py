@@ -92,5 +92,6 @@ def test_values_that_are_not_finite_are_counted():
 def test_invalid_comparisons(deployed, here, compare):
     with pytest.raises(UserError, match=r"--compare .*nowhere\.onnx: no such file"):
         compare(deployed, "ais_bench", deployed.om(1), here / "nowhere.onnx")
-    with pytest.raises(UsageError, match="--compare: needs --info and excludes --loop"):
-        compare(deployed, "ais_bench", deployed.om(1), "x.onnx", "--loop", "3")
+    for option in (["--loop", "3"], ["--device_id", "0,1"]):
+        with pytest.raises(UsageError, match=r"--compare: .* give --info and one --device_id, and not --loop"):
+            compare(deployed, "ais_bench", deployed.om(1), "x.onnx", *option)

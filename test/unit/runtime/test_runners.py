@@ -69,7 +69,7 @@ def test_the_command_shows_a_progress_bar_unless_quiet(deployed, here, monkeypat
 
 @pytest.mark.parametrize("dataset", ["Synthetic", None])
 def test_the_command_that_comes_next_names_the_data_set_of_the_input_files(tmp_path, dataset):
-    bins, info = tmp_path / "some-bin", tmp_path / "some-bin.info"
+    bins, info = tmp_path / "some bin", tmp_path / "some bin.info"
     write_input_files(TinyStore([2]), None, bins, info, FixedLength(2), dataset=dataset or "", quiet=True)
     program, script, *words = shlex.split(command._next_command(info, tmp_path / "results"))
     assert (program, script) == ("python", "test.py")
