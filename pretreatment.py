@@ -15,6 +15,7 @@ A few frames of each sequence decide how the sequence is read: masks of 0 and 1 
 is the mask, and JPEG files and grey masks are thresholded. Inverted silhouettes and camera pictures end the run.
 """
 
+import shlex
 from pathlib import Path
 
 from model.common.command_line import CommandParser, positive
@@ -69,7 +70,7 @@ def main() -> int:
         print(summary, *summary.notes(), sep="\n")
         print(f"wrote {options.output_path}; the log is {log_file}")
         if not summary.failed:
-            print(f"next: {_next_step(options.input_path, options.output_path)}")
+            print(f"next: {_next_step(options.input_path, shlex.quote(options.output_path))}")
     return 1 if summary.failed else 0
 
 

@@ -12,6 +12,7 @@ Models for the CPU take sequences of any length and use each frame once:
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
@@ -111,12 +112,11 @@ def export_static(options, config, network, checkpoint: Path) -> dict:
             f"difference from PyTorch {facts['largest_difference']:.1g}"
         )
     if len(models) > 1:
-        print(f"next: python test.py --runtime auto --checkpoint {path.with_suffix('')}")
+        print(f"next: python test.py --runtime auto --checkpoint {quote(str(path.with_suffix('')))}")
         return {"models": models}
     if options.calibration_bins is None:
-        print(
-            f"next: python test.py --pre_process, then python -m model.runtime --model {path} --info <dataset>-bin.info"
-        )
+        command = f"python -m model.runtime --model {quote(str(path))} --info <dataset>-bin.info"
+        print(f"next: python test.py --pre_process, then {command}")
         return facts
     return {**facts, **write_calibration_bins(options, config, path)}
 
@@ -130,8 +130,9 @@ def write_calibration_bins(options, config, path: Path) -> dict:
     info = folder.with_name(f"{folder.name}.info")
     write_input_files(train, positions, folder, info, FixedLength(frame_num), quiet=options.quiet)
     print(
-        f"next, on a machine with AMCT: amct_onnx calibration --model {path} --save_path int8/gaitset --input_shape "
-        f'"image_seq:1,{frame_num},64,44" --data_dir {folder} --data_types float32 --batch_num {len(positions)}'
+        f"next, on a machine with AMCT: amct_onnx calibration --model {quote(str(path))} --save_path int8/gaitset "
+        f'--input_shape "image_seq:1,{frame_num},64,44" --data_dir {quote(str(folder))} --data_types float32 '
+        f"--batch_num {len(positions)}"
     )
     return facts
 
@@ -155,7 +156,7 @@ def export_variable(options, config, network, checkpoint: Path) -> dict:
         facts = export_variable_length(network, path, runtime=VariableLengthRuntime)
         comparison = f"maximum difference from PyTorch {facts['largest_difference']:.1g}"
     print(f"wrote {path} from {checkpoint}: sequences of any length, {facts['bytes'] / 1e6:.1f} MB; {comparison}")
-    print(f"next: python test.py --runtime onnxruntime --checkpoint {path}")
+    print(f"next: python test.py --runtime onnxruntime --checkpoint {quote(str(path))}")
     return facts
 
 

@@ -22,6 +22,7 @@ examples:
 
 import argparse
 import logging
+import shlex
 from pathlib import Path
 
 from model.common.command_line import CommandParser, file_name, parsed_as, positive
@@ -101,7 +102,7 @@ def main() -> int:
         raise UserError(f"{options.output}: no sequence: nobody is alone, complete and at least {options.min_height} "
                         f"pixels high for {options.min_frames} frames; film from closer, or lower --min_height or "
                         "--min_frames")  # fmt: skip
-    print(f"next: python pretreatment.py --input_path {options.output} --output_path ...")
+    print(f"next: python pretreatment.py --input_path {shlex.quote(str(options.output))} --output_path ...")
     return 0
 
 

@@ -71,13 +71,14 @@ def test_silhouettes_of_the_synthetic_video_match_the_correct_masks(tree):
 
 
 def test_pretreatment_reads_the_tree_and_names_the_next_step(tree, tmp_path, monkeypatch, capsys):
-    paths = ["--input_path", tree, "--output_path", tmp_path / "aligned", "--log_file", tmp_path / "log"]
+    paths = ["--input_path", tree, "--output_path", tmp_path / "aligned tree", "--log_file", tmp_path / "log"]
     monkeypatch.setattr(sys, "argv", ["pretreatment.py", *map(str, [*paths, "--worker_num", 1])])
     assert load_script("pretreatment").main() == 0
     printed = capsys.readouterr().out
     frames = sum(map(len, frames_of(tree).values()))
     assert f"3 sequences: 3 done, 0 kept from before, 0 empty, 0 short; {frames} frames: {frames} kept" in printed
-    assert f"next: python -m model.identify enroll --gallery people.parquet --data_path {tmp_path}/aligned" in printed
+    expected = f"next: python -m model.identify enroll --gallery people.parquet --data_path '{tmp_path}/aligned tree'"
+    assert expected in printed
     assert "train.py" not in printed
 
 
