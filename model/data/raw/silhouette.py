@@ -84,8 +84,7 @@ def read_regular_file(path: Path | str, max_bytes: int) -> bytes:
 def decode_pixels(data: bytes, path: Path | str) -> Pixels:
     """Decode the bytes of a PNG, BMP or JPEG file. Raises BadImage, whose message names `path`.
 
-    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them. 16-bit images
-    are reduced to their 8 high bits. If all values are below 256, as in masks of 0 and 1, the values are kept instead.
+    Other formats are rejected even if OpenCV can decode them, because `image_error` does not check them.
     """
     error = image_error(data)
     if error:
@@ -99,12 +98,17 @@ def decode_pixels(data: bytes, path: Path | str) -> Pixels:
         image = None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"{path}: damaged, or not an image")
-    if image.dtype == np.uint16:
-        image = (image if image.max() < 256 else image >> 8).astype(np.uint8)
     if image.ndim == 2:
-        return Pixels(image, None, lossy)
-    alpha = np.ascontiguousarray(image[:, :, 3]) if image.shape[2] == 4 else None
-    return Pixels(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if alpha is None else cv2.COLOR_BGRA2GRAY), alpha, lossy)
+        return Pixels(_in_8_bits(image), None, lossy)
+    alpha = _in_8_bits(image[:, :, 3]) if image.shape[2] == 4 else None
+    return Pixels(cv2.cvtColor(_in_8_bits(image[:, :, :3]), cv2.COLOR_BGR2GRAY), alpha, lossy)
+
+
+def _in_8_bits(channels: np.ndarray) -> np.ndarray:
+    """Return the high 8 bits of 16-bit channels, or the values if all are below 256, as in masks of 0 and 1."""
+    if channels.dtype == np.uint16 and channels.max() >= 256:
+        channels = channels >> 8
+    return np.ascontiguousarray(channels, np.uint8)
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -32,6 +32,11 @@ def with_alpha(colour: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.dstack([np.broadcast_to(colour, (*mask.shape, 3)), mask]).astype(np.uint8)
 
 
+def in_16_bits(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return a 16-bit image of a mask and an alpha channel, of which 255 becomes 65535 and 1 stays 1."""
+    return np.dstack([np.where(part == 255, np.uint16(65535), part) for part in (grey, grey, grey, alpha)])
+
+
 WHITE = np.uint8([255, 255, 255])
 SCALED, ALPHA, HALF = "scaled to 0 and 255", "alpha channel", "thresholded at 128"
 INVERTED, SPECKS = "exchanged", "specks were removed"
@@ -39,6 +44,8 @@ USABLE = {
     "0 and 1": (lambda mask: mask // 255, ".png", [SCALED]),
     "0 and 1 in BMP": (lambda mask: mask // 255, ".bmp", [SCALED]),
     "0 and 1 in 16 bits": (lambda mask: (mask // 255).astype(np.uint16), ".png", [SCALED]),
+    "opaque 0 and 1 in 16 bits": (lambda mask: in_16_bits(mask // 255, mask | 255), ".png", [SCALED]),
+    "alpha of 0 and 1 in 16 bits": (lambda mask: in_16_bits(mask | 255, mask // 255), ".png", [ALPHA, SCALED]),
     "0 and 65535": (lambda mask: mask * np.uint16(257), ".png", []),
     "0 and 128": (lambda mask: mask // 255 * 128, ".png", [SCALED]),
     "50 and 200": (lambda mask: np.where(mask, 200, 50), ".png", [SCALED]),
