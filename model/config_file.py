@@ -1,6 +1,5 @@
 """Read a configuration file, override its values with options, check all values, and add defaults for missing keys."""
 
-import copy
 import difflib
 import math
 import runpy
@@ -11,7 +10,7 @@ from typing import Any
 
 from model.common.errors import UsageError
 from model.common.rules import Rule, between, short
-from model.config import BATCH_SIZE, DEVICE_KEYS, IS_PROFILING, LINE, PROFILING, Config, DataConfig, ModelConfig
+from model.config import DEVICE_KEYS, IS_PROFILING, LINE, PROFILING, Config, DataConfig, ModelConfig
 from model.evaluation.protocols import canonical_name
 
 NAMES = ("conf_1p", "conf_8p", "conf")  # possible names of the dict in a config file
@@ -41,12 +40,12 @@ def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = N
     if len(names) > 1:  # a file may import conf_1p to change it, and config.py of the NPU port defines both
         of_file = [name for name in names if name.removeprefix("conf_") in path.stem]
         names = of_file or [name for name in names if name == ("conf_8p" if processes > 1 else "conf_1p")] or names
-    return build_config(copy.deepcopy(content[names[0]]), path.resolve().parent, overrides, str(path))
+    return build_config(content[names[0]], path.resolve().parent, overrides, str(path))
 
 
 # The options of keys whose options have other names.
 SPELLINGS = {
-    "dataset_path": ("data_path",), "total_iter": ("iters", "total_iter"),
+    "WORK_PATH": ("work_path",), "dataset_path": ("data_path",), "total_iter": ("iters", "total_iter"),
     "batch_size": ("batch_size_p and --batch_size_m",),
 }  # fmt: skip
 
@@ -58,7 +57,7 @@ def overrides_of(options: Any) -> dict[str, Any]:
     given["batch_size"] = tuple(given.get(name) for name in ("batch_size_p", "batch_size_m"))
     # The commands of the NPU port pass -1 to keep the defaults of start_step and stop_step.
     ignored = {"batch_size": (None, None), "start_step": -1, "stop_step": -1}
-    keys = {"work_path", "profiling", *ignored, *_DATA, *_MODEL} - {"device_num"}
+    keys = {"WORK_PATH", "profiling", *ignored, *_DATA, *_MODEL} - {"device_num"}
     return {key: value for key, value in given.items() if key in keys and value not in (None, ignored.get(key))}
 
 
@@ -67,19 +66,13 @@ def build_config(
 ) -> Config:
     """Check the dict of a configuration file and return it as a Config; see `load_config`."""
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    top = _checked(_overridden(content, given, _TOP), _TOP, where, where)
-    work_path = folder / top["WORK_PATH"]
-    if "work_path" in given:
-        work_path = Path(_valid("work_path", str(given.pop("work_path")), LINE, where))
-    data, model = dict(top["data"]), top["model"]
-    if data.get("dataset_path"):
-        data["dataset_path"] = str(folder / _valid("dataset_path", data["dataset_path"], LINE, where))
-    if "batch_size" in given:  # --batch_size_p and --batch_size_m can be given separately
-        sizes = _valid("batch_size", model.get("batch_size", ModelConfig.batch_size), BATCH_SIZE, where)
-        given["batch_size"] = tuple(new or old for new, old in zip(given["batch_size"], sizes, strict=True))
-    data = _checked(_overridden(data, given, _DATA), _DATA, where, f"{where}, data")
-    model = _checked(_overridden(model, given, _MODEL), _MODEL, where, f"{where}, model")
-    assert not given, f"overrides must be keys of the config: {given}"
+    assert given.keys() <= {*_TOP, *_DATA, *_MODEL}, f"overrides must be keys of the config: {given}"
+    top = _values(content, _TOP, given, where, where)
+    data = _values(top["data"], _DATA, given, where, f"{where}, data")
+    model = _values(top["model"], _MODEL, given, where, f"{where}, model")
+    work_path = Path("" if "WORK_PATH" in given else folder, top["WORK_PATH"])
+    if data["dataset_path"] and "dataset_path" not in given:
+        data["dataset_path"] = str(folder / data["dataset_path"])
     devices = {key: top[key] for key in DEVICE_KEYS if top[key]}
     device_num, dataset = data.pop("device_num"), canonical_name(data.pop("dataset"))
     return Config(
@@ -102,21 +95,24 @@ _DATA = {**_fields(DataConfig), "device_num": (0, between(0, 1 << 10))}
 _MODEL = _fields(ModelConfig)
 
 
-def _checked(content: Mapping, known: Mapping[str, tuple[Any, Rule]], where: str, part: str) -> dict[str, Any]:
-    """Return the values of all known keys: from `content`, or the default. Raises UsageError for an unknown key."""
+def _values(
+    content: Mapping, known: Mapping[str, tuple[Any, Rule]], overrides: Mapping[str, Any], where: str, part: str
+) -> dict[str, Any]:
+    """Return the value of each known key: the override, the value in `content`, or the default.
+
+    Raises UsageError if a key in `content` is unknown, or if a value or an override is invalid.
+    """
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), list(known), n=1)
             raise UsageError(f"{part}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    return {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
-
-
-def _overridden(values: Mapping, given: dict[str, Any], known: Mapping[str, tuple[Any, Rule]]) -> dict[str, Any]:
-    """Return `values` with the overrides of the keys in `known`. Check these overrides and remove them from `given`."""
-    own = {key: given.pop(key) for key in known.keys() & given.keys()}
-    for key, value in own.items():
-        _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
-    return {**values, **own}
+    values = {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
+    for key in filter(overrides.__contains__, known):
+        value = overrides[key]
+        if key == "batch_size":  # --batch_size_p and --batch_size_m can be given separately
+            value = tuple(new or old for new, old in zip(value, values[key], strict=True))
+        values[key] = _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
+    return values
 
 
 def _valid(key: str, value: Any, rule: Rule, where: str, name: str = "") -> Any:

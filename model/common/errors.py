@@ -77,22 +77,15 @@ def give_up(status: int, line: str = "") -> bool:
     return True
 
 
-# Modules of the packages in requirements.txt.
-REQUIRED = (
-    "PIL", "cv2", "jinja2", "matplotlib", "netCDF4", "numpy", "onnx", "onnxruntime", "pyarrow", "scipy", "sklearn",
-    "tensorboard", "torch", "torchvision", "tqdm", "xarray",
-)  # fmt: skip
-
-
 def report_missing_packages() -> None:
-    """If an import fails because a required package is not installed, report the package in one line.
+    """If an import fails because a package is not installed, report the package in one line.
 
     Every command calls this function before it imports packages.
     """
     previous = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("model"):
             _print_error(
                 f"error: {sys.executable} has no package {error.name}; install the packages into .venv with `bash "
                 "test/run_tests.sh --setup_only`, and activate it with `. .venv/bin/activate`"
