@@ -31,7 +31,7 @@ def unpickle(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            # The message of torch starts with advice for programmers, with colour codes. The reason is at its end.
+            # The message of torch starts with advice for programmers in colours. The reason is at the end.
             text = _TERMINAL_CODE.sub("", str(error))
             refused = _REFUSED_GLOBAL.search(text)
             if refused:

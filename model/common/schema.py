@@ -63,9 +63,9 @@ def check(value: Any, schema: Any, place: str = "") -> Any:
 
 
 def _all_match(values: list, schema: Any) -> bool:
-    """Return True if all values match a plain schema (int, str or a range). After False, check each value.
+    """Return True if all values match a plain schema (int, str or a range), without a call for each value.
 
-    This function needs only a few calls for a list, because the lists of a store are long.
+    The lists of a store are long. If this function returns False, the caller must check each value.
     """
     if isinstance(schema, range) and set(map(type, values)) == {int}:
         return min(values) in schema and max(values) in schema

@@ -118,7 +118,7 @@ def leave(path):
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_folder_exists_at_every_moment_of_its_replacement(tmp_path, monkeypatch, can_exchange):
-    """This is true on systems that can exchange two folders. The next test covers other systems."""
+    """The folder always exists on systems that can exchange two folders. The next test covers other systems."""
     leave(tmp_path / "f")
     if not can_exchange:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
