@@ -82,7 +82,7 @@ def test_torch_bins_and_onnx_runtime_give_one_table(tmp_path, monkeypatch, encod
     assert Path("工 作/results/部 署-figures/roc.png").exists()
     for table in tables:
         del table["details"]
-    assert tables[0] == tables[1] == tables[2] and tables[0]["views"] == ["18", "0 90"]
+    assert tables[0] == tables[1] == tables[2] and tables[0]["views"] == ["0 90", "18"]
 
 
 def config_with(folder, text):
