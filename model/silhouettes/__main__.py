@@ -80,10 +80,14 @@ def main() -> int:
     if len(videos) < len(options.video):
         names = ", ".join(path.name for path in options.video)
         raise UsageError(f"--video: two of {names} have the same name, which becomes a folder name; rename one of them")
-    make_segmenter, identity, workers = _segmenter(options)
-    settings = Settings(options.view, options.min_frames, options.min_height, identity)
     preview, several = options.preview, len(videos) > 1
     previews = {n: preview.with_stem(f"{preview.stem}-{n}") if several else preview for n in videos} if preview else {}
+    inputs = [path.resolve() for path in (*options.video, options.weights) if path]
+    for path in (*previews.values(), options.json):
+        if path and path.resolve() in inputs:
+            raise UsageError(f"{path}: is read by the command; give --preview or --json a file other than this one")
+    make_segmenter, identity, workers = _segmenter(options)
+    settings = Settings(options.view, options.min_frames, options.min_height, identity)
     results = extract_all(list(videos.values()), workers, tree=options.output, settings=settings,
                           make_segmenter=make_segmenter, previews=previews)  # fmt: skip
     tracks = {}

@@ -212,6 +212,14 @@ def test_two_videos_of_one_name(video, tmp_path, monkeypatch):
         run(monkeypatch, "--video", video, video, "--output", tmp_path / "tree")
 
 
+@pytest.mark.parametrize("option", ["--preview", "--json"])
+def test_the_video_is_not_overwritten(video, tmp_path, monkeypatch, option):
+    path = Path(shutil.copy(video, tmp_path / "walk.mp4"))
+    with pytest.raises(UserError, match=r"walk\.mp4: is read by the command"):
+        run(monkeypatch, "--video", path, "--output", tmp_path / "tree", option, tmp_path / "tree" / ".." / "walk.mp4")
+    assert path.read_bytes() == video.read_bytes()
+
+
 def test_pedestrians_of_a_real_video(tmp_path, monkeypatch):
     given = Path(os.environ.get("GAITSET_REAL_DATA", ""))
     found = [folder / "vtest.avi" for folder in (given, given.parent) if (folder / "vtest.avi").is_file()]
