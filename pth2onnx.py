@@ -26,8 +26,8 @@ def options_parser() -> CommandParser:
     parser = CommandParser(prog="pth2onnx.py", description=__doc__)
     parser.add_argument("--input_path", "--checkpoint", type=Path, help="encoder checkpoint to export (default: "
                         "the checkpoint of the config and --iters)")  # fmt: skip
-    parser.add_argument("--iters", type=int, default=-1, help="iteration of the checkpoint (default: total_iter of "
-                        "the config, or the last checkpoint if there is none of total_iter)")  # fmt: skip
+    parser.add_argument("--iters", type=int, default=-1, help="iteration of the checkpoint (default: -1, which means "
+                        "total_iter of the config, or the last iteration if total_iter is not saved)")  # fmt: skip
     add_options(parser, "config", "work_path")
     parser.add_argument("--output_path", type=Path, help="ONNX file to write (default: gaitset_submit.onnx, with a "
                         "suffix for --batch_size, --whole and --int8)")  # fmt: skip
