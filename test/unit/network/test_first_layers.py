@@ -18,7 +18,7 @@ def fused_first_layers(kernels, sils, weights, dtype=torch.float32):
 
 
 def torch_first_layers(sils, weights, dtype=torch.float32):
-    """Return the maps of layer 2, computed by torch in `dtype`, and the maps before their max pooling."""
+    """Return the maps of layer 2, computed by torch in `dtype`, and the same maps before max pooling."""
     weight1, weight2 = (weight.to(dtype) for weight in weights)
     maps = F.leaky_relu(F.conv2d(sils[:, None].to(dtype) / 255, weight1, padding=2), 0.01)
     unpooled = F.conv2d(maps, weight2, padding=1)

@@ -70,7 +70,7 @@ def test_the_first_of_equal_pixels_gets_the_gradient():
 
 
 def test_layers_leave_out_tiles_that_see_only_black(network):
-    """One white pixel affects 5×5 pixels of layer 1, 7×7 pixels of layer 2 (4×4 after pooling), and 6×6 of layer 3."""
+    """One white pixel affects 5×5 pixels of layer 1, 7×7 of layer 2 (4×4 after pooling) and 6×6 of layer 3."""
     frames = torch.zeros(1, 64, 44, dtype=torch.uint8)
     frames[0, 30, 20] = 255
     kernels = [kernel.detach() for kernel in sparse_layers.kernels_of(network.set_weights())]

@@ -45,7 +45,7 @@ def test_each_strip_is_divided_by_its_length_except_in_training_mode(networks):
         torch.testing.assert_close(found[sequence, strip].double(), one / one.dot(one).sqrt(), rtol=0, atol=1e-4)
     assert torch.equal(unit.train()(sils), lengths)
     unit.eval()
-    assert not unit(torch.zeros(1, 3, 64, 44)).any()  # a strip of zeros stays
+    assert not unit(torch.zeros(1, 3, 64, 44)).any()  # a strip of zeros remains zero
 
 
 def test_loss_ignores_the_lengths_of_strips():
@@ -105,5 +105,5 @@ def test_lint_requires_axes_of_reduce_l2(networks, tmp_path):
 
 
 def test_half_precision_is_scaled_in_float32():
-    small = torch.full((1, 62, 8), 1e-4, dtype=torch.half)  # the squares are 0 in half precision
+    small = torch.full((1, 62, 8), 1e-4, dtype=torch.half)  # the squares of these values are 0 in half precision
     torch.testing.assert_close(scale_strips(small).norm(dim=2), torch.ones(1, 62), rtol=0, atol=5e-3)

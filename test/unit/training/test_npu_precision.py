@@ -108,7 +108,9 @@ def test_apex_starts_with_the_weights_of_the_published_files(on_npu, tmp_path):
         path.unlink()
     on_npu(tmp_path, *APEX, 32, "--iters", 3, "--restore_iter", HALF, "--seed", 7, QUICK_NETWORK="")
     after = weights(tmp_path, 3)
-    assert max((after[key] - before[key]).abs().max() for key in before) < 3e-3  # a step of 1e-4, rounding of 1e-3
+    assert (
+        max((after[key] - before[key]).abs().max() for key in before) < 3e-3
+    )  # a step of 1e-4 plus a rounding of 1e-3
 
 
 def test_apex_skips_no_steps_with_a_static_scale(machine, aligned_tree, tmp_path):

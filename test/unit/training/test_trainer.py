@@ -130,7 +130,7 @@ def test_resume_from_an_earlier_iteration_keeps_later_checkpoints(aligned_tree, 
 
 
 def test_last_checkpoint_is_the_newest_and_not_the_highest_iteration(aligned_tree, tmp_path):
-    """The second run of the same experiment is shorter than the first and keeps its checkpoints."""
+    """The second run of the same experiment is shorter than the first run and keeps its later checkpoints."""
     train(aligned_tree, tmp_path, "--iters", 6)
     train(aligned_tree, tmp_path, "--iters", 2, "--seed", 5)
     assert files_of(tmp_path).iterations() == [2, 6] and files_of(tmp_path).last_complete() == 2

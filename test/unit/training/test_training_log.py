@@ -56,7 +56,7 @@ def test_skipped_steps_are_counted(aligned_tree, tmp_path, monkeypatch, capsys):
 
 
 def test_count_of_skipped_steps_continues_after_a_resume(aligned_tree, tmp_path, monkeypatch):
-    """The step count in the optimizer's state is less than the number of iterations after a skipped step."""
+    """After a skipped step, the step count in the optimizer's state is less than the number of iterations."""
     overflow_at(monkeypatch, (1,))
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 4)
     train(aligned_tree, tmp_path, *FP16, "--loss_scale", 1, "--iters", 6, "--restore_iter", -1)
