@@ -33,9 +33,9 @@ _RELEASE = {
 }  # fmt: skip
 _WITHOUT_CODE = ("mdl.create_desc", "mdl.create_dataset", "create_data_buffer")  # return only a handle
 _ADVICE = {
-    "init": "is CANN's driver installed? source its set_env.sh",
+    "init": "is the NPU driver installed? also source CANN's set_env.sh",
     "rt.set_device": "does the device exist, and is it free? see npu-smi info and ASCEND_RT_VISIBLE_DEVICES",
-    "mdl.load_from_file": "was the om file converted for this chip (--soc_version), and not with a newer CANN version?",
+    "mdl.load_from_file": "was the om file converted for this chip (--soc_version) by this or an older CANN version?",
     "rt.malloc": "is the device out of memory? see npu-smi info",
 }
 
@@ -198,7 +198,7 @@ class AclRuntime(StaticRuntime):
         )
 
     def _release_later(self, name: str, *arguments: Any) -> None:
-        """Let `__exit__` call acl.`name`. If that call fails during another error, the other error is kept."""
+        """Let `__exit__` call acl.`name`. If an error ends the block, a failure of this call does not replace it."""
 
         def release(kind, error, trace) -> None:
             code = self._function(name)(*arguments)

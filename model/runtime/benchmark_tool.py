@@ -39,7 +39,9 @@ def find_benchmark(om: Path) -> Path:
     tool = next((path.absolute() for path in candidates if path.is_file()), None)
     if tool is None:
         where = f"{VARIABLE}={given}" if given else f"the working directory, the folder of {om} or the PATH"
-        raise UserError(f"{name} not found in {where}; set {VARIABLE} to its path, or use --runtime ais_bench or acl")
+        raise UserError(
+            f"{name} not found in {where}; set {VARIABLE} to the path of the tool, or use --runtime ais_bench or acl"
+        )
     if not os.access(tool, os.X_OK):
         raise UserError(f"{tool}: not executable; run chmod +x {tool}")
     return tool

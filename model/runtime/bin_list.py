@@ -26,7 +26,7 @@ def check_bins(info_path: Path, shape: tuple[int, ...] | None) -> list[Path]:
     """
     files = [file for file in read_info(info_path) if not file.name.startswith(FILLER_PREFIX)]
     if not files:
-        raise UserError(f"{info_path}: contains only fillers; create it again with --pre_process")
+        raise UserError(f"{info_path}: contains only fillers; create the list again with test.py --pre_process")
     if not is_file(files[0]) and is_file(info_path.parent / files[0]):
         files = [info_path.parent / file for file in files]
     _check_names(info_path, files)
@@ -57,7 +57,7 @@ def known_digests(info_path: Path) -> dict[str, str]:
 
 
 def check_digest(path: Path, content: bytes | memoryview, known: Mapping[str, str]) -> str:
-    """Return the digest of an input file. Raises UserError if the manifest has another digest for this file."""
+    """Return the digest of an input file. Raises UserError if the manifest has a different digest for this file."""
     digest = digest_of(content)
     if known.get(path.stem, digest) != digest:
         raise UserError(f"{path}: was changed, because it does not match its manifest; create the input files again")

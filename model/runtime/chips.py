@@ -80,7 +80,7 @@ def _with_work(device_ids: list[int], count: int, size: int) -> list[int]:
     batches = -(-count // size)
     if batches < len(device_ids):
         idle = ", ".join(map(str, device_ids[batches:]))
-        logger.warning("%d sequences fill %d batches of %d: device %s stays idle", count, batches, size, idle)
+        logger.warning("%d sequences fill only %d batches of %d: no work for device %s", count, batches, size, idle)
     return device_ids[:batches]
 
 

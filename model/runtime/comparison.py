@@ -103,13 +103,13 @@ def _embeddings(task: Task, stems: list[str]) -> np.ndarray:
 
 
 def _rank1_of_both(found: np.ndarray, expected: np.ndarray, stems: list[str], info: Path) -> dict[str, Any]:
-    """Return the rank-1 of both models in percent by condition. The manifest names the data set and so the protocol."""
+    """Return the rank-1 of both models in percent by condition, with the protocol of the data set in the manifest."""
     try:
         manifest = read_manifest(info.with_suffix(".json"))
         position = {Path(entry["file"]).stem: i for i, entry in enumerate(manifest.entries)}
         index = manifest.labels.take(np.array([position[stem] for stem in stems]))
         if not (np.isfinite(found).all() and np.isfinite(expected).all()):
-            raise UserError("some values are not finite")
+            raise UserError("an embedding contains values that are not finite")
         dataset = manifest.settings.get("dataset") or "CASIA-B"
         both = [evaluate_index(embeddings, index, dataset).including() for embeddings in (found, expected)]
     except KeyError as error:

@@ -22,7 +22,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # An error message in a box, as newer versions of ais_bench print it. Group 1 contains the lines of the message.
 _BOX = re.compile(r"^\W{0,9} Error \W*\n((?:[│|].*\n)+)", re.MULTILINE)
 _ADVICE = (
-    (r"load model", "was it converted for this chip (--soc_version), and not with a newer CANN version?"),
+    (r"load model", "was it converted for this chip (--soc_version) by this or an older CANN version?"),
     (r"[sS]et ?[dD]evice|507033", "does the device exist, and is it free? see npu-smi info"),
 )
 

@@ -126,8 +126,9 @@ def _embed_by_length(models: dict[int, Path], task: Task, store, length: FixedLe
     model_of = np.minimum(np.searchsorted(lengths, frames), len(lengths) - 1)
     truncated = int((frames > lengths[-1]).sum())
     if truncated:
-        logger.warning("%d of %d sequences have more than %d frames: using %s %d", truncated, len(frames), lengths[-1],
-                       "the first" if length.truncate == "first" else "evenly spaced", lengths[-1])  # fmt: skip
+        kept = "the first" if length.truncate == "first" else "evenly spaced"
+        logger.warning("%d of %d sequences have more than %d frames: using %s %d frames", truncated, len(frames),
+                       lengths[-1], kept, lengths[-1])  # fmt: skip
     rows: np.ndarray | None = None
     for number, (frame_num, path) in enumerate(models.items()):
         positions = np.flatnonzero(model_of == number)

@@ -41,7 +41,7 @@ def test_first_available_tool_is_used(here, monkeypatch):
 
 
 def test_unavailable_tools_are_named(here, monkeypatch):
-    """If the variable of a tool contains a wrong path, the use of another tool must be reported."""
+    """If BENCHMARK_TOOL is a wrong path, `auto` uses a different tool and must report the reason."""
     install_ais_bench(monkeypatch)
     why = choose("auto", here / "both").why
     assert "are available (benchmark." in why and "ais_bench not found" not in why

@@ -25,7 +25,7 @@ def compare(here, monkeypatch):
 
 @pytest.mark.parametrize("runtime", ["ais_bench", "benchmark"])
 def test_an_om_equals_the_onnx_file_it_was_made_from(deployed, here, compare, capsys, runtime):
-    facts = compare(deployed, runtime, deployed.om(4), deployed.om(1).with_suffix(".onnx"))  # of another batch size
+    facts = compare(deployed, runtime, deployed.om(4), deployed.om(1).with_suffix(".onnx"))  # different batch sizes
     assert facts["sequences"] == 5 and facts["not_finite"] == 0
     assert facts["cosine_lowest"] == pytest.approx(1, abs=1e-9)
     assert facts["largest_difference"] < 1e-5 * facts["largest_value"]

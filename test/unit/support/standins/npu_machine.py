@@ -23,7 +23,7 @@ UNIT = STANDINS.parent
 def npusim_library(cache: Path) -> Path:
     """Return the path of the library of the stand-in, which is compiled for this version of PyTorch.
 
-    If `cache` does not contain the library, it is compiled, which takes 20 s. Other processes wait for it meanwhile.
+    If `cache` does not contain the library, it is compiled, which takes 20 s. Other processes wait until it exists.
     Raises FileNotFoundError if there is no compiler.
     """
     import fcntl  # not available on Windows, where the stand-in is not supported
