@@ -128,7 +128,7 @@ _WRITE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def _belongs_to_target(name: str | bytes | int, path: Path) -> bool:
     """Return whether `name` is `path`, one of its parent folders, or a temporary file for it."""
-    if isinstance(name, int):  # a file descriptor, which does not tell the file
+    if isinstance(name, int):  # a file descriptor, which names no file
         return True
     target, parts = path.absolute().parts, Path(os.fsdecode(name)).absolute().parts
     if target[: len(parts)] == parts or parts[: len(target)] == target:
@@ -176,7 +176,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process other than this one is running. Return True on systems that cannot tell."""
+    """Return whether a process other than this one is running. Return True on systems without a safe check."""
     if process == os.getpid():
         return False
     try:

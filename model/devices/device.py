@@ -108,7 +108,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the number of free bytes on the device. Return None for the CPU and for devices that cannot tell."""
+    """Return the number of free bytes on the device. Return None for the CPU and for devices that cannot report it."""
     module = torch.get_device_module(device)
     return module.mem_get_info(device)[0] if hasattr(module, "mem_get_info") else None
 
@@ -116,7 +116,7 @@ def free_memory(device: torch.device) -> int | None:
 def fits(size: int, device: torch.device, share: float = 0.5) -> bool:
     """Return whether `size` bytes are at most `share` of the free memory of `device`. Always return True for the CPU.
 
-    Return False if the device cannot tell its free memory.
+    Return False if the device cannot report its free memory.
     """
     free = free_memory(device)
     return device.type == "cpu" if free is None else size <= share * free
