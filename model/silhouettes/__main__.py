@@ -50,10 +50,10 @@ def build_parser() -> CommandParser:
                        "contains the name of the video")  # fmt: skip
     paths.add_argument("--json", type=Path, help="write the numbers of frames of all videos and sequences to FILE")
     content = parser.add_argument_group("sequences")
-    content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the view, which "
-                         "becomes the name of a folder")  # fmt: skip
-    content.add_argument("--min_frames", type=positive, default=25, help="least number of usable frames of a "
-                         "sequence")  # fmt: skip
+    content.add_argument(
+        "--view", type=file_name, default="000", metavar="NAME", help="name of the view and its folder"
+    )
+    content.add_argument("--min_frames", type=positive, default=25, help="least number of frames of a sequence")
     content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
                          "frames with a side above 1024 pixels are scaled down to 1024 pixels first")  # fmt: skip
     how = parser.add_argument_group("running")
@@ -61,8 +61,7 @@ def build_parser() -> CommandParser:
                      "fixed camera; maskrcnn works with any camera, but is much slower")  # fmt: skip
     how.add_argument("--weights", type=Path, help="weights of torchvision's maskrcnn_resnet50_fpn for --segmenter "
                      "maskrcnn; they are never downloaded")  # fmt: skip
-    how.add_argument("--device", default="auto", metavar="NAME", help="device for --segmenter maskrcnn: "
-                     "auto, cpu, cuda or npu")  # fmt: skip
+    how.add_argument("--device", default="auto", metavar="NAME", help="device for maskrcnn: auto, cpu, cuda or npu")
     how.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 

@@ -122,8 +122,7 @@ def build_parser() -> CommandParser:
     process = parser.add_argument_group("running")
     process.add_argument("--worker_num", type=positive, default=core_count(), help="number of processes that write the "
                          "raw tree (default: one per core)")  # fmt: skip
-    process.add_argument("--device", default="cpu", metavar="NAME", help="device that makes the store: cpu, cuda, npu "
-                         "or auto")  # fmt: skip
+    process.add_argument("--device", default="cpu", metavar="NAME", help="device for --store: cpu, cuda, npu or auto")
     process.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
