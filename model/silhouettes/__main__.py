@@ -50,9 +50,7 @@ def build_parser() -> CommandParser:
                        "contains the name of the video")  # fmt: skip
     paths.add_argument("--json", type=Path, help="write the numbers of frames of all videos and sequences to FILE")
     content = parser.add_argument_group("sequences")
-    content.add_argument(
-        "--view", type=file_name, default="000", metavar="NAME", help="name of the view and its folder"
-    )
+    content.add_argument("--view", type=file_name, default="000", metavar="NAME", help="name of the folder of the view")
     content.add_argument("--min_frames", type=positive, default=25, help="least number of frames of a sequence")
     content.add_argument("--min_height", type=positive, default=48, help="least height of a silhouette in pixels; "
                          "frames with a side above 1024 pixels are scaled down to 1024 pixels first")  # fmt: skip
