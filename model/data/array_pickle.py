@@ -155,9 +155,9 @@ def _build_array(value: Any) -> np.ndarray | list:
 
 
 def _parts_of(value: Any) -> tuple[Any, Any, Any, str, Any]:
-    """Return content, type, shape, memory order (C or F) and the order of the axes.
+    """Return content, type, shape, memory order (C or F) and the permutation of the axes.
 
-    The order of the axes is None if the array is stored in C or F order.
+    The permutation is None if the array is stored in C or F order.
     """
     if isinstance(value, Call) and value.name in _RECONSTRUCT:
         shape, dtype, by_columns, content = value.state[-4:]

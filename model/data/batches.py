@@ -44,7 +44,8 @@ class BatchLoader:
         resident: keep all frames in device memory and transfer only row numbers.
         packed: transfer each frame of a sequence once, even if the frame was drawn several times. Repeated frames do
             not change the set of frames, so they do not change the embedding.
-        augmented: change each sequence randomly. The changes depend only on seed, rank, iteration and position.
+        augmented: change each sequence randomly. The changes depend only on seed, rank, iteration and the position of
+            the sequence in the batch.
     """
 
     def __init__(

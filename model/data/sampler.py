@@ -52,7 +52,8 @@ class PKSampler:
         self.index, self.frame_num, self.seed, self.rank = index, frame_num, seed, rank
         self.subjects, self.sequences, self.labels, self.by_view = subjects, sequences, codes, by_view
         views = np.unique(index.view, return_inverse=True)[1]
-        self.by_subject = np.lexsort((views * by_view, codes))  # positions, by subject and (with `by_view`) by view
+        # Positions of the sequences, sorted by subject and, if `by_view` is set, by view.
+        self.by_subject = np.lexsort((views * by_view, codes))
         # For each view of each subject, the number of sequences and the position of its first sequence in `by_subject`.
         self.view_count = np.zeros((len(names), views.max() + 1), np.int64)
         np.add.at(self.view_count, (codes, views), 1)

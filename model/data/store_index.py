@@ -39,7 +39,7 @@ def read_index(path: Path) -> SequenceIndex:
         check(content, {f"{name}_code": [range(len(content[name]))] for name in LABELS})
         columns = [np.asarray(content[name], np.str_)[content[f"{name}_code"]] for name in LABELS]
         if not count or any(len(column) != count for column in columns):
-            raise ValueError(f"the columns are inconsistent or empty, frames has {count} values")
+            raise ValueError(f"the columns are empty or have different lengths; frames has {count} values")
     except ValueError as error:
         raise UserError(f"{path / INDEX}: {problem} ({error}); {advice}") from error
     return SequenceIndex.from_lengths(*columns, content["frames"])

@@ -113,7 +113,8 @@ def finish() -> None:
     """
     if dist.is_initialized():
         dist.destroy_process_group()
-        gc.collect()  # a wrapped network is part of a reference cycle
+        # A network in DistributedDataParallel is part of a reference cycle, so only the garbage collector deletes it.
+        gc.collect()
 
 
 def active() -> bool:

@@ -32,7 +32,7 @@ def mate_distances(distance: Tensor, first: Tensor, stop: Tensor, most_mates: in
 
 def entries_within(distance: Tensor, radius: Tensor) -> Tensor:
     """Count the gallery entries within each radius of a probe: [..., n] and [..., r] -> [..., r] int32."""
-    # One pass over the distances per mate. A subject has few mates per view, so this is much faster than sorting.
+    # One pass over the distances per mate. A probe has few mates per view, so this is much faster than sorting.
     counts = [(distance <= edge[..., None]).sum(dim=-1, dtype=torch.int32) for edge in radius.unbind(-1)]
     return torch.stack(counts, dim=-1)
 

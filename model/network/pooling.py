@@ -51,8 +51,8 @@ def set_pooling(maps: Tensor, lengths: Sequence[int] | None, sequences: int) -> 
     if lengths is not None and not torch.is_grad_enabled():
         return torch.stack([maximum(sequence) for sequence in maps.split(list(lengths))])
     # `max` with indices sends the gradient to one frame, as in the original. `amax` would split the gradient between
-    # equal frames. Compiled in half precision, the gradient of `amax` is NaN if rounding makes every frame differ from
-    # the maximum.
+    # equal frames. If the network is compiled in half precision, rounding can make every frame differ from the maximum,
+    # and the gradient of `amax` is then NaN.
     if lengths is None:
         return maps.unflatten(0, (sequences, -1)).max(1).values
     return torch.stack([sequence.max(0).values for sequence in maps.split(list(lengths))])

@@ -141,7 +141,7 @@ def vary_gait(draws: Draws, gait: Gait) -> Gait:
     scaled = ScaledDraws(draws, "gait")
     brisk = scaled.normal("speed", 0.0, 0.045)
 
-    # Joint curves: brisk walkers swing wider.
+    # Joint curves: in a brisk walk, the joints of the legs move through larger angles.
     scales = {"thigh": (0.43 * brisk).exp(), "knee": (0.2 * brisk).exp(), "ankle": (0.1 * brisk).exp()}
     curves = vary_curves(scaled, gait.curves, 0.18 * ADULT_SPREAD, 0.02)
     curves = {name: rescale(curve, scales[name], scaled.normal(name, 0.0, 0.6)) for name, curve in curves.items()}

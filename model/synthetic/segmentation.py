@@ -95,8 +95,8 @@ def _grain_positions(draws: Draws, place_draws: Draws, take_draws: Draws, streng
     Returns:
         Row [q, s, h] of `_grains` for each row of pixels, and column [q, s, 1] of `_grains` for the first pixel.
     """
-    # Densities of the added (raggedness + growth) and removed (raggedness - growth) outline pixels, rounded to
-    # _DENSITIES.
+    # Densities of the outline pixels that are added (raggedness + growth) and that are removed (raggedness - growth),
+    # each as the index of the nearest value in _DENSITIES.
     s, device = box.shape[1], box.device
     severity = severities(place_draws, take_draws, strength)[:, None].clamp(max=4)
     course = courses(draws, "frays and swells", s, torch.tensor([6.0, 3.0], device=device))

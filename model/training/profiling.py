@@ -55,7 +55,8 @@ class Profiling:
         def schedule(done: int) -> object:
             """Return the action of the profiler after `done` iterations.
 
-            The profiler's own schedule would warn that there is no warm-up, but the iterations before `start` are one.
+            The profiler's own schedule is not used, because it would warn that there is no warm-up, although the
+            iterations before `start` serve as a warm-up.
             """
             if not self.start <= done + 1 <= self.stop:
                 return action.NONE

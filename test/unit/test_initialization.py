@@ -107,7 +107,7 @@ def test_training_starts_from_an_encoder_and_the_metadata_record_it(aligned_tree
     assert all(torch.equal(value, encoder.weights[key]) for key, value in state.network.state_dict().items())
     trainer.run(2)
     expected = {"file": str(encoder.path), "sha256": hashlib.sha256(encoder.path.read_bytes()).hexdigest()}
-    # A resumed run keeps the initial encoder in its metadata, with and without the option.
+    # A resumed run keeps the initial encoder in its metadata, even if the encoder is not given again.
     for total, initial in ((3, encoder), (4, None)):
         settings |= {"total_iter": total, "restore_iter": -2}
         run(config_of(aligned_tree, tmp_path, **settings), initial)

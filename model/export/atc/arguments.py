@@ -92,7 +92,9 @@ def parse_input_shape(text: str) -> list[int] | None:
     match = re.fullmatch(r"(?:[\w./-]+:)?(\d{1,9}(?:,\d{1,9})*)", text, re.ASCII)
     sizes = [int(size) for size in match[1].split(",")] if match else []
     if not sizes or min(sizes) < 1:
-        raise UsageError(f"--input_shape={text}: expected the name and positive sizes, such as image_seq:16,100,64,44")
+        raise UsageError(
+            f"--input_shape={text}: expected the name of the input and positive sizes, such as image_seq:16,100,64,44"
+        )
     return sizes
 
 

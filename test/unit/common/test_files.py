@@ -110,7 +110,7 @@ def test_json_text_keeps_values_and_writes_rows_of_numbers_in_one_line():
 
 
 def leave(path):
-    """Create the folder that a killed process left at `path`."""
+    """Create a folder as a killed process would leave it. Its only file contains the name of the folder."""
     path.mkdir(parents=True)
     (path / "content").write_text(path.name)
     return path

@@ -54,7 +54,8 @@ def test_squared_length_in_blocks(rows_at_once, dtype):
 
 @pytest.mark.parametrize("rows", [1, 5, 17, 33])
 def test_equal_rows_have_equal_squares_in_every_block(rows):
-    # Blocks of 16 leave one of 33 rows. In a block with this row only, several threads would sum its 40,000 numbers.
+    # 33 rows are two blocks of 16 rows and one more row. If this row were a block, several threads would sum its 40,000
+    # numbers, in a different order than in the other blocks.
     squares = squared_length(randn(1, 40000).repeat(rows, 1), block_bytes=16 * 40000 * 4)
     assert (squares == squares[0]).all()
 

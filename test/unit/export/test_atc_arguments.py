@@ -63,7 +63,7 @@ def test_check_path_follows_links(tmp_path):
         (["--json=x.json"], 2, "for a single model"),
         (["--sock_version=Ascend310"], 2, "did you mean --soc_version?"),
         (["--soc_version=Ascend310"], 1, "nowhere.onnx: no such ONNX file"),
-        (["--input_shape=image_seq:-1,4,8,6"], 2, "--input_shape=image_seq:-1,4,8,6: expected the name and positive"),
+        (["--input_shape=image_seq:-1,4,8,6"], 2, "--input_shape=image_seq:-1,4,8,6: expected the name of"),
         (["--input_shape=0"], 2, "--input_shape=0: expected"),
     ],
 )

@@ -63,7 +63,7 @@ def kernels(request):
         finally:
             for name in filter(is_bound, list(sys.modules)):
                 del sys.modules[name]
-            # `from model.network import fused_layers` would find this attribute before it imports the module.
+            # If this attribute remained, `from model.network import fused_layers` would return the deleted module.
             vars(sys.modules["model.network"]).pop("fused_layers", None)
 
 

@@ -123,7 +123,7 @@ def test_om_for_another_chip(deployed, acl, tmp_path):
 
 
 def test_acl_opened_by_torch_npu_stays_open(deployed, acl):
-    """acl.init reports that it was already called. The device and the context belong to torch_npu."""
+    """torch_npu has called acl.init and owns the device and the context, so the runtime must not release them."""
     assert acl.init() == 0
     acl.rt.set_device(0)
     calls_of_a_run(deployed, acl)

@@ -13,7 +13,7 @@ from model.runtime.choice import choose
 
 @pytest.fixture
 def here(monkeypatch, tmp_path):
-    """A machine without tools, with the files of two models."""
+    """Simulate a machine without Ascend's tools, whose working directory contains empty om and ONNX files."""
     bare_machine(monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "acl", None)
     for name in ("both.om", "both.onnx", "om_only.om", "onnx_only.onnx"):

@@ -96,7 +96,8 @@ class Stream:
 
 @pytest.fixture
 def recorder(monkeypatch):
-    recorder, module_of = Recorder(new_step()), torch.get_device_module  # the original is kept for calls by torch
+    # torch itself also calls get_device_module. For devices other than the CPU, such calls still reach the original.
+    recorder, module_of = Recorder(new_step()), torch.get_device_module
     monkeypatch.setattr(torch, "get_device_module", lambda device: recorder if device == CPU else module_of(device))
     monkeypatch.setattr(cuda_graph_step, "kind_of", lambda device: replace(DEVICE_KINDS["cpu"], graph="TestGraph"))
     return recorder

@@ -123,7 +123,8 @@ def slow_remove_specks(mask: np.ndarray) -> np.ndarray:
 def test_remove_specks_equals_a_flood_fill(share):
     noise = np.random.default_rng(7).random((60, 80))
     mask = np.where(noise < share, 255, 0).astype(np.uint8)
-    mask[5:11, 10:20] = 255  # 60 pixels or more, so components of one and two pixels are specks
+    # The largest component has at least 60 pixels, so components of one or two pixels are below 5 % and are specks.
+    mask[5:11, 10:20] = 255
     assert np.array_equal(remove_specks(mask), slow_remove_specks(mask))
     assert np.array_equal(remove_specks(mask[:5, :5] * 0), mask[:5, :5] * 0)
 
