@@ -118,11 +118,12 @@ def _batches(own: np.ndarray, frames: np.ndarray, batch_size: int, frame_chunk: 
 
     If `batch_size` is 0, a batch has at most `frame_chunk` frames, or is one longer sequence.
     """
-    batches, ends = [], np.cumsum(frames)
-    while len(own):
-        size = batch_size or max(1, int(np.searchsorted(ends, frame_chunk, side="right")))
-        batches.append(own[:size])
-        own, ends = own[size:], ends[size:] - ends[:size][-1]
+    batches, start, ends = [], 0, np.cumsum(frames)
+    while start < len(own):
+        last = ends[start] - frames[start] + frame_chunk  # the number of frames up to which sequences fit
+        stop = start + batch_size if batch_size else max(start + 1, int(np.searchsorted(ends, last, side="right")))
+        batches.append(own[start:stop])
+        start = stop
     return batches
 
 

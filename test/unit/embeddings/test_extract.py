@@ -1,5 +1,6 @@
 """Embeddings of sequences do not depend on batch size and chunk size, and equal the network's output for a sequence."""
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -95,6 +96,13 @@ def test_batches_have_the_given_number_of_sequences(batch_size, sizes):
     batches = _batches(np.arange(5), np.array(LENGTHS), batch_size, 1)
     assert [len(batch) for batch in batches] == sizes
     assert np.concatenate(batches).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_time_to_split_a_large_data_set_grows_with_its_size():
+    start = time.process_time()
+    batches = _batches(np.arange(300_000), np.full(300_000, 70), 0, 16)
+    assert len(batches) == 300_000
+    assert time.process_time() - start < 6  # 0.5 s; 20 s if each batch copies the positions behind it
 
 
 def test_a_process_without_sequences_takes_part_in_gathering(network, store, monkeypatch):
