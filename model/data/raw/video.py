@@ -1,6 +1,7 @@
 """Read the frames of a video file or of a folder of pictures. Large frames are scaled down."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ class Video:
             fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             capture.release()
             problem = "no frame can be decoded: the file is not a video, is damaged, or OpenCV lacks its decoder"
-            advice = f"convert it first: ffmpeg -i {path} -c:v libx264 converted.mp4, or give a folder of frames"
+            command = f"ffmpeg -i {shlex.quote(str(path))} -c:v libx264 converted.mp4"
+            advice = f"convert it first: {command}, or give a folder of frames"
         else:
             raise UserError(f"{path}: no such video; give --video a file or a folder of frames")
         frame = next(_decoded(path), None)
