@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -145,8 +146,10 @@ class Trainer:
         if self.world.is_main:
             survive_to_report()
         if self.last_good is not None and self.last_good[0] > saved_at:
-            self._write(*self.last_good)
             saved_at = self.last_good[0]
+            if isinstance(error, NonFiniteError):  # the resumed run must repeat the evaluations after this state
+                self.state.evaluated = min(self.state.evaluated, saved_at)
+            self._write(*self.last_good)
         saved = f"the state of iteration {saved_at} is saved: resume with --restore_iter -1"
         hint = saved if saved_at else "no earlier state is saved: start again"
         advice = " and use a lower learning rate or --amp off" if isinstance(error, NonFiniteError) else ""
@@ -190,9 +193,7 @@ class Trainer:
 
     def _write(self, iteration: int, parts: dict[str, Any]) -> None:
         details = {
-            "world_size": self.world.size, "device": describe(self.device),
-            # The last finite state can be older than the last evaluation, which a resumed run must then repeat.
-            "evaluated": min(self.state.evaluated, iteration),
+            "world_size": self.world.size, "device": describe(self.device), "evaluated": self.state.evaluated,
             "data": vars(self.config.data), "model": vars(self.config.model),
         }  # fmt: skip
         on_host = map_tensors(parts, Tensor.cpu)  # so that machines without this device can load the checkpoint
@@ -238,7 +239,7 @@ class Trainer:
             if stopped_by:
                 lines.append("next: the same command with --restore_iter -1 resumes from this checkpoint")
             else:
-                embed = "-m model.embed --checkpoint %(checkpoint)s --output embeddings.nc"
-                command = "test.py --checkpoint %(checkpoint)s --report" if self.evaluable else embed
+                embed = "-m model.embed --checkpoint %(quoted)s --output embeddings.nc"
+                command = "test.py --checkpoint %(quoted)s --report" if self.evaluable else embed
                 lines.append(f"next: python {command}, with the same data options as this run")
-        log.log(RESULT, "\n".join(lines), summary)
+        log.log(RESULT, "\n".join(lines), {**summary, "quoted": shlex.quote(str(summary["checkpoint"]))})

@@ -186,11 +186,12 @@ def test_errors_with_own_takes_are_reported_as_early_as_possible(
 
 @pytest.mark.parametrize("dataset", ["mygait", "CASIA-B"])  # CASIA-B has a protocol, but with other takes
 def test_training_warns_if_test_py_cannot_evaluate_it(own_takes, tmp_path, capsys, dataset):
-    assert own_takes("train", tmp_path, "--dataset", dataset) == 0
+    work = tmp_path / "100 %s"
+    assert own_takes("train", work, "--dataset", dataset) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("warning: test.py will not be able") or dataset == "CASIA-B"
     assert printed.count("will not be able to evaluate this training") == 1
-    assert "name the takes" in printed and "next: python -m model.embed --checkpoint" in printed
+    assert "name the takes" in printed and f"next: python -m model.embed --checkpoint '{work}/checkpoint/" in printed
 
 
 @pytest.mark.slow

@@ -134,6 +134,17 @@ def test_resume_repeats_an_evaluation_after_the_last_finite_state(aligned_tree, 
     assert found == [(3, 90.0), (6, 50.0), (9, 60.0)]
 
 
+def test_resume_leaves_out_a_failed_evaluation_after_the_saved_state(aligned_tree, tmp_path, monkeypatch):
+    """The evaluation of iteration 4 fails after the saved state of iteration 3. The resumed run does not fail again."""
+    run = ("--iters", 5, "--log_iter", 3, "--save_iter", 100, "--eval_iter", 4)
+    small_network(monkeypatch)
+    monkeypatch.setattr(GaitSet, "embed", lambda self, *maps: torch.full((len(maps[0]), 62, 8), torch.nan))
+    with pytest.raises(UserError, match=r"iteration 4: .* the state of iteration 3 is saved"):
+        train(aligned_tree, tmp_path, *run)
+    train(aligned_tree, tmp_path, *run, "--restore_iter", -1)
+    assert files_of(tmp_path).last_complete() == 5
+
+
 def test_performance_run_writes_no_checkpoint_after_an_error(aligned_tree, tmp_path, monkeypatch):
     small_network(monkeypatch, at=5)
     with pytest.raises(UserError, match="not a finite number"):
