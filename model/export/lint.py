@@ -116,7 +116,7 @@ def _type_and_shape(value, kind: str, remedy: str = "", may_be_symbolic: bool = 
 
 
 def _names(values, kind: str) -> str:
-    names = ", ".join(value.name for value in values) or "(none)"
+    names = ", ".join(f"{value.name}" for value in values) or "(none)"  # a name that is not UTF-8 is bytes
     return f"the model has the {kind}s {names}"
 
 

@@ -162,6 +162,13 @@ def test_a_name_that_is_not_utf8_is_a_problem(monkeypatch):
     assert any("not a valid ONNX graph" in finding for finding in lint_onnx(tiny_model()))
 
 
+def test_a_damaged_output_name_is_a_risk():
+    """protobuf reads a name that is not UTF-8 as bytes."""
+    content = tiny_model().SerializeToString().replace(b"feature", b"\xc0eature")
+    _, risks = find_problems(onnx.load_from_string(content))
+    assert any(r"outputs b'\xc0eature', but scripts expect feature" in risk for risk in risks), risks
+
+
 # Nodes that are exactly at a limit of their operator, and nodes one step beyond the limit
 
 
