@@ -85,7 +85,8 @@ def report_missing_packages() -> None:
     previous = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("model"):
+        name = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and name not in ("", "model", *sys.stdlib_module_names):
             _print_error(
                 f"error: {sys.executable} has no package {error.name}; install the packages into .venv with `bash "
                 "test/run_tests.sh --setup_only`, and activate it with `. .venv/bin/activate`"

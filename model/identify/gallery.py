@@ -6,6 +6,7 @@ the memory.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,13 +170,17 @@ def _encoder_of(path: Path, schema: pyarrow.Schema) -> Encoder:
             return encoder
     except (KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"{path}: not a gallery; create one with `python -m model.identify enroll --gallery {path}`")
+    raise UserError(f"{path}: not a gallery; create one with `{_enroll_command(path)}`")
+
+
+def _enroll_command(path: Path) -> str:
+    return f"python -m model.identify enroll --gallery {shlex.quote(str(path))}"
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
     if not path.is_file():
-        raise UserError(f"{path}: no such gallery; create it with `python -m model.identify enroll --gallery {path}`")
+        raise UserError(f"{path}: no such gallery; create it with `{_enroll_command(path)}`")
     try:
         # With pre-buffering, all blocks that were read would stay in memory until the file is closed.
         with parquet.ParquetFile(path, pre_buffer=False) as file:

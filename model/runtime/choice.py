@@ -1,6 +1,7 @@
 """Select the runtime and the model file of a run: as requested, or with `auto` as this machine supports."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def choose(runtime: str, model: Path, direct: bool = False) -> Choice:
         raise UsageError(f"--runtime {runtime}: unknown, choose one of {', '.join(RUNTIMES)}")
     if model.suffix in CHECKPOINTS and model.is_file():
         found = "is a checkpoint, expected an om or ONNX file"
-        raise UserError(f"{model}: {found}; export it first: pth2onnx.py --checkpoint {model}")
+        raise UserError(f"{model}: {found}; export it first: pth2onnx.py --checkpoint {shlex.quote(str(model))}")
     om, onnx = _om_of(model), _onnx_of(model)
     if direct and om is None and onnx is None and (by_length := _choose_by_length(runtime, model)):
         return by_length

@@ -1,5 +1,6 @@
 """Run a deployed model with ONNX Runtime, on machines that have no Ascend hardware."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _only(path: Path, values: list, kind: str, rank: int) -> tuple[str, tuple[in
     if any(value.name == SILS_NAME for value in values):
         raise UserError(
             f"{path}: is a variable-length model, which cannot read input files; run python test.py --runtime "
-            f"onnxruntime --checkpoint {path}"
+            f"onnxruntime --checkpoint {shlex.quote(str(path))}"
         )
     sizes = values[0].shape if len(values) == 1 else []
     static = len(sizes) == rank and all(isinstance(size, int) and size > 0 for size in sizes)

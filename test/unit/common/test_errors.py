@@ -79,6 +79,14 @@ def test_bugs_keep_their_traceback():
     assert status == 1 and "Traceback" in stderr and "ZeroDivisionError" in stderr
 
 
+def test_a_missing_module_of_python_keeps_its_traceback():
+    """It cannot be installed as a package. Python was compiled without it, or its installation is damaged."""
+    missing = "import model.common.command_line; sys.modules['_ctypes'] = None; import {}"
+    status, stderr = end_of(missing.format("_ctypes"))
+    assert status == 1 and "Traceback" in stderr and "has no package" not in stderr
+    assert "has no package nopackage; install" in end_of(missing.format("nopackage"))[1]
+
+
 def test_threads_print_bugs_but_no_os_errors():
     """TensorBoard raises the error of its writer thread again at the next write."""
     thread = "t = threading.Thread(target=lambda: {}); t.start(); t.join()"

@@ -81,5 +81,6 @@ def test_other_files_are_not_galleries(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"g\.parquet: (not a gallery|cannot be read as a gallery)"):
         read_gallery(path)
-    with pytest.raises(UserError, match="no such gallery; create it"):
-        read_gallery(tmp_path / "none.parquet")
+    missing = tmp_path / "no file.parquet"
+    with pytest.raises(UserError, match=f"no such gallery; create it with `.* --gallery '{missing}'`"):
+        read_gallery(missing)

@@ -1,6 +1,7 @@
 """Selection of the runtime on machines with and without Ascend's tools, and the errors if none is available."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -65,10 +66,11 @@ def test_onnx_file_selects_onnx_runtime(here):
 
 @pytest.mark.parametrize("runtime", ["auto", "onnxruntime", "acl"])
 def test_a_checkpoint_in_place_of_a_model_names_the_export(here, runtime):
-    (here / "some-encoder.ptm").touch()
-    found = r"is a checkpoint, expected an om or ONNX file; export it first: pth2onnx\.py --checkpoint"
-    with pytest.raises(UserError, match=found):
-        choose(runtime, here / "some-encoder.ptm")
+    model = here / "some encoder.ptm"
+    model.touch()
+    found = f"is a checkpoint, expected an om or ONNX file; export it first: pth2onnx.py --checkpoint '{model}'"
+    with pytest.raises(UserError, match=re.escape(found)):
+        choose(runtime, model)
 
 
 def test_om_file_without_runtime_falls_back_to_onnx(here):
