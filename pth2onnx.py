@@ -17,7 +17,7 @@ from shlex import quote
 from model.common.command_line import CommandParser, positive
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
-from model.config_options import add_options
+from model.settings.config_options import add_options
 
 CALIBRATION_DATA = ("data_path", "pickle", "dataset", "partition", "pid_num")
 
@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     import torch
 
     from model.common.json_files import write_json
-    from model.config_file import load_config, overrides_of
     from model.initialization import load_network
+    from model.settings.config_file import load_config, overrides_of
 
     set_up_logging(options.quiet)
     # The exported model is float32, whichever precision the config trains with.

@@ -32,11 +32,16 @@ from model.common.command_line import CommandParser, file_name, positive
 from model.common.errors import UsageError, run_command
 from model.common.json_files import write_json
 from model.common.messages import set_up_logging
-from model.config_file import load_config, overrides_of
-from model.config_options import add_common_options, add_options, add_precision_options, check_precision_options
 from model.data.partition import check_partition_file
 from model.devices.world import world_from_environment
 from model.evaluation.protocols import plan_of
+from model.settings.config_file import load_config, overrides_of
+from model.settings.config_options import (
+    add_common_options,
+    add_options,
+    add_precision_options,
+    check_precision_options,
+)
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 

@@ -23,9 +23,14 @@ from model.common.command_line import EXIT_STATUS, CommandParser, parsed_as, pos
 from model.common.errors import UsageError, run_command
 from model.common.messages import set_up_logging
 from model.config import PROFILING, PROFILING_KINDS, RestoreFrom
-from model.config_file import load_config, overrides_of
-from model.config_options import add_common_options, add_options, add_precision_options, check_precision_options
 from model.devices.world import set_environment, world_from_environment
+from model.settings.config_file import load_config, overrides_of
+from model.settings.config_options import (
+    add_common_options,
+    add_options,
+    add_precision_options,
+    check_precision_options,
+)
 
 # Modules that import torch are imported inside functions, so that --help and argument errors answer at once.
 

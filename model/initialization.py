@@ -18,8 +18,6 @@ from model.checkpoints.metadata import names_of_encoders
 from model.common.errors import UserError
 from model.common.lock import locked
 from model.config import Config
-from model.config_file import load_config, overrides_of
-from model.config_options import check_precision_options
 from model.data.partition import Data, check_partition_file, make_partition, partition_path, resolve_partition
 from model.data.store import SilhouetteStore, open_store, ready_store
 from model.devices import distributed
@@ -28,6 +26,8 @@ from model.devices.opening import open_device
 from model.embeddings.extract import stream
 from model.network import GaitSet
 from model.network.compute_mode import ComputeMode, make_compute_mode
+from model.settings.config_file import load_config, overrides_of
+from model.settings.config_options import check_precision_options
 
 log = logging.getLogger(__name__)
 

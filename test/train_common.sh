@@ -33,7 +33,7 @@ processes_to_start() {
   if is_dry || ((PROCESSES == 1)); then echo "$PROCESSES"; return; fi # the Python script reports a missing device
   found="$(command "$PYTHON" -c '
 import sys
-from model.config_file import load_config
+from model.settings.config_file import load_config
 from model.devices.opening import processes_possible, set_visible_devices
 from model.common.errors import run_command
 

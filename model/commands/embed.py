@@ -24,7 +24,7 @@ from pathlib import Path
 from model.common.command_line import CommandParser
 from model.common.errors import run_command
 from model.common.messages import set_up_logging
-from model.config_options import add_common_options, add_options, add_precision_options
+from model.settings.config_options import add_common_options, add_options, add_precision_options
 
 
 def options_parser() -> CommandParser:

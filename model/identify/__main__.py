@@ -24,7 +24,7 @@ from pathlib import Path
 from model.common.command_line import CommandParser, positive, rate
 from model.common.errors import UsageError, counted, run_command
 from model.common.messages import set_up_logging
-from model.config_options import add_common_options, add_options
+from model.settings.config_options import add_common_options, add_options
 
 NAMES = {"enroll": 0, "who": 0, "verify": 2, "list": 0, "remove": 1}  # number of names of each action
 

@@ -18,8 +18,8 @@ from tiny_checkpoints import saved, saved_sets
 from model.checkpoints.loading import load_encoder, load_optimizer
 from model.common import lock
 from model.config import DataConfig, ModelConfig
-from model.config_file import build_config, load_config
 from model.network import GaitSet
+from model.settings.config_file import build_config, load_config
 from model.training.log_book import LogBook
 
 INT8 = [torch.zeros(shape, dtype=torch.int8) for shape in ((2, 3), (62, 128, 2))]

@@ -8,7 +8,7 @@ import pytest
 from model.common.errors import UsageError
 from model.common.geometry import SET_CHANNELS
 from model.config import ModelConfig
-from model.config_file import build_config, load_config, overrides_of
+from model.settings.config_file import build_config, load_config, overrides_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

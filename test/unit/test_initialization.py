@@ -11,12 +11,12 @@ from training_runs import files_of, train
 from model.checkpoints.loading import read_encoder
 from model.common.errors import UserError
 from model.common.json_files import read_json
-from model.config_file import build_config
 from model.devices import distributed, triton_support
 from model.devices.world import World
 from model.initialization import load_network, open_dataset
 from model.network import GaitSet
 from model.network.compute_mode import make_compute_mode
+from model.settings.config_file import build_config
 from model.training.builder import build_trainer
 
 CPU = torch.device("cpu")

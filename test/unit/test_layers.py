@@ -8,7 +8,7 @@ from scripts import ROOT
 # From the lowest layer to the highest.
 LAYERS = (
     "common", "devices", "network", "data/raw", "data", "synthetic", "checkpoints", "silhouettes", "embeddings",
-    "evaluation", "config", "config_file", "config_options", "training", "export", "runtime", "report",
+    "evaluation", "config", "settings", "training", "export", "runtime", "report",
     "initialization", "identify", "commands",
 )  # fmt: skip
 # Modules whose only purpose is that an old `python -m` command still works.

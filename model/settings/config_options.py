@@ -8,7 +8,7 @@ from typing import Any
 from model.common.command_line import positive
 from model.common.errors import UsageError
 from model.config import DataConfig, ModelConfig
-from model.config_file import SPELLINGS
+from model.settings.config_file import SPELLINGS
 
 _SHARED = {
     "config": {"metavar": "FILE", "help": "configuration file (default: config_1p.py, or config_8p.py for several "

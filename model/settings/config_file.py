@@ -27,7 +27,7 @@ def load_config(path: Path | str | None, overrides: Mapping[str, Any] | None = N
     if its value has a wrong type or is out of range.
     """
     default = "config_8p.py" if processes > 1 else "config_1p.py"
-    path = Path(path or Path(__file__).resolve().parents[1] / default)
+    path = Path(path or Path(__file__).resolve().parents[2] / default)
     if not path.is_file():
         raise UsageError(f"--config {path}: no such file")
     try:
