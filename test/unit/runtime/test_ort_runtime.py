@@ -53,7 +53,7 @@ def test_models_without_a_static_input(tmp_path, model, message):
 
 def test_without_onnx_runtime(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported \(.*\); pip install onnxruntime"):
+    with pytest.raises(UserError, match=r"ONNX Runtime cannot be imported \(.*\); run `pip install onnxruntime`"):
         OrtRuntime(tmp_path / "m.onnx")
 
 
