@@ -100,18 +100,22 @@ def _values(
 ) -> dict[str, Any]:
     """Return the value of each known key: the override, the value in `content`, or the default.
 
-    Raises UsageError if a key in `content` is unknown, or if a value or an override is invalid.
+    An override replaces its value in `content` without a check of that value, which may be a placeholder such as None.
+    Raises UsageError if a key in `content` is unknown, or if one of the returned values is invalid.
     """
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), list(known), n=1)
             raise UsageError(f"{part}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
-    values = {key: _valid(key, content.get(key, default), rule, where) for key, (default, rule) in known.items()}
-    for key in filter(overrides.__contains__, known):
-        value = overrides[key]
-        if key == "batch_size":  # --batch_size_p and --batch_size_m can be given separately
-            value = tuple(new or old for new, old in zip(value, values[key], strict=True))
-        values[key] = _valid(key, value, known[key][1], "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
+    values = {}
+    for key, (default, rule) in known.items():
+        override = overrides.get(key)
+        if override is None or key == "batch_size":
+            values[key] = _valid(key, content.get(key, default), rule, where)
+        if override is not None:
+            if key == "batch_size":  # --batch_size_p and --batch_size_m can be given separately
+                override = tuple(new or old for new, old in zip(override, values[key], strict=True))
+            values[key] = _valid(key, override, rule, "command line", f"--{SPELLINGS.get(key, (key,))[0]}")
     return values
 
 

@@ -149,6 +149,16 @@ def test_one_take_or_a_list_of_takes_can_be_given():
     assert data.protocol.probes == {"WALK2": ("walk2",), "ALL": ("a", "b")}
 
 
+def test_an_override_replaces_a_placeholder_in_the_file():
+    content = {"WORK_PATH": None, "data": {"dataset_path": None}, "model": {"lr": "to be chosen"}}
+    given = {"WORK_PATH": "w", "dataset_path": "d", "lr": 0.5}
+    config = build_config(content, Path("folder"), given)
+    assert (config.work_path, config.data.dataset_path, config.model.lr) == (Path("w"), "d", 0.5)
+    for key in given:
+        with pytest.raises(UsageError, match=f"config: {key} must be"):
+            build_config(content, Path("folder"), {name: value for name, value in given.items() if name != key})
+
+
 def test_override_of_p_or_k_rejects_an_invalid_batch_size():
     for wrong in (5, (8, 16, 2), "ab", None):
         with pytest.raises(UsageError, match="batch_size must be"):
