@@ -29,7 +29,7 @@ absolute() {
 absolute_in() { [[ -z "${!1}" || "${!1}" == /* ]] || printf -v "$1" '%s' "$CALLED_FROM/${!1}"; }
 
 # must_exist OPTION PATH: exit if PATH, which the command will read, does not exist.
-must_exist() { is_dry || [[ -e "$2" ]] || die "$1 $2: no such file or folder; give a path that starts at the current folder" 2; }
+must_exist() { is_dry || [[ -e "$2" ]] || die "$1 $2: no such file or folder; correct the path (relative paths start at the current folder)" 2; }
 
 choose_python
 source "$ROOT/test/cann.sh"
